@@ -1,0 +1,347 @@
+-- The system of record: the audit log, its writers and intents, the two domain tables, the record of
+-- what administrators did, and the roles that may touch each.
+--
+-- Run by a superuser, or by a role that may create roles and is a member of argus_owner. Everything
+-- ends up owned by argus_owner, which is NOLOGIN in production.
+
+-- +goose Up
+
+-- Roles belong to the whole server, so another database (or another migration at this moment) may
+-- have made them already.
+-- +goose StatementBegin
+DO $$
+DECLARE
+  r text;
+BEGIN
+  FOREACH r IN ARRAY ARRAY['argus_owner', 'argus_api', 'argus_replicator', 'argus_auditor',
+                           'argus_maintenance', 'argus_break_glass'] LOOP
+    BEGIN
+      IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r) THEN
+        EXECUTE format('CREATE ROLE %I NOLOGIN', r);
+      END IF;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN
+      NULL;
+    END;
+  END LOOP;
+  -- Changed only when wrong: concurrent ALTER ROLEs of the same role fail ("tuple concurrently updated").
+  IF NOT (SELECT rolreplication FROM pg_roles WHERE rolname = 'argus_replicator') THEN
+    ALTER ROLE argus_replicator REPLICATION;
+  END IF;
+END
+$$;
+-- +goose StatementEnd
+
+CREATE SCHEMA argus AUTHORIZATION argus_owner;
+GRANT USAGE ON SCHEMA argus TO argus_api, argus_replicator, argus_auditor, argus_maintenance, argus_break_glass;
+
+-- A publication needs CREATE on the database, which has no literal name here.
+-- +goose StatementBegin
+DO $$
+BEGIN
+  EXECUTE format('GRANT CREATE ON DATABASE %I TO argus_owner', current_database());
+  EXECUTE format('ALTER DATABASE %I SET search_path = argus, public', current_database());
+  EXECUTE format('ALTER DATABASE %I SET timezone = ''UTC''', current_database());
+END
+$$;
+-- +goose StatementEnd
+
+SET ROLE argus_owner;
+
+-- ── append-only ─────────────────────────────────────────────────────────────────────────────────────
+-- Privileges come first (no role below owner has UPDATE, DELETE or TRUNCATE on an audit table). This
+-- trigger is the second wall: it stops the owner's slip of the hand.
+-- +goose StatementBegin
+CREATE FUNCTION argus.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION '% on %.% refused: audit tables are append-only', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
+    USING ERRCODE = 'insufficient_privilege',
+          HINT = 'Rows leave only by whole months past retention, through argus.drop_expired_months().';
+END
+$$;
+-- +goose StatementEnd
+
+-- ── the audit log ───────────────────────────────────────────────────────────────────────────────────
+-- Column meanings: design of the record, one row a call. row_hash is SHA-256 over the canonical encoding
+-- (package argus, canonical.go) of all columns before it.
+CREATE TABLE argus.argus_audit_log (
+  writer_id         bigint      NOT NULL,
+  seq               bigint      NOT NULL CHECK (seq > 0),
+  id                uuid        NOT NULL,
+  occurred_at       timestamptz NOT NULL,
+  recorded_at       timestamptz NOT NULL,
+  actor_id          text        NOT NULL,
+  impersonator_id   text,
+  actor_kind        text        NOT NULL CHECK (actor_kind IN ('clerk_session', 'pat', 'break_glass')),
+  pat_id            uuid,
+  break_glass_id    uuid,
+  scope             text        NOT NULL,
+  route             text        NOT NULL,
+  path_params       jsonb       NOT NULL,
+  method            text        NOT NULL,
+  status            smallint,
+  outcome           text        NOT NULL CHECK (outcome IN ('completed', 'interrupted')),
+  latency_us        bigint,
+  client_ip         inet        NOT NULL,
+  user_agent        text        NOT NULL,
+  body_sha256       bytea       CHECK (length(body_sha256) = 32),
+  body_bytes        bigint      NOT NULL,
+  client_request_id text,
+  trace_id          text,
+  row_hash          bytea       NOT NULL CHECK (length(row_hash) = 32),
+  PRIMARY KEY (writer_id, seq, occurred_at),
+  CHECK ((outcome = 'completed') = (status IS NOT NULL AND latency_us IS NOT NULL)),
+  CHECK (outcome = 'completed' OR (status IS NULL AND latency_us IS NULL))
+) PARTITION BY RANGE (occurred_at);
+
+-- The order of the log, and the way to one call by its public id.
+CREATE INDEX argus_audit_log_order ON argus.argus_audit_log (occurred_at, writer_id, seq);
+CREATE INDEX argus_audit_log_id ON argus.argus_audit_log (id);
+
+-- ── domain tables ───────────────────────────────────────────────────────────────────────────────────
+-- Keyed by the call's id and a step number. audit_id is a version 7 UUID, so its leading bits are the
+-- time of the call: partitioning by it keeps the key unique and still drops by month.
+CREATE TABLE argus.compute_control_audit (
+  audit_id   uuid        NOT NULL,
+  step       smallint    NOT NULL CHECK (step > 0),
+  at         timestamptz NOT NULL,
+  actor_id   text        NOT NULL,
+  action     text        NOT NULL CHECK (action IN ('launch', 'stop', 'resume', 'terminate')),
+  worker_id  text,
+  provider   text,
+  reason     text,
+  from_state text,
+  to_state   text,
+  result     text        NOT NULL CHECK (result IN ('requested', 'succeeded', 'failed', 'refused')),
+  error      text,
+  PRIMARY KEY (audit_id, step)
+) PARTITION BY RANGE (audit_id);
+
+CREATE TABLE argus.remote_support_audit (
+  audit_id            uuid        NOT NULL,
+  step                smallint    NOT NULL CHECK (step > 0),
+  at                  timestamptz NOT NULL,
+  actor_id            text        NOT NULL,
+  action              text        NOT NULL CHECK (action IN ('arm', 'disarm', 'start', 'end')),
+  tenant_id           text        NOT NULL,
+  session_id          uuid,
+  reason              text,
+  consent_document_id text,
+  result              text        NOT NULL CHECK (result IN ('requested', 'succeeded', 'failed', 'refused')),
+  error               text,
+  PRIMARY KEY (audit_id, step)
+) PARTITION BY RANGE (audit_id);
+
+-- ── what administrators did ─────────────────────────────────────────────────────────────────────────
+CREATE TABLE argus.audit_admin (
+  id     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+  actor  text        NOT NULL DEFAULT session_user,
+  kind   text        NOT NULL, -- break_glass_issued, break_glass_revoked, month_dropped, hold, resync, heal …
+  detail jsonb       NOT NULL
+);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.audit_admin
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+
+-- ── writers and intents ─────────────────────────────────────────────────────────────────────────────
+-- One row for one lifetime of one API process; heartbeat_at is Postgres's clock, so that processes with
+-- wrong clocks agree on who is dead.
+CREATE TABLE argus.audit_processes (
+  process_id   uuid        PRIMARY KEY,
+  host         text        NOT NULL,
+  started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+  heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 50);
+
+-- One row for one lifetime of one writer lane. Every batch moves seq by compare-and-set in the same
+-- transaction as its rows: whoever finds another value (or closed_at) has been fenced.
+CREATE TABLE argus.audit_writers (
+  writer_id  bigint      PRIMARY KEY,
+  process_id uuid        NOT NULL,
+  lane       int         NOT NULL,
+  seq        bigint      NOT NULL DEFAULT 0,
+  opened_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  closed_at  timestamptz
+) WITH (fillfactor = 20); -- room for the heap-only updates of every batch
+CREATE INDEX audit_writers_open ON argus.audit_writers (writer_id) WHERE closed_at IS NULL;
+
+-- Numbers come from here, never from a sequence: readers rely on "every writer at or below the greatest
+-- visible number is visible", which two transactions committing out of order would break. They start
+-- from the clock in milliseconds, so that a database restored to an earlier moment never gives a number
+-- twice while the columnar copy still holds rows of the first.
+-- +goose StatementBegin
+CREATE FUNCTION argus.open_audit_writer(process uuid, lane int) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+  n bigint;
+BEGIN
+  -- Serializes openers until their commit.
+  PERFORM pg_advisory_xact_lock(hashtext('argus.open_audit_writer'));
+  SELECT greatest(coalesce(max(w.writer_id), 0) + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+    INTO n FROM argus.audit_writers w;
+  INSERT INTO argus.audit_writers (writer_id, process_id, lane) VALUES (n, process, lane);
+  RETURN n;
+END
+$$;
+-- +goose StatementEnd
+
+-- A state-changing call announces itself here, committed with its first write. The audit batch that holds
+-- its row deletes it in the same transaction; what a dead process leaves is turned into interrupted rows.
+CREATE TABLE argus.audit_intents (
+  id         uuid        PRIMARY KEY,           -- the call's public id
+  process_id uuid        NOT NULL,
+  at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+  record     jsonb       NOT NULL               -- the row as far as it is known, JSON keys = column names
+);
+CREATE INDEX audit_intents_process ON argus.audit_intents (process_id);
+
+-- ── partitions ──────────────────────────────────────────────────────────────────────────────────────
+-- The smallest version 7 UUID of a moment: the bound of a domain table's partition.
+CREATE FUNCTION argus.uuid_floor(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS $$
+  SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$$;
+
+-- Creates the partitions of one month (any moment in it, UTC) where they are missing, with their triggers:
+-- statement triggers on the root do not reach partitions. Runs as the owner; search_path pinned.
+-- +goose StatementBegin
+CREATE FUNCTION argus.create_month(month timestamptz) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+DECLARE
+  lo timestamptz := date_trunc('month', month, 'UTC');
+  hi timestamptz := date_trunc('month', lo + interval '32 days', 'UTC');
+  suffix text := to_char(lo AT TIME ZONE 'UTC', '"_y"YYYY"m"MM');
+  root text;
+  part text;
+  made int := 0;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtext('argus.create_month'));
+  FOREACH root IN ARRAY ARRAY['argus_audit_log', 'compute_control_audit', 'remote_support_audit'] LOOP
+    part := root || suffix;
+    CONTINUE WHEN to_regclass('argus.' || part) IS NOT NULL;
+    IF root = 'argus_audit_log' THEN
+      EXECUTE format('CREATE TABLE argus.%I PARTITION OF argus.%I FOR VALUES FROM (%L) TO (%L)', part, root, lo, hi);
+    ELSE
+      EXECUTE format('CREATE TABLE argus.%I PARTITION OF argus.%I FOR VALUES FROM (%L) TO (%L)', part, root,
+                     argus.uuid_floor(lo), argus.uuid_floor(hi));
+    END IF;
+    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.%I
+                    FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change()', part);
+    EXECUTE format('REVOKE ALL ON argus.%I FROM PUBLIC', part);
+    EXECUTE format('GRANT SELECT ON argus.%I TO argus_api, argus_replicator, argus_auditor', part);
+    made := made + 1;
+  END LOOP;
+  RETURN made;
+END
+$$;
+-- +goose StatementEnd
+
+-- Creates the current month, the one before it, and `ahead` months after it. Returns the tables made.
+-- +goose StatementBegin
+CREATE FUNCTION argus.create_months_ahead(ahead int DEFAULT 24) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+DECLARE
+  made int := 0;
+  i int;
+BEGIN
+  IF ahead NOT BETWEEN 0 AND 120 THEN
+    RAISE EXCEPTION 'months ahead must be 0 to 120, not %', ahead;
+  END IF;
+  FOR i IN -1 .. ahead LOOP
+    made := made + argus.create_month(date_trunc('month', now(), 'UTC') + make_interval(months => i));
+  END LOOP;
+  RETURN made;
+END
+$$;
+-- +goose StatementEnd
+
+-- The months that have partitions, oldest first: what readiness and maintenance look at.
+CREATE VIEW argus.audit_months AS
+  SELECT to_date(right(c.relname, 7), 'YYYY"m"MM') AS month, c.relname AS partition
+    FROM pg_catalog.pg_inherits i
+    JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+   WHERE i.inhparent = 'argus.argus_audit_log'::regclass
+   ORDER BY 1;
+
+-- Drops every whole month that ended `retention` days ago or earlier, and records each drop with its count
+-- and a hash of its row hashes: SHA-256 over the minutes' SHA-256s, each over its rows' hashes, in the order
+-- of the log. Returns the months dropped. Never drops by a clock that runs ahead of the data: a month is
+-- dropped only when the log also holds a row at least `retention` days younger than its end.
+-- +goose StatementBegin
+CREATE FUNCTION argus.drop_expired_months(retention_days int DEFAULT 365) RETURNS SETOF date
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+DECLARE
+  m record;
+  month_end timestamptz;
+  newest timestamptz;
+  suffix text;
+  n bigint;
+  h bytea;
+  n_compute bigint;
+  n_support bigint;
+BEGIN
+  IF retention_days < 365 THEN
+    RAISE EXCEPTION 'retention is at least 365 days, not %', retention_days;
+  END IF;
+  PERFORM pg_advisory_xact_lock(hashtext('argus.create_month'));
+  SELECT max(occurred_at) INTO newest FROM argus.argus_audit_log;
+  FOR m IN SELECT * FROM argus.audit_months LOOP
+    month_end := (m.month + interval '1 month') AT TIME ZONE 'UTC';
+    CONTINUE WHEN month_end > now() - make_interval(days => retention_days);
+    CONTINUE WHEN newest IS NULL OR month_end > newest - make_interval(days => retention_days);
+    suffix := right(m.partition, 9);
+    EXECUTE format($q$
+      SELECT coalesce(sum(k), 0), sha256(coalesce(string_agg(d, ''::bytea ORDER BY minute), ''::bytea)) FROM (
+        SELECT date_trunc('minute', occurred_at) AS minute, count(*) AS k,
+               sha256(string_agg(row_hash, ''::bytea ORDER BY occurred_at, writer_id, seq)) AS d
+          FROM argus.%I GROUP BY 1) t $q$, m.partition) INTO n, h;
+    EXECUTE format('SELECT count(*) FROM argus.%I', 'compute_control_audit' || suffix) INTO n_compute;
+    EXECUTE format('SELECT count(*) FROM argus.%I', 'remote_support_audit' || suffix) INTO n_support;
+    EXECUTE format('DROP TABLE argus.%I, argus.%I, argus.%I', m.partition,
+                   'compute_control_audit' || suffix, 'remote_support_audit' || suffix);
+    INSERT INTO argus.audit_admin (kind, detail) VALUES ('month_dropped', jsonb_build_object(
+      'month', to_char(m.month, 'YYYY-MM'), 'rows', n, 'rows_sha256', encode(h, 'hex'),
+      'compute_control_rows', n_compute, 'remote_support_rows', n_support));
+    RETURN NEXT m.month;
+  END LOOP;
+END
+$$;
+-- +goose StatementEnd
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.argus_audit_log
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.compute_control_audit
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.remote_support_audit
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+
+-- ── the grant matrix ────────────────────────────────────────────────────────────────────────────────
+REVOKE ALL ON ALL TABLES IN SCHEMA argus FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA argus FROM PUBLIC;
+
+GRANT SELECT, INSERT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit TO argus_api;
+GRANT SELECT, INSERT, UPDATE ON argus.audit_writers, argus.audit_processes TO argus_api;
+GRANT SELECT, INSERT, DELETE ON argus.audit_intents TO argus_api;
+-- DELETE and SELECT … FOR UPDATE SKIP LOCKED of the sweep need a row lock, which takes UPDATE on some column.
+GRANT UPDATE (at) ON argus.audit_intents TO argus_api;
+GRANT DELETE ON argus.audit_processes TO argus_api;
+GRANT SELECT ON argus.audit_months, argus.audit_admin TO argus_api;
+GRANT EXECUTE ON FUNCTION argus.open_audit_writer(uuid, int), argus.uuid_floor(timestamptz) TO argus_api;
+
+GRANT SELECT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit,
+                argus.audit_writers, argus.audit_months TO argus_replicator;
+GRANT SELECT, INSERT ON argus.audit_admin TO argus_replicator;
+
+GRANT SELECT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit,
+                argus.audit_admin, argus.audit_writers, argus.audit_processes, argus.audit_intents,
+                argus.audit_months TO argus_auditor;
+
+GRANT EXECUTE ON FUNCTION argus.create_months_ahead(int), argus.drop_expired_months(int) TO argus_maintenance;
+GRANT SELECT ON argus.audit_months, argus.audit_admin TO argus_maintenance;
+
+GRANT INSERT ON argus.audit_admin TO argus_break_glass;
+
+SELECT argus.create_months_ahead(24);
+
+-- ── what the replicator reads ───────────────────────────────────────────────────────────────────────
+CREATE PUBLICATION argus FOR TABLE argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit
+  WITH (publish = 'insert', publish_via_partition_root = true);
+
+RESET ROLE;
