@@ -1,0 +1,29 @@
+// Package argus is the vocabulary every stage of ARGUS shares: the audit record and its canonical encoding,
+// actors, scopes, credentials' outer form, filters, positions in the log, and error codes.
+//
+// It imports the standard library and a UUID type only, and no other package of this module; the stages
+// (api, writer, replicator, analytics) import it and never each other.
+package argus
+
+import "time"
+
+// Version is the release, set at link time (-ldflags "-X github.com/useargus/argus.Version=…").
+var Version = "dev"
+
+// Retention is how long the log answers questions: rows older than this are not shown, and whole months past
+// it are dropped in both stores.
+const Retention = 365 * 24 * time.Hour
+
+// MaxBody is the largest request body in bytes that is read and digested. A larger one is refused with 413,
+// and its row holds no digest.
+const MaxBody = 1 << 20
+
+// AuditIDHeader carries the public id of a call's row in its response.
+const AuditIDHeader = "Argus-Audit-Id"
+
+// Micros truncates t to the microsecond, in UTC without a monotonic reading: the resolution both stores keep.
+// Every time that is hashed or stored goes through it.
+func Micros(t time.Time) time.Time { return t.UTC().Round(0).Truncate(time.Microsecond) }
+
+// TimeFormat is RFC 3339 in UTC with exactly six digits, the form of every time in JSON.
+const TimeFormat = "2006-01-02T15:04:05.000000Z"

@@ -1,0 +1,92 @@
+package argus
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Position is a set of rows that is a prefix of each writer's rows. It is what a search's snapshot, the
+// replicator's watermark and a follower's place are made of.
+//
+// Of a writer in Writers it holds the rows up to the seq beside it. Every writer at or below ClosedThrough that
+// is not in Writers is closed and held completely. Of any other writer it holds nothing. The zero value is
+// empty.
+type Position struct {
+	ClosedThrough int64
+	Writers       map[int64]int64
+}
+
+// Contains reports whether the row (writerID, seq) is in p.
+func (p Position) Contains(writerID, seq int64) bool {
+	if through, ok := p.Writers[writerID]; ok {
+		return seq <= through
+	}
+	return writerID <= p.ClosedThrough
+}
+
+// Clone returns a copy that shares nothing with p.
+func (p Position) Clone() Position {
+	return Position{p.ClosedThrough, maps.Clone(p.Writers)}
+}
+
+// String gives p as text: "c<closed through>" followed by ".<writer>-<seq>" for each writer, ascending. Writers
+// are given as the distance to the one before, which keeps cursors short.
+func (p Position) String() string {
+	b := append(make([]byte, 0, 32), 'c')
+	b = strconv.AppendInt(b, p.ClosedThrough, 36)
+	before := int64(0)
+	for _, w := range slices.Sorted(maps.Keys(p.Writers)) {
+		b = append(b, '.')
+		b = strconv.AppendInt(b, w-before, 36)
+		b = append(b, '-')
+		b = strconv.AppendInt(b, p.Writers[w], 36)
+		before = w
+	}
+	return string(b)
+}
+
+// MaxPositionWriters bounds how many writers a position read from outside may name.
+const MaxPositionWriters = 4096
+
+// ParsePosition reads what String wrote.
+func ParsePosition(s string) (Position, error) {
+	bad := func() (Position, error) { return Position{}, fmt.Errorf("malformed position %q", Text(s, 40)) }
+	rest, ok := strings.CutPrefix(s, "c")
+	if !ok {
+		return bad()
+	}
+	head, rest, more := strings.Cut(rest, ".")
+	through, err := parseCount(head)
+	if err != nil {
+		return bad()
+	}
+	p := Position{ClosedThrough: through, Writers: map[int64]int64{}}
+	before := int64(0)
+	for more {
+		var item string
+		item, rest, more = strings.Cut(rest, ".")
+		step, seq, ok := strings.Cut(item, "-")
+		if !ok || len(p.Writers) >= MaxPositionWriters {
+			return bad()
+		}
+		d, err1 := parseCount(step)
+		n, err2 := parseCount(seq)
+		if err1 != nil || err2 != nil || before+d < before || (d == 0 && len(p.Writers) > 0) {
+			return bad()
+		}
+		before += d
+		p.Writers[before] = n
+	}
+	return p, nil
+}
+
+func parseCount(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 36, 64)
+	if err == nil && n < 0 {
+		err = strconv.ErrRange
+	}
+	return n, err
+}

@@ -1,0 +1,166 @@
+package argus
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ActorKind says what sort of credential a call was made with.
+type ActorKind string
+
+const (
+	KindClerkSession ActorKind = "clerk_session"
+	KindPAT          ActorKind = "pat"
+	KindBreakGlass   ActorKind = "break_glass"
+)
+
+// Outcome says whether a call was answered.
+type Outcome string
+
+const (
+	// Completed: the call was answered; Status and LatencyUS hold.
+	Completed Outcome = "completed"
+	// Interrupted: the process serving the call died after committing its intent. Status and latency are null.
+	Interrupted Outcome = "interrupted"
+)
+
+// Values of Record.Scope that are no scope.
+const (
+	ScopeAny  = "any"  // only a credential was needed
+	ScopeNone = "none" // no route matched
+)
+
+// UnmatchedRoute is the template recorded for a path that no route has; the raw path is never stored.
+const UnmatchedRoute = "(unmatched)"
+
+// Lengths, in bytes, at which a record's free texts are cut.
+const (
+	MaxUserAgent = 512
+	MaxRequestID = 128
+	MaxPathParam = 256
+)
+
+// Record is one row of argus.argus_audit_log: one authenticated call. Its fields are the columns, in order.
+// The zero value of a nullable field is null, as said beside it.
+type Record struct {
+	// WriterID and Seq identify the row. A writer numbers its rows 1, 2, 3 … without holes; they are given
+	// inside the batch that commits the row and are zero before.
+	WriterID int64
+	Seq      int64
+
+	ID         uuid.UUID // version 7, the public id of the call
+	OccurredAt time.Time // when the request arrived (µs, UTC)
+	RecordedAt time.Time // when the row's batch was built (µs, UTC); given with WriterID and Seq
+
+	ActorID        string // the Clerk user
+	ImpersonatorID string // Clerk's act.sub; "" is null
+	ActorKind      ActorKind
+	PATID          uuid.UUID // uuid.Nil is null
+	BreakGlassID   uuid.UUID // uuid.Nil is null
+
+	Scope      string      // the scope checked, ScopeAny or ScopeNone
+	Route      string      // "GET /v1/tenants/:id", "GET (unmatched)"
+	PathParams []PathParam // sorted by name, names unique
+
+	Method    string
+	Status    int16 // null when Outcome is Interrupted
+	Outcome   Outcome
+	LatencyUS int64 // microseconds from arrival to response ready; null when Outcome is Interrupted
+
+	ClientIP  netip.Addr // IPv4 never in its IPv6-mapped form; no zone
+	UserAgent string
+
+	BodySHA256 [32]byte // of the body as it came over the wire; null unless BodyHashed
+	BodyHashed bool
+	BodyBytes  int64 // bytes read, also when the digest is null
+
+	ClientRequestID string // "" is null
+	TraceID         string // 32 lower-case hex digits; "" is null
+
+	RowHash [32]byte // SHA-256 over the canonical encoding of all of the above
+}
+
+// PathParam is one parameter of the route template.
+type PathParam struct{ Name, Value string }
+
+// PathParam returns the value of the named path parameter, "" when the template has none of that name.
+func (r *Record) PathParam(name string) string {
+	for _, p := range r.PathParams {
+		if p.Name == name {
+			return p.Value
+		}
+	}
+	return ""
+}
+
+// SortPathParams brings PathParams into their canonical order.
+func (r *Record) SortPathParams() {
+	slices.SortFunc(r.PathParams, func(a, b PathParam) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// Compare orders records as the log is ordered in both stores: by (OccurredAt, WriterID, Seq). UUIDs are not
+// part of it, since Postgres and ClickHouse sort them differently.
+func (r *Record) Compare(o *Record) int {
+	if c := r.OccurredAt.Compare(o.OccurredAt); c != 0 {
+		return c
+	}
+	switch {
+	case r.WriterID != o.WriterID:
+		if r.WriterID < o.WriterID {
+			return -1
+		}
+		return 1
+	case r.Seq != o.Seq:
+		if r.Seq < o.Seq {
+			return -1
+		}
+		return 1
+	}
+	return 0
+}
+
+// MakeStorable brings every field into a form both stores take and give back unchanged, whatever the request
+// held: texts are cut to their limits and made valid (see Text), times cut to microseconds, the address
+// unmapped. No input can make a record that Postgres refuses.
+func (r *Record) MakeStorable() {
+	r.OccurredAt = Micros(r.OccurredAt)
+	r.ActorID = Text(r.ActorID, MaxPathParam)
+	r.ImpersonatorID = Text(r.ImpersonatorID, MaxPathParam)
+	r.Scope = Text(r.Scope, MaxPathParam)
+	r.Route = Text(r.Route, MaxUserAgent)
+	r.Method = Text(r.Method, 32)
+	r.UserAgent = Text(r.UserAgent, MaxUserAgent)
+	r.ClientRequestID = Text(r.ClientRequestID, MaxRequestID)
+	r.TraceID = Text(r.TraceID, MaxRequestID)
+	for i, p := range r.PathParams {
+		r.PathParams[i] = PathParam{Text(p.Name, MaxPathParam), Text(p.Value, MaxPathParam)}
+	}
+	r.SortPathParams()
+	r.PathParams = slices.CompactFunc(r.PathParams, func(a, b PathParam) bool { return a.Name == b.Name })
+	r.ClientIP = r.ClientIP.Unmap().WithZone("")
+	if !r.ClientIP.IsValid() {
+		r.ClientIP = netip.IPv6Unspecified()
+	}
+	if r.Outcome == Interrupted {
+		r.Status, r.LatencyUS = 0, 0
+	}
+	if r.LatencyUS < 0 {
+		r.LatencyUS = 0
+	}
+	if !r.BodyHashed {
+		r.BodySHA256 = [32]byte{}
+	}
+}
+
+// ClientName is the product name of a user agent: what stands before its first slash or space ("argusctl" of
+// "argusctl/1.2"). ClickHouse derives the column client the same way.
+func ClientName(userAgent string) string {
+	if i := strings.IndexAny(userAgent, "/ "); i >= 0 {
+		return userAgent[:i]
+	}
+	return userAgent
+}

@@ -1,0 +1,34 @@
+package argus
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Text returns s as both stores can keep it: valid UTF-8, NUL bytes and invalid sequences replaced by U+FFFD,
+// cut at a character boundary to at most limit bytes. It returns s itself when nothing has to change.
+func Text(s string, limit int) string {
+	if len(s) > limit {
+		// Looks past the cut by one character, so that a sequence split by the limit is dropped, not replaced.
+		end := limit
+		for end > 0 && end > limit-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+			end--
+		}
+		s = s[:end]
+	}
+	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s) + 8)
+	for _, r := range s { // ranging yields U+FFFD for each invalid byte
+		if r == 0 {
+			r = utf8.RuneError
+		}
+		if b.Len()+utf8.RuneLen(r) > limit {
+			break
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
