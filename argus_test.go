@@ -1,0 +1,266 @@
+package argus
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+)
+
+func sample() Record {
+	return Record{
+		WriterID: 1767225600000, Seq: 42,
+		ID:         uuid.MustParse("019b76da-a800-7000-8000-000000000001"),
+		OccurredAt: time.Date(2026, 1, 1, 0, 0, 0, 123456000, time.UTC),
+		RecordedAt: time.Date(2026, 1, 1, 0, 0, 0, 130000000, time.UTC),
+		ActorID:    "user_ada", ActorKind: KindPAT, PATID: uuid.MustParse("019b76da-a800-7000-8000-0000000000aa"),
+		Scope: "tenants:read", Route: "GET /v1/tenants/:id", PathParams: []PathParam{{"id", "UTD_7ELEVEN_001"}},
+		Method: "GET", Status: 200, Outcome: Completed, LatencyUS: 1234,
+		ClientIP: netip.MustParseAddr("192.0.2.7"), UserAgent: "argusctl/1.0",
+		BodyHashed: true, BodyBytes: 0, ClientRequestID: "req-1",
+	}
+}
+
+// The bytes below are the format's definition: they must never change for version 1.
+func TestCanonicalGolden(t *testing.T) {
+	completed := sample()
+	interrupted := sample()
+	interrupted.Outcome, interrupted.Status, interrupted.LatencyUS = Interrupted, 0, 0
+	interrupted.ImpersonatorID, interrupted.PATID, interrupted.ActorKind = "user_boss", uuid.Nil, KindClerkSession
+	interrupted.ClientIP = netip.MustParseAddr("2001:db8::1")
+	interrupted.PathParams = []PathParam{{"a", "é"}, {"b", ""}}
+	interrupted.BodyHashed, interrupted.BodyBytes, interrupted.TraceID = false, 5, "0af7651916cd43dd8448eb211c80319c"
+	for name, c := range map[string]struct {
+		r          Record
+		body, hash string
+	}{
+		"completed":   {completed, goldenCompleted, goldenCompletedHash},
+		"interrupted": {interrupted, goldenInterrupted, goldenInterruptedHash},
+	} {
+		if got := hex.EncodeToString(c.r.AppendCanonicalBody(nil)); got != strings.ReplaceAll(c.body, "\n", "") {
+			t.Errorf("%s body\n got %s\nwant %s", name, got, c.body)
+		}
+		h := c.r.ComputeHash()
+		if got := hex.EncodeToString(h[:]); got != c.hash {
+			t.Errorf("%s hash got %s want %s", name, got, c.hash)
+		}
+	}
+}
+
+// Whatever a request holds, the stored form is valid, within its limits, stable, and survives JSON.
+func TestStorableRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		dirty := func(label string) string {
+			return string(rapid.SliceOfN(rapid.Byte(), 0, 700).Draw(t, label))
+		}
+		r := sample()
+		r.UserAgent, r.ClientRequestID, r.ActorID = dirty("agent"), dirty("request id"), dirty("actor")
+		r.PathParams = []PathParam{{"b", dirty("b")}, {"a", dirty("a")}, {"b", "again"}}
+		if rapid.Bool().Draw(t, "interrupted") {
+			r.Outcome = Interrupted
+		}
+		r.MakeStorable()
+		for _, s := range []string{r.UserAgent, r.ClientRequestID, r.ActorID, r.PathParam("a"), r.PathParam("b")} {
+			if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
+				t.Fatalf("not storable: %q", s)
+			}
+		}
+		if len(r.UserAgent) > MaxUserAgent || len(r.ClientRequestID) > MaxRequestID || len(r.PathParam("a")) > MaxPathParam {
+			t.Fatal("not cut")
+		}
+		again := r
+		again.MakeStorable()
+		if again.ComputeHash() != r.ComputeHash() {
+			t.Fatal("MakeStorable is not idempotent")
+		}
+		r.RowHash = r.ComputeHash()
+		text, err := json.Marshal(r)
+		if err != nil || !json.Valid(text) {
+			t.Fatalf("invalid JSON %s: %v", text, err)
+		}
+		var back Record
+		if err := json.Unmarshal(text, &back); err != nil {
+			t.Fatal(err)
+		}
+		if back.RowHash != r.RowHash || back.ComputeHash() != r.RowHash {
+			t.Fatalf("JSON lost something: %s", text)
+		}
+	})
+}
+
+func TestTextCutsAtCharacters(t *testing.T) {
+	for _, c := range []struct {
+		in    string
+		limit int
+		want  string
+	}{
+		{"abc", 3, "abc"}, {"abcd", 3, "abc"}, {"aé", 2, "a"}, {"aéb", 3, "aé"}, {"é", 1, ""},
+		{"a\x00b", 10, "a\ufffdb"}, {"\xff", 10, "\ufffd"}, {"\xff\xff", 4, "\ufffd"}, {"\x80\x80\x80\x80\x80\x80", 5, "\ufffd"},
+	} {
+		if got := Text(c.in, c.limit); got != c.want {
+			t.Errorf("Text(%q, %d) = %q, want %q", c.in, c.limit, got, c.want)
+		}
+	}
+}
+
+func FuzzAppendJSONString(f *testing.F) {
+	f.Add("plain")
+	f.Add("\x00\x1f\"\\\u2028\x7f\xff é")
+	f.Fuzz(func(t *testing.T, s string) {
+		text := AppendJSONString(nil, s)
+		var back string
+		if err := json.Unmarshal(text, &back); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if want := strings.ToValidUTF8(s, "\ufffd"); utf8.ValidString(s) && back != want {
+			t.Fatalf("got %q want %q", back, want)
+		}
+	})
+}
+
+func FuzzParseFilter(f *testing.F) {
+	f.Add("actor=user_a&not_status=4xx&since=1h&route=GET+/v1/*")
+	f.Add("param.id=x&client_ip=10.0.0.0/8&latency_min=500ms")
+	now := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, raw string) {
+		q, err := url.ParseQuery(raw)
+		if err != nil {
+			return
+		}
+		filter, err := ParseFilter(q, now)
+		if err != nil {
+			if CodeOf(err) != CodeInvalidParameter || !utf8.ValidString(err.Error()) {
+				t.Fatalf("%v", err)
+			}
+			return
+		}
+		r := sample()
+		filter.Match(&r)
+		again, err := ParseFilter(filter.Query(), now)
+		if err != nil || again.Query().Encode() != filter.Query().Encode() {
+			t.Fatalf("%q does not survive Query: %v", raw, err)
+		}
+	})
+}
+
+func TestFilterMatch(t *testing.T) {
+	r := sample()
+	slow := sample()
+	slow.Outcome = Interrupted
+	for query, want := range map[string][2]bool{ // the completed call, the interrupted one
+		"":                                    {true, true},
+		"actor=user_ada":                      {true, true},
+		"actor=user_x&actor=user_ada":         {true, true},
+		"not_actor=user_x&not_actor=user_ada": {false, false},
+		"route=GET /v1/tenants/:id":           {true, true},
+		"route=/v1/tenants/:id":               {true, true},
+		"route=/v1/*":                         {true, true},
+		"route=GET *":                         {true, true},
+		"route=/v1/tenants/UTD_7ELEVEN_001":   {false, false},
+		"status=200":                          {true, false},
+		"status=4xx":                          {false, false},
+		"not_status=4xx":                      {true, true},
+		"status=<300":                         {true, false},
+		"outcome=interrupted":                 {false, true},
+		"tenant=UTD_7ELEVEN_001":              {true, true},
+		"param.id=UTD_7ELEVEN_001":            {true, true},
+		"param.worker=1":                      {false, false},
+		"client=argusctl":                     {true, true},
+		"user_agent=ctl/1":                    {true, true},
+		"client_ip=192.0.2.0/24":              {true, true},
+		"client_ip=::ffff:192.0.2.7":          {true, true},
+		"latency_min=1ms":                     {true, false},
+		"latency_min=2ms":                     {false, false},
+		"method=get":                          {true, true},
+		"since=2026-01-01T00:00:00.123456Z":   {true, true},
+		"until=2026-01-01T00:00:00.123456Z":   {false, false},
+	} {
+		q, _ := url.ParseQuery(strings.ReplaceAll(query, " ", "+"))
+		f, err := ParseFilter(q, time.Now())
+		if err != nil {
+			t.Errorf("%s: %v", query, err)
+			continue
+		}
+		if got := [2]bool{f.Match(&r), f.Match(&slow)}; got != want {
+			t.Errorf("%s: got %v want %v", query, got, want)
+		}
+	}
+	for _, query := range []string{"since=yesterday", "status=40", "status=4x", "actor_kind=me", "foo=1", "param.=1",
+		"id=1", "client_ip=300.1.1.1", "latency_min=5", "since=1h&since=2h", "actor=", "actor=%00", "not_since=1h",
+		"since=1h&until=2h", "route=" + strings.Repeat("x", 2000)} {
+		q, _ := url.ParseQuery(query)
+		if _, err := ParseFilter(q, time.Now()); CodeOf(err) != CodeInvalidParameter {
+			t.Errorf("%s: %v", query, err)
+		}
+	}
+}
+
+func TestPosition(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := Position{ClosedThrough: rapid.Int64Range(0, 1<<62).Draw(t, "closed"), Writers: map[int64]int64{}}
+		for range rapid.IntRange(0, 20).Draw(t, "n") {
+			p.Writers[rapid.Int64Range(0, 1<<62).Draw(t, "w")] = rapid.Int64Range(0, 1<<62).Draw(t, "s")
+		}
+		back, err := ParsePosition(p.String())
+		if err != nil || back.String() != p.String() || len(back.Writers) != len(p.Writers) {
+			t.Fatalf("%s: %v", p, err)
+		}
+	})
+	p := Position{10, map[int64]int64{7: 3, 20: 5}}
+	for _, c := range []struct {
+		w, s int64
+		want bool
+	}{{1, 999, true}, {10, 1, true}, {7, 3, true}, {7, 4, false}, {11, 1, false}, {20, 5, true}, {20, 6, false}} {
+		if p.Contains(c.w, c.s) != c.want {
+			t.Errorf("Contains(%d, %d) is not %v", c.w, c.s, c.want)
+		}
+	}
+	for _, s := range []string{"", "c", "cx!", "c1.", "c1.2", "c1.2-", "c-1", "c1.0-1.0-2", "1"} {
+		if _, err := ParsePosition(s); err == nil {
+			t.Errorf("%q was read", s)
+		}
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	for _, prefix := range []string{PATPrefix, BreakGlassPrefix} {
+		s := NewSecret(prefix)
+		if _, _, ok := ParseSecret(s); !ok || len(s) != len(prefix)+49 {
+			t.Fatalf("%d characters, ok %v", len(s), ok)
+		}
+		for i := len(prefix); i < len(s); i++ {
+			b := []byte(s)
+			b[i] = base62[(bytes.IndexByte([]byte(base62), b[i])+1)%62]
+			if _, _, ok := ParseSecret(string(b)); ok {
+				t.Fatalf("a typo at %d passed", i)
+			}
+		}
+		for _, bad := range []string{s[:len(s)-1], s + "0", "", prefix, strings.ToUpper(s)} {
+			if _, _, ok := ParseSecret(bad); ok {
+				t.Fatalf("%d characters passed", len(bad))
+			}
+		}
+	}
+}
+
+func TestParseSpan(t *testing.T) {
+	for s, want := range map[string]time.Duration{"90s": 90 * time.Second, "5m": 5 * time.Minute, "1h": time.Hour,
+		"7d": 168 * time.Hour, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond} {
+		if got, err := ParseSpan(s); err != nil || got != want {
+			t.Errorf("%s: %v %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"", "yesterday", "5", "h", "-5m", "1h1h", "0s", "99999999999d", "1.5h", "5 m"} {
+		if got, err := ParseSpan(s); err == nil {
+			t.Errorf("%q read as %v", s, got)
+		}
+	}
+}
