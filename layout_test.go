@@ -1,0 +1,104 @@
+package argus_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/useargus/argus"
+
+// stages may import the root package and their own folders, never each other.
+var stages = []string{"api", "writer", "replicator", "analytics"}
+
+// fences: which folders may import a library. A folder stands for its subfolders.
+var fences = map[string][]string{
+	"github.com/gin-gonic/gin":            {"api"},
+	"github.com/jackc/pgx/v5":             {"writer", "replicator", "analytics", "argusd", "api", "migrations", "deploy"},
+	"github.com/ClickHouse/clickhouse-go": {"replicator", "analytics", "argusd", "migrations", "deploy"},
+	"github.com/spf13/cobra":              {"argusctl", "argusd"},
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	GoFiles    []string
+}
+
+func folderOf(importPath string) string {
+	folder := strings.TrimPrefix(strings.TrimPrefix(importPath, module), "/")
+	top, _, _ := strings.Cut(folder, "/")
+	return top
+}
+
+// TestImportRule holds the way of a record in the imports: argusd alone joins the stages.
+func TestImportRule(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,GoFiles", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder := json.NewDecoder(strings.NewReader(string(out)))
+	seen := map[string]bool{}
+	for {
+		var p goPackage
+		if err := decoder.Decode(&p); err != nil {
+			if err.Error() == "EOF" {
+				break
+			}
+			t.Fatal(err)
+		}
+		folder := folderOf(p.ImportPath)
+		seen[folder] = true
+		for _, imported := range p.Imports {
+			if imported == module || strings.HasPrefix(imported, module+"/") {
+				to := folderOf(imported)
+				if to == folder || to == "" {
+					continue
+				}
+				switch {
+				case folder == "":
+					t.Errorf("%s imports %s: the root package imports no sibling", p.ImportPath, imported)
+				case folder == "argusctl":
+					t.Errorf("%s imports %s: argusctl imports only the root package", p.ImportPath, imported)
+				case slices.Contains(stages, folder):
+					t.Errorf("%s imports %s: stages are joined in argusd alone", p.ImportPath, imported)
+				case slices.Contains(stages, to) && folder != "argusd":
+					t.Errorf("%s imports %s: only argusd imports stages", p.ImportPath, imported)
+				}
+				continue
+			}
+			for library, folders := range fences {
+				if (imported == library || strings.HasPrefix(imported, library+"/")) && !slices.Contains(folders, folder) {
+					t.Errorf("%s imports %s, which is for %s", p.ImportPath, imported, strings.Join(folders, ", "))
+				}
+			}
+			if folder == "" && strings.Contains(imported, ".") && imported != "github.com/google/uuid" {
+				t.Errorf("the root package imports %s: standard library and the UUID type only", imported)
+			}
+		}
+	}
+	for _, folder := range append(stages, "", "argusctl", "argusd", "migrations", "deploy") {
+		if !seen[folder] {
+			t.Errorf("there is no package in folder %q", folder)
+		}
+	}
+}
+
+// TestStoreFiles: in api, only the store files know Postgres.
+func TestStoreFiles(t *testing.T) {
+	out, err := exec.Command("grep", "-l", `"github.com/jackc/pgx`, "-r", "api", "--include=*.go").Output()
+	var exit *exec.ExitError
+	if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 1) {
+		t.Fatal(err)
+	}
+	for file := range strings.FieldsSeq(string(out)) {
+		name := file[strings.LastIndex(file, "/")+1:]
+		if !strings.HasPrefix(name, "store_") && !strings.HasSuffix(name, "_test.go") {
+			t.Errorf("%s imports pgx: only api/store_*.go do", file)
+		}
+	}
+}
