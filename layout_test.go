@@ -46,7 +46,7 @@ func TestImportRule(t *testing.T) {
 	for {
 		var p goPackage
 		if err := decoder.Decode(&p); err != nil {
-			if err.Error() == "EOF" {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			t.Fatal(err)
