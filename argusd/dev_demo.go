@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/api"
+)
+
+// seed makes the operators' tokens and the tenants, and on the first start the demonstration: real calls by
+// several operators, with the mistakes that operators make.
+func (d *dev) seed(ctx context.Context) error {
+	pool, err := pgxpool.New(ctx, d.roleURL("argus_owner"))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	for _, o := range demoOperators() {
+		name := o.token
+		if name == "" {
+			name = "demo/" + o.id
+		}
+		if secret := d.state.Tokens[name]; secret != "" && d.accepted(ctx, secret) {
+			continue
+		}
+		_, secret, err := api.IssueToken(ctx, pool, api.NewToken{
+			ActorID: o.id, Name: "make dev", Scopes: o.scopes, ExpiresIn: 90 * 24 * time.Hour})
+		if err != nil {
+			return err
+		}
+		d.state.Tokens[name] = secret
+		d.state.Seeded = false
+	}
+	if err := api.SeedTenants(ctx, pool, demoTenants()); err != nil {
+		return err
+	}
+	if !d.state.Seeded {
+		if err := d.demonstrate(ctx); err != nil {
+			return err
+		}
+		d.state.Seeded = true
+	}
+	return d.state.save()
+}
+
+func demoTenants() []api.TenantSeed {
+	consented := time.Now().Add(-40 * 24 * time.Hour)
+	return []api.TenantSeed{
+		{ID: "UTD_7ELEVEN_001", Name: "7-Eleven Dallas", Agents: 12, ConsentAt: consented, ConsentDocumentID: "DOC-2025-0117"},
+		{ID: "UTD_7ELEVEN_002", Name: "7-Eleven Austin", Agents: 9, ConsentAt: consented, ConsentDocumentID: "DOC-2025-0118"},
+		{ID: "UTD_ACME_001", Name: "Acme Logistics", Agents: 31},
+		{ID: "UTD_BLUEBIRD_001", Name: "Bluebird Clinics", Agents: 4, ConsentAt: consented, ConsentDocumentID: "DOC-2025-0203"},
+		{ID: "UTD_NORTHWIND_001", Name: "Northwind Foods", Agents: 0},
+	}
+}
+
+// caller makes calls as one operator.
+type caller struct {
+	base, token, agent string
+	client             *http.Client
+}
+
+func (d *dev) caller(tokenName, agent string) *caller {
+	return &caller{"http://" + d.addr, d.state.Tokens[tokenName], agent, &http.Client{Timeout: 10 * time.Second}}
+}
+
+// do returns the status and decodes a JSON answer into out, unless out is nil.
+func (c *caller) do(ctx context.Context, method, path string, body, out any) (int, error) {
+	var payload io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return 0, err
+		}
+		payload = bytes.NewReader(data)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, payload)
+	if err != nil {
+		return 0, err
+	}
+	request.Header.Set("Authorization", "Bearer "+c.token)
+	request.Header.Set("User-Agent", c.agent)
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := c.client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err == nil && out != nil && response.StatusCode < 300 {
+		err = json.Unmarshal(data, out)
+	}
+	return response.StatusCode, err
+}
+
+func (d *dev) accepted(ctx context.Context, token string) bool {
+	c := &caller{"http://" + d.addr, token, "argusctl/" + argus.Version, &http.Client{Timeout: 10 * time.Second}}
+	status, err := c.do(ctx, http.MethodGet, "/v1/operators/me", nil, nil)
+	return err == nil && status == http.StatusOK
+}
+
+// demonstrate is an hour's work of four operators, done in a second.
+func (d *dev) demonstrate(ctx context.Context) error {
+	const browser = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36"
+	cli := "argusctl/" + argus.Version
+	ada, grace := d.caller("ARGUS_TOKEN", cli), d.caller("ARGUS_TOKEN_SUPPORT", browser)
+	linus, mira := d.caller("ARGUS_TOKEN_TENANTS", "curl/8.14.1"), d.caller("demo/user_2mira", browser)
+
+	type body map[string]any
+	type step struct {
+		who          *caller
+		method, path string
+		body         any
+	}
+	var worker struct {
+		ID string `json:"id"`
+	}
+	status, err := ada.do(ctx, http.MethodPost, "/compute/ops/launch",
+		body{"provider": "local", "reason": "load test for 7-Eleven Dallas"}, &worker)
+	if err != nil {
+		return err
+	}
+	if status != http.StatusCreated {
+		return fmt.Errorf("launching a worker answered %d", status)
+	}
+	steps := []step{
+		{ada, "GET", "/v1/operators/me", nil},
+		{ada, "GET", "/v1/health", nil},
+		{ada, "GET", "/compute/ops/workers", nil},
+		{grace, "GET", "/v1/tenants", nil},
+		{grace, "GET", "/v1/tenants/UTD_7ELEVEN_001", nil},
+		{grace, "POST", "/v1/tenants/UTD_7ELEVEN_001/arm", body{"reason": "customer call", "confirm_tenant_id": "UTD_7ELEVEN_001"}}, // 403: scope
+		{mira, "POST", "/v1/tenants/UTD_ACME_001/arm", body{"reason": "customer call", "confirm_tenant_id": "UTD_ACME_001"}},        // 403: consent
+		{mira, "POST", "/v1/tenants/UTD_BLUEBIRD_001/arm", body{"reason": "printer stuck", "confirm_tenant_id": "UTD_BLUEBIRD_01"}}, // 403: step-up
+		{mira, "POST", "/v1/tenants/UTD_BLUEBIRD_001/arm", body{"reason": "printer stuck", "confirm_tenant_id": "UTD_BLUEBIRD_001"}},
+		{mira, "POST", "/v1/tenants/UTD_BLUEBIRD_001/sessions", body{"reason": "printer stuck", "minutes": 30}},
+		{mira, "POST", "/v1/tenants/UTD_BLUEBIRD_001/disarm", body{"reason": "solved"}},
+		{ada, "POST", "/compute/ops/workers/" + worker.ID + "/stop", body{"reason": "lunch"}},
+		{mira, "POST", "/compute/ops/workers/" + worker.ID + "/stop", body{"reason": "already stopped"}}, // 409
+		{ada, "POST", "/compute/ops/workers/" + worker.ID + "/resume", body{"reason": "back from lunch"}},
+		{linus, "GET", "/v1/tenants", nil},
+		{linus, "GET", "/v1/audit-log", nil},                  // 403: scope
+		{linus, "GET", "/v1/tenants/UTD_7ELEVEN_999", nil},    // 404
+		{linus, "GET", "/v1/tenant", nil},                     // no such route
+		{ada, "POST", "/compute/ops/launch", body{"oops": 1}}, // 400
+		{grace, "GET", "/v1/perf?since=1h", nil},
+		{grace, "GET", "/v1/audit-log?since=1h&status=403", nil},
+	}
+	for _, s := range steps {
+		if _, err := s.who.do(ctx, s.method, s.path, s.body, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeLoad makes calls at the rate until ctx ends. Failures are part of the traffic.
+func (d *dev) makeLoad(ctx context.Context, perSecond float64) {
+	operators := []*caller{d.caller("ARGUS_TOKEN", "argusctl/"+argus.Version), d.caller("ARGUS_TOKEN_SUPPORT", "Mozilla/5.0"),
+		d.caller("ARGUS_TOKEN_TENANTS", "curl/8.14.1"), d.caller("demo/user_2mira", "Mozilla/5.0")}
+	tenants := demoTenants()
+	paths := []func() string{
+		func() string { return "/v1/tenants" },
+		func() string { return "/v1/tenants/" + tenants[rand.IntN(len(tenants))].ID },
+		func() string { return "/compute/ops/workers" },
+		func() string { return "/v1/operators/me" },
+		func() string { return "/v1/health" },
+		func() string { return "/v1/audit-log?since=5m&limit=20" },
+		func() string { return "/v1/tenants/UTD_UNKNOWN_001" },
+	}
+	slots := make(chan struct{}, 64) // calls under way
+	tick := time.NewTicker(time.Duration(float64(time.Second) / perSecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			continue // the server is slower than the rate
+		}
+		go func() {
+			defer func() { <-slots }()
+			// The square of a uniform number favours the first of each list, as real traffic does.
+			u, v := rand.Float64(), rand.Float64()
+			operators[int(u*u*float64(len(operators)))].do(ctx, http.MethodGet, paths[int(v*v*float64(len(paths)))](), nil, nil)
+		}()
+	}
+}

@@ -1,0 +1,76 @@
+// Command argusd is the server side of ARGUS. It joins the stages, which know nothing of each other:
+//
+//	argusd api         api + writer + analytics: the ops API and the console
+//	argusd replicator  Postgres → ClickHouse
+//	argusd migrate     brings both stores to this binary's schema
+//	argusd maintain    partitions ahead, retention
+//	argusd break-glass credentials for when Clerk is down
+//	argusd check       tests each dependency and says how to mend what it finds
+//	argusd dev         all of it on this machine, with real engines
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/deploy/engines"
+)
+
+func main() {
+	engines.ServeIfChild() // the embedded ClickHouse is this executable, started again
+	os.Exit(run())
+}
+
+// exitError ends the program with a code other than 1.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func run() int {
+	// The first signal asks for an orderly end; the second ends the program at once, by the default action.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	root := &cobra.Command{
+		Use:           "argusd",
+		Short:         "The server of ARGUS, the operator audit log",
+		Version:       argus.Version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newAPICommand(), newReplicatorCommand(), newMigrateCommand(), newMaintainCommand(),
+		newBreakGlassCommand(), newCheckCommand(), newDevCommand(), newDevAPICommand())
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "argusd:", err)
+	var exit *exitError
+	if errors.As(err, &exit) {
+		return exit.code
+	}
+	return 1
+}
+
+// newLogger writes JSON lines to stderr, or text when format is "text". Handlers never see secrets: they are
+// kept out of attributes where these are made.
+func newLogger(level slog.Level, format string) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, options))
+}
