@@ -1,0 +1,178 @@
+-- What operators control: compute workers and tenants' remote support. These are state tables: they say how
+-- things stand now and may change; what happened is in argus.compute_control_audit and
+-- argus.remote_support_audit, which may not. Beside them the keys that keep a repeated request from acting
+-- twice, and the limits per operator.
+
+-- +goose Up
+
+SET ROLE argus_owner;
+
+-- ── compute ─────────────────────────────────────────────────────────────────────────────────────────
+-- A state that ends in -ing is a wanted state: somebody asked, the provider has not answered yet. Then, and
+-- only then, the op_ columns say whose call asked. A call is over when its intent is gone; what it left in
+-- such a state is settled by any API from what the provider says is true.
+CREATE TABLE argus.workers (
+  id            text             PRIMARY KEY CHECK (id <> '' AND length(id) <= 200),
+  provider      text             NOT NULL CHECK (provider <> ''),
+  state         text             NOT NULL CHECK (state IN ('launching', 'running', 'stopping', 'stopped',
+                                                           'resuming', 'terminating', 'terminated', 'failed')),
+  orphan        boolean          NOT NULL DEFAULT false, -- found at the provider, launched by no call
+  reason        text,                                    -- of the launch; null for an orphan
+  launched_by   text,                                    -- null for an orphan
+  launched_at   timestamptz      NOT NULL DEFAULT clock_timestamp(),
+  ended_at      timestamptz,
+  cost_per_hour double precision NOT NULL DEFAULT 0 CHECK (cost_per_hour >= 0),
+  handle        text,                                    -- the provider's own name for it, never used twice
+  provider_ref  jsonb,
+  op_audit_id   uuid,
+  op_action     text             CHECK (op_action IN ('launch', 'stop', 'resume', 'terminate')),
+  op_from_state text,
+  op_reason     text,
+  op_at         timestamptz,
+  CONSTRAINT workers_operation CHECK ((op_audit_id IS NOT NULL) = (state IN ('launching', 'stopping', 'resuming', 'terminating'))),
+  CONSTRAINT workers_operation_whole CHECK (
+    (op_audit_id IS NULL) = (op_action IS NULL) AND (op_audit_id IS NULL) = (op_at IS NULL)
+    AND (op_audit_id IS NOT NULL OR (op_from_state IS NULL AND op_reason IS NULL))),
+  CONSTRAINT workers_orphan CHECK (orphan = (launched_by IS NULL)),
+  CONSTRAINT workers_ended CHECK ((ended_at IS NOT NULL) = (state IN ('terminated', 'failed')))
+);
+CREATE INDEX workers_present ON argus.workers (launched_at) WHERE state <> 'terminated';
+CREATE INDEX workers_unsettled ON argus.workers (op_audit_id) WHERE op_audit_id IS NOT NULL;
+-- One living row for one thing at the provider: two operators cannot both take an orphan.
+CREATE UNIQUE INDEX workers_handle ON argus.workers (provider, handle) WHERE state NOT IN ('terminated', 'failed');
+
+-- Terminated is final: an id never comes back to life.
+-- +goose StatementBegin
+CREATE FUNCTION argus.worker_stays_terminated() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'worker % is terminated and stays so', OLD.id USING ERRCODE = 'check_violation';
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER terminated_is_final BEFORE UPDATE ON argus.workers
+  FOR EACH ROW WHEN (OLD.state = 'terminated') EXECUTE FUNCTION argus.worker_stays_terminated();
+
+-- ── remote support ──────────────────────────────────────────────────────────────────────────────────
+-- The consent record is a flag, a moment and the id of the signed document. tenant_consent_required is the
+-- gate itself, not a copy of it: there is no statement, and no role, that arms a tenant around it.
+CREATE TABLE argus.tenants (
+  id                  text        PRIMARY KEY CHECK (id ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$'),
+  name                text        NOT NULL,
+  consent             boolean     NOT NULL DEFAULT false,
+  consent_at          timestamptz,
+  consent_document_id text        CHECK (length(consent_document_id) <= 200),
+  armed               boolean     NOT NULL DEFAULT false,
+  armed_at            timestamptz,
+  armed_by            text,
+  armed_reason        text,
+  agents              int         NOT NULL DEFAULT 0 CHECK (agents >= 0),
+  last_activity       timestamptz,
+  CONSTRAINT tenant_consent_required CHECK (
+    NOT armed OR (consent AND consent_at IS NOT NULL AND coalesce(btrim(consent_document_id), '') <> '')),
+  CONSTRAINT tenants_armed CHECK (
+    armed = (armed_at IS NOT NULL) AND armed = (armed_by IS NOT NULL) AND armed = (armed_reason IS NOT NULL))
+);
+
+CREATE TABLE argus.support_sessions (
+  id         uuid        PRIMARY KEY,
+  tenant_id  text        NOT NULL REFERENCES argus.tenants (id),
+  state      text        NOT NULL DEFAULT 'live' CHECK (state IN ('live', 'ended')),
+  started_by text        NOT NULL,
+  started_at timestamptz NOT NULL,
+  ends_at    timestamptz NOT NULL,
+  ended_at   timestamptz,
+  end_reason text,
+  audit_id   uuid        NOT NULL, -- the call that started it: what its timer's step is filed under
+  CONSTRAINT support_sessions_length CHECK (ends_at > started_at AND ends_at <= started_at + interval '120 minutes'),
+  CONSTRAINT support_sessions_ended CHECK ((state = 'ended') = (ended_at IS NOT NULL)
+                                           AND (state = 'ended') = (end_reason IS NOT NULL))
+);
+CREATE INDEX support_sessions_live ON argus.support_sessions (ends_at) WHERE state = 'live';
+CREATE INDEX support_sessions_tenant ON argus.support_sessions (tenant_id) WHERE state = 'live';
+
+-- A session is live only on an armed tenant. Both directions, so that neither a slip in the API nor two
+-- calls at once can leave one behind: the row lock on the tenant puts them in order.
+-- +goose StatementBegin
+CREATE FUNCTION argus.session_needs_armed_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  is_armed boolean;
+BEGIN
+  SELECT armed INTO is_armed FROM argus.tenants WHERE id = NEW.tenant_id FOR SHARE;
+  IF NOT coalesce(is_armed, false) THEN
+    RAISE EXCEPTION 'tenant % is not armed', NEW.tenant_id
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'session_needs_armed_tenant';
+  END IF;
+  RETURN NEW;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER needs_armed_tenant BEFORE INSERT OR UPDATE ON argus.support_sessions
+  FOR EACH ROW WHEN (NEW.state = 'live') EXECUTE FUNCTION argus.session_needs_armed_tenant();
+
+-- +goose StatementBegin
+CREATE FUNCTION argus.disarm_ends_sessions() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM argus.support_sessions WHERE tenant_id = NEW.id AND state = 'live') THEN
+    RAISE EXCEPTION 'tenant % still has a live support session', NEW.id
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'disarm_ends_sessions';
+  END IF;
+  RETURN NEW;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER ends_sessions BEFORE UPDATE ON argus.tenants
+  FOR EACH ROW WHEN (OLD.armed AND NOT NEW.armed) EXECUTE FUNCTION argus.disarm_ends_sessions();
+
+-- ── limits per operator ─────────────────────────────────────────────────────────────────────────────
+-- A token bucket for each operator and action. It lives here so that it holds over all API processes;
+-- its clock is Postgres's.
+CREATE TABLE argus.rate_limits (
+  actor_id text             NOT NULL,
+  action   text             NOT NULL,
+  tokens   double precision NOT NULL,
+  at       timestamptz      NOT NULL,
+  PRIMARY KEY (actor_id, action)
+) WITH (fillfactor = 50);
+
+-- ── idempotency keys ────────────────────────────────────────────────────────────────────────────────
+-- Committed together with the call's intent: a key is here exactly when its call may have had an effect.
+-- status null: not settled yet. body null beside a status: the answer is not kept, because it held a secret.
+CREATE TABLE argus.idempotency_keys (
+  actor_id       text        NOT NULL,
+  key            text        NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
+  audit_id       uuid        NOT NULL UNIQUE, -- the call that had it first
+  request_sha256 bytea       NOT NULL CHECK (length(request_sha256) = 32),
+  created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+  status         smallint,
+  body           text,
+  PRIMARY KEY (actor_id, key),
+  CHECK (status IS NOT NULL OR body IS NULL)
+);
+CREATE INDEX idempotency_keys_created ON argus.idempotency_keys (created_at);
+
+-- ── grants ──────────────────────────────────────────────────────────────────────────────────────────
+-- Who launched what, when and why is written once; only how it stands may change, and nothing is deleted
+-- but what has expired.
+REVOKE ALL ON argus.workers, argus.tenants, argus.support_sessions, argus.rate_limits, argus.idempotency_keys FROM PUBLIC;
+REVOKE ALL ON FUNCTION argus.worker_stays_terminated(), argus.session_needs_armed_tenant(), argus.disarm_ends_sessions() FROM PUBLIC;
+
+GRANT SELECT, INSERT ON argus.workers TO argus_api;
+GRANT UPDATE (state, ended_at, cost_per_hour, handle, provider_ref,
+              op_audit_id, op_action, op_from_state, op_reason, op_at) ON argus.workers TO argus_api;
+
+GRANT SELECT ON argus.tenants TO argus_api;
+GRANT UPDATE (consent, consent_at, consent_document_id, armed, armed_at, armed_by, armed_reason, last_activity)
+  ON argus.tenants TO argus_api;
+
+GRANT SELECT, INSERT ON argus.support_sessions TO argus_api;
+GRANT UPDATE (state, ended_at, end_reason) ON argus.support_sessions TO argus_api;
+
+GRANT SELECT, INSERT ON argus.rate_limits TO argus_api;
+GRANT UPDATE (tokens, at) ON argus.rate_limits TO argus_api;
+
+GRANT SELECT, INSERT, DELETE ON argus.idempotency_keys TO argus_api;
+GRANT UPDATE (status, body) ON argus.idempotency_keys TO argus_api;
+
+GRANT SELECT ON argus.workers, argus.tenants, argus.support_sessions, argus.rate_limits, argus.idempotency_keys TO argus_auditor;
+
+RESET ROLE;
