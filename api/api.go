@@ -1,0 +1,146 @@
+// Package api is the ops API: it authenticates each call, authorizes it by scope, serves it, and holds its answer
+// until its row is committed (audit.go is that middleware, route.go the table of everything served).
+//
+// It knows the stages behind it by two interfaces, Audit and Log; argusd joins them. gin is used here alone, SQL
+// stands in the files named store_*.go.
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/useargus/argus"
+)
+
+// Audit makes rows durable: the writer. Its methods may be called from many goroutines.
+type Audit interface {
+	// Append returns nil only when the row is committed. The commit does not depend on ctx staying alive; the
+	// wait is bounded by the writer. intended says that the call's intent is committed, which the same
+	// transaction then deletes. Errors are *argus.Error: CodeAuditUnavailable, surely nothing was written, or
+	// CodeAuditUnconfirmed.
+	Append(ctx context.Context, rec *argus.Record, intended bool) error
+	// Intend inserts the call's intent in the caller's transaction.
+	Intend(ctx context.Context, tx Tx, rec *argus.Record) error
+	// Available returns nil, or at once the *argus.Error to answer while rows cannot be written.
+	Available() error
+	// Stage tells the writer's health.
+	Stage() argus.Stage
+}
+
+// Log answers questions of the log: analytics. Its methods may be called from many goroutines, are bounded, and
+// end when ctx does. Errors that a caller may see are *argus.Error.
+type Log interface {
+	Search(ctx context.Context, req argus.SearchRequest) (argus.SearchPage, error)
+	Get(ctx context.Context, id uuid.UUID) (argus.CallDetail, error)
+	// ExportCursor resolves an export's snapshot into a token, by which Export can be taken up again.
+	ExportCursor(ctx context.Context, req argus.ExportRequest) (string, error)
+	// Export calls emit with rows in the order asked for, again and again; emit's error ends it.
+	Export(ctx context.Context, req argus.ExportRequest, emit func([]argus.Record) error) error
+	// Follow calls emit for each event as it comes, until ctx ends, emit fails, or the consumer has fallen
+	// behind.
+	Follow(ctx context.Context, req argus.FollowRequest, emit func(argus.FollowEvent) error) error
+	Perf(ctx context.Context, req argus.PerfRequest) (argus.PerfResult, error)
+	Series(ctx context.Context, req argus.SeriesRequest) (argus.SeriesResult, error)
+	Facets(ctx context.Context, req argus.FacetsRequest) (argus.FacetsResult, error)
+	// Stage tells ClickHouse's health.
+	Stage() argus.Stage
+}
+
+// Config is what an API is made of. Pool, Audit and Log are required and stay their owner's to close.
+type Config struct {
+	Pool       *Pool // as the role argus_api; the primary
+	Audit      Audit
+	Log        Log
+	Logger     *slog.Logger          // nil: slog.Default
+	Registerer prometheus.Registerer // nil: metrics are kept but not shown
+
+	// TrustedProxies are the networks whose X-Forwarded-For is believed. None by default.
+	TrustedProxies []netip.Prefix
+	Limits         Limits
+
+	recheckEvery time.Duration // shortened by tests
+}
+
+// API is the ops API. Make it with New.
+type API struct {
+	config  Config
+	pool    *Pool
+	audit   Audit
+	store   Log
+	log     *slog.Logger
+	metrics *metrics
+	limits  *limits
+	engine  *gin.Engine
+	table   []route
+
+	ctx        context.Context // ends with Close
+	cancel     context.CancelFunc
+	work       []func(ctx context.Context) // started by Start, each ends with its context
+	background sync.WaitGroup
+	draining   chan struct{} // closed by Drain
+	drain      sync.Once
+}
+
+// New checks the configuration and builds the API. Nothing runs before Start.
+func New(config Config) (*API, error) {
+	if config.Pool == nil || config.Audit == nil || config.Log == nil {
+		return nil, errors.New("api: Pool, Audit and Log are required")
+	}
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	if config.recheckEvery == 0 {
+		config.recheckEvery = recheckEvery
+	}
+	a := &API{
+		config: config, pool: config.Pool, audit: config.Audit, store: config.Log,
+		log:     config.Logger.With("stage", "api"),
+		metrics: newMetrics(config.Registerer), limits: newLimits(config.Limits),
+		draining: make(chan struct{}),
+	}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	a.table = a.routes()
+	if err := checkRoutes(a.table); err != nil {
+		return nil, err
+	}
+	a.engine = a.router(a.table)
+	return a, nil
+}
+
+// Handler serves the API and the console.
+func (a *API) Handler() http.Handler { return a.engine }
+
+// Start begins the API's background work. ctx bounds the starting alone.
+func (a *API) Start(ctx context.Context) error {
+	for _, f := range a.work {
+		a.background.Go(func() { f(a.ctx) })
+	}
+	return nil
+}
+
+// Drain ends streams and makes readiness fail; calls go on being served. Register it with
+// http.Server.RegisterOnShutdown, since Shutdown waits for streams.
+func (a *API) Drain() { a.drain.Do(func() { close(a.draining) }) }
+
+// Close ends the background work. Call it when no request is served any more, before the writer is closed.
+func (a *API) Close(ctx context.Context) error {
+	a.Drain()
+	a.cancel()
+	done := make(chan struct{})
+	go func() { a.background.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,305 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
+)
+
+// effectsTimeout bounds a call with effects, whose caller's going away does not end it.
+const effectsTimeout = 60 * time.Second
+
+// serve is the way of every call that needs a credential:
+//
+//	arrival, id ▸ authenticate ▸ body and digest ▸ limits ▸ authorize ▸ handler ▸ row committed ▸ answer
+//
+// Whoever cannot be authenticated is answered without a row. From there on there is exactly one row, and the
+// answer leaves only when it is committed: refusals, panics, bodies cut off and callers long gone included.
+func (a *API) serve(g *gin.Context, r *route) {
+	arrival := time.Now()
+	id, err := uuid.NewV7()
+	if err != nil { // the system gave no random bytes
+		a.refuse(g, argus.Errorf(argus.CodeInternal, "Something went wrong here. Try again.").WithCause(err))
+		return
+	}
+	release, err := a.limits.enter()
+	if err != nil {
+		a.refuse(g, err)
+		return
+	}
+	defer release()
+
+	request := g.Request
+	ip := clientAddr(request, a.config.TrustedProxies)
+	cred, err := a.authenticate(request.Context(), request, ip)
+	if err != nil {
+		a.refuse(g, err)
+		return
+	}
+	method := request.Method
+	if !knownMethods[method] {
+		method = "OTHER"
+	}
+	rec := &argus.Record{
+		ID:              id,
+		OccurredAt:      argus.Micros(arrival),
+		ActorID:         cred.actor.ID,
+		ImpersonatorID:  cred.actor.ImpersonatorID,
+		ActorKind:       cred.actor.Kind,
+		PATID:           cred.actor.PATID,
+		BreakGlassID:    cred.actor.BreakGlassID,
+		Scope:           string(r.Scope),
+		Route:           r.template(method),
+		Method:          method,
+		Outcome:         argus.Completed,
+		ClientIP:        ip,
+		UserAgent:       request.UserAgent(),
+		ClientRequestID: request.Header.Get("X-Request-Id"),
+		TraceID:         traceID(request.Header.Get("Traceparent")),
+	}
+	c := &call{
+		Actor: cred.actor, Record: rec, IP: ip,
+		api: a, route: r, request: request, response: g.Writer, params: g.Params, header: http.Header{},
+		credential: cred, arrival: arrival, release: release,
+	}
+	for _, p := range g.Params {
+		rec.PathParams = append(rec.PathParams, argus.PathParam{Name: p.Key, Value: c.Param(p.Key)})
+	}
+	rec.MakeStorable() // an intent holds the record as it is now
+	if cred.actor.Kind == argus.KindBreakGlass {
+		a.log.Warn("break-glass call", "route", rec.Route, "actor", rec.ActorID, "break_glass_id", rec.BreakGlassID, "audit_id", id)
+		a.metrics.breakGlass.Inc()
+	}
+
+	ctx, cancel := c.bound()
+	defer cancel(nil)
+	c.ctx = ctx
+	ans, err := a.run(c)
+	a.finish(c, ans, err)
+}
+
+// bound gives the call its context. Reading ends with the caller; effects are carried through; a stream ends
+// with the caller, with its credential, or with the server.
+func (c *call) bound() (context.Context, context.CancelCauseFunc) {
+	parent := c.request.Context()
+	if c.route.Effects {
+		parent = context.WithoutCancel(parent)
+	}
+	ctx, cancel := context.WithCancelCause(parent)
+	if c.route.Stream {
+		return ctx, cancel
+	}
+	ctx, stop := context.WithTimeout(ctx, effectsTimeout)
+	return ctx, func(cause error) { cancel(cause); stop() }
+}
+
+// run brings the call to its handler and back. A panic becomes an error.
+func (a *API) run(c *call) (ans answer, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.metrics.panics.Inc()
+			ans, err = answer{}, fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	if err := a.audit.Available(); err != nil {
+		return answer{}, &unaudited{err}
+	}
+	if c.Body, err = readBody(c.response, c.request, c.Record); err != nil {
+		return answer{}, err
+	}
+	if err := a.limits.call(c.credential.principal); err != nil {
+		return answer{}, err
+	}
+	if s := c.route.Scope; s != scopeAny && string(s) != argus.ScopeNone && !c.Actor.Can(s) {
+		return answer{}, argus.Errorf(argus.CodeForbidden, "This needs the scope %s, which your credential does not have.", s)
+	}
+	if c.query, err = url.ParseQuery(c.request.URL.RawQuery); err != nil {
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "The query cannot be read; escape %% as %%25.").WithCause(err)
+	}
+	if c.route.Effects { // the body may have taken its time
+		if err := a.audit.Available(); err != nil {
+			return answer{}, &unaudited{err}
+		}
+	}
+	return c.route.Handle(c)
+}
+
+// unaudited is an error of a call for which no row is to be tried: the writer said so, or refused the row.
+type unaudited struct{ error }
+
+func (e *unaudited) Unwrap() error { return e.error }
+
+// finish commits the row and sends the answer.
+func (a *API) finish(c *call, ans answer, err error) {
+	if c.started {
+		a.finishStream(c, err)
+		return
+	}
+	status, body := ans.Status, []byte(nil)
+	if err == nil {
+		if body, err = ans.body(); err != nil {
+			err = fmt.Errorf("rendering the answer: %w", err)
+		}
+	}
+	var p *argus.Error
+	if err != nil {
+		p = problem(err)
+		status = statusOf(p.Code)
+		if !c.route.Effects && c.request.Context().Err() != nil && status >= 500 {
+			status = statusClientGone
+		}
+	}
+
+	var skip *unaudited
+	switch {
+	case errors.As(err, &skip):
+		a.logProblem(c, status, p)
+	case c.doubt != nil:
+		// Whether the intent stands is not known, so neither is how the row has to be written. It follows as
+		// soon as Postgres tells.
+		a.logProblem(c, status, p)
+		c.close(status)
+		a.settleLater(c)
+	default:
+		if p != nil {
+			a.logProblem(c, status, p)
+		}
+		if failed := c.commit(status); failed != nil {
+			p = failed
+			status, c.header = statusOf(p.Code), http.Header{}
+			a.logProblem(c, status, p)
+		}
+	}
+
+	h := c.response.Header()
+	for name, values := range c.header {
+		h[name] = values
+	}
+	if p != nil {
+		body = problemBody(p, c.Record.ID)
+		setRetryAfter(h, status, p)
+	}
+	h.Set(argus.AuditIDHeader, c.Record.ID.String())
+	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(status)).Inc()
+	a.send(c.response, status, body)
+}
+
+// close completes the record.
+func (c *call) close(status int) {
+	c.Record.Status = int16(status)
+	c.Record.Outcome = argus.Completed
+	c.Record.LatencyUS = time.Since(c.arrival).Microseconds()
+	c.Record.MakeStorable()
+}
+
+// commit completes the record and waits until its row is committed.
+func (c *call) commit(status int) *argus.Error {
+	c.close(status)
+	begin := time.Now()
+	err := c.api.audit.Append(context.WithoutCancel(c.request.Context()), c.Record, c.intended)
+	c.api.metrics.auditWait.Observe(time.Since(begin).Seconds())
+	if err == nil {
+		return nil
+	}
+	p := problem(err)
+	if c.intended && p.Code == argus.CodeAuditUnavailable {
+		// Something may have happened: the caller must not take this for an invitation to repeat it.
+		p = argus.Errorf(argus.CodeAuditUnconfirmed,
+			"This call may have taken effect, but its audit row is not confirmed. Look it up by its audit id before repeating it.").WithCause(err)
+	}
+	return p
+}
+
+// refuse answers a request that was not authenticated: no row, no audit id.
+func (a *API) refuse(g *gin.Context, err error) {
+	p := problem(err)
+	status := statusOf(p.Code)
+	h := g.Writer.Header()
+	if status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Bearer realm="argus"`)
+	}
+	setRetryAfter(h, status, p)
+	if status >= 500 {
+		a.log.Error("request not served", "status", status, "code", p.Code, "cause", p.Cause)
+	}
+	a.metrics.refused.WithLabelValues(string(p.Code)).Inc()
+	a.send(g.Writer, status, problemBody(p, uuid.Nil))
+}
+
+// send writes a whole answer within a bound: a caller who does not read cannot hold it.
+func (a *API) send(w http.ResponseWriter, status int, body []byte) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+	h := w.Header()
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", "application/json; charset=utf-8")
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a caller who hung up has its row
+}
+
+// logProblem logs what the answer does not tell. Refusals are the row's business; failures are the operator's.
+func (a *API) logProblem(c *call, status int, p *argus.Error) {
+	level := slog.LevelDebug
+	if status >= 500 {
+		level = slog.LevelError
+	}
+	a.log.Log(context.Background(), level, "call not completed", "route", c.Record.Route, "status", status, "code", p.Code,
+		"message", p.Message, "cause", p.Cause, "actor", c.Record.ActorID, "audit_id", c.Record.ID)
+}
+
+// settleLater writes the row of a call whose commit is in doubt, once Postgres tells what became of it. Should
+// this process end before, the intent, if it stands, becomes an interrupted row.
+func (a *API) settleLater(c *call) {
+	a.background.Go(func() {
+		for a.ctx.Err() == nil {
+			committed, found := a.outcome(a.ctx, c.doubt.xid, 5*time.Second)
+			if !found {
+				continue
+			}
+			c.intended = c.intended || committed && c.doubt.announces
+			for a.ctx.Err() == nil {
+				err := a.audit.Append(a.ctx, c.Record, c.intended)
+				if err == nil {
+					return
+				}
+				if argus.CodeOf(err) != argus.CodeAuditUnavailable {
+					a.log.Error("row of a doubtful call not written", "audit_id", c.Record.ID, "cause", err)
+					return
+				}
+				select {
+				case <-a.ctx.Done():
+				case <-time.After(time.Second):
+				}
+			}
+		}
+	})
+}
+
+// traceID takes the trace id out of a W3C traceparent, "" when there is none.
+func traceID(parent string) string {
+	parts := strings.Split(parent, "-")
+	if len(parts) < 4 || len(parts[0]) != 2 || parts[0] == "ff" || len(parts[1]) != 32 || parts[1] == strings.Repeat("0", 32) {
+		return ""
+	}
+	for _, r := range parts[1] {
+		if (r < '0' || r > '9') && (r < 'a' || r > 'f') {
+			return ""
+		}
+	}
+	return parts[1]
+}

@@ -1,0 +1,132 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/useargus/argus"
+)
+
+// call is one authenticated request on its way through the API. Handlers get it and return an answer; the
+// middleware (audit.go) does the rest.
+type call struct {
+	Actor  argus.Actor
+	Record *argus.Record // the call's row, as far as it is known
+	Body   []byte        // the whole request body, at most argus.MaxBody bytes
+	IP     netip.Addr    // the caller's address, as in the row
+
+	api        *API
+	route      *route
+	request    *http.Request
+	response   http.ResponseWriter
+	params     gin.Params
+	query      url.Values
+	ctx        context.Context
+	header     http.Header // of the answer, errors included
+	credential *credential
+	arrival    time.Time
+	release    func()                  // gives back the place among the calls served at once
+	cancel     context.CancelCauseFunc // of a started stream
+
+	intended bool   // the call's intent is committed
+	doubt    *doubt // a commit whose answer was lost
+	started  bool   // Start sent the headers: the row is written
+}
+
+// doubt is a transaction that may or may not have been committed.
+type doubt struct {
+	xid       string
+	announces bool // it held the call's intent
+}
+
+// Context is done when the caller goes away, or, for a route with effects, not before its own bound: effects are
+// carried through whether or not anybody still listens.
+func (c *call) Context() context.Context { return c.ctx }
+
+// Param returns the named parameter of the route's template, unescaped, in full length.
+func (c *call) Param(name string) string {
+	raw := c.params.ByName(name)
+	if s, err := url.PathUnescape(raw); err == nil {
+		return s
+	}
+	return raw
+}
+
+// Query returns the query parameters. A query that cannot be read was answered before the handler.
+func (c *call) Query() url.Values { return c.query }
+
+// Header returns a header of the request, "" when it is absent.
+func (c *call) Header(name string) string { return c.request.Header.Get(name) }
+
+// SetHeader sets a header of the answer, whatever the answer becomes.
+func (c *call) SetHeader(name, value string) { c.header.Set(name, value) }
+
+// Bind reads the body as one JSON value into v, strictly: unknown and repeated-by-case fields, text behind the
+// value, broken UTF-8 and an empty body are errors with CodeInvalidJSON.
+func (c *call) Bind(v any) error {
+	bad := func(how string) error {
+		return argus.Errorf(argus.CodeInvalidJSON, "The body must be one JSON object: %s.", how)
+	}
+	body := bytes.TrimSpace(c.Body)
+	switch {
+	case len(body) == 0:
+		return bad("it is empty")
+	case body[0] != '{':
+		return bad("it begins with something else")
+	case !utf8.Valid(body):
+		return bad("it is not valid UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		var syntax *json.SyntaxError
+		var kind *json.UnmarshalTypeError
+		switch {
+		case errors.As(err, &syntax):
+			return bad("there is a mistake in its syntax")
+		case errors.As(err, &kind) && kind.Field != "":
+			return bad("the field " + argus.Text(kind.Field, 64) + " has the wrong type")
+		case errors.As(err, &kind):
+			return bad("it has the wrong type")
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return bad("it ends too early")
+		}
+		if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			return bad("the field " + argus.Text(field, 64) + " is not known here")
+		}
+		return bad("it cannot be read")
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return bad("something stands behind it")
+	}
+	return nil
+}
+
+// Begin runs f in a transaction on the API's pool. The first Begin of a call commits the call's intent with it:
+// from then on the call has its row whatever happens, and a handler may cause effects. Later ones do not
+// announce it again.
+//
+// When Begin returns nil, what f did is committed. An error with CodeAuditUnconfirmed says that this is not
+// known: the handler must return it and cause no effect. After any other error nothing of f has happened; f's
+// own *argus.Error comes back as it is.
+func (c *call) Begin(f func(ctx context.Context, tx Tx) error) error {
+	if !c.route.Effects {
+		return errors.New("api: Begin in a route registered without Effects")
+	}
+	if c.doubt != nil {
+		return argus.Errorf(argus.CodeAuditUnconfirmed,
+			"It is not known whether this call took effect. Look it up by its audit id before repeating it.").WithCause(errDoubt)
+	}
+	return c.begin(f)
+}

@@ -1,0 +1,233 @@
+// The shapes of the API's JSON. Keys are the server's own.
+
+export interface Row {
+  writer_id: number;
+  seq: number;
+  id: string;
+  occurred_at: string;
+  recorded_at: string;
+  actor_id: string;
+  impersonator_id: string | null;
+  actor_kind: 'clerk_session' | 'pat' | 'break_glass';
+  pat_id: string | null;
+  break_glass_id: string | null;
+  scope: string;
+  route: string;
+  path_params: Record<string, string>;
+  method: string;
+  status: number | null;
+  outcome: 'completed' | 'interrupted';
+  latency_us: number | null;
+  client_ip: string;
+  user_agent: string;
+  body_sha256: string | null;
+  body_bytes: number;
+  client_request_id: string | null;
+  trace_id: string | null;
+  row_hash: string;
+}
+
+export type Source = 'clickhouse' | 'clickhouse+postgres' | 'postgres';
+
+export interface Answer {
+  source: Source;
+  replicated_through: string | null;
+}
+
+export interface SearchPage extends Answer {
+  rows: Row[];
+  next_cursor: string | null;
+  snapshot: string;
+  since: string | null;
+  until: string | null;
+  actors: Record<string, string>;
+  break_glass: Record<string, string>;
+}
+
+export interface Step {
+  table: string;
+  step: number;
+  at: string;
+  actor_id: string;
+  action: string;
+  worker_id: string | null;
+  provider: string | null;
+  from_state: string | null;
+  to_state: string | null;
+  tenant_id: string | null;
+  session_id: string | null;
+  consent_document_id: string | null;
+  reason: string | null;
+  result: string;
+  error: string | null;
+}
+
+export interface CallDetail extends Row {
+  steps: Step[] | null;
+  source: Source;
+  actors: Record<string, string>;
+  break_glass_reason: string | null;
+}
+
+export interface FacetValue {
+  value: string;
+  name: string | null;
+  count: number;
+}
+
+export interface Bar {
+  at: string;
+  count: number;
+  client_errors: number;
+  errors: number;
+}
+
+export interface Facets extends Answer {
+  since: string | null;
+  until: string | null;
+  total: number;
+  fields: Record<string, FacetValue[]>;
+  step_seconds: number;
+  histogram: Bar[];
+}
+
+export interface PerfFigures {
+  count: number;
+  interrupted: number;
+  rpm: number;
+  error_rate: number;
+  client_error_rate: number;
+  p50_ms: number | null;
+  p95_ms: number | null;
+  p99_ms: number | null;
+  max_ms: number | null;
+}
+
+export type GroupBy = 'route' | 'method' | 'actor_kind' | 'client' | 'status_class';
+
+/** A row of GET /v1/perf; the group's name is under the key that it was grouped by. */
+export interface PerfRow extends PerfFigures {
+  route?: string;
+  method?: string;
+  actor_kind?: string;
+  client?: string;
+  status_class?: string;
+  before?: PerfFigures | null;
+  changed?: string[] | null;
+}
+
+export interface Perf extends Answer {
+  group_by: GroupBy;
+  since: string;
+  until: string;
+  rows: PerfRow[];
+}
+
+export interface SeriesPoint extends PerfFigures {
+  at: string;
+}
+
+export interface PerfSeries extends Answer {
+  since: string;
+  until: string;
+  step_seconds: number;
+  series: { group: string; points: SeriesPoint[] }[];
+}
+
+export interface SupportSession {
+  id: string;
+  tenant_id: string;
+  state: 'live' | 'ended';
+  started_by: string;
+  started_at: string;
+  ends_at: string;
+  ended_at: string | null;
+  end_reason: string | null;
+}
+
+export interface Tenant {
+  id: string;
+  name: string;
+  armed: boolean;
+  armed_at: string | null;
+  armed_by: string | null;
+  armed_reason: string | null;
+  consent: { given: boolean; at: string | null; document_id: string | null };
+  agents: number;
+  last_activity: string | null;
+  sessions: SupportSession[] | null;
+}
+
+export interface Worker {
+  id: string;
+  provider: string;
+  state: 'running' | 'stopped' | 'terminated' | 'launching' | 'stopping' | 'resuming' | 'terminating' | 'failed';
+  orphan: boolean;
+  reason: string | null;
+  launched_by: string | null;
+  launched_at: string | null;
+  uptime_seconds: number | null;
+  cost_per_hour: number | null;
+  provider_ref: Record<string, unknown> | null;
+}
+
+export interface Token {
+  id: string;
+  name: string;
+  preset: string | null;
+  scopes: string[];
+  created_at: string;
+  expires_at: string;
+  last_used_at: string | null;
+  revoked_at: string | null;
+  last_four: string;
+}
+
+export interface Operator {
+  actor_id: string;
+  actor_kind: 'clerk_session' | 'pat' | 'break_glass';
+  name: string | null;
+  email: string | null;
+  pat_id: string | null;
+  preset: string | null;
+  scopes: string[];
+}
+
+export interface Stage {
+  name: string;
+  status: 'ok' | 'degraded' | 'down';
+  detail: string;
+  facts: Record<string, unknown> | null;
+}
+
+export interface Health {
+  status: 'ok' | 'degraded' | 'down';
+  version: string;
+  stages: Stage[];
+}
+
+export interface Config {
+  version: string;
+  auth: 'clerk' | 'local';
+  clerk_publishable_key: string | null;
+  clerk_frontend_api: string | null;
+  local_sign_in_url: string | null;
+}
+
+/** Every scope, in the order they are shown; see argus.AllScopes. */
+export const SCOPES: [string, string][] = [
+  ['logs:read', 'Read, follow and export the audit log; performance'],
+  ['tenants:read', 'See tenants and live sessions'],
+  ['compute:read', 'See pods'],
+  ['compute:write', 'Launch, stop, resume and terminate pods'],
+  ['remote_support', 'Start and end support sessions'],
+  ['remote_support:arm', 'Arm and disarm remote support'],
+  ['tokens:write', 'Create personal access tokens'],
+  ['events:read', 'Read events'],
+  ['events:emit', 'Emit events'],
+];
+
+export const PRESETS: Record<string, string[]> = {
+  'support-readonly': ['logs:read', 'tenants:read', 'compute:read'],
+  'admin-full': SCOPES.map(([name]) => name),
+};

@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { format, parse, quote, wordAt, words } from '../../src/lib/syntax';
+import type { Term } from '../../src/lib/filter';
+
+const term = (name: string, value: string, not = false): Term => ({ name, value, not });
+
+test('the example of the design', () => {
+  const p = parse('actor:user_ABC route:"GET /v1/tenants/:id" status:5xx -client:argusctl latency_min:500ms');
+  assert.deepEqual(p.problems, []);
+  assert.deepEqual(p.terms, [
+    term('actor', 'user_ABC'),
+    term('route', 'GET /v1/tenants/:id'),
+    term('status', '5xx'),
+    term('client', 'argusctl', true),
+    term('latency_min', '500ms'),
+  ]);
+});
+
+test('since and until set the window', () => {
+  const p = parse('since:1h until:2026-01-31T12:00:00Z');
+  assert.deepEqual([p.since, p.until, p.terms.length, p.problems.length], ['1h', '2026-01-31T12:00:00Z', 0, 0]);
+  assert.equal(parse('since:yesterday').problems.length, 1);
+  assert.equal(parse('-since:1h').problems.length, 1);
+});
+
+test('bare words are taken for what they look like', () => {
+  const guess = (text: string) => parse(text).terms[0];
+  assert.deepEqual(guess('user_2abcDEF'), term('actor', 'user_2abcDEF'));
+  assert.deepEqual(guess('5xx'), term('status', '5xx'));
+  assert.deepEqual(guess('>=500'), term('status', '>=500'));
+  assert.deepEqual(guess('-404'), term('status', '404', true));
+  assert.deepEqual(guess('/v1/tenants/:id'), term('route', '/v1/tenants/:id'));
+  assert.deepEqual(guess('/v1/*'), term('route', '/v1/*'));
+  assert.deepEqual(guess('"GET /v1/health"'), term('route', 'GET /v1/health'));
+  assert.deepEqual(guess('POST'), term('method', 'POST'));
+  assert.deepEqual(guess('192.0.2.7'), term('client_ip', '192.0.2.7'));
+  assert.deepEqual(guess('10.0.0.0/8'), term('client_ip', '10.0.0.0/8'));
+  assert.deepEqual(guess('UTD_7ELEVEN_001'), term('tenant', 'UTD_7ELEVEN_001'));
+  assert.deepEqual(guess('0198c9a2-5f44-7aaa-8bbb-0123456789ab'), term('id', '0198c9a2-5f44-7aaa-8bbb-0123456789ab'));
+});
+
+test('what is not understood is said, and the rest counts', () => {
+  const p = parse('status:banana frobnicate status:403 colour:red');
+  assert.deepEqual(p.terms, [term('status', '403')]);
+  assert.deepEqual(
+    p.problems.map((x) => [x.start, x.end]),
+    [[0, 13], [14, 24], [36, 46]],
+  );
+  assert.match(p.problems[0]!.message, /403, 4xx or >=500/);
+  assert.match(p.problems[1]!.message, /user_agent:frobnicate/);
+  assert.match(p.problems[2]!.message, /colour/);
+});
+
+test('quotes, escapes, and a quote left open', () => {
+  assert.deepEqual(parse(String.raw`user_agent:"say \"hi\" \\ there"`).terms, [term('user_agent', String.raw`say "hi" \ there`)]);
+  assert.equal(parse('route:"GET /v1').problems[0]!.message, 'A quote is not closed.');
+  assert.deepEqual(parse('user_agent:""').terms, [term('user_agent', '')]);
+  assert.equal(parse('actor:').problems.length, 1);
+});
+
+test('values keep colons, commas and equal signs', () => {
+  assert.deepEqual(parse('user_agent:a:b,c=d client_ip:2001:db8::/32').terms, [
+    term('user_agent', 'a:b,c=d'),
+    term('client_ip', '2001:db8::/32'),
+  ]);
+});
+
+test('path parameters by name', () => {
+  assert.deepEqual(parse('param.id:W-1 -param.session_2:x').terms, [term('param.id', 'W-1'), term('param.session_2', 'x', true)]);
+  assert.equal(parse('param:x').problems.length, 1);
+});
+
+test('methods are upper-cased, as the server does', () => {
+  assert.deepEqual(parse('method:post').terms, [term('method', 'POST')]);
+});
+
+test('format is the inverse of parse', () => {
+  const values = ['', 'plain', 'two words', 'quo"te', 'back\\slash', '\\"', ':', '-', '"', 'tab\there', '日本語', '>=500', '<script>'];
+  for (const value of values) {
+    for (const not of [false, true]) {
+      const t = term('user_agent', value, not);
+      assert.deepEqual(parse(format(t)).terms, [t], format(t));
+    }
+  }
+  assert.equal(quote('a b'), '"a b"');
+});
+
+test('no text breaks the parser', () => {
+  let seed = 7;
+  const random = () => (seed = (seed * 48271) % 2147483647) / 2147483647;
+  const alphabet = 'ab:"\\- .\t<>=5x_/é😀'.split('');
+  for (let n = 0; n < 20_000; n++) {
+    const text = Array.from({ length: Math.floor(random() * 24) }, () => alphabet[Math.floor(random() * alphabet.length)]).join('');
+    const p = parse(text);
+    let end = 0;
+    for (const w of words(text)) {
+      assert.ok(w.start >= end && w.end > w.start && w.end <= text.length, text);
+      end = w.end;
+    }
+    for (const t of p.terms) assert.deepEqual(parse(format(t)).terms, [t], text);
+  }
+});
+
+test('the word at the caret', () => {
+  const text = 'status:5xx  -actor:us';
+  assert.equal(wordAt(text, 3)!.name, 'status');
+  assert.equal(wordAt(text, 11), null);
+  const w = wordAt(text, text.length)!;
+  assert.deepEqual([w.name, w.value, w.not, w.start, w.valueStart], ['actor', 'us', true, 12, 19]);
+  assert.equal(wordAt('', 0), null);
+});

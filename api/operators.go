@@ -1,0 +1,47 @@
+package api
+
+import (
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
+)
+
+func (a *API) operatorRoutes() []route {
+	return []route{
+		{Method: http.MethodGet, Path: "/v1/operators/me", Scope: scopeAny, Handle: a.operatorMe},
+	}
+}
+
+// operatorMe answers who the credential belongs to and what it may do.
+func (a *API) operatorMe(c *call) (answer, error) {
+	me := struct {
+		ActorID        string          `json:"actor_id"`
+		ActorKind      argus.ActorKind `json:"actor_kind"`
+		ImpersonatorID *string         `json:"impersonator_id"`
+		Name           *string         `json:"name"`
+		Email          *string         `json:"email"`
+		PATID          *uuid.UUID      `json:"pat_id"`
+		BreakGlassID   *uuid.UUID      `json:"break_glass_id"`
+		Preset         *string         `json:"preset"`
+		Scopes         []argus.Scope   `json:"scopes"`
+	}{
+		ActorID: c.Actor.ID, ActorKind: c.Actor.Kind, ImpersonatorID: orNull(c.Actor.ImpersonatorID),
+		Name: orNull(c.Actor.Name), Email: orNull(c.Actor.Email), PATID: orNull(c.Actor.PATID),
+		BreakGlassID: orNull(c.Actor.BreakGlassID), Preset: orNull(c.Actor.Preset), Scopes: c.Actor.Scopes,
+	}
+	if me.Scopes == nil {
+		me.Scopes = []argus.Scope{}
+	}
+	return reply(me)
+}
+
+// orNull is null in JSON for the zero value.
+func orNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}

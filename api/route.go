@@ -1,0 +1,121 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/useargus/argus"
+)
+
+// route is one line of the API. Everything about a call that does not depend on the call is here, so that the
+// scope matrix, the OpenAPI check and the intents' test are generated from the same table that serves.
+type route struct {
+	Method string
+	Path   string      // gin's template, as it is stored: /v1/tenants/:id
+	Scope  argus.Scope // the one scope asked for, or scopeAny
+
+	// Effects: the handler changes state. Its effects may only come after a call.Begin, which commits the
+	// call's intent with its first write. Every method but GET must say so.
+	Effects bool
+	// Stream: the handler answers through call.Start and goes on writing; its credential is checked again
+	// from time to time.
+	Stream bool
+
+	Handle func(*call) (answer, error)
+}
+
+// scopeAny is asked of a route that every valid credential may call.
+const scopeAny = argus.Scope(argus.ScopeAny)
+
+// template is the route as it is recorded, for the method it was called with.
+func (r *route) template(method string) string { return method + " " + r.Path }
+
+// routes is the whole authenticated API. One line a resource.
+func (a *API) routes() []route {
+	return concat(
+		a.operatorRoutes(),
+	)
+}
+
+func concat(tables ...[]route) []route {
+	var all []route
+	for _, t := range tables {
+		all = append(all, t...)
+	}
+	return all
+}
+
+// checkRoutes refuses a table that would break a promise: a route that changes state without an intent, one
+// without a scope, or one named twice.
+func checkRoutes(routes []route) error {
+	seen := map[string]bool{}
+	for _, r := range routes {
+		name := r.template(r.Method)
+		switch {
+		case r.Method != http.MethodGet && !r.Effects:
+			return fmt.Errorf("route %s changes state but is not registered with Effects", name)
+		case r.Method == http.MethodGet && r.Effects:
+			return fmt.Errorf("route %s is a GET with effects", name)
+		case r.Stream && r.Effects:
+			return fmt.Errorf("route %s streams and has effects", name)
+		case r.Scope == "":
+			return fmt.Errorf("route %s names no scope", name)
+		case r.Handle == nil:
+			return fmt.Errorf("route %s has no handler", name)
+		case !strings.HasPrefix(r.Path, "/"):
+			return fmt.Errorf("route %s has no absolute path", name)
+		case seen[name]:
+			return fmt.Errorf("route %s is registered twice", name)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// knownMethods are those recorded by name; others are recorded as OTHER, so that a caller cannot invent
+// values of the column route.
+var knownMethods = map[string]bool{
+	http.MethodGet: true, http.MethodHead: true, http.MethodPost: true, http.MethodPut: true,
+	http.MethodPatch: true, http.MethodDelete: true, http.MethodOptions: true, http.MethodConnect: true,
+	http.MethodTrace: true,
+}
+
+// router builds gin's engine over the table. Everything that is not public goes through serve, unmatched paths
+// and methods included.
+func (a *API) router(routes []route) *gin.Engine {
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	// A redirect would be an answer without a row.
+	e.RedirectTrailingSlash = false
+	e.RedirectFixedPath = false
+	e.HandleMethodNotAllowed = true
+	// Parameters are taken from the path as sent and unescaped once, by call.Param: an escaped slash stays
+	// inside its parameter.
+	e.UseEscapedPath = true
+	e.UnescapePathValues = false
+	// Client addresses are found by address.go, from the configured proxies alone.
+	e.ForwardedByClientIP = false
+	_ = e.SetTrustedProxies(nil)
+
+	for i := range routes {
+		r := &routes[i]
+		handle := func(g *gin.Context) { a.serve(g, r) }
+		e.Handle(r.Method, r.Path, handle)
+		if r.Method == http.MethodGet {
+			e.Handle(http.MethodHead, r.Path, handle)
+		}
+	}
+	a.public(e)
+	notFound := &route{Path: argus.UnmatchedRoute, Scope: argus.Scope(argus.ScopeNone), Handle: func(*call) (answer, error) {
+		return answer{}, argus.Errorf(argus.CodeNotFound, "There is nothing at this path. The paths are listed in /openapi.json.")
+	}}
+	notAllowed := &route{Path: argus.UnmatchedRoute, Scope: argus.Scope(argus.ScopeNone), Handle: func(c *call) (answer, error) {
+		return answer{}, argus.Errorf(argus.CodeMethodNotAllowed, "This path does not take this method.")
+	}}
+	e.NoRoute(func(g *gin.Context) { a.serve(g, notFound) })
+	e.NoMethod(func(g *gin.Context) { a.serve(g, notAllowed) })
+	return e
+}

@@ -1,0 +1,152 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/useargus/argus"
+)
+
+// Tx is a transaction on the API's pool. Files named store_*.go are the only ones that speak SQL.
+type Tx = pgx.Tx
+
+// Pool is the API's pool of connections, as the role argus_api.
+type Pool = pgxpool.Pool
+
+// How long Postgres is waited for. The sum of what a call without effects may wait for stays below two seconds,
+// the bound of W3.
+const (
+	lookupTimeout = 1200 * time.Millisecond // one small read, such as a credential's
+	beginTimeout  = 1200 * time.Millisecond // a connection, BEGIN and the intent
+	txTimeout     = 5 * time.Second         // the whole transaction, lock waits included
+	doubtTimeout  = 600 * time.Millisecond  // resolving a lost answer to COMMIT while the caller waits
+)
+
+// errDoubt says that the answer to a COMMIT was lost and could not be found out in time.
+var errDoubt = errors.New("the outcome of a commit is not known")
+
+// unreachable reports whether err means that Postgres could not be asked or broke off, rather than that it
+// refused what was asked.
+func unreachable(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		switch pg.Code[:min(2, len(pg.Code))] {
+		case "08", "53", "57", "58": // connection, resources, operator intervention, system
+			return true
+		}
+		return pg.Code == "25006" // read-only: a standby, or a primary that is being demoted
+	}
+	var network net.Error
+	var connect *pgconn.ConnectError
+	return errors.As(err, &network) || errors.As(err, &connect) || errors.Is(err, context.DeadlineExceeded) ||
+		pgconn.SafeToRetry(err) || errors.Is(err, net.ErrClosed) || isEOF(err) || isClosed(err)
+}
+
+func isClosed(err error) bool { return err.Error() == "closed pool" || err.Error() == "conn closed" }
+
+// begin runs f in a transaction; the first of a call announces the call's intent before it. It returns after
+// the commit, or with certainty that nothing was committed, or errDoubt in the chain.
+func (c *call) begin(f func(ctx context.Context, tx Tx) error) error {
+	a := c.api
+	ctx, cancel := context.WithTimeout(c.ctx, txTimeout)
+	defer cancel()
+
+	// The head of the transaction has a shorter bound of its own: this is where a dead Postgres shows.
+	head, stop := context.WithTimeout(ctx, beginTimeout)
+	defer stop()
+	conn, err := a.pool.Acquire(head)
+	if err != nil {
+		return nothingHappened(err)
+	}
+	defer conn.Release()
+	tx, err := conn.Begin(head)
+	if err != nil {
+		return nothingHappened(err)
+	}
+	// A rollback may not wait for a server that does not answer; closing the connection does as well.
+	defer func() {
+		end, done := context.WithTimeout(context.WithoutCancel(ctx), 200*time.Millisecond)
+		defer done()
+		_ = tx.Rollback(end) // after a commit this does nothing
+	}()
+	var xid string
+	if err := tx.QueryRow(head, "SELECT pg_current_xact_id()::text").Scan(&xid); err != nil {
+		return nothingHappened(err)
+	}
+	announces := !c.intended
+	if announces {
+		if err := a.audit.Intend(head, tx, c.Record); err != nil {
+			return nothingHappened(err)
+		}
+	}
+	if err := f(ctx, tx); err != nil {
+		var known *argus.Error
+		if errors.As(err, &known) {
+			return err
+		}
+		return nothingHappened(err)
+	}
+	err = tx.Commit(ctx)
+	var refused *pgconn.PgError
+	switch {
+	case err == nil:
+	case errors.As(err, &refused) && !unreachable(err), errors.Is(err, pgx.ErrTxCommitRollback):
+		return nothingHappened(err)
+	default:
+		committed, found := a.outcome(c.ctx, xid, doubtTimeout)
+		switch {
+		case !found:
+			c.doubt = &doubt{xid: xid, announces: announces}
+			return argus.Errorf(argus.CodeAuditUnconfirmed,
+				"It is not known whether this call took effect. Look it up by its audit id before repeating it.").
+				WithCause(errors.Join(errDoubt, err))
+		case !committed:
+			return nothingHappened(err)
+		}
+	}
+	c.intended = true
+	return nil
+}
+
+// nothingHappened is the error of a transaction that was surely not committed.
+func nothingHappened(err error) error {
+	var known *argus.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	if unreachable(err) {
+		return argus.Errorf(argus.CodeAuditUnavailable, "The audit log cannot be written at the moment, so nothing was done. Try again.").
+			WithCause(err).WithRetryAfter(time.Second)
+	}
+	return err
+}
+
+// outcome asks Postgres what became of a transaction whose COMMIT was not answered, again and again until wait
+// is over. A backend that is still at it counts as unknown: it may yet commit.
+func (a *API) outcome(ctx context.Context, xid string, wait time.Duration) (committed, found bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
+	defer cancel()
+	for {
+		var status *string
+		err := a.pool.QueryRow(ctx, "SELECT pg_xact_status($1::text::xid8)", xid).Scan(&status)
+		if err == nil && status != nil {
+			switch *status {
+			case "committed":
+				return true, true
+			case "aborted":
+				return false, true
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return false, false
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+const (
+	// answerTimeout bounds the sending of an answer, and of each piece of a stream.
+	answerTimeout = 30 * time.Second
+	// recheckEvery is how often a stream's credential is checked again.
+	recheckEvery = 30 * time.Second
+)
+
+// errHeadOnly ends a stream that was asked for by HEAD.
+var errHeadOnly = errors.New("api: only the headers were asked for")
+
+// errShutdown ends streams when the server is about to.
+var errShutdown = errors.New("api: shutting down")
+
+// stream is the body of an answer that goes on.
+type stream struct {
+	c       *call
+	control *http.ResponseController
+}
+
+// Start commits the row with status 200, latency up to now, and sends the headers set so far. From then on the
+// answer can only be cut off, never changed. Whatever error it returns, the handler returns too.
+//
+// The call's context ends when the credential is no longer good, context.Cause then being the *argus.Error that
+// a new call would be answered with.
+func (c *call) Start() (*stream, error) {
+	if !c.route.Stream {
+		return nil, errors.New("api: Start in a route registered without Stream")
+	}
+	if err := c.api.limits.enterStream(); err != nil {
+		return nil, err
+	}
+	if failed := c.commit(http.StatusOK); failed != nil {
+		c.api.limits.leaveStream()
+		return nil, &unaudited{failed}
+	}
+	c.started = true
+	h := c.response.Header()
+	for name, values := range c.header {
+		h[name] = values
+	}
+	h.Set(argus.AuditIDHeader, c.Record.ID.String())
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	s := &stream{c, http.NewResponseController(c.response)}
+	_ = s.control.SetWriteDeadline(time.Now().Add(answerTimeout))
+	c.response.WriteHeader(http.StatusOK)
+	if c.request.Method == http.MethodHead {
+		return nil, errHeadOnly
+	}
+	c.release() // a stream is counted among the streams, no longer among the calls
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	c.ctx, c.cancel = ctx, cancel
+	c.api.background.Go(func() { c.api.watch(ctx, cancel, c) })
+	return s, s.control.Flush()
+}
+
+// Write sends p, waiting at most answerTimeout for a slow caller.
+func (s *stream) Write(p []byte) (int, error) {
+	_ = s.control.SetWriteDeadline(time.Now().Add(answerTimeout))
+	return s.c.response.Write(p)
+}
+
+// Flush sends what is buffered.
+func (s *stream) Flush() error { return s.control.Flush() }
+
+// watch checks a stream's credential again and again, and ends the stream when it is refused or when the server
+// is about to shut down. A credential that cannot be checked at the moment is tried again sooner; past
+// recheckGrace it is refused.
+func (a *API) watch(ctx context.Context, cancel context.CancelCauseFunc, c *call) {
+	wait, checked := a.config.recheckEvery, time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.draining:
+			cancel(errShutdown)
+			return
+		case <-time.After(wait):
+		}
+		wait = a.config.recheckEvery
+		err := a.recheck(ctx, c)
+		switch {
+		case err == nil:
+			checked = time.Now()
+		case ctx.Err() != nil:
+			return
+		case statusOf(problem(err).Code) >= 500 && time.Since(checked) < 2*recheckEvery+recheckGrace:
+			wait = time.Second
+		default:
+			cancel(problem(err))
+			return
+		}
+	}
+}
+
+// recheckGrace is how long past its second check a stream goes on while its credential cannot be checked.
+const recheckGrace = 30 * time.Second
+
+// finishStream ends an answer whose headers are out.
+func (a *API) finishStream(c *call, err error) {
+	if c.cancel != nil {
+		c.cancel(nil)
+	}
+	a.limits.leaveStream()
+	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(http.StatusOK)).Inc()
+	if err == nil || errors.Is(err, errHeadOnly) {
+		return
+	}
+	if c.request.Context().Err() == nil {
+		a.log.Warn("stream cut off", "route", c.Record.Route, "audit_id", c.Record.ID, "cause", err)
+	}
+	// Ends the connection without the mark of a complete body, so that the caller cannot take it for one.
+	panic(http.ErrAbortHandler)
+}
