@@ -6,7 +6,35 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// RowKey is a row's place in the order of the log.
+type RowKey struct {
+	OccurredAt    time.Time
+	WriterID, Seq int64
+}
+
+// Key is the row's place in the order of the log.
+func (r *Record) Key() RowKey { return RowKey{r.OccurredAt, r.WriterID, r.Seq} }
+
+// String gives the key as "<occurred_at>/<writer_id>/<seq>", the time in TimeFormat.
+func (k RowKey) String() string {
+	return fmt.Sprintf("%s/%d/%d", k.OccurredAt.UTC().Format(TimeFormat), k.WriterID, k.Seq)
+}
+
+// ParseRowKey reads what String wrote.
+func ParseRowKey(s string) (RowKey, error) {
+	at, rest, _ := strings.Cut(s, "/")
+	writer, seq, _ := strings.Cut(rest, "/")
+	t, err1 := time.Parse(TimeFormat, at)
+	w, err2 := strconv.ParseInt(writer, 10, 64)
+	n, err3 := strconv.ParseInt(seq, 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil {
+		return RowKey{}, fmt.Errorf("malformed row key %q", Text(s, 80))
+	}
+	return RowKey{t, w, n}, nil
+}
 
 // Position is a set of rows that is a prefix of each writer's rows. It is what a search's snapshot, the
 // replicator's watermark and a follower's place are made of.

@@ -73,7 +73,8 @@ type CallDetail struct {
 type ExportRequest struct {
 	Filter    Filter
 	Ascending bool
-	Cursor    string // "" for the start; else the place an earlier export got to
+	Cursor    string // "" for the start; else the token of Analytics' ExportCursor, which fixes snapshot and window
+	After     string // with Cursor: the last row received, as RowKey.String writes it; "" for the first
 }
 
 // FollowRequest asks for calls as they are recorded.
@@ -87,6 +88,17 @@ type FollowRequest struct {
 type FollowEvent struct {
 	Record   *Record // nil: a heartbeat, Position moved past rows that the filter leaves out
 	Position Position
+}
+
+// BehindError says that the consumer of a stream took its events too slowly, and where to go on: following from
+// Resume misses and repeats nothing.
+type BehindError struct{ Resume Position }
+
+func (e BehindError) Error() string { return e.Unwrap().Error() }
+
+// Unwrap gives the error as an *Error with CodeUnavailable.
+func (e BehindError) Unwrap() error {
+	return Errorf(CodeUnavailable, "The stream fell behind; continue from %s.", e.Resume)
 }
 
 // GroupBy names what perf rows are made for.
