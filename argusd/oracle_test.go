@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus"
+)
+
+// The oracle of every fault test: answers acknowledged = rows in Postgres = rows in ClickHouse = rollups.
+
+// digest stands for a set of rows whatever their order.
+type digest struct {
+	rows uint64
+	xor  [4]uint64 // of the row hashes
+}
+
+func (d *digest) add(hash []byte) {
+	d.rows++
+	for i := range d.xor {
+		d.xor[i] ^= binary.LittleEndian.Uint64(hash[8*i:])
+	}
+}
+
+// checkPostgres holds the system of record against what callers were told, and returns its digest:
+// every acknowledged call has its row; no call has two; seq runs 1…n in each writer, which knows its n; every row
+// hash is right; every domain row has its call's row; no intent is left.
+func checkPostgres(t testing.TB, url string, acknowledged map[string]int) digest {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+
+	err = eventually(45*time.Second, func() error {
+		var left int
+		if err := conn.QueryRow(ctx, "SELECT count(*) FROM argus.audit_intents").Scan(&left); err != nil || left == 0 {
+			return err
+		}
+		return fmt.Errorf("%d intents are left", left)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+
+	rows, err := conn.Query(ctx, `
+		SELECT writer_id, seq, id, occurred_at, recorded_at, actor_id, coalesce(impersonator_id, ''), actor_kind, pat_id,
+		       break_glass_id, scope, route, path_params::text, method, coalesce(status, 0), outcome, coalesce(latency_us, 0),
+		       client_ip, user_agent, body_sha256, body_bytes, coalesce(client_request_id, ''), coalesce(trace_id, ''), row_hash
+		  FROM argus.argus_audit_log ORDER BY writer_id, seq`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var sum digest
+	seen := map[string]bool{}
+	last := map[int64]int64{}
+	for rows.Next() {
+		var r argus.Record
+		var pat, breakGlass *uuid.UUID
+		var params string
+		var ip netip.Prefix
+		var body, hash []byte
+		if err := rows.Scan(&r.WriterID, &r.Seq, &r.ID, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &r.ImpersonatorID,
+			&r.ActorKind, &pat, &breakGlass, &r.Scope, &r.Route, &params, &r.Method, &r.Status, &r.Outcome, &r.LatencyUS,
+			&ip, &r.UserAgent, &body, &r.BodyBytes, &r.ClientRequestID, &r.TraceID, &hash); err != nil {
+			t.Fatal(err)
+		}
+		r.ClientIP = ip.Addr()
+		if pat != nil {
+			r.PATID = *pat
+		}
+		if breakGlass != nil {
+			r.BreakGlassID = *breakGlass
+		}
+		if body != nil {
+			r.BodyHashed = true
+			copy(r.BodySHA256[:], body)
+		}
+		byName := map[string]string{}
+		if err := json.Unmarshal([]byte(params), &byName); err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range byName {
+			r.PathParams = append(r.PathParams, argus.PathParam{Name: name, Value: value})
+		}
+		r.SortPathParams()
+		if h := r.ComputeHash(); string(h[:]) != string(hash) {
+			t.Errorf("row %d/%d (%s): its hash is wrong", r.WriterID, r.Seq, r.ID)
+		}
+		if r.Seq != last[r.WriterID]+1 {
+			t.Errorf("writer %d: %d follows %d", r.WriterID, r.Seq, last[r.WriterID])
+		}
+		last[r.WriterID] = r.Seq
+		id := r.ID.String()
+		if seen[id] {
+			t.Errorf("call %s has two rows", id)
+		}
+		seen[id] = true
+		if status, ok := acknowledged[id]; ok && (r.Outcome != argus.Completed || int(r.Status) != status) {
+			t.Errorf("call %s was answered %d, its row says %s %d", id, status, r.Outcome, r.Status)
+		}
+		sum.add(hash)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	for id, status := range acknowledged {
+		if !seen[id] {
+			t.Errorf("call %s was answered %d and has no row", id, status)
+		}
+	}
+	var wrong int
+	if err := conn.QueryRow(ctx, `
+		SELECT count(*) FROM argus.audit_writers w
+		 WHERE seq <> (SELECT coalesce(max(l.seq), 0) FROM argus.argus_audit_log l WHERE l.writer_id = w.writer_id)
+		   AND closed_at IS NOT NULL`).Scan(&wrong); err != nil || wrong > 0 {
+		t.Errorf("%d closed writers whose seq is not that of their last row (%v)", wrong, err)
+	}
+	for _, table := range []string{"compute_control_audit", "remote_support_audit"} {
+		var orphans int
+		if err := conn.QueryRow(ctx, `SELECT count(*) FROM argus.`+table+` d
+			WHERE NOT EXISTS (SELECT FROM argus.argus_audit_log l WHERE l.id = d.audit_id)`).Scan(&orphans); err != nil || orphans > 0 {
+			t.Errorf("%s: %d rows without their call's row (%v)", table, orphans, err)
+		}
+	}
+	return sum
+}
+
+// checkClickHouse waits until the copy equals the digest, and then compares everything, rollups included, with
+// the replicator's own check.
+func (d *devServer) checkClickHouse(want digest) {
+	d.t.Helper()
+	ctx := context.Background()
+	err := eventually(60*time.Second, func() error {
+		options, err := clickhouse.ParseDSN(d.env("env", "ARGUS_CLICKHOUSE_URL"))
+		if err != nil {
+			return err
+		}
+		conn, err := clickhouse.Open(options)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		var got digest
+		var distinct uint64
+		if err := conn.QueryRow(ctx, `
+			SELECT count(), uniqExact(writer_id, seq),
+			       groupBitXor(reinterpretAsUInt64(substring(row_hash, 1, 8))),
+			       groupBitXor(reinterpretAsUInt64(substring(row_hash, 9, 8))),
+			       groupBitXor(reinterpretAsUInt64(substring(row_hash, 17, 8))),
+			       groupBitXor(reinterpretAsUInt64(substring(row_hash, 25, 8)))
+			  FROM audit_log`).Scan(&got.rows, &distinct, &got.xor[0], &got.xor[1], &got.xor[2], &got.xor[3]); err != nil {
+			return err
+		}
+		if got != want || distinct != want.rows {
+			return fmt.Errorf("ClickHouse has %d rows (%d distinct), Postgres %d, digests equal: %v",
+				got.rows, distinct, want.rows, got.xor == want.xor)
+		}
+		return nil
+	})
+	if err != nil {
+		d.t.Error(err)
+	}
+	if out, err := d.replicatorCommand("--check").CombinedOutput(); err != nil {
+		d.t.Errorf("argusd replicator --check: %v\n%s", err, out)
+	}
+}
+
+// replicatorCommand is argusd replicator with the credentials that argusd dev gives it.
+func (d *devServer) replicatorCommand(args ...string) *exec.Cmd {
+	d.t.Helper()
+	data, err := os.ReadFile(filepath.Join(d.dir, "dev.json"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	var state devState
+	if err := json.Unmarshal(data, &state); err != nil {
+		d.t.Fatal(err)
+	}
+	as := func(url, user, password string) string {
+		head, rest, _ := strings.Cut(url, "//")
+		_, host, _ := strings.Cut(rest, "@")
+		return head + "//" + user + ":" + password + "@" + host
+	}
+	command := exec.Command(filepath.Join(d.bin, "argusd"), append([]string{"replicator"}, args...)...)
+	command.Env = append(os.Environ(), "ARGUS_METRICS_LISTEN=",
+		"ARGUS_POSTGRES_URL="+as(d.env("env", "ARGUS_POSTGRES_URL"), "argus_replicator", state.Passwords["argus_replicator"]),
+		"ARGUS_CLICKHOUSE_URL="+as(d.env("env", "ARGUS_CLICKHOUSE_URL"), "argus_replicator", state.Passwords["clickhouse/argus_replicator"]))
+	return command
+}
