@@ -1,0 +1,38 @@
+import type { ComponentChildren } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
+import { Close } from './icons';
+import { useKeys } from '../lib/keys';
+
+/** A panel at the right edge that leaves the page usable; Esc closes it. */
+export function Drawer({ label, head, onClose, children, focusKey }: {
+  label: string;
+  head: ComponentChildren;
+  onClose: () => void;
+  children: ComponentChildren;
+  /** the panel takes the focus when it opens; null leaves the focus where it is */
+  focusKey: string | null;
+}) {
+  const panel = useRef<HTMLElement>(null);
+  useKeys({ Escape: onClose });
+  useEffect(() => {
+    const before = document.activeElement;
+    if (focusKey !== null) panel.current?.focus({ preventScroll: true });
+    return () => {
+      if (before instanceof HTMLElement && before.isConnected && panel.current?.contains(document.activeElement)) before.focus({ preventScroll: true });
+    };
+  }, []);
+  useEffect(() => {
+    panel.current?.querySelector('.drawer-body')?.scrollTo(0, 0);
+  }, [focusKey]);
+  return (
+    <aside class="drawer" aria-label={label} tabIndex={-1} ref={panel}>
+      <div class="drawer-head">
+        <div class="drawer-title">{head}</div>
+        <button type="button" class="icon-button" aria-label="Close" title="Close (Esc)" onClick={onClose}>
+          <Close />
+        </button>
+      </div>
+      <div class="drawer-body">{children}</div>
+    </aside>
+  );
+}

@@ -1,0 +1,64 @@
+import type { ComponentChildren } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+
+/** A button that opens a panel below it. The panel closes by Esc, by a click elsewhere, or by close(). */
+export function Popover({ label, title, className = 'button', panelLabel, align = 'start', children }: {
+  label: ComponentChildren;
+  title?: string;
+  className?: string;
+  panelLabel: string;
+  align?: 'start' | 'end';
+  children: (close: () => void) => ComponentChildren;
+}) {
+  const [open, setOpen] = useState(false);
+  const root = useRef<HTMLDivElement>(null);
+  const button = useRef<HTMLButtonElement>(null);
+
+  useEffect(() => {
+    if (!open) return;
+    root.current?.querySelector<HTMLElement>('.popover [autofocus], .popover input, .popover button, .popover a')?.focus();
+    const outside = (event: Event) => {
+      if (!root.current?.contains(event.target as Node)) setOpen(false);
+    };
+    const escape = (event: KeyboardEvent) => {
+      if (event.key !== 'Escape') return;
+      event.preventDefault();
+      event.stopPropagation();
+      setOpen(false);
+      button.current?.focus();
+    };
+    document.addEventListener('pointerdown', outside);
+    document.addEventListener('focusin', outside);
+    document.addEventListener('keydown', escape, true);
+    return () => {
+      document.removeEventListener('pointerdown', outside);
+      document.removeEventListener('focusin', outside);
+      document.removeEventListener('keydown', escape, true);
+    };
+  }, [open]);
+
+  const move = (event: KeyboardEvent) => {
+    if (event.key !== 'ArrowDown' && event.key !== 'ArrowUp') return;
+    const items = [...root.current!.querySelectorAll<HTMLElement>('.popover .menu-item')];
+    if (items.length === 0) return;
+    event.preventDefault();
+    const at = items.indexOf(document.activeElement as HTMLElement);
+    items[(at + (event.key === 'ArrowDown' ? 1 : items.length - 1) + (at < 0 && event.key === 'ArrowUp' ? 1 : 0)) % items.length]?.focus();
+  };
+
+  return (
+    <div class="popover-root" ref={root} onKeyDown={move}>
+      <button ref={button} type="button" class={className} title={title} aria-haspopup="dialog" aria-expanded={open} onClick={() => setOpen(!open)}>
+        {label}
+      </button>
+      {open && (
+        <div class={`popover ${align}`} role="dialog" aria-label={panelLabel}>
+          {children(() => {
+            setOpen(false);
+            button.current?.focus();
+          })}
+        </div>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,133 @@
+import type { ComponentChildren } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { ApiError } from '../lib/http';
+import type { Polled } from '../lib/poll';
+import { formatSpan, now, parseTime, useNow, utcOf } from '../lib/time';
+import type { Answer } from '../lib/types';
+import { session } from '../lib/session';
+import { useStore } from '../lib/store';
+import * as icons from './icons';
+
+export function Notice({ tone, children }: { tone: 'info' | 'warn' | 'bad'; children: ComponentChildren }) {
+  return (
+    <div class={`notice ${tone}`} role={tone === 'bad' ? 'alert' : 'status'}>
+      {tone === 'info' ? <icons.Info /> : <icons.Warn />}
+      <div>{children}</div>
+    </div>
+  );
+}
+
+/** Above a page's data: it is old because the last try failed. */
+export function StaleNotice({ polled, what }: { polled: Pick<Polled<unknown>, 'error' | 'data' | 'at'>; what: string }) {
+  const time = useNow(1);
+  if (!polled.error || polled.data === undefined || polled.error.status === 403 || polled.error.status === 401) return null;
+  const age = Math.max(0, time - now() + Date.now() - polled.at);
+  return (
+    <Notice tone="warn">
+      <b>{polled.error.status === 0 ? 'ARGUS cannot be reached.' : `${what} could not be refreshed.`}</b>{' '}
+      {polled.error.status === 0 ? '' : `${polled.error.message} `}
+      Shown is the state of {utcOf(polled.at)}, {formatSpan(Math.floor(age / 1000) * 1000)} ago; trying again.
+    </Notice>
+  );
+}
+
+/** How far the copy may be behind, in milliseconds, before the page says so. */
+const LAG = 15_000;
+
+/** Above an answer: Postgres gave it, or the copy is behind. */
+export function SourceNotice({ answer }: { answer: Answer | undefined }) {
+  // A single late answer is no news: the newest rows are always a moment ahead of the copy.
+  const [behind, setBehind] = useState(0);
+  const seen = useRef<Answer>();
+  useEffect(() => {
+    if (!answer || answer === seen.current) return;
+    seen.current = answer;
+    const through = answer.replicated_through ? parseTime(answer.replicated_through) : null;
+    const lag = answer.source === 'clickhouse+postgres' && through !== null ? now() - through : 0;
+    setBehind((n) => (lag > LAG ? n + 1 : 0));
+  }, [answer]);
+  if (!answer) return null;
+  if (answer.source === 'postgres') {
+    return (
+      <Notice tone="warn">
+        <b>Postgres answers instead of ClickHouse.</b> Nothing is missing, but long windows are slow or refused until it is back.
+      </Notice>
+    );
+  }
+  const through = answer.replicated_through ? parseTime(answer.replicated_through) : null;
+  if (behind < 2 || through === null) return null;
+  return (
+    <Notice tone="info">
+      <b>The copy in ClickHouse lags {formatSpan(Math.floor((now() - through) / 1000) * 1000)} behind.</b> Nothing is missing: the rows since {utcOf(through)} are read from Postgres.
+    </Notice>
+  );
+}
+
+/** In place of a page's data: why there is none. */
+export function Failure({ error, scope, retry }: { error: ApiError; scope?: string; retry?: () => void }) {
+  const state = useStore(session);
+  if (error.status === 403) return <Forbidden error={error} scope={scope} scopes={state.step === 'signed-in' ? state.me.scopes : []} />;
+  return (
+    <div class="failure" role="alert">
+      <icons.Warn />
+      <p class="empty-title">{error.status === 0 ? 'ARGUS cannot be reached' : error.status >= 500 ? 'The server could not answer' : 'That did not work'}</p>
+      <p class="muted">{error.message}</p>
+      <p class="faint mono">
+        {error.code}
+        {error.auditId && <> · {error.auditId}</>}
+      </p>
+      {retry && (
+        <button type="button" class="button" onClick={retry}>
+          Try again
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Forbidden({ error, scope, scopes }: { error: ApiError; scope?: string | undefined; scopes: string[] }) {
+  return (
+    <div class="failure" role="alert">
+      <icons.Key />
+      <p class="empty-title">
+        {error.code === 'insufficient_scope' && scope ? (
+          <>
+            This needs the scope <code>{scope}</code>
+          </>
+        ) : (
+          'Not allowed'
+        )}
+      </p>
+      <p class="muted">{error.message}</p>
+      <p class="muted">
+        Your credential has {scopes.length === 0 ? 'no scopes' : <code>{scopes.join(', ')}</code>}. Ask an administrator, or sign in with one that has more.
+      </p>
+      {error.auditId && <p class="faint mono">{error.auditId}</p>}
+    </div>
+  );
+}
+
+/** A refused change, inside its form. */
+export function FormError({ error }: { error: ApiError | null }) {
+  const time = useNow(1);
+  const [until, setUntil] = useState(0);
+  useEffect(() => setUntil(error && error.retryAfter > 0 ? now() + error.retryAfter * 1000 : 0), [error]);
+  if (!error) return null;
+  const left = Math.ceil((until - time) / 1000);
+  return (
+    <div class="form-error" role="alert">
+      <p>{error.message}</p>
+      {error.code === 'insufficient_scope' && <p>Your credential lacks the scope for this.</p>}
+      {until > 0 && (left > 0 ? <p class="countdown">Try again in {left} s.</p> : <p class="countdown">You can try again now.</p>)}
+      {error.auditId && <p class="faint mono">Audit id {error.auditId}</p>}
+    </div>
+  );
+}
+
+/** Seconds until a refused change may be tried again; 0 when now. */
+export function useCountdown(error: ApiError | null): number {
+  const time = useNow(1);
+  const [until, setUntil] = useState(0);
+  useEffect(() => setUntil(error && error.retryAfter > 0 ? now() + error.retryAfter * 1000 : 0), [error]);
+  return Math.max(0, Math.ceil((until - time) / 1000));
+}
