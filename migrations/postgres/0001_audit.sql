@@ -193,6 +193,42 @@ CREATE TABLE argus.audit_intents (
 );
 CREATE INDEX audit_intents_process ON argus.audit_intents (process_id);
 
+-- The end of every batch: moves a writer's seq by compare-and-set and deletes the intents of the calls whose
+-- rows the same transaction has just inserted as from_seq + 1 … to_seq. Nothing of the batch stays when it
+-- raises:
+--   AR001  the writer does not stand at from_seq or is closed: another has fenced it
+--   AR002  some of the calls already have a row (a dead process's intents become interrupted rows); DETAIL
+--          names them. An intent that is gone without a row was never committed, and is no obstacle.
+-- Intents are locked in one order, so that two batches which sweep the same ones cannot deadlock.
+-- +goose StatementBegin
+CREATE FUNCTION argus.advance_audit_writer(writer bigint, from_seq bigint, to_seq bigint, intents uuid[])
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  deleted int;
+  swept text;
+BEGIN
+  IF intents IS NOT NULL THEN
+    PERFORM FROM argus.audit_intents i WHERE i.id = ANY (intents) ORDER BY i.id FOR UPDATE;
+    DELETE FROM argus.audit_intents i WHERE i.id = ANY (intents);
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    IF deleted < cardinality(intents) THEN
+      SELECT string_agg(u.id::text, ',') INTO swept FROM unnest(intents) AS u(id)
+       WHERE EXISTS (SELECT FROM argus.argus_audit_log l
+                      WHERE l.id = u.id AND NOT (l.writer_id = writer AND l.seq > from_seq));
+      IF swept IS NOT NULL THEN
+        RAISE EXCEPTION 'calls already have a row' USING ERRCODE = 'AR002', DETAIL = swept;
+      END IF;
+    END IF;
+  END IF;
+  UPDATE argus.audit_writers w SET seq = to_seq
+   WHERE w.writer_id = writer AND w.seq = from_seq AND w.closed_at IS NULL;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'writer % has been fenced', writer USING ERRCODE = 'AR001';
+  END IF;
+END
+$$;
+-- +goose StatementEnd
+
 -- ── partitions ──────────────────────────────────────────────────────────────────────────────────────
 -- The smallest version 7 UUID of a moment: the bound of a domain table's partition.
 CREATE FUNCTION argus.uuid_floor(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS $$
@@ -323,7 +359,8 @@ GRANT SELECT, INSERT, DELETE ON argus.audit_intents TO argus_api;
 GRANT UPDATE (at) ON argus.audit_intents TO argus_api;
 GRANT DELETE ON argus.audit_processes TO argus_api;
 GRANT SELECT ON argus.audit_months, argus.audit_admin TO argus_api;
-GRANT EXECUTE ON FUNCTION argus.open_audit_writer(uuid, int), argus.uuid_floor(timestamptz) TO argus_api;
+GRANT EXECUTE ON FUNCTION argus.open_audit_writer(uuid, int), argus.advance_audit_writer(bigint, bigint, bigint, uuid[]),
+                          argus.uuid_floor(timestamptz) TO argus_api;
 
 GRANT SELECT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit,
                 argus.audit_writers, argus.audit_months TO argus_replicator;
