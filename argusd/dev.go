@@ -169,7 +169,7 @@ func (d *dev) startAll(ctx context.Context) error {
 	if err := d.migrate(ctx); err != nil {
 		return err
 	}
-	issuer, err := startIssuer(d.state, d.addr)
+	issuer, err := startIssuer(d.state, d.dir, d.addr)
 	if err != nil {
 		return err
 	}
@@ -333,7 +333,7 @@ func (d *dev) stop() {
 		u.end(ctx)
 		if u == d.api {
 			// What "compute launch" started on this machine ends with the machine's ARGUS.
-			if err := api.StopLocalWorkers(d.workersDir()); err != nil {
+			if _, err := api.StopLocalWorkers(d.workersDir()); err != nil {
 				d.log.Error("local workers could not be stopped", "error", err)
 			}
 		}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/replicator"
+)
+
+func newReplicatorCommand() *cobra.Command {
+	var check, resync bool
+	var since string
+	command := &cobra.Command{
+		Use:   "replicator",
+		Short: "Copy the audit tables from Postgres to ClickHouse, exactly once",
+		Long: `Copy the audit tables from Postgres to ClickHouse, exactly once. Several may run: one is active, the others stand
+by. --check compares both stores and the rollups, and ends with 0 when they are equal, 9 when they differ, and 3
+when nothing could be compared. --resync compares, and copies what is missing.`,
+		Example: "  argusd replicator\n  argusd replicator --check --since 7d\n  argusd replicator --resync",
+		Args:    cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			config, err := load[replicatorConfig](nil)
+			if err != nil {
+				return err
+			}
+			ctx := command.Context()
+			registry := newRegistry()
+			r, err := replicator.New(replicator.Config{
+				PostgresURL: config.PostgresURL, ClickHouseURL: config.ClickHouseURL, Slot: config.Slot,
+				Logger: config.logger(), Registerer: registry,
+			})
+			if err != nil {
+				return err
+			}
+			switch {
+			case check:
+				return runCheck(ctx, r, since)
+			case resync:
+				return r.Resync(ctx)
+			}
+			stopMetrics, err := serveMetrics(config.MetricsListen, registry)
+			if err != nil {
+				return err
+			}
+			defer stopMetrics()
+			if err := r.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				return err
+			}
+			return nil
+		},
+	}
+	command.Flags().BoolVar(&check, "check", false, "compare both stores and the rollups, then end")
+	command.Flags().StringVar(&since, "since", "", "with --check: only what happened since (RFC 3339, or 90s 5m 1h 7d)")
+	command.Flags().BoolVar(&resync, "resync", false, "compare, copy what is missing, then end")
+	command.MarkFlagsMutuallyExclusive("check", "resync")
+	return command
+}
+
+// runCheck prints the first difference.
+func runCheck(ctx context.Context, r *replicator.Replicator, since string) error {
+	var from time.Time
+	if since != "" {
+		var err error
+		if from, err = argus.ParseTime(since, time.Now()); err != nil {
+			return err
+		}
+	}
+	result, err := r.Check(ctx, from)
+	if err != nil {
+		return &exitError{3, fmt.Errorf("nothing could be compared: %w", err)}
+	}
+	fmt.Fprintln(os.Stdout, result)
+	if !result.Equal() {
+		return &exitError{9, errors.New("the copy differs from the system of record; argusd replicator --resync mends it")}
+	}
+	return nil
+}
+
+func newRegistry() *prometheus.Registry {
+	return prometheus.NewRegistry()
+}
