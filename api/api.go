@@ -67,6 +67,9 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	Limits         Limits
 
+	// Providers are where workers run; none by default. Their names are unique.
+	Providers []Provider
+
 	recheckEvery time.Duration // shortened by tests
 }
 
@@ -80,7 +83,10 @@ type API struct {
 	metrics *metrics
 	limits  *limits
 	engine  *gin.Engine
-	table   []route
+
+	providers map[string]Provider // by name
+
+	table []route
 
 	ctx        context.Context // ends with Close
 	cancel     context.CancelFunc
@@ -106,6 +112,9 @@ func New(config Config) (*API, error) {
 		log:     config.Logger.With("stage", "api"),
 		metrics: newMetrics(config.Registerer), limits: newLimits(config.Limits),
 		draining: make(chan struct{}),
+	}
+	if err := a.control(config.Providers); err != nil {
+		return nil, err
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.table = a.routes()

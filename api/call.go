@@ -39,9 +39,10 @@ type call struct {
 	release    func()                  // gives back the place among the calls served at once
 	cancel     context.CancelCauseFunc // of a started stream
 
-	intended bool   // the call's intent is committed
-	doubt    *doubt // a commit whose answer was lost
-	started  bool   // Start sent the headers: the row is written
+	key      *callKey // its Idempotency-Key; nil without one
+	intended bool     // the call's intent is committed
+	doubt    *doubt   // a commit whose answer was lost
+	started  bool     // Start sent the headers: the row is written
 }
 
 // doubt is a transaction that may or may not have been committed.

@@ -56,5 +56,8 @@ const (
 	WorkerFailed      WorkerState = "failed"     // its launch failed; there is nothing at the provider
 )
 
-// providerTimeout bounds one question to a provider.
-const providerTimeout = 20 * time.Second
+// How long a provider is waited for.
+const (
+	providerTimeout = 20 * time.Second // an action, or finding out what became of one
+	listTimeout     = 5 * time.Second  // a question of somebody who only looks
+)

@@ -23,6 +23,8 @@ type route struct {
 	// Stream: the handler answers through call.Start and goes on writing; its credential is checked again
 	// from time to time.
 	Stream bool
+	// Secret: the answer holds a secret, so it is not kept for a repetition with the same Idempotency-Key.
+	Secret bool
 
 	Handle func(*call) (answer, error)
 }
@@ -37,6 +39,8 @@ func (r *route) template(method string) string { return method + " " + r.Path }
 func (a *API) routes() []route {
 	return concat(
 		a.operatorRoutes(),
+		a.computeRoutes(),
+		a.tenantRoutes(),
 	)
 }
 
@@ -102,6 +106,9 @@ func (a *API) router(routes []route) *gin.Engine {
 
 	for i := range routes {
 		r := &routes[i]
+		if r.Effects {
+			r.Handle = a.once(r.Handle)
+		}
 		handle := func(g *gin.Context) { a.serve(g, r) }
 		e.Handle(r.Method, r.Path, handle)
 		if r.Method == http.MethodGet {

@@ -84,6 +84,9 @@ func (c *call) begin(f func(ctx context.Context, tx Tx) error) error {
 		if err := a.audit.Intend(head, tx, c.Record); err != nil {
 			return nothingHappened(err)
 		}
+		if err := c.reserveKey(ctx, tx); err != nil {
+			return nothingHappened(err)
+		}
 	}
 	if err := f(ctx, tx); err != nil {
 		var known *argus.Error

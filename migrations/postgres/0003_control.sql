@@ -81,7 +81,7 @@ CREATE TABLE argus.support_sessions (
   started_at timestamptz NOT NULL,
   ends_at    timestamptz NOT NULL,
   ended_at   timestamptz,
-  end_reason text,
+  end_reason text        CHECK (end_reason IN ('ended', 'disarmed', 'expired')),
   audit_id   uuid        NOT NULL, -- the call that started it: what its timer's step is filed under
   CONSTRAINT support_sessions_length CHECK (ends_at > started_at AND ends_at <= started_at + interval '120 minutes'),
   CONSTRAINT support_sessions_ended CHECK ((state = 'ended') = (ended_at IS NOT NULL)

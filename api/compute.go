@@ -1,0 +1,283 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/useargus/argus"
+)
+
+func (a *API) computeRoutes() []route {
+	return []route{
+		{Method: http.MethodGet, Path: "/compute/ops/workers", Scope: argus.ScopeComputeRead, Handle: a.computeList},
+		{Method: http.MethodPost, Path: "/compute/ops/launch", Scope: argus.ScopeComputeWrite, Effects: true, Handle: a.computeLaunch},
+		{Method: http.MethodPost, Path: "/compute/ops/workers/:id/stop", Scope: argus.ScopeComputeWrite, Effects: true, Handle: a.computeChange("stop")},
+		{Method: http.MethodPost, Path: "/compute/ops/workers/:id/resume", Scope: argus.ScopeComputeWrite, Effects: true, Handle: a.computeChange("resume")},
+		{Method: http.MethodPost, Path: "/compute/ops/workers/:id/terminate", Scope: argus.ScopeComputeWrite, Effects: true, Handle: a.computeChange("terminate")},
+	}
+}
+
+// control registers the providers, and the background work by which any API process ends what others began.
+func (a *API) control(providers []Provider) error {
+	a.providers = map[string]Provider{}
+	for _, p := range providers {
+		if a.providers[p.Name()] != nil {
+			return fmt.Errorf("api: two providers are called %q", p.Name())
+		}
+		a.providers[p.Name()] = p
+	}
+	a.work = append(a.work, a.settleAbandoned, a.observe, a.expireSessions, a.forgetKeys)
+	return nil
+}
+
+// transition is what an action does to a worker: from one of these states, through the wanted one, to done.
+type transition struct {
+	from         []WorkerState
+	wanted, done WorkerState
+}
+
+var transitions = map[string]transition{
+	"launch":    {nil, WorkerLaunching, WorkerRunning},
+	"stop":      {[]WorkerState{WorkerRunning}, WorkerStopping, WorkerStopped},
+	"resume":    {[]WorkerState{WorkerStopped}, WorkerResuming, WorkerRunning},
+	"terminate": {[]WorkerState{WorkerRunning, WorkerStopped, WorkerFailed}, WorkerTerminating, WorkerTerminated},
+}
+
+// workerJSON is a worker as the API shows it.
+type workerJSON struct {
+	ID            string          `json:"id"`
+	Provider      string          `json:"provider"`
+	State         WorkerState     `json:"state"`
+	Orphan        bool            `json:"orphan"`
+	Reason        *string         `json:"reason"`
+	LaunchedBy    *string         `json:"launched_by"`
+	LaunchedAt    argus.JSONTime  `json:"launched_at"`
+	UptimeSeconds int64           `json:"uptime_seconds"`
+	CostPerHour   float64         `json:"cost_per_hour"`
+	Ref           json.RawMessage `json:"provider_ref"`
+}
+
+func (w *worker) json() workerJSON {
+	return workerJSON{
+		ID: w.ID, Provider: w.Provider, State: w.State, Orphan: w.Orphan, Reason: w.Reason, LaunchedBy: w.LaunchedBy,
+		LaunchedAt: argus.JSONTime(w.LaunchedAt), UptimeSeconds: int64(w.Uptime), CostPerHour: w.CostPerHour, Ref: w.ref(),
+	}
+}
+
+// computeList shows the workers, and the instances at the providers that no row knows.
+func (a *API) computeList(c *call) (answer, error) {
+	var all bool
+	switch v := c.Query().Get("all"); v {
+	case "", "false":
+	case "true":
+		all = true
+	default:
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "all is true or false, not %q.", argus.Text(v, 40))
+	}
+	// Providers first: an instance's row is always older than the instance.
+	instances := a.instances(c.Context())
+	ctx, cancel := context.WithTimeout(c.Context(), txTimeout)
+	defer cancel()
+	workers, err := listWorkers(ctx, a.pool, all)
+	if err != nil {
+		return answer{}, nothingHappened(err)
+	}
+	list := []workerJSON{}
+	for i := range workers {
+		list = append(list, workers[i].json())
+	}
+	orphans, err := a.orphans(ctx, instances)
+	if err != nil {
+		return answer{}, nothingHappened(err)
+	}
+	for _, o := range orphans {
+		list = append(list, workerJSON{
+			ID: o.Handle, Provider: o.provider, State: o.State, Orphan: true, LaunchedAt: argus.JSONTime(argus.Micros(o.StartedAt)),
+			UptimeSeconds: int64(max(0, time.Since(o.StartedAt).Seconds())), CostPerHour: o.CostPerHour, Ref: o.Ref,
+		})
+	}
+	return reply(struct {
+		Workers []workerJSON `json:"workers"`
+	}{list})
+}
+
+// computeLaunch starts a worker.
+func (a *API) computeLaunch(c *call) (answer, error) {
+	var body struct {
+		Provider string `json:"provider"`
+		Reason   string `json:"reason"`
+	}
+	if err := c.Bind(&body); err != nil {
+		return answer{}, err
+	}
+	reason, err := checkReason(body.Reason)
+	if err != nil {
+		return answer{}, err
+	}
+	if a.providers[body.Provider] == nil {
+		return answer{}, a.unknownProvider(body.Provider)
+	}
+	id := newWorkerID()
+	var w worker
+	err = c.Begin(func(ctx context.Context, tx Tx) error {
+		w, err = insertLaunching(ctx, tx, id, body.Provider, c.Actor.ID, reason, c.Record.ID)
+		if err != nil {
+			return err
+		}
+		return addComputeStep(ctx, tx, computeStep{AuditID: c.Record.ID, ActorID: c.Actor.ID, Action: "launch", WorkerID: w.ID,
+			Provider: w.Provider, Reason: reason, To: WorkerLaunching, Result: resultRequested})
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	return a.carryOut(c, w)
+}
+
+// computeChange stops, resumes or terminates a worker.
+func (a *API) computeChange(action string) func(*call) (answer, error) {
+	return func(c *call) (answer, error) {
+		var body struct {
+			Reason string `json:"reason"`
+		}
+		if err := c.Bind(&body); err != nil {
+			return answer{}, err
+		}
+		reason, err := checkReason(body.Reason)
+		if err != nil {
+			return answer{}, err
+		}
+		id := c.Param("id")
+		orphan, err := a.findOrphan(c, id)
+		if err != nil {
+			return answer{}, err
+		}
+		var w worker
+		var refused *argus.Error
+		err = c.Begin(func(ctx context.Context, tx Tx) error {
+			w, refused, err = a.wantChange(ctx, tx, c, id, action, reason, orphan)
+			return err
+		})
+		if err != nil {
+			return answer{}, err
+		}
+		if refused != nil {
+			return answer{}, refused
+		}
+		return a.carryOut(c, w)
+	}
+}
+
+// wantChange writes down what is wanted of a worker, or that it was refused.
+func (a *API) wantChange(ctx context.Context, tx Tx, c *call, id, action, reason string, orphan *foundOrphan) (worker, *argus.Error, error) {
+	t := transitions[action]
+	step := computeStep{AuditID: c.Record.ID, ActorID: c.Actor.ID, Action: action, WorkerID: id, Reason: reason}
+	var w worker
+	var ok bool
+	var err error
+	if orphan != nil && action == "terminate" {
+		w, ok, err = insertOrphan(ctx, tx, orphan.provider, orphan.Instance, reason, c.Record.ID)
+		if err == nil && ok {
+			step.Provider, step.From, step.To, step.Result = w.Provider, orphan.State, t.wanted, resultRequested
+			return w, nil, addComputeStep(ctx, tx, step)
+		}
+	}
+	if err == nil {
+		w, ok, err = lockWorker(ctx, tx, id)
+	}
+	if err != nil {
+		return w, nil, err
+	}
+	var refused *argus.Error
+	switch {
+	case !ok && orphan == nil:
+		return w, nil, unknownWorker()
+	case !ok && action != "terminate":
+		step.Provider, step.From = orphan.provider, orphan.State
+		refused = argus.Errorf(argus.CodeConflict, "Worker %s is an orphan: it can only be terminated.", id)
+	case !ok:
+		step.Provider, step.From = orphan.provider, orphan.State
+		refused = argus.Errorf(argus.CodeConflict, "Worker %s is in another worker's hands by now. List the workers again.", id)
+	case w.Orphan && action != "terminate":
+		refused = argus.Errorf(argus.CodeConflict, "Worker %s is an orphan: it can only be terminated.", id)
+	case !slices.Contains(t.from, w.State):
+		refused = argus.Errorf(argus.CodeConflict, "Worker %s is %s; %s needs one that is %s.", id, w.State, action, orList(t.from))
+	case a.providers[w.Provider] == nil:
+		refused = argus.Errorf(argus.CodeConflict, "Worker %s runs at the provider %s, which this server is not configured for.", id, w.Provider)
+	}
+	if ok {
+		step.Provider, step.From = w.Provider, w.State
+	}
+	if refused != nil {
+		step.Result, step.Error = resultRefused, refused.Error()
+		if err := c.releaseKey(ctx, tx); err != nil {
+			return w, nil, err
+		}
+		return w, refused, addComputeStep(ctx, tx, step)
+	}
+	if w, err = wantWorker(ctx, tx, id, t.wanted, action, reason, c.Record.ID); err != nil {
+		return w, nil, err
+	}
+	step.To, step.Result = t.wanted, resultRequested
+	return w, nil, addComputeStep(ctx, tx, step)
+}
+
+// newWorkerID makes an id that is never used twice: 60 random bits, easy to read aloud.
+func newWorkerID() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	const crockford = "0123456789abcdefghjkmnpqrstvwxyz"
+	return "wk_" + base32.NewEncoding(crockford).EncodeToString(b[:])[:12]
+}
+
+// Lengths of a reason, in characters.
+const (
+	minReason = 3
+	maxReason = 500
+)
+
+// checkReason returns the reason without space around it.
+func checkReason(s string) (string, error) {
+	s = strings.TrimSpace(argus.Text(s, len(s)*utf8.UTFMax))
+	if n := utf8.RuneCountInString(s); n < minReason || n > maxReason {
+		return "", argus.Errorf(argus.CodeInvalidParameter, "A reason of %d to %d characters is needed; this one has %d.", minReason, maxReason, n)
+	}
+	return s, nil
+}
+
+func unknownWorker() error {
+	return argus.Errorf(argus.CodeNotFound, "There is no worker of this id. List the workers for their ids.")
+}
+
+func (a *API) unknownProvider(name string) error {
+	known := slices.Sorted(maps.Keys(a.providers))
+	if len(known) == 0 {
+		return argus.Errorf(argus.CodeInvalidParameter, "This server is configured for no compute provider.")
+	}
+	return argus.Errorf(argus.CodeInvalidParameter, "There is no provider %q here; there is %s.", argus.Text(name, 64), strings.Join(known, ", "))
+}
+
+func orList(states []WorkerState) string {
+	words := make([]string, len(states))
+	for i, s := range states {
+		words[i] = string(s)
+	}
+	return strings.Join(words, " or ")
+}
+
+// stepOf is the step that ends an operation.
+func stepOf(w *worker, op operation, actor string) computeStep {
+	s := computeStep{AuditID: op.AuditID, ActorID: actor, Action: op.Action, WorkerID: w.ID, Provider: w.Provider, From: w.State}
+	if op.Reason != nil {
+		s.Reason = *op.Reason
+	}
+	return s
+}

@@ -1,0 +1,141 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// instanceOf returns the instance that is w's, nil when there is none: the one its row names or, before the
+// launch is settled, the one that carries its id. All others of its id are orphans.
+func instanceOf(w *worker, all []Instance) *Instance {
+	for i := range all {
+		if w.Handle != nil && *w.Handle == all[i].Handle || w.Handle == nil && w.ID == all[i].WorkerID {
+			return &all[i]
+		}
+	}
+	return nil
+}
+
+// foundOrphan is an instance that no worker row knows.
+type foundOrphan struct {
+	Instance
+	provider string
+}
+
+// instances asks every provider what it runs. One that does not answer is logged and left out.
+func (a *API) instances(ctx context.Context) map[string][]Instance {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	all := map[string][]Instance{}
+	for name, p := range a.providers {
+		list, err := p.List(ctx)
+		if err != nil {
+			a.log.Error("provider cannot be asked", "provider", name, "cause", err)
+			continue
+		}
+		all[name] = list
+	}
+	return all
+}
+
+// orphans returns those of the instances that no living row accounts for. They must have been listed before this
+// is called, and are looked at once more afterwards: so neither a launch nor a termination that happens at this
+// moment looks like one.
+func (a *API) orphans(ctx context.Context, instances map[string][]Instance) ([]foundOrphan, error) {
+	workers, err := listWorkers(ctx, a.pool, false)
+	if err != nil {
+		return nil, err
+	}
+	owned := map[string]bool{}
+	for i := range workers {
+		if w := &workers[i]; w.State != WorkerFailed {
+			if in := instanceOf(w, instances[w.Provider]); in != nil {
+				owned[w.Provider+"/"+in.Handle] = true
+			}
+		}
+	}
+	var found []foundOrphan
+	for name, list := range instances {
+		for _, in := range list {
+			if !owned[name+"/"+in.Handle] {
+				found = append(found, foundOrphan{in, name})
+			}
+		}
+	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	again := a.instances(ctx)
+	found = slices.DeleteFunc(found, func(o foundOrphan) bool {
+		return !slices.ContainsFunc(again[o.provider], func(in Instance) bool { return in.Handle == o.Handle })
+	})
+	slices.SortFunc(found, func(x, y foundOrphan) int { return x.StartedAt.Compare(y.StartedAt) })
+	return found, nil
+}
+
+// findOrphan returns the orphan of this id; nil when a row has the id or nothing does.
+func (a *API) findOrphan(c *call, id string) (*foundOrphan, error) {
+	ctx, cancel := context.WithTimeout(c.Context(), listTimeout)
+	defer cancel()
+	_, known, err := findWorker(ctx, a.pool, id)
+	if err != nil {
+		return nil, nothingHappened(err)
+	}
+	if known {
+		return nil, nil
+	}
+	orphans, err := a.orphans(ctx, a.instances(ctx))
+	if err != nil {
+		return nil, nothingHappened(err)
+	}
+	for i := range orphans {
+		if orphans[i].Handle == id {
+			return &orphans[i], nil
+		}
+	}
+	return nil, unknownWorker()
+}
+
+// observe keeps the states of workers true that change without a call: a process that ended by itself, a
+// machine that was restarted. No step is written, because nobody acted.
+func (a *API) observe(ctx context.Context) {
+	every(ctx, observeEvery, func() {
+		if err := a.observeOnce(ctx); err != nil && ctx.Err() == nil {
+			a.log.Error("workers not observed", "cause", err)
+		}
+	})
+}
+
+func (a *API) observeOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
+	defer cancel()
+	// Rows first: what a row names and the provider does not show any more has ended.
+	workers, err := settledWorkers(ctx, a.pool)
+	if err != nil || len(workers) == 0 {
+		return err
+	}
+	shown := a.instances(ctx)
+	for i := range workers {
+		w := &workers[i]
+		list, answered := shown[w.Provider]
+		if !answered {
+			continue
+		}
+		state := WorkerTerminated
+		if in := instanceOf(w, list); in != nil {
+			state = in.State
+		}
+		if state == w.State {
+			continue
+		}
+		changed, err := a.observeWorker(ctx, *w, state)
+		if err != nil {
+			return fmt.Errorf("worker %s: %w", w.ID, err)
+		}
+		if changed {
+			a.log.Warn("worker changed without a call", "worker", w.ID, "from", w.State, "to", state)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,254 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// A change of a worker goes through three commits, and may be cut off between any two:
+//
+//  1. the wanted state, the step "requested", the call's intent, its idempotency key
+//  2. (the provider acts)
+//  3. the state as it is, the step "succeeded" or "failed", the answer for repetitions
+//  4. the call's row; the intent is deleted
+//
+// Cut off before 1, nothing has happened. Between 1 and 4 the intent makes sure of the call's row. Between 1 and
+// 3 the worker is left in a wanted state: once the intent is gone the call is over, and settleAbandoned of any
+// API process asks the provider what is true and commits 3 in its stead.
+
+// carryOut does what the call has announced of w, and writes down what became of it.
+func (a *API) carryOut(c *call, w worker) (answer, error) {
+	op := *w.Op
+	ctx, cancel := context.WithTimeout(c.Context(), providerTimeout)
+	launched, failure := a.act(ctx, w)
+	cancel()
+
+	out, known := outcome{state: transitions[op.Action].done, seen: launched, ok: true}, true
+	if launched != nil {
+		out.state = launched.State
+	}
+	if failure != nil {
+		a.log.Error("provider failed", "provider", w.Provider, "action", op.Action, "worker", w.ID, "audit_id", op.AuditID, "cause", failure)
+		out, known = a.askWhatIsTrue(c.Context(), w)
+	}
+	if !known {
+		return answer{}, argus.Errorf(argus.CodeProviderFailed,
+			"The provider %s does not answer. Worker %s stays %s until it does; what became of it will be recorded with this call.",
+			w.Provider, w.ID, w.State).WithCause(failure)
+	}
+	var ans answer
+	var problem *argus.Error
+	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
+		ans, problem, err = a.settle(ctx, tx, w, out, c.Actor.ID, failure)
+		return err
+	})
+	if c.key != nil {
+		c.key.kept = true // by settle, now or by whoever does it in our stead
+	}
+	switch {
+	case errors.Is(err, errSettled):
+		a.tooLate(c, w, launched)
+		return answer{}, argus.Errorf(argus.CodeAuditUnconfirmed,
+			"This call took so long that it was given up. Look at worker %s before repeating it.", w.ID).WithCause(err)
+	case err != nil:
+		return answer{}, argus.Errorf(argus.CodeAuditUnconfirmed,
+			"The provider was asked, but what became of it is not written down yet. Look at worker %s before repeating this.", w.ID).WithCause(err)
+	case problem != nil:
+		return answer{}, problem
+	}
+	return ans, nil
+}
+
+// act lets the provider do what is wanted. The instance is that of a launch.
+func (a *API) act(ctx context.Context, w worker) (*Instance, error) {
+	p := a.providers[w.Provider]
+	if w.Op.Action == "launch" {
+		in, err := p.Launch(ctx, w.ID)
+		if err != nil {
+			return nil, err
+		}
+		return &in, nil
+	}
+	ref := w.ref()
+	if ref == nil { // its launch failed: whatever came of it late is found by its id
+		all, err := p.List(ctx)
+		if err != nil {
+			return nil, err
+		}
+		in := instanceOf(&w, all)
+		if in == nil {
+			return nil, nil
+		}
+		ref = in.Ref
+	}
+	switch w.Op.Action {
+	case "stop":
+		return nil, p.Stop(ctx, ref)
+	case "resume":
+		return nil, p.Resume(ctx, ref)
+	case "terminate":
+		return nil, p.Terminate(ctx, ref)
+	}
+	return nil, fmt.Errorf("no such action: %s", w.Op.Action)
+}
+
+// outcome is what became of an operation.
+type outcome struct {
+	state WorkerState
+	seen  *Instance // nil: not looked at, or not there
+	ok    bool      // what was wanted has come true
+}
+
+// askWhatIsTrue finds out from the provider what became of the operation on w; known is false when it does not
+// tell.
+func (a *API) askWhatIsTrue(ctx context.Context, w worker) (out outcome, known bool) {
+	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
+	defer cancel()
+	all, err := a.providers[w.Provider].List(ctx)
+	if err != nil {
+		a.log.Error("provider cannot be asked", "provider", w.Provider, "worker", w.ID, "cause", err)
+		return outcome{}, false
+	}
+	return outcomeOf(w.Op.Action, instanceOf(&w, all)), true
+}
+
+// outcomeOf judges an action by what the provider shows after it.
+func outcomeOf(action string, seen *Instance) outcome {
+	if seen == nil {
+		switch action {
+		case "launch":
+			return outcome{state: WorkerFailed}
+		case "terminate":
+			return outcome{state: WorkerTerminated, ok: true}
+		}
+		return outcome{state: WorkerTerminated}
+	}
+	out := outcome{state: seen.State, seen: seen, ok: seen.State == transitions[action].done}
+	if action == "launch" {
+		out.ok = true // and stopped by somebody since
+	}
+	return out
+}
+
+// settle ends the operation of w: the state, the step, the answer for repetitions. problem is what the caller is
+// answered when what was wanted has not come true.
+func (a *API) settle(ctx context.Context, tx Tx, w worker, out outcome, actor string, failure error) (ans answer, problem *argus.Error, err error) {
+	op := *w.Op
+	step := stepOf(&w, op, actor)
+	step.To, step.Result = out.state, resultSucceeded
+	if !out.ok {
+		step.Result, step.Error = resultFailed, "the provider shows that it was not done"
+		if failure != nil {
+			step.Error = failure.Error()
+		}
+	}
+	if w, err = settleWorker(ctx, tx, w.ID, op.AuditID, out.state, out.seen); err != nil {
+		return answer{}, nil, err
+	}
+	if err := addComputeStep(ctx, tx, step); err != nil {
+		return answer{}, nil, err
+	}
+	if out.ok {
+		ans.Status, ans.Value = http.StatusOK, w.json()
+		if op.Action == "launch" {
+			ans.Status = http.StatusCreated
+		}
+	} else {
+		problem = argus.Errorf(argus.CodeProviderFailed, "The provider %s did not %s worker %s, which is %s now. Its error is recorded with this call.",
+			w.Provider, op.Action, w.ID, w.State).WithCause(failure)
+		ans = problemAnswer(problem, op.AuditID)
+	}
+	body, err := ans.body()
+	if err != nil {
+		return answer{}, nil, err
+	}
+	return ans, problem, storeAnswer(ctx, tx, op.AuditID, ans.Status, body)
+}
+
+// tooLate undoes a launch that came after its call had been given up (this process stood still for long), and
+// says so in one more step. What it cannot undo shows as an orphan; other actions show in the worker's state.
+func (a *API) tooLate(c *call, w worker, launched *Instance) {
+	if launched == nil {
+		return
+	}
+	step := stepOf(&w, *w.Op, systemActor)
+	step.To, step.Result, step.Error = WorkerTerminated, resultFailed, "launched after the call had been given up, and terminated again"
+	ctx, cancel := context.WithTimeout(c.Context(), providerTimeout)
+	defer cancel()
+	now, found, err := findWorker(ctx, a.pool, w.ID)
+	if err == nil && found && now.Handle != nil && *now.Handle == launched.Handle {
+		return // it was seen, and is the worker's
+	}
+	if err == nil {
+		err = a.providers[w.Provider].Terminate(ctx, launched.Ref)
+	}
+	if err == nil {
+		err = a.inTx(ctx, func(ctx context.Context, tx Tx) error { return addComputeStep(ctx, tx, step) })
+	}
+	if err != nil {
+		a.log.Error("late launch not undone", "worker", w.ID, "instance", launched.Handle, "cause", err)
+	}
+}
+
+// How often an API looks for what others have left, and at the providers.
+const (
+	settleEvery  = time.Second
+	observeEvery = 2 * time.Second
+)
+
+// settleAbandoned settles the operations of calls that are over: their intents are gone, because they were
+// answered without being able to write, or were swept after their process died.
+func (a *API) settleAbandoned(ctx context.Context) {
+	every(ctx, settleEvery, func() {
+		if err := a.settleOnce(ctx); err != nil && ctx.Err() == nil {
+			a.log.Error("abandoned operations not settled", "cause", err)
+		}
+	})
+}
+
+func (a *API) settleOnce(ctx context.Context) error {
+	read, cancel := context.WithTimeout(ctx, txTimeout)
+	defer cancel()
+	workers, err := abandonedWorkers(read, a.pool)
+	if err != nil {
+		return err
+	}
+	shown := map[string][]Instance{}
+	for _, w := range workers {
+		p := a.providers[w.Provider]
+		if p == nil {
+			continue // some other API's
+		}
+		if _, asked := shown[w.Provider]; !asked {
+			ask, cancel := context.WithTimeout(ctx, providerTimeout)
+			instances, listErr := p.List(ask)
+			cancel()
+			if listErr != nil { // nothing is known: settled when it answers again
+				err = errors.Join(err, fmt.Errorf("provider %s: %w", w.Provider, listErr))
+				continue
+			}
+			shown[w.Provider] = instances
+		}
+		out := outcomeOf(w.Op.Action, instanceOf(&w, shown[w.Provider]))
+		settleErr := a.inTx(ctx, func(ctx context.Context, tx Tx) error {
+			_, _, err := a.settle(ctx, tx, w, out, systemActor, errAbandoned)
+			return err
+		})
+		switch {
+		case errors.Is(settleErr, errSettled): // another API was faster
+		case settleErr != nil:
+			err = errors.Join(err, fmt.Errorf("worker %s: %w", w.ID, settleErr))
+		default:
+			a.log.Warn("settled what a call had left", "worker", w.ID, "action", w.Op.Action, "state", out.state, "done", out.ok, "audit_id", w.Op.AuditID)
+		}
+	}
+	return err
+}
+
+// errAbandoned is the error of a step whose call did not live to write it and whose effect is not there.
+var errAbandoned = errors.New("the call was cut off; the provider shows that it was not done")

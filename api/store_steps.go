@@ -1,0 +1,81 @@
+package api
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus"
+)
+
+// Results of a step in a domain table.
+const (
+	resultRequested = "requested" // written with the change of the wanted state
+	resultSucceeded = "succeeded" // the provider did it, or nothing but the change was to be done
+	resultFailed    = "failed"    // the provider did not do it
+	resultRefused   = "refused"   // a gate said no, nothing changed
+)
+
+// systemActor is the actor of steps that no operator takes: a session that ends by itself, a call whose
+// process died and whose effect somebody else had to look up.
+const systemActor = "system"
+
+// computeStep is a row of argus.compute_control_audit; "" is null.
+type computeStep struct {
+	AuditID            uuid.UUID
+	ActorID            string
+	Action             string
+	WorkerID, Provider string
+	Reason             string
+	From, To           WorkerState
+	Result             string
+	Error              string
+}
+
+// supportStep is a row of argus.remote_support_audit; "" and uuid.Nil are null.
+type supportStep struct {
+	AuditID           uuid.UUID
+	ActorID           string
+	Action            string
+	TenantID          string
+	SessionID         uuid.UUID
+	Reason            string
+	ConsentDocumentID string
+	Result            string
+	Error             string
+}
+
+// Steps of one call are numbered 1, 2, 3 … in the order of their commits. More than one process may add to a
+// call (its own, a timer's, whoever settles what it left), so each number is taken under a lock that is held to
+// the end of the transaction.
+const lockSteps = `SELECT pg_advisory_xact_lock(hashtextextended('argus.steps ' || $1::text, 0))`
+
+func addComputeStep(ctx context.Context, tx Tx, s computeStep) error {
+	return addStep(ctx, tx, s.AuditID, `
+		INSERT INTO argus.compute_control_audit
+		       (audit_id, step, at, actor_id, action, worker_id, provider, reason, from_state, to_state, result, error)
+		SELECT $1, coalesce(max(step), 0) + 1, clock_timestamp(), $2, $3, nullif($4, ''), nullif($5, ''),
+		       nullif($6, ''), nullif($7, ''), nullif($8, ''), $9, nullif($10, '')
+		  FROM argus.compute_control_audit WHERE audit_id = $1`,
+		s.ActorID, s.Action, s.WorkerID, s.Provider, s.Reason, string(s.From), string(s.To), s.Result,
+		argus.Text(s.Error, 1000))
+}
+
+func addSupportStep(ctx context.Context, tx Tx, s supportStep) error {
+	return addStep(ctx, tx, s.AuditID, `
+		INSERT INTO argus.remote_support_audit
+		       (audit_id, step, at, actor_id, action, tenant_id, session_id, reason, consent_document_id, result, error)
+		SELECT $1, coalesce(max(step), 0) + 1, clock_timestamp(), $2, $3, $4,
+		       nullif($5::uuid, '00000000-0000-0000-0000-000000000000'), nullif($6, ''), nullif($7, ''), $8, nullif($9, '')
+		  FROM argus.remote_support_audit WHERE audit_id = $1`,
+		s.ActorID, s.Action, s.TenantID, s.SessionID, s.Reason, s.ConsentDocumentID, s.Result,
+		argus.Text(s.Error, 1000))
+}
+
+func addStep(ctx context.Context, tx Tx, id uuid.UUID, insert string, args ...any) error {
+	var batch pgx.Batch
+	batch.Queue(lockSteps, id.String())
+	batch.Queue(insert, append([]any{id}, args...)...) // its snapshot is taken when the lock is held
+	return tx.SendBatch(ctx, &batch).Close()
+}

@@ -1,0 +1,234 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/useargus/argus"
+)
+
+// A session is live until its end, whether or not the timer has come round to it.
+const sessionColumns = ` id, tenant_id, CASE WHEN state = 'live' AND ends_at > clock_timestamp() THEN 'live' ELSE 'ended' END,
+	started_by, started_at, ends_at, ended_at, end_reason `
+
+func scanSession(row pgx.CollectableRow) (sessionJSON, error) {
+	var s sessionJSON
+	var started, ends time.Time
+	var ended *time.Time
+	err := row.Scan(&s.ID, &s.TenantID, &s.State, &s.StartedBy, &started, &ends, &ended, &s.EndReason)
+	s.StartedAt, s.EndsAt, s.EndedAt = argus.JSONTime(started), argus.JSONTime(ends), jsonTime(ended)
+	return s, err
+}
+
+func jsonTime(t *time.Time) argus.JSONTime {
+	if t == nil {
+		return argus.JSONTime{}
+	}
+	return argus.JSONTime(*t)
+}
+
+// listTenants returns all tenants, or the one of the given id, with their live sessions.
+func listTenants(ctx context.Context, q querier, id string) ([]tenantJSON, error) {
+	rows, err := q.Query(ctx, `
+		SELECT id, name, armed, armed_at, armed_by, armed_reason, consent, consent_at, consent_document_id, agents, last_activity
+		  FROM argus.tenants WHERE $1 = '' OR id = $1 ORDER BY id`, id)
+	if err != nil {
+		return nil, err
+	}
+	tenants, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (tenantJSON, error) {
+		var t tenantJSON
+		var armed, consent, activity *time.Time
+		err := row.Scan(&t.ID, &t.Name, &t.Armed, &armed, &t.ArmedBy, &t.ArmedReason, &t.Consent.Given, &consent,
+			&t.Consent.DocumentID, &t.Agents, &activity)
+		t.ArmedAt, t.Consent.At, t.LastActivity = jsonTime(armed), jsonTime(consent), jsonTime(activity)
+		t.Sessions = []sessionJSON{}
+		return t, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	rows, err = q.Query(ctx, `SELECT`+sessionColumns+`FROM argus.support_sessions
+		WHERE state = 'live' AND ends_at > clock_timestamp() AND ($1 = '' OR tenant_id = $1) ORDER BY started_at, id`, id)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := pgx.CollectRows(rows, scanSession)
+	if err != nil {
+		return nil, err
+	}
+	place := make(map[string]int, len(tenants))
+	for i := range tenants {
+		place[tenants[i].ID] = i
+	}
+	for _, s := range sessions {
+		if i, ok := place[s.TenantID]; ok {
+			tenants[i].Sessions = append(tenants[i].Sessions, s)
+		}
+	}
+	return tenants, nil
+}
+
+// findTenant returns one tenant; found is false when there is none of this id.
+func findTenant(ctx context.Context, q querier, id string) (t tenantJSON, found bool, err error) {
+	if id == "" || argus.Text(id, maxTenantID) != id {
+		return t, false, nil // no id of a tenant, nor a text that Postgres takes
+	}
+	tenants, err := listTenants(ctx, q, id)
+	if err != nil || len(tenants) == 0 {
+		return t, false, err
+	}
+	return tenants[0], true, nil
+}
+
+const maxTenantID = 100
+
+// lockTenant is findTenant for a transaction that is about to change the tenant.
+func lockTenant(ctx context.Context, tx Tx, id string) (t tenantJSON, found bool, err error) {
+	if argus.Text(id, maxTenantID) != id {
+		return t, false, nil
+	}
+	if _, err := tx.Exec(ctx, `SELECT FROM argus.tenants WHERE id = $1 FOR NO KEY UPDATE`, id); err != nil {
+		return t, false, err
+	}
+	return findTenant(ctx, tx, id)
+}
+
+// tenantArmed reads whether the tenant is armed, and keeps it from being disarmed until the transaction's end.
+func tenantArmed(ctx context.Context, tx Tx, id string) (armed, found bool, err error) {
+	if argus.Text(id, maxTenantID) != id {
+		return false, false, nil
+	}
+	err = tx.QueryRow(ctx, `SELECT armed FROM argus.tenants WHERE id = $1 FOR SHARE`, id).Scan(&armed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, false, nil
+	}
+	return armed, err == nil, err
+}
+
+// armTenant arms the tenant. A document is recorded as its consent, unless it is the one on record: so a consent
+// that was withdrawn cannot be renewed by naming its document again. consented is false, and nothing changed,
+// when the database's CHECK refuses.
+func armTenant(ctx context.Context, tx Tx, id, actor, reason, document string) (consented bool, err error) {
+	err = pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
+		_, err := savepoint.Exec(ctx, `
+			UPDATE argus.tenants
+			   SET armed = true, armed_at = clock_timestamp(), armed_by = $2, armed_reason = $3,
+			       consent = consent OR ($4 <> '' AND $4 IS DISTINCT FROM consent_document_id),
+			       consent_at = CASE WHEN $4 <> '' AND $4 IS DISTINCT FROM consent_document_id THEN clock_timestamp() ELSE consent_at END,
+			       consent_document_id = coalesce(nullif($4, ''), consent_document_id)
+			 WHERE id = $1`, id, actor, reason, document)
+		return err
+	})
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == "23514" && refused.ConstraintName == "tenant_consent_required" {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func disarmTenant(ctx context.Context, tx Tx, id string) error {
+	_, err := tx.Exec(ctx, `UPDATE argus.tenants SET armed = false, armed_at = NULL, armed_by = NULL, armed_reason = NULL
+		WHERE id = $1`, id)
+	return err
+}
+
+// takeToken takes one token of the operator's bucket for the action. wait is zero when there was one, else the
+// time until there is. Two calls of one operator take turns until the end of their transactions.
+func takeToken(ctx context.Context, tx Tx, actor, action string, burst, perMinute float64) (wait time.Duration, err error) {
+	var tokens float64
+	err = tx.QueryRow(ctx, `
+		INSERT INTO argus.rate_limits AS l (actor_id, action, tokens, at) VALUES ($1, $2, $3, clock_timestamp())
+		ON CONFLICT (actor_id, action) DO UPDATE
+		   SET tokens = least($3, l.tokens + greatest(0, extract(epoch FROM clock_timestamp() - l.at)::float8) * $4 / 60),
+		       at = clock_timestamp()
+		RETURNING tokens`, actor, action, burst, perMinute).Scan(&tokens)
+	if err != nil {
+		return 0, err
+	}
+	if tokens < 1 {
+		return time.Duration((1 - tokens) * float64(time.Minute) / perMinute), nil
+	}
+	_, err = tx.Exec(ctx, `UPDATE argus.rate_limits SET tokens = tokens - 1 WHERE actor_id = $1 AND action = $2`, actor, action)
+	return 0, err
+}
+
+func insertSession(ctx context.Context, tx Tx, id uuid.UUID, tenant, actor string, minutes int, audit uuid.UUID) (sessionJSON, error) {
+	return querySession(ctx, tx, `
+		INSERT INTO argus.support_sessions (id, tenant_id, started_by, started_at, ends_at, audit_id)
+		SELECT $1, $2, $3, t, t + make_interval(mins => $4), $5 FROM clock_timestamp() t
+		RETURNING`+sessionColumns, id, tenant, actor, minutes, audit)
+}
+
+// lockSession returns a session of a tenant for a transaction that is about to end it.
+func lockSession(ctx context.Context, tx Tx, tenant string, id uuid.UUID) (s sessionJSON, live, found bool, err error) {
+	if argus.Text(tenant, maxTenantID) != tenant {
+		return s, false, false, nil
+	}
+	s, err = querySession(ctx, tx, `SELECT`+sessionColumns+`FROM argus.support_sessions
+		WHERE id = $1 AND tenant_id = $2 FOR UPDATE`, id, tenant)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return s, false, false, nil
+	}
+	return s, s.State == "live", err == nil, err
+}
+
+func endSession(ctx context.Context, tx Tx, id uuid.UUID) (sessionJSON, error) {
+	return querySession(ctx, tx, `
+		UPDATE argus.support_sessions SET state = 'ended', ended_at = clock_timestamp(), end_reason = $2
+		 WHERE id = $1 RETURNING`+sessionColumns, id, endedByOperator)
+}
+
+func querySession(ctx context.Context, tx Tx, sql string, args ...any) (sessionJSON, error) {
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		return sessionJSON{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, scanSession)
+}
+
+// endSessions ends every live session of a tenant that is being disarmed, those included whose time is up and
+// whom the timer has not come round to.
+func endSessions(ctx context.Context, tx Tx, tenant string) ([]uuid.UUID, error) {
+	rows, err := tx.Query(ctx, `
+		UPDATE argus.support_sessions SET state = 'ended', ended_at = clock_timestamp(), end_reason = $2
+		 WHERE tenant_id = $1 AND state = 'live' RETURNING id`, tenant, endedByDisarm)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+}
+
+// dueSession is a session whose time was up.
+type dueSession struct {
+	ID       uuid.UUID
+	TenantID string
+	AuditID  uuid.UUID // the call that started it
+}
+
+// endDueSessions ends sessions whose time is up; those that another process is ending are left to it.
+func endDueSessions(ctx context.Context, tx Tx, limit int) ([]dueSession, error) {
+	rows, err := tx.Query(ctx, `
+		UPDATE argus.support_sessions s SET state = 'ended', ended_at = clock_timestamp(), end_reason = $2
+		  FROM (SELECT id FROM argus.support_sessions WHERE state = 'live' AND ends_at <= clock_timestamp()
+		         ORDER BY ends_at LIMIT $1 FOR UPDATE SKIP LOCKED) due
+		 WHERE s.id = due.id
+		RETURNING s.id, s.tenant_id, s.audit_id`, limit, endedByTimer)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[dueSession])
+}
+
+func seedTenant(ctx context.Context, pool *Pool, t demoTenant) error {
+	_, err := pool.Exec(ctx, `
+		INSERT INTO argus.tenants (id, name, agents, last_activity, consent, consent_at, consent_document_id)
+		SELECT $1, $2, $3, now - make_interval(secs => $4), $5 <> '', CASE WHEN $5 <> '' THEN now - interval '90 days' END, nullif($5, '')
+		  FROM clock_timestamp() now
+		ON CONFLICT (id) DO NOTHING`, t.id, t.name, t.agents, t.idle.Seconds(), t.document)
+	return err
+}

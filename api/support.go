@@ -1,0 +1,218 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
+)
+
+// Lengths of a support session, in minutes.
+const (
+	defaultSessionMinutes = 30
+	maxSessionMinutes     = 120
+)
+
+// Why a session ended.
+const (
+	endedByOperator = "ended"
+	endedByDisarm   = "disarmed"
+	endedByTimer    = "expired"
+)
+
+// sessionJSON is a support session as the API shows it.
+type sessionJSON struct {
+	ID        uuid.UUID      `json:"id"`
+	TenantID  string         `json:"tenant_id"`
+	State     string         `json:"state"` // live or ended
+	StartedBy string         `json:"started_by"`
+	StartedAt argus.JSONTime `json:"started_at"`
+	EndsAt    argus.JSONTime `json:"ends_at"`
+	EndedAt   argus.JSONTime `json:"ended_at"`
+	EndReason *string        `json:"end_reason"`
+}
+
+// gateError is a gate's no: nothing changes, and the step says so.
+type gateError struct{ reason *argus.Error }
+
+func (r *gateError) Error() string { return r.reason.Error() }
+
+func refuse(code argus.Code, format string, args ...any) *gateError {
+	return &gateError{argus.Errorf(code, format, args...)}
+}
+
+// support carries out one remote-support action. Its effect is its change of the database alone, so one
+// transaction holds everything: the change, its steps, the call's intent and the answer for repetitions. f
+// returns a *gateError before it has changed anything; then the step "refused" is committed.
+func (a *API) support(c *call, step supportStep, f func(ctx context.Context, tx Tx) (answer, error)) (answer, error) {
+	step.AuditID, step.ActorID = c.Record.ID, c.Actor.ID
+	var ans answer
+	var refused *gateError
+	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
+		if ans, err = f(ctx, tx); err == nil {
+			return c.keepAnswer(ctx, tx, ans)
+		}
+		if !errors.As(err, &refused) {
+			return err
+		}
+		if err := c.releaseKey(ctx, tx); err != nil {
+			return err
+		}
+		step.Result, step.Error = resultRefused, refused.Error()
+		return addSupportStep(ctx, tx, step)
+	})
+	switch {
+	case err != nil:
+		return answer{}, err
+	case refused != nil:
+		return answer{}, refused.reason
+	}
+	return ans, nil
+}
+
+// addSteps adds the operator's two steps of an action that is its change of the database: asked for, and done.
+func (c *call) addSteps(ctx context.Context, tx Tx, step supportStep) error {
+	for _, step.Result = range []string{resultRequested, resultSucceeded} {
+		if err := c.addStep(ctx, tx, step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *call) addStep(ctx context.Context, tx Tx, step supportStep) error {
+	step.AuditID, step.ActorID = c.Record.ID, c.Actor.ID
+	return addSupportStep(ctx, tx, step)
+}
+
+// sessionStart starts a support session on an armed tenant.
+func (a *API) sessionStart(c *call) (answer, error) {
+	var body struct {
+		Reason  string `json:"reason"`
+		Minutes *int   `json:"minutes"`
+	}
+	if err := c.Bind(&body); err != nil {
+		return answer{}, err
+	}
+	reason, err := checkReason(body.Reason)
+	if err != nil {
+		return answer{}, err
+	}
+	minutes := defaultSessionMinutes
+	if body.Minutes != nil {
+		minutes = *body.Minutes
+	}
+	if minutes < 1 || minutes > maxSessionMinutes {
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "A session lasts 1 to %d minutes, not %d.", maxSessionMinutes, minutes)
+	}
+	session, err := uuid.NewV7()
+	if err != nil {
+		return answer{}, err
+	}
+	id := c.Param("id")
+	step := supportStep{Action: "start", TenantID: id, Reason: reason}
+	return a.support(c, step, func(ctx context.Context, tx Tx) (answer, error) {
+		armed, found, err := tenantArmed(ctx, tx, id)
+		if err != nil {
+			return answer{}, err
+		}
+		if !found {
+			return answer{}, unknownTenant()
+		}
+		if !armed {
+			return answer{}, refuse(argus.CodeConflict, "Tenant %s is not armed. Arm it first.", id)
+		}
+		s, err := insertSession(ctx, tx, session, id, c.Actor.ID, minutes, c.Record.ID)
+		if err != nil {
+			return answer{}, err
+		}
+		step.SessionID = session
+		return answer{Status: http.StatusCreated, Value: s}, c.addSteps(ctx, tx, step)
+	})
+}
+
+// sessionEnd ends a live session.
+func (a *API) sessionEnd(c *call) (answer, error) {
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	if err := c.Bind(&body); err != nil {
+		return answer{}, err
+	}
+	reason := ""
+	if body.Reason != "" {
+		var err error
+		if reason, err = checkReason(body.Reason); err != nil {
+			return answer{}, err
+		}
+	}
+	unknown := argus.Errorf(argus.CodeNotFound, "This tenant has no session of this id.")
+	session, err := uuid.Parse(c.Param("session"))
+	if err != nil {
+		return answer{}, unknown
+	}
+	id := c.Param("id")
+	step := supportStep{Action: "end", TenantID: id, SessionID: session, Reason: reason}
+	return a.support(c, step, func(ctx context.Context, tx Tx) (answer, error) {
+		s, live, found, err := lockSession(ctx, tx, id, session)
+		if err != nil {
+			return answer{}, err
+		}
+		if !found {
+			return answer{}, unknown
+		}
+		if !live {
+			return answer{}, refuse(argus.CodeConflict, "The session has ended already.")
+		}
+		if s, err = endSession(ctx, tx, session); err != nil {
+			return answer{}, err
+		}
+		return answer{Status: http.StatusOK, Value: s}, c.addSteps(ctx, tx, step)
+	})
+}
+
+// expireEvery is how often an API looks for sessions whose time is up. All of them look: a session's end depends
+// on no process.
+const expireEvery = time.Second
+
+// expireSessions ends sessions whose time is up, by Postgres's clock.
+func (a *API) expireSessions(ctx context.Context) {
+	every(ctx, expireEvery, func() {
+		for ctx.Err() == nil {
+			n, err := a.expireOnce(ctx)
+			if err != nil && ctx.Err() == nil {
+				a.log.Error("sessions whose time is up not ended", "cause", err)
+			}
+			if err != nil || n < expireBatch {
+				return
+			}
+		}
+	})
+}
+
+// expireBatch is how many sessions one transaction ends.
+const expireBatch = 50
+
+// expireOnce ends a batch of sessions, each with its step under the call that started it.
+func (a *API) expireOnce(ctx context.Context) (ended int, err error) {
+	err = a.inTx(ctx, func(ctx context.Context, tx Tx) error {
+		due, err := endDueSessions(ctx, tx, expireBatch)
+		if err != nil {
+			return err
+		}
+		for _, s := range due {
+			err := addSupportStep(ctx, tx, supportStep{AuditID: s.AuditID, ActorID: systemActor, Action: "end", TenantID: s.TenantID,
+				SessionID: s.ID, Reason: "its time was up", Result: resultSucceeded})
+			if err != nil {
+				return err
+			}
+		}
+		ended = len(due)
+		return nil
+	})
+	return ended, err
+}

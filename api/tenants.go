@@ -1,0 +1,201 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/useargus/argus"
+)
+
+func (a *API) tenantRoutes() []route {
+	return []route{
+		{Method: http.MethodGet, Path: "/v1/tenants", Scope: argus.ScopeTenantsRead, Handle: a.tenantList},
+		{Method: http.MethodGet, Path: "/v1/tenants/:id", Scope: argus.ScopeTenantsRead, Handle: a.tenantShow},
+		{Method: http.MethodPost, Path: "/v1/tenants/:id/arm", Scope: argus.ScopeRemoteSupportArm, Effects: true, Handle: a.tenantArm},
+		{Method: http.MethodPost, Path: "/v1/tenants/:id/disarm", Scope: argus.ScopeRemoteSupportArm, Effects: true, Handle: a.tenantDisarm},
+		{Method: http.MethodPost, Path: "/v1/tenants/:id/sessions", Scope: argus.ScopeRemoteSupport, Effects: true, Handle: a.sessionStart},
+		{Method: http.MethodPost, Path: "/v1/tenants/:id/sessions/:session/end", Scope: argus.ScopeRemoteSupport, Effects: true, Handle: a.sessionEnd},
+	}
+}
+
+// tenantJSON is a tenant as the API shows it; sessions are the live ones.
+type tenantJSON struct {
+	ID           string         `json:"id"`
+	Name         string         `json:"name"`
+	Armed        bool           `json:"armed"`
+	ArmedAt      argus.JSONTime `json:"armed_at"`
+	ArmedBy      *string        `json:"armed_by"`
+	ArmedReason  *string        `json:"armed_reason"`
+	Consent      consentJSON    `json:"consent"`
+	Agents       int            `json:"agents"`
+	LastActivity argus.JSONTime `json:"last_activity"`
+	Sessions     []sessionJSON  `json:"sessions"`
+}
+
+type consentJSON struct {
+	Given      bool           `json:"given"`
+	At         argus.JSONTime `json:"at"`
+	DocumentID *string        `json:"document_id"`
+}
+
+// tenantList shows all tenants.
+func (a *API) tenantList(c *call) (answer, error) {
+	ctx, cancel := context.WithTimeout(c.Context(), txTimeout)
+	defer cancel()
+	tenants, err := listTenants(ctx, a.pool, "")
+	if err != nil {
+		return answer{}, nothingHappened(err)
+	}
+	return reply(struct {
+		Tenants []tenantJSON `json:"tenants"`
+	}{tenants})
+}
+
+// tenantShow shows one tenant.
+func (a *API) tenantShow(c *call) (answer, error) {
+	ctx, cancel := context.WithTimeout(c.Context(), txTimeout)
+	defer cancel()
+	t, found, err := findTenant(ctx, a.pool, c.Param("id"))
+	if err != nil {
+		return answer{}, nothingHappened(err)
+	}
+	if !found {
+		return answer{}, unknownTenant()
+	}
+	return reply(t)
+}
+
+func unknownTenant() *argus.Error {
+	return argus.Errorf(argus.CodeNotFound, "There is no tenant of this id. List the tenants for their ids.")
+}
+
+// tenantArm allows remote support of a tenant. Its gates, in order: the operator's rate, the step-up, the state,
+// and the consent, which is the database's CHECK.
+func (a *API) tenantArm(c *call) (answer, error) {
+	var body struct {
+		Reason            string  `json:"reason"`
+		ConsentDocumentID *string `json:"consent_document_id"`
+		ConfirmTenantID   *string `json:"confirm_tenant_id"`
+	}
+	if err := c.Bind(&body); err != nil {
+		return answer{}, err
+	}
+	reason, err := checkReason(body.Reason)
+	if err != nil {
+		return answer{}, err
+	}
+	document, err := checkDocument(body.ConsentDocumentID)
+	if err != nil {
+		return answer{}, err
+	}
+	id := c.Param("id")
+	step := supportStep{Action: "arm", TenantID: id, Reason: reason, ConsentDocumentID: document}
+	return a.support(c, step, func(ctx context.Context, tx Tx) (answer, error) {
+		wait, err := takeToken(ctx, tx, c.Actor.ID, armAction, armBurst, armPerMinute)
+		if err != nil {
+			return answer{}, err
+		}
+		t, found, err := lockTenant(ctx, tx, id)
+		if err != nil {
+			return answer{}, err
+		}
+		switch {
+		case !found:
+			return answer{}, unknownTenant()
+		case wait > 0:
+			return answer{}, &gateError{argus.Errorf(argus.CodeRateLimited,
+				"You may arm %d times at once, and %d times a minute in the long run. Wait before the next.", armBurst, armPerMinute).
+				WithRetryAfter(wait)}
+		case body.ConfirmTenantID == nil || *body.ConfirmTenantID != id:
+			return answer{}, refuse(argus.CodeStepUpRequired, "To confirm, confirm_tenant_id must repeat the tenant's id exactly.")
+		case t.Armed:
+			return answer{}, refuse(argus.CodeConflict, "Tenant %s is armed already.", id)
+		}
+		consented, err := armTenant(ctx, tx, id, c.Actor.ID, reason, document)
+		if err != nil {
+			return answer{}, err
+		}
+		if !consented {
+			return answer{}, refuse(argus.CodeConsentRequired,
+				"Tenant %s has not consented to remote support. Give the id of its signed consent document: consent_document_id.", id)
+		}
+		if err := c.addSteps(ctx, tx, step); err != nil {
+			return answer{}, err
+		}
+		t, _, err = findTenant(ctx, tx, id)
+		return answer{Status: http.StatusOK, Value: t}, err
+	})
+}
+
+// tenantDisarm ends remote support of a tenant and its live sessions.
+func (a *API) tenantDisarm(c *call) (answer, error) {
+	var body struct {
+		Reason string `json:"reason"`
+	}
+	if err := c.Bind(&body); err != nil {
+		return answer{}, err
+	}
+	reason, err := checkReason(body.Reason)
+	if err != nil {
+		return answer{}, err
+	}
+	id := c.Param("id")
+	step := supportStep{Action: "disarm", TenantID: id, Reason: reason}
+	return a.support(c, step, func(ctx context.Context, tx Tx) (answer, error) {
+		t, found, err := lockTenant(ctx, tx, id)
+		if err != nil {
+			return answer{}, err
+		}
+		if !found {
+			return answer{}, unknownTenant()
+		}
+		if !t.Armed {
+			return answer{}, refuse(argus.CodeConflict, "Tenant %s is not armed.", id)
+		}
+		step.Result = resultRequested
+		if err := c.addStep(ctx, tx, step); err != nil {
+			return answer{}, err
+		}
+		ended, err := endSessions(ctx, tx, id)
+		if err != nil {
+			return answer{}, err
+		}
+		for _, session := range ended {
+			err := c.addStep(ctx, tx, supportStep{Action: "end", TenantID: id, SessionID: session, Reason: reason, Result: resultSucceeded})
+			if err != nil {
+				return answer{}, err
+			}
+		}
+		if err := disarmTenant(ctx, tx, id); err != nil {
+			return answer{}, err
+		}
+		step.Result = resultSucceeded
+		if err := c.addStep(ctx, tx, step); err != nil {
+			return answer{}, err
+		}
+		t, _, err = findTenant(ctx, tx, id)
+		return answer{Status: http.StatusOK, Value: t}, err
+	})
+}
+
+// checkDocument returns the document's id without space around it, "" when there is none.
+func checkDocument(s *string) (string, error) {
+	if s == nil {
+		return "", nil
+	}
+	id := strings.TrimSpace(argus.Text(*s, 4*len(*s)))
+	if len(id) > maxDocumentID {
+		return "", argus.Errorf(argus.CodeInvalidParameter, "consent_document_id is at most %d bytes long.", maxDocumentID)
+	}
+	return id, nil
+}
+
+const maxDocumentID = 200
+
+// How often one operator may arm, over all API processes: so many at once, then so many a minute.
+const (
+	armAction    = "remote_support.arm"
+	armBurst     = 5
+	armPerMinute = 5
+)
