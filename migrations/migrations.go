@@ -1,0 +1,308 @@
+// Package migrations holds the schemas of both stores as SQL files, and brings a store to the newest one.
+//
+// The files of postgres/ and clickhouse/ are run in the order of their numbers, each once, by goose; which
+// ones have run is kept in the store itself, in the table argus_schema_migrations (in Postgres in the
+// schema public, because the first file makes ours). A Postgres file runs in one transaction. A ClickHouse
+// file cannot: it is written so that it may run again after a crash in its middle (IF NOT EXISTS).
+//
+// In files of both kinds every statement ends with a semicolon at the end of a line, or stands between
+// `-- +goose StatementBegin` and `-- +goose StatementEnd`. ClickHouse files name tables without a database
+// (they live in the one of the URL) and hold no access statements: see ClickHouseUsers.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+//go:embed postgres/*.sql clickhouse/*.sql
+var files embed.FS
+
+const (
+	postgresTable   = "public.argus_schema_migrations"
+	clickhouseTable = "argus_schema_migrations"
+)
+
+// PendingError says that a store's schema is older than this binary.
+type PendingError struct {
+	Store      string // "Postgres" or "ClickHouse"
+	Have, Want int64  // versions; Have is 0 when nothing has run
+}
+
+func (e *PendingError) Error() string {
+	return fmt.Sprintf("the schema in %s is at version %d and this binary needs %d: run `argusd migrate`",
+		e.Store, e.Have, e.Want)
+}
+
+// Postgres applies what is missing and returns how many files that were. The URL is that of a superuser, or
+// of a role that may create roles and is a member of argus_owner. Of several that run at once on a database
+// one works and the others wait, up to five minutes.
+func Postgres(ctx context.Context, url string) (applied int, err error) {
+	db, err := openPostgres(url)
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close()
+	locker, err := sessionLocker()
+	if err != nil {
+		return 0, err
+	}
+	provider, err := newProvider(goose.DialectPostgres, db, "postgres", postgresTable, goose.WithSessionLocker(locker))
+	if err != nil {
+		return 0, err
+	}
+	applied, err = up(ctx, provider)
+	if err != nil {
+		return applied, fmt.Errorf("migrating Postgres: %w", err)
+	}
+	// Whoever starts may ask for the version (CheckPostgres). Granted only once: GRANT writes the catalog.
+	const grant = `DO $$ BEGIN
+		IF NOT has_table_privilege('argus_api', 'public.argus_schema_migrations', 'SELECT') THEN
+			GRANT SELECT ON public.argus_schema_migrations TO PUBLIC;
+		END IF;
+	END $$`
+	for range 5 {
+		_, err = db.ExecContext(ctx, grant)
+		var concurrent *pgconn.PgError
+		if !errors.As(err, &concurrent) || concurrent.Code != "XX000" {
+			break
+		}
+	}
+	if err != nil {
+		return applied, fmt.Errorf("migrating Postgres: %w", err)
+	}
+	return applied, nil
+}
+
+// ClickHouse creates the URL's database if it is missing, applies what is missing there, and brings the
+// users of ClickHouseUsers up to date. It returns how many files it applied. Unless postgresURL is empty,
+// several that run at once take turns by a lock in that Postgres database: ClickHouse has none. Without,
+// they may run files twice, which is harmless.
+//
+// A server whose users are configured outside SQL, as the embedded one's, keeps them as they are; if one of
+// ours is missing there, that is an error.
+func ClickHouse(ctx context.Context, url, postgresURL string) (applied int, err error) {
+	options, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		return 0, fmt.Errorf("the ClickHouse URL: %w", err)
+	}
+	if postgresURL != "" {
+		unlock, err := lockPostgres(ctx, postgresURL)
+		if err != nil {
+			return 0, fmt.Errorf("migrating ClickHouse: taking the lock in Postgres: %w", err)
+		}
+		defer unlock()
+	}
+	applied, err = migrateClickHouse(ctx, options)
+	if err != nil {
+		return applied, fmt.Errorf("migrating ClickHouse: %w", err)
+	}
+	return applied, nil
+}
+
+func migrateClickHouse(ctx context.Context, options *clickhouse.Options) (int, error) {
+	database := options.Auth.Database
+	if database == "" {
+		database = "default"
+		options.Auth.Database = database
+	}
+	elsewhere := *options
+	elsewhere.Auth.Database = "system" // is always there
+	admin, err := clickhouse.Open(&elsewhere)
+	if err != nil {
+		return 0, err
+	}
+	defer admin.Close()
+	if err := admin.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteClickHouse(database)); err != nil {
+		return 0, err
+	}
+	db := clickhouse.OpenDB(options)
+	defer db.Close()
+	provider, err := newProvider(goose.DialectClickHouse, db, "clickhouse", clickhouseTable)
+	if err != nil {
+		return 0, err
+	}
+	applied, err := up(ctx, provider)
+	if err != nil {
+		return applied, err
+	}
+	for _, u := range ClickHouseUsers() {
+		if err := ensureClickHouseUser(ctx, admin, u, database); err != nil {
+			return applied, fmt.Errorf("the user %s: %w", u.Name, err)
+		}
+	}
+	return applied, nil
+}
+
+func ensureClickHouseUser(ctx context.Context, admin clickhouse.Conn, u ClickHouseUser, database string) error {
+	statements, err := u.statements(database)
+	if err != nil {
+		return err
+	}
+	for _, statement := range statements {
+		err := admin.Exec(ctx, statement)
+		var refused *clickhouse.Exception
+		// 495: the user comes from a file. 514: users can only come from files.
+		if errors.As(err, &refused) && (refused.Code == 495 || refused.Code == 514) {
+			var there uint64
+			row := admin.QueryRow(ctx, "SELECT count() FROM system.users WHERE name = {name:String}",
+				clickhouse.Named("name", u.Name))
+			if err := row.Scan(&there); err != nil {
+				return err
+			}
+			if there == 0 {
+				return fmt.Errorf("this server takes users from its configuration only, and has none of that name: %w", refused)
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckPostgres returns a *PendingError when the schema is older than this binary. A newer one is fine: it
+// is so for a moment in every rolling upgrade. Any role may ask.
+func CheckPostgres(ctx context.Context, url string) error {
+	db, err := openPostgres(url)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var known bool
+	if err := db.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", postgresTable).Scan(&known); err != nil {
+		return fmt.Errorf("asking Postgres for its schema's version: %w", err)
+	}
+	return check(ctx, db, "Postgres", "postgres", postgresTable, known)
+}
+
+// CheckClickHouse is CheckPostgres for ClickHouse. The user needs SELECT on argus_schema_migrations.
+func CheckClickHouse(ctx context.Context, url string) error {
+	options, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		return fmt.Errorf("the ClickHouse URL: %w", err)
+	}
+	db := clickhouse.OpenDB(options)
+	defer db.Close()
+	var known bool
+	if err := db.QueryRowContext(ctx, "EXISTS TABLE "+clickhouseTable).Scan(&known); err != nil {
+		return fmt.Errorf("asking ClickHouse for its schema's version: %w", err)
+	}
+	return check(ctx, db, "ClickHouse", "clickhouse", clickhouseTable, known)
+}
+
+func check(ctx context.Context, db *sql.DB, store, folder, table string, known bool) error {
+	want, err := newest(folder)
+	if err != nil {
+		return err
+	}
+	var have int64
+	if known {
+		if err := db.QueryRowContext(ctx, "SELECT max(version_id) FROM "+table).Scan(&have); err != nil {
+			return fmt.Errorf("asking %s for its schema's version: %w", store, err)
+		}
+	}
+	if have < want {
+		return &PendingError{Store: store, Have: have, Want: want}
+	}
+	return nil
+}
+
+// newest is the greatest number of a file in the folder.
+func newest(folder string) (int64, error) {
+	entries, err := fs.ReadDir(files, folder)
+	if err != nil {
+		return 0, err
+	}
+	var greatest int64
+	for _, e := range entries {
+		n, err := goose.NumericComponent(e.Name())
+		if err != nil {
+			return 0, fmt.Errorf("%s/%s: %w", folder, e.Name(), err)
+		}
+		greatest = max(greatest, n)
+	}
+	return greatest, nil
+}
+
+func newProvider(d goose.Dialect, db *sql.DB, folder, table string, more ...goose.ProviderOption) (*goose.Provider, error) {
+	sub, err := fs.Sub(files, folder)
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(d, db, sub, append(more, goose.WithTableName(table),
+		goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.Default()))...)
+}
+
+func up(ctx context.Context, provider *goose.Provider) (int, error) {
+	results, err := provider.Up(ctx)
+	var partial *goose.PartialError
+	if errors.As(err, &partial) {
+		return len(partial.Applied), err
+	}
+	return len(results), err
+}
+
+func openPostgres(url string) (*sql.DB, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		// pgx's own message repeats the URL, with the password cut out but all else in it.
+		return nil, errors.New("the Postgres URL is not one: want postgres://user:password@host:port/database")
+	}
+	config.ConnectTimeout = 10 * time.Second
+	return stdlib.OpenDB(*config), nil
+}
+
+// sessionLocker is a lock of the database session: it is gone when its holder is. Tried each second for
+// five minutes.
+func sessionLocker() (lock.SessionLocker, error) {
+	return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300), lock.WithUnlockTimeout(1, 10))
+}
+
+func lockPostgres(ctx context.Context, url string) (unlock func(), err error) {
+	locker, err := sessionLocker()
+	if err != nil {
+		return nil, err
+	}
+	db, err := openPostgres(url)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := db.Conn(ctx)
+	if err == nil {
+		err = locker.SessionLock(ctx, conn)
+	}
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return func() {
+		// The session's end releases the lock; unlocking first lets the next one in at once.
+		if err := locker.SessionUnlock(context.WithoutCancel(ctx), conn); err != nil {
+			slog.Warn("releasing the migration lock", "error", err)
+		}
+		conn.Close()
+		db.Close()
+	}, nil
+}
+
+// Versions are the newest schema versions this binary knows.
+func Versions() (postgres, clickhouse int64, err error) {
+	postgres, errPostgres := newest("postgres")
+	clickhouse, errClickHouse := newest("clickhouse")
+	return postgres, clickhouse, errors.Join(errPostgres, errClickHouse)
+}

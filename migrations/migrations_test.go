@@ -1,0 +1,104 @@
+package migrations_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/migrations"
+)
+
+func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
+
+// Several that start at once apply each file once; a rerun applies nothing.
+func TestPostgresOnce(t *testing.T) {
+	pg := enginetest.NewEmptyPostgres(t)
+	var pending *migrations.PendingError
+	if err := migrations.CheckPostgres(t.Context(), pg.SuperuserURL); !errors.As(err, &pending) || pending.Have != 0 {
+		t.Fatalf("before any migration: %v", err)
+	}
+	want, _, err := migrations.Versions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	applied := make([]int, 4)
+	for i := range applied {
+		wg.Go(func() {
+			n, err := migrations.Postgres(t.Context(), pg.SuperuserURL)
+			if err != nil {
+				t.Error(err)
+			}
+			applied[i] = n
+		})
+	}
+	wg.Wait()
+	sum := 0
+	for _, n := range applied {
+		sum += n
+	}
+	if sum == 0 || int64(sum) > want {
+		t.Errorf("%d files applied by four at once, newest is %d", sum, want)
+	}
+	if n, err := migrations.Postgres(t.Context(), pg.SuperuserURL); n != 0 || err != nil {
+		t.Errorf("a rerun applied %d files: %v", n, err)
+	}
+	// Every role may ask, and so refuse to start.
+	for _, url := range []string{pg.APIURL, pg.ReplicatorURL, pg.AuditorURL} {
+		if err := migrations.CheckPostgres(t.Context(), url); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPendingIsSaid(t *testing.T) {
+	pg := enginetest.NewPostgres(t)
+	conn := pg.Pool(t, pg.SuperuserURL)
+	if _, err := conn.Exec(t.Context(), "DELETE FROM public.argus_schema_migrations WHERE version_id = (SELECT max(version_id) FROM public.argus_schema_migrations)"); err != nil {
+		t.Fatal(err)
+	}
+	err := migrations.CheckPostgres(t.Context(), pg.APIURL)
+	var pending *migrations.PendingError
+	if !errors.As(err, &pending) || !strings.Contains(err.Error(), "argusd migrate") {
+		t.Errorf("an older schema: %v", err)
+	}
+}
+
+// A ClickHouse migration that was cut off at any statement runs through when it runs again: here all files
+// run on a database that has everything already.
+func TestClickHouseAgain(t *testing.T) {
+	ch := enginetest.NewClickHouse(t)
+	pg := enginetest.NewEmptyPostgres(t)
+	if n, err := migrations.ClickHouse(t.Context(), ch.MigrateURL, pg.SuperuserURL); n != 0 || err != nil {
+		t.Errorf("a rerun applied %d files: %v", n, err)
+	}
+	for _, url := range []string{ch.MigrateURL, ch.ReplicatorURL, ch.ReaderURL} {
+		if err := migrations.CheckClickHouse(t.Context(), url); err != nil {
+			t.Error(err)
+		}
+	}
+	conn := ch.Conn(t, ch.MigrateURL)
+	if err := conn.Exec(t.Context(), "TRUNCATE TABLE argus_schema_migrations"); err != nil {
+		t.Fatal(err)
+	}
+	var pending *migrations.PendingError
+	if err := migrations.CheckClickHouse(t.Context(), ch.ReaderURL); !errors.As(err, &pending) {
+		t.Errorf("an older schema: %v", err)
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			if _, err := migrations.ClickHouse(context.Background(), ch.MigrateURL, pg.SuperuserURL); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := migrations.CheckClickHouse(t.Context(), ch.ReaderURL); err != nil {
+		t.Error(err)
+	}
+}
