@@ -1,0 +1,139 @@
+package engines
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/xml"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"text/template"
+)
+
+// The embedded server reads its users from one file, once. There is no other access storage.
+//
+// Its own query (see launch) runs as `default`, which it requires to exist, with no password, from the
+// local host. So anybody on this host can be `default`, over both ports, and no quota or limit of queries
+// told it from the server itself when tried: what it may do must be harmless. It reads no table and no
+// file; at worst it stops the listening. (Reading the input by file(stdin) would need READ ON FILE, which is
+// every file of this process.)
+var usersTemplate = template.Must(template.New("users").Funcs(xmlFuncs).Parse(`<clickhouse>
+  <profiles>
+    <default/>
+    <start>
+      <max_memory_usage>100000000</max_memory_usage>
+      <max_threads>1</max_threads>
+      <constraints><max_memory_usage><const/></max_memory_usage><max_threads><const/></max_threads></constraints>
+    </start>
+{{- range .Users}}
+    <{{.Name}}>
+{{- range .Settings}}
+      <{{.Name}}>{{xml .Value}}</{{.Name}}>
+{{- end}}
+      <constraints>
+{{- range .Settings}}{{if .Max}}
+        <{{.Name}}><max>{{xml .Max}}</max></{{.Name}}>
+{{- end}}{{end}}
+      </constraints>
+    </{{.Name}}>
+{{- end}}
+  </profiles>
+  <quotas>
+    <default/>
+{{- range .Users}}
+    <{{.Name}}><interval><duration>3600</duration><queries>{{.QueriesPerHour}}</queries></interval></{{.Name}}>
+{{- end}}
+  </quotas>
+  <users>
+    <default>
+      <password></password>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>start</profile>
+      <quota>default</quota>
+      <grants>
+        <query>GRANT SYSTEM LISTEN ON *.*</query>
+        <query>GRANT CREATE TEMPORARY TABLE ON *.*</query>
+      </grants>
+    </default>
+    <argus_migrate>
+      <password_sha256_hex>{{sha256 .AdminPassword}}</password_sha256_hex>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+      <access_management>1</access_management>
+    </argus_migrate>
+{{- range .Users}}
+    <{{.Name}}>
+      <password_sha256_hex>{{sha256 .Password}}</password_sha256_hex>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>{{.Name}}</profile>
+      <quota>{{.Name}}</quota>
+      <grants>
+{{- range .Grants}}
+        <query>GRANT {{xml .}}</query>
+{{- end}}
+      </grants>
+    </{{.Name}}>
+{{- end}}
+  </users>
+</clickhouse>
+`))
+
+// No log tables are configured, so there are none. Caches are small: what is bounded here is a whole
+// development machine's or a test's server.
+var serverTemplate = template.Must(template.New("config").Funcs(xmlFuncs).Parse(`<clickhouse>
+  <logger>
+    <level>information</level>
+    <log>{{xml .LogPath}}</log>
+    <errorlog>{{xml .LogPath}}.errors</errorlog>
+    <size>50M</size>
+    <count>2</count>
+    <console>0</console>
+  </logger>
+  <users_config>{{xml .Dir}}/users.xml</users_config>
+  <tmp_path>{{xml .Dir}}/tmp/</tmp_path>
+  <user_files_path>{{xml .Dir}}/user_files/</user_files_path>
+  <format_schema_path>{{xml .Dir}}/format_schemas/</format_schema_path>
+  <timezone>UTC</timezone>
+  <max_server_memory_usage>{{.MaxMemory}}</max_server_memory_usage>
+  <mark_cache_size>67108864</mark_cache_size>
+  <uncompressed_cache_size>0</uncompressed_cache_size>
+  <max_concurrent_queries>200</max_concurrent_queries>
+</clickhouse>
+`))
+
+var xmlFuncs = template.FuncMap{
+	"xml": func(s string) (string, error) {
+		var b strings.Builder
+		err := xml.EscapeText(&b, []byte(s))
+		return b.String(), err
+	},
+	"sha256": func(s string) string {
+		sum := sha256.Sum256([]byte(s))
+		return hex.EncodeToString(sum[:])
+	},
+}
+
+// writeClickHouseConfig writes config.xml and users.xml, with digests of the passwords only.
+func writeClickHouseConfig(config ClickHouseConfig) error {
+	users := make([]ClickHouseLogin, len(config.Users))
+	for i, u := range config.Users {
+		grants, err := u.GrantsOn(config.Databases...)
+		if err != nil {
+			return err
+		}
+		u.Grants = grants
+		users[i] = u
+	}
+	config.Users = users
+	for name, t := range map[string]*template.Template{"config.xml": serverTemplate, "users.xml": usersTemplate} {
+		var b strings.Builder
+		if err := t.Execute(&b, config); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := writeFile(filepath.Join(config.Dir, name), []byte(b.String()), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}

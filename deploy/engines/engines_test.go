@@ -1,0 +1,265 @@
+package engines_test
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/deploy/engines/enginetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
+
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// tempDir is, unlike t.TempDir, open to the user PostgreSQL runs as. closed makes it as /root is.
+func tempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "argus-engines-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func execPostgres(t *testing.T, url, query string) {
+	t.Helper()
+	conn, err := pgx.Connect(testContext(t), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(testContext(t), query); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func countPostgres(t *testing.T, url, query string) (n int) {
+	t.Helper()
+	conn, err := pgx.Connect(testContext(t), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(testContext(t), query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// What was committed is there after an orderly stop, an immediate one and a kill -9, on the same port and
+// with the same password; the folder is one nobody but its owner may enter, as os.MkdirTemp and /root are.
+func TestPostgresKeepsItsData(t *testing.T) {
+	ctx := testContext(t)
+	config := engines.PostgresConfig{Dir: tempDir(t) + "/pg", BinDir: os.Getenv("ARGUS_TEST_POSTGRES_BIN")}
+	if err := engines.Install(ctx); err != nil {
+		t.Fatal(err)
+	}
+	pg, err := engines.StartPostgres(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pg.StopImmediate() })
+	url := pg.SuperuserURL("postgres")
+	execPostgres(t, url, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (0)")
+	ends := []func() error{
+		func() error { return pg.Stop(ctx) },
+		func() error { return pg.StopImmediate() },
+		func() error { return pg.Kill(syscall.SIGKILL) },
+	}
+	for i, end := range ends {
+		// A client that holds its connection open does not hold up the end.
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		<-pg.Done()
+		conn.Close(ctx)
+		if pg, err = engines.StartPostgres(ctx, pg.Config()); err != nil {
+			t.Fatal(err)
+		}
+		if got := pg.SuperuserURL("postgres"); got != url {
+			t.Fatalf("restarted as %s, was %s", got, url)
+		}
+		if n := countPostgres(t, url, "SELECT count(*) FROM kept"); n != i+1 {
+			t.Fatalf("%d rows after end %d, want %d", n, i, i+1)
+		}
+		execPostgres(t, url, "INSERT INTO kept VALUES (1)")
+	}
+	if n := countPostgres(t, url, "SELECT count(*) FROM pg_settings WHERE (name, setting) IN "+
+		"(('wal_level', 'logical'), ('fsync', 'on'), ('synchronous_commit', 'on'), ('listen_addresses', '127.0.0.1'))"); n != 4 {
+		t.Errorf("%d of 4 settings are as they should be", n)
+	}
+}
+
+// An initialisation that was killed leaves nothing that a start takes for a data directory.
+func TestPostgresInitialisesAgain(t *testing.T) {
+	ctx := testContext(t)
+	dir := tempDir(t)
+	for _, sub := range []string{"/data.new/base", "/data.new/global"} {
+		if err := os.MkdirAll(dir+sub, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(dir+"/data.new/PG_VERSION", []byte("18\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cut, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	if pg, err := engines.StartPostgres(cut, engines.PostgresConfig{Dir: dir}); err == nil {
+		pg.StopImmediate()
+		t.Fatal("it started within 100 ms: the test tests nothing")
+	}
+	pg, err := engines.StartPostgres(ctx, engines.PostgresConfig{
+		Dir: dir, SuperuserPassword: "it's a \\ pass:word@/?", Settings: map[string]string{"fsync": "off", "work_mem": "5MB"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pg.StopImmediate()
+	if n := countPostgres(t, pg.SuperuserURL("postgres"), "SELECT setting::int FROM pg_settings WHERE name = 'work_mem'"); n != 5120 {
+		t.Errorf("work_mem = %d kB, want 5120", n)
+	}
+}
+
+// postmaster.pid of a dead PostgreSQL may hold a number that a stranger has by now.
+func TestPostgresStalePID(t *testing.T) {
+	ctx := testContext(t)
+	pg, err := engines.StartPostgres(ctx, engines.PostgresConfig{Dir: tempDir(t), Settings: map[string]string{"fsync": "off"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := pg.Config()
+	pidFile := config.Dir + "/data/postmaster.pid"
+	content, err := os.ReadFile(pidFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pg.Stop(ctx); err != nil {
+		t.Fatal(err)
+	}
+	// Process 1 lives and is not ours.
+	content = append([]byte("1"), content[len(strconv.Itoa(pg.PID())):]...)
+	if err := os.WriteFile(pidFile, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if pg, err = engines.StartPostgres(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+	defer pg.StopImmediate()
+
+	// A second one on the same folder is refused while the first serves, and does not disturb it.
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if second, err := engines.StartPostgres(short, config); err == nil {
+		second.StopImmediate()
+		t.Error("two on one folder")
+	}
+	countPostgres(t, pg.SuperuserURL("postgres"), "SELECT 1")
+}
+
+func TestClickHouseKeepsItsData(t *testing.T) {
+	ctx := testContext(t)
+	if err := engines.Install(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ch, err := engines.StartClickHouse(ctx, engines.ClickHouseConfig{Dir: tempDir(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ch.Kill(syscall.SIGKILL) })
+	url, httpURL := ch.AdminURL("default"), ch.HTTPURL(engines.ClickHouseAdmin, ch.Config().AdminPassword, "kept")
+	execClickHouse(t, url, "CREATE DATABASE kept")
+	execClickHouse(t, url, "CREATE TABLE kept.t (n Int32) ENGINE = MergeTree ORDER BY n")
+	execClickHouse(t, url, "INSERT INTO kept.t VALUES (0)")
+	ends := []func() error{
+		func() error { return ch.Stop(ctx) },
+		func() error { return ch.Kill(syscall.SIGKILL) },
+	}
+	for i, end := range ends {
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		<-ch.Done()
+		if ch, err = engines.StartClickHouse(ctx, ch.Config()); err != nil {
+			t.Fatal(err)
+		}
+		if got := ch.AdminURL("default"); got != url {
+			t.Fatalf("restarted as %s, was %s", got, url)
+		}
+		if n := countClickHouse(t, httpURL, "SELECT count() FROM t"); n != uint64(i+1) {
+			t.Fatalf("%d rows after end %d, want %d", n, i, i+1)
+		}
+		execClickHouse(t, url, "INSERT INTO kept.t VALUES (1)")
+	}
+	if n := countClickHouse(t, url, "SELECT count() FROM system.tables WHERE database = 'system' AND name LIKE '%\\_log'"); n != 0 {
+		t.Errorf("%d log tables", n)
+	}
+	// It is bounded: this would take 16 GB.
+	if err := tryClickHouse(ctx, url, "SELECT length(groupArray(number)) FROM numbers(2000000000) SETTINGS max_memory_usage = 0"); err == nil {
+		t.Error("the server's memory is not bounded")
+	}
+	// The user that the engine's own start needs has no password: it must be of no use to others.
+	for _, query := range []string{
+		"SELECT * FROM kept.t", "SELECT * FROM file('/etc/passwd', LineAsString)", "SELECT * FROM system.processes",
+		"INSERT INTO kept.t VALUES (2)",
+		"SELECT * FROM url('http://127.0.0.1/', LineAsString)", "CREATE DATABASE own", "SYSTEM SHUTDOWN",
+	} {
+		if err := tryClickHouse(ctx, ch.HTTPURL("default", "", "default"), query); err == nil {
+			t.Errorf("the user `default` may %s", query)
+		}
+	}
+}
+
+func tryClickHouse(ctx context.Context, url, query string) error {
+	options, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		return err
+	}
+	conn, err := clickhouse.Open(options)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Exec(ctx, query)
+}
+
+func execClickHouse(t *testing.T, url, query string) {
+	t.Helper()
+	if err := tryClickHouse(testContext(t), url, query); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func countClickHouse(t *testing.T, url, query string) (n uint64) {
+	t.Helper()
+	options, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := clickhouse.Open(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.QueryRow(testContext(t), query).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}

@@ -1,0 +1,134 @@
+package engines
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// selfExecutable is this very program, also after a new build has replaced its file.
+func selfExecutable() (string, error) { return "/proc/self/exe", nil }
+
+// The signal is set after the child has taken its user, because taking it clears the setting.
+func setParentDeath(attr *syscall.SysProcAttr, sig syscall.Signal) { attr.Pdeathsig = sig }
+
+// bindLifetime has nothing to do: the kernel ends the child with its parent.
+func bindLifetime(*process) error { return nil }
+
+func serveWatchdog() int { return 2 }
+
+// servesDir tells whether pid is a live process working in the directory. Postgres's own check takes any
+// live process with the number in postmaster.pid for itself, and numbers come again soon in a container.
+func servesDir(pid int, dir string) bool {
+	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	if err != nil {
+		// Not ours to look into (another user's, who could not be a Postgres on this directory), or gone.
+		return errors.Is(err, os.ErrPermission) && comm(pid) == "postgres"
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	return err == nil && cwd == real
+}
+
+func comm(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if n := len(b); n > 0 {
+		b = b[:n-1]
+	}
+	return string(b)
+}
+
+// account is the user Postgres runs as; nil when it is this process's own.
+type account struct {
+	uid, gid int
+	caps     []uintptr // kept to reach files below folders that are closed to others, such as /root
+}
+
+// postgresAccount: Postgres refuses to run as root, so root runs it as the user postgres, or as nobody.
+// The paths are those it must reach.
+func postgresAccount(paths ...string) (*account, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		u, err = user.Lookup("nobody")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL does not run as root and there is no user postgres or nobody: %w", err)
+	}
+	a := &account{}
+	if a.uid, err = strconv.Atoi(u.Uid); err != nil {
+		return nil, err
+	}
+	if a.gid, err = strconv.Atoi(u.Gid); err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
+		closed := closedFolder(path)
+		if closed == "" || len(a.caps) > 0 {
+			continue
+		}
+		c, ok := searchCapability()
+		if !ok {
+			return nil, fmt.Errorf("PostgreSQL does not run as root, and the user %s cannot reach %s: "+
+				"move it, chmod o+x %s, or do not run as root", u.Username, path, closed)
+		}
+		a.caps = []uintptr{c}
+	}
+	return a, nil
+}
+
+func (a *account) attr() *syscall.SysProcAttr {
+	if a == nil {
+		return &syscall.SysProcAttr{}
+	}
+	return &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)},
+		AmbientCaps: a.caps,
+	}
+}
+
+func (a *account) chown(path string) error {
+	if a == nil {
+		return nil
+	}
+	return os.Chown(path, a.uid, a.gid)
+}
+
+// closedFolder is the first folder on the way to path that others may not pass through, or "".
+func closedFolder(path string) string {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return ""
+	}
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil || info.Mode()&0o001 == 0 {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			return ""
+		}
+	}
+}
+
+// searchCapability is the least capability of this process that lets a child pass closed folders.
+func searchCapability() (uintptr, bool) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return 0, false
+	}
+	for _, c := range []uint{unix.CAP_DAC_READ_SEARCH, unix.CAP_DAC_OVERRIDE} {
+		if data[0].Permitted&(1<<c) != 0 {
+			return uintptr(c), true
+		}
+	}
+	return 0, false
+}
