@@ -1,0 +1,305 @@
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// identity is this process's row in argus.audit_processes. A process that another declared dead – it was
+// frozen, or cut off from Postgres – has lost its row, and goes on under a new identity: its old writers are
+// closed, its old intents have become, or are becoming, interrupted rows.
+type identity struct {
+	mu         sync.Mutex // held over a heartbeat, so that two lanes do not take two identities
+	id         uuid.UUID  // mu
+	registered bool       // mu
+	beaten     time.Time  // of the newest heartbeat that Postgres confirmed; mu
+	settled    time.Time  // not before this may others be declared dead; mu
+	published  atomic.Pointer[uuid.UUID]
+}
+
+// current is the identity under which writers are opened and intents made; uuid.Nil before the first.
+func (p *identity) current() uuid.UUID {
+	if id := p.published.Load(); id != nil {
+		return *id
+	}
+	return uuid.Nil
+}
+
+// mayDeclareDead reports whether silence of others can be held against them: not right after an outage that
+// this process shared with them.
+func (p *identity) mayDeclareDead() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.registered && time.Now().After(p.settled)
+}
+
+// beat says in Postgres that this process lives, registering it when its row is not there, and returns its
+// identity.
+func (w *Writer) beat(conn *pgx.Conn) (uuid.UUID, error) {
+	p := &w.process
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	alive := false
+	if p.registered {
+		err := w.step(func(ctx context.Context) error {
+			tag, err := conn.Exec(ctx, `UPDATE argus.audit_processes SET heartbeat_at = clock_timestamp() WHERE process_id = $1`, p.id)
+			alive = tag.RowsAffected() == 1
+			return err
+		})
+		if err != nil {
+			return uuid.Nil, err
+		}
+		if !alive {
+			fresh := uuid.New()
+			w.config.Logger.Warn("this process was declared dead while it was frozen or cut off; it takes a new identity",
+				"process_id", p.id, "new_process_id", fresh, "silent_for", time.Since(p.beaten).Round(time.Millisecond))
+			p.id, p.registered = fresh, false
+		}
+	}
+	if !alive {
+		err := w.step(func(ctx context.Context) error {
+			_, err := conn.Exec(ctx, `INSERT INTO argus.audit_processes (process_id, host) VALUES ($1, $2)
+				ON CONFLICT (process_id) DO UPDATE SET heartbeat_at = clock_timestamp()`, p.id, w.config.Host)
+			return err
+		})
+		if err != nil {
+			return uuid.Nil, err
+		}
+		p.registered = true
+		id := p.id
+		p.published.Store(&id)
+		w.queue.wake() // idle lanes see that their writers belong to the old identity
+	}
+	now := time.Now()
+	if !p.beaten.IsZero() && now.Sub(p.beaten) > w.config.timing.dead/2 {
+		p.settled = now.Add(w.config.timing.settle)
+	}
+	p.beaten = now
+	return p.id, nil
+}
+
+// connect opens a connection to Postgres that ends when this process or its network does.
+func (w *Writer) connect(name string) (conn *pgx.Conn, err error) {
+	config, err := pgx.ParseConfig(w.config.URL)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range map[string]string{
+		"application_name":              name,
+		"synchronous_commit":            "on", // whatever the server's or the role's default is
+		"default_transaction_isolation": "read committed",
+		"statement_timeout":             "5s",
+		"timezone":                      "UTC",
+		// How long a backend outlives a client that vanished without a word.
+		"tcp_keepalives_idle":     "5",
+		"tcp_keepalives_interval": "2",
+		"tcp_keepalives_count":    "3",
+	} {
+		config.RuntimeParams[k] = v
+	}
+	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
+		Control: setUserTimeout}
+	config.DialFunc = dialer.DialContext
+	config.ConnectTimeout = w.config.timing.connect
+	err = w.step(func(ctx context.Context) error {
+		conn, err = pgx.ConnectConfig(ctx, config)
+		return err
+	})
+	return conn, err
+}
+
+// step bounds one round trip to Postgres.
+func (w *Writer) step(f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(w.life, w.config.timing.connect)
+	defer cancel()
+	return f(ctx)
+}
+
+// drop closes a connection without waiting for a server that does not answer.
+func drop(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	conn.Close(ctx)
+}
+
+// control is the connection for everything but batches, made when it is needed.
+type control struct {
+	mu   sync.Mutex
+	conn *pgx.Conn // nil when there is none; mu
+}
+
+// use calls f with the connection. After an error the connection is closed: the next use makes a new one.
+func (c *control) use(w *Writer, f func(conn *pgx.Conn) error) (err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn == nil {
+		if c.conn, err = w.connect(fmt.Sprintf("argus writer %.8s control", w.process.current())); err != nil {
+			c.conn = nil
+			return err
+		}
+	}
+	if err = f(c.conn); err != nil {
+		drop(c.conn)
+		c.conn = nil
+	}
+	return err
+}
+
+func (c *control) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		drop(c.conn)
+		c.conn = nil
+	}
+}
+
+// keeper holds what the keep loop found out last, for Check.
+type keeper struct {
+	mu      sync.Mutex
+	at      time.Time // mu
+	problem error     // mu
+}
+
+// keep sends heartbeats and looks after readiness until the lanes have ended.
+func (w *Writer) keep() {
+	quiet := &sometimes{every: 10 * time.Second}
+	for {
+		err := w.control.use(w, func(conn *pgx.Conn) error {
+			process, err := w.beat(conn)
+			if err != nil {
+				return err
+			}
+			if err := w.closeStrays(conn, process); err != nil {
+				return err
+			}
+			return w.look(conn)
+		})
+		pause := w.config.timing.heartbeat
+		if err != nil {
+			pause = min(pause, 500*time.Millisecond)
+			if w.life.Err() == nil {
+				quiet.log(w.config.Logger, slog.LevelWarn, "no heartbeat of this process reaches Postgres", "cause", err)
+			}
+		}
+		select {
+		case <-time.After(jitter(pause)):
+		case <-w.closing:
+			return
+		}
+	}
+}
+
+// jitter keeps processes that were started together from acting together.
+func jitter(d time.Duration) time.Duration {
+	return d - d/8 + time.Duration(rand.Int64N(int64(d/4)+1))
+}
+
+// closeStrays closes writers that were opened for this process without the answer arriving.
+func (w *Writer) closeStrays(conn *pgx.Conn, process uuid.UUID) error {
+	own := make([]int64, 0, len(w.lanes))
+	for _, l := range w.lanes {
+		own = append(own, l.writer.Load())
+	}
+	return w.step(func(ctx context.Context) error {
+		_, err := conn.Exec(ctx, `UPDATE argus.audit_writers SET closed_at = clock_timestamp()
+			WHERE process_id = $1 AND closed_at IS NULL AND writer_id <> ALL ($2)
+			  AND opened_at < clock_timestamp() - interval '1 minute'`, process, own)
+		return err
+	})
+}
+
+const (
+	monthsAhead = 2           // fewer partitions ahead of the present month make the server unready
+	clockSkew   = time.Minute // as does a clock that differs from Postgres's by more
+)
+
+// look finds out what will keep rows from being written, though they can be now.
+func (w *Writer) look(conn *pgx.Conn) error {
+	var ahead int
+	var theirs time.Time
+	sent := time.Now()
+	err := w.step(func(ctx context.Context) error {
+		return conn.QueryRow(ctx, `SELECT clock_timestamp(), count(*) FILTER (WHERE month > (now() AT TIME ZONE 'UTC')::date)
+			FROM argus.audit_months`).Scan(&theirs, &ahead)
+	})
+	if err != nil {
+		return err
+	}
+	ours := sent.Add(time.Since(sent) / 2)
+	var problem error
+	if skew := ours.Sub(theirs).Abs(); skew > clockSkew {
+		problem = fmt.Errorf("this machine's clock and Postgres's differ by %s", skew.Round(time.Second))
+	}
+	if ahead < monthsAhead {
+		problem = errors.Join(problem, fmt.Errorf("only %d monthly partitions ahead: run argusd maintain", ahead))
+	}
+	w.keeper.mu.Lock()
+	defer w.keeper.mu.Unlock()
+	w.keeper.at, w.keeper.problem = time.Now(), problem
+	return nil
+}
+
+// Check returns nil when this process may receive calls: rows can be written now, and nothing is in sight that
+// will stop it (fewer than two months of partitions ahead, a clock more than a minute off Postgres's). It does
+// not ask Postgres itself and returns at once.
+func (w *Writer) Check(context.Context) error {
+	if _, err := w.unavailable(); err != nil {
+		return err
+	}
+	w.keeper.mu.Lock()
+	defer w.keeper.mu.Unlock()
+	if w.keeper.at.IsZero() {
+		return errors.New("partitions and clock are not checked yet")
+	}
+	return w.keeper.problem
+}
+
+// leave closes this process's writers and removes its row, after the lanes have ended. An intent that is left
+// will be swept by another process, or this one's successor.
+func (w *Writer) leave() error {
+	id := w.process.current()
+	if id == uuid.Nil {
+		return nil
+	}
+	return w.control.use(w, func(conn *pgx.Conn) error {
+		err := w.step(func(ctx context.Context) error {
+			_, err := conn.Exec(ctx, `UPDATE argus.audit_writers SET closed_at = clock_timestamp()
+				WHERE process_id = $1 AND closed_at IS NULL`, id)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return w.step(func(ctx context.Context) error {
+			_, err := conn.Exec(ctx, `DELETE FROM argus.audit_processes WHERE process_id = $1`, id)
+			return err
+		})
+	})
+}
+
+// sometimes limits a log line.
+type sometimes struct {
+	every time.Duration
+	last  time.Time
+	count int
+}
+
+func (s *sometimes) log(logger *slog.Logger, level slog.Level, msg string, args ...any) {
+	s.count++
+	if time.Since(s.last) < s.every {
+		return
+	}
+	logger.Log(context.Background(), level, msg, append(args, "times", s.count)...)
+	s.last, s.count = time.Now(), 0
+}

@@ -1,0 +1,217 @@
+package writer
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
+)
+
+// entry is one call's row on its way: encoded by the caller, numbered, hashed and committed by a lane.
+//
+// Two parties hold it, the caller and a lane; who lets go last recycles it. state decides: the caller moves it
+// from waiting to abandoned when its bounded wait ends, the lane from waiting to answered. Only one can.
+type entry struct {
+	canonical  []byte // CanonicalHeadSize bytes for the lane to fill, then the body
+	columns    []byte // see appendColumns
+	id         uuid.UUID
+	occurredAt time.Time
+	intended   bool // an intent was committed: it is to be deleted with this row's insert
+	queuedAt   time.Time
+
+	state atomic.Int32
+	done  chan struct{} // holds one token once state is answered
+	timer *time.Timer
+
+	// Written by the lane before it answers, read by the caller after.
+	writerID, seq int64
+	recordedAt    time.Time
+	hash          [32]byte
+	err           error // nil: committed
+}
+
+const (
+	waiting int32 = iota
+	abandoned
+	answered
+)
+
+var entries = sync.Pool{New: func() any {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return &entry{done: make(chan struct{}, 1), timer: t, canonical: make([]byte, argus.CanonicalHeadSize, 512)}
+}}
+
+// newEntry encodes a storable record. The entry keeps nothing of it.
+func newEntry(r *argus.Record, intended bool) *entry {
+	e := entries.Get().(*entry)
+	e.canonical = r.AppendCanonicalBody(e.canonical[:argus.CanonicalHeadSize])
+	e.columns = appendColumns(e.columns[:0], r)
+	e.id, e.occurredAt, e.intended = r.ID, r.OccurredAt, intended
+	e.state.Store(waiting)
+	e.err = nil
+	return e
+}
+
+// recycle is called by the last holder.
+func (e *entry) recycle() { entries.Put(e) }
+
+// answer gives the caller its result, or recycles the entry when the caller has gone.
+func (e *entry) answer(err error) {
+	e.err = err
+	if e.state.CompareAndSwap(waiting, answered) {
+		e.done <- struct{}{}
+		return
+	}
+	e.recycle()
+}
+
+// abandon reports whether the caller may leave: from then on the entry belongs to the lane.
+func (e *entry) abandon() bool { return e.state.CompareAndSwap(waiting, abandoned) }
+
+// idle reports whether nobody needs the row any more: its caller was told that nothing was written, and no
+// intent waits for it.
+func (e *entry) idle() bool { return !e.intended && e.state.Load() == abandoned }
+
+// size is about what the entry adds to a batch, in bytes.
+func (e *entry) size() int { return len(e.columns) + 80 }
+
+// queue holds the entries that no lane has taken yet, in the order of arrival.
+type queue struct {
+	mu      sync.Mutex
+	ready   sync.Cond // signalled when there is something to take, broadcast by close and wake
+	entries []*entry  // entries[head:] wait; mu
+	head    int
+	closed  bool // no more entries come; mu
+
+	depth  atomic.Int64 // entries waiting
+	oldest atomic.Int64 // queuedAt of the first waiting entry in nanoseconds, 0 when none
+}
+
+func newQueue() *queue {
+	q := &queue{}
+	q.ready.L = &q.mu
+	return q
+}
+
+// push adds an entry, or returns false when the queue is closed.
+func (q *queue) push(e *entry) bool {
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return false
+	}
+	q.entries = append(q.entries, e)
+	q.measure()
+	q.mu.Unlock()
+	q.ready.Signal()
+	return true
+}
+
+// unshift puts entries that were surely not written back in front.
+func (q *queue) unshift(batch []*entry) {
+	if len(batch) == 0 {
+		return
+	}
+	q.mu.Lock()
+	rest := q.entries[q.head:]
+	all := make([]*entry, 0, len(batch)+len(rest))
+	q.entries, q.head = append(append(all, batch...), rest...), 0
+	q.measure()
+	q.mu.Unlock()
+	q.ready.Signal()
+}
+
+// take moves up to rows entries, or bytes of them, to batch. It blocks until there is one or keep returns
+// false; then it returns batch as it was. more is false when the queue is closed and empty.
+func (q *queue) take(batch []*entry, rows, bytes int, keep func() bool) (_ []*entry, more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for {
+		for q.head < len(q.entries) && len(batch) < rows && bytes > 0 {
+			e := q.entries[q.head]
+			q.entries[q.head] = nil
+			q.head++
+			if e.idle() {
+				e.recycle()
+				continue
+			}
+			bytes -= e.size()
+			batch = append(batch, e)
+		}
+		if q.head == len(q.entries) {
+			q.entries, q.head = q.entries[:0], 0
+		}
+		q.measure()
+		if len(batch) > 0 {
+			if q.head < len(q.entries) {
+				q.ready.Signal()
+			}
+			return batch, true
+		}
+		if q.closed {
+			return batch, false
+		}
+		if !keep() {
+			return batch, true
+		}
+		q.ready.Wait()
+	}
+}
+
+// wake lets every blocked take ask its keep again.
+func (q *queue) wake() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ready.Broadcast()
+}
+
+// close refuses further entries; those that wait are still taken.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.ready.Broadcast()
+}
+
+// finished reports whether nothing waits and nothing more will come.
+func (q *queue) finished() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.closed && q.head == len(q.entries)
+}
+
+// fail answers every waiting entry with err.
+func (q *queue) fail(err error) {
+	q.mu.Lock()
+	left := q.entries[q.head:]
+	q.entries, q.head = nil, 0
+	q.measure()
+	q.mu.Unlock()
+	for _, e := range left {
+		e.answer(err)
+	}
+}
+
+// measure publishes depth and oldest; mu is held.
+func (q *queue) measure() {
+	n := len(q.entries) - q.head
+	q.depth.Store(int64(n))
+	if n == 0 {
+		q.oldest.Store(0)
+	} else {
+		q.oldest.Store(q.entries[q.head].queuedAt.UnixNano())
+	}
+}
+
+// age is how long the first waiting entry has waited.
+func (q *queue) age() time.Duration {
+	at := q.oldest.Load()
+	if at == 0 {
+		return 0
+	}
+	return time.Duration(time.Now().UnixNano() - at)
+}

@@ -1,0 +1,277 @@
+package writer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/deploy/engines/enginetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
+
+// record is a call as the API records it.
+func record(n int) *argus.Record {
+	id, err := uuid.NewV7()
+	if err != nil {
+		panic(err)
+	}
+	r := &argus.Record{
+		ID: id, OccurredAt: time.Now(), ActorID: "user_2abcDEFghiJKLmnoPQRstu", ActorKind: argus.KindPAT, PATID: uuid.New(),
+		Scope: "tenants:read", Route: "GET /v1/tenants/:id", PathParams: []argus.PathParam{{Name: "id", Value: "UTD_7ELEVEN_001"}},
+		Method: "GET", Status: 200, Outcome: argus.Completed, LatencyUS: int64(n % 10000),
+		ClientIP: netip.MustParseAddr("203.0.113.9"), UserAgent: "argusctl/1.4.2", BodyHashed: true,
+		TraceID: "0af7651916cd43dd8448eb211c80319c", ClientRequestID: "req-0123456789",
+	}
+	r.MakeStorable()
+	return r
+}
+
+// logger writes to the test's log, until the test has ended.
+func logger(t testing.TB) *slog.Logger {
+	w := &testLog{t: t}
+	t.Cleanup(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.t = nil
+	})
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type testLog struct {
+	mu sync.Mutex
+	t  testing.TB
+}
+
+func (w *testLog) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.t != nil {
+		w.t.Log(strings.TrimSpace(string(p)))
+	}
+	return len(p), nil
+}
+
+// start starts a writer that is closed at the test's end.
+func start(t testing.TB, config Config) *Writer {
+	t.Helper()
+	if config.Logger == nil {
+		config.Logger = logger(t)
+	}
+	w, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(t, w) })
+	return w
+}
+
+// stop closes a writer; what it could not do by then is no failure, since Postgres may be away.
+func stop(t testing.TB, w *Writer) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := w.Close(ctx); err != nil {
+		t.Logf("closing the writer: %v", err)
+	}
+}
+
+// row is a row of argus.argus_audit_log as read back.
+const selectRows = `SELECT writer_id, seq, id, occurred_at, recorded_at, actor_id, coalesce(impersonator_id, ''), actor_kind,
+	coalesce(pat_id, '00000000-0000-0000-0000-000000000000'), coalesce(break_glass_id, '00000000-0000-0000-0000-000000000000'),
+	scope, route, path_params, method, coalesce(status, 0), outcome, coalesce(latency_us, 0), host(client_ip), user_agent,
+	body_sha256, body_bytes, coalesce(client_request_id, ''), coalesce(trace_id, ''), row_hash
+	FROM argus.argus_audit_log`
+
+func scanRow(row pgx.CollectableRow) (argus.Record, error) {
+	var r argus.Record
+	var params map[string]string
+	var ip string
+	var body, hash []byte
+	err := row.Scan(&r.WriterID, &r.Seq, &r.ID, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &r.ImpersonatorID, &r.ActorKind,
+		&r.PATID, &r.BreakGlassID, &r.Scope, &r.Route, &params, &r.Method, &r.Status, &r.Outcome, &r.LatencyUS, &ip, &r.UserAgent,
+		&body, &r.BodyBytes, &r.ClientRequestID, &r.TraceID, &hash)
+	if err != nil {
+		return r, err
+	}
+	for k, v := range params {
+		r.PathParams = append(r.PathParams, argus.PathParam{Name: k, Value: v})
+	}
+	r.SortPathParams()
+	r.ClientIP, err = netip.ParseAddr(ip)
+	r.BodyHashed = body != nil
+	copy(r.BodySHA256[:], body)
+	copy(r.RowHash[:], hash)
+	r.OccurredAt, r.RecordedAt = r.OccurredAt.UTC(), r.RecordedAt.UTC()
+	return r, err
+}
+
+func readRows(t testing.TB, pool *pgxpool.Pool) []argus.Record {
+	t.Helper()
+	rows, err := pool.Query(context.Background(), selectRows+` ORDER BY writer_id, seq`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return records
+}
+
+// ledger is what callers were told, to be held against the log.
+type ledger struct {
+	mu           sync.Mutex
+	acknowledged map[uuid.UUID]argus.Record
+	refused      map[uuid.UUID]argus.Code
+	intended     map[uuid.UUID]bool // the intent was committed
+}
+
+func newLedger() *ledger {
+	return &ledger{acknowledged: map[uuid.UUID]argus.Record{}, refused: map[uuid.UUID]argus.Code{}, intended: map[uuid.UUID]bool{}}
+}
+
+func (l *ledger) note(r *argus.Record, intended bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if intended {
+		l.intended[r.ID] = true
+	}
+	if err == nil {
+		l.acknowledged[r.ID] = *r
+	} else {
+		l.refused[r.ID] = argus.CodeOf(err)
+	}
+}
+
+func (l *ledger) count() (acknowledged, refused int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.acknowledged), len(l.refused)
+}
+
+// check is the oracle: acknowledged ids ⊆ rows, as they were acknowledged; one row an id; seq 1…n without holes for
+// each writer; every row hash right; every effect has a row; no row of a call nobody made.
+func (l *ledger) check(t testing.TB, pool *pgxpool.Pool) []argus.Record {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rows := readRows(t, pool)
+	byID := make(map[uuid.UUID]*argus.Record, len(rows))
+	next := map[int64]int64{}
+	for i := range rows {
+		r := &rows[i]
+		if byID[r.ID] != nil {
+			t.Errorf("two rows of %s: %d/%d and %d/%d", r.ID, byID[r.ID].WriterID, byID[r.ID].Seq, r.WriterID, r.Seq)
+		}
+		byID[r.ID] = r
+		next[r.WriterID]++
+		if r.Seq != next[r.WriterID] {
+			t.Errorf("writer %d: seq %d where %d was due", r.WriterID, r.Seq, next[r.WriterID])
+		}
+		if r.ComputeHash() != r.RowHash {
+			t.Errorf("row %d/%d does not have the hash of its columns", r.WriterID, r.Seq)
+		}
+		_, known := l.refused[r.ID]
+		if _, ok := l.acknowledged[r.ID]; !ok && !known && !l.intended[r.ID] {
+			t.Errorf("row %d/%d is of a call nobody made: %s", r.WriterID, r.Seq, r.ID)
+		}
+	}
+	lost := 0
+	for id, told := range l.acknowledged {
+		r := byID[id]
+		if r == nil {
+			lost++
+			continue
+		}
+		if r.WriterID != told.WriterID || r.Seq != told.Seq || r.RowHash != told.RowHash || !r.RecordedAt.Equal(told.RecordedAt) {
+			t.Errorf("row of %s is %d/%d, its caller was told %d/%d", id, r.WriterID, r.Seq, told.WriterID, told.Seq)
+		}
+	}
+	if lost > 0 {
+		t.Errorf("%d of %d acknowledged calls have no row", lost, len(l.acknowledged))
+	}
+	unwritten := 0
+	for id := range l.intended {
+		if byID[id] == nil {
+			unwritten++
+		}
+	}
+	if unwritten > 0 {
+		t.Errorf("%d of %d calls with effects have no row", unwritten, len(l.intended))
+	}
+	if rows := scalar[int64](t, pool, `SELECT count(*) FROM (SELECT w.writer_id FROM argus.audit_writers w
+		LEFT JOIN argus.argus_audit_log l USING (writer_id) GROUP BY w.writer_id, w.seq HAVING w.seq <> count(l.seq)) x`); rows != 0 {
+		t.Errorf("%d writers stand elsewhere than their rows", rows)
+	}
+	return rows
+}
+
+func scalar[T any](t testing.TB, pool *pgxpool.Pool, sql string, args ...any) (v T) {
+	t.Helper()
+	if err := pool.QueryRow(context.Background(), sql, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+// intend commits the intent of a call in a transaction of its own.
+func intend(w *Writer, pool *pgxpool.Pool, r *argus.Record) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return w.Intend(ctx, tx, r) })
+}
+
+// call makes a call, every third with an intent when a pool is given, and notes the outcome.
+func (l *ledger) call(w *Writer, pool *pgxpool.Pool, n int) error {
+	r := record(n)
+	intended := pool != nil && n%3 == 0
+	if intended {
+		if err := intend(w, pool, r); err != nil {
+			// Whether the intent is there nobody knows. The API says "intended" then.
+			l.mu.Lock()
+			l.refused[r.ID] = argus.CodeInternal
+			l.mu.Unlock()
+			err = w.Append(context.Background(), r, true)
+			l.note(r, false, err)
+			return err
+		}
+	}
+	err := w.Append(context.Background(), r, intended)
+	l.note(r, intended, err)
+	return err
+}
+
+// eventually waits until ok, or fails the test after a long time.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(40 * time.Second); ; {
+		if ok() {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("did not happen: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func seeded(t testing.TB) *rand.Rand {
+	seed := uint64(time.Now().UnixNano())
+	t.Log(fmt.Sprintf("seed %d", seed))
+	return rand.New(rand.NewPCG(seed, 1))
+}

@@ -1,0 +1,312 @@
+// Package writer makes audit rows durable in Postgres: no authenticated call is answered before its row is
+// committed.
+//
+//	Append ─▶ queue ─▶ lane 0 ─┐   one batch, one round trip, one commit
+//	Append ─▶       ─▶ lane 1 ─┴─▶ argus.argus_audit_log + argus.audit_writers − argus.audit_intents
+//	                   keeper ───▶ heartbeat, readiness
+//	                   sweeper ──▶ intents and writers of dead processes
+//
+// Callers share commits: a lane takes whatever waits, so a lone caller waits for one commit and a thousand
+// fill batches, without a timer. Each lane numbers the rows of its writer 1, 2, 3 … and moves the writer's
+// row in argus.audit_writers by compare-and-set in the same transaction as the rows. That row decides every
+// doubt: a commit whose answer was lost, a backend that commits late, two lanes that take themselves for one.
+package writer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus"
+)
+
+// Writer appends audit rows. Its methods may be called by any number of goroutines.
+type Writer struct {
+	config  Config
+	queue   *queue
+	health  health
+	metrics *metrics
+	lanes   []*lane
+	opening chan struct{} // holds one token: only one lane at a time connects, so a returning Postgres is not stormed
+
+	process  identity
+	control  control
+	keeper   keeper
+	state    atomic.Int32
+	life     context.Context // bounds every round trip to Postgres; ends when Close gives up or has finished
+	end      context.CancelFunc
+	closing  chan struct{} // closed when the lanes have ended: the keeper and the sweeper end too
+	laneEnds sync.WaitGroup
+	loopEnds sync.WaitGroup
+}
+
+const (
+	stateNew int32 = iota
+	stateRunning
+	stateClosing
+)
+
+// New makes a writer that does nothing before Start, except that its metrics are registered.
+func New(config Config) (*Writer, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{config: config, queue: newQueue(), opening: make(chan struct{}, 1), closing: make(chan struct{})}
+	w.health = health{log: config.Logger, grace: config.timing.grace, cause: errors.New("not connected yet")}
+	w.life, w.end = context.WithCancel(context.Background())
+	for n := range config.Lanes {
+		w.lanes = append(w.lanes, &lane{w: w, n: n})
+	}
+	w.metrics = newMetrics(w)
+	if err := w.metrics.register(config.Registerer); err != nil {
+		return nil, fmt.Errorf("writer: registering metrics: %w", err)
+	}
+	return w, nil
+}
+
+// Start begins writing. It returns when the first lane is open, has failed to open, or ctx ends. A Postgres
+// that is away is no error: calls are refused until it comes (see Available).
+func (w *Writer) Start(ctx context.Context) error {
+	if !w.state.CompareAndSwap(stateNew, stateRunning) {
+		return errors.New("writer: started twice, or after Close")
+	}
+	w.process.id = uuid.New()
+	w.health.begin()
+	first := make(chan struct{})
+	tried := sync.OnceFunc(func() { close(first) })
+	for _, l := range w.lanes {
+		w.laneEnds.Go(func() { l.run(tried) })
+	}
+	w.loopEnds.Go(w.keep)
+	w.loopEnds.Go(w.sweepLoop)
+	select {
+	case <-first:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// Close refuses further rows, commits those that wait, closes the writers in Postgres and removes this
+// process from argus.audit_processes. When ctx ends before, what is left is answered as not written or
+// unconfirmed, and an error says how much.
+func (w *Writer) Close(ctx context.Context) error {
+	switch w.state.Swap(stateClosing) {
+	case stateNew:
+		w.end()
+		return nil
+	case stateClosing:
+		w.laneEnds.Wait()
+		w.loopEnds.Wait()
+		return nil
+	}
+	w.queue.close()
+	drained := make(chan struct{})
+	go func() {
+		w.laneEnds.Wait()
+		close(drained)
+	}()
+	var err error
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		err = fmt.Errorf("writer: %d rows were left unwritten: %w", w.queue.depth.Load(), ctx.Err())
+		w.end()
+		<-drained
+	}
+	w.queue.fail(errClosing)
+	close(w.closing)
+	w.loopEnds.Wait()
+	if err == nil {
+		if err = w.leave(); err != nil {
+			err = fmt.Errorf("writer: leaving in order: %w", err)
+		}
+	}
+	w.control.close()
+	w.end()
+	return err
+}
+
+var errClosing = errors.New("the server is shutting down")
+
+// Append commits the row of a call and returns when it is durable, with WriterID, Seq, RecordedAt and RowHash
+// set. intended says that the call's intent may have been committed (see Intend): the same transaction deletes
+// it.
+//
+// ctx gives values only. A caller that hangs up loses no row; the wait is bounded by Config.Wait. The error is
+// an *argus.Error: CodeAuditUnavailable when the call, which had no effects (intended is false), cannot be
+// given a row in time – the row may still appear, never twice; CodeAuditUnconfirmed when it may have had
+// effects: its row, completed or interrupted, will appear, but was not seen to be committed.
+//
+// rec is made storable (argus.Record.MakeStorable) and not kept.
+func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) error {
+	rec.MakeStorable()
+	if err := malformed(rec); err != nil {
+		return w.refuse(ctx, rec, intended, refusedUnstorable, err)
+	}
+	if !intended {
+		if reason, err := w.unavailable(); err != nil {
+			return w.refuse(ctx, rec, intended, reason, err)
+		}
+	}
+	start := time.Now()
+	e := newEntry(rec, intended)
+	e.queuedAt = start
+	e.timer.Reset(w.config.Wait)
+	if !w.queue.push(e) {
+		e.timer.Stop()
+		e.recycle()
+		return w.refuse(ctx, rec, intended, refusedClosing, errClosing)
+	}
+	select {
+	case <-e.done:
+	case <-e.timer.C:
+		if e.abandon() {
+			return w.refuse(ctx, rec, intended, refusedTimeout, fmt.Errorf("not committed within %s", w.config.Wait))
+		}
+		<-e.done
+	}
+	e.timer.Stop()
+	err := e.err
+	if err == nil {
+		rec.WriterID, rec.Seq, rec.RecordedAt, rec.RowHash = e.writerID, e.seq, e.recordedAt, e.hash
+	}
+	e.recycle()
+	switch {
+	case err == nil:
+		w.metrics.wait.Observe(time.Since(start).Seconds())
+		return nil
+	case errors.Is(err, errClosing):
+		return w.refuse(ctx, rec, intended, refusedClosing, err)
+	case errors.Is(err, errSwept):
+		return w.refuse(ctx, rec, true, refusedSwept, err)
+	default:
+		return w.refuse(ctx, rec, intended, refusedByDatabase, err)
+	}
+}
+
+// Available returns nil when a call made now can expect its row to be committed. Otherwise it returns the
+// *argus.Error to answer at once, before anything is done: Postgres is known to be away, too many calls wait
+// already, or the server is shutting down.
+func (w *Writer) Available() error {
+	reason, err := w.unavailable()
+	if err == nil {
+		return nil
+	}
+	w.metrics.refused.WithLabelValues(reason).Inc()
+	return errUnavailable.WithCause(err)
+}
+
+func (w *Writer) unavailable() (reason string, err error) {
+	switch w.state.Load() {
+	case stateNew:
+		return refusedDown, errors.New("not started")
+	case stateClosing:
+		return refusedClosing, errClosing
+	}
+	if err := w.health.down(); err != nil {
+		return refusedDown, err
+	}
+	if n := w.queue.depth.Load(); n >= int64(w.config.Queue) {
+		return refusedOverload, fmt.Errorf("%d calls wait for their row", n)
+	}
+	// A queue whose head has used up a third of its time would answer late: refusing newcomers keeps the
+	// latency of those who are in.
+	if age := w.queue.age(); age > w.config.Wait/3 {
+		return refusedOverload, fmt.Errorf("calls have waited %s for their row", age.Round(time.Millisecond))
+	}
+	return "", nil
+}
+
+var (
+	errUnavailable = argus.Errorf(argus.CodeAuditUnavailable,
+		"The call was refused because its audit row cannot be written right now; nothing was changed. Try again.").
+		WithRetryAfter(time.Second)
+	errUnconfirmed = argus.Errorf(argus.CodeAuditUnconfirmed,
+		"The call may have taken effect, but its audit row is not confirmed. Do not repeat it before you have looked "+
+			"at what it changed; its row will appear in the audit log.")
+)
+
+// refuse counts and logs why a call gets no confirmed row, and makes its answer.
+func (w *Writer) refuse(ctx context.Context, rec *argus.Record, intended bool, reason string, cause error) error {
+	w.metrics.refused.WithLabelValues(reason).Inc()
+	if !intended {
+		if reason == refusedUnstorable || reason == refusedByDatabase {
+			w.config.Logger.ErrorContext(ctx, "no row can be written for a call", "audit_id", rec.ID, "route", rec.Route,
+				"cause", cause)
+		}
+		return errUnavailable.WithCause(cause)
+	}
+	// Rare and grave, so each is logged.
+	w.config.Logger.ErrorContext(ctx, "a call with effects has no confirmed row", "audit_id", rec.ID,
+		"actor_id", rec.ActorID, "route", rec.Route, "reason", reason, "cause", cause)
+	return errUnconfirmed.WithCause(cause)
+}
+
+// malformed tells what makes a storable record one that the table's constraints refuse: its maker's mistake,
+// found here so that it does not break up a batch.
+func malformed(r *argus.Record) error {
+	switch {
+	case r.ID == uuid.Nil:
+		return errors.New("the record has no id")
+	case r.ActorKind != argus.KindClerkSession && r.ActorKind != argus.KindPAT && r.ActorKind != argus.KindBreakGlass:
+		return fmt.Errorf("the record's actor kind is %q", r.ActorKind)
+	case r.Outcome != argus.Completed && r.Outcome != argus.Interrupted:
+		return fmt.Errorf("the record's outcome is %q", r.Outcome)
+	}
+	return nil
+}
+
+// Stage is the writer's health: ok, degraded while some lane is not open, down while calls are refused.
+func (w *Writer) Stage() argus.Stage {
+	open := w.health.lanesOpen()
+	s := argus.Stage{Name: "writer", Status: "ok", Facts: map[string]any{
+		"lanes": len(w.lanes), "lanes_open": open, "queue": w.queue.depth.Load(),
+	}}
+	if reason, err := w.unavailable(); err != nil {
+		s.Status = "down"
+		s.Detail = "Calls are refused: " + map[string]string{
+			refusedDown:     "Postgres cannot be written to.",
+			refusedOverload: "more calls wait for their audit row than can be written in time.",
+			refusedClosing:  "the server is shutting down.",
+		}[reason]
+		s.Facts["down_seconds"] = w.health.downFor().Seconds()
+	} else if open < len(w.lanes) {
+		s.Status, s.Detail = "degraded", fmt.Sprintf("%d of %d lanes to Postgres are open.", open, len(w.lanes))
+	}
+	return s
+}
+
+// Intend inserts the call's intent in the transaction of its first write: it must be called before a
+// state-changing handler has any effect outside tx. Should this process die before the call's row is
+// committed, another makes the intent an interrupted row. Whoever called Intend passes intended = true to
+// Append, also when the outcome of the transaction's commit is unknown.
+//
+// rec is made storable and must already hold all that is known of the call; its outcome, status and latency are
+// ignored. An *argus.Error with CodeAuditUnavailable means that this process may promise nothing at the moment:
+// roll back. Other errors are the transaction's own.
+func (w *Writer) Intend(ctx context.Context, tx pgx.Tx, rec *argus.Record) error {
+	rec.MakeStorable()
+	if err := malformed(&argus.Record{ID: rec.ID, ActorKind: rec.ActorKind, Outcome: argus.Interrupted}); err != nil {
+		return w.refuse(ctx, rec, false, refusedUnstorable, err)
+	}
+	draft := *rec
+	draft.Outcome, draft.Status, draft.LatencyUS = argus.Interrupted, 0, 0
+	tag, err := tx.Exec(ctx, `
+		INSERT INTO argus.audit_intents (id, process_id, record)
+		SELECT $1, p.process_id, $3::jsonb FROM argus.audit_processes p WHERE p.process_id = $2`,
+		rec.ID, w.process.current(), string(draft.AppendJSON(nil)))
+	if err != nil {
+		return fmt.Errorf("writing the call's intent: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return w.refuse(ctx, rec, false, refusedIntentState, errors.New("this process is not in argus.audit_processes"))
+	}
+	return nil
+}
