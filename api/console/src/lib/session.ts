@@ -54,7 +54,7 @@ export async function start(): Promise<void> {
     return;
   }
   try {
-    credential = config.auth === 'clerk' ? await clerk.resume(config) : local.resume();
+    credential = config.auth === 'clerk' ? await clerk.resume(config) : local.resume(config);
   } catch (cause) {
     signedOut(`Clerk could not be reached (${message(cause)}). A token still works.`);
     return;

@@ -1,0 +1,248 @@
+import type { ComponentChildren, RefObject } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { go, href, usePlace } from './lib/router';
+import { currentCredential, session } from './lib/session';
+import { useStore } from './lib/store';
+import { useKeys } from './lib/keys';
+import { setTheme, useTheme } from './lib/theme';
+import type { Operator } from './lib/types';
+import { AuditPage } from './pages/audit';
+import { ComputePage } from './pages/compute';
+import { HealthPage } from './pages/health';
+import { PerformancePage } from './pages/performance';
+import { ProfilePage } from './pages/profile';
+import { RoutePage } from './pages/route';
+import { SignIn } from './pages/sign-in';
+import { SupportPage } from './pages/support';
+import { TenantsPage } from './pages/tenants';
+import { TokensPage } from './pages/tokens';
+import { Spinner } from './ui/bits';
+import { Dialog } from './ui/dialog';
+import { Notice } from './ui/notice';
+import { Toasts } from './ui/toast';
+import * as icons from './ui/icons';
+
+interface Page {
+  path: string;
+  label: string;
+  group: string;
+  /** the scope without which the page has nothing to show; '' needs none */
+  scope: string;
+  icon: () => ComponentChildren;
+  view: (props: { me: Operator; scroller: RefObject<HTMLElement> }) => ComponentChildren;
+  /** pages that belong to this one have no place of their own in the rail */
+  under?: string;
+  key?: string;
+}
+
+const PAGES: Page[] = [
+  { path: '/tenants', label: 'Tenants', group: 'Monitor', scope: 'tenants:read', icon: icons.Tenants, view: TenantsPage, key: 't' },
+  { path: '/performance', label: 'Performance', group: 'Monitor', scope: 'logs:read', icon: icons.Gauge, view: PerformancePage, key: 'p' },
+  { path: '/performance/route', label: 'Performance', group: 'Monitor', scope: 'logs:read', icon: icons.Gauge, view: RoutePage, under: '/performance' },
+  { path: '/compute', label: 'Compute', group: 'Compute', scope: 'compute:read', icon: icons.Server, view: ComputePage, key: 'c' },
+  { path: '/support', label: 'Live sessions', group: 'Remote support', scope: 'tenants:read', icon: icons.Headset, view: SupportPage, key: 's' },
+  { path: '/health', label: 'Health', group: 'Data & admin', scope: '', icon: icons.Heart, view: HealthPage, key: 'h' },
+  { path: '/settings/audit', label: 'Audit log', group: 'Settings', scope: 'logs:read', icon: icons.Log, view: AuditPage, key: 'a' },
+  { path: '/settings/tokens', label: 'Tokens', group: 'Settings', scope: '', icon: icons.Key, view: TokensPage, key: 'k' },
+  { path: '/profile', label: 'Profile', group: 'Settings', scope: '', icon: icons.Person, view: ProfilePage },
+];
+
+const GROUPS = ['Monitor', 'Compute', 'Remote support', 'Data & admin', 'Settings'];
+
+export function App() {
+  const state = useStore(session);
+  // After a session ended, the page behind keeps what it shows, so that nothing is lost by signing in again.
+  const last = useRef<Operator>();
+  if (state.step === 'signed-in') last.current = state.me;
+  if (state.step === 'signed-out' && !state.again) last.current = undefined;
+  const me = last.current;
+
+  if (state.step === 'starting') return <Waiting text="Starting" />;
+  if (state.step === 'failed') return <Waiting text={`${state.reason} Trying again…`} failed />;
+  return (
+    <>
+      {me && <Shell me={me} />}
+      {state.step === 'signed-out' && <SignIn reason={state.reason} over={me !== undefined} />}
+      <Toasts />
+    </>
+  );
+}
+
+function Waiting({ text, failed }: { text: string; failed?: boolean }) {
+  return (
+    <main class="centred" role={failed ? 'alert' : 'status'}>
+      <icons.Eye />
+      <p class={failed ? '' : 'muted'}>{text}</p>
+      {!failed && <Spinner label="Starting" />}
+    </main>
+  );
+}
+
+function Shell({ me }: { me: Operator }) {
+  const place = usePlace();
+  const main = useRef<HTMLElement>(null);
+  const [open, setOpen] = useState(false);
+  const [help, setHelp] = useState(false);
+  const [leader, setLeader] = useState(false);
+
+  const visible = PAGES.filter((p) => p.scope === '' || me.scopes.includes(p.scope));
+  const home = (visible.find((p) => !p.under) ?? PAGES[0]!).path;
+  const empty = place.path === '/' || place.path === '';
+  const page = PAGES.find((p) => p.path === place.path);
+
+  useEffect(() => {
+    if (empty) go(href(home), true);
+  }, [empty, home]);
+
+  const before = useRef(place.path);
+  useEffect(() => {
+    document.title = page ? `${page.label} · ARGUS` : 'ARGUS';
+    setOpen(false);
+    if (before.current === place.path) return;
+    before.current = place.path;
+    main.current?.scrollTo(0, 0);
+    main.current?.focus({ preventScroll: true });
+  }, [place.path]);
+
+  useKeys({
+    '?': () => setHelp(true),
+    g: () => {
+      setLeader(true);
+      setTimeout(() => setLeader(false), 1500);
+    },
+    Escape: () => (open ? setOpen(false) : false),
+    ...Object.fromEntries(
+      visible.filter((p) => p.key).map((p) => [p.key, () => {
+        if (!leader) return false;
+        setLeader(false);
+        go(href(p.path));
+        return undefined;
+      }]),
+    ),
+  });
+
+  const impersonator = currentCredential()?.impersonator?.() ?? null;
+  return (
+    <div class={`shell ${open ? 'rail-open' : ''}`}>
+      <a class="skip" href={location.hash} onClick={(e) => { e.preventDefault(); main.current?.focus(); }}>
+        Skip to the page
+      </a>
+      <div class="topbar">
+        <button type="button" class="icon-button" aria-label="Menu" aria-expanded={open} onClick={() => setOpen(!open)}>
+          <icons.Menu />
+        </button>
+        <a class="brand" href={href(home)}>
+          <icons.Eye /> ARGUS
+        </a>
+      </div>
+      <div class="rail-shade" onClick={() => setOpen(false)} />
+      <nav class="rail" aria-label="Pages">
+        <a class="brand" href={href(home)}>
+          <icons.Eye /> ARGUS
+        </a>
+        <div class="rail-groups">
+          {GROUPS.map((group) => {
+            const items = visible.filter((p) => p.group === group && !p.under);
+            if (items.length === 0) return null;
+            return (
+              <section key={group} aria-label={group}>
+                <h2>{group}</h2>
+                {items.map((p) => {
+                  const current = p.path === place.path || page?.under === p.path;
+                  return (
+                    <a key={p.path} href={href(p.path)} class={current ? 'current' : ''} aria-current={current ? 'page' : undefined}>
+                      <p.icon /> {p.label}
+                    </a>
+                  );
+                })}
+              </section>
+            );
+          })}
+        </div>
+        <div class="rail-foot">
+          <a class="who" href={href('/profile')} title={me.actor_id}>
+            <span class="who-name">{me.name || me.email || me.actor_id}</span>
+            <span class="muted">{me.preset ?? `${me.scopes.length} scopes`}</span>
+          </a>
+          <ThemeButton />
+          <button type="button" class="icon-button" aria-label="Keyboard shortcuts" title="Keyboard shortcuts (?)" onClick={() => setHelp(true)}>
+            <kbd aria-hidden="true">?</kbd>
+          </button>
+        </div>
+      </nav>
+      <main ref={main} class="main" tabIndex={-1} id="main">
+        {me.actor_kind === 'break_glass' && (
+          <Notice tone="bad">
+            <b>You are using a break-glass token.</b> Every call is recorded beside the reason it was issued for.
+          </Notice>
+        )}
+        {impersonator && (
+          <Notice tone="warn">
+            <b>Impersonated session:</b> {impersonator} acts as {me.name || me.actor_id}. Both are recorded.
+          </Notice>
+        )}
+        {page ? <page.view key={page.path} me={me} scroller={main} /> : !empty && <Unknown path={place.path} home={home} />}
+      </main>
+      {help && <Shortcuts onClose={() => setHelp(false)} />}
+    </div>
+  );
+}
+
+function Unknown({ path, home }: { path: string; home: string }) {
+  return (
+    <div class="failure">
+      <p class="empty-title">There is no page here</p>
+      <p class="muted mono wrap-anywhere">{path}</p>
+      <a class="button" href={href(home)}>
+        Go to the start
+      </a>
+    </div>
+  );
+}
+
+function ThemeButton() {
+  const theme = useTheme();
+  const next = { system: 'light', light: 'dark', dark: 'system' } as const;
+  const label = { system: 'as the system', light: 'light', dark: 'dark' };
+  const Icon = { system: icons.Half, light: icons.Sun, dark: icons.Moon }[theme];
+  return (
+    <button type="button" class="icon-button" aria-label={`Colours: ${label[theme]}. Change to ${label[next[theme]]}`} title={`Colours: ${label[theme]}`} onClick={() => setTheme(next[theme])}>
+      <Icon />
+    </button>
+  );
+}
+
+const KEYS: [string, string][] = [
+  ['/', 'Search the audit log'],
+  ['j  k', 'Next, previous row'],
+  ['Enter', 'Open the row'],
+  ['Esc', 'Close what is open'],
+  ['l', 'Live on or off'],
+  ['r', 'Refresh'],
+  ['g t', 'Tenants'],
+  ['g p', 'Performance'],
+  ['g c', 'Compute'],
+  ['g s', 'Live sessions'],
+  ['g h', 'Health'],
+  ['g a', 'Audit log'],
+  ['g k', 'Tokens'],
+];
+
+function Shortcuts({ onClose }: { onClose: () => void }) {
+  return (
+    <Dialog title="Keyboard shortcuts" onClose={onClose}>
+      <dl class="shortcuts">
+        {KEYS.map(([keys, what]) => (
+          <div key={keys}>
+            <dt>
+              {keys.split(/ +/).map((k) => (
+                <kbd key={k}>{k}</kbd>
+              ))}
+            </dt>
+            <dd>{what}</dd>
+          </div>
+        ))}
+      </dl>
+    </Dialog>
+  );
+}

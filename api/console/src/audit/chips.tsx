@@ -1,0 +1,157 @@
+import { FILTERS, labelOf, valueProblem, type Filter, type Term } from '../lib/filter';
+import { useNames } from '../lib/names';
+import { shortId, formatShort } from '../lib/format';
+import type { Facets } from '../lib/types';
+import { Popover } from '../ui/menu';
+import * as icons from '../ui/icons';
+import { useState } from 'preact/hooks';
+
+/** The conditions in force. Pressing the name turns one around, pressing the value edits it. */
+export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: (filter: Filter) => void; onEdit: (term: Term) => void }) {
+  const names = useNames();
+  if (filter.terms.length === 0) return null;
+  const groups = new Map<string, Term[]>();
+  for (const term of filter.terms) {
+    const key = `${term.not ? '-' : ''}${term.name}`;
+    groups.set(key, [...(groups.get(key) ?? []), term]);
+  }
+  const without = (term: Term) => filter.terms.filter((t) => t !== term);
+  return (
+    <ul class="chips" aria-label="Filters">
+      {[...groups.values()].flat().map((term, i, all) => {
+        const before = all[i - 1];
+        const alternative = before !== undefined && before.name === term.name && before.not === term.not;
+        const label = labelOf(term.name);
+        const name = names.get(term.value);
+        const shown = name ?? (term.value === '' ? '(none)' : term.value);
+        return (
+          <li key={`${term.not}${term.name}${term.value}`} class={`chip ${term.not ? 'not' : ''}`}>
+            {alternative && <span class="chip-or">{term.not ? 'nor' : 'or'}</span>}
+            <span class="chip-body">
+              <button
+                type="button"
+                class="chip-name"
+                title={term.not ? 'Require it instead' : 'Exclude it instead'}
+                aria-label={`${label} ${term.not ? 'is not' : 'is'} ${shown}: turn around`}
+                onClick={() => onChange({ ...filter, terms: filter.terms.map((t) => (t === term ? { ...t, not: !t.not } : t)) })}
+              >
+                {label} {term.not ? 'is not' : 'is'}
+              </button>
+              <button type="button" class="chip-value" title={name ? `${term.value}: edit` : 'Edit'} aria-label={`Edit ${label} ${shown}`} onClick={() => onEdit(term)}>
+                {name ?? shortId(shown, 28)}
+              </button>
+              <button type="button" class="chip-remove" aria-label={`Remove the filter ${label} ${shown}`} onClick={() => onChange({ ...filter, terms: without(term) })}>
+                <icons.Close />
+              </button>
+            </span>
+          </li>
+        );
+      })}
+      <li>
+        <button type="button" class="button quiet" onClick={() => onChange({ ...filter, terms: [] })}>
+          Clear
+        </button>
+      </li>
+    </ul>
+  );
+}
+
+const QUICK: [string, Term[]][] = [
+  ['Server errors', [{ name: 'status', not: false, value: '5xx' }]],
+  ['Refused (4xx)', [{ name: 'status', not: false, value: '4xx' }]],
+  ['Changes only', [{ name: 'method', not: true, value: 'GET' }]],
+  ['From argusctl', [{ name: 'client', not: false, value: 'argusctl' }]],
+  ['Slower than 1 s', [{ name: 'latency_min', not: false, value: '1s' }]],
+  ['Cut off by a crash', [{ name: 'outcome', not: false, value: 'interrupted' }]],
+  ['Break-glass', [{ name: 'actor_kind', not: false, value: 'break_glass' }]],
+];
+
+/** Adds a filter without typing: the usual ones, or a field and one of its values. */
+export function FilterMenu({ facets, me, onWant, onAdd }: { facets: Facets | undefined; me: string; onWant: () => void; onAdd: (terms: Term[]) => void }) {
+  return (
+    <Popover label={<><icons.Plus /><span>Filter</span></>} panelLabel="Add a filter" align="end">
+      {(close) => <FilterPanel facets={facets} me={me} onWant={onWant} onAdd={(terms) => { onAdd(terms); close(); }} />}
+    </Popover>
+  );
+}
+
+function FilterPanel({ facets, me, onWant, onAdd }: { facets: Facets | undefined; me: string; onWant: () => void; onAdd: (terms: Term[]) => void }) {
+  const [field, setField] = useState<(typeof FILTERS)[number] | null>(null);
+  if (field) return <ValuePanel field={field} facets={facets} onBack={() => setField(null)} onAdd={onAdd} />;
+  return (
+    <div class="filter-panel">
+      <div class="menu" role="group" aria-label="Usual filters">
+        <p class="menu-title">Usual</p>
+        <button type="button" class="menu-item" onClick={() => onAdd([{ name: 'actor', not: false, value: me }])}>
+          My calls
+        </button>
+        {QUICK.map(([label, terms]) => (
+          <button key={label} type="button" class="menu-item" onClick={() => onAdd(terms)}>
+            {label}
+          </button>
+        ))}
+      </div>
+      <div class="menu" role="group" aria-label="Fields">
+        <p class="menu-title">By field</p>
+        {FILTERS.map((f) => (
+          <button
+            key={f.name}
+            type="button"
+            class="menu-item"
+            onClick={() => {
+              onWant();
+              setField(f);
+            }}
+          >
+            {f.label}
+          </button>
+        ))}
+      </div>
+    </div>
+  );
+}
+
+function ValuePanel({ field, facets, onBack, onAdd }: { field: (typeof FILTERS)[number]; facets: Facets | undefined; onBack: () => void; onAdd: (terms: Term[]) => void }) {
+  const [text, setText] = useState('');
+  const [param, setParam] = useState('id');
+  const [not, setNot] = useState(false);
+  const name = field.name === 'param' ? `param.${param}` : field.name;
+  const low = text.toLowerCase();
+  const values = (facets?.fields[field.name] ?? []).filter((v) => v.value.toLowerCase().includes(low) || v.name?.toLowerCase().includes(low));
+  const problem = text === '' ? null : valueProblem(name, text);
+  return (
+    <form
+      class="value-panel"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (text !== '' && problem === null) onAdd([{ name, not, value: field.name === 'method' ? text.toUpperCase() : text }]);
+      }}
+    >
+      <p class="menu-title">
+        <button type="button" class="button quiet" onClick={onBack}>
+          ‹ Fields
+        </button>
+        {field.label}
+      </p>
+      <label class="check">
+        <input type="checkbox" checked={not} onChange={(e) => setNot(e.currentTarget.checked)} /> Exclude
+      </label>
+      {field.name === 'param' && <input class="mono" aria-label="Name of the parameter" value={param} onInput={(e) => setParam(e.currentTarget.value)} />}
+      <input autofocus class="mono" aria-label={field.label} placeholder={field.hint} value={text} onInput={(e) => setText(e.currentTarget.value)} />
+      {field.facet && (
+        <div class="menu values" role="group" aria-label="Values">
+          {values.slice(0, 100).map((v) => (
+            <button key={v.value} type="button" class="menu-item split" title={v.value} onClick={() => onAdd([{ name, not, value: v.value }])}>
+              <span class="ellipsis">{v.name ?? (v.value === '' ? '(none)' : v.value)}</span>
+              <span class="muted num">{formatShort(v.count)}</span>
+            </button>
+          ))}
+          {values.length === 0 && <p class="muted pad">{facets ? 'No such value in this window.' : 'Loading…'}</p>}
+        </div>
+      )}
+      <button type="submit" class="button" disabled={text === '' || problem !== null}>
+        {problem && text !== '' ? `${problem[0]!.toUpperCase()}${problem.slice(1)}` : 'Add'}
+      </button>
+    </form>
+  );
+}

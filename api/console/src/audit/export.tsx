@@ -1,0 +1,113 @@
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { formatBytes, formatCount } from '../lib/format';
+import { asApiError, open, type ApiError } from '../lib/http';
+import { Popover } from '../ui/menu';
+import { Dialog } from '../ui/dialog';
+import { FormError } from '../ui/notice';
+import * as icons from '../ui/icons';
+
+type Format = 'csv' | 'ndjson';
+
+interface Progress {
+  format: Format;
+  bytes: number;
+  lines: number;
+  done: boolean;
+  error: ApiError | null;
+}
+
+/** Downloads every row of the filter. The rows stream from the server; the Authorization header alone opens it. */
+export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; fileName: string }) {
+  const [progress, setProgress] = useState<Progress | null>(null);
+  const control = useRef<AbortController>();
+  useEffect(() => () => control.current?.abort(), []);
+
+  const run = async (format: Format) => {
+    control.current?.abort();
+    const mine = (control.current = new AbortController());
+    const state: Progress = { format, bytes: 0, lines: 0, done: false, error: null };
+    setProgress({ ...state });
+    const parts: BlobPart[] = [];
+    let shown = 0;
+    try {
+      const params = query();
+      params.set('format', format);
+      const answer = await open('/v1/audit-log/export', { query: params, signal: mine.signal, headers: { Accept: '*/*' } });
+      const reader = answer.body!.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        parts.push(value);
+        state.bytes += value.length;
+        for (const byte of value) if (byte === 10) state.lines++;
+        if (Date.now() - shown > 200) {
+          shown = Date.now();
+          setProgress({ ...state });
+        }
+      }
+      save(new Blob(parts, { type: format === 'csv' ? 'text/csv' : 'application/x-ndjson' }), `${fileName}.${format}`);
+      setProgress({ ...state, done: true });
+    } catch (cause) {
+      if (!mine.signal.aborted) setProgress({ ...state, error: asApiError(cause) });
+    }
+  };
+
+  const close = () => {
+    control.current?.abort();
+    setProgress(null);
+  };
+  const rows = progress ? Math.max(0, progress.lines - (progress.format === 'csv' && progress.lines > 0 ? 1 : 0)) : 0;
+  return (
+    <>
+      <Popover label={<><icons.Download /><span>Export</span></>} panelLabel="Export" align="end">
+        {(shut) => (
+          <div class="menu">
+            {(['csv', 'ndjson'] as const).map((format) => (
+              <button
+                key={format}
+                type="button"
+                class="menu-item"
+                onClick={() => {
+                  shut();
+                  void run(format);
+                }}
+              >
+                {format === 'csv' ? 'CSV, for spreadsheets' : 'NDJSON, for programs'}
+              </button>
+            ))}
+            <p class="muted pad">Every call of this filter and window. The export is itself a row of the log.</p>
+          </div>
+        )}
+      </Popover>
+      {progress && (
+        <Dialog title={progress.done ? 'Exported' : progress.error ? 'The export failed' : 'Exporting…'} onClose={close}>
+          <p aria-live="polite" class="export-figure">
+            <b>{formatCount(rows)}</b> rows, {formatBytes(progress.bytes)}
+            {progress.done && <span class="muted"> in {fileName}.{progress.format}</span>}
+          </p>
+          {progress.error && <FormError error={progress.error} />}
+          {progress.error && progress.bytes > 0 && <p class="muted">Nothing was saved: half a log would look like a whole one.</p>}
+          <div class="dialog-actions">
+            {progress.error && (
+              <button type="button" class="button" onClick={() => void run(progress.format)}>
+                Try again
+              </button>
+            )}
+            <button type="button" class={progress.done ? 'button primary' : 'button'} onClick={close}>
+              {progress.done || progress.error ? 'Close' : 'Cancel'}
+            </button>
+          </div>
+        </Dialog>
+      )}
+    </>
+  );
+}
+
+function save(blob: Blob, name: string): void {
+  const url = URL.createObjectURL(blob);
+  const link = document.createElement('a');
+  link.href = url;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}

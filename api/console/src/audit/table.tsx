@@ -1,0 +1,200 @@
+// The table of calls. Only the rows near the window are elements, so that 100 000 loaded rows scroll as
+// smoothly as a hundred; rows all have the same height, which the stylesheet says.
+
+import { Component, type RefObject } from 'preact';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { clientName, splitRoute } from '../lib/format';
+import { ago, parseTime, utcParts } from '../lib/time';
+import type { Row } from '../lib/types';
+import { KindIcon, Latency, Status } from '../ui/bits';
+
+const OVERSCAN = 12;
+const CHUNK = 8;
+
+interface TableProps {
+  rows: Row[];
+  names: ReadonlyMap<string, string>;
+  now: number;
+  cursor: string | null;
+  open: string | null;
+  fresh: ReadonlySet<string>;
+  ascending: boolean;
+  complete: boolean;
+  scroller: RefObject<HTMLElement>;
+  hrefOf: (row: Row) => string;
+  onOpen: (row: Row) => void;
+  onOrder: () => void;
+  /** the window is near the last loaded row */
+  onNearEnd: () => void;
+  /** whether the first row is out of the window */
+  onAway: (away: boolean) => void;
+}
+
+export function LogTable(props: TableProps) {
+  const body = useRef<HTMLTableSectionElement>(null);
+  const wrap = useRef<HTMLDivElement>(null);
+  const [height, setHeight] = useState(32);
+  const [range, setRange] = useState({ from: 0, to: 48 });
+  const latest = useRef(props);
+  latest.current = props;
+
+  const measure = () => {
+    const scroller = props.scroller.current;
+    if (!scroller || !body.current || !wrap.current) return;
+    const rowHeight = parseFloat(getComputedStyle(body.current).getPropertyValue('--row-height')) || 32;
+    const top = body.current.getBoundingClientRect().top - scroller.getBoundingClientRect().top;
+    const first = Math.floor(-top / rowHeight) - OVERSCAN;
+    const from = Math.max(0, Math.floor(first / CHUNK) * CHUNK);
+    const to = Math.ceil((first + scroller.clientHeight / rowHeight + 2 * OVERSCAN) / CHUNK) * CHUNK;
+    setHeight(rowHeight);
+    setRange((r) => (r.from === from && r.to === to ? r : { from, to }));
+    latest.current.onAway(-top > rowHeight * 0.5 + HEAD);
+    if (latest.current.rows.length > 0 && to + 30 >= latest.current.rows.length) latest.current.onNearEnd();
+  };
+
+  useEffect(() => {
+    const scroller = props.scroller.current!;
+    let queued = 0;
+    const later = () => {
+      queued ||= requestAnimationFrame(() => {
+        queued = 0;
+        measure();
+      });
+    };
+    scroller.addEventListener('scroll', later, { passive: true });
+    const resize = new ResizeObserver(later);
+    resize.observe(scroller);
+    resize.observe(wrap.current!);
+    return () => {
+      cancelAnimationFrame(queued);
+      scroller.removeEventListener('scroll', later);
+      resize.disconnect();
+    };
+  }, []);
+  useLayoutEffect(measure, [props.rows]);
+
+  const { rows } = props;
+  const from = Math.min(range.from, Math.max(0, rows.length - 1));
+  const to = Math.min(range.to, rows.length);
+  return (
+    <div class="log-wrap" ref={wrap}>
+      <table class="log" aria-rowcount={props.complete ? rows.length + 1 : -1} aria-label="Calls">
+        <thead>
+          <tr aria-rowindex={1}>
+            <th scope="col" class="c-time" aria-sort={props.ascending ? 'ascending' : 'descending'}>
+              <button type="button" class="sort" onClick={props.onOrder} title="Newest or oldest first">
+                Time (UTC) <span aria-hidden="true">{props.ascending ? '↑' : '↓'}</span>
+              </button>
+            </th>
+            <th scope="col" class="c-actor">Actor</th>
+            <th scope="col" class="c-route">Route</th>
+            <th scope="col" class="c-status">Status</th>
+            <th scope="col" class="c-latency num">Latency</th>
+            <th scope="col" class="c-client">Client</th>
+            <th scope="col" class="c-ip">Address</th>
+          </tr>
+        </thead>
+        <tbody ref={body}>
+          <tr class="spacer" aria-hidden="true" style={{ height: `${from * height}px` }} />
+          {rows.slice(from, to).map((row, i) => (
+            <LogRow
+              key={row.id}
+              row={row}
+              index={from + i + 2}
+              actor={props.names.get(row.actor_id)}
+              age={ago(parseTime(row.occurred_at) ?? props.now, props.now)}
+              current={props.cursor === row.id || (props.cursor === null && from + i === 0)}
+              marked={props.cursor === row.id}
+              open={props.open === row.id}
+              fresh={props.fresh.has(row.id)}
+              href={props.hrefOf(row)}
+              onOpen={props.onOpen}
+            />
+          ))}
+          <tr class="spacer" aria-hidden="true" style={{ height: `${Math.max(0, rows.length - to) * height}px` }} />
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** The height of what sticks to the top above the rows. */
+const HEAD = 0;
+
+interface RowProps {
+  row: Row;
+  index: number;
+  actor: string | undefined;
+  age: string;
+  /** Tab stops here */
+  current: boolean;
+  marked: boolean;
+  open: boolean;
+  fresh: boolean;
+  href: string;
+  onOpen: (row: Row) => void;
+}
+
+class LogRow extends Component<RowProps> {
+  override shouldComponentUpdate(next: RowProps): boolean {
+    const p = this.props;
+    return (
+      p.row !== next.row || p.index !== next.index || p.actor !== next.actor || p.age !== next.age || p.current !== next.current ||
+      p.marked !== next.marked || p.open !== next.open || p.fresh !== next.fresh || p.href !== next.href || p.onOpen !== next.onOpen
+    );
+  }
+
+  render({ row, index, actor, age, current, marked, open, fresh, href, onOpen }: RowProps) {
+    const { date, clock } = utcParts(row.occurred_at);
+    const { method, path } = splitRoute(row.route);
+    const params = Object.values(row.path_params ?? {});
+    const client = clientName(row.user_agent);
+    // A row that was recorded long after it arrived was still running meanwhile, or was cut off.
+    const late = (parseTime(row.recorded_at) ?? 0) - (parseTime(row.occurred_at) ?? 0) > 5000 + (row.latency_us ?? 0) / 1000;
+    return (
+      <tr
+        class={`${marked ? 'marked' : ''} ${open ? 'open' : ''} ${fresh ? 'fresh' : ''}`}
+        aria-rowindex={index}
+        aria-current={open ? 'true' : undefined}
+        data-id={row.id}
+        onClick={(event) => {
+          if (event.ctrlKey || event.metaKey || event.shiftKey || getSelection()?.toString()) return;
+          event.preventDefault();
+          onOpen(row);
+        }}
+      >
+        <td class="c-time" title={`Arrived ${row.occurred_at}, recorded ${row.recorded_at}`}>
+          <span class="t-date">{date} </span>
+          <span class="t-clock">{clock}</span>
+          <span class="t-ago">{age}</span>
+          {late && <span class="t-late" title="Recorded long after it arrived">late</span>}
+        </td>
+        <td class="c-actor" title={row.actor_id}>
+          <KindIcon kind={row.actor_kind} />
+          <span class={actor ? 'ellipsis' : 'ellipsis mono'}>{actor ?? row.actor_id}</span>
+        </td>
+        <td class="c-route">
+          <a class="route" href={href} tabIndex={current ? 0 : -1} title={row.route}>
+            <span class={`method m-${method.toLowerCase()}`}>{method}</span> {path}
+          </a>
+          {params.length > 0 && <span class="params mono">{params.join(' · ')}</span>}
+          <span class="sub">
+            {actor ?? row.actor_id} · <Latency us={row.latency_us} /> · {client || 'no agent'}
+          </span>
+        </td>
+        <td class="c-status">
+          <Status status={row.status} />
+        </td>
+        <td class="c-latency num">
+          <Latency us={row.latency_us} />
+        </td>
+        <td class="c-client" title={row.user_agent}>
+          <span class="ellipsis">{client || '–'}</span>
+        </td>
+        <td class="c-ip mono" title={row.client_ip}>
+          <span class="ellipsis">{row.client_ip}</span>
+        </td>
+      </tr>
+    );
+  }
+}

@@ -1,0 +1,355 @@
+import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import type { RefObject } from 'preact';
+import { addTerm, filterOf, withFilter, type Filter, type Term } from '../lib/filter';
+import { formatCount, plural } from '../lib/format';
+import { call } from '../lib/http';
+import { useKeys } from '../lib/keys';
+import { learnNames, useNames } from '../lib/names';
+import { usePoll } from '../lib/poll';
+import { go, href, setQuery, usePlace } from '../lib/router';
+import { useStore } from '../lib/store';
+import { format } from '../lib/syntax';
+import { useNow, utcOf } from '../lib/time';
+import type { Facets, Operator, Row } from '../lib/types';
+import { Feed } from '../audit/feed';
+import { Chips, FilterMenu } from '../audit/chips';
+import { Histogram } from '../audit/histogram';
+import { LogTable } from '../audit/table';
+import { CallDrawer } from '../audit/call-drawer';
+import { ExportMenu } from '../audit/export';
+import { LiveToggle, LiveNotice } from '../audit/live';
+import { Empty, Skeleton, Spinner } from '../ui/bits';
+import { Failure, SourceNotice, StaleNotice } from '../ui/notice';
+import { SearchBox } from '../ui/searchbox';
+import { WindowPicker } from '../ui/window-picker';
+import * as icons from '../ui/icons';
+
+const PATH = '/settings/audit';
+export const DEFAULT_WINDOW = '24h';
+
+/** The feed of a search. The one before stays on show until the new one has rows or has failed. */
+function useFeed(key: string, make: () => Feed): { feed: Feed; pending: boolean } {
+  const [shown, setShown] = useState<Feed>(make);
+  const [next, setNext] = useState<Feed | null>(null);
+  const first = useRef(true);
+  useEffect(() => {
+    if (first.current) {
+      first.current = false;
+      void shown.load();
+      return;
+    }
+    const feed = make();
+    setNext(feed);
+    let gone = false;
+    void feed.load().then(() => {
+      if (gone) return;
+      setShown((old) => {
+        old.dispose();
+        return feed;
+      });
+      setNext(null);
+    });
+    return () => {
+      gone = true;
+    };
+  }, [key]);
+  const last = useRef(shown);
+  last.current = shown;
+  useEffect(() => () => last.current.dispose(), []);
+  return { feed: shown, pending: next !== null };
+}
+
+export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<HTMLElement> }) {
+  const { query } = usePlace();
+  const names = useNames();
+  const filter = useMemo(() => filterOf(query), [query]);
+  const since = filter.since || (filter.until ? '365d' : DEFAULT_WINDOW);
+  const ascending = query.get('order') === 'asc';
+  const wantLive = query.get('live') === '1' && !ascending && !filter.until;
+  const openId = query.get('row');
+
+  const apiQuery = useMemo(() => withFilter(new URLSearchParams(), { ...filter, since }), [filter, since]);
+  const key = `${apiQuery.toString()}|${ascending}`;
+  const { feed, pending } = useFeed(key, () => new Feed(apiQuery, ascending));
+  useStore(feed.version);
+
+  const facets = usePoll<Facets>(`${apiQuery}`, async (signal) => {
+    const params = new URLSearchParams(apiQuery);
+    params.set('fields', 'actor,pat');
+    const found = await call<Facets>('/v1/audit-log/facets', { query: params, signal });
+    for (const values of Object.values(found.fields ?? {})) learnNames(Object.fromEntries(values.map((v) => [v.value, v.name])));
+    void feed.refresh();
+    return found;
+  });
+
+  // What completion offers: the values of the whole window, whatever the filter, asked for when first needed.
+  const [wanted, setWanted] = useState(false);
+  const windowQuery = withFilter(new URLSearchParams(), { terms: [], since, until: filter.until });
+  const choices = usePoll<Facets>(
+    wanted ? windowQuery.toString() : null,
+    (signal) => call<Facets>('/v1/audit-log/facets', { query: windowQuery, signal }),
+    5 * 60_000,
+  );
+  const want = useCallback(() => setWanted(true), []);
+
+  useEffect(() => {
+    if (wantLive) feed.start();
+    else feed.stop();
+  }, [wantLive, feed]);
+
+  const setFilter = (next: Filter, replace = false) => {
+    const changed = withFilter(query, next);
+    changed.delete('row');
+    if (next.until) changed.delete('live');
+    go(href(PATH, changed), replace);
+  };
+  const [draft, setDraft] = useState<{ text: string } | null>(null);
+
+  const [cursor, setCursor] = useState<string | null>(openId);
+  const [byKey, setByKey] = useState(false);
+  useEffect(() => {
+    if (openId) setCursor(openId);
+  }, [openId]);
+
+  const hrefOf = useCallback(
+    (row: Row) => {
+      const next = new URLSearchParams(query);
+      next.set('row', row.id);
+      return href(PATH, next);
+    },
+    [query],
+  );
+  const open = useCallback(
+    (row: Row) => {
+      setByKey(false);
+      setCursor(row.id);
+      setQuery({ row: row.id }, openId !== null);
+    },
+    [openId],
+  );
+
+  const move = (by: number) => {
+    if (feed.rows.length === 0) return;
+    const at = cursor === null ? -1 : feed.rows.findIndex((r) => r.id === cursor);
+    const to = Math.max(0, Math.min(feed.rows.length - 1, at < 0 ? 0 : at + by));
+    const row = feed.rows[to]!;
+    setCursor(row.id);
+    setByKey(true);
+    reveal(scroller.current, to);
+    if (openId) setQuery({ row: row.id }, true);
+    else requestAnimationFrame(() => document.querySelector<HTMLElement>('tr.marked a.route')?.focus({ preventScroll: true }));
+  };
+  useKeys({
+    '/': () => document.getElementById('search')?.focus(),
+    j: () => move(1),
+    k: () => move(-1),
+    ArrowDown: (event) => (inTable(event) ? move(1) : false),
+    ArrowUp: (event) => (inTable(event) ? move(-1) : false),
+    Enter: (event) => {
+      const row = feed.rows.find((r) => r.id === cursor);
+      if (!row || openId || (event.target instanceof HTMLElement && event.target.closest('button, a, input'))) return false;
+      open(row);
+      return undefined;
+    },
+    l: () => toggleLive(),
+    r: () => refresh(),
+  });
+  const toggleLive = () => setQuery(wantLive ? { live: null } : { live: '1', order: null, until: null, ...(filter.until && { since: null }) }, true);
+  const refresh = () => {
+    void feed.load();
+    facets.reload();
+  };
+
+  const loaded = feed.rows.length;
+  const total = facets.dataKey === apiQuery.toString() ? facets.data?.total : undefined;
+  const openRow = openId ? feed.rows.find((r) => r.id === openId) : undefined;
+  const refused = feed.error && !feed.page ? feed.error : null;
+
+  return (
+    <div class={`audit ${openId ? 'with-drawer' : ''}`}>
+      <header class="page-head">
+        <h1>Audit log</h1>
+        <div class="page-tools">
+          <WindowPicker since={since} until={filter.until} onChange={(s, u) => setFilter({ ...filter, since: s, until: u })} />
+          <LiveToggle feed={feed} on={wantLive} onToggle={toggleLive} />
+          <ExportMenu
+            fileName={`argus-audit-log_${new Date().toISOString().slice(0, 19).replace(/[-:]/g, '')}Z`}
+            query={() => {
+              const params = new URLSearchParams(apiQuery);
+              params.set('order', ascending ? 'asc' : 'desc');
+              return params;
+            }}
+          />
+        </div>
+      </header>
+
+      <div class="search-row">
+        <SearchBox
+          draft={draft}
+          facets={choices.data}
+          onWant={want}
+          placeholder={'actor:… route:"GET /v1/tenants/:id" status:5xx -client:argusctl'}
+          onSearch={(found) => {
+            const next = found.terms.reduce(addTerm, filter);
+            setFilter({ terms: next.terms, since: found.since ?? filter.since, until: found.until ?? (found.since ? '' : filter.until) });
+          }}
+        />
+        <FilterMenu facets={choices.data} me={me.actor_id} onWant={want} onAdd={(terms) => setFilter(terms.reduce(addTerm, filter))} />
+      </div>
+      <Chips
+        filter={filter}
+        onChange={setFilter}
+        onEdit={(term: Term) => {
+          setFilter({ ...filter, terms: filter.terms.filter((t) => t !== term) });
+          setDraft({ text: format(term) });
+        }}
+      />
+
+      {refused ? (
+        <Failure error={refused} scope="logs:read" retry={refresh} />
+      ) : (
+        <>
+          <SourceNotice answer={facets.error ? feed.page : (facets.data ?? feed.page)} />
+          <StaleNotice polled={{ error: feed.error ?? facets.error, data: feed.page, at: feed.at || facets.at }} what="The log" />
+          <LiveNotice feed={feed} />
+          <Histogram facets={facets.data} onSelect={(s, u) => setFilter({ ...filter, since: s, until: u })} />
+
+          <div class="results-bar">
+            <p class="results-count" aria-live="polite">
+              {total !== undefined ? <b>{plural(total, 'call')}</b> : <span class="muted">Counting…</span>}
+              {feed.page && <span class="muted"> · {formatCount(loaded)} loaded</span>}
+              {feed.at > 0 && wantLive === false && <AsOf at={feed.at} />}
+            </p>
+            {feed.waiting > 0 && (
+              <button
+                type="button"
+                class="button primary pill"
+                onClick={() => {
+                  scroller.current?.scrollTo({ top: 0 });
+                  feed.showWaiting();
+                }}
+              >
+                <icons.Up /> {plural(feed.waiting, 'new call')}
+              </button>
+            )}
+            {(feed.loading || pending) && <Spinner />}
+            <button type="button" class="icon-button" aria-label="Refresh" title="Refresh (r)" onClick={refresh}>
+              <icons.Refresh />
+            </button>
+          </div>
+
+          <div class={pending ? 'log-area pending' : 'log-area'} aria-busy={pending || feed.loading}>
+            {!feed.page ? (
+              <Skeleton rows={14} />
+            ) : (
+              <>
+                <RowsTable
+                  feed={feed}
+                  names={names}
+                  cursor={cursor}
+                  openId={openId}
+                  ascending={ascending}
+                  scroller={scroller}
+                  hrefOf={hrefOf}
+                  onOpen={open}
+                />
+                {loaded === 0 && (
+                  <Empty title="No calls match">
+                    Nothing in this window fits the filter. Route filters match the template, such as <code>GET /v1/tenants/:id</code>, not the literal address.
+                  </Empty>
+                )}
+                <Foot feed={feed} />
+              </>
+            )}
+          </div>
+        </>
+      )}
+
+      {openId && (
+        <CallDrawer
+          id={openId}
+          row={openRow}
+          takeFocus={!byKey}
+          permalink={`${location.origin}${location.pathname}${href(PATH, { row: openId, ...(openRow && { since: openRow.occurred_at }) })}`}
+          onClose={() => {
+            setQuery({ row: null }, false);
+            requestAnimationFrame(() => document.querySelector<HTMLElement>('tr.marked a.route')?.focus({ preventScroll: true }));
+          }}
+          onFilter={(term) => setFilter(addTerm(filter, term))}
+        />
+      )}
+    </div>
+  );
+}
+
+/** The ages of rows change every few seconds; nothing else of the page needs to know. */
+function RowsTable(props: {
+  feed: Feed;
+  names: ReadonlyMap<string, string>;
+  cursor: string | null;
+  openId: string | null;
+  ascending: boolean;
+  scroller: RefObject<HTMLElement>;
+  hrefOf: (row: Row) => string;
+  onOpen: (row: Row) => void;
+}) {
+  const { feed } = props;
+  const time = useNow(5);
+  return (
+    <LogTable
+      rows={feed.rows}
+      names={props.names}
+      now={time}
+      cursor={props.cursor}
+      open={props.openId}
+      fresh={feed.fresh}
+      ascending={props.ascending}
+      complete={feed.complete}
+      scroller={props.scroller}
+      hrefOf={props.hrefOf}
+      onOpen={props.onOpen}
+      onOrder={() => setQuery({ order: props.ascending ? null : 'asc', live: null, row: null })}
+      onNearEnd={() => void feed.more()}
+      onAway={(away) => feed.hold(away)}
+    />
+  );
+}
+
+function Foot({ feed }: { feed: Feed }) {
+  return (
+    <p class="log-foot" aria-live="polite">
+      {feed.moreError ? (
+        <>
+          <span class="tone-bad">{feed.moreError.message}</span>{' '}
+          <button type="button" class="button small" onClick={() => void feed.more()}>
+            Try again
+          </button>
+        </>
+      ) : feed.complete ? (
+        feed.rows.length > 0 && <span class="muted">The end: {plural(feed.rows.length, 'call')}.</span>
+      ) : (
+        <Spinner label="Loading more rows" />
+      )}
+    </p>
+  );
+}
+
+function AsOf({ at }: { at: number }) {
+  return <span class="muted"> · as of {utcOf(at).slice(11)}</span>;
+}
+
+function inTable(event: KeyboardEvent): boolean {
+  return event.target instanceof HTMLElement && event.target.closest('table.log') !== null;
+}
+
+/** Scrolls so that a row is in the window, below what sticks to its top. */
+function reveal(scroller: HTMLElement | null, index: number): void {
+  const body = scroller?.querySelector<HTMLElement>('table.log tbody');
+  if (!scroller || !body) return;
+  const height = parseFloat(getComputedStyle(body).getPropertyValue('--row-height')) || 32;
+  const head = 76;
+  const top = body.getBoundingClientRect().top - scroller.getBoundingClientRect().top + index * height;
+  if (top < head) scroller.scrollBy({ top: top - head });
+  else if (top + height > scroller.clientHeight) scroller.scrollBy({ top: top + height - scroller.clientHeight + 8 });
+}
+

@@ -1,0 +1,104 @@
+import { useState } from 'preact/hooks';
+import { momentMs, now, parseSpan, parseTime, toRFC3339, utcOf } from '../lib/time';
+import { Popover } from './menu';
+import * as icons from './icons';
+
+const PRESETS: [string, string][] = [
+  ['15m', 'Last 15 minutes'],
+  ['1h', 'Last hour'],
+  ['6h', 'Last 6 hours'],
+  ['24h', 'Last 24 hours'],
+  ['7d', 'Last 7 days'],
+  ['30d', 'Last 30 days'],
+  ['90d', 'Last 90 days'],
+  ['365d', 'Last year'],
+];
+
+/** "Last hour", or both ends. */
+export function windowLabel(since: string, until: string): string {
+  if (!until) {
+    const preset = PRESETS.find(([span]) => span === since);
+    if (preset) return preset[1];
+    if (parseSpan(since) !== null) return `Last ${since}`;
+    return `Since ${shortMoment(since)}`;
+  }
+  return `${shortMoment(since)} – ${shortMoment(until, since)}`;
+}
+
+function shortMoment(text: string, beside?: string): string {
+  const ms = parseTime(text);
+  if (ms === null) return `${text} ago`;
+  const full = utcOf(ms);
+  const other = beside ? parseTime(beside) : null;
+  const text2 = other !== null && utcOf(other).slice(0, 10) === full.slice(0, 10) ? full.slice(11) : full;
+  return text2.replace(/:00 UTC$/, ' UTC').replace(/ UTC$/, beside ? ' UTC' : '');
+}
+
+/** Chooses a window: one of the usual ones, or from one time (UTC) to another. */
+export function WindowPicker({ since, until, onChange }: { since: string; until: string; onChange: (since: string, until: string) => void }) {
+  return (
+    <Popover label={<><icons.Clock /><span>{windowLabel(since, until)}</span><icons.Down /></>} panelLabel="Time window" className="button window-button" title="Time window" align="end">
+      {(close) => (
+        <div class="window-panel">
+          <div class="menu" role="group" aria-label="Usual windows">
+            {PRESETS.map(([span, label]) => (
+              <button
+                key={span}
+                type="button"
+                class={`menu-item ${span === since && !until ? 'on' : ''}`}
+                aria-pressed={span === since && !until}
+                onClick={() => {
+                  onChange(span, '');
+                  close();
+                }}
+              >
+                {label}
+              </button>
+            ))}
+          </div>
+          <CustomWindow
+            since={since}
+            until={until}
+            onChange={(from, to) => {
+              onChange(from, to);
+              close();
+            }}
+          />
+        </div>
+      )}
+    </Popover>
+  );
+}
+
+function CustomWindow({ since, until, onChange }: { since: string; until: string; onChange: (since: string, until: string) => void }) {
+  const field = (ms: number | null) => (ms === null ? '' : new Date(ms).toISOString().slice(0, 19));
+  const [from, setFrom] = useState(field(momentMs(since, now())));
+  const [to, setTo] = useState(field(until ? momentMs(until, now()) : null));
+  const [problem, setProblem] = useState('');
+  return (
+    <form
+      class="window-form"
+      onSubmit={(event) => {
+        event.preventDefault();
+        const a = Date.parse(`${from}Z`);
+        const b = to ? Date.parse(`${to}Z`) : null;
+        if (Number.isNaN(a) || (b !== null && Number.isNaN(b))) setProblem('Fill in the times.');
+        else if (b !== null && b <= a) setProblem('The end lies before the start.');
+        else onChange(toRFC3339(a), b === null ? '' : toRFC3339(b));
+      }}
+    >
+      <label>
+        From (UTC)
+        <input type="datetime-local" step="1" value={from} onInput={(e) => setFrom(e.currentTarget.value)} />
+      </label>
+      <label>
+        To (UTC), empty for now
+        <input type="datetime-local" step="1" value={to} onInput={(e) => setTo(e.currentTarget.value)} />
+      </label>
+      {problem && <p class="form-error" role="alert">{problem}</p>}
+      <button type="submit" class="button">
+        Show this window
+      </button>
+    </form>
+  );
+}
