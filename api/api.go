@@ -62,6 +62,7 @@ type Config struct {
 	Log        Log
 	Logger     *slog.Logger          // nil: slog.Default
 	Registerer prometheus.Registerer // nil: metrics are kept but not shown
+	Clerk      ClerkConfig
 
 	// TrustedProxies are the networks whose X-Forwarded-For is believed. None by default.
 	TrustedProxies []netip.Prefix
@@ -82,6 +83,8 @@ type API struct {
 	log     *slog.Logger
 	metrics *metrics
 	limits  *limits
+	clerk   *clerkIdentity
+	secrets *secretCache
 	engine  *gin.Engine
 
 	providers map[string]Provider // by name
@@ -111,18 +114,31 @@ func New(config Config) (*API, error) {
 		config: config, pool: config.Pool, audit: config.Audit, store: config.Log,
 		log:     config.Logger.With("stage", "api"),
 		metrics: newMetrics(config.Registerer), limits: newLimits(config.Limits),
+		secrets:  newSecretCache(),
 		draining: make(chan struct{}),
 	}
 	if err := a.control(config.Providers); err != nil {
 		return nil, err
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
+	var err error
+	if a.clerk, err = newClerkIdentity(a.ctx, config.Clerk, a.log, a.inBackground); err != nil {
+		return nil, err
+	}
+	a.work = append(a.work, a.listen, a.keepUses)
 	a.table = a.routes()
 	if err := checkRoutes(a.table); err != nil {
 		return nil, err
 	}
 	a.engine = a.router(a.table)
 	return a, nil
+}
+
+// inBackground runs f until it returns or the API is closed.
+func (a *API) inBackground(f func(ctx context.Context)) {
+	if a.ctx.Err() == nil {
+		a.background.Go(func() { f(a.ctx) })
+	}
 }
 
 // Handler serves the API and the console.
@@ -145,7 +161,11 @@ func (a *API) Close(ctx context.Context) error {
 	a.Drain()
 	a.cancel()
 	done := make(chan struct{})
-	go func() { a.background.Wait(); close(done) }()
+	go func() {
+		a.background.Wait()
+		a.clerk.http.CloseIdleConnections()
+		close(done)
+	}()
 	select {
 	case <-done:
 		return nil

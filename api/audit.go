@@ -45,6 +45,7 @@ func (a *API) serve(g *gin.Context, r *route) {
 	ip := clientAddr(request, a.config.TrustedProxies)
 	cred, err := a.authenticate(request.Context(), request, ip)
 	if err != nil {
+		release()
 		a.refuse(g, err)
 		return
 	}
@@ -231,6 +232,9 @@ func (a *API) refuse(g *gin.Context, err error) {
 		h.Set("WWW-Authenticate", `Bearer realm="argus"`)
 	}
 	setRetryAfter(h, status, p)
+	if status == http.StatusTooManyRequests {
+		a.limits.hold(g.Request.Context())
+	}
 	if status >= 500 {
 		a.log.Error("request not served", "status", status, "code", p.Code, "cause", p.Cause)
 	}

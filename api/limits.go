@@ -1,7 +1,12 @@
 package api
 
 import (
+	"context"
+	"net/netip"
+	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/useargus/argus"
 )
@@ -40,18 +45,34 @@ func (l Limits) withDefaults() Limits {
 
 // limits enforces Limits.
 type limits struct {
-	config  Limits
-	calls   chan struct{}
-	streams chan struct{}
+	config    Limits
+	calls     chan struct{}
+	streams   chan struct{}
+	held      chan struct{} // places in which flooding callers are made to wait
+	principal *meter
+	address   *meter
 }
 
+// heldCallers bounds how many flooding callers are held at once, and holdFor how long each.
+const (
+	heldCallers = 512
+	holdFor     = time.Second
+)
+
 func newLimits(config Limits) *limits {
-	l := &limits{config: config.withDefaults()}
-	if n := l.config.Calls; n > 0 {
-		l.calls = make(chan struct{}, n)
+	config = config.withDefaults()
+	l := &limits{config: config, held: make(chan struct{}, heldCallers)}
+	if config.Calls > 0 {
+		l.calls = make(chan struct{}, config.Calls)
 	}
-	if n := l.config.Streams; n > 0 {
-		l.streams = make(chan struct{}, n)
+	if config.Streams > 0 {
+		l.streams = make(chan struct{}, config.Streams)
+	}
+	if config.PerSecond > 0 {
+		l.principal = newMeter(config.PerSecond, config.Burst)
+	}
+	if config.FailPerSecond > 0 {
+		l.address = newMeter(config.FailPerSecond, config.FailBurst)
 	}
 	return l
 }
@@ -94,5 +115,130 @@ func (l *limits) leaveStream() {
 	}
 }
 
-// call counts one call of a credential.
-func (l *limits) call(principal string) error { return nil }
+// call counts one call of a credential; past the limit it is the 429 to answer.
+func (l *limits) call(principal string) error {
+	if l.principal == nil {
+		return nil
+	}
+	if wait := l.principal.take(principal); wait > 0 {
+		return argus.Errorf(argus.CodeRateLimited, "Too many calls with this credential. Slow down.").WithRetryAfter(wait)
+	}
+	return nil
+}
+
+// failed counts one refused credential of an address; past the limit it is the 429 to answer instead.
+func (l *limits) failed(ip netip.Addr) error {
+	if l.address == nil {
+		return nil
+	}
+	if wait := l.address.take(addressKey(ip)); wait > 0 {
+		return tooManyRefused(wait)
+	}
+	return nil
+}
+
+// exhausted is the 429 to answer when an address may not have another credential looked up now.
+func (l *limits) exhausted(ip netip.Addr) error {
+	if l.address == nil {
+		return nil
+	}
+	if wait := l.address.wait(addressKey(ip)); wait > 0 {
+		return tooManyRefused(wait)
+	}
+	return nil
+}
+
+func tooManyRefused(wait time.Duration) error {
+	return argus.Errorf(argus.CodeRateLimited, "Too many credentials of this address were refused. Wait.").
+		WithRetryAfter(wait).WithCause(&refusal{reasonFlood, nil})
+}
+
+// hold makes a flooding caller wait before it is answered, so that whoever guesses over few connections cannot
+// take the time of those who do not. Past heldCallers it is answered at once.
+func (l *limits) hold(ctx context.Context) {
+	select {
+	case l.held <- struct{}{}:
+	default:
+		return
+	}
+	defer func() { <-l.held }()
+	timer := time.NewTimer(holdFor)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// addressKey is the address, or its network of 64 bits: whoever has one address of it has all.
+func addressKey(ip netip.Addr) string {
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return ip.String()
+}
+
+// meter holds a token bucket for each key. Full buckets are forgotten, which loses nothing; past maxBuckets all
+// are, which is generous to those who flood from very many addresses and keeps memory bounded.
+type meter struct {
+	limit   rate.Limit
+	burst   int
+	mu      sync.Mutex
+	buckets map[string]*rate.Limiter
+	swept   time.Time
+}
+
+const maxBuckets = 50_000
+
+func newMeter(perSecond float64, burst int) *meter {
+	return &meter{limit: rate.Limit(perSecond), burst: max(1, burst), buckets: map[string]*rate.Limiter{}, swept: time.Now()}
+}
+
+// take takes one token; when there is none it returns how long until there is.
+func (m *meter) take(key string) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if now.Sub(m.swept) > time.Minute || len(m.buckets) >= maxBuckets {
+		m.sweep(now)
+	}
+	b := m.buckets[key]
+	if b == nil {
+		b = rate.NewLimiter(m.limit, m.burst)
+		m.buckets[key] = b
+	}
+	if b.AllowN(now, 1) {
+		return 0
+	}
+	return m.until(b, now)
+}
+
+// wait returns how long until key may take a token, without taking it.
+func (m *meter) wait(key string) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if b := m.buckets[key]; b != nil && b.TokensAt(now) < 1 {
+		return m.until(b, now)
+	}
+	return 0
+}
+
+func (m *meter) until(b *rate.Limiter, now time.Time) time.Duration {
+	missing := 1 - b.TokensAt(now)
+	return max(time.Millisecond, time.Duration(missing/float64(m.limit)*float64(time.Second)))
+}
+
+func (m *meter) sweep(now time.Time) {
+	m.swept = now
+	for key, b := range m.buckets {
+		if b.TokensAt(now) >= float64(m.burst) {
+			delete(m.buckets, key)
+		}
+	}
+	if len(m.buckets) >= maxBuckets {
+		clear(m.buckets)
+	}
+}

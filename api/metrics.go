@@ -9,6 +9,9 @@ type metrics struct {
 	auditWait  prometheus.Histogram
 	panics     prometheus.Counter
 	breakGlass prometheus.Counter
+
+	credentials *prometheus.CounterVec
+	channelUp   prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -24,9 +27,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Handlers that panicked."}),
 		breakGlass: prometheus.NewCounter(prometheus.CounterOpts{Name: "argus_api_break_glass_calls_total",
 			Help: "Calls made with break-glass tokens. Alert on any."}),
+		credentials: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_credentials_refused_total",
+			Help: "Credentials that were not accepted, by kind and reason."}, []string{"kind", "reason"}),
+		channelUp: prometheus.NewGauge(prometheus.GaugeOpts{Name: "argus_api_revocation_channel_up",
+			Help: "1 while revocations are heard at once and tokens may be remembered."}),
 	}
 	if r != nil {
-		r.MustRegister(m.calls, m.refused, m.auditWait, m.panics, m.breakGlass)
+		r.MustRegister(m.calls, m.refused, m.auditWait, m.panics, m.breakGlass, m.credentials, m.channelUp)
 	}
 	return m
 }

@@ -39,6 +39,7 @@ func (r *route) template(method string) string { return method + " " + r.Path }
 func (a *API) routes() []route {
 	return concat(
 		a.operatorRoutes(),
+		a.tokenRoutes(),
 		a.computeRoutes(),
 		a.tenantRoutes(),
 	)

@@ -19,6 +19,9 @@ type Tx = pgx.Tx
 // Pool is the API's pool of connections, as the role argus_api.
 type Pool = pgxpool.Pool
 
+// errNoRow is what a query for one row returns when there is none.
+var errNoRow = pgx.ErrNoRows
+
 // How long Postgres is waited for. The sum of what a call without effects may wait for stays below two seconds,
 // the bound of W3.
 const (

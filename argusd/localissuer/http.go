@@ -243,7 +243,7 @@ func (i *Issuer) refresh(w http.ResponseWriter, r *http.Request) {
 	}
 	claims := i.claims(operator, session, party)
 	i.mu.Unlock()
-	answer(w, http.StatusOK, map[string]any{"session_token": i.Sign(nil, claims), "expires_in": int(SessionLifetime.Seconds())})
+	answer(w, http.StatusOK, map[string]any{"session_token": i.Sign(nil, claims), "expires_in": int(i.config.Lifetime.Seconds())})
 }
 
 func (i *Issuer) signOut(w http.ResponseWriter, r *http.Request) {

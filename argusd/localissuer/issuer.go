@@ -35,9 +35,6 @@ import (
 	"time"
 )
 
-// SessionLifetime is how long a session token is good for, as at Clerk.
-const SessionLifetime = 60 * time.Second
-
 // Config is what an issuer is made of.
 type Config struct {
 	// URL is the issuer's address and name, http://127.0.0.1:port without a path.
@@ -49,6 +46,7 @@ type Config struct {
 	Organization string   // org_…
 	Consoles     []string // origins that may sign in here; the first is the azp of tokens made by Token
 	Operators    []Operator
+	Lifetime     time.Duration // of session tokens; 0 means 60 s, as at Clerk
 }
 
 // Operator is a user of the organization.
@@ -93,6 +91,9 @@ func New(config Config) (*Issuer, error) {
 	}
 	if config.SecretKey == "" || config.Organization == "" || len(config.Consoles) == 0 {
 		return nil, errors.New("localissuer: SecretKey, Organization and Consoles are required")
+	}
+	if config.Lifetime == 0 {
+		config.Lifetime = time.Minute
 	}
 	key, err := loadKey(config.Dir)
 	if err != nil {
@@ -169,7 +170,7 @@ func (i *Issuer) claims(operator, session, party string) Claims {
 	o := i.operators[operator]
 	c := Claims{
 		"iss": i.config.URL, "sub": operator, "sid": session, "azp": party, "sts": "active",
-		"iat": now.Unix(), "nbf": now.Add(-10 * time.Second).Unix(), "exp": now.Add(SessionLifetime).Unix(),
+		"iat": now.Unix(), "nbf": now.Add(-10 * time.Second).Unix(), "exp": now.Add(i.config.Lifetime).Unix(),
 	}
 	if o.Role != "" {
 		permissions := o.Permissions

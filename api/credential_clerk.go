@@ -1,0 +1,275 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clerk/clerk-sdk-go/v2"
+	"github.com/clerk/clerk-sdk-go/v2/jwks"
+	"github.com/clerk/clerk-sdk-go/v2/jwt"
+	"github.com/clerk/clerk-sdk-go/v2/organizationmembership"
+	"github.com/clerk/clerk-sdk-go/v2/session"
+	"github.com/clerk/clerk-sdk-go/v2/user"
+	josejwt "github.com/go-jose/go-jose/v3/jwt"
+
+	"github.com/useargus/argus"
+)
+
+// ClerkConfig says whose sessions are believed. All of it but PublishableKey, Local and LocalSignInURL is
+// required.
+type ClerkConfig struct {
+	Issuer            string   // the exact issuer of session tokens
+	SecretKey         string   // of the backend API
+	PublishableKey    string   // what the console signs in with; empty without a console
+	APIURL            string   // the backend API, with its version: https://api.clerk.com/v1
+	AuthorizedParties []string // origins whose tokens are taken (azp)
+	Organization      string   // org_…: any Clerk user may found an organization, only this one counts
+
+	// RoleScopes maps roles and permissions of that organization to scopes. What is not in it gives none.
+	RoleScopes map[string][]argus.Scope
+
+	// Local takes an issuer on loopback over plain http: argusd dev's, never argusd api's.
+	Local          bool
+	LocalSignInURL string // the local issuer's page
+}
+
+func (c *ClerkConfig) check() error {
+	if c.Issuer == "" || c.SecretKey == "" || c.APIURL == "" || c.Organization == "" || len(c.AuthorizedParties) == 0 {
+		return errors.New("api: Clerk's Issuer, SecretKey, APIURL, AuthorizedParties and Organization are required")
+	}
+	for name, s := range map[string]string{"issuer": c.Issuer, "API URL": c.APIURL} {
+		u, err := url.Parse(s)
+		switch {
+		case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+			return fmt.Errorf("api: Clerk's %s %q is no URL", name, s)
+		case c.Local:
+			if addr, err := netip.ParseAddr(u.Hostname()); err != nil || !addr.IsLoopback() {
+				return fmt.Errorf("api: a local issuer must be on loopback, not %q", s)
+			}
+		case u.Scheme != "https":
+			return fmt.Errorf("api: Clerk's %s %q must be https", name, s)
+		}
+	}
+	for _, s := range c.AuthorizedParties {
+		if u, err := url.Parse(s); err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || s == "*" {
+			return fmt.Errorf("api: the authorized party %q must be an origin like https://ops.example.com", s)
+		}
+	}
+	return nil
+}
+
+// clerkIdentity knows Clerk's keys, and what Clerk knows of users: people and rights.
+type clerkIdentity struct {
+	config   ClerkConfig
+	http     *http.Client
+	backend  clerk.Backend
+	members  *organizationmembership.Client
+	users    *user.Client
+	sessions *session.Client
+	keys     *keyring
+	log      *slog.Logger
+	base     context.Context                 // ends with the API
+	run      func(func(ctx context.Context)) // runs in the API's background
+
+	directory
+}
+
+func newClerkIdentity(base context.Context, config ClerkConfig, log *slog.Logger, run func(func(ctx context.Context))) (*clerkIdentity, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 8
+	client := &http.Client{
+		Transport: boundedBodies{transport},
+		Timeout:   clerkTimeout,
+		// The secret key goes to no other place.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	sdk := clerk.BackendConfig{URL: &config.APIURL, Key: &config.SecretKey, HTTPClient: client}
+	backend := clerk.NewBackend(&sdk)
+	c := &clerkIdentity{
+		config: config, http: client, backend: backend, log: log, base: base, run: run,
+		members: &organizationmembership.Client{Backend: backend}, users: &user.Client{Backend: backend},
+		sessions: &session.Client{Backend: backend},
+	}
+	c.keys = &keyring{base: base, run: run, fetch: (&jwks.Client{Backend: backend}).Get}
+	c.directory.init()
+	return c, nil
+}
+
+// clerkTimeout bounds one request to Clerk, clerkPatience how long a call waits for one.
+const (
+	clerkTimeout  = 3 * time.Second
+	clerkPatience = 1200 * time.Millisecond
+)
+
+// boundedBodies cuts answers off at 2 MiB: the SDK reads them whole.
+type boundedBodies struct{ next http.RoundTripper }
+
+func (b boundedBodies) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.next.RoundTrip(r)
+	if err == nil {
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(resp.Body, 2<<20), resp.Body}
+	}
+	return resp, err
+}
+
+func (b boundedBodies) CloseIdleConnections() { b.next.(*http.Transport).CloseIdleConnections() }
+
+// sessionExtra holds claims of a session token that the SDK does not check.
+type sessionExtra struct {
+	Status string `json:"sts"`
+}
+
+// leeway allows for clocks that differ.
+const leeway = 5 * time.Second
+
+// verify checks a Clerk session token: signed with a key of this instance by RS256, by exactly this issuer, for
+// a console that is ours, within its time, of a session fully signed in, in the one organization.
+func (c *clerkIdentity) verify(ctx context.Context, token string) (*credential, error) {
+	parsed, err := josejwt.ParseSigned(token)
+	if err != nil || len(parsed.Headers) != 1 {
+		return nil, refused(reasonToken, err)
+	}
+	header := parsed.Headers[0]
+	if kind, ok := header.ExtraHeaders["typ"].(string); ok && !strings.EqualFold(kind, "JWT") {
+		// An OAuth access token or a machine's is signed with the same keys.
+		return nil, refused(reasonToken, fmt.Errorf("a token of type %q", argus.Text(kind, 32)))
+	}
+	if header.Algorithm != "RS256" || header.KeyID == "" {
+		return nil, refused(reasonToken, fmt.Errorf("signed by %q", argus.Text(header.Algorithm, 32)))
+	}
+	key, err := c.keys.get(ctx, header.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	if key == nil {
+		return nil, refused(reasonKey, fmt.Errorf("signed with the unknown key %q", argus.Text(header.KeyID, 64)))
+	}
+	claims, err := jwt.Verify(ctx, &jwt.VerifyParams{
+		Token: token, JWK: key, Leeway: leeway,
+		ProxyURL:                &c.config.Issuer, // compared exactly; without it any issuer that looks like Clerk passes
+		AuthorizedPartyHandler:  func(azp string) bool { return azp != "" && slices.Contains(c.config.AuthorizedParties, azp) },
+		CustomClaimsConstructor: func(context.Context) any { return new(sessionExtra) },
+	})
+	if errors.Is(err, josejwt.ErrExpired) {
+		return nil, refused(reasonExpired, nil)
+	}
+	if err != nil {
+		return nil, refused(reasonToken, err)
+	}
+	extra, _ := claims.Custom.(*sessionExtra)
+	switch {
+	case claims.Expiry == nil:
+		return nil, refused(reasonToken, errors.New("no exp"))
+	case extra == nil || extra.Status == "pending":
+		return nil, refused(reasonPending, nil)
+	case extra.Status != "" && extra.Status != "active":
+		return nil, refused(reasonToken, errors.New("the session's status is not active"))
+	case claims.SessionID == "":
+		return nil, refused(reasonToken, errors.New("no sid: not a session's token"))
+	case !validUserID(claims.Subject):
+		return nil, refused(reasonToken, errors.New("sub is not a user"))
+	case claims.ActiveOrganizationID != c.config.Organization:
+		return nil, refused(reasonOrganiz, fmt.Errorf("org_id is %q", argus.Text(claims.ActiveOrganizationID, 64)))
+	}
+	impersonator, err := actorClaim(claims.Actor)
+	if err != nil {
+		return nil, refused(reasonToken, err)
+	}
+	actor := argus.Actor{
+		ID: claims.Subject, ImpersonatorID: impersonator, Kind: argus.KindClerkSession,
+		Scopes: c.scopes(claims.ActiveOrganizationRole, claims.ActiveOrganizationPermissions),
+	}
+	actor.Preset = argus.PresetOf(actor.Scopes)
+	return &credential{actor: actor, principal: "session of " + actor.ID, expires: time.Unix(*claims.Expiry, 0).Add(leeway),
+		sessionID: claims.SessionID}, nil
+}
+
+// actorClaim reads act, which names who impersonates the session's user. One that cannot be read is refused:
+// else somebody else's deed would be put down to the user.
+func actorClaim(raw json.RawMessage) (string, error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return "", nil
+	}
+	var act struct {
+		Subject string `json:"sub"`
+	}
+	if err := json.Unmarshal(raw, &act); err != nil || act.Subject == "" {
+		return "", errors.New("act names nobody")
+	}
+	return act.Subject, nil
+}
+
+// renew answers for a session whose token has expired: Clerk is asked whether the session is still active, and
+// what its user may do now.
+func (c *clerkIdentity) renew(ctx context.Context, old *credential) (*credential, error) {
+	ctx, cancel := context.WithTimeout(ctx, clerkTimeout)
+	defer cancel()
+	s, err := c.sessions.Get(ctx, url.PathEscape(old.sessionID))
+	switch {
+	case isNotFound(err):
+		return nil, refused(reasonRevoked, nil)
+	case err != nil:
+		return nil, clerkAway(err)
+	case s.ID != old.sessionID || s.UserID != old.actor.ID || s.Status != "active":
+		return nil, refused(reasonRevoked, fmt.Errorf("the session is %q", argus.Text(s.Status, 32)))
+	}
+	owner, err := c.owner(ctx, old.actor.ID)
+	if err != nil {
+		return nil, err
+	}
+	renewed := *old
+	renewed.actor.Scopes = owner.scopes
+	renewed.actor.Preset = argus.PresetOf(owner.scopes)
+	return &renewed, nil
+}
+
+// scopes gives what a role and permissions are mapped to, in the order of argus.AllScopes.
+func (c *clerkIdentity) scopes(role string, permissions []string) []argus.Scope {
+	var granted []argus.Scope
+	for _, name := range append([]string{role}, permissions...) {
+		granted = append(granted, c.config.RoleScopes[name]...)
+	}
+	return argus.Intersect(argus.AllScopes(), granted)
+}
+
+// validUserID: a Clerk user's id, which also goes into a path of Clerk's API.
+func validUserID(id string) bool {
+	rest, ok := strings.CutPrefix(id, "user_")
+	if !ok || rest == "" || len(id) > 100 {
+		return false
+	}
+	for _, r := range rest {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func isNotFound(err error) bool {
+	var e *clerk.APIErrorResponse
+	return errors.As(err, &e) && e.HTTPStatusCode == http.StatusNotFound
+}
+
+// clerkAway is the 503 for when nobody can say whether a credential is good.
+func clerkAway(cause error) error {
+	return argus.Errorf(argus.CodeUnavailable,
+		"Clerk does not answer, so your credential cannot be checked. Try again; if it lasts, use a break-glass token.").
+		WithCause(cause).WithRetryAfter(2 * time.Second)
+}

@@ -1,0 +1,399 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/argusd/localissuer"
+	"github.com/useargus/argus/deploy/engines/enginetest"
+)
+
+// fakeAudit keeps rows in memory, and can fail. Only what the API promises about rows is tested here; that they
+// are durable is the writer's.
+type fakeAudit struct {
+	mu        sync.Mutex
+	rows      []argus.Record
+	intended  map[uuid.UUID]bool // what Append was told
+	intents   map[uuid.UUID]bool // announced, committed or not
+	available error
+	appendErr error
+	gate      chan struct{} // when not nil, Append waits until it is closed
+}
+
+func (f *fakeAudit) Append(_ context.Context, rec *argus.Record, intended bool) error {
+	f.mu.Lock()
+	gate := f.gate
+	f.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.appendErr != nil {
+		return f.appendErr
+	}
+	rec.WriterID, rec.Seq, rec.RecordedAt = 1, int64(len(f.rows)+1), argus.Micros(time.Now())
+	rec.RowHash = rec.ComputeHash()
+	f.rows = append(f.rows, *rec)
+	f.intended[rec.ID] = intended
+	return nil
+}
+
+func (f *fakeAudit) Intend(ctx context.Context, tx Tx, rec *argus.Record) error {
+	f.mu.Lock()
+	f.intents[rec.ID] = true
+	f.mu.Unlock()
+	body, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO argus.audit_intents (id, process_id, record) VALUES ($1, $2, $3)`, rec.ID, uuid.Nil, body)
+	return err
+}
+
+func (f *fakeAudit) Available() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.available
+}
+
+func (f *fakeAudit) Stage() argus.Stage { return argus.Stage{Name: "writer", Status: "ok"} }
+
+func (f *fakeAudit) set(change func(f *fakeAudit)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+// taken returns the rows since it was asked last.
+func (f *fakeAudit) taken() []argus.Record {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	rows := f.rows
+	f.rows = nil
+	return rows
+}
+
+func (f *fakeAudit) wasIntended(id uuid.UUID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.intended[id]
+}
+
+// fakeLog answers with what a test puts into it.
+type fakeLog struct {
+	search       func(context.Context, argus.SearchRequest) (argus.SearchPage, error)
+	get          func(context.Context, uuid.UUID) (argus.CallDetail, error)
+	exportCursor func(context.Context, argus.ExportRequest) (string, error)
+	export       func(context.Context, argus.ExportRequest, func([]argus.Record) error) error
+	follow       func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error
+	perf         func(context.Context, argus.PerfRequest) (argus.PerfResult, error)
+	series       func(context.Context, argus.SeriesRequest) (argus.SeriesResult, error)
+	facets       func(context.Context, argus.FacetsRequest) (argus.FacetsResult, error)
+}
+
+func (f *fakeLog) Search(ctx context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
+	if f.search == nil {
+		return argus.SearchPage{Source: argus.SourceClickHouse}, nil
+	}
+	return f.search(ctx, r)
+}
+
+func (f *fakeLog) Get(ctx context.Context, id uuid.UUID) (argus.CallDetail, error) {
+	if f.get == nil {
+		return argus.CallDetail{}, argus.Errorf(argus.CodeNotFound, "There is no call of this id.")
+	}
+	return f.get(ctx, id)
+}
+
+func (f *fakeLog) ExportCursor(ctx context.Context, r argus.ExportRequest) (string, error) {
+	if f.exportCursor == nil {
+		return "cursor", nil
+	}
+	return f.exportCursor(ctx, r)
+}
+
+func (f *fakeLog) Export(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
+	if f.export == nil {
+		return nil
+	}
+	return f.export(ctx, r, emit)
+}
+
+func (f *fakeLog) Follow(ctx context.Context, r argus.FollowRequest, emit func(argus.FollowEvent) error) error {
+	if f.follow == nil {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return f.follow(ctx, r, emit)
+}
+
+func (f *fakeLog) Perf(ctx context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
+	if f.perf == nil {
+		return argus.PerfResult{GroupBy: argus.GroupByRoute, Source: argus.SourceClickHouse}, nil
+	}
+	return f.perf(ctx, r)
+}
+
+func (f *fakeLog) Series(ctx context.Context, r argus.SeriesRequest) (argus.SeriesResult, error) {
+	if f.series == nil {
+		return argus.SeriesResult{Source: argus.SourceClickHouse}, nil
+	}
+	return f.series(ctx, r)
+}
+
+func (f *fakeLog) Facets(ctx context.Context, r argus.FacetsRequest) (argus.FacetsResult, error) {
+	if f.facets == nil {
+		return argus.FacetsResult{Source: argus.SourceClickHouse}, nil
+	}
+	return f.facets(ctx, r)
+}
+
+func (f *fakeLog) Stage() argus.Stage { return argus.Stage{Name: "clickhouse", Status: "ok"} }
+
+const (
+	testOrganization = "org_2argus"
+	testConsole      = "https://ops.example.com"
+)
+
+// Operators of every test's issuer.
+var testOperators = []localissuer.Operator{
+	{ID: "user_2ada", Name: "Ada Okafor", Email: "ada@example.test", Role: "org:admin"},
+	{ID: "user_2grace", Name: "Grace Lindqvist", Email: "grace@example.test", Role: "org:member"},
+	{ID: "user_2eve", Name: "Eve Outside", Email: "eve@example.test"}, // in no organization
+}
+
+// harness is an API on a fresh database, with a local issuer and fakes for what it is audited by and asks.
+type harness struct {
+	t      testing.TB
+	pg     *enginetest.Postgres
+	pool   *Pool
+	audit  *fakeAudit
+	store  *fakeLog
+	issuer *localissuer.Issuer
+	config Config
+	api    *API
+	url    string
+	logs   *logBuffer
+	clerk  ClerkConfig
+	client *http.Client
+}
+
+// newHarness starts an API; edit changes its configuration before.
+func newHarness(t testing.TB, edit ...func(*Config)) *harness {
+	t.Helper()
+	h := newHarnessWith(t, enginetest.NewPostgres(t))
+	h.start(edit...)
+	return h
+}
+
+func newHarnessWith(t testing.TB, pg *enginetest.Postgres) *harness {
+	t.Helper()
+	h := &harness{t: t, pg: pg, logs: &logBuffer{}, store: &fakeLog{},
+		audit: &fakeAudit{intended: map[uuid.UUID]bool{}, intents: map[uuid.UUID]bool{}}}
+	h.pool = pg.Pool(t, pg.APIURL)
+
+	// The issuer's address is part of its tokens, so the listener comes first.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	h.must(err)
+	url := "http://" + listener.Addr().String()
+	h.issuer, err = localissuer.New(localissuer.Config{URL: url, SecretKey: "sk_test_harness", Organization: testOrganization,
+		Consoles: []string{testConsole}, Operators: testOperators})
+	h.must(err)
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: h.issuer}}
+	server.Start()
+	t.Cleanup(server.Close)
+	admin, _ := argus.PresetScopes(argus.PresetAdminFull)
+	support, _ := argus.PresetScopes(argus.PresetSupportReadonly)
+	h.clerk = ClerkConfig{Issuer: url, SecretKey: "sk_test_harness", APIURL: url + "/v1", AuthorizedParties: []string{testConsole},
+		Organization: testOrganization, Local: true, RoleScopes: map[string][]argus.Scope{"org:admin": admin, "org:member": support}}
+	h.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: 30 * time.Second}
+	t.Cleanup(h.client.CloseIdleConnections)
+	return h
+}
+
+// start makes and serves an API; called again, another one on the same database.
+func (h *harness) start(edit ...func(*Config)) *harness {
+	h.t.Helper()
+	h.config = Config{Pool: h.pool, Audit: h.audit, Log: h.store, Clerk: h.clerk,
+		Logger:     slog.New(slog.NewJSONHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Registerer: prometheus.NewRegistry()}
+	for _, f := range edit {
+		f(&h.config)
+	}
+	api, err := New(h.config)
+	h.must(err)
+	h.must(api.Start(context.Background()))
+	h.api = api
+	server := httptest.NewUnstartedServer(api.Handler())
+	server.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelDebug)
+	server.Config.DisableGeneralOptionsHandler = true
+	server.Start()
+	h.url = server.URL
+	h.t.Cleanup(func() {
+		api.Drain()
+		server.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := api.Close(ctx); err != nil {
+			h.t.Errorf("closing the API: %v", err)
+		}
+	})
+	return h
+}
+
+func (h *harness) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// token makes a personal access token of the owner with the scopes, admin-full without any.
+func (h *harness) token(owner string, scopes ...argus.Scope) string {
+	h.t.Helper()
+	if len(scopes) == 0 {
+		scopes = argus.AllScopes()
+	}
+	_, secret, err := IssueToken(context.Background(), h.pool, NewToken{ActorID: owner, Name: "test", Scopes: scopes})
+	h.must(err)
+	return secret
+}
+
+// response is an answer that was read whole.
+type response struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// code is the error's code, "" when there is none.
+func (r *response) code() argus.Code {
+	var e struct {
+		Error struct {
+			Code    argus.Code `json:"code"`
+			AuditID *uuid.UUID `json:"audit_id"`
+		} `json:"error"`
+	}
+	_ = json.Unmarshal(r.body, &e)
+	return e.Error.Code
+}
+
+func (r *response) json(t testing.TB, v any) {
+	t.Helper()
+	if err := json.Unmarshal(r.body, v); err != nil {
+		t.Fatalf("answer %d is not the JSON expected: %v\n%s", r.status, err, r.body)
+	}
+}
+
+// do makes a call; body is sent as it is when it is a string, as JSON otherwise, not at all when nil.
+func (h *harness) do(token, method, path string, body any, header ...string) *response {
+	h.t.Helper()
+	resp, err := h.try(token, method, path, body, header...)
+	h.must(err)
+	return resp
+}
+
+func (h *harness) try(token, method, path string, body any, header ...string) (*response, error) {
+	var reader io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		reader = strings.NewReader(b)
+	case io.Reader:
+		reader = b
+	default:
+		data, err := json.Marshal(b)
+		if err != nil {
+			return nil, err
+		}
+		reader = bytes.NewReader(data)
+	}
+	req, err := http.NewRequest(method, h.url+path, reader)
+	if err != nil {
+		return nil, err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Add(header[i], header[i+1])
+	}
+	resp, err := h.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	return &response{resp.StatusCode, resp.Header, data}, err
+}
+
+// row expects exactly one row since the last time, and returns it.
+func (h *harness) row() argus.Record {
+	h.t.Helper()
+	rows := h.audit.taken()
+	if len(rows) != 1 {
+		h.t.Fatalf("%d rows, want one: %+v", len(rows), rows)
+	}
+	return rows[0]
+}
+
+func (h *harness) noRow() {
+	h.t.Helper()
+	if rows := h.audit.taken(); len(rows) != 0 {
+		h.t.Fatalf("%d rows, want none: %+v", len(rows), rows)
+	}
+}
+
+// eventually waits for something that is about to be true.
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for range 500 {
+		if f() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("not within five seconds: %s", what)
+}
+
+// logBuffer collects what was logged.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+var errBroken = errors.New("broken on purpose")
+
+// without lists all scopes but these.
+func without(scopes ...argus.Scope) []argus.Scope {
+	return slices.DeleteFunc(argus.AllScopes(), func(s argus.Scope) bool { return slices.Contains(scopes, s) })
+}

@@ -1,0 +1,109 @@
+package api
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	credentialChannel = "argus_credentials"
+	echoEvery         = 300 * time.Millisecond
+	echoTimeout       = 700 * time.Millisecond
+)
+
+// listen keeps a connection on the channel of revocations for as long as ctx lives. What keeps remembered tokens
+// alive is not that the connection looks open, but that its own notices come back: that also finds out a half
+// dead connection, a hung server, and a pooler that only pretends to LISTEN.
+func (a *API) listen(ctx context.Context) {
+	wait := 100 * time.Millisecond
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := a.listenOnce(ctx)
+		a.secrets.lost()
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > 5*time.Second {
+			wait = 100 * time.Millisecond
+		}
+		a.log.Warn("revocation channel lost; every token is looked up until it is back", "cause", err, "retry_in", wait)
+		a.metrics.channelUp.Set(0)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, 2*time.Second)
+	}
+}
+
+func (a *API) listenOnce(ctx context.Context) error {
+	start, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(start, a.pool.Config().ConnConfig.Copy())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		end, done := context.WithTimeout(context.WithoutCancel(ctx), 200*time.Millisecond)
+		defer done()
+		_ = conn.Close(end)
+	}()
+	if _, err := conn.Exec(start, "LISTEN "+credentialChannel); err != nil {
+		return err
+	}
+	nonce := "echo " + uuid.NewString()
+	for {
+		sent := time.Now()
+		if err := a.echo(ctx, conn, nonce); err != nil {
+			return err
+		}
+		a.secrets.heard(sent)
+		a.metrics.channelUp.Set(1)
+		for rest := echoEvery; rest > 0; rest = echoEvery - time.Since(sent) {
+			quiet, stop := context.WithTimeout(ctx, rest)
+			n, err := conn.WaitForNotification(quiet)
+			timedOut := quiet.Err() != nil
+			stop()
+			if err != nil {
+				if timedOut && ctx.Err() == nil && !conn.IsClosed() {
+					break
+				}
+				return err
+			}
+			a.revoked(n.Payload)
+		}
+	}
+}
+
+// echo sends a notice and waits until it is back. The server delivers notices in the order of their commits, so
+// everything that was revoked before has been heard then.
+func (a *API) echo(ctx context.Context, conn *pgx.Conn, nonce string) error {
+	ctx, cancel := context.WithTimeout(ctx, echoTimeout)
+	defer cancel()
+	if _, err := conn.Exec(ctx, "SELECT pg_notify($1, $2)", credentialChannel, nonce); err != nil {
+		return err
+	}
+	for {
+		n, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return err
+		}
+		if n.Payload == nonce {
+			return nil
+		}
+		a.revoked(n.Payload)
+	}
+}
+
+func (a *API) revoked(payload string) {
+	if strings.HasPrefix(payload, "echo ") { // another process's
+		return
+	}
+	if id, err := uuid.Parse(payload); err == nil {
+		a.secrets.forget(id)
+	}
+}

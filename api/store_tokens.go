@@ -1,0 +1,246 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus"
+)
+
+// findSecret looks a token up by its digest; nil without an error when there is none. When Postgres does not
+// answer, nobody can be authenticated and nothing could be audited.
+func (a *API) findSecret(ctx context.Context, kind argus.ActorKind, digest [32]byte) (*secretRow, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	query := `SELECT id, actor_id, scopes, expires_at, revoked_at IS NOT NULL, last_used_at
+	            FROM argus.personal_access_tokens WHERE digest = $1`
+	if kind == argus.KindBreakGlass {
+		query = `SELECT t.id, t.actor_id, t.scopes, t.expires_at, r.id IS NOT NULL, NULL::timestamptz
+		           FROM argus.break_glass_tokens t LEFT JOIN argus.break_glass_revocations r USING (id) WHERE t.digest = $1`
+	}
+	row := &secretRow{kind: kind}
+	var names []string
+	var lastUsed *time.Time
+	err := a.pool.QueryRow(ctx, query, digest[:]).Scan(&row.id, &row.actorID, &names, &row.expires, &row.revoked, &lastUsed)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, nil
+	case err != nil:
+		return nil, argus.Errorf(argus.CodeAuditUnavailable, "Your token cannot be looked up at the moment. Try again.").
+			WithCause(err).WithRetryAfter(time.Second)
+	}
+	row.scopes = knownScopes(names)
+	if lastUsed != nil {
+		row.lastUsed = *lastUsed
+	}
+	return row, nil
+}
+
+// knownScopes leaves out what this version does not know.
+func knownScopes(names []string) []argus.Scope {
+	scopes := make([]argus.Scope, 0, len(names))
+	for _, s := range argus.AllScopes() {
+		for _, n := range names {
+			if string(s) == n {
+				scopes = append(scopes, s)
+				break
+			}
+		}
+	}
+	return scopes
+}
+
+// recordUses writes last_used_at for many tokens at once.
+func (a *API) recordUses(ctx context.Context, uses map[uuid.UUID]time.Time) error {
+	if len(uses) == 0 {
+		return nil
+	}
+	var ids []uuid.UUID
+	var times []time.Time
+	for id, at := range uses {
+		ids, times = append(ids, id), append(times, at)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	_, err := a.pool.Exec(ctx, `
+		UPDATE argus.personal_access_tokens t SET last_used_at = u.at
+		  FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at)
+		 WHERE t.id = u.id AND (t.last_used_at IS NULL OR t.last_used_at < u.at)`, ids, times)
+	return err
+}
+
+// keepUses writes uses down every half minute, and once more at the end.
+func (a *API) keepUses(ctx context.Context) {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	for over := false; !over; {
+		select {
+		case <-ctx.Done():
+			over = true
+		case <-tick.C:
+		}
+		if err := a.recordUses(context.WithoutCancel(ctx), a.secrets.takeUses()); err != nil {
+			a.log.Warn("last_used_at not written", "cause", err)
+		}
+	}
+}
+
+// Token is a personal access token as its owner sees it.
+type Token struct {
+	ID         uuid.UUID      `json:"id"`
+	Name       string         `json:"name"`
+	Preset     *string        `json:"preset"` // null when the scopes are no preset's
+	Scopes     []argus.Scope  `json:"scopes"`
+	CreatedAt  argus.JSONTime `json:"created_at"`
+	ExpiresAt  argus.JSONTime `json:"expires_at"`
+	LastUsedAt argus.JSONTime `json:"last_used_at"`
+	RevokedAt  argus.JSONTime `json:"revoked_at"`
+	LastFour   string         `json:"last_four"`
+}
+
+const tokenColumns = `id, name, scopes, created_at, expires_at, last_used_at, revoked_at, last_four`
+
+func scanToken(row pgx.Row) (Token, error) {
+	var t Token
+	var names []string
+	var created, expires time.Time
+	var used, revoked *time.Time
+	if err := row.Scan(&t.ID, &t.Name, &names, &created, &expires, &used, &revoked, &t.LastFour); err != nil {
+		return t, err
+	}
+	t.Scopes = knownScopes(names)
+	t.Preset = orNull(argus.PresetOf(t.Scopes))
+	t.CreatedAt, t.ExpiresAt = argus.JSONTime(created), argus.JSONTime(expires)
+	if used != nil {
+		t.LastUsedAt = argus.JSONTime(*used)
+	}
+	if revoked != nil {
+		t.RevokedAt = argus.JSONTime(*revoked)
+	}
+	return t, nil
+}
+
+// Lifetimes of a personal access token.
+const (
+	DefaultTokenLifetime = 90 * 24 * time.Hour
+	MaxTokenLifetime     = 365 * 24 * time.Hour
+)
+
+// NewToken is what a personal access token is made of.
+type NewToken struct {
+	ActorID   string // its owner
+	Name      string // 1 to 100 characters
+	Scopes    []argus.Scope
+	ExpiresIn time.Duration // 0 means DefaultTokenLifetime; at most MaxTokenLifetime
+
+	notAfter time.Time // zero: no further bound
+	parentID uuid.UUID // uuid.Nil: made with no token
+	auditID  uuid.UUID // uuid.Nil: made on the host
+}
+
+// IssueToken makes a token without a call, as argusd dev does for its demonstration; pool is the owner's or the
+// API's. The secret is returned this once.
+func IssueToken(ctx context.Context, pool *Pool, n NewToken) (Token, string, error) {
+	tx, err := pool.Begin(ctx)
+	if err != nil {
+		return Token{}, "", err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	t, secret, err := insertToken(ctx, tx, n)
+	if err != nil {
+		return Token{}, "", err
+	}
+	return t, secret, tx.Commit(ctx)
+}
+
+func insertToken(ctx context.Context, tx Tx, n NewToken) (Token, string, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Token{}, "", err
+	}
+	secret := argus.NewSecret(argus.PATPrefix)
+	_, digest, _ := argus.ParseSecret(secret)
+	if n.ExpiresIn == 0 {
+		n.ExpiresIn = DefaultTokenLifetime
+	}
+	var notAfter *time.Time
+	if !n.notAfter.IsZero() {
+		notAfter = &n.notAfter
+	}
+	t, err := scanToken(tx.QueryRow(ctx, `
+		INSERT INTO argus.personal_access_tokens (id, actor_id, name, digest, last_four, scopes, parent_id, audit_id, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, least(now() + $9 * interval '1 microsecond', $10))
+		RETURNING `+tokenColumns,
+		id, n.ActorID, n.Name, digest[:], argus.LastFour(secret), n.Scopes, orNull(n.parentID), orNull(n.auditID),
+		n.ExpiresIn.Microseconds(), notAfter))
+	return t, secret, err
+}
+
+// tokensOf lists an actor's tokens, newest first.
+func (a *API) tokensOf(ctx context.Context, actorID string) ([]Token, error) {
+	rows, err := a.pool.Query(ctx, `SELECT `+tokenColumns+` FROM argus.personal_access_tokens
+		WHERE actor_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1000`, actorID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	tokens := []Token{}
+	for rows.Next() {
+		t, err := scanToken(rows)
+		if err != nil {
+			return nil, err
+		}
+		tokens = append(tokens, t)
+	}
+	return tokens, rows.Err()
+}
+
+// liveTokens counts an actor's tokens that are neither revoked nor expired, holding off others who would make
+// one for the same actor until the transaction ends.
+func liveTokens(ctx context.Context, tx Tx, actorID string) (n int, err error) {
+	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('argus.tokens ' || $1, 0))", actorID); err != nil {
+		return 0, err
+	}
+	err = tx.QueryRow(ctx, `SELECT count(*) FROM argus.personal_access_tokens
+		WHERE actor_id = $1 AND revoked_at IS NULL AND expires_at > now()`, actorID).Scan(&n)
+	return n, err
+}
+
+// revokeToken revokes an actor's token and returns it; pgx.ErrNoRows when the actor has none of that id. One that
+// is revoked already is left as it is.
+func revokeToken(ctx context.Context, tx Tx, actorID string, id uuid.UUID, by string) (Token, error) {
+	if _, err := tx.Exec(ctx, `UPDATE argus.personal_access_tokens SET revoked_at = clock_timestamp(), revoked_by = $3
+		WHERE id = $2 AND actor_id = $1 AND revoked_at IS NULL`, actorID, id, by); err != nil {
+		return Token{}, err
+	}
+	return scanToken(tx.QueryRow(ctx, `SELECT `+tokenColumns+` FROM argus.personal_access_tokens
+		WHERE id = $2 AND actor_id = $1`, actorID, id))
+}
+
+// tokenNames gives the names of tokens, for display beside their ids.
+func (a *API) tokenNames(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]string, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	rows, err := a.pool.Query(ctx, `SELECT id, name FROM argus.personal_access_tokens WHERE id = ANY($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	names := map[uuid.UUID]string{}
+	for rows.Next() {
+		var id uuid.UUID
+		var name string
+		if err := rows.Scan(&id, &name); err != nil {
+			return nil, err
+		}
+		names[id] = name
+	}
+	return names, rows.Err()
+}
