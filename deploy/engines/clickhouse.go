@@ -298,8 +298,9 @@ func (ch *ClickHouse) Kill(sig syscall.Signal) error {
 	return nil
 }
 
-// Stop ends it in order: its input closes, so its last query ends, and with it the server. If that takes
-// longer than 20 s or ctx, it is killed, which loses nothing that was acknowledged.
+// Stop ends it in order: its input closes, so its last query ends, and with it the server, which waits 5 s
+// for clients that stay connected. If it takes longer than 20 s or ctx, it is killed, which loses nothing
+// that was acknowledged.
 func (ch *ClickHouse) Stop(ctx context.Context) error {
 	ch.stdin.Close()
 	if !ch.process.wait(ctx, 20*time.Second) {

@@ -15,7 +15,13 @@ import (
 	"github.com/useargus/argus/deploy/engines/enginetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
+func TestMain(m *testing.M) {
+	engines.ServeIfChild()
+	if dir := os.Getenv(parentVariable); dir != "" {
+		serveParent(dir)
+	}
+	os.Exit(enginetest.Run(m))
+}
 
 func testContext(t *testing.T) context.Context {
 	t.Helper()
@@ -24,7 +30,7 @@ func testContext(t *testing.T) context.Context {
 	return ctx
 }
 
-// tempDir is, unlike t.TempDir, open to the user PostgreSQL runs as. closed makes it as /root is.
+// tempDir is closed to all users but this one, as /root is, and removed at the end.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "argus-engines-test-")

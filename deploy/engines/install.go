@@ -71,7 +71,8 @@ func Install(ctx context.Context) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("npm ci in %s: %w\n%s", dir, err, out)
 	}
-	return installed(dir)
+	_, err = postgresBin() // makes its links while we may surely write there
+	return err
 }
 
 // installed tells whether both packages are there in the versions package.json names.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/useargus/argus/deploy/engines"
 	"github.com/useargus/argus/migrations"
@@ -96,7 +97,7 @@ func (s *engineSet) stop() error {
 		s.postgres = nil
 	}
 	if s.clickhouse != nil && s.clickhouse.engine != nil {
-		errs = append(errs, s.clickhouse.engine.Stop(ctx))
+		errs = append(errs, s.clickhouse.engine.Kill(syscall.SIGKILL))
 	}
 	s.clickhouse = nil
 	if s.dir != "" {
