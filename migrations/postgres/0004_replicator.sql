@@ -1,0 +1,27 @@
+-- The replicator's own: who is active, and how it goes. Nothing here is needed to be exactly once; that rests
+-- on the slot and on what ClickHouse holds.
+
+-- +goose Up
+SET ROLE argus_owner;
+
+-- Who copies. The active one renews it; another takes it when it has run out by Postgres's clock.
+CREATE TABLE argus.replicator_lease (
+  slot       text        PRIMARY KEY,
+  holder     uuid        NOT NULL,
+  host       text        NOT NULL,
+  epoch      bigint      NOT NULL, -- raised whenever the copy begins anew
+  expires_at timestamptz NOT NULL
+) WITH (fillfactor = 20);
+GRANT SELECT, INSERT, UPDATE ON argus.replicator_lease TO argus_replicator;
+GRANT SELECT ON argus.replicator_lease TO argus_auditor;
+
+-- The active one's state of health, for GET /v1/health. Keys of status: see replicator/status.go.
+CREATE TABLE argus.replicator_status (
+  one        boolean     PRIMARY KEY DEFAULT true CHECK (one),
+  updated_at timestamptz NOT NULL,
+  status     jsonb       NOT NULL
+) WITH (fillfactor = 20);
+GRANT SELECT, INSERT, UPDATE ON argus.replicator_status TO argus_replicator;
+GRANT SELECT ON argus.replicator_status TO argus_api, argus_auditor;
+
+RESET ROLE;
