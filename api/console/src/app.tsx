@@ -1,7 +1,7 @@
 import type { ComponentChildren, RefObject } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { go, href, usePlace } from './lib/router';
-import { currentCredential, session } from './lib/session';
+import { session } from './lib/session';
 import { useStore } from './lib/store';
 import { useKeys } from './lib/keys';
 import { setTheme, useTheme } from './lib/theme';
@@ -83,7 +83,6 @@ function Shell({ me }: { me: Operator }) {
   const main = useRef<HTMLElement>(null);
   const [open, setOpen] = useState(false);
   const [help, setHelp] = useState(false);
-  const [leader, setLeader] = useState(false);
 
   const visible = PAGES.filter((p) => p.scope === '' || me.scopes.includes(p.scope));
   const home = (visible.find((p) => !p.under) ?? PAGES[0]!).path;
@@ -106,22 +105,10 @@ function Shell({ me }: { me: Operator }) {
 
   useKeys({
     '?': () => setHelp(true),
-    g: () => {
-      setLeader(true);
-      setTimeout(() => setLeader(false), 1500);
-    },
     Escape: () => (open ? setOpen(false) : false),
-    ...Object.fromEntries(
-      visible.filter((p) => p.key).map((p) => [p.key, () => {
-        if (!leader) return false;
-        setLeader(false);
-        go(href(p.path));
-        return undefined;
-      }]),
-    ),
+    ...Object.fromEntries(visible.filter((p) => p.key).map((p) => [`g ${p.key}`, () => go(href(p.path))])),
   });
 
-  const impersonator = currentCredential()?.impersonator?.() ?? null;
   return (
     <div class={`shell ${open ? 'rail-open' : ''}`}>
       <a class="skip" href={location.hash} onClick={(e) => { e.preventDefault(); main.current?.focus(); }}>
@@ -176,9 +163,9 @@ function Shell({ me }: { me: Operator }) {
             <b>You are using a break-glass token.</b> Every call is recorded beside the reason it was issued for.
           </Notice>
         )}
-        {impersonator && (
+        {me.impersonator_id && (
           <Notice tone="warn">
-            <b>Impersonated session:</b> {impersonator} acts as {me.name || me.actor_id}. Both are recorded.
+            <b>Impersonated session:</b> {me.impersonator_id} acts as {me.name || me.actor_id}. Both are recorded.
           </Notice>
         )}
         {page ? <page.view key={page.path} me={me} scroller={main} /> : !empty && <Unknown path={place.path} home={home} />}

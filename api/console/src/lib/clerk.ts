@@ -48,9 +48,5 @@ export async function resume(config: Config): Promise<Credential | null> {
       const name = clerk.organization?.name ?? claims.org_id;
       return name ? { name: String(name), role: String(claims.org_role ?? '') } : null;
     },
-    impersonator: () => {
-      const act = claimsOf(last).act as { sub?: string } | undefined;
-      return act?.sub ?? null;
-    },
   };
 }

@@ -82,7 +82,6 @@ function credentialOf(signInURL: string, refresh: string, first: string): Creden
       const claims = claimsOf(token);
       return typeof claims.org_id === 'string' ? { name: claims.org_id, role: String(claims.org_role ?? '') } : null;
     },
-    impersonator: () => (claimsOf(token).act as { sub?: string } | undefined)?.sub ?? null,
   };
 }
 

@@ -15,7 +15,6 @@ export interface Credential {
   signOut(): Promise<void>;
   /** What the credential itself tells about its holder, for display. */
   organization?(): { name: string; role: string } | null;
-  impersonator?(): string | null;
 }
 
 export type State =

@@ -186,9 +186,11 @@ export interface Token {
 export interface Operator {
   actor_id: string;
   actor_kind: 'clerk_session' | 'pat' | 'break_glass';
+  impersonator_id: string | null;
   name: string | null;
   email: string | null;
   pat_id: string | null;
+  break_glass_id: string | null;
   preset: string | null;
   scopes: string[];
 }

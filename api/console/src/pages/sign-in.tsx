@@ -1,0 +1,63 @@
+import { useState } from 'preact/hooks';
+import { consoleConfig, signIn, useToken } from '../lib/session';
+import { Field } from '../ui/fields';
+import * as icons from '../ui/icons';
+
+/** The way in. Over a page that was in use it covers it and gives it back unchanged. */
+export function SignIn({ reason, over }: { reason: string; over: boolean }) {
+  const config = consoleConfig();
+  const [token, setToken] = useState('');
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState('');
+  const possible = config.auth === 'clerk' ? config.clerk_publishable_key !== null : config.local_sign_in_url !== null;
+  return (
+    <div class={over ? 'sign-in over' : 'sign-in'} role={over ? 'dialog' : undefined} aria-modal={over ? 'true' : undefined} aria-label="Sign in">
+      <main class="sign-in-card">
+        <p class="brand">
+          <icons.Eye /> ARGUS
+        </p>
+        <h1>Operations console</h1>
+        {reason && (
+          <p class="sign-in-reason" role="alert">
+            {reason}
+          </p>
+        )}
+        {possible && (
+          <button type="button" class="button primary wide" autofocus onClick={() => void signIn()}>
+            {config.auth === 'clerk' ? 'Sign in' : 'Sign in at the local issuer'}
+          </button>
+        )}
+        <details class="paste" open={!possible || undefined}>
+          <summary>Use a token</summary>
+          <form
+            onSubmit={(event) => {
+              event.preventDefault();
+              setBusy(true);
+              setProblem('');
+              void useToken(token).then((wrong) => {
+                setBusy(false);
+                if (wrong) setProblem(wrong.replace(/^401: t/, 'T'));
+                else setToken('');
+              });
+            }}
+          >
+            <Field label="Personal access token or break-glass token" hint="It stays in this tab’s memory and is gone when the tab is closed or reloaded.">
+              {(id, hint) => (
+                <input id={id} class="mono" type="password" aria-describedby={hint} autocomplete="off" spellcheck={false} placeholder="argus_pat_…" value={token} onInput={(e) => setToken(e.currentTarget.value)} />
+              )}
+            </Field>
+            {problem && (
+              <p class="form-error" role="alert">
+                {problem}
+              </p>
+            )}
+            <button type="submit" class="button wide" disabled={busy || token.trim() === ''}>
+              {busy ? 'Checking…' : 'Use this token'}
+            </button>
+          </form>
+        </details>
+        <p class="faint small">{config.version}</p>
+      </main>
+    </div>
+  );
+}
