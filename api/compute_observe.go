@@ -4,7 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/useargus/argus"
 )
+
+const maxWorkerID = 200
+
 
 // instanceOf returns the instance that is w's, nil when there is none: the one its row names or, before the
 // launch is settled, the one that carries its id. All others of its id are orphans.
@@ -76,6 +81,9 @@ func (a *API) orphans(ctx context.Context, instances map[string][]Instance) ([]f
 
 // findOrphan returns the orphan of this id; nil when a row has the id or nothing does.
 func (a *API) findOrphan(c *call, id string) (*foundOrphan, error) {
+	if argus.Text(id, maxWorkerID) != id {
+		return nil, unknownWorker() // nor a text that Postgres takes
+	}
 	ctx, cancel := context.WithTimeout(c.Context(), listTimeout)
 	defer cancel()
 	_, known, err := findWorker(ctx, a.pool, id)

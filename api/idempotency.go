@@ -19,7 +19,9 @@ import (
 //   - refused, or failed before its intent: not kept, the next attempt is a first one;
 //   - being carried out: a repetition answers 409 conflict, with Retry-After;
 //   - done: a repetition gets the first answer again, Idempotent-Replayed: true, and causes nothing;
-//   - cut off by a crash: whoever settles the call keeps its answer. Until then, 409;
+//   - cut off by a crash: whoever settles the call keeps its answer, and until then a repetition answers 409. Where
+//     nothing is left to settle (the crash came between the last commit and the keeping of the answer), it is 409
+//     for good, naming the first call;
 //   - 24 hours old: forgotten.
 //
 // Answers that hold a secret (route.Secret) are not kept: a repetition answers 409 and names the first call.
@@ -43,7 +45,7 @@ type keptAnswer struct {
 	Digest  []byte
 	Status  *int    // nil while the call is not settled
 	Body    *string // nil beside a status: the answer held a secret
-	Running bool    // the call's intent is still there
+	Running bool    // the call's intent, or a worker it left unsettled, is still there
 }
 
 // errKeyTaken says that another call committed this key first.
@@ -118,7 +120,8 @@ func (a *API) replay(c *call) (ans answer, found bool, err error) {
 	case kept.Status == nil && kept.Running:
 		return answer{}, true, keyBusy("belongs to a call that is still being carried out")
 	case kept.Status == nil:
-		return answer{}, true, keyBusy("belongs to call " + kept.AuditID.String() + ", whose end is not known yet")
+		return answer{}, true, argus.Errorf(argus.CodeConflict,
+			"Call %s with this %s was cut off before its answer was kept. Look it up, and use a new key to act again.", kept.AuditID, idempotencyHeader)
 	case kept.Body == nil:
 		return answer{}, true, argus.Errorf(argus.CodeConflict,
 			"Call %s with this %s was carried out, and its answer held a secret that is shown only once. Use a new key to make another.",
@@ -135,22 +138,19 @@ func keyBusy(why string) error {
 
 // keepLater keeps the answer of a handler that did not keep it within a transaction of its own.
 func (a *API) keepLater(c *call, ans answer) {
-	err := c.Begin(func(ctx context.Context, tx Tx) error { return c.keepAnswer(ctx, tx, ans) })
+	err := a.inTx(c.Context(), func(ctx context.Context, tx Tx) error { return c.keepAnswer(ctx, tx, ans) })
 	if err != nil { // repetitions answer 409 until the key is forgotten
 		a.log.Warn("answer not kept for its idempotency key", "audit_id", c.Record.ID, "cause", err)
 	}
 }
 
-// keepAnswer keeps the answer for repetitions, in the transaction that makes it true. Without a key it does
-// nothing.
+// keepAnswer keeps the answer for repetitions, in the transaction that makes it true. Without a key, and
+// for an answer that holds a secret, it does nothing.
 func (c *call) keepAnswer(ctx context.Context, tx Tx, ans answer) error {
-	if c.key == nil {
+	if c.key == nil || c.key.kept {
 		return nil
 	}
 	c.key.kept = true
-	if c.route.Secret {
-		return storeAnswer(ctx, tx, c.Record.ID, ans.Status, nil)
-	}
 	body, err := ans.body()
 	if err != nil {
 		return err

@@ -41,16 +41,6 @@ func newTestLocal(t *testing.T) *localProvider {
 	return p
 }
 
-// eventually waits for a condition that another process brings about.
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("did not come true: %s", what)
-		}
-	}
-}
-
 func pidOf(t *testing.T, ref json.RawMessage) int {
 	t.Helper()
 	var r localRef

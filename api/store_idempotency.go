@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -14,6 +15,7 @@ func (a *API) lookUpKey(ctx context.Context, actor, key string) (k keptAnswer, f
 	err = a.pool.QueryRow(ctx, `
 		SELECT audit_id, request_sha256, status, body,
 		       EXISTS (SELECT FROM argus.audit_intents i WHERE i.id = k.audit_id)
+		       OR EXISTS (SELECT FROM argus.workers w WHERE w.op_audit_id = k.audit_id)
 		  FROM argus.idempotency_keys k
 		 WHERE actor_id = $1 AND key = $2 AND created_at > clock_timestamp() - make_interval(secs => $3)`,
 		actor, key, idempotencyLifetime.Seconds()).Scan(&k.AuditID, &k.Digest, &k.Status, &k.Body, &k.Running)
@@ -36,10 +38,15 @@ func (c *call) reserveKey(ctx context.Context, tx Tx) error {
 	if err != nil {
 		return err
 	}
+	var status *int
+	if c.route.Secret { // there is no answer to keep: with the commit, all is known
+		done := http.StatusOK
+		status, c.key.kept = &done, true
+	}
 	tag, err := tx.Exec(ctx, `
-		INSERT INTO argus.idempotency_keys (actor_id, key, audit_id, request_sha256)
-		VALUES ($1, $2, $3, $4) ON CONFLICT (actor_id, key) DO NOTHING`,
-		c.Actor.ID, c.key.key, c.Record.ID, c.key.digest[:])
+		INSERT INTO argus.idempotency_keys (actor_id, key, audit_id, request_sha256, status)
+		VALUES ($1, $2, $3, $4, $5) ON CONFLICT (actor_id, key) DO NOTHING`,
+		c.Actor.ID, c.key.key, c.Record.ID, c.key.digest[:], status)
 	if err == nil && tag.RowsAffected() == 0 {
 		return errKeyTaken
 	}
@@ -56,14 +63,9 @@ func (c *call) releaseKey(ctx context.Context, tx Tx) error {
 	return err
 }
 
-// storeAnswer keeps the answer of a call for repetitions, if it had a key. body nil: it holds a secret.
+// storeAnswer keeps the answer of a call for repetitions, if it had a key.
 func storeAnswer(ctx context.Context, tx Tx, audit uuid.UUID, status int, body []byte) error {
-	var text *string
-	if body != nil {
-		s := string(body)
-		text = &s
-	}
-	_, err := tx.Exec(ctx, `UPDATE argus.idempotency_keys SET status = $2, body = $3 WHERE audit_id = $1`, audit, status, text)
+	_, err := tx.Exec(ctx, `UPDATE argus.idempotency_keys SET status = $2, body = $3 WHERE audit_id = $1`, audit, status, string(body))
 	return err
 }
 
