@@ -37,7 +37,6 @@ func ClickHouseUsers() []ClickHouseUser {
 				// The fresh table a rollup's partition is rebuilt in has the engine of the rollup.
 				"TABLE ENGINE ON MergeTree", "TABLE ENGINE ON SummingMergeTree", "TABLE ENGINE ON AggregatingMergeTree",
 				"KILL QUERY ON *.*",
-				"SYSTEM SYNC REPLICA, SYSTEM MERGES, SYSTEM FLUSH DISTRIBUTED ON {{.Database}}.*",
 				"SELECT ON system.processes",
 				"SELECT ON system.parts",
 				"SELECT ON system.mutations",

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
+
 	"github.com/useargus/argus/deploy/engines/enginetest"
 	"github.com/useargus/argus/migrations"
 )
@@ -100,5 +102,27 @@ func TestClickHouseAgain(t *testing.T) {
 	wg.Wait()
 	if err := migrations.CheckClickHouse(t.Context(), ch.ReaderURL); err != nil {
 		t.Error(err)
+	}
+}
+
+// The embedded server cannot run access statements; that ClickHouse understands ours is what can be tested.
+func TestClickHouseUserStatements(t *testing.T) {
+	ch := enginetest.NewClickHouse(t)
+	conn := ch.Conn(t, ch.MigrateURL)
+	for _, u := range migrations.ClickHouseUsers() {
+		statements, err := migrations.Statements(u, "odd`name")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(statements) < 1+len(u.Grants) {
+			t.Errorf("%s: %d statements", u.Name, len(statements))
+		}
+		for _, statement := range statements {
+			var formatted string
+			row := conn.QueryRow(t.Context(), "SELECT formatQuery({q:String})", clickhouse.Named("q", statement))
+			if err := row.Scan(&formatted); err != nil {
+				t.Errorf("%s: %v", statement, err)
+			}
+		}
 	}
 }

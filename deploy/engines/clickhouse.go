@@ -303,6 +303,7 @@ func (ch *ClickHouse) Kill(sig syscall.Signal) error {
 // that was acknowledged.
 func (ch *ClickHouse) Stop(ctx context.Context) error {
 	ch.stdin.Close()
+	ch.process.signal(syscall.SIGCONT) // a test may have stopped it
 	if !ch.process.wait(ctx, 20*time.Second) {
 		return ch.Kill(syscall.SIGKILL)
 	}

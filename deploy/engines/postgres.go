@@ -261,6 +261,7 @@ func (pg *Postgres) Stop(ctx context.Context) error {
 	if err := pg.process.signal(syscall.SIGINT); err != nil {
 		return err
 	}
+	pg.process.signal(syscall.SIGCONT) // a test may have stopped it
 	if pg.process.wait(ctx, 20*time.Second) {
 		pg.release()
 		return nil
@@ -273,6 +274,7 @@ func (pg *Postgres) StopImmediate() error {
 	if err := pg.process.signal(syscall.SIGQUIT); err != nil {
 		return err
 	}
+	pg.process.signal(syscall.SIGCONT)
 	if !pg.process.wait(context.Background(), 10*time.Second) {
 		if err := pg.process.signal(syscall.SIGKILL); err != nil {
 			return err
