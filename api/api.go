@@ -24,7 +24,7 @@ import (
 // Audit makes rows durable: the writer. Its methods may be called from many goroutines.
 type Audit interface {
 	// Append returns nil only when the row is committed. The commit does not depend on ctx staying alive; the
-	// wait is bounded by the writer. intended says that the call's intent is committed, which the same
+	// wait is bounded by the writer. intended says that the call's intent is or may be committed, which the same
 	// transaction then deletes. Errors are *argus.Error: CodeAuditUnavailable, surely nothing was written, or
 	// CodeAuditUnconfirmed.
 	Append(ctx context.Context, rec *argus.Record, intended bool) error

@@ -167,12 +167,6 @@ func (a *API) finish(c *call, ans answer, err error) {
 	switch {
 	case errors.As(err, &skip):
 		a.logProblem(c, status, p)
-	case c.doubt != nil:
-		// Whether the intent stands is not known, so neither is how the row has to be written. It follows as
-		// soon as Postgres tells.
-		a.logProblem(c, status, p)
-		c.close(status)
-		a.settleLater(c)
 	default:
 		if p != nil {
 			a.logProblem(c, status, p)
@@ -264,34 +258,6 @@ func (a *API) logProblem(c *call, status int, p *argus.Error) {
 	}
 	a.log.Log(context.Background(), level, "call not completed", "route", c.Record.Route, "status", status, "code", p.Code,
 		"message", p.Message, "cause", p.Cause, "actor", c.Record.ActorID, "audit_id", c.Record.ID)
-}
-
-// settleLater writes the row of a call whose commit is in doubt, once Postgres tells what became of it. Should
-// this process end before, the intent, if it stands, becomes an interrupted row.
-func (a *API) settleLater(c *call) {
-	a.background.Go(func() {
-		for a.ctx.Err() == nil {
-			committed, found := a.outcome(a.ctx, c.doubt.xid, 5*time.Second)
-			if !found {
-				continue
-			}
-			c.intended = c.intended || committed && c.doubt.announces
-			for a.ctx.Err() == nil {
-				err := a.audit.Append(a.ctx, c.Record, c.intended)
-				if err == nil {
-					return
-				}
-				if argus.CodeOf(err) != argus.CodeAuditUnavailable {
-					a.log.Error("row of a doubtful call not written", "audit_id", c.Record.ID, "cause", err)
-					return
-				}
-				select {
-				case <-a.ctx.Done():
-				case <-time.After(time.Second):
-				}
-			}
-		}
-	})
 }
 
 // traceID takes the trace id out of a W3C traceparent, "" when there is none.

@@ -40,15 +40,9 @@ type call struct {
 	cancel     context.CancelCauseFunc // of a started stream
 
 	key      *callKey // its Idempotency-Key; nil without one
-	intended bool     // the call's intent is committed
-	doubt    *doubt   // a commit whose answer was lost
+	intended bool     // the call's intent was committed, or may have been
+	doubtful bool     // the answer to a COMMIT was lost
 	started  bool     // Start sent the headers: the row is written
-}
-
-// doubt is a transaction that may or may not have been committed.
-type doubt struct {
-	xid       string
-	announces bool // it held the call's intent
 }
 
 // Context is done when the caller goes away, or, for a route with effects, not before its own bound: effects are
@@ -125,9 +119,8 @@ func (c *call) Begin(f func(ctx context.Context, tx Tx) error) error {
 	if !c.route.Effects {
 		return errors.New("api: Begin in a route registered without Effects")
 	}
-	if c.doubt != nil {
-		return argus.Errorf(argus.CodeAuditUnconfirmed,
-			"It is not known whether this call took effect. Look it up by its audit id before repeating it.").WithCause(errDoubt)
+	if c.doubtful {
+		return doubtful(nil)
 	}
 	return c.begin(f)
 }

@@ -40,6 +40,7 @@ func (a *API) routes() []route {
 	return concat(
 		a.operatorRoutes(),
 		a.tokenRoutes(),
+		a.logRoutes(),
 		a.computeRoutes(),
 		a.tenantRoutes(),
 	)

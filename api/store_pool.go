@@ -82,8 +82,7 @@ func (c *call) begin(f func(ctx context.Context, tx Tx) error) error {
 	if err := tx.QueryRow(head, "SELECT pg_current_xact_id()::text").Scan(&xid); err != nil {
 		return nothingHappened(err)
 	}
-	announces := !c.intended
-	if announces {
+	if !c.intended {
 		if err := a.audit.Intend(head, tx, c.Record); err != nil {
 			return nothingHappened(err)
 		}
@@ -108,16 +107,22 @@ func (c *call) begin(f func(ctx context.Context, tx Tx) error) error {
 		committed, found := a.outcome(c.ctx, xid, doubtTimeout)
 		switch {
 		case !found:
-			c.doubt = &doubt{xid: xid, announces: announces}
-			return argus.Errorf(argus.CodeAuditUnconfirmed,
-				"It is not known whether this call took effect. Look it up by its audit id before repeating it.").
-				WithCause(errors.Join(errDoubt, err))
+			// The intent may stand, or may yet appear: the row is written as one that deletes it.
+			c.intended, c.doubtful = true, true
+			return doubtful(err)
 		case !committed:
 			return nothingHappened(err)
 		}
 	}
 	c.intended = true
 	return nil
+}
+
+// doubtful is the error of a call of which nobody can say whether it took effect.
+func doubtful(cause error) error {
+	return argus.Errorf(argus.CodeAuditUnconfirmed,
+		"It is not known whether this call took effect. Look at what it would have changed, and at its audit id, before repeating it.").
+		WithCause(errors.Join(errDoubt, cause))
 }
 
 // nothingHappened is the error of a transaction that was surely not committed.

@@ -1,0 +1,154 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// pingEvery is how often a stream says that it is alive.
+const pingEvery = 10 * time.Second
+
+// followLog streams calls as server-sent events, as they are recorded. Each event's id is the position to go on
+// from, so a client that was cut off misses and repeats nothing.
+func (a *API) followLog(c *call) (answer, error) {
+	q := c.Query()
+	var req argus.FollowRequest
+	var err error
+	if req.Filter, err = filterOf(c, "cursor"); err != nil {
+		return answer{}, err
+	}
+	from := c.Header("Last-Event-ID")
+	if from == "" {
+		if from, err = one(q, "cursor"); err != nil {
+			return answer{}, err
+		}
+	}
+	if from != "" {
+		p, err := argus.ParsePosition(from)
+		if err != nil {
+			return answer{}, argus.Errorf(argus.CodeInvalidCursor,
+				"This is no place to follow from: take the snapshot of a search, or the id of a stream's event.").WithCause(err)
+		}
+		req.From = &p
+	}
+	c.SetHeader("Content-Type", "text/event-stream")
+	c.SetHeader("X-Accel-Buffering", "no") // nginx would hold events back
+	s, err := c.Start()
+	if err != nil {
+		return answer{}, err
+	}
+	if req.From == nil { // from now on: behind this call's own row
+		p, err := a.snapshot(c.Context())
+		if err != nil {
+			return answer{}, err
+		}
+		req.From = &p
+	}
+	e := &events{s: s, position: req.From.String()}
+	if err := e.send("ready", e.position, []byte("{}")); err != nil {
+		return answer{}, err
+	}
+	ctx, cancel := context.WithCancel(c.Context())
+	var pings sync.WaitGroup
+	pings.Go(func() { e.ping(ctx, cancel) })
+	err = a.store.Follow(ctx, req, e.emit)
+	cancel()
+	pings.Wait()
+	return answer{}, a.endOfStream(c, e, err)
+}
+
+// endOfStream tells a follower why its stream ends, where there is something to tell.
+func (a *API) endOfStream(c *call, e *events, err error) error {
+	var behind argus.BehindError
+	var denied *argus.Error
+	switch {
+	case errors.As(err, &behind):
+		return e.send("behind", "", appendJSONObject("resume", behind.Resume.String()))
+	case errors.As(context.Cause(c.Context()), &denied):
+		return e.send("denied", "", problemBody(denied, c.Record.ID))
+	case errors.Is(context.Cause(c.Context()), errShutdown):
+		return nil // an orderly end: the client comes again, elsewhere
+	}
+	return err
+}
+
+// events writes server-sent events, by one goroutine at a time.
+type events struct {
+	mu       sync.Mutex
+	s        *stream
+	position string // of the last event
+	told     string // the last position that was sent
+	buf      []byte
+}
+
+// emit sends what Follow found.
+func (e *events) emit(event argus.FollowEvent) error {
+	if event.Record == nil {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.position = event.Position.String() // the next ping tells it
+		return nil
+	}
+	return e.send("row", event.Position.String(), event.Record.AppendJSON(nil))
+}
+
+// ping sends a ping now and then, until ctx ends; when that fails, it ends the stream.
+func (e *events) ping(ctx context.Context, cancel context.CancelFunc) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		e.mu.Lock()
+		id := ""
+		if e.position != e.told {
+			id = e.position
+		}
+		err := e.write("ping", id, []byte("{}"))
+		e.mu.Unlock()
+		if err != nil {
+			cancel()
+			return
+		}
+	}
+}
+
+func (e *events) send(name, id string, data []byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.write(name, id, data)
+}
+
+// write sends one event; data is JSON on one line.
+func (e *events) write(name, id string, data []byte) error {
+	b := fmt.Appendf(e.buf[:0], "event: %s\n", name)
+	if id != "" {
+		b = fmt.Appendf(b, "id: %s\n", id)
+		e.position, e.told = id, id
+	}
+	b = append(b, "data: "...)
+	for len(data) > 0 && data[len(data)-1] == '\n' {
+		data = data[:len(data)-1]
+	}
+	b = append(b, data...)
+	b = append(b, "\n\n"...)
+	e.buf = b
+	if _, err := e.s.Write(b); err != nil {
+		return err
+	}
+	return e.s.Flush()
+}
+
+func appendJSONObject(name, value string) []byte {
+	b := argus.AppendJSONString([]byte{'{'}, name)
+	b = argus.AppendJSONString(append(b, ':'), value)
+	return append(b, '}')
+}
