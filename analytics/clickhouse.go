@@ -1,0 +1,355 @@
+package analytics
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+	"github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// The columns of an answer are read as the server sends them (ch-go, the block layer of clickhouse-go): an
+// export of a million rows or a year's latency counts would spend most of their time in a row-wise Scan.
+
+// errStalled: the server sent nothing for longer than a live one does (a running query reports its progress
+// ten times a second).
+var errStalled = errors.New("ClickHouse sent nothing for too long")
+
+// errBreakerOpen: an earlier call found ClickHouse away, and the probe has not seen it back yet.
+var errBreakerOpen = errors.New("ClickHouse was found away and has not come back yet")
+
+// clickhouseClient asks ClickHouse. An answer is composed on one connection, so that its rows and its
+// watermark come from the same replica.
+type clickhouseClient struct {
+	addresses []string
+	options   ch.Options // without address
+	tls       *tls.Config
+
+	dialTimeout time.Duration
+	stall       time.Duration // see errStalled
+
+	slots chan struct{} // as many as connections may be in use
+
+	mu   sync.Mutex
+	idle []*clickhouseConn // the most recently used last
+	next int               // index in addresses to dial
+	shut bool
+
+	down    atomic.Bool   // the breaker: set by a failed call, reset by the probe
+	tripped chan struct{} // capacity 1: wakes the probe
+}
+
+// clickhouseConn is one connection, used by one goroutine at a time.
+type clickhouseConn struct {
+	client   *ch.Client
+	raw      net.Conn
+	used     bool // has answered before: a failure may mean that the server has closed it meanwhile
+	lastUsed time.Time
+}
+
+// watchedConn fails a read that waited for longer than stall. The library sets deadlines of its own, but only
+// for the beginning of a packet, and waits on when they pass: they are left out.
+type watchedConn struct {
+	net.Conn
+	stall time.Duration
+}
+
+func (c *watchedConn) Read(b []byte) (int, error) {
+	c.Conn.SetReadDeadline(time.Now().Add(c.stall))
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = errStalled
+	}
+	return n, err
+}
+
+// SetReadDeadline does nothing: see watchedConn.
+func (c *watchedConn) SetReadDeadline(time.Time) error { return nil }
+
+func newClickhouseClient(url string, conns int, dialTimeout, stall time.Duration) (*clickhouseClient, error) {
+	o, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		return nil, fmt.Errorf("the ClickHouse URL: %w", err)
+	}
+	if o.Protocol != clickhouse.Native {
+		return nil, errors.New("the ClickHouse URL must be of the native protocol: clickhouse://user:password@host:9000/database")
+	}
+	c := &clickhouseClient{
+		addresses: o.Addr, tls: o.TLS, dialTimeout: dialTimeout, stall: stall,
+		slots: make(chan struct{}, conns), tripped: make(chan struct{}, 1),
+		options: ch.Options{
+			Database: o.Auth.Database, User: o.Auth.Username, Password: o.Auth.Password, ClientName: "argus-analytics",
+			// How often a wait for a packet looks at its context; not an end of the wait.
+			ReadTimeout:      200 * time.Millisecond,
+			HandshakeTimeout: dialTimeout,
+		},
+	}
+	if o.Compression != nil && o.Compression.Method == clickhouse.CompressionLZ4 {
+		c.options.Compression = ch.CompressionLZ4
+	}
+	return c, nil
+}
+
+// with calls f with a connection. A connection on which anything failed but a query that the server refused is
+// not used again. While the breaker is open it fails at once.
+func (c *clickhouseClient) with(ctx context.Context, f func(*clickhouseConn) error) error {
+	if c.down.Load() {
+		return errBreakerOpen
+	}
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.slots }()
+	for {
+		conn, err := c.get(ctx)
+		if err != nil {
+			return c.failed(ctx, err)
+		}
+		err = f(conn)
+		if err == nil || isRefusal(err) {
+			conn.used, conn.lastUsed = true, time.Now()
+			c.put(conn)
+			return err
+		}
+		stale := conn.used
+		conn.client.Close()
+		// A server that was restarted has closed its idle connections: that says nothing about now.
+		if stale && ctx.Err() == nil && !errors.Is(err, errStalled) {
+			c.closeIdle()
+			continue
+		}
+		return c.failed(ctx, err)
+	}
+}
+
+// failed opens the breaker when err means that ClickHouse is away. The end of the caller's context does not:
+// that is his affair.
+func (c *clickhouseClient) failed(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		c.trip()
+	}
+	return err
+}
+
+func (c *clickhouseClient) trip() {
+	c.down.Store(true)
+	c.closeIdle()
+	select {
+	case c.tripped <- struct{}{}:
+	default:
+	}
+}
+
+// isRefusal tells whether err is the server's answer to the query itself, after which the connection is fine.
+func isRefusal(err error) bool {
+	var refused *ch.Exception
+	return errors.As(err, &refused)
+}
+
+func (c *clickhouseClient) get(ctx context.Context) (*clickhouseConn, error) {
+	const maxIdle = 5 * time.Minute
+	c.mu.Lock()
+	for len(c.idle) > 0 {
+		conn := c.idle[len(c.idle)-1]
+		c.idle = c.idle[:len(c.idle)-1]
+		if time.Since(conn.lastUsed) < maxIdle && !conn.client.IsClosed() {
+			c.mu.Unlock()
+			return conn, nil
+		}
+		conn.client.Close()
+	}
+	c.mu.Unlock()
+	return c.dial(ctx)
+}
+
+func (c *clickhouseClient) put(conn *clickhouseConn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shut || conn.client.IsClosed() {
+		conn.client.Close()
+		return
+	}
+	c.idle = append(c.idle, conn)
+}
+
+// dial connects to the address in turn; after a failure the next one's turn comes.
+func (c *clickhouseClient) dial(ctx context.Context) (*clickhouseConn, error) {
+	var errs []error
+	for range c.addresses {
+		c.mu.Lock()
+		address := c.addresses[c.next%len(c.addresses)]
+		c.mu.Unlock()
+		conn, err := c.dialAddress(ctx, address)
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+		if ctx.Err() != nil {
+			break
+		}
+		c.mu.Lock()
+		c.next++
+		c.mu.Unlock()
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (c *clickhouseClient) dialAddress(ctx context.Context, address string) (*clickhouseConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.dialTimeout)
+	defer cancel()
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if c.tls != nil {
+		config := c.tls.Clone()
+		if config.ServerName == "" {
+			config.ServerName, _, _ = net.SplitHostPort(address)
+		}
+		secure := tls.Client(raw, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return nil, err
+		}
+		raw = secure
+	}
+	watched := &watchedConn{Conn: raw, stall: c.stall}
+	// The library looks at the context only between packets; closing is what ends a read.
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
+	defer stop()
+	client, err := ch.Connect(ctx, watched, c.options)
+	if err != nil {
+		raw.Close()
+		return nil, err
+	}
+	return &clickhouseConn{client: client, raw: raw}, nil
+}
+
+func (c *clickhouseClient) closeIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.idle {
+		conn.client.Close()
+	}
+	c.idle = nil
+}
+
+func (c *clickhouseClient) close() {
+	c.mu.Lock()
+	c.shut = true
+	c.mu.Unlock()
+	c.closeIdle()
+}
+
+// bounds of one query, kept by the server.
+type bounds struct {
+	time   time.Duration
+	memory int64 // bytes
+	rows   int64 // rows read; 0 is no bound
+}
+
+func (b bounds) settings() []ch.Setting {
+	s := []ch.Setting{
+		{Key: "max_execution_time", Value: strconv.FormatFloat(b.time.Seconds(), 'f', 3, 64), Important: true},
+		{Key: "timeout_overflow_mode", Value: "throw", Important: true},
+		{Key: "max_memory_usage", Value: strconv.FormatInt(b.memory, 10), Important: true},
+		{Key: "max_query_size", Value: "4194304", Important: true},
+		{Key: "max_ast_elements", Value: "200000", Important: true},
+		{Key: "max_expanded_ast_elements", Value: "500000", Important: true},
+	}
+	if b.rows > 0 {
+		s = append(s, ch.Setting{Key: "max_rows_to_read", Value: strconv.FormatInt(b.rows, 10), Important: true})
+	}
+	return s
+}
+
+// query runs a SELECT and calls block when the columns of result hold the next rows. It ends when ctx does, when
+// the server has sent nothing for c.stall, or past its bounds. The server stops working then too: it sees that
+// the connection is closed.
+func (c *clickhouseClient) query(ctx context.Context, conn *clickhouseConn, q statement, b bounds,
+	result proto.Result, block func(rows int) error) error {
+	stop := context.AfterFunc(ctx, func() { conn.raw.Close() })
+	defer stop()
+	err := conn.client.Do(ctx, ch.Query{
+		Body: q.text, Parameters: q.params, Settings: b.settings(), Result: result,
+		OnResult: func(_ context.Context, blk proto.Block) error {
+			if blk.Rows == 0 {
+				return nil
+			}
+			return block(blk.Rows)
+		},
+	})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// statement is a query's text with its parameters. Values of a request are never part of the text.
+type statement struct {
+	text   string
+	params []proto.Parameter
+}
+
+// clickhouseArgs collects parameters; each method returns what to write in the text.
+type clickhouseArgs struct{ params []proto.Parameter }
+
+func (a *clickhouseArgs) add(kind, value string) string {
+	key := "p" + strconv.Itoa(len(a.params))
+	a.params = append(a.params, proto.Parameter{Key: key, Value: "'" + quotes.Replace(value) + "'"})
+	return "{" + key + ":" + kind + "}"
+}
+
+// A parameter travels as a quoted literal. What is inside is read as tab-separated text, or, of an array, as
+// quoted literals again.
+var (
+	quotes = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
+	tabbed = strings.NewReplacer(`\`, `\\`, "\t", `\t`, "\n", `\n`, "\r", `\r`, "\b", `\b`, "\f", `\f`, "\x00", `\0`)
+)
+
+func (a *clickhouseArgs) text(s string) string { return a.add("String", tabbed.Replace(s)) }
+
+func (a *clickhouseArgs) int(n int64) string { return a.add("Int64", strconv.FormatInt(n, 10)) }
+
+// moment is compared with columns of type DateTime64(6).
+func (a *clickhouseArgs) moment(t time.Time) string {
+	return "fromUnixTimestamp64Micro(" + a.int(t.UnixMicro()) + ", 'UTC')"
+}
+
+func (a *clickhouseArgs) texts(kind string, values []string) string {
+	var b strings.Builder
+	b.WriteByte('[')
+	for i, v := range values {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('\'')
+		b.WriteString(quotes.Replace(v))
+		b.WriteByte('\'')
+	}
+	b.WriteByte(']')
+	return a.add("Array("+kind+")", b.String())
+}
+
+func (a *clickhouseArgs) ints(values []int64) string {
+	b := []byte{'['}
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, v, 10)
+	}
+	return a.add("Array(Int64)", string(append(b, ']')))
+}

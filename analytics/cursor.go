@@ -1,0 +1,216 @@
+package analytics
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// MaxCursor is the length in bytes of the longest cursor. It has room for the snapshot of about 200 open
+// writers; a search over more of them fails with CodeUnavailable.
+const MaxCursor = 2048
+
+// cursor is what a search's or an export's later part needs of its first: everything but the filter's terms,
+// which the caller repeats.
+//
+//	sealed:  1 byte version · body · the first 16 bytes of HMAC-SHA256(key, what stands before)
+//	body:    1 byte kind · 1 byte flags · 16 bytes digest of the terms · varint since · varint until (µs) ·
+//	         with flagAfter: varint occurred_at (µs), writer_id, seq of the last row shown ·
+//	         snapshot: uvarint closed_through · uvarint n · n × (uvarint writer_id less the one before, uvarint seq)
+//
+// in base64url without padding.
+type cursor struct {
+	kind      cursorKind
+	ascending bool
+	terms     [16]byte // digest
+	window    window   // as resolved by the first part
+	after     *argus.RowKey
+	snapshot  argus.Position
+}
+
+type cursorKind byte
+
+const (
+	cursorSearch cursorKind = 's'
+	cursorExport cursorKind = 'e'
+)
+
+const (
+	cursorVersion  = 1
+	cursorMAC      = 16
+	flagAscending  = 1
+	flagAfter      = 2
+	flagOpenWindow = 4 // until is open
+)
+
+var errCursor = argus.Errorf(argus.CodeInvalidCursor,
+	"The cursor is not one of this search; start again without it.")
+
+// digest identifies the terms of a filter.
+func digest(f *argus.Filter) (d [16]byte) {
+	terms := argus.Filter{Terms: f.Terms}
+	sum := sha256.Sum256([]byte("argus filter\n" + terms.Query().Encode()))
+	copy(d[:], sum[:])
+	return d
+}
+
+func (c *cursor) seal(key []byte) (string, error) {
+	b := make([]byte, 0, 256)
+	b = append(b, cursorVersion)
+	b = c.appendBody(b)
+	b = append(b, mac(key, b)...)
+	if base64.RawURLEncoding.EncodedLen(len(b)) > MaxCursor {
+		return "", argus.Errorf(argus.CodeUnavailable,
+			"The log has too many open writers for a cursor; narrow the window so that one page suffices, or ask for the rows with an export.")
+	}
+	return base64.RawURLEncoding.EncodeToString(b), nil
+}
+
+func (c *cursor) appendBody(b []byte) []byte {
+	flags := byte(0)
+	if c.ascending {
+		flags |= flagAscending
+	}
+	if c.after != nil {
+		flags |= flagAfter
+	}
+	if c.window.until.IsZero() {
+		flags |= flagOpenWindow
+	}
+	b = append(b, byte(c.kind), flags)
+	b = append(b, c.terms[:]...)
+	b = binary.AppendVarint(b, c.window.since.UnixMicro())
+	if flags&flagOpenWindow == 0 {
+		b = binary.AppendVarint(b, c.window.until.UnixMicro())
+	}
+	if c.after != nil {
+		b = binary.AppendVarint(b, c.after.OccurredAt.UnixMicro())
+		b = binary.AppendVarint(b, c.after.WriterID)
+		b = binary.AppendVarint(b, c.after.Seq)
+	}
+	b = binary.AppendUvarint(b, uint64(c.snapshot.ClosedThrough))
+	b = binary.AppendUvarint(b, uint64(len(c.snapshot.Writers)))
+	before := int64(0)
+	for _, w := range slices.Sorted(maps.Keys(c.snapshot.Writers)) {
+		b = binary.AppendUvarint(b, uint64(w-before))
+		b = binary.AppendUvarint(b, uint64(c.snapshot.Writers[w]))
+		before = w
+	}
+	return b
+}
+
+// openCursor reads what seal made. Anything else is errCursor.
+func openCursor(key []byte, s string, kind cursorKind, ascending bool, f *argus.Filter) (*cursor, error) {
+	if len(s) > MaxCursor {
+		return nil, errCursor
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) < 1+cursorMAC || b[0] != cursorVersion {
+		return nil, errCursor
+	}
+	signed, sum := b[:len(b)-cursorMAC], b[len(b)-cursorMAC:]
+	if !hmac.Equal(sum, mac(key, signed)) {
+		return nil, errCursor
+	}
+	c, err := parseCursorBody(signed[1:])
+	if err != nil {
+		return nil, errCursor.WithCause(err)
+	}
+	if c.kind != kind || c.ascending != ascending || c.terms != digest(f) {
+		return nil, errCursor
+	}
+	return c, nil
+}
+
+func parseCursorBody(b []byte) (*cursor, error) {
+	r := cursorReader{rest: b}
+	c := &cursor{kind: cursorKind(r.byte())}
+	flags := r.byte()
+	c.ascending = flags&flagAscending != 0
+	copy(c.terms[:], r.bytes(len(c.terms)))
+	c.window.since = time.UnixMicro(r.varint()).UTC()
+	if flags&flagOpenWindow == 0 {
+		c.window.until = time.UnixMicro(r.varint()).UTC()
+	}
+	if flags&flagAfter != 0 {
+		c.after = &argus.RowKey{OccurredAt: time.UnixMicro(r.varint()).UTC(), WriterID: r.varint(), Seq: r.varint()}
+	}
+	c.snapshot.ClosedThrough = r.uvarint()
+	n := r.uvarint()
+	if n > int64(len(r.rest)) { // each writer takes two bytes or more
+		return nil, errMalformed
+	}
+	c.snapshot.Writers = make(map[int64]int64, n)
+	writer := int64(0)
+	for range n {
+		step := r.uvarint()
+		if writer+step < writer {
+			return nil, errMalformed
+		}
+		writer += step
+		c.snapshot.Writers[writer] = r.uvarint()
+	}
+	if r.failed || len(r.rest) > 0 {
+		return nil, errMalformed
+	}
+	return c, nil
+}
+
+var errMalformed = errors.New("malformed cursor")
+
+// cursorReader takes values off the front of rest; past its end it gives zeros and remembers.
+type cursorReader struct {
+	rest   []byte
+	failed bool
+}
+
+func (r *cursorReader) bytes(n int) []byte {
+	if len(r.rest) < n {
+		r.failed, r.rest = true, nil
+		return make([]byte, n)
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
+func (r *cursorReader) byte() byte { return r.bytes(1)[0] }
+
+func (r *cursorReader) varint() int64 {
+	v, n := binary.Varint(r.rest)
+	r.skip(n)
+	return v
+}
+
+// uvarint reads a number that is not negative as an int64.
+func (r *cursorReader) uvarint() int64 {
+	v, n := binary.Uvarint(r.rest)
+	r.skip(n)
+	if int64(v) < 0 {
+		r.failed = true
+		return 0
+	}
+	return int64(v)
+}
+
+func (r *cursorReader) skip(n int) {
+	if n <= 0 {
+		r.failed, r.rest = true, nil
+		return
+	}
+	r.rest = r.rest[n:]
+}
+
+func mac(key, b []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte("argus cursor\n"))
+	h.Write(b)
+	return h.Sum(nil)[:cursorMAC]
+}

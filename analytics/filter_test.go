@@ -1,0 +1,167 @@
+package analytics
+
+import (
+	"math/rand/v2"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// Both stores find exactly the rows that Filter.Match says, with every column as it was.
+func TestFiltersMatchInBothStores(t *testing.T) {
+	w := newWorld(t)
+	rng := rand.New(rand.NewPCG(1, 2))
+	now := time.Now()
+	for range 3 {
+		id := w.openWriter()
+		records := make([]argus.Record, 250)
+		for i := range records {
+			records[i] = randomRecord(rng, now)
+		}
+		w.write(id, records...)
+	}
+	w.replicate()
+	a := w.analytics()
+	bound := bounds{time: scanTime, memory: queryMemory}
+	found := 0
+	for i := range 400 {
+		f := randomFilter(t, rng, w.committed, now)
+		if i < 2 {
+			f.Terms = nil
+		}
+		q := rowsQuery{window: a.resolve(&f), terms: f.Terms, snapshot: w.now(), ascending: rng.IntN(2) == 0, limit: 2000}
+		var want []argus.Record
+		if rng.IntN(3) > 0 {
+			// A position in the middle.
+			for id := range q.snapshot.Writers {
+				q.snapshot.Writers[id] = rng.Int64N(251)
+			}
+		}
+		want = w.match(f, q.snapshot, q.ascending)
+		if len(want) > 3 && rng.IntN(2) == 0 {
+			k := want[rng.IntN(len(want))].Key()
+			q.after = &k
+			for len(want) > 0 {
+				last := want[0].Key() == k
+				if want = want[1:]; last {
+					break
+				}
+			}
+		}
+		found += len(want)
+		pg, err := a.postgresRows(ctx(t), q)
+		if err != nil {
+			t.Fatalf("%s: %v", f.Query().Encode(), err)
+		}
+		same(t, "Postgres "+f.Query().Encode(), pg, want)
+		var ch []argus.Record
+		if err := a.ch.with(ctx(t), func(conn *clickhouseConn) (err error) {
+			ch, err = a.clickhouseRows(ctx(t), conn, q, bound)
+			return err
+		}); err != nil {
+			t.Fatalf("%s: %v", f.Query().Encode(), err)
+		}
+		same(t, "ClickHouse "+f.Query().Encode(), ch, want)
+	}
+	if found < 1500 {
+		t.Errorf("only %d rows were found: the filters are too narrow to tell much", found)
+	}
+}
+
+func same(t *testing.T, what string, got, want []argus.Record) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d rows, want %d\ngot\n%swant\n%s", what, len(got), len(want), keys(got), keys(want))
+	}
+	for i := range got {
+		if g, w := string(got[i].AppendJSON(nil)), string(want[i].AppendJSON(nil)); g != w {
+			t.Fatalf("%s: row %d\n got %s\nwant %s", what, i, g, w)
+		}
+	}
+}
+
+// randomFilter is made of values that occur and some that do not, through ParseFilter as every filter is.
+func randomFilter(t *testing.T, rng *rand.Rand, rows []argus.Record, now time.Time) argus.Filter {
+	q := url.Values{}
+	one := func() *argus.Record { return &rows[rng.IntN(len(rows))] }
+	set := func(name, value string) {
+		if rng.IntN(3) == 0 {
+			name = "not_" + name
+		}
+		q.Add(name, value)
+	}
+	for range 1 + rng.IntN(3) {
+		for range 1 + rng.IntN(2) {
+			r := one()
+			switch rng.IntN(17) {
+			case 0:
+				if r.ActorID != "" {
+					set("actor", r.ActorID)
+				}
+			case 1:
+				set("actor_kind", string(r.ActorKind))
+			case 2:
+				set("pat", smallID(rng).String())
+			case 3:
+				set("break_glass", smallID(rng).String())
+			case 4:
+				set("route", r.Route)
+			case 5:
+				set("route", []string{"/v1/tenants/:id", "/v1/*", "GET *", "*", "(unmatched)", "/nomethod", "GET /v1/tenants/:id*"}[rng.IntN(7)])
+			case 6:
+				set("method", r.Method)
+			case 7:
+				set("status", []string{"200", "4xx", ">=500", "<300", "5xx", ">199", "403", "<=401", "1xx"}[rng.IntN(9)])
+			case 8:
+				set("outcome", string(r.Outcome))
+			case 9:
+				set("client", argus.ClientName(r.UserAgent))
+			case 10:
+				set("user_agent", r.UserAgent[rng.IntN(len(r.UserAgent)+1):])
+			case 11:
+				set("client_ip", r.ClientIP.String())
+			case 12:
+				set("client_ip", []string{"192.0.2.0/30", "0.0.0.0/0", "::/0", "2001:db8::/32", "::/64", "10.0.0.0/8", "200.0.0.0/31"}[rng.IntN(7)])
+			case 13:
+				set("tenant", []string{"UTD_1", "UTD_2", nastyTexts[rng.IntN(len(nastyTexts))]}[rng.IntN(3)])
+			case 14:
+				if len(r.PathParams) > 0 {
+					p := r.PathParams[rng.IntN(len(r.PathParams))]
+					set("param."+p.Name, p.Value)
+				}
+			case 15:
+				if r.ClientRequestID != "" {
+					set("request_id", r.ClientRequestID)
+				}
+			case 16:
+				if rng.IntN(2) == 0 {
+					set("id", r.ID.String())
+				} else {
+					set("latency_min", []string{"1us", "100us", "10ms", "3s"}[rng.IntN(4)])
+				}
+			}
+		}
+	}
+	if rng.IntN(3) == 0 {
+		q.Set("since", one().OccurredAt.Format(argus.TimeFormat))
+	}
+	if rng.IntN(3) == 0 {
+		if until := one().OccurredAt.Format(argus.TimeFormat); q.Get("since") <= until {
+			q.Set("until", until)
+		}
+	}
+	for name, values := range q { // a cut in the middle of a character
+		for _, v := range values {
+			if v != "" && argus.Text(v, 2000) != v {
+				delete(q, name)
+			}
+		}
+	}
+	f, err := argus.ParseFilter(q, now)
+	if err != nil {
+		t.Fatalf("%s: %v", q.Encode(), err)
+	}
+	return f
+}

@@ -1,0 +1,246 @@
+package analytics
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// heartbeatEvery is how often a follower hears of a position that moved past rows his filter leaves out.
+const heartbeatEvery = time.Second
+
+// Follow calls emit for each row of the filter that is not in req.From (nil: that is not committed yet), in order
+// of arrival, and every second for a position that moved otherwise. Records and positions given to emit are shared:
+// they must not be changed. It returns when ctx ends, with emit's error, with an argus.BehindError when emit took
+// longer than the source keeps rows, or with CodeUnavailable.
+//
+// Nothing is skipped or repeated: what lies between req.From and the shared source's position, when the follower
+// joins it, is read from Postgres; behind it come the source's own rows, of which those that req.From already
+// holds (it may be ahead of the source) are left out.
+func (a *Analytics) Follow(ctx context.Context, req argus.FollowRequest, emit func(argus.FollowEvent) error) (err error) {
+	f := follower{a: a, filter: req.Filter, emit: emit}
+	if req.From != nil {
+		f.position = req.From.Clone()
+	} else {
+		c, err := a.readCut(ctx, everything, nil)
+		if err != nil {
+			return postgresFailure(ctx, err)
+		}
+		f.position = c.snapshot
+	}
+	if f.live, err = a.live.join(ctx); err != nil {
+		return err
+	}
+	defer f.live.leave()
+	a.metrics.followers.Inc()
+	defer a.metrics.followers.Dec()
+	return f.run(ctx)
+}
+
+type follower struct {
+	a        *Analytics
+	live     *liveRun
+	filter   argus.Filter
+	emit     func(argus.FollowEvent) error
+	position argus.Position // everything up to it was given, or left out by the filter
+	told     time.Time      // when emit was last called
+	moved    bool           // position moved since
+}
+
+func (f *follower) run(ctx context.Context) error {
+	f.told = time.Now()
+	next, ahead, err := f.catchUp(ctx)
+	if err != nil {
+		return err
+	}
+	heartbeat := time.NewTicker(heartbeatEvery)
+	defer heartbeat.Stop()
+	buf := make([]liveEntry, 64)
+	version := int64(-1)
+	for {
+		n, state, ok, err := f.live.read(next, buf)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			f.a.metrics.behind.Inc()
+			return argus.BehindError{Resume: f.position}
+		}
+		for _, e := range buf[:n] {
+			if ahead.Contains(e.record.WriterID, e.record.Seq) {
+				continue
+			}
+			f.moveTo(e.position, &ahead)
+			if f.filter.Match(e.record) {
+				if err := f.give(e.record); err != nil {
+					return err
+				}
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		next += int64(n)
+		if n > 0 {
+			continue
+		}
+		if state.version != version {
+			f.moveTo(state.position, &ahead)
+			version = state.version
+		}
+		select {
+		case <-state.moved:
+		case <-heartbeat.C:
+			if err := f.beat(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// walkWriters is how many writers are caught up with at once. Each is named in the positions given meanwhile.
+const walkWriters = 64
+
+// catchUp gives the rows between the follower's position and the source's. It returns the number of the source's
+// entry to go on with, and what the follower has seen of the rows from there on (the zero position: nothing).
+func (f *follower) catchUp(ctx context.Context) (next int64, ahead argus.Position, err error) {
+	for {
+		next, target := f.live.now()
+		c, err := f.a.readCut(ctx, f.position, &target)
+		if err != nil {
+			return 0, ahead, postgresFailure(ctx, err)
+		}
+		slices.SortFunc(c.tail, func(x, y span) int { return cmp.Compare(x.writer, y.writer) })
+		for some := range slices.Chunk(c.tail, walkWriters) {
+			if err := f.walk(ctx, some); err != nil {
+				return 0, ahead, err
+			}
+			f.completeThrough(some[len(some)-1].writer, target)
+		}
+		if !covers(target, f.position) {
+			ahead = f.position
+		}
+		f.moveTo(target, &ahead)
+		// Catching up may have taken longer than the source keeps rows: then once more from here.
+		if f.live.has(next) {
+			return next, ahead, nil
+		}
+	}
+}
+
+// walk gives the rows of the spans.
+func (f *follower) walk(ctx context.Context, some spans) error {
+	w := f.a.clamp(window{f.filter.Since, f.filter.Until})
+	walk := newSpanWalk(f.a, f.position, some, f.filter.Terms, w)
+	for {
+		entries, err := walk.next(ctx)
+		if err != nil {
+			return postgresFailure(ctx, err)
+		}
+		for _, e := range entries {
+			f.position = e.position
+			if err := f.give(e.record); err != nil {
+				return err
+			}
+		}
+		f.position, f.moved = walk.position, true
+		if err := f.beat(); err != nil {
+			return err
+		}
+		if entries == nil {
+			return nil
+		}
+	}
+}
+
+// completeThrough says the same as the follower's position in fewer words: everything of target that is of a writer
+// up to this one was given, so of these only those that target names must be named.
+func (f *follower) completeThrough(writer int64, target argus.Position) {
+	if writer <= f.position.ClosedThrough || writer > target.ClosedThrough {
+		return
+	}
+	p := argus.Position{ClosedThrough: writer, Writers: map[int64]int64{}}
+	for w, seq := range f.position.Writers {
+		if _, listed := target.Writers[w]; listed || w > writer {
+			p.Writers[w] = seq
+		}
+	}
+	for w, seq := range target.Writers {
+		if _, listed := p.Writers[w]; !listed && w <= writer && w > f.position.ClosedThrough {
+			p.Writers[w] = seq // without a row
+		}
+	}
+	f.position = p
+}
+
+// beat tells of a position that moved without a row, every second at most.
+func (f *follower) beat() error {
+	if !f.moved || time.Since(f.told) < heartbeatEvery {
+		return nil
+	}
+	return f.give(nil)
+}
+
+func (f *follower) give(r *argus.Record) error {
+	if err := f.emit(argus.FollowEvent{Record: r, Position: f.position}); err != nil {
+		return err
+	}
+	f.told, f.moved = time.Now(), false
+	return nil
+}
+
+// moveTo follows the source to p. As long as the follower is ahead of it, his position is of both; then ahead
+// becomes the zero position.
+func (f *follower) moveTo(p argus.Position, ahead *argus.Position) {
+	if ahead.ClosedThrough != 0 || len(ahead.Writers) > 0 {
+		if covers(p, *ahead) {
+			*ahead = argus.Position{}
+		} else {
+			p = union(p, *ahead)
+		}
+	}
+	f.position, f.moved = p, true
+}
+
+// covers reports whether every row of q is in p.
+func covers(p, q argus.Position) bool {
+	for w, seq := range q.Writers {
+		if through(p, w) < seq {
+			return false
+		}
+	}
+	if q.ClosedThrough > p.ClosedThrough {
+		return false
+	}
+	for w := range p.Writers { // p ends somewhere within w; so must q
+		if _, listed := q.Writers[w]; !listed && w <= q.ClosedThrough {
+			return false
+		}
+	}
+	return true
+}
+
+// union holds the rows of both.
+func union(p, q argus.Position) argus.Position {
+	u := argus.Position{ClosedThrough: max(p.ClosedThrough, q.ClosedThrough), Writers: maps.Clone(p.Writers)}
+	if u.Writers == nil {
+		u.Writers = map[int64]int64{}
+	}
+	maps.Copy(u.Writers, q.Writers)
+	for w := range u.Writers {
+		seq := max(through(p, w), through(q, w))
+		if seq == math.MaxInt64 { // complete in one of them
+			delete(u.Writers, w)
+			continue
+		}
+		u.Writers[w] = seq
+	}
+	return u
+}

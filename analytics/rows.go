@@ -1,0 +1,195 @@
+package analytics
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/useargus/argus"
+)
+
+// rowsQuery asks one store for the first limit rows behind a key, in an order.
+type rowsQuery struct {
+	window    window
+	terms     []argus.Term
+	snapshot  argus.Position
+	after     *argus.RowKey
+	ascending bool
+	limit     int
+}
+
+// recordBlock holds the columns of audit_log as the server sends them.
+type recordBlock struct {
+	writerID, seq, bodyBytes                        proto.ColInt64
+	occurredAt, recordedAt                          proto.ColInt64 // µs
+	id                                              proto.ColUUID
+	actor, impersonator, kind, scope, route, method *proto.ColLowCardinality[string]
+	outcome, userAgent                              *proto.ColLowCardinality[string]
+	pat, glass                                      proto.ColUUID // zero is null
+	params                                          *proto.ColMap[string, string]
+	paramNames                                      *proto.ColLowCardinality[string]
+	paramValues                                     proto.ColStr
+	status                                          proto.ColInt16
+	latency                                         proto.ColInt64
+	address                                         proto.ColIPv6
+	bodyHashed                                      proto.ColUInt8
+	bodyHash, rowHash                               proto.ColFixedStr
+	request, trace                                  proto.ColStr
+}
+
+// recordSelect are the columns as recordBlock reads them; nulls become the zero values of argus.Record.
+const recordSelect = `writer_id, seq, id, toUnixTimestamp64Micro(occurred_at) AS occurred, toUnixTimestamp64Micro(recorded_at) AS recorded,
+	actor_id, CAST(ifNull(impersonator_id, ''), 'LowCardinality(String)') AS impersonator, actor_kind,
+	ifNull(pat_id, toUUID('00000000-0000-0000-0000-000000000000')) AS pat,
+	ifNull(break_glass_id, toUUID('00000000-0000-0000-0000-000000000000')) AS glass,
+	scope, route, path_params, method, ifNull(status, 0) AS code, outcome, ifNull(latency_us, 0) AS latency, client_ip, user_agent,
+	isNotNull(body_sha256) AS body_hashed, ifNull(body_sha256, toFixedString('', 32)) AS body_hash, body_bytes,
+	ifNull(client_request_id, '') AS request, ifNull(trace_id, '') AS trace, row_hash`
+
+func newRecordBlock() *recordBlock {
+	text := func() *proto.ColLowCardinality[string] { return new(proto.ColStr).LowCardinality() }
+	b := &recordBlock{
+		actor: text(), impersonator: text(), kind: text(), scope: text(), route: text(), method: text(),
+		outcome: text(), userAgent: text(), paramNames: text(),
+		bodyHash: proto.ColFixedStr{Size: 32}, rowHash: proto.ColFixedStr{Size: 32},
+	}
+	b.params = proto.NewMap[string, string](b.paramNames, &b.paramValues)
+	return b
+}
+
+func (b *recordBlock) results() proto.Results {
+	return proto.Results{
+		{Name: "writer_id", Data: &b.writerID}, {Name: "seq", Data: &b.seq}, {Name: "id", Data: &b.id},
+		{Name: "occurred", Data: &b.occurredAt}, {Name: "recorded", Data: &b.recordedAt},
+		{Name: "actor_id", Data: b.actor}, {Name: "impersonator", Data: b.impersonator}, {Name: "actor_kind", Data: b.kind},
+		{Name: "pat", Data: &b.pat}, {Name: "glass", Data: &b.glass}, {Name: "scope", Data: b.scope},
+		{Name: "route", Data: b.route}, {Name: "path_params", Data: b.params}, {Name: "method", Data: b.method},
+		{Name: "code", Data: &b.status}, {Name: "outcome", Data: b.outcome}, {Name: "latency", Data: &b.latency},
+		{Name: "client_ip", Data: &b.address}, {Name: "user_agent", Data: b.userAgent},
+		{Name: "body_hashed", Data: &b.bodyHashed}, {Name: "body_hash", Data: &b.bodyHash},
+		{Name: "body_bytes", Data: &b.bodyBytes}, {Name: "request", Data: &b.request}, {Name: "trace", Data: &b.trace},
+		{Name: "row_hash", Data: &b.rowHash},
+	}
+}
+
+// appendTo appends the block's rows to records.
+func (b *recordBlock) appendTo(records []argus.Record, rows int) []argus.Record {
+	records = slices.Grow(records, rows)
+	params := make([]argus.PathParam, 0, b.paramValues.Rows())
+	for i := range rows {
+		r := argus.Record{
+			WriterID: b.writerID[i], Seq: b.seq[i], ID: b.id[i],
+			OccurredAt: time.UnixMicro(b.occurredAt[i]).UTC(), RecordedAt: time.UnixMicro(b.recordedAt[i]).UTC(),
+			ActorID: b.actor.Values[i], ImpersonatorID: b.impersonator.Values[i], ActorKind: argus.ActorKind(b.kind.Values[i]),
+			PATID: b.pat[i], BreakGlassID: b.glass[i], Scope: b.scope.Values[i], Route: b.route.Values[i],
+			Method: b.method.Values[i], Status: b.status[i], Outcome: argus.Outcome(b.outcome.Values[i]), LatencyUS: b.latency[i],
+			ClientIP: netip.AddrFrom16(b.address[i]).Unmap(), UserAgent: b.userAgent.Values[i],
+			BodyHashed: b.bodyHashed[i] == 1, BodyBytes: b.bodyBytes[i],
+			ClientRequestID: b.request.Row(i), TraceID: b.trace.Row(i),
+		}
+		copy(r.BodySHA256[:], b.bodyHash.Row(i))
+		copy(r.RowHash[:], b.rowHash.Row(i))
+		from, to := 0, int(b.params.Offsets[i])
+		if i > 0 {
+			from = int(b.params.Offsets[i-1])
+		}
+		if from < to {
+			start := len(params)
+			for j := from; j < to; j++ {
+				params = append(params, argus.PathParam{Name: b.paramNames.Values[j], Value: b.paramValues.Row(j)})
+			}
+			r.PathParams = params[start:len(params):len(params)]
+			r.SortPathParams()
+		}
+		records = append(records, r)
+	}
+	return records
+}
+
+// clickhouseRows asks ClickHouse.
+func (a *Analytics) clickhouseRows(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds) ([]argus.Record, error) {
+	var args clickhouseArgs
+	conds := q.window.clickhouse(&args)
+	conds = append(conds, clickhouseWhere(&args, q.terms)...)
+	if k := q.after; k != nil {
+		at, than := args.moment(k.OccurredAt), ">"
+		if !q.ascending {
+			than = "<"
+		}
+		conds = append(conds, "occurred_at "+than+"= "+at, "(occurred_at, writer_id, seq) "+than+
+			" ("+at+", "+args.int(k.WriterID)+", "+args.int(k.Seq)+")")
+	}
+	conds = append(conds, clickhouseIn(&args, q.snapshot))
+	text := "SELECT " + recordSelect + " FROM audit_log WHERE " + and(conds) + orderBy(q.ascending) + " LIMIT " + args.int(int64(q.limit))
+	block := newRecordBlock()
+	records := make([]argus.Record, 0, min(q.limit, 4096))
+	err := a.ch.query(ctx, conn, statement{text, args.params}, b, block.results(), func(rows int) error {
+		records = block.appendTo(records, rows)
+		return nil
+	})
+	return records, err
+}
+
+// tailRows asks Postgres for those rows that are in the spans.
+func (a *Analytics) tailRows(ctx context.Context, q rowsQuery, tail spans) ([]argus.Record, error) {
+	if len(tail) == 0 {
+		return nil, nil
+	}
+	pool := a.pg.quick
+	if tail.rows() > a.config.tailLimit {
+		pool = a.pg.slow
+	}
+	var args postgresArgs
+	from := tail.from(&args, recordColumns, q.postgres(&args))
+	rows, err := pool.Query(ctx, "SELECT "+recordColumns+from+orderBy(q.ascending)+" LIMIT "+args.add(q.limit), args.values...)
+	if err != nil {
+		return nil, err
+	}
+	return scanRecords(rows, nil)
+}
+
+// postgresRows asks Postgres alone.
+func (a *Analytics) postgresRows(ctx context.Context, q rowsQuery) ([]argus.Record, error) {
+	var args postgresArgs
+	conds := append(q.postgres(&args), postgresIn(&args, q.snapshot))
+	rows, err := a.pg.slow.Query(ctx, "SELECT "+recordColumns+" FROM argus.argus_audit_log WHERE "+and(conds)+
+		orderBy(q.ascending)+" LIMIT "+args.add(q.limit), args.values...)
+	if err != nil {
+		return nil, err
+	}
+	return scanRecords(rows, nil)
+}
+
+// postgres returns the conditions of the query but for the snapshot.
+func (q *rowsQuery) postgres(args *postgresArgs) []string {
+	conds := append(q.window.postgres(args), postgresWhere(args, q.terms)...)
+	if k := q.after; k != nil {
+		at, than := args.add(k.OccurredAt), ">"
+		if !q.ascending {
+			than = "<"
+		}
+		conds = append(conds, "occurred_at "+than+"= "+at, "(occurred_at, writer_id, seq) "+than+
+			" ("+at+", "+args.add(k.WriterID)+", "+args.add(k.Seq)+")")
+	}
+	return conds
+}
+
+// merge joins two lists, each in the order of the log, into one that holds no row twice, of limit rows at most.
+func merge(a, b []argus.Record, ascending bool, limit int) []argus.Record {
+	out := make([]argus.Record, 0, min(limit, len(a)+len(b)))
+	for len(out) < limit && (len(a) > 0 || len(b) > 0) {
+		first := &a
+		if len(a) == 0 || len(b) > 0 && (b[0].Compare(&a[0]) < 0) == ascending {
+			first = &b
+		}
+		row := &(*first)[0]
+		*first = (*first)[1:]
+		if n := len(out); n == 0 || out[n-1].Compare(row) != 0 {
+			out = append(out, *row)
+		}
+	}
+	return out
+}

@@ -1,0 +1,133 @@
+package analytics
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/useargus/argus"
+)
+
+// watermark is what ClickHouse surely has, as the replicator published it last.
+type watermark struct {
+	argus.Position
+	version uint64 // 0: nothing was published yet
+}
+
+// readWatermark reads it from the replica that conn is of. What is read on conn afterwards is at least that.
+func (a *Analytics) readWatermark(ctx context.Context, conn *clickhouseConn) (watermark, error) {
+	var (
+		version       proto.ColUInt64
+		closed        proto.ColInt64
+		writers, seqs = proto.NewArray(new(proto.ColInt64)), proto.NewArray(new(proto.ColInt64))
+		wm            watermark
+	)
+	q := statement{text: "SELECT version, closed_through, writers, seqs FROM audit_watermark ORDER BY version DESC LIMIT 1"}
+	err := a.ch.query(ctx, conn, q, bounds{time: quickTime, memory: 64 << 20}, proto.Results{
+		{Name: "version", Data: &version}, {Name: "closed_through", Data: &closed},
+		{Name: "writers", Data: writers}, {Name: "seqs", Data: seqs},
+	}, func(int) error {
+		ids, through := writers.Row(0), seqs.Row(0)
+		if len(ids) != len(through) {
+			return fmt.Errorf("watermark %d names %d writers and %d seqs", version[0], len(ids), len(through))
+		}
+		wm.version, wm.ClosedThrough = version[0], closed[0]
+		wm.Writers = make(map[int64]int64, len(ids))
+		for i, id := range ids {
+			wm.Writers[id] = through[i]
+		}
+		return nil
+	})
+	return wm, err
+}
+
+// cut is the snapshot an answer is of, and the part of it that a watermark lacks.
+type cut struct {
+	snapshot argus.Position
+	tail     spans     // rows of the snapshot beyond the watermark
+	at       time.Time // of Postgres's clock, when it was read
+}
+
+// readCut reads it from Postgres in one statement. Without a snapshot given it takes one now: the greatest
+// writer_id (numbers are given one transaction after the other, so every lesser one is visible too) and each open
+// writer's seq, which moves in the transactions that insert its rows.
+func (a *Analytics) readCut(ctx context.Context, wm argus.Position, of *argus.Position) (cut, error) {
+	rows, err := a.pg.quick.Query(ctx, `
+		SELECT clock_timestamp(), newest.writer_id, w.writer_id, w.seq, w.closed_at IS NULL
+		  FROM (SELECT coalesce(max(writer_id), 0) AS writer_id FROM argus.audit_writers) newest
+		  LEFT JOIN argus.audit_writers w
+		    ON w.writer_id > $1 OR w.writer_id = ANY($2::bigint[]) OR w.closed_at IS NULL`,
+		wm.ClosedThrough, slices.Collect(maps.Keys(wm.Writers)))
+	if err != nil {
+		return cut{}, err
+	}
+	defer rows.Close()
+	c := cut{snapshot: argus.Position{Writers: map[int64]int64{}}}
+	if of != nil {
+		c.snapshot = *of
+	}
+	for rows.Next() {
+		var newest int64
+		var writer, seq *int64
+		var open *bool
+		if err := rows.Scan(&c.at, &newest, &writer, &seq, &open); err != nil {
+			return cut{}, err
+		}
+		if of == nil {
+			c.snapshot.ClosedThrough = newest
+		}
+		if writer == nil {
+			continue // no writer at all
+		}
+		if of == nil && *open {
+			c.snapshot.Writers[*writer] = *seq
+		}
+		hi, listed := c.snapshot.Writers[*writer]
+		if !listed && *writer <= c.snapshot.ClosedThrough {
+			hi = *seq // closed, so it never moves again
+		}
+		if lo := through(wm, *writer); hi > lo {
+			c.tail = append(c.tail, span{*writer, lo, hi})
+		}
+	}
+	c.at = c.at.UTC()
+	return c, rows.Err()
+}
+
+// through is the greatest seq of the writer such that all up to it are in p.
+func through(p argus.Position, writer int64) int64 {
+	if seq, ok := p.Writers[writer]; ok {
+		return seq
+	}
+	if writer <= p.ClosedThrough {
+		return math.MaxInt64
+	}
+	return 0
+}
+
+// replicatedThrough is the time by which all that was recorded is in ClickHouse: that of the cut when there is no
+// tail, else just before the first row of the tail.
+func (a *Analytics) replicatedThrough(ctx context.Context, c cut) (time.Time, error) {
+	if len(c.tail) == 0 {
+		return c.at, nil
+	}
+	first := make(spans, len(c.tail))
+	for i, s := range c.tail {
+		first[i] = span{s.writer, s.lo, s.lo + 1}
+	}
+	var args postgresArgs
+	var oldest *time.Time
+	q := "SELECT min(recorded_at)" + first.from(&args, "recorded_at", nil)
+	if err := a.pg.quick.QueryRow(ctx, q, args.values...).Scan(&oldest); err != nil {
+		return time.Time{}, err
+	}
+	if oldest == nil {
+		return c.at, nil // past retention, dropped
+	}
+	return oldest.UTC().Add(-time.Microsecond), nil
+}

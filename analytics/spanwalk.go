@@ -1,0 +1,132 @@
+package analytics
+
+import (
+	"context"
+
+	"github.com/useargus/argus"
+)
+
+// walkRows is how many rows a span walk looks at in one statement, over all spans.
+const walkRows = 5000
+
+// spanWalk reads the rows of spans that meet a filter, each writer's by seq, merged by recorded_at, and knows the
+// position after each.
+type spanWalk struct {
+	a        *Analytics
+	terms    []argus.Term
+	window   window // zero: any time
+	position argus.Position
+	lanes    []*lane
+}
+
+// lane is one span being walked.
+type lane struct {
+	span                // what was not asked for yet
+	rows []argus.Record // asked for and not given yet
+}
+
+func newSpanWalk(a *Analytics, from argus.Position, s spans, terms []argus.Term, w window) *spanWalk {
+	walk := &spanWalk{a: a, terms: terms, window: w, position: from}
+	for _, sp := range s {
+		walk.lanes = append(walk.lanes, &lane{span: sp})
+	}
+	return walk
+}
+
+// next returns the next rows; nil at the end. It may return none though there are more.
+func (w *spanWalk) next(ctx context.Context) ([]liveEntry, error) {
+	if err := w.fill(ctx); err != nil {
+		return nil, err
+	}
+	if len(w.lanes) == 0 {
+		return nil, nil
+	}
+	entries := []liveEntry{}
+	for {
+		// The earliest row may be given as long as every lane's next one is known.
+		var first *lane
+		for _, l := range w.lanes {
+			if len(l.rows) == 0 {
+				if l.lo < l.hi {
+					return entries, nil
+				}
+				continue
+			}
+			if first == nil || l.rows[0].RecordedAt.Before(first.rows[0].RecordedAt) {
+				first = l
+			}
+		}
+		if first == nil {
+			return entries, nil
+		}
+		r := &first.rows[0]
+		first.rows = first.rows[1:]
+		w.move(r.WriterID, r.Seq)
+		entries = append(entries, liveEntry{r, w.position})
+	}
+}
+
+// fill reads on in every lane that has no row left, and drops the lanes that are through.
+func (w *spanWalk) fill(ctx context.Context) error {
+	var ask spans
+	kept := w.lanes[:0]
+	empty := map[int64]*lane{}
+	for _, l := range w.lanes {
+		if len(l.rows) > 0 {
+			kept = append(kept, l)
+			continue
+		}
+		// Rows that the filter left out are behind us as well.
+		if l.lo > through(w.position, l.writer) {
+			w.move(l.writer, l.lo)
+		}
+		if l.lo < l.hi {
+			kept = append(kept, l)
+			empty[l.writer] = l
+		}
+	}
+	w.lanes = kept
+	share := max(1, walkRows/max(1, int64(len(empty))))
+	for _, l := range empty {
+		hi := min(l.hi, l.lo+share)
+		ask = append(ask, span{l.writer, l.lo, hi})
+		l.lo = hi
+	}
+	if len(ask) == 0 {
+		return nil
+	}
+	var args postgresArgs
+	var conds []string
+	if !w.window.since.IsZero() {
+		conds = w.window.postgres(&args)
+	}
+	conds = append(conds, postgresWhere(&args, w.terms)...)
+	from := ask.from(&args, recordColumns, conds)
+	rows, err := w.a.pg.quick.Query(ctx, "SELECT "+recordColumns+from+" ORDER BY writer_id, seq", args.values...)
+	if err != nil {
+		return err
+	}
+	records, err := scanRecords(rows, nil)
+	if err != nil {
+		return err
+	}
+	for i := 0; i < len(records); {
+		j := i + 1
+		for j < len(records) && records[j].WriterID == records[i].WriterID {
+			j++
+		}
+		empty[records[i].WriterID].rows = records[i:j]
+		i = j
+	}
+	return nil
+}
+
+// move advances the position, which others may hold, by making a new one.
+func (w *spanWalk) move(writer, seq int64) {
+	p := w.position.Clone()
+	if p.Writers == nil {
+		p.Writers = map[int64]int64{}
+	}
+	p.Writers[writer] = seq
+	w.position = p
+}

@@ -1,0 +1,381 @@
+package analytics
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/deploy/engines/enginetest"
+)
+
+// world is both stores with a log in them, written as the writer writes it and copied by a replicator that does as
+// the test says, and a plain model of what was committed.
+type world struct {
+	t      testing.TB
+	pg     *enginetest.Postgres
+	ch     *enginetest.ClickHouse
+	writer *pgxpool.Pool
+	copier clickhouse.Conn
+
+	committed []argus.Record // in the order they were
+	open      map[int64]int64
+	closed    map[int64]int64
+	copied    map[rowID]bool
+	published argus.Position
+	version   uint64
+}
+
+type rowID struct{ writer, seq int64 }
+
+func idOf(r *argus.Record) rowID { return rowID{r.WriterID, r.Seq} }
+
+func newWorld(t testing.TB) *world {
+	w := &world{t: t, pg: enginetest.NewPostgres(t), ch: enginetest.NewClickHouse(t)}
+	return w.connect()
+}
+
+func (w *world) connect() *world {
+	w.writer = w.pg.Pool(w.t, w.pg.APIURL)
+	w.copier = w.ch.Conn(w.t, w.ch.ReplicatorURL)
+	w.open, w.closed, w.copied = map[int64]int64{}, map[int64]int64{}, map[rowID]bool{}
+	w.published = argus.Position{Writers: map[int64]int64{}}
+	// Rows of the last year, wherever in a month today is.
+	super := w.pg.Pool(w.t, w.pg.SuperuserURL)
+	for i := range 14 {
+		_, err := super.Exec(ctx(w.t), "SELECT argus.create_month(now() - make_interval(months => $1))", i)
+		w.must(err)
+	}
+	return w
+}
+
+func ctx(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// analytics starts one on this world.
+func (w *world) analytics(change ...func(*Config)) *Analytics {
+	w.t.Helper()
+	config := Config{
+		ClickHouseURL: w.ch.ReaderURL, Postgres: w.writer, CursorKey: []byte("sixteen bytes or more"),
+		Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
+		// The machine may be busy; nothing here may depend on it.
+		stall: 20 * time.Second, pollEvery: 5 * time.Millisecond,
+	}
+	for _, f := range change {
+		f(&config)
+	}
+	a, err := New(config)
+	w.must(err)
+	w.must(a.Start(context.Background()))
+	w.t.Cleanup(func() { w.must(a.Close(context.Background())) })
+	return a
+}
+
+func (w *world) openWriter() int64 {
+	w.t.Helper()
+	var id int64
+	w.must(w.writer.QueryRow(ctx(w.t), "SELECT argus.open_audit_writer($1, 0)", uuid.New().String()).Scan(&id))
+	w.open[id] = 0
+	return id
+}
+
+func (w *world) closeWriter(id int64) {
+	w.t.Helper()
+	_, err := w.writer.Exec(ctx(w.t), "UPDATE argus.audit_writers SET closed_at = now() WHERE writer_id = $1", id)
+	w.must(err)
+	w.closed[id] = w.open[id]
+	delete(w.open, id)
+}
+
+// write commits the records in one batch of the writer.
+func (w *world) write(writer int64, records ...argus.Record) {
+	w.t.Helper()
+	now := argus.Micros(time.Now())
+	for i := range records {
+		r := &records[i]
+		r.WriterID, r.Seq, r.RecordedAt = writer, w.open[writer]+int64(i)+1, now
+		r.MakeStorable()
+		r.RowHash = r.ComputeHash()
+	}
+	c := ctx(w.t)
+	w.must(pgx.BeginFunc(c, w.writer, func(tx pgx.Tx) error {
+		_, err := tx.CopyFrom(c, pgx.Identifier{"argus", "argus_audit_log"}, columnNames(),
+			pgx.CopyFromSlice(len(records), func(i int) ([]any, error) { return postgresValues(&records[i]), nil }))
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(c, "UPDATE argus.audit_writers SET seq = $2 WHERE writer_id = $1", writer, w.open[writer]+int64(len(records)))
+		return err
+	}))
+	w.open[writer] += int64(len(records))
+	w.committed = append(w.committed, records...)
+}
+
+// copyRows inserts the rows that ClickHouse lacks.
+func (w *world) copyRows(records []argus.Record) {
+	w.t.Helper()
+	c := clickhouse.Context(ctx(w.t), clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0}))
+	byMonth := map[string][]*argus.Record{}
+	for i := range records {
+		if r := &records[i]; !w.copied[idOf(r)] {
+			month := r.OccurredAt.Format("200601")
+			byMonth[month] = append(byMonth[month], r)
+		}
+	}
+	for _, rows := range byMonth {
+		batch, err := w.copier.PrepareBatch(c, "INSERT INTO audit_log ("+strings.Join(columnNames(), ", ")+")")
+		w.must(err)
+		for _, r := range rows {
+			w.must(batch.Append(clickhouseValues(r)...))
+			w.copied[idOf(r)] = true
+		}
+		w.must(batch.Send())
+	}
+}
+
+// publish makes p the watermark.
+func (w *world) publish(p argus.Position) {
+	w.t.Helper()
+	w.version++
+	writers := slices.Sorted(maps.Keys(p.Writers))
+	seqs := make([]int64, len(writers))
+	for i, id := range writers {
+		seqs[i] = p.Writers[id]
+	}
+	batch, err := w.copier.PrepareBatch(ctx(w.t), "INSERT INTO audit_watermark (version, epoch, published_at, lsn, closed_through, writers, seqs)")
+	w.must(err)
+	w.must(batch.Append(w.version, uint64(1), time.Now(), uint64(0), p.ClosedThrough, writers, seqs))
+	w.must(batch.Send())
+	w.published = p
+}
+
+// now is the position of all that was committed.
+func (w *world) now() argus.Position {
+	p := argus.Position{Writers: maps.Clone(w.open)}
+	for id := range w.open {
+		p.ClosedThrough = max(p.ClosedThrough, id)
+	}
+	for id := range w.closed {
+		p.ClosedThrough = max(p.ClosedThrough, id)
+	}
+	return p
+}
+
+// replicate copies everything and says so.
+func (w *world) replicate() {
+	w.t.Helper()
+	w.copyRows(w.committed)
+	w.publish(w.now())
+}
+
+// match are the committed rows of the filter, as the order says, that are in the position.
+func (w *world) match(f argus.Filter, in argus.Position, ascending bool) []argus.Record {
+	var out []argus.Record
+	for i := range w.committed {
+		if r := &w.committed[i]; f.Match(r) && in.Contains(r.WriterID, r.Seq) {
+			out = append(out, *r)
+		}
+	}
+	slices.SortFunc(out, func(a, b argus.Record) int {
+		if ascending {
+			return a.Compare(&b)
+		}
+		return b.Compare(&a)
+	})
+	return out
+}
+
+func columnNames() []string {
+	names := strings.FieldsFunc(recordColumns, func(c rune) bool { return c == ',' || c == ' ' || c == '\n' || c == '\t' })
+	return names
+}
+
+func postgresValues(r *argus.Record) []any {
+	text := func(s string) any {
+		if s == "" {
+			return nil
+		}
+		return s
+	}
+	id := func(u uuid.UUID) any {
+		if u == uuid.Nil {
+			return nil
+		}
+		return [16]byte(u)
+	}
+	var status, latency, body any
+	if r.Outcome == argus.Completed {
+		status, latency = r.Status, r.LatencyUS
+	}
+	if r.BodyHashed {
+		body = r.BodySHA256[:]
+	}
+	return []any{r.WriterID, r.Seq, [16]byte(r.ID), r.OccurredAt, r.RecordedAt, r.ActorID, text(r.ImpersonatorID),
+		string(r.ActorKind), id(r.PATID), id(r.BreakGlassID), r.Scope, r.Route, r.AppendPathParams(nil), r.Method, status,
+		string(r.Outcome), latency, netip.PrefixFrom(r.ClientIP, r.ClientIP.BitLen()), r.UserAgent, body, r.BodyBytes,
+		text(r.ClientRequestID), text(r.TraceID), r.RowHash[:]}
+}
+
+func clickhouseValues(r *argus.Record) []any {
+	text := func(s string) *string {
+		if s == "" {
+			return nil
+		}
+		return &s
+	}
+	id := func(u uuid.UUID) *uuid.UUID {
+		if u == uuid.Nil {
+			return nil
+		}
+		return &u
+	}
+	params := map[string]string{}
+	for _, p := range r.PathParams {
+		params[p.Name] = p.Value
+	}
+	var status *int16
+	var latency *int64
+	if r.Outcome == argus.Completed {
+		status, latency = &r.Status, &r.LatencyUS
+	}
+	var body *string
+	if r.BodyHashed {
+		s := string(r.BodySHA256[:])
+		body = &s
+	}
+	return []any{r.WriterID, r.Seq, r.ID, r.OccurredAt, r.RecordedAt, r.ActorID, text(r.ImpersonatorID),
+		string(r.ActorKind), id(r.PATID), id(r.BreakGlassID), r.Scope, r.Route, params, r.Method, status,
+		string(r.Outcome), latency, r.ClientIP.String(), r.UserAgent, body, r.BodyBytes,
+		text(r.ClientRequestID), text(r.TraceID), string(r.RowHash[:])}
+}
+
+var nastyTexts = []string{
+	"plain", "it's", `back\slash`, `\`, `\'`, "tab\there", "line\nfeed", "cr\rhere", `{p0:String}`, "$1", "?", "%", "_", "é", "日本",
+	"\x01", "\b\f", `"`, "`", "a,b", "[x]", "NULL", `\N`, "' OR 1=1 --", "\u2028",
+}
+
+// randomRecord is a call within the hour before at (now and then much earlier), with values from small sets, nasty
+// ones among them, so that filters meet some of them.
+func randomRecord(rng *rand.Rand, at time.Time) argus.Record {
+	pick := func(s ...string) string { return s[rng.IntN(len(s))] }
+	back := time.Duration(rng.Int64N(int64(time.Hour)))
+	if rng.IntN(10) == 0 {
+		back = time.Duration(rng.Int64N(int64(300 * 24 * time.Hour)))
+	}
+	occurred := at.Add(-back)
+	r := argus.Record{
+		OccurredAt: occurred, ActorID: pick("user_a", "user_b", "user_ü", pick(nastyTexts...)),
+		ActorKind: argus.ActorKind(pick("clerk_session", "pat", "break_glass")), Scope: "logs:read",
+		Method: pick("GET", "POST", "DELETE"), Outcome: argus.Completed,
+		Status: int16(rng.IntN(6)*100 + rng.IntN(4)), LatencyUS: randomLatency(rng),
+		UserAgent: pick("argusctl/1.0", "argusctl/1.1 (linux)", "Mozilla/5.0 (X11)", "", "curl", "/x", pick(nastyTexts...)),
+		BodyBytes: rng.Int64N(5000),
+	}
+	if r.Status < 100 {
+		r.Status = 200
+	}
+	path := pick("/v1/tenants", "/v1/tenants/:id", "/v1/tenants/:id/arm", "/v1/audit-log", "/compute/ops/workers/:id/stop", "(unmatched)")
+	r.Route = r.Method + " " + path
+	if rng.IntN(30) == 0 {
+		r.Route = pick("odd", "GET  /two", "/nomethod", pick(nastyTexts...))
+	}
+	if strings.Contains(path, ":id") {
+		r.PathParams = append(r.PathParams, argus.PathParam{Name: "id", Value: pick("UTD_1", "UTD_2", pick(nastyTexts...))})
+	}
+	if rng.IntN(5) == 0 {
+		r.PathParams = append(r.PathParams, argus.PathParam{Name: pick("worker", "a'b", `\`), Value: pick("", "1", pick(nastyTexts...))})
+	}
+	r.ID = idAt(rng, occurred)
+	if r.ActorKind == argus.KindPAT {
+		r.PATID = smallID(rng)
+	}
+	if r.ActorKind == argus.KindBreakGlass {
+		r.BreakGlassID = smallID(rng)
+	}
+	if rng.IntN(4) == 0 {
+		r.ImpersonatorID = "user_boss"
+	}
+	if rng.IntN(2) == 0 {
+		r.ClientRequestID = pick("req-1", "req-2", pick(nastyTexts...))
+	}
+	if rng.IntN(3) == 0 {
+		r.TraceID = hex.EncodeToString([]byte(pick("0123456789abcdef", "fedcba9876543210")))
+	}
+	switch rng.IntN(3) {
+	case 0:
+		r.ClientIP = netip.AddrFrom4([4]byte{192, 0, 2, byte(rng.IntN(4))})
+	case 1:
+		r.ClientIP = netip.AddrFrom4([4]byte{byte(rng.IntN(3) * 100), 0, 0, byte(rng.IntN(3))})
+	default:
+		r.ClientIP = netip.MustParseAddr(pick("2001:db8::1", "2001:db8:1::2", "::1", "::", "ffff::1"))
+	}
+	if rng.IntN(4) > 0 {
+		r.BodyHashed = true
+		r.BodySHA256[0] = byte(rng.IntN(256))
+	}
+	if rng.IntN(12) == 0 {
+		r.Outcome = argus.Interrupted
+	}
+	r.MakeStorable()
+	return r
+}
+
+func randomLatency(rng *rand.Rand) int64 {
+	switch rng.IntN(6) {
+	case 0:
+		return 0
+	case 1:
+		return rng.Int64N(20)
+	}
+	return int64(float64(50) * float64(int64(1)<<rng.IntN(24)) * (1 + rng.Float64()))
+}
+
+func smallID(rng *rand.Rand) uuid.UUID {
+	return uuid.MustParse(fmt.Sprintf("019b76da-a800-7000-8000-0000000000%02d", 10+rng.IntN(4)))
+}
+
+func idAt(rng *rand.Rand, at time.Time) uuid.UUID {
+	var u uuid.UUID
+	ms := at.UnixMilli()
+	for i := range 6 {
+		u[i] = byte(ms >> (40 - 8*i))
+	}
+	for i := 6; i < 16; i++ {
+		u[i] = byte(rng.Uint32())
+	}
+	u[6], u[8] = u[6]&0x0f|0x70, u[8]&0x3f|0x80
+	return u
+}
+
+func keys(rows []argus.Record) string {
+	var b strings.Builder
+	for i := range rows {
+		b.WriteString(rows[i].OccurredAt.Format("15:04:05.000000 "))
+		b.WriteString(strconv.FormatInt(rows[i].WriterID%1000, 10) + "/" + strconv.FormatInt(rows[i].Seq, 10) + "\n")
+	}
+	return b.String()
+}
