@@ -13,6 +13,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api"
 )
 
 // Configuration comes from the environment alone, one struct a process. Every value is checked at start and
@@ -174,4 +175,35 @@ func (c clerkConfig) roleScopes() (map[string][]argus.Scope, error) {
 		m[role] = scopes
 	}
 	return m, nil
+}
+
+// api is the API's configuration as far as it comes from the environment.
+func (c apiConfig) api(dev devAPI) (api.Config, error) {
+	proxies, err := c.trustedProxies()
+	if err != nil {
+		return api.Config{}, err
+	}
+	scopes, err := c.roleScopes()
+	if err != nil {
+		return api.Config{}, err
+	}
+	config := api.Config{
+		TrustedProxies: proxies,
+		Clerk: api.ClerkConfig{
+			Issuer: c.Issuer, SecretKey: c.SecretKey, PublishableKey: c.PublishableKey, APIURL: c.APIURL,
+			AuthorizedParties: c.AuthorizedParties, Organization: c.Organization, RoleScopes: scopes,
+		},
+	}
+	if dev.localIssuer {
+		config.Clerk.Local = true
+		config.Clerk.LocalSignInURL = c.Issuer + "/sign-in"
+	}
+	if dev.workersDir != "" {
+		local, err := api.NewLocalProvider(api.LocalConfig{Dir: dev.workersDir})
+		if err != nil {
+			return api.Config{}, err
+		}
+		config.Providers = append(config.Providers, local)
+	}
+	return config, nil
 }

@@ -131,6 +131,10 @@ func newDev() (d *dev, unlock func(), err error) {
 	if unlock, err = lockDir(d.dir); err != nil {
 		return nil, nil, err
 	}
+	if err := os.MkdirAll(d.workersDir(), 0o700); err != nil {
+		unlock()
+		return nil, nil, err
+	}
 	if d.state, err = loadDevState(d.dir); err != nil {
 		unlock()
 		return nil, nil, err
@@ -391,4 +395,14 @@ ARGUS is ready.
 
 Logs are in %s. Ctrl-C stops everything.
 `, d.addr, shellWord(env), d.dir)
+}
+
+func newLocalWorkerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                "local-worker",
+		Short:              "What the provider local runs; not for use by itself",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE:               func(_ *cobra.Command, args []string) error { return api.RunLocalWorker(args) },
+	}
 }

@@ -40,7 +40,7 @@ func (d *dev) seed(ctx context.Context) error {
 		d.state.Tokens[name] = secret
 		d.state.Seeded = false
 	}
-	if err := api.SeedTenants(ctx, pool, demoTenants()); err != nil {
+	if err := api.SeedTenants(ctx, pool); err != nil {
 		return err
 	}
 	if !d.state.Seeded {
@@ -50,17 +50,6 @@ func (d *dev) seed(ctx context.Context) error {
 		d.state.Seeded = true
 	}
 	return d.state.save()
-}
-
-func demoTenants() []api.TenantSeed {
-	consented := time.Now().Add(-40 * 24 * time.Hour)
-	return []api.TenantSeed{
-		{ID: "UTD_7ELEVEN_001", Name: "7-Eleven Dallas", Agents: 12, ConsentAt: consented, ConsentDocumentID: "DOC-2025-0117"},
-		{ID: "UTD_7ELEVEN_002", Name: "7-Eleven Austin", Agents: 9, ConsentAt: consented, ConsentDocumentID: "DOC-2025-0118"},
-		{ID: "UTD_ACME_001", Name: "Acme Logistics", Agents: 31},
-		{ID: "UTD_BLUEBIRD_001", Name: "Bluebird Clinics", Agents: 4, ConsentAt: consented, ConsentDocumentID: "DOC-2025-0203"},
-		{ID: "UTD_NORTHWIND_001", Name: "Northwind Foods", Agents: 0},
-	}
 }
 
 // caller makes calls as one operator.
@@ -127,7 +116,7 @@ func (d *dev) demonstrate(ctx context.Context) error {
 		ID string `json:"id"`
 	}
 	status, err := ada.do(ctx, http.MethodPost, "/compute/ops/launch",
-		body{"provider": "local", "reason": "load test for 7-Eleven Dallas"}, &worker)
+		body{"provider": "local", "reason": "load test for 7-Eleven, Store 001"}, &worker)
 	if err != nil {
 		return err
 	}
@@ -140,12 +129,12 @@ func (d *dev) demonstrate(ctx context.Context) error {
 		{ada, "GET", "/compute/ops/workers", nil},
 		{grace, "GET", "/v1/tenants", nil},
 		{grace, "GET", "/v1/tenants/UTD_7ELEVEN_001", nil},
-		{grace, "POST", "/v1/tenants/UTD_7ELEVEN_001/arm", body{"reason": "customer call", "confirm_tenant_id": "UTD_7ELEVEN_001"}}, // 403: scope
-		{mira, "POST", "/v1/tenants/UTD_ACME_001/arm", body{"reason": "customer call", "confirm_tenant_id": "UTD_ACME_001"}},        // 403: consent
-		{mira, "POST", "/v1/tenants/UTD_BLUEBIRD_001/arm", body{"reason": "printer stuck", "confirm_tenant_id": "UTD_BLUEBIRD_01"}}, // 403: step-up
-		{mira, "POST", "/v1/tenants/UTD_BLUEBIRD_001/arm", body{"reason": "printer stuck", "confirm_tenant_id": "UTD_BLUEBIRD_001"}},
-		{mira, "POST", "/v1/tenants/UTD_BLUEBIRD_001/sessions", body{"reason": "printer stuck", "minutes": 30}},
-		{mira, "POST", "/v1/tenants/UTD_BLUEBIRD_001/disarm", body{"reason": "solved"}},
+		{grace, "POST", "/v1/tenants/UTD_7ELEVEN_001/arm", body{"reason": "customer call", "confirm_tenant_id": "UTD_7ELEVEN_001"}},    // 403: scope
+		{mira, "POST", "/v1/tenants/UTD_NORTHMART_014/arm", body{"reason": "customer call", "confirm_tenant_id": "UTD_NORTHMART_014"}}, // 403: consent
+		{mira, "POST", "/v1/tenants/UTD_LAKESIDE_008/arm", body{"reason": "printer stuck", "confirm_tenant_id": "UTD_LAKESIDE_08"}},    // 403: step-up
+		{mira, "POST", "/v1/tenants/UTD_LAKESIDE_008/arm", body{"reason": "printer stuck", "confirm_tenant_id": "UTD_LAKESIDE_008"}},
+		{mira, "POST", "/v1/tenants/UTD_LAKESIDE_008/sessions", body{"reason": "printer stuck", "minutes": 30}},
+		{mira, "POST", "/v1/tenants/UTD_LAKESIDE_008/disarm", body{"reason": "solved"}},
 		{ada, "POST", "/compute/ops/workers/" + worker.ID + "/stop", body{"reason": "lunch"}},
 		{mira, "POST", "/compute/ops/workers/" + worker.ID + "/stop", body{"reason": "already stopped"}}, // 409
 		{ada, "POST", "/compute/ops/workers/" + worker.ID + "/resume", body{"reason": "back from lunch"}},
@@ -169,10 +158,10 @@ func (d *dev) demonstrate(ctx context.Context) error {
 func (d *dev) makeLoad(ctx context.Context, perSecond float64) {
 	operators := []*caller{d.caller("ARGUS_TOKEN", "argusctl/"+argus.Version), d.caller("ARGUS_TOKEN_SUPPORT", "Mozilla/5.0"),
 		d.caller("ARGUS_TOKEN_TENANTS", "curl/8.14.1"), d.caller("demo/user_2mira", "Mozilla/5.0")}
-	tenants := demoTenants()
+	tenants := []string{"UTD_7ELEVEN_001", "UTD_7ELEVEN_002", "UTD_LAKESIDE_008", "UTD_HARBOR_021"}
 	paths := []func() string{
 		func() string { return "/v1/tenants" },
-		func() string { return "/v1/tenants/" + tenants[rand.IntN(len(tenants))].ID },
+		func() string { return "/v1/tenants/" + tenants[rand.IntN(len(tenants))] },
 		func() string { return "/compute/ops/workers" },
 		func() string { return "/v1/operators/me" },
 		func() string { return "/v1/health" },

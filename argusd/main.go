@@ -52,7 +52,7 @@ func run() int {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newAPICommand(), newReplicatorCommand(), newMigrateCommand(), newMaintainCommand(),
-		newBreakGlassCommand(), newCheckCommand(), newDevCommand(), newDevAPICommand())
+		newBreakGlassCommand(), newCheckCommand(), newDevCommand(), newDevAPICommand(), newLocalWorkerCommand())
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0

@@ -35,10 +35,10 @@ func (d *digest) add(hash []byte) {
 	}
 }
 
-// checkPostgres holds the system of record against what callers were told, and returns its digest:
+// oraclePostgres holds the system of record against what callers were told, and returns its digest:
 // every acknowledged call has its row; no call has two; seq runs 1…n in each writer, which knows its n; every row
 // hash is right; every domain row has its call's row; no intent is left.
-func checkPostgres(t testing.TB, url string, acknowledged map[string]int) digest {
+func oraclePostgres(t testing.TB, url string, acknowledged map[string]int) digest {
 	t.Helper()
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, url)
@@ -142,9 +142,9 @@ func checkPostgres(t testing.TB, url string, acknowledged map[string]int) digest
 	return sum
 }
 
-// checkClickHouse waits until the copy equals the digest, and then compares everything, rollups included, with
+// oracleClickHouse waits until the copy equals the digest, and then compares everything, rollups included, with
 // the replicator's own check.
-func (d *devServer) checkClickHouse(want digest) {
+func (d *devServer) oracleClickHouse(want digest) {
 	d.t.Helper()
 	ctx := context.Background()
 	err := eventually(60*time.Second, func() error {

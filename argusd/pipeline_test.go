@@ -120,7 +120,7 @@ func (d *devServer) testExitCodes(t *testing.T) {
 		{`argusctl logs show 019b76da-a800-7000-8000-000000000001`, 6},
 		{`argusctl logs tail --since 1h --cursor nonsense`, 7},
 		{`argusctl compute stop no-such-worker --reason "just looking"`, 6},
-		{`argusctl tenant arm UTD_ACME_001 --reason "no consent"`, 5},
+		{`argusctl tenant arm UTD_NORTHMART_014 --reason "no consent"`, 5},
 		{`argusctl version`, 0},
 		{`argusctl whoami --json`, 0},
 		{`argusctl status`, 0},
@@ -229,7 +229,7 @@ func (d *devServer) testBadInput(t *testing.T) {
 			acknowledged[id] = status
 		}
 	}
-	d.checkClickHouse(checkPostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), acknowledged))
+	d.oracleClickHouse(oraclePostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), acknowledged))
 }
 
 // testControl: what operators do has real effects, and both rows.
@@ -353,7 +353,7 @@ func (d *devServer) testChildrenComeBack(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	d.checkClickHouse(checkPostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), nil))
+	d.oracleClickHouse(oraclePostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), nil))
 }
 
 // testPostgresAway: hung or dead, every authenticated call answers 503 audit_unavailable after a bounded wait,
@@ -388,7 +388,7 @@ func (d *devServer) testPostgresAway(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
-	d.checkClickHouse(checkPostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), nil))
+	d.oracleClickHouse(oraclePostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), nil))
 }
 
 // postgresProcesses are the postmaster and its children.
@@ -417,7 +417,7 @@ func postgresProcesses(t *testing.T, postmaster int) []int {
 
 func (d *devServer) testRestart(t *testing.T) {
 	d.t = t
-	before := checkPostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), nil)
+	before := oraclePostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), nil)
 	pids := []int{d.pid("API"), d.pid("REPLICATOR"), d.pid("POSTGRES"), d.pid("CLICKHOUSE")}
 	d.stop()
 	for _, pid := range pids {
@@ -426,9 +426,9 @@ func (d *devServer) testRestart(t *testing.T) {
 		}
 	}
 	d.start()
-	after := checkPostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), nil)
+	after := oraclePostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), nil)
 	if after.rows < before.rows {
 		t.Errorf("%d rows before the restart, %d after", before.rows, after.rows)
 	}
-	d.checkClickHouse(after)
+	d.oracleClickHouse(after)
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/useargus/argus"
@@ -81,8 +80,4 @@ func runCheck(ctx context.Context, r *replicator.Replicator, since string) error
 		return &exitError{9, errors.New("the copy differs from the system of record; argusd replicator --resync mends it")}
 	}
 	return nil
-}
-
-func newRegistry() *prometheus.Registry {
-	return prometheus.NewRegistry()
 }

@@ -65,15 +65,15 @@ func TestSoak(t *testing.T) {
 	acknowledged := load.stop()
 	held := float64(len(acknowledged)) / time.Since(began).Seconds()
 
-	sum := checkPostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), acknowledged)
-	d.checkClickHouse(sum)
+	sum := oraclePostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), acknowledged)
+	d.oracleClickHouse(sum)
 	t.Logf("%s: %d calls acknowledged (%.0f/s), %d unanswered or 5xx, kills survived %v, %d rows, resident MiB before %v, after %v",
 		time.Since(began).Round(time.Second), len(acknowledged), held, load.failed.Load(), survived, sum.rows, memory, d.residentMemory())
 }
 
-// load is callers at work. Acknowledged are the calls that were answered below 500: those have their rows. A
+// traffic is callers at work. Acknowledged are the calls that were answered below 500: those have their rows. A
 // 5xx may have one as well; it promises nothing.
-type load struct {
+type traffic struct {
 	token  string
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -83,9 +83,9 @@ type load struct {
 	acknowledged map[string]int
 }
 
-func (d *devServer) startLoad(callers int) *load {
+func (d *devServer) startLoad(callers int) *traffic {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{token: d.env("env", "ARGUS_TOKEN"), cancel: cancel, acknowledged: map[string]int{}}
+	l := &traffic{token: d.env("env", "ARGUS_TOKEN"), cancel: cancel, acknowledged: map[string]int{}}
 	tenants := d.env("env", "ARGUS_TOKEN_TENANTS")
 	transport := &http.Transport{MaxIdleConnsPerHost: callers}
 	client := &http.Client{Transport: transport, Timeout: 20 * time.Second}
@@ -141,7 +141,7 @@ func (d *devServer) startLoad(callers int) *load {
 	return l
 }
 
-func (l *load) stop() map[string]int {
+func (l *traffic) stop() map[string]int {
 	l.cancel()
 	l.done.Wait()
 	return l.acknowledged

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/analytics"
+	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/migrations"
+	"github.com/useargus/argus/writer"
+)
+
+func newAPICommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "api",
+		Short:   "Serve the ops API and the console",
+		Example: "  argusd api",
+		Args:    cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			config, err := load[apiConfig](nil)
+			if err != nil {
+				return err
+			}
+			return serveAPI(command.Context(), config, devAPI{})
+		},
+	}
+}
+
+// devAPI is what the API of argusd dev has and no other: argusd api leaves it zero, and no variable can set it.
+type devAPI struct {
+	localIssuer bool   // a session issuer over http on loopback is taken
+	workersDir  string // the provider "local" starts processes of this machine
+}
+
+// serveAPI joins the stages of one API process, and ends in order when ctx does:
+//
+//	listener ▸ api ─┬▸ writer ────▸ Postgres (argus_api)
+//	                ├▸ analytics ─▸ ClickHouse (argus_reader), Postgres for the tail
+//	                └▸ pool ──────▸ Postgres: credentials, state of workers and tenants
+//
+// On the way down nothing loses what it needs: the listener drains its calls first, then the API's own work
+// ends, then the writer drains, then connections close.
+func serveAPI(ctx context.Context, config apiConfig, dev devAPI) error {
+	log := config.logger()
+	registry := newRegistry()
+	start, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+
+	pool, err := openPool(start, config.PostgresURL)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := refuseMightyRole(start, pool); err != nil {
+		return err
+	}
+	if err := migrations.CheckPostgres(start, config.PostgresURL); err != nil {
+		return fmt.Errorf("%w; run argusd migrate first", err)
+	}
+
+	w, err := writer.New(writer.Config{URL: config.PostgresURL, Lanes: config.WriterLanes, Logger: log, Registerer: registry})
+	if err != nil {
+		return err
+	}
+	questions, err := analytics.New(analytics.Config{ClickHouseURL: config.ClickHouseURL, Postgres: pool,
+		CursorKey: config.cursorKey(), Logger: log, Registerer: registry})
+	if err != nil {
+		return err
+	}
+	ac, err := config.api(dev)
+	if err != nil {
+		return err
+	}
+	ac.Pool, ac.Audit, ac.Log, ac.Logger, ac.Registerer = pool, w, questions, log, registry
+	a, err := api.New(ac)
+	if err != nil {
+		return err
+	}
+
+	if err := w.Start(start); err != nil {
+		return fmt.Errorf("start the writer: %w", err)
+	}
+	if err := questions.Start(start); err != nil {
+		return fmt.Errorf("start analytics: %w", err)
+	}
+	if err := a.Start(start); err != nil {
+		return fmt.Errorf("start the API: %w", err)
+	}
+	stopMetrics, err := serveMetrics(config.MetricsListen, registry)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
+
+	listener, err := net.Listen("tcp", config.Listen)
+	if err != nil {
+		return err
+	}
+	server := api.NewServer(config.Listen, a.Handler())
+	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelWarn)
+	server.RegisterOnShutdown(a.Drain)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	log.Info("serving", "address", listener.Addr().String(), "version", argus.Version)
+
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("stopping: calls under way are finished")
+	end, cancelEnd := context.WithTimeout(context.Background(), 12*time.Second)
+	defer cancelEnd()
+	err = errors.Join(server.Shutdown(end), a.Close(end), w.Close(end))
+	if closeErr := questions.Close(end); closeErr != nil {
+		err = errors.Join(err, closeErr)
+	}
+	return err
+}
+
+// openPool connects to Postgres for everything but the writer and the questions, which have their own.
+func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("ARGUS_POSTGRES_URL cannot be read") // the cause would show the password
+	}
+	config.MaxConns = 24
+	config.ConnConfig.ConnectTimeout = time.Second
+	config.ConnConfig.RuntimeParams["application_name"] = "argus-api"
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("Postgres: %w", err)
+	}
+	return pool, nil
+}
+
+// refuseMightyRole: an API that could change the log would make its append-only promise worthless.
+func refuseMightyRole(ctx context.Context, pool *pgxpool.Pool) error {
+	var super, owner bool
+	var name string
+	if err := pool.QueryRow(ctx, `SELECT current_user, rolsuper,
+		pg_has_role(current_user, 'argus_owner', 'MEMBER') FROM pg_roles WHERE rolname = current_user`).
+		Scan(&name, &super, &owner); err != nil {
+		return fmt.Errorf("look at the own Postgres role: %w", err)
+	}
+	if super || owner {
+		return fmt.Errorf("argusd api logged in to Postgres as %s, who could change the audit log; "+
+			"give it ARGUS_POSTGRES_URL of argus_api", name)
+	}
+	return nil
+}
+
+func newRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// serveMetrics serves /metrics on a listener of its own; an empty address turns it off.
+func serveMetrics(address string, registry *prometheus.Registry) (stop func(), err error) {
+	if address == "" {
+		return func() {}, nil
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go server.Serve(listener)
+	return func() { server.Close() }, nil
+}
+
+func newDevAPICommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "dev-api",
+		Short:  "The API as argusd dev runs it; not for use by itself",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			config, err := load[devAPIConfig](nil)
+			if err != nil {
+				return err
+			}
+			return serveAPI(command.Context(), config.apiConfig, devAPI{localIssuer: true, workersDir: config.WorkersDir})
+		},
+	}
+}
+
+type devAPIConfig struct {
+	apiConfig
+	WorkersDir string `env:"ARGUS_DEV_WORKERS_DIR,required"`
+}
