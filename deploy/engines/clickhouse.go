@@ -125,8 +125,8 @@ func startClickHouse(ctx context.Context, config ClickHouseConfig) (_ *ClickHous
 		if !again || time.Now().After(deadline) {
 			break
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return nil, err
+		if ended := pause(ctx, 100*time.Millisecond); ended != nil {
+			return nil, fmt.Errorf("%w; before that: %w", ended, err)
 		}
 	}
 	if err != nil {
@@ -167,6 +167,7 @@ func (ch *ClickHouse) launch(ctx context.Context, library string) error {
 		"clickhouse",
 		"--config-file=" + filepath.Join(ch.config.Dir, "config.xml"),
 		"--path=" + filepath.Join(ch.config.Dir, "data"),
+		"--log-level=information", // <level> of the file is not heeded: it would trace every insert
 		// The last query ends when its data, our stdin, does.
 		"--query=SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
 			"INSERT INTO FUNCTION null('line String') FROM INFILE '/dev/stdin' FORMAT LineAsString",

@@ -83,7 +83,6 @@ var usersTemplate = template.Must(template.New("users").Funcs(xmlFuncs).Parse(`<
 // development machine's or a test's server.
 var serverTemplate = template.Must(template.New("config").Funcs(xmlFuncs).Parse(`<clickhouse>
   <logger>
-    <level>information</level>
     <log>{{xml .LogPath}}</log>
     <errorlog>{{xml .LogPath}}.errors</errorlog>
     <size>50M</size>

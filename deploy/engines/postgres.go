@@ -135,8 +135,8 @@ func startPostgres(ctx context.Context, config PostgresConfig) (_ *Postgres, err
 		if !again || time.Now().After(deadline) {
 			break
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return nil, err
+		if ended := pause(ctx, 100*time.Millisecond); ended != nil {
+			return nil, fmt.Errorf("%w; before that: %w", ended, err)
 		}
 	}
 	if err != nil {

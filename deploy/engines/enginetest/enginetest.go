@@ -65,10 +65,15 @@ func tempDir() (dir string, lock *os.File, err error) {
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return "", nil, err
 	}
-	if lock, err = os.Create(filepath.Join(dir, "in-use")); err != nil {
+	// Locked before it has the name that sweep looks for.
+	if lock, err = os.Create(filepath.Join(dir, "in-use.new")); err != nil {
 		return "", nil, err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		err = os.Rename(lock.Name(), filepath.Join(dir, "in-use"))
+	}
+	if err != nil {
 		lock.Close()
 		return "", nil, err
 	}
