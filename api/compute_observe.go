@@ -10,7 +10,6 @@ import (
 
 const maxWorkerID = 200
 
-
 // instanceOf returns the instance that is w's, nil when there is none: the one its row names or, before the
 // launch is settled, the one that carries its id. All others of its id are orphans.
 func instanceOf(w *worker, all []Instance) *Instance {
