@@ -29,7 +29,7 @@ interface Page {
   /** the scope without which the page has nothing to show; '' needs none */
   scope: string;
   icon: () => ComponentChildren;
-  view: (props: { me: Operator; scroller: RefObject<HTMLElement> }) => ComponentChildren;
+  view: (props: { me: Operator; scroller: RefObject<HTMLElement | null> }) => ComponentChildren;
   /** pages that belong to this one have no place of their own in the rail */
   under?: string;
   key?: string;
@@ -52,7 +52,7 @@ const GROUPS = ['Monitor', 'Compute', 'Remote support', 'Data & admin', 'Setting
 export function App() {
   const state = useStore(session);
   // After a session ended, the page behind keeps what it shows, so that nothing is lost by signing in again.
-  const last = useRef<Operator>();
+  const last = useRef<Operator | undefined>(undefined);
   if (state.step === 'signed-in') last.current = state.me;
   if (state.step === 'signed-out' && !state.again) last.current = undefined;
   const me = last.current;
@@ -70,9 +70,9 @@ export function App() {
 
 function Waiting({ text, failed }: { text: string; failed?: boolean }) {
   return (
-    <main class="centred" role={failed ? 'alert' : 'status'}>
+    <main class="centred">
       <icons.Eye />
-      <p class={failed ? '' : 'muted'}>{text}</p>
+      <p class={failed ? "" : "muted"} role={failed ? "alert" : "status"}>{text}</p>
       {!failed && <Spinner label="Starting" />}
     </main>
   );
@@ -80,7 +80,7 @@ function Waiting({ text, failed }: { text: string; failed?: boolean }) {
 
 function Shell({ me }: { me: Operator }) {
   const place = usePlace();
-  const main = useRef<HTMLElement>(null);
+  const main = useRef<HTMLElement | null>(null);
   const [open, setOpen] = useState(false);
   const [help, setHelp] = useState(false);
 

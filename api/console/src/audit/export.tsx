@@ -19,7 +19,7 @@ interface Progress {
 /** Downloads every row of the filter. The rows stream from the server; the Authorization header alone opens it. */
 export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; fileName: string }) {
   const [progress, setProgress] = useState<Progress | null>(null);
-  const control = useRef<AbortController>();
+  const control = useRef<AbortController | undefined>(undefined);
   useEffect(() => () => control.current?.abort(), []);
 
   const run = async (format: Format) => {

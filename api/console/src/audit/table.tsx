@@ -20,7 +20,7 @@ interface TableProps {
   fresh: ReadonlySet<string>;
   ascending: boolean;
   complete: boolean;
-  scroller: RefObject<HTMLElement>;
+  scroller: RefObject<HTMLElement | null>;
   hrefOf: (row: Row) => string;
   onOpen: (row: Row) => void;
   onOrder: () => void;

@@ -59,7 +59,7 @@ function useFeed(key: string, make: () => Feed): { feed: Feed; pending: boolean 
   return { feed: shown, pending: next !== null };
 }
 
-export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<HTMLElement> }) {
+export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<HTMLElement | null> }) {
   const { query } = usePlace();
   const names = useNames();
   const filter = useMemo(() => filterOf(query), [query]);
@@ -289,7 +289,7 @@ function RowsTable(props: {
   cursor: string | null;
   openId: string | null;
   ascending: boolean;
-  scroller: RefObject<HTMLElement>;
+  scroller: RefObject<HTMLElement | null>;
   hrefOf: (row: Row) => string;
   onOpen: (row: Row) => void;
 }) {

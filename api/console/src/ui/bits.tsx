@@ -86,7 +86,7 @@ export async function copyText(text: string, what: string): Promise<void> {
 
 export function CopyButton({ text, what }: { text: string; what: string }) {
   const [done, setDone] = useState(false);
-  const timer = useRef<ReturnType<typeof setTimeout>>();
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   useEffect(() => () => clearTimeout(timer.current), []);
   return (
     <button

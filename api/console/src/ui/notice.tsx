@@ -38,7 +38,7 @@ const LAG = 15_000;
 export function SourceNotice({ answer }: { answer: Answer | undefined }) {
   // A single late answer is no news: the newest rows are always a moment ahead of the copy.
   const [behind, setBehind] = useState(0);
-  const seen = useRef<Answer>();
+  const seen = useRef<Answer | undefined>(undefined);
   useEffect(() => {
     if (!answer || answer === seen.current) return;
     seen.current = answer;

@@ -53,7 +53,7 @@ function timeLabels(_: uPlot, splits: number[], __: number, ___: number, step: n
 /** A chart over time. It draws on a canvas, so the label must say what it shows. */
 export function Plot(props: Props) {
   const box = useRef<HTMLDivElement>(null);
-  const plot = useRef<uPlot>();
+  const plot = useRef<uPlot | undefined>(undefined);
   const latest = useRef(props);
   latest.current = props;
   const theme = useStore(themeChanges);

@@ -1,0 +1,72 @@
+import { call } from '../lib/http';
+import { usePoll } from '../lib/poll';
+import { useKeys } from '../lib/keys';
+import type { Health, Stage } from '../lib/types';
+import { Skeleton } from '../ui/bits';
+import { Failure, StaleNotice } from '../ui/notice';
+
+const TONE = { ok: 'ok', degraded: 'warn', down: 'bad' } as const;
+const WORD = { ok: 'All stages work', degraded: 'Something is degraded', down: 'Something is down' } as const;
+
+const WHAT: Record<string, string> = {
+  postgres: 'The system of record',
+  writer: 'Commits every call’s row before it is answered',
+  replicator: 'Copies rows to ClickHouse',
+  clickhouse: 'Answers searches and performance',
+  identity: 'Checks credentials',
+};
+
+/** The stages of the pipeline, as the server sees them. */
+export function HealthPage() {
+  const polled = usePoll('health', (signal) => call<Health>('/v1/health', { signal }));
+  useKeys({ r: polled.reload });
+  const health = polled.data;
+  return (
+    <div class="page">
+      <header class="page-head">
+        <h1>
+          Health{' '}
+          {health && <span class={`head-count tone-${TONE[health.status]}`}>{WORD[health.status]}</span>}
+        </h1>
+      </header>
+      <StaleNotice polled={polled} what="The health" />
+      {polled.error && !health ? (
+        <Failure error={polled.error} retry={polled.reload} />
+      ) : !health ? (
+        <Skeleton rows={5} />
+      ) : (
+        <>
+          <ul class="stages">
+            {health.stages.map((stage) => (
+              <StageCard key={stage.name} stage={stage} />
+            ))}
+          </ul>
+          <p class="faint small">Server {health.version}</p>
+        </>
+      )}
+    </div>
+  );
+}
+
+function StageCard({ stage }: { stage: Stage }) {
+  const facts = Object.entries(stage.facts ?? {});
+  return (
+    <li class={`stage card edge-${TONE[stage.status]}`}>
+      <h2>
+        {stage.name} <span class={`pill-state tone-${TONE[stage.status]}`}>{stage.status}</span>
+      </h2>
+      <p class="muted">{WHAT[stage.name] ?? ''}</p>
+      {stage.detail && <p>{stage.detail}</p>}
+      {facts.length > 0 && (
+        <dl class="stage-facts">
+          {facts.map(([name, value]) => (
+            <div key={name}>
+              <dt>{name.replace(/_/g, ' ')}</dt>
+              <dd class="mono wrap-anywhere">{typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value)}</dd>
+            </div>
+          ))}
+        </dl>
+      )}
+    </li>
+  );
+}
