@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -32,6 +33,9 @@ type Audit interface {
 	Intend(ctx context.Context, tx Tx, rec *argus.Record) error
 	// Available returns nil, or at once the *argus.Error to answer while rows cannot be written.
 	Available() error
+	// Check returns nil when this process may receive calls: rows can be written now, and nothing is in sight
+	// that will stop it. It returns at once.
+	Check(ctx context.Context) error
 	// Stage tells the writer's health.
 	Stage() argus.Stage
 }
@@ -86,6 +90,7 @@ type API struct {
 	clerk   *clerkIdentity
 	secrets *secretCache
 	engine  *gin.Engine
+	policy  string // the console's Content-Security-Policy
 
 	providers map[string]Provider // by name
 
@@ -94,7 +99,9 @@ type API struct {
 	ctx        context.Context // ends with Close
 	cancel     context.CancelFunc
 	work       []func(ctx context.Context) // started by Start, each ends with its context
+	mu         sync.Mutex                  // serializes inBackground and Close
 	background sync.WaitGroup
+	running    atomic.Bool
 	draining   chan struct{} // closed by Drain
 	drain      sync.Once
 }
@@ -130,12 +137,19 @@ func New(config Config) (*API, error) {
 	if err := checkRoutes(a.table); err != nil {
 		return nil, err
 	}
-	a.engine = a.router(a.table)
+	if a.policy, err = contentPolicy(config.Clerk); err != nil {
+		return nil, err
+	}
+	if a.engine, err = a.router(a.table); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
 // inBackground runs f until it returns or the API is closed.
 func (a *API) inBackground(f func(ctx context.Context)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.ctx.Err() == nil {
 		a.background.Go(func() { f(a.ctx) })
 	}
@@ -147,8 +161,10 @@ func (a *API) Handler() http.Handler { return a.engine }
 // Start begins the API's background work. ctx bounds the starting alone.
 func (a *API) Start(ctx context.Context) error {
 	for _, f := range a.work {
-		a.background.Go(func() { f(a.ctx) })
+		a.inBackground(f)
 	}
+	a.inBackground(func(ctx context.Context) { _ = a.clerk.keys.refresh(ctx) }) // so that the first call need not wait
+	a.running.Store(true)
 	return nil
 }
 
@@ -159,7 +175,9 @@ func (a *API) Drain() { a.drain.Do(func() { close(a.draining) }) }
 // Close ends the background work. Call it when no request is served any more, before the writer is closed.
 func (a *API) Close(ctx context.Context) error {
 	a.Drain()
+	a.mu.Lock()
 	a.cancel()
+	a.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		a.background.Wait()

@@ -21,6 +21,7 @@ const bodyTimeout = 15 * time.Second
 func readBody(w http.ResponseWriter, r *http.Request, rec *argus.Record) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		rec.BodySHA256, rec.BodyHashed = sha256.Sum256(nil), true
+		readWhole(w)
 		return nil, nil
 	}
 	tooLarge := argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than %d bytes.", argus.MaxBody)
@@ -30,7 +31,6 @@ func readBody(w http.ResponseWriter, r *http.Request, rec *argus.Record) ([]byte
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
 
 	var buf bytes.Buffer
 	if n := r.ContentLength; n > 0 {
@@ -47,5 +47,10 @@ func readBody(w http.ResponseWriter, r *http.Request, rec *argus.Record) ([]byte
 		return nil, argus.Errorf(argus.CodeBodyIncomplete, "The body ended before it was complete.").WithCause(err)
 	}
 	rec.BodySHA256, rec.BodyHashed = sha256.Sum256(buf.Bytes()), true
+	readWhole(w)
 	return buf.Bytes(), nil
 }
+
+// readWhole lifts the bound on reading: it would end a long call's context. A request that was not read whole
+// keeps it, since the server drains what is left.
+func readWhole(w http.ResponseWriter) { _ = http.NewResponseController(w).SetReadDeadline(time.Time{}) }

@@ -159,6 +159,13 @@ func (s *secretCache) used(row *secretRow) {
 	}
 }
 
+// listening reports whether revocations are heard at this moment.
+func (s *secretCache) listening() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Before(s.fresh)
+}
+
 // takeUses returns the uses noted since it was asked last.
 func (s *secretCache) takeUses() map[uuid.UUID]time.Time {
 	s.mu.Lock()

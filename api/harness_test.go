@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -72,6 +73,8 @@ func (f *fakeAudit) Available() error {
 	defer f.mu.Unlock()
 	return f.available
 }
+
+func (f *fakeAudit) Check(context.Context) error { return f.Available() }
 
 func (f *fakeAudit) Stage() argus.Stage { return argus.Stage{Name: "writer", Status: "ok"} }
 
@@ -242,8 +245,8 @@ func (h *harness) start(edit ...func(*Config)) *harness {
 	h.must(api.Start(context.Background()))
 	h.api = api
 	server := httptest.NewUnstartedServer(api.Handler())
-	server.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelDebug)
-	server.Config.DisableGeneralOptionsHandler = true
+	server.Config = NewServer("", api.Handler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.Start()
 	h.url = server.URL
 	h.t.Cleanup(func() {

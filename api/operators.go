@@ -16,6 +16,9 @@ func (a *API) operatorRoutes() []route {
 
 // operatorMe answers who the credential belongs to and what it may do.
 func (a *API) operatorMe(c *call) (answer, error) {
+	if p, ok := a.clerk.persons(c.Context(), []string{c.Actor.ID})[c.Actor.ID]; ok {
+		c.Actor.Name, c.Actor.Email = p.name, p.email
+	}
 	me := struct {
 		ActorID        string          `json:"actor_id"`
 		ActorKind      argus.ActorKind `json:"actor_kind"`

@@ -38,6 +38,7 @@ func (r *route) template(method string) string { return method + " " + r.Path }
 // routes is the whole authenticated API. One line a resource.
 func (a *API) routes() []route {
 	return concat(
+		a.healthRoutes(),
 		a.operatorRoutes(),
 		a.tokenRoutes(),
 		a.logRoutes(),
@@ -91,7 +92,7 @@ var knownMethods = map[string]bool{
 
 // router builds gin's engine over the table. Everything that is not public goes through serve, unmatched paths
 // and methods included.
-func (a *API) router(routes []route) *gin.Engine {
+func (a *API) router(routes []route) (*gin.Engine, error) {
 	gin.SetMode(gin.ReleaseMode)
 	e := gin.New()
 	// A redirect would be an answer without a row.
@@ -117,7 +118,9 @@ func (a *API) router(routes []route) *gin.Engine {
 			e.Handle(http.MethodHead, r.Path, handle)
 		}
 	}
-	a.public(e)
+	if err := a.public(e); err != nil {
+		return nil, err
+	}
 	notFound := &route{Path: argus.UnmatchedRoute, Scope: argus.Scope(argus.ScopeNone), Handle: func(*call) (answer, error) {
 		return answer{}, argus.Errorf(argus.CodeNotFound, "There is nothing at this path. The paths are listed in /openapi.json.")
 	}}
@@ -126,5 +129,5 @@ func (a *API) router(routes []route) *gin.Engine {
 	}}
 	e.NoRoute(func(g *gin.Context) { a.serve(g, notFound) })
 	e.NoMethod(func(g *gin.Context) { a.serve(g, notAllowed) })
-	return e
+	return e, nil
 }

@@ -62,7 +62,7 @@ func (c *call) Start() (*stream, error) {
 	c.release() // a stream is counted among the streams, no longer among the calls
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	c.ctx, c.cancel = ctx, cancel
-	c.api.background.Go(func() { c.api.watch(ctx, cancel, c) })
+	c.api.inBackground(func(context.Context) { c.api.watch(ctx, cancel, c) })
 	return s, s.control.Flush()
 }
 
