@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -29,6 +30,7 @@ type Config struct {
 	Registerer prometheus.Registerer
 
 	timing timing
+	dial   pgconn.DialFunc // tests break connections here
 }
 
 // timing is what tests shorten.
@@ -77,6 +79,9 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.Default()
 	}
 	c.Logger = c.Logger.With("stage", "writer")
+	if c.dial == nil {
+		c.dial = dialer.DialContext
+	}
 	t := &c.timing
 	for _, d := range []struct {
 		v *time.Duration

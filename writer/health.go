@@ -12,11 +12,11 @@ type health struct {
 	log   *slog.Logger
 	grace time.Duration
 
-	mu      sync.Mutex
-	open    int       // lanes that can commit; mu
-	since   time.Time // when the last one ceased to, zero while one can; mu
-	cause   error     // of the newest failure; mu
-	logged  time.Time // when it was last written to the log; mu
+	mu     sync.Mutex
+	open   int       // lanes that can commit; mu
+	since  time.Time // when the last one ceased to, zero while one can; mu
+	cause  error     // of the newest failure; mu
+	logged time.Time // when it was last written to the log; mu
 }
 
 // begin starts the clock: no lane is open yet.

@@ -253,7 +253,7 @@ func (l *lane) tryOpen() (err error) {
 	}
 	var writer int64
 	err = l.w.step(func(ctx context.Context) error {
-		return conn.QueryRow(ctx, "SELECT argus.open_audit_writer($1, $2)", process, l.n).Scan(&writer)
+		return conn.QueryRow(ctx, "SELECT argus.open_audit_writer($1::uuid, $2::int)", process, l.n).Scan(&writer)
 	})
 	if err != nil {
 		return fmt.Errorf("opening a writer: %w", err)

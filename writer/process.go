@@ -88,8 +88,14 @@ func (w *Writer) beat(conn *pgx.Conn) (uuid.UUID, error) {
 	return p.id, nil
 }
 
+// dialer finds out about a peer that vanished, also while nothing is asked of it.
+var dialer = &net.Dialer{
+	KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
+	Control:         setUserTimeout,
+}
+
 // connect opens a connection to Postgres that ends when this process or its network does.
-func (w *Writer) connect(name string) (conn *pgx.Conn, err error) {
+func (w *Writer) connect(name string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(w.config.URL)
 	if err != nil {
 		return nil, err
@@ -107,15 +113,13 @@ func (w *Writer) connect(name string) (conn *pgx.Conn, err error) {
 	} {
 		config.RuntimeParams[k] = v
 	}
-	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3},
-		Control: setUserTimeout}
-	config.DialFunc = dialer.DialContext
+	config.DialFunc = w.config.dial
 	config.ConnectTimeout = w.config.timing.connect
-	err = w.step(func(ctx context.Context) error {
-		conn, err = pgx.ConnectConfig(ctx, config)
-		return err
-	})
-	return conn, err
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip a statement, and none is used twice
+	// The URL may name several hosts, each of which gets its time.
+	ctx, cancel := context.WithTimeout(w.life, w.config.timing.connect*time.Duration(1+len(config.Fallbacks)))
+	defer cancel()
+	return pgx.ConnectConfig(ctx, config)
 }
 
 // step bounds one round trip to Postgres.
@@ -266,12 +270,21 @@ func (w *Writer) Check(context.Context) error {
 }
 
 // leave closes this process's writers and removes its row, after the lanes have ended. An intent that is left
-// will be swept by another process, or this one's successor.
-func (w *Writer) leave() error {
+// will be swept by another process, or this one's successor. So is everything, should this fail.
+func (w *Writer) leave() (err error) {
 	id := w.process.current()
 	if id == uuid.Nil {
 		return nil
 	}
+	for range 3 { // the connection may have ended since it was last used
+		if err = w.signOff(id); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (w *Writer) signOff(id uuid.UUID) error {
 	return w.control.use(w, func(conn *pgx.Conn) error {
 		err := w.step(func(ctx context.Context) error {
 			_, err := conn.Exec(ctx, `UPDATE argus.audit_writers SET closed_at = clock_timestamp()

@@ -15,12 +15,16 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/deploy/engines/enginetest"
 )
 
-func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
+// pgx gives a connection whose statement was given up up to 15 s to cancel it, in a goroutine of its own.
+func TestMain(m *testing.M) {
+	os.Exit(enginetest.Run(m, goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgconn.(*PgConn).asyncClose.func1")))
+}
 
 // record is a call as the API records it.
 func record(n int) *argus.Record {

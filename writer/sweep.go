@@ -134,14 +134,14 @@ func (w *Writer) orphans(conn *pgx.Conn) (found []orphan, err error) {
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	ids := make([]uuid.UUID, len(found))
+	ids := make([]string, len(found))
 	for i, o := range found {
-		ids[i] = o.id
+		ids[i] = o.id.String()
 	}
 	gone := map[uuid.UUID]bool{}
 	err = w.step(func(ctx context.Context) error {
 		rows, err := conn.Query(ctx, `
-			DELETE FROM argus.audit_intents i WHERE i.id = ANY ($1)
+			DELETE FROM argus.audit_intents i WHERE i.id = ANY ($1::uuid[])
 			   AND EXISTS (SELECT FROM argus.argus_audit_log l WHERE l.id = i.id)
 			RETURNING i.id`, ids)
 		if err != nil {

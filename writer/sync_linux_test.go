@@ -1,0 +1,10 @@
+//go:build bench
+
+package writer
+
+import (
+	"os"
+	"syscall"
+)
+
+func datasync(f *os.File) error { return syscall.Fdatasync(int(f.Fd())) }

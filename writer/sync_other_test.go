@@ -1,0 +1,7 @@
+//go:build bench && !linux
+
+package writer
+
+import "os"
+
+func datasync(f *os.File) error { return f.Sync() }
