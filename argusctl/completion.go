@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
+)
+
+func newCmdCompletion(f *factory) *cobra.Command {
+	shells := []string{"bash", "zsh", "fish", "powershell"}
+	return &cobra.Command{
+		Use:   "completion <shell>",
+		Short: "Print the completion script of a shell",
+		Long: `Prints a script that completes commands and flags, and the values of the server in use: routes, actors, tenants,
+workers, tokens. (Each such completion is a call, and audited as one.)
+
+  bash         argusctl completion bash > /etc/bash_completion.d/argusctl
+  zsh          argusctl completion zsh > "${fpath[1]}/_argusctl"
+  fish         argusctl completion fish > ~/.config/fish/completions/argusctl.fish
+  powershell   argusctl completion powershell | Out-String | Invoke-Expression`,
+		Example:   "  source <(argusctl completion bash)",
+		Args:      exactly("shell"),
+		ValidArgs: shells,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root, out := cmd.Root(), f.io.out
+			switch args[0] {
+			case "bash":
+				return root.GenBashCompletionV2(out, true)
+			case "zsh":
+				return root.GenZshCompletion(out)
+			case "fish":
+				return root.GenFishCompletion(out, true)
+			case "powershell":
+				return root.GenPowerShellCompletionWithDesc(out)
+			}
+			return usageErrorf("There is no completion for %q, only for %s.", args[0], strings.Join(shells, ", "))
+		},
+	}
+}
+
+type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective)
+
+// fixed completes to one of the given words.
+func fixed(words ...string) completer {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return words, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	}
+}
+
+func fixedScopes() completer {
+	var words []string
+	for _, s := range argus.AllScopes() {
+		words = append(words, string(s))
+	}
+	return fixed(words...)
+}
+
+// filterCompletion completes a filter's values: fixed ones, or those that occurred in the last day.
+func (f *factory) filterCompletion(name argus.FilterName) completer {
+	switch name {
+	case argus.FilterActorKind:
+		return fixed(string(argus.KindClerkSession), string(argus.KindPAT), string(argus.KindBreakGlass))
+	case argus.FilterOutcome:
+		return fixed(string(argus.Completed), string(argus.Interrupted))
+	case argus.FilterMethod:
+		return fixed(http.MethodGet, http.MethodPost, http.MethodDelete, http.MethodPut, http.MethodPatch)
+	case argus.FilterStatus:
+		return fixed("2xx", "4xx", "5xx", ">=400", "200", "401", "403", "404", "409", "422", "429", "500", "503")
+	case argus.FilterTenant:
+		return f.completeTenants
+	case argus.FilterActor, argus.FilterRoute, argus.FilterClient, argus.FilterPAT, argus.FilterBreakGlass:
+		return f.completeFacet(name)
+	}
+	return cobra.NoFileCompletions
+}
+
+// completionTimeout is how long a person waits for the Tab key.
+const completionTimeout = time.Second
+
+// live asks the server for words to complete with. Any failure gives none: the shell's line is no place for
+// errors.
+func (f *factory) live(ask func(context.Context, *client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	directive := cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	ctx, cancel := context.WithTimeout(context.Background(), completionTimeout)
+	defer cancel()
+	c, err := f.client()
+	if err != nil {
+		return nil, directive
+	}
+	c.tries = 1
+	words, err := ask(ctx, c)
+	if err != nil {
+		return nil, directive
+	}
+	return words, directive
+}
+
+// word is a completion with its description.
+func word(value, description string) string {
+	if description == "" {
+		return harmless(value)
+	}
+	return harmless(value) + "\t" + harmless(description)
+}
+
+func (f *factory) completeFacet(name argus.FilterName) completer {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return f.live(func(ctx context.Context, c *client) ([]string, error) {
+			var answer struct {
+				Fields map[string][]struct {
+					Value string `json:"value"`
+					Name  string `json:"name"`
+					Count int64  `json:"count"`
+				} `json:"fields"`
+			}
+			_, err := c.get(ctx, "/v1/audit-log/facets", url.Values{"since": {"24h"}, "fields": {string(name)}}, &answer)
+			var words []string
+			for _, v := range answer.Fields[string(name)] {
+				about := plural(v.Count, "call")
+				if v.Name != "" {
+					about = v.Name + ", " + about
+				}
+				words = append(words, word(v.Value, about))
+			}
+			return words, err
+		})
+	}
+}
+
+func (f *factory) completeTenants(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return f.live(func(ctx context.Context, c *client) ([]string, error) {
+		tenants, err := list[tenant](ctx, c, "/v1/tenants", nil, "tenants")
+		var words []string
+		for _, t := range tenants {
+			about := t.value.Name
+			if t.value.Armed {
+				about = strings.TrimSpace(about + " (armed)")
+			}
+			words = append(words, word(t.value.ID, about))
+		}
+		return words, err
+	})
+}
+
+// completeWorkers offers the workers that the verb can be done to.
+func (f *factory) completeWorkers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	from := map[string][]string{"stop": {"running"}, "resume": {"stopped"}}[cmd.Name()]
+	return f.live(func(ctx context.Context, c *client) ([]string, error) {
+		workers, err := list[worker](ctx, c, "/compute/ops/workers", nil, "workers")
+		var words []string
+		for _, w := range workers {
+			if from == nil || slices.Contains(from, w.value.State) {
+				words = append(words, word(w.value.ID, fmt.Sprintf("%s %s %s", w.value.Provider, w.value.State, w.value.Reason)))
+			}
+		}
+		return words, err
+	})
+}
+
+// completeProviders offers the providers of the workers there are, and the one that every development server has.
+func (f *factory) completeProviders(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return f.live(func(ctx context.Context, c *client) ([]string, error) {
+		words := []string{"local"}
+		workers, _ := list[worker](ctx, c, "/compute/ops/workers", nil, "workers")
+		for _, w := range workers {
+			if !slices.Contains(words, w.value.Provider) {
+				words = append(words, word(w.value.Provider, ""))
+			}
+		}
+		return words, nil
+	})
+}
+
+func (f *factory) completeTokens(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return f.live(func(ctx context.Context, c *client) ([]string, error) {
+		tokens, err := list[token](ctx, c, "/v1/tokens", nil, "tokens")
+		var words []string
+		for _, t := range tokens {
+			if t.value.RevokedAt.IsZero() {
+				words = append(words, word(t.value.ID, t.value.Name))
+			}
+		}
+		return words, err
+	})
+}
+
+func (f *factory) completeProfiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	store, err := f.profiles()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var words []string
+	for name, p := range store.Profiles {
+		words = append(words, word(name, p.URL))
+	}
+	slices.Sort(words)
+	return words, cobra.ShellCompDirectiveNoFileComp
+}

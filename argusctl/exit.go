@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// The exit codes, for scripts. They are part of the interface.
+const (
+	exitDone            = 0
+	exitFailure         = 1 // any other failure
+	exitUsage           = 2 // wrong usage
+	exitUnreachable     = 3 // the server could not be reached, or answered 5xx
+	exitUnauthenticated = 4 // 401, or no token at all
+	exitForbidden       = 5 // 403
+	exitNotFound        = 6 // 404
+	exitRefused         = 7 // refused as it stands: 400, 409, 413, 422
+	exitRateLimited     = 8 // 429
+	exitNegative        = 9 // a check came out negative
+)
+
+// exitCode is the one place where an error becomes an exit code.
+func exitCode(err error) int {
+	var (
+		usage *usageError
+		api   *apiError
+		net   *netError
+	)
+	switch {
+	case err == nil, errors.Is(err, errStdoutClosed):
+		return exitDone
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, errNegative):
+		return exitNegative
+	case errors.Is(err, errNoToken):
+		return exitUnauthenticated
+	case errors.As(err, &api):
+		return api.exitCode()
+	case errors.As(err, &net):
+		return exitUnreachable
+	}
+	return exitFailure
+}
+
+func (e *apiError) exitCode() int {
+	switch e.Status {
+	case http.StatusUnauthorized:
+		return exitUnauthenticated
+	case http.StatusForbidden:
+		return exitForbidden
+	case http.StatusNotFound:
+		return exitNotFound
+	case http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return exitRefused
+	case http.StatusTooManyRequests:
+		return exitRateLimited
+	}
+	if e.Status >= 500 {
+		return exitUnreachable
+	}
+	return exitFailure
+}
+
+var (
+	// errStdoutClosed: whoever read our output has seen enough (`| head -1`). No failure, no noise.
+	errStdoutClosed = errors.New("the reader of standard output is gone")
+	// errNegative: a check came out negative and has said so.
+	errNegative = errors.New("the check came out negative")
+	// errNoToken: nothing to authenticate with.
+	errNoToken = errors.New("there is no token: set ARGUS_TOKEN, or sign in with `argusctl login`")
+)
+
+// usageError is a command line that cannot be meant.
+type usageError struct {
+	message string
+	command string // "argusctl logs tail", for the pointer to its help; may be empty
+}
+
+func (e *usageError) Error() string { return e.message }
+
+func usageErrorf(format string, args ...any) *usageError {
+	return &usageError{message: fmt.Sprintf(format, args...)}
+}
+
+// badParameter turns what package argus says about a value into a usage error.
+func badParameter(flag string, err error) *usageError {
+	message := err.Error()
+	var e *argus.Error
+	if errors.As(err, &e) {
+		message = e.Message
+	}
+	if flag != "" {
+		message = flag + ": " + message
+	}
+	return &usageError{message: message}
+}
+
+// apiError is an answer of the server that says no.
+type apiError struct {
+	Status     int // HTTP status
+	Code       argus.Code
+	Message    string
+	AuditID    string        // of the call's row; "" when the call was not authenticated
+	RetryAfter time.Duration // 0 when the server names none
+	Mutation   bool          // the call was to change something
+}
+
+func (e *apiError) Error() string { return e.Message }
+
+// hint says what to do next, beyond the server's own sentence.
+func (e *apiError) hint() string {
+	switch {
+	case e.Status == http.StatusUnauthorized:
+		return "Sign in with `argusctl login`, or set ARGUS_TOKEN."
+	case e.Status == http.StatusForbidden && e.Code == argus.CodeForbidden:
+		return "See what this credential may do with `argusctl whoami`."
+	case e.Code == argus.CodeAuditUnconfirmed && e.AuditID != "":
+		return "Whether it happened is not known. Before repeating it: argusctl logs show " + harmless(e.AuditID)
+	case e.Code == argus.CodeAuditUnconfirmed:
+		return "Whether it happened is not known. Look before repeating it."
+	case e.Code == argus.CodeInvalidCursor:
+		return "A cursor belongs to one search: give the same filters, or start over without it."
+	case e.RetryAfter > 0:
+		return fmt.Sprintf("Try again in %s.", formatSpan(e.RetryAfter))
+	}
+	return ""
+}
+
+// report prints an error for a person, on standard error. Nothing of it is a secret: tokens are in no error.
+func (f *factory) report(err error) {
+	if err == nil || errors.Is(err, errStdoutClosed) || errors.Is(err, errNegative) {
+		return
+	}
+	var (
+		usage *usageError
+		api   *apiError
+		net   *netError
+	)
+	say := func(format string, args ...any) { fmt.Fprintln(f.io.err, f.redact(fmt.Sprintf(format, args...))) }
+	switch {
+	case errors.As(err, &api):
+		say("%s %s", f.io.errStyle(red, "error:"), harmless(api.Message))
+		facts := []string{fmt.Sprintf("HTTP %d", api.Status)}
+		if api.Code != "" {
+			facts = append([]string{harmless(string(api.Code))}, facts...)
+		}
+		if api.AuditID != "" {
+			facts = append(facts, "audit id "+harmless(api.AuditID))
+		}
+		say("  %s", strings.Join(facts, ", "))
+		if hint := api.hint(); hint != "" {
+			say("  %s", hint)
+		}
+	case errors.As(err, &net):
+		say("%s %s", f.io.errStyle(red, "error:"), harmless(net.Message))
+		if net.Hint != "" {
+			say("  %s", harmless(net.Hint))
+		}
+	case errors.As(err, &usage):
+		say("%s %s", f.io.errStyle(red, "error:"), harmlessLines(usage.message))
+		if usage.command != "" {
+			say("See `%s --help`.", usage.command)
+		}
+	case errors.Is(err, context.Canceled):
+		say("Stopped.")
+	default:
+		say("%s %s", f.io.errStyle(red, "error:"), harmless(sentence(err.Error())))
+	}
+}
+
+// redact takes out of a text whatever is a token or looks like one: somebody may have typed it where it does not
+// belong, and an error must not repeat it.
+func (f *factory) redact(s string) string {
+	if f.connected != nil && f.connected.token != "" {
+		s = strings.ReplaceAll(s, f.connected.token, "…")
+	}
+	for _, prefix := range []string{argus.PATPrefix, argus.BreakGlassPrefix} {
+		head, rest, found := strings.Cut(s, prefix)
+		for found {
+			rest = strings.TrimLeftFunc(rest, func(r rune) bool {
+				return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z'
+			})
+			var next string
+			next, rest, found = strings.Cut(rest, prefix)
+			head += prefix + "…" + next
+		}
+		s = head
+	}
+	return s
+}

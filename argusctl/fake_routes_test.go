@@ -1,0 +1,569 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
+)
+
+type handler func(x *exchange)
+
+// route finds the template, its parameters, the scope and the handler of a request.
+func (f *fake) route(r *http.Request) (route string, params []argus.PathParam, scope string, h handler) {
+	const id = ":id"
+	for _, e := range []struct {
+		route, scope string
+		h            handler
+	}{
+		{"GET /v1/health", "any", f.health},
+		{"GET /v1/operators/me", "any", func(x *exchange) { x.reply(200, x.who.me) }},
+		{"GET /v1/tenants", "tenants:read", func(x *exchange) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			x.reply(200, map[string]any{"tenants": f.tenants})
+		}},
+		{"GET /v1/tenants/:id", "tenants:read", f.tenantShow},
+		{"POST /v1/tenants/:id/arm", "remote_support:arm", f.arm},
+		{"POST /v1/tenants/:id/disarm", "remote_support:arm", f.arm},
+		{"POST /v1/tenants/:id/sessions", "remote_support", f.sessionStart},
+		{"POST /v1/tenants/:id/sessions/:session/end", "remote_support", f.sessionEnd},
+		{"GET /compute/ops/workers", "compute:read", f.workerList},
+		{"POST /compute/ops/launch", "compute:write", f.launch},
+		{"POST /compute/ops/workers/:id/stop", "compute:write", f.workerVerb},
+		{"POST /compute/ops/workers/:id/resume", "compute:write", f.workerVerb},
+		{"POST /compute/ops/workers/:id/terminate", "compute:write", f.workerVerb},
+		{"GET /v1/tokens", "any", func(x *exchange) { f.mu.Lock(); defer f.mu.Unlock(); x.reply(200, map[string]any{"tokens": f.tokens}) }},
+		{"POST /v1/tokens", "tokens:write", f.tokenCreate},
+		{"DELETE /v1/tokens/:id", "any", f.tokenRevoke},
+		{"GET /v1/audit-log/stream", "logs:read", f.stream},
+		{"GET /v1/audit-log/export", "logs:read", f.export},
+		{"GET /v1/audit-log/facets", "logs:read", f.facets},
+		{"GET /v1/audit-log", "logs:read", f.search},
+		{"GET /v1/audit-log/:id", "logs:read", f.show},
+		{"GET /v1/perf", "logs:read", f.perf},
+		{"GET /v1/perf/series", "logs:read", f.series},
+	} {
+		method, template, _ := strings.Cut(e.route, " ")
+		want, have := strings.Split(template, "/"), strings.Split(r.URL.Path, "/")
+		if method != r.Method || len(want) != len(have) {
+			continue
+		}
+		params = nil
+		matches := true
+		for i := range want {
+			if name, ok := strings.CutPrefix(want[i], ":"); ok {
+				params = append(params, argus.PathParam{Name: name, Value: have[i]})
+			} else if want[i] != have[i] {
+				matches = false
+			}
+		}
+		if matches {
+			return e.route, params, e.scope, e.h
+		}
+	}
+	return r.Method + " " + argus.UnmatchedRoute, nil, argus.ScopeNone, nil
+}
+
+// part is the nth segment of the path, from 0.
+func (x *exchange) part(n int) string { return strings.Split(x.r.URL.Path, "/")[n+1] }
+
+func (x *exchange) in() map[string]any {
+	var v map[string]any
+	_ = json.Unmarshal(x.body, &v)
+	return v
+}
+
+func (f *fake) health(x *exchange) {
+	status := "ok"
+	stages := []argus.Stage{{Name: "postgres", Status: "ok"}, {Name: "writer", Status: "ok", Facts: map[string]any{"queued": 0}},
+		{Name: "replicator", Status: "ok", Facts: map[string]any{"lag_seconds": 0.04, "lag_bytes": 128}}, {Name: "clickhouse", Status: "ok"}, {Name: "identity", Status: "ok"}}
+	if x.scenario == "degraded" {
+		status = "degraded"
+		stages[3].Status, stages[3].Detail = "down", "ClickHouse does not answer; the log is answered from Postgres alone."
+	}
+	x.reply(200, map[string]any{"status": status, "version": "1.2.0", "stages": stages})
+}
+
+func (f *fake) tenant(id string) *tenant {
+	for i := range f.tenants {
+		if f.tenants[i].ID == id {
+			return &f.tenants[i]
+		}
+	}
+	return nil
+}
+
+func (f *fake) tenantShow(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t := f.tenant(x.part(2)); t != nil {
+		x.reply(200, t)
+	} else {
+		x.fail(404, "not_found", "There is no such tenant.")
+	}
+}
+
+func (f *fake) arm(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, in := f.tenant(x.part(2)), x.in()
+	switch arming := x.part(3) == "arm"; {
+	case t == nil:
+		x.fail(404, "not_found", "There is no such tenant.")
+	case arming && in["confirm_tenant_id"] != t.ID:
+		x.fail(403, "confirmation_mismatch", "confirm_tenant_id must repeat the tenant's id.")
+	case arming && !t.Consent.Given && in["consent_document_id"] == nil:
+		x.fail(403, "tenant_consent_required", "The tenant has given no consent.")
+	default:
+		t.Armed, t.ArmedBy, t.ArmedReason, t.ArmedAt = arming, x.who.me.ActorID, in["reason"].(string), time.Now()
+		if !arming {
+			t.Sessions = nil
+		}
+		x.reply(200, t)
+	}
+}
+
+func (f *fake) sessionStart(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.tenant(x.part(2))
+	if t == nil || !t.Armed {
+		x.fail(409, "conflict", "The tenant is not armed.")
+		return
+	}
+	minutes := 30.0
+	if m, ok := x.in()["minutes"].(float64); ok {
+		minutes = m
+	}
+	s := session{ID: uuid.NewString(), TenantID: t.ID, State: "live", StartedBy: x.who.me.ActorID, StartedAt: time.Now(),
+		EndsAt: time.Now().Add(time.Duration(minutes) * time.Minute)}
+	t.Sessions = append(t.Sessions, s)
+	x.reply(201, s)
+}
+
+func (f *fake) sessionEnd(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t := f.tenant(x.part(2)); t != nil {
+		for i, s := range t.Sessions {
+			if s.ID == x.part(4) {
+				t.Sessions = slices.Delete(t.Sessions, i, i+1)
+				s.State, s.EndedAt = "ended", time.Now()
+				x.reply(200, s)
+				return
+			}
+		}
+	}
+	x.fail(404, "not_found", "There is no such session.")
+}
+
+func (f *fake) workerList(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	shown := []any{}
+	for _, w := range f.workers {
+		if w["state"] != "terminated" || x.r.URL.Query().Get("all") == "true" {
+			shown = append(shown, w)
+		}
+	}
+	x.reply(200, map[string]any{"workers": shown})
+}
+
+func (f *fake) launch(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if x.in()["provider"] != "local" {
+		x.fail(422, "unprocessable", "There is no such provider.")
+		return
+	}
+	w := fakeWorker(uuid.NewString(), "local", "running", false)
+	w["reason"], w["launched_by"] = x.in()["reason"], x.who.me.ActorID
+	f.workers = append(f.workers, w)
+	x.reply(201, w)
+}
+
+func (f *fake) workerVerb(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.workers {
+		if w["id"] != x.part(3) {
+			continue
+		}
+		state := map[string]string{"stop": "stopped", "resume": "running", "terminate": "terminated"}[x.part(4)]
+		if w["state"] == state || w["orphan"] == true && state != "terminated" {
+			x.fail(409, "conflict", "The worker is "+w["state"].(string)+".")
+			return
+		}
+		w["state"] = state
+		x.reply(200, w)
+		return
+	}
+	x.fail(404, "not_found", "There is no such worker.")
+}
+
+func (f *fake) tokenCreate(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	in, secret := x.in(), argus.NewSecret(argus.PATPrefix)
+	scopes := in["scopes"]
+	if preset, ok := in["preset"].(string); ok {
+		scopes, _ = argus.PresetScopes(preset)
+	}
+	k := map[string]any{"id": uuid.NewString(), "name": in["name"], "preset": in["preset"], "scopes": scopes, "created_at": time.Now().UTC().Format(argus.TimeFormat),
+		"expires_at": time.Now().Add(90 * 24 * time.Hour).UTC().Format(argus.TimeFormat), "last_used_at": nil, "revoked_at": nil, "last_four": argus.LastFour(secret)}
+	f.tokens = append(f.tokens, k)
+	x.reply(201, map[string]any{"token": k, "secret": secret})
+}
+
+func (f *fake) tokenRevoke(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, k := range f.tokens {
+		if k["id"] == x.part(2) {
+			k["revoked_at"] = time.Now().UTC().Format(argus.TimeFormat)
+			x.reply(200, k)
+			return
+		}
+	}
+	x.fail(404, "not_found", "There is no such token.")
+}
+
+// matching returns the rows of a filter in the order of the log, of those that arrived by the position.
+func (f *fake) matching(q url.Values, at *argus.Position) ([]argus.Record, argus.Filter, error) {
+	filter, err := argus.ParseFilter(q, time.Now(), "limit", "cursor", "order", "format", "after", "group_by", "compare", "fields", "step")
+	if err != nil {
+		return nil, filter, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var rows []argus.Record
+	for _, r := range f.rows {
+		if filter.Match(&r) && (at == nil || at.Contains(r.WriterID, r.Seq)) {
+			rows = append(rows, r)
+		}
+	}
+	slices.SortFunc(rows, func(a, b argus.Record) int { return a.Compare(&b) })
+	return rows, filter, nil
+}
+
+func (f *fake) position() argus.Position {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := argus.Position{ClosedThrough: 2, Writers: map[int64]int64{2: 0}}
+	for _, r := range f.rows {
+		p.Writers[r.WriterID] = max(p.Writers[r.WriterID], r.Seq)
+	}
+	return p
+}
+
+func badQuery(x *exchange, err error) {
+	x.fail(400, string(argus.CodeOf(err)), badParameter("", err).message)
+}
+
+// search pages by "<snapshot> <rows passed>", which is as opaque as it needs to be here.
+func (f *fake) search(x *exchange) {
+	q := x.r.URL.Query()
+	at, passed := f.position(), 0
+	if c := q.Get("cursor"); c != "" {
+		snapshot, n, ok := strings.Cut(c, " ")
+		p, err := argus.ParsePosition(snapshot)
+		if passed, _ = strconv.Atoi(n); err != nil || !ok {
+			x.fail(400, "invalid_cursor", "The cursor is not one of this search.")
+			return
+		}
+		at = p
+	}
+	rows, filter, err := f.matching(q, &at)
+	if err != nil {
+		badQuery(x, err)
+		return
+	}
+	if q.Get("order") != "asc" {
+		slices.Reverse(rows)
+	}
+	limit, _ := strconv.Atoi(q.Get("limit"))
+	if limit == 0 {
+		limit = argus.DefaultLimit
+	}
+	if x.scenario == "smallpages" {
+		limit = min(limit, 3)
+	}
+	rows = rows[min(passed, len(rows)):]
+	var next any
+	if len(rows) > limit {
+		rows = rows[:limit]
+		next = fmt.Sprintf("%s %d", at, passed+limit)
+	}
+	if rows == nil {
+		rows = []argus.Record{}
+	}
+	source := argus.SourceBoth
+	if x.scenario == "degraded" {
+		source = argus.SourcePostgres
+	}
+	x.reply(200, map[string]any{"rows": rows, "next_cursor": next, "snapshot": at.String(), "since": argus.JSONTime(filter.Since), "until": argus.JSONTime(filter.Until),
+		"source": source, "replicated_through": argus.JSONTime(time.Now()), "actors": actorNames, "break_glass": map[string]string{glassID: "Clerk is down"}})
+}
+
+func (f *fake) show(x *exchange) {
+	rows, _, _ := f.matching(url.Values{"id": {x.part(2)}}, nil)
+	if len(rows) == 0 {
+		x.fail(404, "not_found", "There is no call of that id.")
+		return
+	}
+	b := rows[0].AppendJSON(nil)
+	steps := []argus.Step{}
+	reason, tenantID, worker, from, to := "ride-along", "UTD_7ELEVEN_001", "w-1", "running", "stopped"
+	if rows[0].ID.String() == "019c1000-0000-7000-8000-000000000004" {
+		steps = append(steps, argus.Step{Table: "remote_support_audit", AuditID: rows[0].ID, Step: 1, At: argus.JSONTime(rows[0].OccurredAt), ActorID: adaID,
+			Action: "arm", TenantID: &tenantID, Reason: &reason, Result: "succeeded"})
+	}
+	if rows[0].Route == "POST /compute/ops/launch" {
+		steps = append(steps, argus.Step{Table: "compute_control_audit", AuditID: rows[0].ID, Step: 1, At: argus.JSONTime(rows[0].OccurredAt), ActorID: adaID,
+			Action: "launch", WorkerID: &worker, FromState: &from, ToState: &to, Reason: &reason, Result: "failed", Error: &reason})
+	}
+	more, _ := json.Marshal(map[string]any{"steps": steps, "source": "clickhouse", "actors": actorNames, "break_glass_reason": nil})
+	if rows[0].BreakGlassID != uuid.Nil {
+		more, _ = json.Marshal(map[string]any{"steps": steps, "source": "clickhouse", "actors": actorNames, "break_glass_reason": "Clerk is down"})
+	}
+	x.status, x.answer = 200, append(append(b[:len(b)-1], ','), more[1:]...)
+}
+
+func (f *fake) facets(x *exchange) {
+	rows, _, err := f.matching(x.r.URL.Query(), nil)
+	if err != nil {
+		badQuery(x, err)
+		return
+	}
+	rows = append(rows, cannedRows()...)
+	field := x.r.URL.Query().Get("fields")
+	var values []map[string]any
+	for _, r := range rows {
+		value := map[string]string{"actor": r.ActorID, "route": r.Route, "client": argus.ClientName(r.UserAgent)}[field]
+		i := slices.IndexFunc(values, func(v map[string]any) bool { return v["value"] == value })
+		if i < 0 {
+			name := any(nil)
+			if n := actorNames[value]; n != "" {
+				name = n
+			}
+			values, i = append(values, map[string]any{"value": value, "name": name, "count": 0}), len(values)
+		}
+		values[i]["count"] = values[i]["count"].(int) + 1
+	}
+	x.reply(200, map[string]any{"total": len(rows), "fields": map[string]any{field: values}, "histogram": []any{}})
+}
+
+func groupOf(r *argus.Record, by string) string {
+	switch by {
+	case "method":
+		return r.Method
+	case "client":
+		return argus.ClientName(r.UserAgent)
+	case "actor_kind":
+		return string(r.ActorKind)
+	case "status_class":
+		return fmt.Sprintf("%dxx", r.Status/100)
+	}
+	return r.Route
+}
+
+func (f *fake) perf(x *exchange) {
+	q := x.r.URL.Query()
+	rows, filter, err := f.matching(q, nil)
+	if err != nil {
+		badQuery(x, err)
+		return
+	}
+	by := q.Get("group_by")
+	if by == "" {
+		by = "route"
+	}
+	until := filter.Until
+	if until.IsZero() {
+		until = argus.Micros(time.Now())
+	}
+	groups := map[string][]argus.Record{}
+	for _, r := range rows {
+		groups[groupOf(&r, by)] = append(groups[groupOf(&r, by)], r)
+	}
+	out := []argus.PerfRow{}
+	for group, rows := range groups {
+		p := argus.PerfRow{GroupBy: argus.GroupBy(by), Group: group}
+		var ms []float64
+		for _, r := range rows {
+			switch {
+			case r.Outcome == argus.Interrupted:
+				p.Interrupted++
+				continue
+			case r.Status >= 500:
+				p.ErrorRate++
+			case r.Status >= 400:
+				p.ClientErrorRate++
+			}
+			p.Count++
+			ms = append(ms, float64(r.LatencyUS)/1000)
+		}
+		slices.Sort(ms)
+		quantile := func(q float64) float64 {
+			if len(ms) == 0 {
+				return math.NaN()
+			}
+			return ms[max(int(math.Ceil(q*float64(len(ms)))), 1)-1]
+		}
+		p.P50, p.P95, p.P99, p.Max = quantile(.5), quantile(.95), quantile(.99), quantile(1)
+		n := float64(max(p.Count, 1))
+		p.ErrorRate, p.ClientErrorRate, p.RPM = p.ErrorRate/n, p.ClientErrorRate/n, float64(p.Count)/until.Sub(filter.Since).Minutes()
+		if q.Get("compare") == "true" {
+			before := p
+			before.P99, before.RPM, before.ErrorRate = p.P99/2, p.RPM*2, 0
+			p.Before = &before
+			if p.ErrorRate > 0 {
+				p.Changed = []string{"error_rate", "p99"}
+			}
+		}
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b argus.PerfRow) int { return strings.Compare(a.Group, b.Group) })
+	x.reply(200, map[string]any{"group_by": by, "since": argus.JSONTime(filter.Since), "until": argus.JSONTime(until), "rows": out, "source": "clickhouse",
+		"replicated_through": argus.JSONTime(time.Now())})
+}
+
+func (f *fake) series(x *exchange) {
+	rows, _, err := f.matching(x.r.URL.Query(), nil)
+	if err != nil {
+		badQuery(x, err)
+		return
+	}
+	counts := map[string]float64{}
+	for _, r := range rows {
+		counts[r.Route]++
+	}
+	series := []any{}
+	for route, n := range counts {
+		series = append(series, map[string]any{"group": route, "points": []any{map[string]any{"rpm": 0}, map[string]any{"rpm": n}, map[string]any{"rpm": n / 2}}})
+	}
+	x.reply(200, map[string]any{"group_by": "route", "step_seconds": 60, "series": series})
+}
+
+// export sends NDJSON. After "cut" rows of a connection it breaks off, as its scenario says.
+func (f *fake) export(x *exchange) {
+	q := x.r.URL.Query()
+	rows, _, err := f.matching(q, nil)
+	if err != nil {
+		x.w.Header().Set("Content-Type", "application/json")
+		x.w.WriteHeader(400)
+		x.w.Write(failBody(string(argus.CodeOf(err)), badParameter("", err).message, ""))
+		return
+	}
+	if after := q.Get("after"); after != "" {
+		i := slices.IndexFunc(rows, func(r argus.Record) bool {
+			return after == fmt.Sprintf("%s/%d/%d", r.OccurredAt.Format(argus.TimeFormat), r.WriterID, r.Seq)
+		})
+		if i < 0 || q.Get("cursor") != "export-1" {
+			fail(x.w, 400, "invalid_cursor", "The cursor is not one of this export.", "")
+			return
+		}
+		rows = rows[i+1:]
+	}
+	h := x.w.Header()
+	h.Set("Content-Type", "application/x-ndjson")
+	h.Set(exportCursorHeader, "export-1")
+	if x.scenario != "notrailer" {
+		h.Set("Trailer", exportRowsTrailer+", "+exportCompleteTrailer)
+	}
+	cut := -1
+	switch {
+	case x.scenario == "cutexport" || x.scenario == "outage" && x.try == 1:
+		cut = 3
+	case x.scenario == "outage" && x.try <= 5:
+		cut = 0
+	}
+	x.w.WriteHeader(200)
+	for i, r := range rows {
+		b := append(r.AppendJSON(nil), '\n')
+		if i == cut {
+			x.w.Write(b[:len(b)/2]) // half a row
+			http.NewResponseController(x.w).Flush()
+			panic(http.ErrAbortHandler)
+		}
+		x.w.Write(b)
+	}
+	if x.scenario != "notrailer" {
+		h.Set(exportRowsTrailer, strconv.Itoa(len(rows)))
+		h.Set(exportCompleteTrailer, "true")
+	}
+}
+
+// stream sends rows as they arrive, behind the position asked for.
+func (f *fake) stream(x *exchange) {
+	send := func(name, id, data string) {
+		fmt.Fprintf(x.w, "event: %s\nid: %s\ndata: %s\n\n", name, id, data)
+		http.NewResponseController(x.w).Flush()
+	}
+	at := f.position()
+	from := x.r.Header.Get("Last-Event-ID")
+	if from == "" {
+		from = x.r.URL.Query().Get("cursor")
+	}
+	if from != "" {
+		p, err := argus.ParsePosition(from)
+		if err != nil || x.scenario == "forgotten" && x.try == 2 {
+			fail(x.w, 400, "invalid_cursor", "The position is not known.", "")
+			return
+		}
+		at = p
+	}
+	filter, err := argus.ParseFilter(x.r.URL.Query(), time.Now(), "cursor")
+	if err != nil {
+		fail(x.w, 400, string(argus.CodeOf(err)), badParameter("", err).message, "")
+		return
+	}
+	x.w.Header().Set("Content-Type", "text/event-stream")
+	x.w.WriteHeader(200)
+	send("ready", at.String(), "{}")
+	if x.scenario == "denied" {
+		send("denied", "", `{"error":{"code":"unauthenticated","message":"The token was revoked.","audit_id":null}}`)
+		return
+	}
+	sent := 0
+	for {
+		f.mu.Lock()
+		rows, arrived := slices.Clone(f.rows), f.arrived
+		f.mu.Unlock()
+		for _, r := range rows {
+			if at.Contains(r.WriterID, r.Seq) {
+				continue
+			}
+			at = at.Clone()
+			at.Writers[r.WriterID] = r.Seq
+			if filter.Match(&r) {
+				send("row", at.String(), string(r.AppendJSON(nil)))
+				sent++
+			}
+			switch {
+			case x.scenario == "cutstream" && sent == 1:
+				panic(http.ErrAbortHandler)
+			case x.scenario == "behind" && sent == 1:
+				send("behind", "", fmt.Sprintf(`{"resume":%q}`, at))
+				return
+			}
+		}
+		select {
+		case <-arrived:
+		case <-x.r.Context().Done():
+			return
+		case <-f.done:
+			return
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
+)
+
+// filterFlags are the flags that say which calls are meant: the filters of the API, each with its negation, and
+// the window.
+type filterFlags struct {
+	since, until string
+	values       map[string]*[]string // by query parameter: actor, not_actor, …
+}
+
+// filterHelp describes each filter; the word in backquotes is its value.
+var filterHelp = map[argus.FilterName]string{
+	argus.FilterActor:      "the Clerk `user` who called (user_…)",
+	argus.FilterActorKind:  "the `kind` of credential: clerk_session, pat or break_glass",
+	argus.FilterPAT:        "the `id` of the personal access token used",
+	argus.FilterBreakGlass: "the `id` of the break-glass token used",
+	argus.FilterRoute:      "the `template`: 'GET /v1/tenants/:id', '/v1/tenants/:id', or a prefix ending in *",
+	argus.FilterMethod:     "the HTTP `method`",
+	argus.FilterStatus:     "the `status`: 403, 4xx or '>=500'",
+	argus.FilterOutcome:    "the `outcome`: completed or interrupted",
+	argus.FilterClient:     "the caller's `program` (argusctl)",
+	argus.FilterUserAgent:  "a `part` of the user agent",
+	argus.FilterClientIP:   "the caller's `address` or network (192.0.2.0/24)",
+	argus.FilterTenant:     "the `tenant` that was acted on",
+	argus.FilterParam:      "a path parameter, `name=value`",
+	argus.FilterID:         "the call's `id` (its audit id)",
+	argus.FilterRequestID:  "the `id` that the caller sent as X-Request-Id",
+	argus.FilterLatencyMin: "took at least this `time` (500ms)",
+}
+
+func addFilterFlags(f *factory, cmd *cobra.Command) *filterFlags {
+	ff := &filterFlags{values: map[string]*[]string{}}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&ff.since, "since", "", "from this `time` on: RFC 3339, or so long ago (90s, 5m, 1h, 7d)")
+	flags.StringVar(&ff.until, "until", "", "before this `time`")
+	for _, negated := range []bool{false, true} {
+		for _, name := range argus.FilterNames() {
+			flag, key, usage, group := strings.ReplaceAll(string(name), "_", "-"), string(name), filterHelp[name], groupFilters
+			if negated {
+				flag, key, usage, group = "not-"+flag, "not_"+key, "not: "+usage, groupHidden
+			}
+			ff.values[key] = flags.StringArray(flag, nil, usage)
+			setGroup(flags, group, flag)
+			if complete := f.filterCompletion(name); complete != nil {
+				_ = cmd.RegisterFlagCompletionFunc(flag, complete)
+			}
+		}
+	}
+	return ff
+}
+
+// query gives the filter as the API takes it. It is read here first, by the same parser as the server's, so that
+// a mistake costs no call. Times stay as written: the server resolves them by its own clock.
+func (ff *filterFlags) query(now time.Time) (url.Values, error) {
+	q := url.Values{}
+	if err := checkTime("--since", ff.since, now); err != nil {
+		return nil, err
+	}
+	if err := checkTime("--until", ff.until, now); err != nil {
+		return nil, err
+	}
+	if ff.since != "" {
+		q.Set("since", ff.since)
+	}
+	if ff.until != "" {
+		q.Set("until", ff.until)
+	}
+	for key, values := range ff.values {
+		for _, v := range *values {
+			k := key
+			if name := strings.TrimPrefix(key, "not_"); name == string(argus.FilterParam) {
+				param, value, ok := strings.Cut(v, "=")
+				if !ok {
+					return nil, usageErrorf("--%s %q: write name=value.", strings.ReplaceAll(key, "_", "-"), v)
+				}
+				k, v = key+"."+param, value
+			}
+			q.Add(k, v)
+		}
+	}
+	if _, err := argus.ParseFilter(q, now); err != nil {
+		return nil, badParameter("", err)
+	}
+	return q, nil
+}
+
+func checkTime(flag, s string, now time.Time) error {
+	if s == "" {
+		return nil
+	}
+	if _, err := argus.ParseTime(s, now); err != nil {
+		return badParameter(flag, err)
+	}
+	return nil
+}

@@ -1,0 +1,345 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
+)
+
+type exportOptions struct {
+	filter *filterFlags
+	format string
+	resume bool
+	force  bool
+}
+
+func newCmdLogsExport(f *factory) *cobra.Command {
+	o := &exportOptions{}
+	cmd := &cobra.Command{
+		Use:   "export <file>",
+		Short: "Write the calls of a window to a file, whole or not at all",
+		Long: `Writes every call of the window to a file, oldest first, as one snapshot: NDJSON, or CSV. The file appears under
+its name only when the server has confirmed that it is complete; until then it is <file>.part. A connection that
+is cut off is taken up again by itself; after Ctrl-C, a crash or a long outage --resume goes on where it stopped,
+in the same snapshot.`,
+		Example: `  argusctl logs export july.ndjson --since 2026-07-01T00:00:00Z --until 2026-08-01T00:00:00Z
+  argusctl logs export july.ndjson --resume
+  argusctl logs export denied.csv --since 30d --status 403`,
+		Args: exactly("file"),
+		RunE: func(cmd *cobra.Command, args []string) error { return exportRun(cmd.Context(), f, o, args[0]) },
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveDefault
+		},
+	}
+	o.filter = addFilterFlags(f, cmd)
+	cmd.Flags().StringVar(&o.format, "format", "", "write this `format`: ndjson or csv (else by the file's name)")
+	cmd.Flags().BoolVar(&o.resume, "resume", false, "go on with an export that was cut off")
+	cmd.Flags().BoolVar(&o.force, "force", false, "replace the file, and whatever is left of an earlier export")
+	_ = cmd.RegisterFlagCompletionFunc("format", fixed("ndjson", "csv"))
+	return cmd
+}
+
+// exportJob is an export on its way, as <file>.part.json keeps it.
+type exportJob struct {
+	Server string      `json:"server"`
+	Query  url.Values  `json:"query"`
+	Format string      `json:"format"`
+	State  exportState `json:"state"`
+	Bytes  int64       `json:"bytes"` // of <file>.part that the state stands for; what is behind them is dropped
+
+	name     string
+	from, to time.Time // of the window, as far as known, for the progress
+}
+
+func (j *exportJob) part() string     { return j.name + ".part" }
+func (j *exportJob) saveName() string { return j.name + ".part.json" }
+
+func exportRun(ctx context.Context, f *factory, o *exportOptions, name string) error {
+	if how, _ := f.format(); how != short {
+		return usageErrorf("logs export writes files: choose with --format.")
+	}
+	query, err := o.filter.query(f.now())
+	if err != nil {
+		return err
+	}
+	c, err := f.client()
+	if err != nil {
+		return err
+	}
+	j, err := o.job(f, c, name, query)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	began := f.now()
+	if err := f.export(ctx, c, j); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("stopped")
+		}
+		if j.State.After != "" {
+			f.notice("%s so far are in %s. Go on with: argusctl logs export %s --resume", plural(j.State.Rows, "row"), j.part(), j.name)
+		}
+		return err
+	}
+	f.notice("%s: %s, %s, in %s", j.name, plural(j.State.Rows, "row"), formatBytes(j.Bytes), formatSpan(f.now().Sub(began)))
+	return nil
+}
+
+// job starts an export, or finds the one to go on with.
+func (o *exportOptions) job(f *factory, c *client, name string, query url.Values) (*exportJob, error) {
+	j := &exportJob{Server: c.base.String(), Query: query, Format: o.format, name: name}
+	if o.resume {
+		if o.force || o.format != "" || len(query) > 0 {
+			return nil, usageErrorf("--resume goes on as the export was begun: give it no other flags.")
+		}
+		if _, err := os.Stat(j.saveName()); err != nil {
+			return nil, usageErrorf("There is nothing to go on with: %v.", err)
+		}
+		if err := readJSON(j.saveName(), j); err != nil {
+			return nil, err
+		}
+		if j.Server != c.base.String() {
+			return nil, usageErrorf("That export was begun with %s, not with %s.", j.Server, c.base)
+		}
+		return j, j.window(f)
+	}
+	for _, file := range []string{name, j.part()} {
+		if info, err := os.Stat(file); err == nil && !o.force {
+			if file == name {
+				return nil, usageErrorf("%s is there already: --force replaces it.", name)
+			}
+			return nil, usageErrorf("%s is left of an export begun %s: go on with --resume, or start over with --force.",
+				file, f.localTime(info.ModTime()))
+		}
+	}
+	switch {
+	case j.Format == "" && strings.EqualFold(filepath.Ext(name), ".csv"):
+		j.Format = "csv"
+	case j.Format == "":
+		j.Format = "ndjson"
+	case j.Format != "ndjson" && j.Format != "csv":
+		return nil, usageErrorf("--format %q: write ndjson or csv.", j.Format)
+	}
+	return j, j.window(f)
+}
+
+// window works out the times that the progress is measured by.
+func (j *exportJob) window(f *factory) error {
+	j.to = f.now()
+	if s := j.Query.Get("since"); s != "" {
+		j.from, _ = argus.ParseTime(s, j.to)
+	}
+	if s := j.Query.Get("until"); s != "" {
+		if t, err := argus.ParseTime(s, j.to); err == nil && t.Before(j.to) {
+			j.to = t
+		}
+	}
+	return nil
+}
+
+// export writes the part and, when it is complete, gives it its name. Whatever stops it, the part and the state
+// beside it agree: the state is replaced only after the rows it counts are on disk.
+func (f *factory) export(ctx context.Context, c *client, j *exportJob) (err error) {
+	file, err := os.OpenFile(j.part(), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if j.State.After == "" {
+		j.State, j.Bytes = exportState{}, 0
+	}
+	if info, err := file.Stat(); err != nil || info.Size() < j.Bytes {
+		return errors.Join(err, fmt.Errorf("%s is shorter than it was: start over with --force", j.part()))
+	}
+	if err := file.Truncate(j.Bytes); err != nil {
+		return err
+	}
+	if _, err := file.Seek(j.Bytes, io.SeekStart); err != nil {
+		return err
+	}
+	out := &countingWriter{w: bufio.NewWriterSize(file, 1<<20), n: j.Bytes}
+	w := newExportWriter(out, j)
+	progress := f.newProgress(j, out)
+	defer progress.clear()
+	var at exportState // the last row that was written whole
+	save := func() error {
+		if err := out.w.Flush(); err != nil {
+			return err
+		}
+		if err := file.Sync(); err != nil {
+			return err
+		}
+		j.State, j.Bytes = at, out.n
+		return writeJSON(j.saveName(), j)
+	}
+	saved := f.now()
+	last := []byte(nil)
+	err = exportRows(ctx, c, j.Query, j.State, func(row []byte, state *exportState) error {
+		if err := w.write(row); err != nil {
+			return err
+		}
+		last, at = append(last[:0], row...), *state
+		if at.Rows%1024 != 0 {
+			return nil
+		}
+		progress.show(at.Rows, last)
+		if f.now().Sub(saved) < 5*time.Second {
+			return nil
+		}
+		saved = f.now()
+		at.After, _ = rowKey(last)
+		return save()
+	})
+	if err != nil {
+		if at.Rows > 0 {
+			at.After, _ = rowKey(last)
+			return errors.Join(err, save())
+		}
+		if j.State.After == "" { // nothing came: leave nothing
+			os.Remove(j.part())
+		}
+		return err
+	}
+	if at.Rows == 0 {
+		at = j.State
+	}
+	if err := out.w.Flush(); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	j.State, j.Bytes = at, out.n
+	if err := os.Rename(j.part(), j.name); err != nil {
+		return err
+	}
+	if err := os.Remove(j.saveName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(j.name))
+}
+
+// syncDir makes a rename last.
+func syncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTSUP) {
+		return err
+	}
+	return nil
+}
+
+type countingWriter struct {
+	w *bufio.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// exportWriter writes rows as NDJSON, the server's bytes, or as CSV.
+type exportWriter struct {
+	out *countingWriter
+	csv *csv.Writer
+}
+
+func newExportWriter(out *countingWriter, j *exportJob) *exportWriter {
+	w := &exportWriter{out: out}
+	if j.Format == "csv" {
+		w.csv = csv.NewWriter(out)
+		if j.Bytes == 0 {
+			_ = w.csv.Write(csvColumns[:]) // an error stays with the writer
+			w.csv.Flush()
+		}
+	}
+	return w
+}
+
+func (w *exportWriter) write(row []byte) error {
+	if w.csv == nil {
+		if _, err := w.out.Write(row); err != nil {
+			return err
+		}
+		_, err := w.out.Write([]byte{'\n'})
+		return err
+	}
+	var r argus.Record
+	if err := json.Unmarshal(row, &r); err != nil {
+		return badAnswer(err)
+	}
+	if err := csvRecord(w.csv, csvValues(&r), false); err != nil {
+		return err
+	}
+	w.csv.Flush() // into our buffer: each row is whole there
+	return w.csv.Error()
+}
+
+// progress is a line on a terminal that is drawn over and over; elsewhere it is nothing.
+type progress struct {
+	f     *factory
+	job   *exportJob
+	out   *countingWriter
+	began time.Time
+	first int64 // rows there before
+	drawn time.Time
+}
+
+func (f *factory) newProgress(j *exportJob, out *countingWriter) *progress {
+	return &progress{f: f, job: j, out: out, began: f.now(), first: j.State.Rows}
+}
+
+func (p *progress) show(rows int64, last []byte) {
+	now := p.f.now()
+	if !p.f.io.errTerminal || now.Sub(p.drawn) < 100*time.Millisecond {
+		return
+	}
+	p.drawn = now
+	line := fmt.Sprintf("%d rows, %s", rows, formatBytes(p.out.n))
+	if elapsed := now.Sub(p.began).Seconds(); elapsed > 0.2 {
+		line += fmt.Sprintf(", %.0f rows/s", float64(rows-p.first)/elapsed)
+	}
+	if at := rowTime(last); !at.IsZero() {
+		line += ", at " + at.UTC().Format("2006-01-02 15:04Z")
+		if window := p.job.to.Sub(p.job.from); !p.job.from.IsZero() && window > 0 {
+			line += fmt.Sprintf(" (%.0f%%)", min(max(at.Sub(p.job.from).Seconds()/window.Seconds(), 0), 1)*100)
+		}
+	}
+	fmt.Fprintf(p.f.io.err, "\r\x1b[K%s", line)
+}
+
+func (p *progress) clear() {
+	if !p.drawn.IsZero() {
+		fmt.Fprint(p.f.io.err, "\r\x1b[K")
+	}
+}
+
+func rowTime(row []byte) time.Time {
+	var k struct {
+		OccurredAt time.Time `json:"occurred_at"`
+	}
+	_ = json.Unmarshal(row, &k)
+	return k.OccurredAt
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
+)
+
+type tailOptions struct {
+	filter *filterFlags
+	follow bool
+	limit  int // 0: the whole window
+	cursor string
+}
+
+func newCmdLogsTail(f *factory) *cobra.Command {
+	o := &tailOptions{}
+	cmd := &cobra.Command{
+		Use:   "tail",
+		Short: "Print the log, oldest first, and go on with --follow",
+		Long: `Prints every call of the window, oldest first. Your own calls up to this one are always in it.
+
+Without --since the window is the last hour; with --limit, --cursor, --until, --id or --request-id it is the whole
+log. --limit N keeps the newest N. --follow goes on with calls as they are recorded, exactly where the window
+ended, until Ctrl-C; a lost connection is taken up again without a gap.
+
+Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
+		Example: `  argusctl logs tail --since 1h
+  argusctl logs tail --since 1h --actor user_ABC --not-method GET
+  argusctl logs tail --since 24h --route '/v1/tenants/:id/arm' --status 4xx --json
+  argusctl logs tail --limit 20 --follow`,
+		Args: atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("limit") && o.limit < 1 {
+				return usageErrorf("--limit: 1 or more.")
+			}
+			return tailRun(cmd.Context(), f, o)
+		},
+	}
+	o.filter = addFilterFlags(f, cmd)
+	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "go on with calls as they are recorded")
+	cmd.Flags().IntVarP(&o.limit, "limit", "n", 0, "only the newest `N`")
+	cmd.Flags().StringVar(&o.cursor, "cursor", "", "go on with older calls at this `cursor`, where an earlier --limit stopped")
+	return cmd
+}
+
+func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
+	query, err := o.filter.query(f.now())
+	if err != nil {
+		return err
+	}
+	if o.follow && (query.Has("until") || o.cursor != "") {
+		return usageErrorf("--follow goes on from now: it excludes --until and --cursor.")
+	}
+	whole := o.limit > 0 || o.cursor != "" || query.Has("until") || query.Has("id") || query.Has("request_id")
+	if !query.Has("since") && !whole {
+		query.Set("since", "1h")
+	}
+	c, err := f.client()
+	if err != nil {
+		return err
+	}
+	how, _ := f.format()
+	p := newRowPrinter(f, how)
+	if o.follow {
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+	}
+	snapshot, err := tailWindow(ctx, c, p, o, query)
+	if o.follow && ctx.Err() != nil {
+		return p.end() // Ctrl-C
+	}
+	if err != nil {
+		_ = p.flush() // what came before the failure is true
+		return err
+	}
+	if err := p.end(); err != nil || !o.follow {
+		return err
+	}
+	query.Del("since") // whatever is recorded from now on is in the window
+	return (&follower{f: f, client: c, query: query, position: snapshot, rows: p}).run(ctx)
+}
+
+// tailWindow prints the window and returns the position at which it was looked at.
+func tailWindow(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, query url.Values) (snapshot string, err error) {
+	switch {
+	case o.limit > 0 || o.cursor != "":
+		return tailNewest(ctx, c, p, o, query)
+	case (p.how == asJSON || p.how == asCSV) && !o.follow:
+		// One stream instead of many pages: nothing of a row is looked at on its way.
+		return "", exportRows(ctx, c, query, exportState{}, func(row []byte, _ *exportState) error { return p.print(row) })
+	}
+	count := 0
+	var first page
+	err = searchPages(ctx, c, query, true, 1<<62, func(pg *page) (bool, error) {
+		if snapshot == "" {
+			snapshot, first = pg.Snapshot, *pg
+		}
+		count += len(pg.Rows)
+		p.learn(pg)
+		for _, row := range pg.Rows {
+			if err := p.print(row); err != nil {
+				return false, err
+			}
+		}
+		return true, p.flush()
+	})
+	if err == nil {
+		p.f.aboutWindow(&first, count)
+	}
+	return snapshot, err
+}
+
+// tailNewest collects the newest rows, newest first as they come, and prints them oldest first.
+func tailNewest(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, query url.Values) (snapshot string, err error) {
+	limit := o.limit
+	if limit == 0 {
+		limit = 1 << 62
+	}
+	if o.cursor != "" {
+		query.Set("cursor", o.cursor)
+	}
+	var rows []json.RawMessage
+	var first page
+	cursor := ""
+	err = searchPages(ctx, c, query, false, limit, func(pg *page) (bool, error) {
+		if snapshot == "" {
+			snapshot, first = pg.Snapshot, *pg
+		}
+		p.learn(pg)
+		rows = append(rows, pg.Rows...)
+		cursor = pg.NextCursor
+		return true, nil
+	})
+	query.Del("cursor")
+	if err != nil {
+		return "", err
+	}
+	slices.Reverse(rows)
+	for _, row := range rows {
+		if err := p.print(row); err != nil {
+			return "", err
+		}
+	}
+	p.f.aboutWindow(&first, len(rows))
+	if cursor != "" && !o.follow && !p.f.io.outTerminal {
+		p.f.notice("Older calls: the same command with --cursor %s", cursor)
+	}
+	return snapshot, nil
+}
+
+// aboutWindow says what the rows alone do not.
+func (f *factory) aboutWindow(first *page, count int) {
+	if first.Source == argus.SourcePostgres {
+		f.notice("Answered by Postgres alone: ClickHouse is away or slow.")
+	}
+	if count == 0 {
+		f.notice("No such calls.")
+	}
+}

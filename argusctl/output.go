@@ -1,0 +1,202 @@
+package main
+
+// What is printed, and how. These rules hold for every command.
+//
+//   - Standard output carries the answer and nothing else. Notices, progress, questions and errors go to
+//     standard error.
+//   - On a terminal: tables that fit its width, colour (unless NO_COLOR is set or TERM is dumb), local time
+//     (--utc for UTC). In a pipe: the same columns in full, no colour, times in RFC 3339 and UTC.
+//   - --json (--output json) prints one object a line, the server's own bytes. --output csv prints a header and
+//     one record a line, raw values. --output wide adds columns and cuts none.
+//   - Data is never trusted: control and format characters in it are shown as escapes (\x1b), in tables
+//     everywhere, and on a terminal also in CSV and in JSON, where \u escapes keep its meaning.
+//   - When whoever reads standard output goes away, the program ends quietly.
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+)
+
+type format int
+
+const (
+	short format = iota
+	wide
+	asJSON
+	asCSV
+)
+
+// format is what --output and --json ask for.
+func (f *factory) format() (format, error) {
+	if f.json {
+		if f.output != "" && f.output != "json" {
+			return 0, usageErrorf("--json and --output %s exclude each other.", f.output)
+		}
+		return asJSON, nil
+	}
+	switch f.output {
+	case "", "short":
+		return short, nil
+	case "wide":
+		return wide, nil
+	case "json":
+		return asJSON, nil
+	case "csv":
+		return asCSV, nil
+	}
+	return 0, usageErrorf("--output %q: write wide, short, json or csv.", f.output)
+}
+
+// streams are the three standard streams and what is known about them.
+type streams struct {
+	in  *os.File
+	out *bufio.Writer // over standard output; a closed reader is errStdoutClosed
+	err io.Writer
+
+	inTerminal, outTerminal, errTerminal bool
+	outColor, errColor                   bool
+
+	outFile *os.File
+	columns string // of the environment, for terminals that do not say how wide they are
+}
+
+func newStreams(in, out, errOut *os.File, env func(string) string) *streams {
+	// A write to a closed pipe is then an error like others instead of a death by signal.
+	signal.Ignore(syscall.SIGPIPE)
+	s := &streams{
+		in: in, out: bufio.NewWriterSize(stdout{out}, 64<<10), err: errOut, outFile: out, columns: env("COLUMNS"),
+		inTerminal:  term.IsTerminal(int(in.Fd())),
+		outTerminal: term.IsTerminal(int(out.Fd())),
+		errTerminal: term.IsTerminal(int(errOut.Fd())),
+	}
+	color := env("NO_COLOR") == "" && env("TERM") != "dumb"
+	s.outColor, s.errColor = color && s.outTerminal, color && s.errTerminal
+	return s
+}
+
+type stdout struct{ *os.File }
+
+func (s stdout) Write(b []byte) (int, error) {
+	n, err := s.File.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		err = errStdoutClosed
+	} else if err != nil {
+		err = fmt.Errorf("standard output: %w", err)
+	}
+	return n, err
+}
+
+// width is how many columns standard output has; 0 means as many as it takes.
+func (s *streams) width() int {
+	w, _ := s.size()
+	return w
+}
+
+func (s *streams) size() (columns, lines int) {
+	if !s.outTerminal {
+		return 0, 0
+	}
+	columns, lines, err := term.GetSize(int(s.outFile.Fd()))
+	if err != nil || columns <= 0 {
+		columns = 80
+		if n, err := strconv.Atoi(s.columns); err == nil && n > 0 {
+			columns = n
+		}
+	}
+	if lines <= 0 {
+		lines = 24
+	}
+	return columns, lines
+}
+
+// canAsk reports whether there is a person to ask.
+func (s *streams) canAsk() bool { return s.inTerminal && s.errTerminal }
+
+// style is how a text looks on a terminal.
+type style uint8
+
+const (
+	plain style = iota
+	bold
+	dim
+	red
+	yellow
+	green
+	cyan
+)
+
+var styleCodes = [...]string{bold: "1", dim: "2", red: "31", yellow: "33", green: "32", cyan: "36"}
+
+func paint(on bool, st style, text string) string {
+	if !on || st == plain || text == "" {
+		return text
+	}
+	return "\x1b[" + styleCodes[st] + "m" + text + "\x1b[0m"
+}
+
+func (s *streams) outStyle(st style, text string) string { return paint(s.outColor, st, text) }
+func (s *streams) errStyle(st style, text string) string { return paint(s.errColor, st, text) }
+
+// notice tells a person something beside the answer.
+func (f *factory) notice(format string, args ...any) {
+	fmt.Fprintln(f.io.err, harmlessLines(fmt.Sprintf(format, args...)))
+}
+
+// jsonLine prints one JSON object as a line of its own.
+func (f *factory) jsonLine(object []byte) error {
+	if bytes.IndexByte(object, '\n') >= 0 {
+		var b bytes.Buffer
+		if err := json.Compact(&b, object); err != nil {
+			return badAnswer(err)
+		}
+		object = b.Bytes()
+	}
+	if f.io.outTerminal {
+		object = harmlessJSON(object)
+	}
+	if _, err := f.io.out.Write(object); err != nil {
+		return err
+	}
+	return f.io.out.WriteByte('\n')
+}
+
+// csvRecord writes one record. A value that a spreadsheet would take for a formula is kept from being one.
+func csvRecord(w *csv.Writer, values []string, toTerminal bool) error {
+	for i, v := range values {
+		if toTerminal {
+			values[i] = harmless(v)
+		}
+		if v != "" && strings.IndexByte("=+-@\t\r", v[0]) >= 0 {
+			if _, err := strconv.ParseFloat(v, 64); err != nil {
+				values[i] = "'" + values[i]
+			}
+		}
+	}
+	return w.Write(values)
+}
+
+// localTime shows a moment: for people on a terminal, in RFC 3339 and UTC elsewhere. "-" when there is none.
+func (f *factory) localTime(t time.Time) string {
+	switch {
+	case t.IsZero():
+		return "-"
+	case !f.io.outTerminal:
+		return t.UTC().Format("2006-01-02T15:04:05.000000Z")
+	case f.utc:
+		return t.UTC().Format("2006-01-02 15:04:05Z")
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/useargus/argus"
+)
+
+const defaultTimeout = 30 * time.Second
+
+func newCmdRoot(f *factory) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "argusctl",
+		Short: "Ask ARGUS, and act through it",
+		Long: `argusctl is the operators' command line of ARGUS: who did what, when, from where; how fast and how
+healthy each route is; and the actions on tenants, remote support and compute. Every call it makes is audited.
+
+The server and the credential come from ARGUS_URL and ARGUS_TOKEN, or from a profile made by 'argusctl login'.
+
+Exit codes: 0 done, 1 any other failure, 2 wrong usage, 3 server not reached or 5xx, 4 not authenticated,
+5 not allowed, 6 not found, 7 refused as it stands, 8 rate-limited, 9 a check came out negative.`,
+		Example: `  argusctl status
+  argusctl logs tail --since 1h --status '>=500'
+  argusctl perf --since 24h --sort p99`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Version:       argus.Version,
+		Args:          noSuchCommand,
+		RunE:          showHelp,
+	}
+	cmd.SetVersionTemplate("argusctl {{.Version}}\n")
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	cmd.SetHelpCommand(newCmdHelp())
+	cmd.SetHelpFunc(f.help)
+	cmd.SetFlagErrorFunc(flagError)
+
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&f.profile, "profile", "", "use the server and token of this `profile` (see login)")
+	flags.StringVarP(&f.output, "output", "o", "", "print in this `form`: short, wide, json or csv")
+	flags.BoolVar(&f.json, "json", false, "print JSON, one object a line (--output json)")
+	flags.BoolVar(&f.utc, "utc", false, "show times in UTC on a terminal, too")
+	flags.DurationVar(&f.timeout, "timeout", defaultTimeout, "give up on an answer after this `time`")
+	_ = cmd.RegisterFlagCompletionFunc("output", fixed("wide", "short", "json", "csv"))
+	_ = cmd.RegisterFlagCompletionFunc("profile", f.completeProfiles)
+
+	cmd.AddGroup(&cobra.Group{ID: "ask", Title: "Asking"}, &cobra.Group{ID: "act", Title: "Acting"},
+		&cobra.Group{ID: "setup", Title: "Setting up"})
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			cmd.AddCommand(c)
+		}
+	}
+	add("ask", newCmdStatus(f), newCmdHealth(f), newCmdWhoami(f), newCmdLogs(f), newCmdPerf(f))
+	add("act", newCmdTenant(f), newCmdSupport(f), newCmdCompute(f), newCmdToken(f))
+	add("setup", newCmdLogin(f), newCmdLogout(f), newCmdCompletion(f), newCmdVersion(f))
+	return cmd
+}
+
+func newCmdHelp() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [command]", Short: "Say more of a command", Hidden: true, Example: "  argusctl help logs tail",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 && about.HasSubCommands() {
+				return usageErrorf("There is no command `argusctl %s`.", strings.Join(args, " "))
+			}
+			return about.Help()
+		},
+	}
+}
+
+// newCmdNoun makes a command that only groups others.
+func newCmdNoun(use, short, example string, verbs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: noSuchCommand, RunE: showHelp}
+	cmd.AddCommand(verbs...)
+	return cmd
+}
+
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// noSuchCommand refuses what follows a noun and is no verb of it.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	message := "There is no command `" + cmd.CommandPath() + " " + args[0] + "`."
+	if cmd.SuggestionsMinimumDistance <= 0 {
+		cmd.SuggestionsMinimumDistance = 2
+	}
+	if meant := cmd.SuggestionsFor(args[0]); len(meant) > 0 {
+		message += " Did you mean " + strings.Join(meant, " or ") + "?"
+	}
+	return &usageError{message, cmd.CommandPath()}
+}
+
+// exactly asks for the named arguments, no more and no fewer.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return &usageError{"Give the " + names[len(args)] + ": " + cmd.UseLine(), cmd.CommandPath()}
+		}
+		return atMost(len(names))(cmd, args)
+	}
+}
+
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return &usageError{"What is " + args[n] + " for? Usage: " + cmd.UseLine(), cmd.CommandPath()}
+		}
+		return nil
+	}
+}
+
+// flagError names the flag that was probably meant.
+func flagError(cmd *cobra.Command, err error) error {
+	message := sentence(err.Error())
+	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
+		message = "There is no flag --" + name + "."
+		best, distance := "", 3
+		cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+			if d := editDistance(name, flag.Name); d < distance {
+				best, distance = flag.Name, d
+			}
+		})
+		if best != "" {
+			message += " Did you mean --" + best + "?"
+		}
+	}
+	return &usageError{message, cmd.CommandPath()}
+}
+
+// editDistance counts the insertions, deletions, replacements and swaps of neighbours between two words.
+func editDistance(a, b string) int {
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
+	}
+	for j := range d[0] {
+		d[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, d[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}

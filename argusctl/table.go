@@ -1,0 +1,212 @@
+package main
+
+import (
+	"encoding/csv"
+	"strings"
+
+	"github.com/clipperhouse/displaywidth"
+)
+
+// column is one column of a table.
+type column struct {
+	head  string // "LAST ACTIVITY"; the CSV header is last_activity unless key says otherwise
+	key   string
+	right bool // numbers
+	flex  bool // may be cut down to min to fit a terminal
+	min   int
+	spare bool // left out on a terminal that is too narrow, the last spare column first
+	wide  bool // in --output wide and csv only
+}
+
+// cell is one value: as shown, and raw for CSV when that differs.
+type cell struct {
+	text  string
+	raw   string
+	none  bool // no value: "-" in tables, nothing in CSV
+	style style
+}
+
+// txt is a cell of a text; an empty one is no value.
+func txt(s string) cell { return cell{text: s, raw: s, none: s == ""} }
+
+// val is a cell that is shown one way and written to CSV another.
+func val(shown, raw string) cell { return cell{text: shown, raw: raw, none: raw == ""} }
+
+func (c cell) in(st style) cell { c.style = st; return c }
+
+func (c cell) shown() string {
+	if c.none {
+		return "-"
+	}
+	return harmless(c.text)
+}
+
+func (c column) csvKey() string {
+	if c.key != "" {
+		return c.key
+	}
+	return strings.ReplaceAll(strings.ToLower(c.head), " ", "_")
+}
+
+// table is columns and rows; each row has a cell a column.
+type table struct {
+	columns []column
+	rows    [][]cell
+}
+
+const columnGap = "  "
+
+// print writes the table to standard output in the given format (short, wide or CSV).
+func (t *table) print(f *factory, how format) error {
+	if how == asCSV {
+		return t.printCSV(f)
+	}
+	for _, line := range t.lines(f.io.width(), how, f.io.outColor) {
+		if _, err := f.io.out.WriteString(line + "\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *table) printCSV(f *factory) error {
+	w := csv.NewWriter(f.io.out)
+	values := make([]string, len(t.columns))
+	for i, c := range t.columns {
+		values[i] = c.csvKey()
+	}
+	if err := w.Write(values); err != nil {
+		return err
+	}
+	for _, row := range t.rows {
+		for i, c := range row {
+			values[i] = c.raw
+		}
+		if err := csvRecord(w, values, f.io.outTerminal); err != nil {
+			return err
+		}
+	}
+	w.Flush()
+	return w.Error()
+}
+
+// lines lays the table out for a width (0: as much as it takes).
+func (t *table) lines(width int, how format, color bool) []string {
+	if how == wide {
+		width = 0
+	}
+	shown := make([]bool, len(t.columns))
+	size := make([]int, len(t.columns))
+	for i, c := range t.columns {
+		shown[i] = !c.wide || how == wide
+		size[i] = displaywidth.String(c.head)
+	}
+	texts := make([][]string, len(t.rows))
+	for r, row := range t.rows {
+		texts[r] = make([]string, len(row))
+		for i, c := range row {
+			texts[r][i] = c.shown()
+			size[i] = max(size[i], displaywidth.String(texts[r][i]))
+		}
+	}
+	if width > 0 {
+		t.fit(width, size, shown)
+	}
+	lines := make([]string, 0, len(t.rows)+1)
+	heads := make([]string, len(t.columns))
+	for i, c := range t.columns {
+		heads[i] = c.head
+	}
+	lines = append(lines, t.line(heads, nil, size, shown, color))
+	for r, row := range t.rows {
+		lines = append(lines, t.line(texts[r], row, size, shown, color))
+	}
+	return lines
+}
+
+// fit cuts the widest flexible column until the line fits, then leaves out spare columns.
+func (t *table) fit(width int, size []int, shown []bool) {
+	full := append([]int(nil), size...)
+	for {
+		total := -len(columnGap)
+		for i := range size {
+			if shown[i] {
+				total += size[i] + len(columnGap)
+			}
+		}
+		excess := total - width
+		if excess <= 0 {
+			return
+		}
+		widest := -1
+		for i, c := range t.columns {
+			if shown[i] && c.flex && size[i] > max(c.min, 4) && (widest < 0 || size[i] > size[widest]) {
+				widest = i
+			}
+		}
+		if widest >= 0 {
+			size[widest]--
+			continue
+		}
+		spare := -1
+		for i, c := range t.columns {
+			if shown[i] && c.spare {
+				spare = i
+			}
+		}
+		if spare < 0 {
+			return // it cannot be made to fit: the terminal will wrap it
+		}
+		shown[spare] = false
+		copy(size, full)
+	}
+}
+
+func (t *table) line(texts []string, cells []cell, size []int, shown []bool, color bool) string {
+	var b strings.Builder
+	pending := 0
+	first := true
+	for i, c := range t.columns {
+		if !shown[i] {
+			continue
+		}
+		if !first {
+			pending += len(columnGap)
+		}
+		first = false
+		text := displaywidth.TruncateString(texts[i], size[i], "…")
+		pad := size[i] - displaywidth.String(text)
+		st := bold
+		if cells != nil {
+			st = cells[i].style
+		}
+		if c.right {
+			pending += pad
+			pad = 0
+		}
+		if text != "" { // no blanks at the end of a line
+			b.WriteString(strings.Repeat(" ", pending))
+			b.WriteString(paint(color, st, text))
+			pending = 0
+		}
+		pending += pad
+	}
+	return b.String()
+}
+
+// fields prints label and value pairs, one a line. Empty values are shown as "-".
+func (f *factory) fields(pairs ...cell) error {
+	width := 0
+	for i := 0; i < len(pairs); i += 2 {
+		width = max(width, displaywidth.String(pairs[i].text))
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		label, value := pairs[i].text, pairs[i+1].shown()
+		pad := strings.Repeat(" ", width-displaywidth.String(label))
+		line := f.io.outStyle(dim, label) + pad + columnGap + paint(f.io.outColor, pairs[i+1].style, value) + "\n"
+		if _, err := f.io.out.WriteString(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
