@@ -35,8 +35,42 @@ func (a *API) control(providers []Provider) error {
 		}
 		a.providers[p.Name()] = p
 	}
-	a.work = append(a.work, a.settleAbandoned, a.observe, a.expireSessions, a.forgetKeys)
+	a.work = append(a.work,
+		a.repeatedly(settleEvery, "abandoned operations not settled", a.settleOnce),
+		a.repeatedly(observeEvery, "workers not observed", a.observeOnce),
+		a.repeatedly(expireEvery, "sessions whose time is up not ended", a.expireAll),
+		a.repeatedly(forgetEvery, "expired idempotency keys not deleted", a.deleteExpiredKeys))
 	return nil
+}
+
+// How often an API process looks for what is to be done by any of them.
+const (
+	settleEvery  = time.Second // operations whose call is over
+	observeEvery = 2 * time.Second
+	expireEvery  = time.Second // sessions: this much longer than their time they may last
+	forgetEvery  = time.Minute // idempotency keys
+)
+
+// repeatedly returns background work that does f at once and then after each pause. Of the errors that follow
+// each other one in ten seconds is logged.
+func (a *API) repeatedly(pause time.Duration, failure string, f func(context.Context) error) func(context.Context) {
+	return func(ctx context.Context) {
+		var quiet time.Time
+		timer := time.NewTimer(0)
+		defer timer.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-timer.C:
+			}
+			if err := f(ctx); err != nil && ctx.Err() == nil && time.Now().After(quiet) {
+				a.log.Error(failure, "cause", err)
+				quiet = time.Now().Add(10 * time.Second)
+			}
+			timer.Reset(pause)
+		}
+	}
 }
 
 // transition is what an action does to a worker: from one of these states, through the wanted one, to done.
@@ -84,7 +118,10 @@ func (a *API) computeList(c *call) (answer, error) {
 		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "all is true or false, not %q.", argus.Text(v, 40))
 	}
 	// Providers first: an instance's row is always older than the instance.
-	instances := a.instances(c.Context())
+	instances, err := a.instances(c.Context())
+	if err != nil {
+		a.log.Error("orphans may be missing", "cause", err)
+	}
 	ctx, cancel := context.WithTimeout(c.Context(), txTimeout)
 	defer cancel()
 	workers, err := listWorkers(ctx, a.pool, all)

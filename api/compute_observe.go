@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -27,20 +28,20 @@ type foundOrphan struct {
 	provider string
 }
 
-// instances asks every provider what it runs. One that does not answer is logged and left out.
-func (a *API) instances(ctx context.Context) map[string][]Instance {
+// instances asks every provider what it runs. One that does not answer is left out, and its error returned.
+func (a *API) instances(ctx context.Context) (all map[string][]Instance, err error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	all := map[string][]Instance{}
+	all = map[string][]Instance{}
 	for name, p := range a.providers {
-		list, err := p.List(ctx)
-		if err != nil {
-			a.log.Error("provider cannot be asked", "provider", name, "cause", err)
+		list, failed := p.List(ctx)
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("provider %s: %w", name, failed))
 			continue
 		}
 		all[name] = list
 	}
-	return all
+	return all, err
 }
 
 // orphans returns those of the instances that no living row accounts for. They must have been listed before this
@@ -70,7 +71,7 @@ func (a *API) orphans(ctx context.Context, instances map[string][]Instance) ([]f
 	if len(found) == 0 {
 		return nil, nil
 	}
-	again := a.instances(ctx)
+	again, _ := a.instances(ctx)
 	found = slices.DeleteFunc(found, func(o foundOrphan) bool {
 		return !slices.ContainsFunc(again[o.provider], func(in Instance) bool { return in.Handle == o.Handle })
 	})
@@ -92,7 +93,11 @@ func (a *API) findOrphan(c *call, id string) (*foundOrphan, error) {
 	if known {
 		return nil, nil
 	}
-	orphans, err := a.orphans(ctx, a.instances(ctx))
+	instances, err := a.instances(ctx)
+	if err != nil {
+		a.log.Error("orphans may be missing", "cause", err)
+	}
+	orphans, err := a.orphans(ctx, instances)
 	if err != nil {
 		return nil, nothingHappened(err)
 	}
@@ -104,16 +109,8 @@ func (a *API) findOrphan(c *call, id string) (*foundOrphan, error) {
 	return nil, unknownWorker()
 }
 
-// observe keeps the states of workers true that change without a call: a process that ended by itself, a
+// observeOnce keeps the states of workers true that change without a call: a process that ended by itself, a
 // machine that was restarted. No step is written, because nobody acted.
-func (a *API) observe(ctx context.Context) {
-	every(ctx, observeEvery, func() {
-		if err := a.observeOnce(ctx); err != nil && ctx.Err() == nil {
-			a.log.Error("workers not observed", "cause", err)
-		}
-	})
-}
-
 func (a *API) observeOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
 	defer cancel()
@@ -122,7 +119,7 @@ func (a *API) observeOnce(ctx context.Context) error {
 	if err != nil || len(workers) == 0 {
 		return err
 	}
-	shown := a.instances(ctx)
+	shown, unanswered := a.instances(ctx)
 	for i := range workers {
 		w := &workers[i]
 		list, answered := shown[w.Provider]
@@ -144,5 +141,5 @@ func (a *API) observeOnce(ctx context.Context) error {
 			a.log.Warn("worker changed without a call", "worker", w.ID, "from", w.State, "to", state)
 		}
 	}
-	return nil
+	return unanswered
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/useargus/argus"
 )
@@ -195,22 +194,8 @@ func (a *API) tooLate(c *call, w worker, launched *Instance) {
 	}
 }
 
-// How often an API looks for what others have left, and at the providers.
-const (
-	settleEvery  = time.Second
-	observeEvery = 2 * time.Second
-)
-
-// settleAbandoned settles the operations of calls that are over: their intents are gone, because they were
-// answered without being able to write, or were swept after their process died.
-func (a *API) settleAbandoned(ctx context.Context) {
-	every(ctx, settleEvery, func() {
-		if err := a.settleOnce(ctx); err != nil && ctx.Err() == nil {
-			a.log.Error("abandoned operations not settled", "cause", err)
-		}
-	})
-}
-
+// settleOnce settles the operations of calls that are over: their intents are gone, because they were answered
+// without being able to write, or were swept after their process died.
 func (a *API) settleOnce(ctx context.Context) error {
 	read, cancel := context.WithTimeout(ctx, txTimeout)
 	defer cancel()

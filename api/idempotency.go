@@ -162,27 +162,3 @@ func (c *call) keepAnswer(ctx context.Context, tx Tx, ans answer) error {
 func problemAnswer(e *argus.Error, id uuid.UUID) answer {
 	return answer{Status: statusOf(e.Code), JSON: problemBody(e, id)}
 }
-
-// forgetKeys deletes expired keys, again and again.
-func (a *API) forgetKeys(ctx context.Context) {
-	every(ctx, time.Minute, func() {
-		if err := a.deleteExpiredKeys(ctx); err != nil && ctx.Err() == nil {
-			a.log.Warn("expired idempotency keys not deleted", "cause", err)
-		}
-	})
-}
-
-// every calls f at once and then after each pause, until ctx ends.
-func every(ctx context.Context, pause time.Duration, f func()) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-			f()
-			timer.Reset(pause)
-		}
-	}
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -175,23 +174,14 @@ func (a *API) sessionEnd(c *call) (answer, error) {
 	})
 }
 
-// expireEvery is how often an API looks for sessions whose time is up. All of them look: a session's end depends
-// on no process.
-const expireEvery = time.Second
-
-// expireSessions ends sessions whose time is up, by Postgres's clock.
-func (a *API) expireSessions(ctx context.Context) {
-	every(ctx, expireEvery, func() {
-		for ctx.Err() == nil {
-			n, err := a.expireOnce(ctx)
-			if err != nil && ctx.Err() == nil {
-				a.log.Error("sessions whose time is up not ended", "cause", err)
-			}
-			if err != nil || n < expireBatch {
-				return
-			}
+// expireAll ends the sessions whose time is up, by Postgres's clock. Every API process does: a session's end
+// depends on none.
+func (a *API) expireAll(ctx context.Context) error {
+	for {
+		if n, err := a.expireOnce(ctx); err != nil || n < expireBatch {
+			return err
 		}
-	})
+	}
 }
 
 // expireBatch is how many sessions one transaction ends.

@@ -202,7 +202,7 @@ func TestConsentIsTheDatabases(t *testing.T) {
 	c.want(c.arm(ada, "UTD_7ELEVEN_001"), http.StatusOK, "")
 	live := c.session(c.post(ada, consenting+"sessions", because), http.StatusCreated)
 	for _, sql := range []string{
-		`UPDATE argus.tenants SET consent = false`, // while armed
+		`UPDATE argus.tenants SET consent = false`,                                                      // while armed
 		`UPDATE argus.tenants SET armed = false, armed_at = NULL, armed_by = NULL, armed_reason = NULL`, // with a live session
 		`ALTER TABLE argus.tenants DROP CONSTRAINT tenant_consent_required`,
 		`ALTER TABLE argus.tenants DISABLE TRIGGER ALL`,
