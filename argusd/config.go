@@ -17,16 +17,16 @@ import (
 )
 
 // Configuration comes from the environment alone, one struct a process. Every value is checked at start and
-// all errors are told at once.
+// all errors are told at once. Embedded structs are exported: the library that reads the environment sees no others.
 
-type logConfig struct {
+type LogConfig struct {
 	Level  slog.Level `env:"ARGUS_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
 	Format string     `env:"ARGUS_LOG_FORMAT" envDefault:"json" help:"json or text"`
 }
 
-func (c logConfig) logger() *slog.Logger { return newLogger(c.Level, c.Format) }
+func (c LogConfig) logger() *slog.Logger { return newLogger(c.Level, c.Format) }
 
-type clerkConfig struct {
+type ClerkConfig struct {
 	Issuer            string            `env:"ARGUS_CLERK_ISSUER,required" help:"the exact issuer of session tokens, https"`
 	SecretKey         string            `env:"ARGUS_CLERK_SECRET_KEY,required" help:"key of Clerk's backend API" secret:"true"`
 	PublishableKey    string            `env:"ARGUS_CLERK_PUBLISHABLE_KEY" help:"what the console signs in with"`
@@ -37,8 +37,8 @@ type clerkConfig struct {
 }
 
 type apiConfig struct {
-	logConfig
-	clerkConfig
+	LogConfig
+	ClerkConfig
 	Listen         string   `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
 	MetricsListen  string   `env:"ARGUS_METRICS_LISTEN" envDefault:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
 	PostgresURL    string   `env:"ARGUS_POSTGRES_URL,required" help:"as argus_api" secret:"true"`
@@ -49,7 +49,7 @@ type apiConfig struct {
 }
 
 type replicatorConfig struct {
-	logConfig
+	LogConfig
 	MetricsListen string `env:"ARGUS_METRICS_LISTEN" envDefault:"127.0.0.1:9421" help:"address of /metrics; empty turns it off"`
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required" help:"as argus_replicator, the primary" secret:"true"`
 	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL,required" help:"as argus_replicator, native protocol" secret:"true"`
@@ -57,19 +57,19 @@ type replicatorConfig struct {
 }
 
 type migrateConfig struct {
-	logConfig
+	LogConfig
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required" help:"as a superuser, or a role that may create roles and is a member of argus_owner" secret:"true"`
 	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_migrate, native protocol; empty skips ClickHouse" secret:"true"`
 }
 
 type maintainConfig struct {
-	logConfig
+	LogConfig
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required" help:"as argus_maintenance" secret:"true"`
 	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_migrate, native protocol; empty skips ClickHouse" secret:"true"`
 }
 
 type breakGlassConfig struct {
-	logConfig
+	LogConfig
 	PostgresURL string `env:"ARGUS_POSTGRES_URL,required" help:"as argus_break_glass" secret:"true"`
 }
 
@@ -161,7 +161,7 @@ func (c apiConfig) trustedProxies() ([]netip.Prefix, error) {
 }
 
 // roleScopes reads ARGUS_CLERK_ROLE_SCOPES: each role or permission maps to a preset or to scopes.
-func (c clerkConfig) roleScopes() (map[string][]argus.Scope, error) {
+func (c ClerkConfig) roleScopes() (map[string][]argus.Scope, error) {
 	m := map[string][]argus.Scope{}
 	for role, value := range c.RoleScopes {
 		role, value = strings.TrimSpace(role), strings.TrimSpace(value)

@@ -199,12 +199,14 @@ func newDevAPICommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serveAPI(command.Context(), config.apiConfig, devAPI{localIssuer: true, workersDir: config.WorkersDir})
+			return serveAPI(command.Context(), config.API, devAPI{localIssuer: true, workersDir: config.WorkersDir})
 		},
 	}
 }
 
 type devAPIConfig struct {
-	apiConfig
+	API        apiConfig
 	WorkersDir string `env:"ARGUS_DEV_WORKERS_DIR,required"`
 }
+
+func (c devAPIConfig) problems() []string { return c.API.problems() }
