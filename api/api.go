@@ -76,6 +76,7 @@ type Config struct {
 	Providers []Provider
 
 	recheckEvery time.Duration // shortened by tests
+	extra        []route       // added by tests
 }
 
 // API is the ops API. Make it with New.
@@ -133,7 +134,7 @@ func New(config Config) (*API, error) {
 		return nil, err
 	}
 	a.work = append(a.work, a.listen, a.keepUses)
-	a.table = a.routes()
+	a.table = concat(a.routes(), config.extra)
 	if err := checkRoutes(a.table); err != nil {
 		return nil, err
 	}

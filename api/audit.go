@@ -75,7 +75,10 @@ func (a *API) serve(g *gin.Context, r *route) {
 		api: a, route: r, request: request, response: g.Writer, params: g.Params, header: http.Header{},
 		credential: cred, arrival: arrival, release: release,
 	}
-	for _, p := range g.Params {
+	if r.Path == argus.UnmatchedRoute {
+		c.params = nil // gin leaves those of the last route it tried
+	}
+	for _, p := range c.params {
 		rec.PathParams = append(rec.PathParams, argus.PathParam{Name: p.Key, Value: c.Param(p.Key)})
 	}
 	rec.MakeStorable() // an intent holds the record as it is now

@@ -279,6 +279,12 @@ func (h *harness) token(owner string, scopes ...argus.Scope) string {
 	return secret
 }
 
+// listening waits until the API hears of revocations, and so remembers tokens.
+func (h *harness) listening() {
+	h.t.Helper()
+	eventually(h.t, "the revocation channel is up", h.api.secrets.listening)
+}
+
 // response is an answer that was read whole.
 type response struct {
 	status int

@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -68,8 +69,10 @@ func checkRoutes(routes []route) error {
 			return fmt.Errorf("route %s is a GET with effects", name)
 		case r.Stream && r.Effects:
 			return fmt.Errorf("route %s streams and has effects", name)
-		case r.Scope == "":
-			return fmt.Errorf("route %s names no scope", name)
+		case r.Scope != scopeAny && !slices.Contains(argus.AllScopes(), r.Scope):
+			return fmt.Errorf("route %s asks for the scope %q, which nobody can have", name, r.Scope)
+		case r.Method == http.MethodHead:
+			return fmt.Errorf("route %s: every GET answers HEAD by itself", name)
 		case r.Handle == nil:
 			return fmt.Errorf("route %s has no handler", name)
 		case !strings.HasPrefix(r.Path, "/"):
