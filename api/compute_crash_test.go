@@ -61,6 +61,8 @@ func (c *control) breakSettling(on bool) {
 func TestComputeCrashPoints(t *testing.T) {
 	c := newControl(t)
 	c.client.Transport.(*http.Transport).DisableKeepAlives = true // or net/http itself repeats what was cut off
+	doomed := *c.harness                                          // the process whose calls are cut off
+	c.serve()
 	for _, action := range []string{"launch", "stop", "resume", "terminate"} {
 		for i, point := range crashPoints {
 			t.Run(action+"/"+point.name, func(t *testing.T) {
@@ -81,7 +83,7 @@ func TestComputeCrashPoints(t *testing.T) {
 				c.provider.set(func(*flakyProvider) { point.set(c) })
 				c.audit.mu.Unlock()
 				before := c.calls()
-				r, err := c.try(c.tokens[ada], http.MethodPost, path, body, key...)
+				r, err := doomed.try(c.tokens[ada], http.MethodPost, path, body, key...)
 				c.provider.set(func(p *flakyProvider) { p.before, p.after = nil, nil })
 				if point.answered != (err == nil) || err == nil && r.status != http.StatusInternalServerError {
 					t.Fatalf("answered %+v, %v", r, err)
@@ -99,10 +101,7 @@ func TestComputeCrashPoints(t *testing.T) {
 				if point.name == "settling refused" {
 					c.breakSettling(false)
 				}
-				// Its process is dead; another one takes over.
-				dead := c.api
-				c.serve()
-				c.must(dead.Close(context.Background()))
+				// Its process is dead; the other one takes over.
 				c.audit.sweep(t)
 				c.must(c.api.settleOnce(t.Context()))
 				c.checkRows()
