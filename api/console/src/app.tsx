@@ -4,6 +4,7 @@ import { go, href, usePlace } from './lib/router';
 import { session } from './lib/session';
 import { useStore } from './lib/store';
 import { useKeys } from './lib/keys';
+import { learnNames } from './lib/names';
 import { setTheme, useTheme } from './lib/theme';
 import type { Operator } from './lib/types';
 import { AuditPage } from './pages/audit';
@@ -56,6 +57,9 @@ export function App() {
   if (state.step === 'signed-in') last.current = state.me;
   if (state.step === 'signed-out' && !state.again) last.current = undefined;
   const me = last.current;
+  useEffect(() => {
+    if (me) learnNames({ [me.actor_id]: me.name });
+  }, [me]);
 
   if (state.step === 'starting') return <Waiting text="Starting" />;
   if (state.step === 'failed') return <Waiting text={`${state.reason} Trying again…`} failed />;

@@ -39,9 +39,22 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
 
   return (
     <section class="histogram" aria-label="Calls over time">
+      <p class="histogram-read" aria-hidden="true">
+        {bar ? (
+          <>
+            <b>{utcOf(at)}</b> + {formatSpan(step * 1000)}: {formatCount(bar.count)} calls
+            {bar.client_errors > 0 && <span class="tone-warn"> · {formatCount(bar.client_errors)} refused</span>}
+            {bar.errors > 0 && <span class="tone-bad"> · {formatCount(bar.errors)} errors</span>}
+          </>
+        ) : (
+          <span class="faint">
+            <span class="swatch bar" /> answered <span class="swatch bar-warn" /> 4xx <span class="swatch bar-bad" /> 5xx · drag to choose a window
+          </span>
+        )}
+      </p>
       <Plot
         label={label}
-        height={104}
+        height={96}
         data={data}
         series={SERIES}
         from={Math.min(since, start || since)}
@@ -59,19 +72,6 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
           onSelect(toRFC3339(a * 1000), toRFC3339(Math.max(a + 1, Math.ceil(to)) * 1000));
         }}
       />
-      <p class="histogram-read" aria-hidden="true">
-        {bar ? (
-          <>
-            <b>{utcOf(at)}</b> + {formatSpan(step * 1000)}: {formatCount(bar.count)} calls
-            {bar.client_errors > 0 && <span class="tone-warn"> · {formatCount(bar.client_errors)} refused</span>}
-            {bar.errors > 0 && <span class="tone-bad"> · {formatCount(bar.errors)} errors</span>}
-          </>
-        ) : (
-          <span class="faint">
-            <span class="swatch bar" /> answered <span class="swatch bar-warn" /> 4xx <span class="swatch bar-bad" /> 5xx · drag to choose a window
-          </span>
-        )}
-      </p>
     </section>
   );
 }

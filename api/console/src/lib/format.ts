@@ -17,6 +17,7 @@ export function formatShort(n: number): string {
 /** Milliseconds in three digits or so: 0.84 ms, 12.3 ms, 1.24 s. */
 export function formatMs(ms: number | null): string {
   if (ms === null) return '–';
+  if (ms === 0) return '0 ms';
   if (ms < 1) return `${ms.toFixed(2)} ms`;
   if (ms < 100) return `${ms.toFixed(1)} ms`;
   if (ms < 1000) return `${Math.round(ms)} ms`;

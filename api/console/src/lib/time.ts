@@ -1,4 +1,5 @@
-import { Store, useStore } from './store';
+import { useEffect, useState } from 'preact/hooks';
+import { Store } from './store';
 
 const UNITS: [string, number][] = [
   ['w', 604_800_000],
@@ -85,7 +86,8 @@ export function utcOf(ms: number, digits = 0): string {
 /** How long ago a moment was, in one unit: "12s ago". */
 export function ago(ms: number, now: number): string {
   const past = now - ms;
-  if (Math.abs(past) < 1000) return 'now';
+  // A moment ahead is no more than two clocks that differ.
+  if (past < 1000 && past > -5000) return 'now';
   const span = Math.abs(past);
   for (const [name, size] of UNITS) {
     if (name === 'w' || span < size) continue;
@@ -112,7 +114,7 @@ export function now(): number {
 
 let tick: Store<number> | undefined;
 
-/** The time, anew every `every` seconds: for "3m ago" and countdowns. */
+/** The time as it is, seen anew every `every` seconds: for "3m ago" and countdowns. */
 export function useNow(every = 1): number {
   if (!tick) {
     const store = (tick = new Store(now()));
@@ -120,5 +122,9 @@ export function useNow(every = 1): number {
       if (!document.hidden) store.set(now());
     }, 1000);
   }
-  return Math.floor(useStore(tick) / (every * 1000)) * every * 1000;
+  // State that changes only every so often, so that the second in between renders nothing.
+  const [time, setTime] = useState(now());
+  const store = tick;
+  useEffect(() => store.watch(() => setTime((t) => (store.get() - t >= every * 1000 - 100 ? store.get() : t))), [store, every]);
+  return time;
 }

@@ -112,9 +112,9 @@ export function ComputePage({ me }: { me: Operator }) {
                   <td>
                     <WorkerState worker={w} />
                   </td>
-                  <td class="num">{w.cost_per_hour === null ? '–' : formatPrice(w.cost_per_hour)}</td>
-                  <td class="num"><Uptime worker={w} at={polled.at} /></td>
-                  <td class="wide-only">{w.launched_by ? <Actor id={w.launched_by} /> : <span class="muted">–</span>}</td>
+                  <td class="num" data-label="$/hr">{w.cost_per_hour === null ? '–' : formatPrice(w.cost_per_hour)}</td>
+                  <td class="num" data-label="Uptime"><Uptime worker={w} at={polled.at} /></td>
+                  <td class="wide-only" data-label="By">{w.launched_by ? <Actor id={w.launched_by} /> : <span class="muted">–</span>}</td>
                   {canWrite && (
                     <td class="actions">
                       <WorkerButtons worker={w} onAction={setAction} />

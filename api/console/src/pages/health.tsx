@@ -8,6 +8,8 @@ import { Failure, StaleNotice } from '../ui/notice';
 const TONE = { ok: 'ok', degraded: 'warn', down: 'bad' } as const;
 const WORD = { ok: 'All stages work', degraded: 'Something is degraded', down: 'Something is down' } as const;
 
+const LABEL: Record<string, string> = { postgres: 'Postgres', writer: 'Writer', replicator: 'Replicator', clickhouse: 'ClickHouse', identity: 'Identity' };
+
 const WHAT: Record<string, string> = {
   postgres: 'The system of record',
   writer: 'Commits every call’s row before it is answered',
@@ -53,7 +55,7 @@ function StageCard({ stage }: { stage: Stage }) {
   return (
     <li class={`stage card edge-${TONE[stage.status]}`}>
       <h2>
-        {stage.name} <span class={`pill-state tone-${TONE[stage.status]}`}>{stage.status}</span>
+        {LABEL[stage.name] ?? stage.name} <span class={`pill-state tone-${TONE[stage.status]}`}>{stage.status}</span>
       </h2>
       <p class="muted">{WHAT[stage.name] ?? ''}</p>
       {stage.detail && <p>{stage.detail}</p>}

@@ -5,12 +5,12 @@ import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
 import { usePoll } from '../lib/poll';
 import { go, href, setQuery, usePlace } from '../lib/router';
-import { momentMs, now, utcOf } from '../lib/time';
+import { momentMs, now } from '../lib/time';
 import type { GroupBy, Perf, PerfFigures, PerfRow, PerfSeries } from '../lib/types';
 import { Empty, Skeleton, SortHead, Spinner } from '../ui/bits';
 import { Failure, SourceNotice, StaleNotice } from '../ui/notice';
 import { Sparkline } from '../ui/plot';
-import { WindowPicker } from '../ui/window-picker';
+import { WindowPicker, windowLabel } from '../ui/window-picker';
 import { Delta } from '../ui/delta';
 import { Chips } from '../audit/chips';
 
@@ -132,7 +132,7 @@ export function PerformancePage() {
               <b>{plural(total, 'call')}</b>
               <span class="muted">
                 {' '}
-                · {utcOf(Date.parse(data.since))} – {utcOf(Date.parse(data.until)).slice(11)} · changes against the window before
+                · {windowLabel(data.since, data.until)} · changes against the window before
                 {cut > 0 && <> · {formatCount(cut)} cut off, not counted</>}
               </span>
             </p>
@@ -143,7 +143,7 @@ export function PerformancePage() {
               <thead>
                 <tr>
                   <SortHead label={GROUPS.find(([g]) => g === shownBy)![1]} name="group" sort={sort} onSort={onSort} />
-                  <th scope="col" class="c-spark">Calls over time</th>
+                  <th scope="col" class="c-spark">Trend</th>
                   <SortHead label="Calls" name="count" sort={sort} onSort={onSort} numeric />
                   <SortHead label="RPM" name="rpm" sort={sort} onSort={onSort} numeric hint="Completed calls a minute" />
                   <SortHead label="Errors" name="error_rate" sort={sort} onSort={onSort} numeric hint="Share of 5xx answers" />

@@ -13,7 +13,7 @@ export function ProfilePage({ me }: { me: Operator }) {
   const theme = useTheme();
   const tenant = useStore(activeTenant);
   const tenants = usePoll(me.scopes.includes('tenants:read') ? 'tenants' : null, fetchTenants, 60_000);
-  const signedInBy = credential?.kind === 'token' ? 'a token, kept in this tab’s memory' : credential?.kind === 'clerk' ? 'Clerk' : 'the local issuer';
+  const signedInBy = credential?.kind === 'token' ? 'kept in this tab’s memory' : credential?.kind === 'clerk' ? 'of Clerk' : 'of the local issuer';
   return (
     <div class="page narrow">
       <header class="page-head">
@@ -38,7 +38,7 @@ export function ProfilePage({ me }: { me: Operator }) {
       <section class="facts-section card">
         <h3>Credential</h3>
         <dl>
-          <div class="fact"><dt>Kind</dt><dd>{KIND_LABEL[me.actor_kind] ?? me.actor_kind}, by {signedInBy}</dd></div>
+          <div class="fact"><dt>Kind</dt><dd>{KIND_LABEL[me.actor_kind] ?? me.actor_kind}, {signedInBy}</dd></div>
           {me.pat_id && <div class="fact"><dt>Token</dt><dd><Copyable text={me.pat_id} what="the token’s id" /></dd></div>}
           <div class="fact"><dt>Preset</dt><dd>{me.preset ?? 'none: chosen scopes'}</dd></div>
           <div class="fact">

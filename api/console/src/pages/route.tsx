@@ -45,11 +45,14 @@ export function RoutePage() {
   const points = series.data?.series[0]?.points ?? [];
   const step = series.data?.step_seconds ?? 60;
   const columns = useMemo(() => {
+    const start = series.data ? parseTime(series.data.since)! : 0;
+    const end = series.data ? parseTime(series.data.until)! : 0;
     const at = points.map((p) => parseTime(p.at)! / 1000);
     const some = (value: (i: number) => number | null) => points.map((p, i) => (p.count > 0 ? value(i) : null));
     return {
       quantiles: [at, withMax ? some((i) => points[i]!.max_ms) : at.map(() => null), some((i) => points[i]!.p99_ms), some((i) => points[i]!.p95_ms), some((i) => points[i]!.p50_ms)],
-      rate: [at, points.map((p) => p.rpm)],
+      // A bucket that the window cuts would look like a drop.
+      rate: [at, points.map((p, i) => ((at[i]! + step) * 1000 > end || at[i]! * 1000 < start ? null : p.rpm))],
       errors: [at, some((i) => points[i]!.client_error_rate * 100), some((i) => points[i]!.error_rate * 100)],
     };
   }, [series.data, withMax]);
@@ -128,9 +131,9 @@ export function RoutePage() {
             <div class={series.dataKey === key ? 'charts' : 'charts pending'}>
               <p class="chart-read mono" aria-hidden="true">
                 {point ? (
-                  <>
+                  <span>
                     <b>{utcOf(parseTime(point.at)!)}</b> + {formatSpan(step * 1000)} · {formatCount(point.count)} calls · p50 {formatMs(point.p50_ms)} · p95 {formatMs(point.p95_ms)} · p99 {formatMs(point.p99_ms)} · max {formatMs(point.max_ms)} · 5xx {formatPercent(point.error_rate)} · 4xx {formatPercent(point.client_error_rate)}
-                  </>
+                  </span>
                 ) : (
                   <span class="faint">Points of {formatSpan(step * 1000)} each</span>
                 )}

@@ -83,8 +83,8 @@ export function SupportPage({ me }: { me: Operator }) {
                 <tr key={s.id}>
                   <td><a class="cell-main mono" href={href('/tenants', { tenant: s.tenant_id })}>{s.tenant_id}</a></td>
                   <td><Actor id={s.started_by} /></td>
-                  <td class="num"><Ago time={s.started_at} /></td>
-                  <td class="num"><Left until={s.ends_at} /></td>
+                  <td class="num" data-label="Started"><Ago time={s.started_at} /></td>
+                  <td class="num" data-label="Left"><Left until={s.ends_at} /></td>
                   {canEnd && (
                     <td class="actions">
                       <button type="button" class="button small" aria-label={`End the session with ${s.tenant_id}`} onClick={() => setEnding(s)}>End</button>

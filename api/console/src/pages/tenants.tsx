@@ -112,8 +112,8 @@ export function TenantsPage({ me }: { me: Operator }) {
                   <td>
                     <SupportState tenant={t} />
                   </td>
-                  <td class="num">{t.agents}</td>
-                  <td class="num">
+                  <td class="num" data-label="Agents">{t.agents}</td>
+                  <td class="num" data-label="Active">
                     <Ago time={t.last_activity} />
                   </td>
                   {(canArm || canSupport) && (

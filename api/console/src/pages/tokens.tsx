@@ -92,10 +92,10 @@ export function TokensPage({ me }: { me: Operator }) {
                   <td>
                     {t.preset ? <span class="tag">{t.preset}</span> : <span class="scopes mono">{t.scopes.join(' ')}</span>}
                   </td>
-                  <td class="num">
+                  <td class="num" data-label="Used">
                     <Ago time={t.last_used_at} />
                   </td>
-                  <td class="num">{t.revoked_at ? <span class="tone-bad">revoked <Ago time={t.revoked_at} /></span> : <Ago time={t.expires_at} />}</td>
+                  <td class="num" data-label="Expires">{t.revoked_at ? <span class="tone-bad">revoked <Ago time={t.revoked_at} /></span> : <Ago time={t.expires_at} />}</td>
                   <td class="actions">
                     {me.scopes.includes('logs:read') && (
                       <a class="button small" aria-label={`Calls made with ${t.name}`} href={href('/settings/audit', { pat: t.id, since: '7d' })}>

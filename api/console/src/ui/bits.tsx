@@ -4,7 +4,7 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { ago, parseTime, useNow, utcText } from '../lib/time';
 import { formatMs } from '../lib/format';
-import { useNames } from '../lib/names';
+import { useName } from '../lib/names';
 import { toast } from './toast';
 import * as icons from './icons';
 
@@ -64,7 +64,7 @@ export function KindIcon({ kind }: { kind: string }) {
 
 /** An operator's name, or the id when the name is not known. */
 export function Actor({ id }: { id: string }) {
-  const name = useNames().get(id);
+  const name = useName(id);
   return name ? <span title={id}>{name}</span> : <span class="mono">{id}</span>;
 }
 

@@ -37,7 +37,7 @@ export function validReason(reason: string): boolean {
 export function TypedField({ expected, label, value, onInput }: { expected: string; label: string; value: string; onInput: (value: string) => void }) {
   return (
     <Field label={<>{label} <code>{expected}</code></>}>
-      {(id) => <input id={id} class="mono" value={value} autocomplete="off" autocapitalize="off" spellcheck={false} required onInput={(e) => onInput(e.currentTarget.value)} />}
+      {(id) => <input id={id} class="mono" value={value} autofocus autocomplete="off" autocapitalize="off" spellcheck={false} required onInput={(e) => onInput(e.currentTarget.value)} />}
     </Field>
   );
 }

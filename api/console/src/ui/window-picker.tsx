@@ -70,32 +70,43 @@ export function WindowPicker({ since, until, onChange }: { since: string; until:
   );
 }
 
+/** "2026-01-31 12:00:00" or a part of it, in UTC; null when it is no time. */
+function readUTC(text: string): number | null {
+  const match = /^(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d)(:\d\d)?(\.\d+)?)?(?: ?UTC|Z)?$/.exec(text.trim());
+  return match ? parseTime(`${match[1]}T${match[2] ?? '00:00'}${match[3] ?? ':00'}${match[4] ?? ''}Z`) : null;
+}
+
 function CustomWindow({ since, until, onChange }: { since: string; until: string; onChange: (since: string, until: string) => void }) {
-  const field = (ms: number | null) => (ms === null ? '' : new Date(ms).toISOString().slice(0, 19));
+  const field = (ms: number | null) => (ms === null ? '' : utcOf(ms).replace(' UTC', ''));
   const [from, setFrom] = useState(field(momentMs(since, now())));
   const [to, setTo] = useState(field(until ? momentMs(until, now()) : null));
   const [problem, setProblem] = useState('');
+  const input = { class: 'mono', placeholder: 'YYYY-MM-DD HH:MM:SS', autocomplete: 'off', spellcheck: false };
   return (
     <form
       class="window-form"
       onSubmit={(event) => {
         event.preventDefault();
-        const a = Date.parse(`${from}Z`);
-        const b = to ? Date.parse(`${to}Z`) : null;
-        if (Number.isNaN(a) || (b !== null && Number.isNaN(b))) setProblem('Fill in the times.');
+        const a = readUTC(from);
+        const b = to.trim() === '' ? null : readUTC(to);
+        if (a === null || (to.trim() !== '' && b === null)) setProblem('Write a time as 2026-01-31 12:00:00.');
         else if (b !== null && b <= a) setProblem('The end lies before the start.');
         else onChange(toRFC3339(a), b === null ? '' : toRFC3339(b));
       }}
     >
       <label>
         From (UTC)
-        <input type="datetime-local" step="1" value={from} onInput={(e) => setFrom(e.currentTarget.value)} />
+        <input {...input} value={from} onInput={(e) => setFrom(e.currentTarget.value)} />
       </label>
       <label>
         To (UTC), empty for now
-        <input type="datetime-local" step="1" value={to} onInput={(e) => setTo(e.currentTarget.value)} />
+        <input {...input} value={to} onInput={(e) => setTo(e.currentTarget.value)} />
       </label>
-      {problem && <p class="form-error" role="alert">{problem}</p>}
+      {problem && (
+        <p class="form-error" role="alert">
+          {problem}
+        </p>
+      )}
       <button type="submit" class="button">
         Show this window
       </button>

@@ -39,6 +39,7 @@ test('times are shown as they are written', () => {
   assert.equal(ago(0, 65_000), '1m ago');
   assert.equal(ago(65_000, 0), 'in 1m');
   assert.equal(ago(0, 500), 'now');
+  assert.equal(ago(3000, 0), 'now');
 });
 
 test('figures', () => {

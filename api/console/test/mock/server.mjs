@@ -1,0 +1,470 @@
+// Plays the API for work on the console without the engines: the shapes are the server's, the data is made up.
+// The browser tests run against a real server; this one is for iterating and for what a real one cannot be made
+// to do on demand.
+import { createHash, randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { BREAK_GLASS_REASON, clientOf, filterOf, iso, makeLog, makeRow, OPERATORS, order, PATS, TENANTS } from './log.mjs';
+
+const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
+const ALL = ['logs:read', 'tenants:read', 'compute:read', 'compute:write', 'remote_support', 'remote_support:arm', 'tokens:write', 'events:read', 'events:emit'];
+const READ = ['logs:read', 'tenants:read', 'compute:read'];
+const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.md': 'text/plain' };
+const nowUs = () => Math.floor((performance.timeOrigin + performance.now()) * 1000);
+
+/** Starts a mock; rows is how many calls its log has at first. */
+export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerkKey = null } = {}) {
+  const log = makeLog(rows);
+  const followers = new Set();
+  const knobs = { postgres: false, lag: 0, down: false, rate429: 0 };
+  const tokens = new Map([
+    ['argus_pat_admin', { scopes: ALL, preset: 'admin-full', who: OPERATORS[0], pat: PATS[0].id }],
+    ['argus_pat_support', { scopes: READ, preset: 'support-readonly', who: OPERATORS[1], pat: PATS[1].id }],
+    ['argus_pat_tenants', { scopes: ['tenants:read'], preset: null, who: OPERATORS[2], pat: PATS[2].id }],
+  ]);
+  const sessions = new Map();
+  const pats = PATS.map((p, i) => ({
+    id: p.id, name: p.name, preset: i === 0 ? 'admin-full' : 'support-readonly', scopes: i === 0 ? ALL : READ, actor: p.actor,
+    created_at: iso(nowUs() - 40 * 864e8), expires_at: iso(nowUs() + (50 - i * 12) * 864e8), last_used_at: i === 3 ? null : iso(nowUs() - i * 6e8), revoked_at: null, last_four: 'x9Fq',
+  }));
+  const tenants = TENANTS.map((id, i) => ({
+    id, name: ['7-Eleven, Store 001', '7-Eleven, Store 002', 'Northmart, Store 014', 'Quickstop, Store 003', 'Harbor Fuel, Station 021', 'Lakeside Grocers, Store 008'][i],
+    armed: i === 1 || i === 3, armed_at: i === 1 || i === 3 ? iso(nowUs() - 25 * 6e7) : null, armed_by: i === 1 || i === 3 ? OPERATORS[i % 4].id : null,
+    armed_reason: i === 1 || i === 3 ? 'ride-along with store staff' : null,
+    consent: { given: i !== 2 && i !== 4, at: i !== 2 && i !== 4 ? iso(nowUs() - 90 * 864e8) : null, document_id: i !== 2 && i !== 4 ? `DOC-2026-011${i}` : null },
+    agents: [12, 9, 7, 15, 4, 21][i], last_activity: iso(nowUs() - [18e7, 246e7, 72e8, 72e7, 936e8, 9e7][i]),
+    sessions: i === 3 ? [{ id: randomUUID(), tenant_id: id, state: 'live', started_by: OPERATORS[1].id, started_at: iso(nowUs() - 12 * 6e7), ends_at: iso(nowUs() + 18 * 6e7), ended_at: null, end_reason: null }] : [],
+  }));
+  const workers = [0, 1, 2, 3].map((i) => ({
+    id: `wkr_0190c3${i}`, provider: 'local', state: ['running', 'running', 'stopped', 'running'][i], orphan: i === 3, reason: i === 3 ? null : ['nightly backfill', 'model eval', 'ticket 8812'][i],
+    launched_by: i === 3 ? null : OPERATORS[i].id, launched_at: iso(nowUs() - (i + 1) * 5e9), uptime_seconds: (i + 1) * 5000, cost_per_hour: [1.2, 0.45, 0, 2.8][i], provider_ref: { pid: 4000 + i },
+  }));
+  const steps = new Map();
+  const idempotent = new Map();
+
+  const append = (row) => {
+    log.push(row);
+    for (const f of followers) if (f.match(row)) f.queue(row);
+    return row;
+  };
+  const sorted = () => {
+    for (let i = log.length - 1; i > 0 && order(log[i - 1], log[i]) > 0; i--) [log[i - 1], log[i]] = [log[i], log[i - 1]];
+    return log;
+  };
+  const actorsOf = (list) => Object.fromEntries(list.map((r) => [r.actor_id, OPERATORS.find((o) => o.id === r.actor_id)?.name]).filter(([, n]) => n));
+  const answerOf = () => ({
+    source: knobs.postgres ? 'postgres' : knobs.lag ? 'clickhouse+postgres' : 'clickhouse',
+    replicated_through: knobs.postgres ? null : iso(nowUs() - knobs.lag * 1e6),
+  });
+
+  const fail = (status, code, message, retry) => Object.assign(new Error(message), { status, code, retry });
+
+  const figures = (rows, minutes) => {
+    const done = rows.filter((r) => r.outcome === 'completed');
+    const ms = done.map((r) => r.latency_us / 1000).sort((a, b) => a - b);
+    const q = (p) => (ms.length === 0 ? null : ms[Math.ceil(p * ms.length) - 1]);
+    return {
+      count: done.length, interrupted: rows.length - done.length, rpm: done.length / minutes,
+      error_rate: done.filter((r) => r.status >= 500).length / (done.length || 1), client_error_rate: done.filter((r) => r.status >= 400 && r.status < 500).length / (done.length || 1),
+      p50_ms: q(0.5), p95_ms: q(0.95), p99_ms: q(0.99), max_ms: ms.at(-1) ?? null,
+    };
+  };
+  const groupKey = (by) => (r) => ({ route: r.route, method: r.method, actor_kind: r.actor_kind, client: clientOf(r.user_agent), status_class: r.status === null ? 'interrupted' : `${Math.floor(r.status / 100)}xx` })[by];
+  const groups = (rows, by) => {
+    const map = new Map();
+    for (const r of rows) {
+      const k = groupKey(by)(r);
+      if (!map.has(k)) map.set(k, []);
+      map.get(k).push(r);
+    }
+    return map;
+  };
+  const windowed = (query, fallback) => {
+    const q = new URLSearchParams(query);
+    if (!q.get('since')) q.set('since', fallback);
+    const f = filterOf(q);
+    f.end = f.until ?? iso(nowUs());
+    f.rows = log.filter(f.match);
+    return f;
+  };
+  const stepOf = (query, f, most) => {
+    const asked = /^(\d+)m$/.exec(query.get('step') ?? '');
+    if (asked) return Number(asked[1]) * 60;
+    const span = (Date.parse(f.end) - Date.parse(f.since)) / 1000;
+    return [60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800].find((s) => span / s <= most) ?? 604800;
+  };
+  const buckets = (f, step) => {
+    const out = [];
+    for (let t = Math.floor(Date.parse(f.since) / 1000 / step) * step; t < Date.parse(f.end) / 1000; t += step) out.push(t);
+    return out;
+  };
+
+  const routes = {
+    'GET /v1/operators/me any': (c) => ({ actor_id: c.who.id, actor_kind: c.kind, impersonator_id: null, name: c.who.name, email: c.who.email, pat_id: c.pat, break_glass_id: null, preset: c.preset, scopes: c.scopes }),
+    'GET /v1/health any': () => ({
+      status: knobs.postgres ? 'degraded' : 'ok', version: 'v0.0.0-mock',
+      stages: [
+        { name: 'postgres', status: 'ok', detail: '', facts: { partitions_ahead: 24, clock_skew_seconds: 0.002 } },
+        { name: 'writer', status: 'ok', detail: '', facts: { lanes: 2, queue: 0, commits_per_second: 38.2 } },
+        { name: 'replicator', status: knobs.lag ? 'degraded' : 'ok', detail: knobs.lag ? `The copy is ${knobs.lag} s behind.` : '', facts: { lag_seconds: knobs.lag || 0.12, slot: 'active', wal_behind_bytes: 0 } },
+        { name: 'clickhouse', status: knobs.postgres ? 'down' : 'ok', detail: knobs.postgres ? 'ClickHouse does not answer; Postgres does.' : '', facts: {} },
+        { name: 'identity', status: 'ok', detail: '', facts: { keys_age_seconds: 120 } },
+      ],
+    }),
+    'GET /v1/tenants tenants:read': () => ({ tenants, actors: Object.fromEntries(OPERATORS.map((o) => [o.id, o.name])) }),
+    'GET /v1/tenants/:id tenants:read': (c) => tenantOf(c.params[0]),
+    'POST /v1/tenants/:id/arm remote_support:arm': (c) => {
+      const t = tenantOf(c.params[0]);
+      if (knobs.rate429) throw fail(429, 'rate_limited', 'You arm too often.', knobs.rate429);
+      if (c.body.confirm_tenant_id !== t.id) throw fail(403, 'confirmation_mismatch', 'confirm_tenant_id must repeat the tenant’s id.');
+      if (!t.consent.given && !c.body.consent_document_id) throw fail(403, 'tenant_consent_required', 'The tenant has given no consent; give the id of the signed document.');
+      if (c.body.consent_document_id) t.consent = { given: true, at: iso(nowUs()), document_id: c.body.consent_document_id };
+      Object.assign(t, { armed: true, armed_at: iso(nowUs()), armed_by: c.who.id, armed_reason: c.body.reason });
+      step(c, 'remote_support_audit', 'arm', { tenant_id: t.id, consent_document_id: t.consent.document_id });
+      return t;
+    },
+    'POST /v1/tenants/:id/disarm remote_support:arm': (c) => {
+      const t = tenantOf(c.params[0]);
+      Object.assign(t, { armed: false, armed_at: null, armed_by: null, armed_reason: null, sessions: [] });
+      step(c, 'remote_support_audit', 'disarm', { tenant_id: t.id });
+      return t;
+    },
+    'POST /v1/tenants/:id/sessions remote_support': (c) => {
+      const t = tenantOf(c.params[0]);
+      if (!t.armed) throw fail(409, 'conflict', 'The tenant is not armed.');
+      const s = { id: randomUUID(), tenant_id: t.id, state: 'live', started_by: c.who.id, started_at: iso(nowUs()), ends_at: iso(nowUs() + (c.body.minutes ?? 30) * 6e7), ended_at: null, end_reason: null };
+      t.sessions.push(s);
+      c.status = 201;
+      return s;
+    },
+    'POST /v1/tenants/:id/sessions/:session/end remote_support': (c) => {
+      const t = tenantOf(c.params[0]);
+      const s = t.sessions.find((x) => x.id === c.params[1]);
+      if (!s) throw fail(404, 'not_found', 'There is no such session.');
+      t.sessions = t.sessions.filter((x) => x !== s);
+      return { ...s, state: 'ended', ended_at: iso(nowUs()), end_reason: 'ended' };
+    },
+    'GET /compute/ops/workers compute:read': (c) => ({ workers: workers.filter((w) => c.query.get('all') === 'true' || w.state !== 'terminated') }),
+    'POST /compute/ops/launch compute:write': (c) => {
+      if (c.body.provider !== 'local') throw fail(400, 'invalid_parameter', `There is no provider "${c.body.provider}" here; there is local.`);
+      const w = { id: `wkr_${randomUUID().slice(0, 8)}`, provider: 'local', state: 'running', orphan: false, reason: c.body.reason, launched_by: c.who.id, launched_at: iso(nowUs()), uptime_seconds: 0, cost_per_hour: 0.6, provider_ref: { pid: 5001 } };
+      workers.unshift(w);
+      c.status = 201;
+      step(c, 'compute_control_audit', 'launch', { worker_id: w.id, provider: 'local', to_state: 'running' });
+      return w;
+    },
+    'POST /compute/ops/workers/:id/:verb compute:write': (c) => {
+      const w = workers.find((x) => x.id === c.params[0]);
+      if (!w) throw fail(404, 'not_found', 'There is no such worker.');
+      const to = { stop: 'stopped', resume: 'running', terminate: 'terminated' }[c.params[1]];
+      step(c, 'compute_control_audit', c.params[1], { worker_id: w.id, provider: 'local', from_state: w.state, to_state: to });
+      w.state = to;
+      return w;
+    },
+    'GET /v1/tokens any': (c) => ({ tokens: pats.filter((p) => p.actor === c.who.id).map(({ actor, ...p }) => p) }),
+    'POST /v1/tokens tokens:write': (c) => {
+      const scopes = c.body.preset ? (c.body.preset === 'admin-full' ? ALL : READ) : c.body.scopes;
+      const p = { id: randomUUID(), name: c.body.name, preset: c.body.preset ?? null, scopes, actor: c.who.id, created_at: iso(nowUs()), expires_at: iso(nowUs() + parseInt(c.body.expires_in) * 864e8), last_used_at: null, revoked_at: null, last_four: 'k3Za' };
+      pats.unshift(p);
+      c.status = 201;
+      const secret = `argus_pat_${createHash('sha256').update(p.id).digest('base64url')}k3Za`;
+      tokens.set(secret, { scopes, preset: p.preset, who: c.who, pat: p.id });
+      const { actor, ...shown } = p;
+      return { token: shown, secret };
+    },
+    'DELETE /v1/tokens/:id any': (c) => {
+      const p = pats.find((x) => x.id === c.params[0] && x.actor === c.who.id);
+      if (!p) throw fail(404, 'not_found', 'There is no such token.');
+      p.revoked_at = iso(nowUs());
+      for (const [secret, t] of tokens) if (t.pat === p.id) tokens.delete(secret);
+      const { actor, ...shown } = p;
+      return shown;
+    },
+    'GET /v1/audit-log logs:read': (c) => {
+      const limit = Number(c.query.get('limit') ?? 100);
+      const asc = c.query.get('order') === 'asc';
+      const f = filterOf(c.query);
+      let at = null;
+      let top = log.length;
+      if (c.query.get('cursor')) [at, top, f.since, f.until] = JSON.parse(Buffer.from(c.query.get('cursor'), 'base64url').toString());
+      const all = sorted();
+      const snapshot = c.snapshot;
+      const rows = [];
+      let more = false;
+      for (let i = asc ? 0 : all.length - 1; asc ? i < all.length : i >= 0; i += asc ? 1 : -1) {
+        const r = all[i];
+        if (r.seq > (at === null ? snapshot : top) || !f.match(r)) continue;
+        if (at !== null && (asc ? order(r, at) <= 0 : order(r, at) >= 0)) continue;
+        if (rows.length === limit) {
+          more = true;
+          break;
+        }
+        rows.push(r);
+      }
+      const last = rows.at(-1);
+      const key = last && { occurred_at: last.occurred_at, writer_id: last.writer_id, seq: last.seq };
+      return {
+        rows, next_cursor: more ? Buffer.from(JSON.stringify([key, at === null ? snapshot : top, f.since, f.until])).toString('base64url') : null,
+        snapshot: `c6.7-${snapshot.toString(36)}`, since: f.since, until: f.until, ...answerOf(), actors: actorsOf(rows),
+        break_glass: rows.some((r) => r.break_glass_id) ? { [rows.find((r) => r.break_glass_id).break_glass_id]: BREAK_GLASS_REASON } : {},
+      };
+    },
+    'GET /v1/audit-log/facets logs:read': (c) => {
+      const f = windowed(c.query, '365d');
+      const fields = (c.query.get('fields') ?? 'actor,route,status,actor_kind,pat,client,method').split(',').filter(Boolean);
+      const get = { actor: (r) => r.actor_id, route: (r) => r.route, status: (r) => r.status && String(r.status), actor_kind: (r) => r.actor_kind, pat: (r) => r.pat_id, client: (r) => clientOf(r.user_agent), method: (r) => r.method, break_glass: (r) => r.break_glass_id };
+      const name = (field, v) => (field === 'actor' ? OPERATORS.find((o) => o.id === v)?.name : field === 'pat' ? pats.find((p) => p.id === v)?.name : null) ?? null;
+      const out = {};
+      for (const field of fields) {
+        const counts = new Map();
+        for (const r of f.rows) {
+          const v = get[field]?.(r);
+          if (v !== null && v !== undefined) counts.set(v, (counts.get(v) ?? 0) + 1);
+        }
+        out[field] = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 100).map(([value, count]) => ({ value, name: name(field, value), count }));
+      }
+      const step = stepOf(c.query, f, 120);
+      const bars = new Map(buckets(f, step).map((t) => [t, { at: iso(t * 1e6), count: 0, client_errors: 0, errors: 0 }]));
+      for (const r of f.rows) {
+        const b = bars.get(Math.floor(Date.parse(r.occurred_at) / 1000 / step) * step);
+        if (!b) continue;
+        b.count++;
+        if (r.status >= 500) b.errors++;
+        else if (r.status >= 400) b.client_errors++;
+      }
+      return { since: f.since, until: f.end, total: f.rows.length, fields: out, step_seconds: step, histogram: [...bars.values()], ...answerOf() };
+    },
+    'GET /v1/audit-log/:id logs:read': (c) => {
+      const r = log.find((x) => x.id === c.params[0]);
+      if (!r) throw fail(404, 'not_found', 'There is no such call.');
+      let own = steps.get(r.id) ?? [];
+      if (own.length === 0 && /\/(arm|disarm|stop)$/.test(r.route)) {
+        const base = { audit_id: r.id, actor_id: r.actor_id, worker_id: null, provider: null, from_state: null, to_state: null, tenant_id: null, session_id: null, consent_document_id: null, reason: 'ride-along', error: null };
+        const table = r.route.includes('compute') ? 'compute_control_audit' : 'remote_support_audit';
+        const more = table === 'compute_control_audit' ? { worker_id: r.path_params.id, provider: 'local', from_state: 'running', to_state: 'stopped' } : { tenant_id: r.path_params.id, consent_document_id: 'DOC-2026-0117' };
+        const action = r.route.split('/').pop();
+        own = [
+          { ...base, ...more, table, step: 1, at: r.occurred_at, action, result: 'requested' },
+          { ...base, ...more, table, step: 2, at: r.recorded_at, action, result: r.status < 300 ? 'succeeded' : 'refused', error: r.status < 300 ? null : 'rate_limited: You arm too often.' },
+        ];
+      }
+      return { ...r, steps: own, source: 'clickhouse', actors: actorsOf([r]), break_glass_reason: r.break_glass_id ? BREAK_GLASS_REASON : null };
+    },
+    'GET /v1/perf logs:read': (c) => {
+      const by = c.query.get('group_by') ?? 'route';
+      const f = windowed(c.query, '1h');
+      const span = Date.parse(f.end) - Date.parse(f.since);
+      const before = groups(log.filter((r) => { const t = Date.parse(r.occurred_at); return t < Date.parse(f.since) && t >= Date.parse(f.since) - span; }), by);
+      return {
+        group_by: by, since: f.since, until: f.end, ...answerOf(),
+        rows: [...groups(f.rows, by)].map(([g, rows]) => {
+          const now = figures(rows, span / 60e3);
+          const was = figures(before.get(g) ?? [], span / 60e3);
+          const changed = ['p50', 'p95', 'p99'].filter((q) => was[`${q}_ms`] && Math.abs(now[`${q}_ms`] - was[`${q}_ms`]) / was[`${q}_ms`] > 0.2);
+          if (Math.abs(now.error_rate - was.error_rate) > 0.01) changed.push('error_rate');
+          if (was.rpm && Math.abs(now.rpm - was.rpm) / was.rpm > 0.2) changed.push('rpm');
+          return { [by]: g, ...now, ...(c.query.get('compare') === 'true' && { before: { [by]: g, ...was }, changed }) };
+        }).sort((a, b) => b.count - a.count),
+      };
+    },
+    'GET /v1/perf/series logs:read': (c) => {
+      const by = c.query.get('group_by');
+      const f = windowed(c.query, '1h');
+      const step = stepOf(c.query, f, 120);
+      const times = buckets(f, step);
+      const series = [...(by ? groups(f.rows, by) : new Map([['', f.rows]]))].map(([group, rows]) => {
+        const parts = new Map(times.map((t) => [t, []]));
+        for (const r of rows) parts.get(Math.floor(Date.parse(r.occurred_at) / 1000 / step) * step)?.push(r);
+        return { group, points: times.map((t) => ({ at: iso(t * 1e6), ...figures(parts.get(t), step / 60) })) };
+      });
+      return { group_by: by, since: f.since, until: f.end, step_seconds: step, series, ...answerOf() };
+    },
+  };
+
+  const tenantOf = (id) => {
+    const t = tenants.find((x) => x.id === id);
+    if (!t) throw fail(404, 'not_found', 'There is no such tenant.');
+    return t;
+  };
+  const step = (c, table, action, more) => {
+    const base = { audit_id: c.row.id, actor_id: c.who.id, worker_id: null, provider: null, from_state: null, to_state: null, tenant_id: null, session_id: null, consent_document_id: null, reason: c.body.reason, error: null, ...more };
+    steps.set(c.row.id, ['requested', 'succeeded'].map((result, i) => ({ ...base, table, step: i + 1, at: iso(nowUs()), action, result })));
+  };
+
+  const compiled = Object.entries(routes).map(([key, handle]) => {
+    const [method, template, scope] = key.split(' ');
+    return { method, template, scope, handle, test: new RegExp(`^${template.replace(/:\w+/g, '([^/]+)')}$`) };
+  });
+  compiled.push({ method: 'GET', template: '/v1/audit-log/stream', scope: 'logs:read', test: /^\/v1\/audit-log\/stream$/, raw: stream });
+  compiled.push({ method: 'GET', template: '/v1/audit-log/export', scope: 'logs:read', test: /^\/v1\/audit-log\/export$/, raw: exportRows });
+  compiled.sort((a, b) => (a.template.includes(':') ? 1 : 0) - (b.template.includes(':') ? 1 : 0));
+
+  function stream(c, res) {
+    const q = new URLSearchParams(c.query);
+    const f = filterOf(q);
+    res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
+    const from = c.req.headers['last-event-id'] ?? q.get('cursor');
+    let position = from ? parseInt(/-(\w+)$/.exec(from)?.[1] ?? '0', 36) : c.snapshot;
+    const send = (event, data, id) => res.write(`event: ${event}\n${id ? `id: c6.7-${id.toString(36)}\n` : ''}data: ${JSON.stringify(data)}\n\n`);
+    send('ready', {}, position);
+    for (const r of log.filter((x) => x.seq > position && f.match(x)).sort((a, b) => a.seq - b.seq)) send('row', r, r.seq);
+    const follower = { match: f.match, queue: (row) => send('row', row, row.seq) };
+    followers.add(follower);
+    const ping = setInterval(() => send('ping', {}), 10_000);
+    res.on('close', () => {
+      clearInterval(ping);
+      followers.delete(follower);
+    });
+  }
+
+  function exportRows(c, res) {
+    const f = filterOf(c.query);
+    const list = sorted().filter((r) => r.seq <= c.snapshot && f.match(r));
+    if (c.query.get('order') === 'desc') list.reverse();
+    const csv = c.query.get('format') === 'csv';
+    res.writeHead(200, { 'Content-Type': csv ? 'text/csv' : 'application/x-ndjson', 'Argus-Export-Cursor': 'mock' });
+    const keys = list[0] ? Object.keys(list[0]) : [];
+    const cell = (v) => {
+      let s = v === null ? '' : typeof v === 'object' ? JSON.stringify(v) : String(v);
+      if (/^[=+\-@]/.test(s)) s = `'${s}`;
+      return /[",\n\r]/.test(s) ? `"${s.replaceAll('"', '""')}"` : s;
+    };
+    if (csv) res.write(`${keys.join(',')}\n`);
+    for (const r of list) res.write(csv ? `${keys.map((k) => cell(r[k])).join(',')}\n` : `${JSON.stringify(r)}\n`);
+    res.end();
+  }
+
+  const json = (res, status, value, headers = {}) => {
+    const body = gzipSync(JSON.stringify(value), { level: 1 });
+    res.writeHead(status, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip', ...headers });
+    res.end(body);
+  };
+
+  const server = createServer(async (req, res) => {
+    const started = nowUs();
+    const url = new URL(req.url, base());
+    const body = Buffer.concat(await readAll(req));
+    if (url.pathname.startsWith('/__mock')) return control(url, body, res);
+    if (url.pathname.startsWith('/__issuer')) return issuer(req, url, body, res);
+    if (url.pathname === '/console-config.json') {
+      return json(res, 200, { version: 'mock', auth, clerk_publishable_key: clerkKey, clerk_frontend_api: null, local_sign_in_url: auth === 'local' ? `${base()}/__issuer/sign-in` : null });
+    }
+    const route = compiled.find((r) => r.method === req.method && r.test.test(url.pathname));
+    if (!route) return file(url, res);
+    if (knobs.down) return req.socket.destroy();
+    const secret = /^Bearer (.+)$/.exec(req.headers.authorization ?? '')?.[1];
+    const session = sessions.get(secret);
+    const cred = tokens.get(secret) ?? (session && session.until > Date.now() ? session : null);
+    if (!cred) return json(res, 401, { error: { code: 'unauthenticated', message: 'The credential is not accepted.', audit_id: null } });
+    const snapshot = log.reduce((n, r) => Math.max(n, r.seq), 0);
+    const row = makeRow(started, {
+      actor_id: cred.who.id, actor_kind: cred.pat ? 'pat' : 'clerk_session', pat_id: cred.pat ?? null, break_glass_id: null, scope: route.scope, route: `${req.method} ${route.template}`,
+      method: req.method, client_ip: '127.0.0.1', user_agent: req.headers['user-agent'] ?? '', outcome: 'completed', path_params: {},
+      body_sha256: createHash('sha256').update(body).digest('hex'), body_bytes: body.length, client_request_id: null,
+    });
+    const params = route.test.exec(url.pathname).slice(1).map(decodeURIComponent);
+    [...route.template.matchAll(/:(\w+)/g)].forEach(([, name], i) => (row.path_params[name] = params[i]));
+    const c = { req, query: url.searchParams, params, who: cred.who, kind: cred.pat ? 'pat' : 'clerk_session', pat: cred.pat ?? null, preset: cred.preset, scopes: cred.scopes, row, snapshot, status: 200, body: {} };
+    const settle = (status) => append(Object.assign(row, { status, latency_us: nowUs() - started, recorded_at: iso(nowUs() + 300) }));
+    try {
+      if (route.scope !== 'any' && !cred.scopes.includes(route.scope)) throw fail(403, 'insufficient_scope', `This call needs the scope ${route.scope}.`);
+      if (body.length) c.body = JSON.parse(body.toString());
+      if (route.raw) {
+        settle(200);
+        return route.raw(c, res);
+      }
+      const key = req.headers['idempotency-key'];
+      const kept = key && idempotent.get(`${cred.who.id}${key}`);
+      if (kept && kept.what !== `${url.pathname}${body}`) throw fail(422, 'idempotency_key_reused', 'The key was used for another request.');
+      const answer = kept ? kept.answer : await route.handle(c);
+      if (key && !kept) idempotent.set(`${cred.who.id}${key}`, { what: `${url.pathname}${body}`, answer });
+      settle(c.status);
+      json(res, c.status, answer, { 'Argus-Audit-Id': row.id });
+    } catch (cause) {
+      const status = cause.status ?? (typeof cause === 'string' ? 400 : 500);
+      if (status === 500) console.error(cause);
+      settle(status);
+      json(res, status, { error: { code: cause.code ?? 'invalid_parameter', message: String(cause.message ?? cause), audit_id: row.id } }, { 'Argus-Audit-Id': row.id, ...(cause.retry && { 'Retry-After': String(cause.retry) }) });
+    }
+  });
+
+  async function readAll(req) {
+    const parts = [];
+    for await (const part of req) parts.push(part);
+    return parts;
+  }
+
+  /** Turns knobs, and makes calls come in. */
+  function control(url, body, res) {
+    const q = url.searchParams;
+    if (url.pathname === '/__mock/knobs') {
+      for (const [k, v] of q) knobs[k] = v === 'true' ? true : v === 'false' ? false : Number(v);
+    } else if (url.pathname === '/__mock/append') {
+      for (let i = 0; i < Number(q.get('n') ?? 1); i++) append(makeRow(nowUs(), body.length ? JSON.parse(body.toString()) : {}));
+    } else if (url.pathname === '/__mock/cut') {
+      server.closeAllConnections();
+    } else if (url.pathname === '/__mock/expire') {
+      for (const s of sessions.values()) s.until = 0;
+      sessions.ended = true;
+    }
+    json(res, 200, knobs);
+  }
+
+  /** The local issuer's sign-in, as argusd/localissuer. */
+  function issuer(req, url, body, res) {
+    const sign = (who) => {
+      const admin = who.role === 'org:admin';
+      const exp = Math.floor(Date.now() / 1000) + 60;
+      const token = `h.${Buffer.from(JSON.stringify({ sub: who.id, org_id: 'org_2argusdev', org_role: who.role, exp, jti: randomUUID() })).toString('base64url')}.s`;
+      sessions.set(token, { scopes: admin ? ALL : READ, preset: admin ? 'admin-full' : 'support-readonly', who, until: exp * 1000 });
+      return token;
+    };
+    if (url.pathname.endsWith('/sign-in') && req.method === 'GET') {
+      res.writeHead(200, { 'Content-Type': 'text/html' });
+      const hidden = ['redirect_url', 'state'].map((n) => `<input type=hidden name=${n} value="${url.searchParams.get(n)}">`).join('');
+      return res.end(`<form method=post action=/__issuer/sign-in>${hidden}${OPERATORS.map((o) => `<button name=operator value=${o.id}>${o.name}</button>`).join('')}</form>`);
+    }
+    if (url.pathname.endsWith('/sign-in')) {
+      const form = new URLSearchParams(body.toString());
+      const who = OPERATORS.find((o) => o.id === form.get('operator'));
+      sessions.ended = false;
+      const fragment = new URLSearchParams({ session_token: sign(who), refresh_token: `refresh.${who.id}`, state: form.get('state') });
+      res.writeHead(303, { Location: `${form.get('redirect_url')}#${fragment}` });
+      return res.end();
+    }
+    const who = OPERATORS.find((o) => req.headers.authorization === `Bearer refresh.${o.id}`);
+    if (!who || sessions.ended) return json(res, 401, {});
+    if (url.pathname.endsWith('/token')) return json(res, 200, { session_token: sign(who), expires_in: 60 });
+    sessions.ended = true;
+    res.writeHead(204);
+    return res.end();
+  }
+
+  async function file(url, res) {
+    try {
+      const name = url.pathname === '/' ? 'index.html' : path.normalize(url.pathname).slice(1);
+      const data = await readFile(path.join(DIST, name));
+      res.writeHead(200, {
+        'Content-Type': TYPES[path.extname(name)] ?? 'application/octet-stream',
+        'Content-Security-Policy': `default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'${auth === 'clerk' ? ' https://clerk.argus.example' : ''}; worker-src 'none'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+        'Cache-Control': 'no-cache',
+      });
+      res.end(data);
+    } catch {
+      json(res, 404, { error: { code: 'not_found', message: 'There is nothing here.', audit_id: null } });
+    }
+  }
+
+  const base = () => `http://127.0.0.1:${server.address().port}`;
+  await new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
+  return {
+    url: base(),
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
