@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/useargus/argus"
 )
 
@@ -358,4 +360,32 @@ func TestArmingCutOff(t *testing.T) {
 		c.want(c.post(ada, consenting+"disarm", because), http.StatusOK, "")
 	}
 	c.checkRows()
+}
+
+// Whoever adds steps to a call at the same moment, each gets its own number.
+func TestStepNumbers(t *testing.T) {
+	c := newControl(t)
+	id := uuid.Must(uuid.NewV7())
+	const n = 20
+	errs := make(chan error, n)
+	for range n {
+		go func() {
+			errs <- c.api.inTx(t.Context(), func(ctx context.Context, tx Tx) error {
+				return addSupportStep(ctx, tx, supportStep{AuditID: id, ActorID: systemActor, Action: "end", TenantID: silent, Result: resultSucceeded})
+			})
+		}()
+	}
+	for range n {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	for i, step := range c.stepsOf(id) {
+		if !strings.HasPrefix(step, fmt.Sprintf("%d system end", i+1)) {
+			t.Errorf("step %d is %q", i+1, step)
+		}
+	}
+	if got := len(c.stepsOf(id)); got != n {
+		t.Errorf("%d steps, want %d", got, n)
+	}
 }
