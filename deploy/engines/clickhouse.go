@@ -132,6 +132,11 @@ func startClickHouse(ctx context.Context, config ClickHouseConfig) (_ *ClickHous
 	if err != nil {
 		return nil, err
 	}
+	// Whoever ends it, the folder is free again then.
+	go func() {
+		<-ch.process.done
+		ch.release()
+	}()
 	return ch, nil
 }
 

@@ -142,6 +142,11 @@ func startPostgres(ctx context.Context, config PostgresConfig) (_ *Postgres, err
 	if err != nil {
 		return nil, err
 	}
+	// Whoever ends it, the folder is free again then.
+	go func() {
+		<-pg.process.done
+		pg.release()
+	}()
 	return pg, nil
 }
 
