@@ -29,12 +29,12 @@ type Config struct {
 	// Registerer takes the metrics argus_writer_*; nil registers none.
 	Registerer prometheus.Registerer
 
-	timing timing
+	tuning tuning
 	dial   pgconn.DialFunc // tests break connections here
 }
 
-// timing is what tests shorten.
-type timing struct {
+// tuning is what tests shorten.
+type tuning struct {
 	roundTrip time.Duration // of a batch; after it the batch is in doubt
 	connect   time.Duration // of one attempt to open a lane, each of its steps included
 	retry     time.Duration // between two attempts
@@ -42,13 +42,10 @@ type timing struct {
 	heartbeat time.Duration // between two heartbeats, and between two sweeps
 	dead      time.Duration // without a heartbeat a process is dead after this
 	settle    time.Duration // no process is declared dead this soon after an outage of Postgres
-}
 
-// A batch is at most this large. It bounds a lane's memory and the time of one commit.
-const (
-	maxBatchRows  = 1024
-	maxBatchBytes = 1 << 20
-)
+	// A batch is at most this large, which bounds a lane's memory and the time of one commit.
+	rows, bytes int
+}
 
 func (c Config) withDefaults() (Config, error) {
 	if c.Lanes == 0 {
@@ -82,18 +79,24 @@ func (c Config) withDefaults() (Config, error) {
 	if c.dial == nil {
 		c.dial = dialer.DialContext
 	}
-	t := &c.timing
+	t := &c.tuning
 	for _, d := range []struct {
 		v *time.Duration
 		d time.Duration
 	}{
-		{&t.roundTrip, c.Wait * 2 / 3}, {&t.connect, 750 * time.Millisecond}, {&t.retry, 100 * time.Millisecond},
+		{&t.roundTrip, min(c.Wait*2/3, 5*time.Second)}, {&t.connect, 750 * time.Millisecond}, {&t.retry, 100 * time.Millisecond},
 		{&t.grace, 250 * time.Millisecond}, {&t.heartbeat, 3 * time.Second}, {&t.dead, 15 * time.Second},
 		{&t.settle, 5 * time.Second},
 	} {
 		if *d.v == 0 {
 			*d.v = d.d
 		}
+	}
+	if t.rows == 0 {
+		t.rows = 1024
+	}
+	if t.bytes == 0 {
+		t.bytes = 1 << 20
 	}
 	return c, nil
 }

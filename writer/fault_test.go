@@ -19,7 +19,7 @@ import (
 )
 
 // quick are shorter times, so that a fault and its end fit into a test.
-var quick = timing{
+var quick = tuning{
 	roundTrip: 400 * time.Millisecond, connect: 400 * time.Millisecond, retry: 20 * time.Millisecond, grace: 50 * time.Millisecond,
 	heartbeat: 200 * time.Millisecond, dead: 4 * time.Second, settle: 500 * time.Millisecond,
 }
@@ -77,6 +77,7 @@ func settled(t testing.TB, pool *pgxpool.Pool) {
 // TestNetworkFaults breaks the network at each statement of the writer in each way, under load, and holds the
 // ledger against the log.
 func TestNetworkFaults(t *testing.T) {
+	t.Parallel()
 	statements := []struct{ name, text string }{
 		{"batch", batchText},
 		{"connect", "application_name"},
@@ -89,40 +90,40 @@ func TestNetworkFaults(t *testing.T) {
 		{"prepare rows", "FROM STDIN"},
 		{"prepare advance", "SELECT argus.advance_audit_writer"},
 	}
-	for _, s := range statements {
-		t.Run(s.name, func(t *testing.T) {
-			t.Parallel()
-			pg := enginetest.NewPostgres(t)
-			pool := pg.Pool(t, pg.APIURL)
-			network := &faultNet{}
-			w := start(t, Config{URL: pg.APIURL, timing: quick, dial: network.dial, Wait: 600 * time.Millisecond})
-			l := newLedger()
-			load := startLoad(w, pool, l, 6)
-			load.more(t, 20)
-			for range rounds(t, 1) {
-				for f := range fault(faultsOfTheNet) {
-					network.arm(s.text, f, 1)
-					if s.text != batchText {
-						// Those statements are for when something is broken already.
-						if s.name == "register" {
-							exec(t, pool, `DELETE FROM argus.audit_processes`)
+	pg := enginetest.NewPostgres(t)
+	pool := pg.Pool(t, pg.APIURL)
+	l := newLedger()
+	t.Run("at", func(t *testing.T) {
+		for _, s := range statements {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				network := &faultNet{}
+				w := start(t, Config{URL: pg.APIURL, tuning: quick, dial: network.dial, Wait: 600 * time.Millisecond})
+				load := startLoad(w, pool, l, 3)
+				load.more(t, 20)
+				for range rounds(t, 1) {
+					for f := range fault(faultsOfTheNet) {
+						network.arm(s.text, f, 1)
+						if s.text != batchText {
+							// Those statements are for when something is broken already.
+							if s.name == "register" {
+								exec(t, pool, `DELETE FROM argus.audit_processes`)
+							}
+							killBackends(t, pg, "lane")
 						}
-						killBackends(t, pg, "lane")
+						eventually(t, fmt.Sprintf("%s at %q", f, s.name), func() bool { return network.times() > 0 })
+						load.more(t, 20)
 					}
-					eventually(t, fmt.Sprintf("%s at %q", f, s.name), func() bool { return network.times() > 0 })
-					load.more(t, 20)
 				}
-			}
-			load.stop()
-			settled(t, pool)
-			if err := w.Close(context.Background()); err != nil {
-				t.Errorf("closing: %v", err)
-			}
-			l.check(t, pool)
-			acknowledged, refused := l.count()
-			t.Logf("%d acknowledged, %d refused", acknowledged, refused)
-		})
-	}
+				load.stop()
+			})
+		}
+	})
+	start(t, Config{URL: pg.APIURL, tuning: quick}) // sweeps what the others could not write before they ended
+	settled(t, pool)
+	l.check(t, pool)
+	acknowledged, refused := l.count()
+	t.Logf("%d acknowledged, %d refused", acknowledged, refused)
 }
 
 // killBackends ends connections of writers in the database whose names hold the text.
@@ -162,22 +163,22 @@ func TestServerFaults(t *testing.T) {
 		{"no partition", `DO $$ BEGIN EXECUTE format('ALTER TABLE argus.argus_audit_log DETACH PARTITION argus.%I',
 			(SELECT partition FROM argus.audit_months WHERE month = date_trunc('month', now())::date)); END $$`},
 	}
-	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
-			pg := enginetest.NewPostgres(t)
-			pool := pg.Pool(t, pg.APIURL)
-			owner := pg.Pool(t, pg.SuperuserURL)
-			w := start(t, Config{URL: pg.APIURL, timing: quick, Wait: 600 * time.Millisecond})
-			l := newLedger()
-			load := startLoad(w, pool, l, 6)
+	t.Parallel()
+	pg := enginetest.NewPostgres(t)
+	pool := pg.Pool(t, pg.APIURL)
+	owner := pg.Pool(t, pg.SuperuserURL)
+	w := start(t, Config{URL: pg.APIURL, tuning: quick, Wait: 600 * time.Millisecond})
+	l := newLedger()
+	load := startLoad(w, pool, l, 6)
+	// What undoes the faults, read from the catalog before.
+	function := scalar[string](t, owner, `SELECT pg_get_functiondef('argus.advance_audit_writer'::regproc)`)
+	month := scalar[string](t, owner, `SELECT partition FROM argus.audit_months WHERE month = date_trunc('month', now())::date`)
+	for range rounds(t, 1) {
+		for _, f := range faults {
 			load.more(t, 20)
-			// The fault, and what undoes it, read from the catalog before.
-			undo := scalar[string](t, owner, `SELECT pg_get_functiondef('argus.advance_audit_writer'::regproc)`)
-			month := scalar[string](t, owner, `SELECT partition FROM argus.audit_months WHERE month = date_trunc('month', now())::date`)
 			exec(t, owner, f.sql)
-			refusedBefore := refusedSoFar(l)
-			eventually(t, "calls refused", func() bool { return refusedSoFar(l) > refusedBefore+6 })
+			before := refusedSoFar(l)
+			eventually(t, f.name+": calls refused", func() bool { return refusedSoFar(l) > before+6 })
 			switch f.name {
 			case "no table":
 				exec(t, owner, `ALTER TABLE argus.gone RENAME TO argus_audit_log`)
@@ -187,18 +188,17 @@ func TestServerFaults(t *testing.T) {
 			case "no privilege":
 				exec(t, owner, `GRANT EXECUTE ON FUNCTION argus.advance_audit_writer TO argus_api`)
 			default:
-				exec(t, owner, undo)
+				exec(t, owner, function)
 			}
-			load.more(t, 50)
-			load.stop()
-			stop(t, w)
-			// What could not be written while the writer lived, another sweeps.
-			sweeper := start(t, Config{URL: pg.APIURL, timing: quick})
-			settled(t, pool)
-			stop(t, sweeper)
-			l.check(t, pool)
-		})
+		}
 	}
+	load.more(t, 50)
+	load.stop()
+	stop(t, w)
+	// What could not be written while the writer lived, another sweeps.
+	start(t, Config{URL: pg.APIURL, tuning: quick})
+	settled(t, pool)
+	l.check(t, pool)
 }
 
 func refusedSoFar(l *ledger) int { _, refused := l.count(); return refused }
@@ -213,6 +213,7 @@ func exec(t testing.TB, pool *pgxpool.Pool, sql string) {
 // TestPostgresCrashes kills Postgres under load: its lanes' backends one by one, a backend by SIGKILL (upon which
 // Postgres restarts itself), an immediate shutdown, and a kill of the postmaster.
 func TestPostgresCrashes(t *testing.T) {
+	t.Parallel()
 	pg := enginetest.StartOwnPostgres(t, engines.PostgresConfig{})
 	pool := pg.Pool(t, pg.APIURL)
 	w := start(t, Config{URL: pg.APIURL})

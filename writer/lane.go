@@ -53,7 +53,7 @@ func (l *lane) run(tried func()) {
 		if l.session == nil && !l.open(tried) {
 			return
 		}
-		batch, more := l.w.queue.take(l.batch[:0], maxBatchRows, maxBatchBytes, l.current)
+		batch, more := l.w.queue.take(l.batch[:0], l.w.config.tuning.rows, l.w.config.tuning.bytes, l.current)
 		l.batch = batch
 		switch {
 		case len(batch) > 0:
@@ -115,7 +115,7 @@ func (l *lane) write(batch []*entry) {
 			return
 		}
 		start := time.Now()
-		err := l.session.commit(l.writer.Load(), l.seq, batch, argus.Micros(start), start.Add(l.w.config.timing.roundTrip))
+		err := l.session.commit(l.writer.Load(), l.seq, batch, argus.Micros(start), start.Add(l.w.config.tuning.roundTrip))
 		refusal := refusalOf(err)
 		switch {
 		case err == nil:
@@ -201,7 +201,7 @@ func (l *lane) leave(left previous, cause error) {
 func (l *lane) open(tried func()) bool {
 	pause := time.Duration(0)
 	if l.fails > 1 { // connecting works, committing does not: not in a tight loop
-		pause = l.w.config.timing.retry << min(l.fails-2, 3)
+		pause = l.w.config.tuning.retry << min(l.fails-2, 3)
 	}
 	for {
 		if l.w.life.Err() != nil || l.left.doubt == nil && l.w.queue.finished() {
@@ -221,7 +221,7 @@ func (l *lane) open(tried func()) bool {
 			return true
 		}
 		l.w.health.failed(fmt.Errorf("opening lane %d: %w", l.n, err))
-		pause = l.w.config.timing.retry
+		pause = l.w.config.tuning.retry
 	}
 }
 
@@ -261,7 +261,7 @@ func (l *lane) tryOpen() (err error) {
 	l.left = previous{writer: writer} // to be closed, should one of the next steps fail
 	var s *session
 	err = l.w.step(func(ctx context.Context) error {
-		s, err = newSession(ctx, conn, name)
+		s, err = newSession(ctx, l.w.life, conn, name)
 		return err
 	})
 	if err != nil {
@@ -269,7 +269,7 @@ func (l *lane) tryOpen() (err error) {
 	}
 	// A batch of no rows: whether this connection can commit at all is found out before calls depend on it.
 	now := time.Now()
-	if err := s.commit(writer, 0, nil, argus.Micros(now), now.Add(l.w.config.timing.roundTrip)); err != nil {
+	if err := s.commit(writer, 0, nil, argus.Micros(now), now.Add(l.w.config.tuning.roundTrip)); err != nil {
 		s.close()
 		return fmt.Errorf("committing an empty batch: %w", err)
 	}

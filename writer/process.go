@@ -81,8 +81,8 @@ func (w *Writer) beat(conn *pgx.Conn) (uuid.UUID, error) {
 		w.queue.wake() // idle lanes see that their writers belong to the old identity
 	}
 	now := time.Now()
-	if !p.beaten.IsZero() && now.Sub(p.beaten) > w.config.timing.dead/2 {
-		p.settled = now.Add(w.config.timing.settle)
+	if !p.beaten.IsZero() && now.Sub(p.beaten) > w.config.tuning.dead/2 {
+		p.settled = now.Add(w.config.tuning.settle)
 	}
 	p.beaten = now
 	return p.id, nil
@@ -114,17 +114,17 @@ func (w *Writer) connect(name string) (*pgx.Conn, error) {
 		config.RuntimeParams[k] = v
 	}
 	config.DialFunc = w.config.dial
-	config.ConnectTimeout = w.config.timing.connect
+	config.ConnectTimeout = w.config.tuning.connect
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // one round trip a statement, and none is used twice
 	// The URL may name several hosts, each of which gets its time.
-	ctx, cancel := context.WithTimeout(w.life, w.config.timing.connect*time.Duration(1+len(config.Fallbacks)))
+	ctx, cancel := context.WithTimeout(w.life, w.config.tuning.connect*time.Duration(1+len(config.Fallbacks)))
 	defer cancel()
 	return pgx.ConnectConfig(ctx, config)
 }
 
 // step bounds one round trip to Postgres.
 func (w *Writer) step(f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(w.life, w.config.timing.connect)
+	ctx, cancel := context.WithTimeout(w.life, w.config.tuning.connect)
 	defer cancel()
 	return f(ctx)
 }
@@ -189,7 +189,7 @@ func (w *Writer) keep() {
 			}
 			return w.look(conn)
 		})
-		pause := w.config.timing.heartbeat
+		pause := w.config.tuning.heartbeat
 		if err != nil {
 			pause = min(pause, 500*time.Millisecond)
 			if w.life.Err() == nil {
@@ -240,18 +240,21 @@ func (w *Writer) look(conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	ours := sent.Add(time.Since(sent) / 2)
-	var problem error
-	if skew := ours.Sub(theirs).Abs(); skew > clockSkew {
-		problem = fmt.Errorf("this machine's clock and Postgres's differ by %s", skew.Round(time.Second))
-	}
-	if ahead < monthsAhead {
-		problem = errors.Join(problem, fmt.Errorf("only %d monthly partitions ahead: run argusd maintain", ahead))
-	}
+	problem := unready(sent.Add(time.Since(sent)/2), theirs, ahead)
 	w.keeper.mu.Lock()
 	defer w.keeper.mu.Unlock()
 	w.keeper.at, w.keeper.problem = time.Now(), problem
 	return nil
+}
+
+func unready(ours, theirs time.Time, monthsThere int) (problem error) {
+	if skew := ours.Sub(theirs).Abs(); skew > clockSkew {
+		problem = fmt.Errorf("this machine's clock and Postgres's differ by %s", skew.Round(time.Second))
+	}
+	if monthsThere < monthsAhead {
+		problem = errors.Join(problem, fmt.Errorf("only %d monthly partitions ahead: run argusd maintain", monthsThere))
+	}
+	return problem
 }
 
 // Check returns nil when this process may receive calls: rows can be written now, and nothing is in sight that

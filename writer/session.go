@@ -29,6 +29,7 @@ type session struct {
 	name     string // application_name, unique to this connection
 	buf      []byte
 	intents  [][16]byte
+	unbind   func() bool // ends the watch over the writer's life
 }
 
 const (
@@ -42,8 +43,9 @@ const (
 	stateSwept  = "AR002" // the intents in DETAIL were already turned into rows
 )
 
-// newSession prepares conn for batches and takes it over; conn must not be used afterwards.
-func newSession(ctx context.Context, conn *pgx.Conn, name string) (*session, error) {
+// newSession prepares conn for batches and takes it over; conn must not be used afterwards. The session's round
+// trips fail when life ends.
+func newSession(ctx, life context.Context, conn *pgx.Conn, name string) (*session, error) {
 	pg := conn.PgConn()
 	if _, err := pg.Prepare(ctx, "rows", copyStatement, nil); err != nil {
 		return nil, err
@@ -55,7 +57,9 @@ func newSession(ctx context.Context, conn *pgx.Conn, name string) (*session, err
 	if err != nil {
 		return nil, err
 	}
-	return &session{conn: h.Conn, frontend: h.Frontend, name: name}, nil
+	s := &session{conn: h.Conn, frontend: h.Frontend, name: name}
+	s.unbind = context.AfterFunc(life, func() { s.conn.Close() })
+	return s, nil
 }
 
 // commit writes the entries as rows from+1 … from+n of the writer, in one transaction. It returns nil when
@@ -119,6 +123,7 @@ var errConnectionLost = errors.New("the connection ended")
 
 // close ends the connection; politely, a server that does not read is not waited for.
 func (s *session) close() {
+	s.unbind()
 	s.conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
 	s.conn.Write([]byte{'X', 0, 0, 0, 4})
 	s.conn.Close()

@@ -2,6 +2,7 @@ package writer
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -23,6 +24,8 @@ import (
 
 // pgx gives a connection whose statement was given up up to 15 s to cancel it, in a goroutine of its own.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	flag.Set("test.parallel", "6") // most wait most of the time
 	os.Exit(enginetest.Run(m, goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgconn.(*PgConn).asyncClose.func1")))
 }
 

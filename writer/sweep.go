@@ -32,7 +32,7 @@ func (w *Writer) sweepLoop() {
 		if err != nil && w.life.Err() == nil {
 			quiet.log(w.config.Logger, slog.LevelWarn, "sweeping what dead processes left failed", "cause", err)
 		}
-		pause := jitter(w.config.timing.heartbeat)
+		pause := jitter(w.config.tuning.heartbeat)
 		if swept == sweepRows {
 			pause = 0
 		}
@@ -77,7 +77,7 @@ func (w *Writer) sweep() (int, error) {
 // declareDead deletes the rows of processes that were silent for too long. When Postgres itself was away
 // nobody could be heard, so its start is waited out.
 func (w *Writer) declareDead(conn *pgx.Conn) error {
-	t := w.config.timing
+	t := w.config.tuning
 	return w.step(func(ctx context.Context) error {
 		rows, err := conn.Query(ctx, `
 			DELETE FROM argus.audit_processes WHERE process_id IN (

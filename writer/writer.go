@@ -59,7 +59,7 @@ func New(config Config) (*Writer, error) {
 		return nil, err
 	}
 	w := &Writer{config: config, queue: newQueue(), opening: make(chan struct{}, 1), closing: make(chan struct{})}
-	w.health = health{log: config.Logger, grace: config.timing.grace, cause: errors.New("not connected yet")}
+	w.health = health{log: config.Logger, grace: config.tuning.grace, cause: errors.New("not connected yet")}
 	w.life, w.end = context.WithCancel(context.Background())
 	for n := range config.Lanes {
 		w.lanes = append(w.lanes, &lane{w: w, n: n})
