@@ -20,16 +20,16 @@ func newCmdCompute(f *factory) *cobra.Command {
 
 // worker is an object of GET /compute/ops/workers.
 type worker struct {
-	ID            string         `json:"id"`
-	Provider      string         `json:"provider"`
-	State         string         `json:"state"`
-	Orphan        bool           `json:"orphan"`
-	Reason        string         `json:"reason"`
-	LaunchedBy    string         `json:"launched_by"`
-	LaunchedAt    time.Time      `json:"launched_at"`
-	UptimeSeconds float64        `json:"uptime_seconds"`
-	CostPerHour   *float64       `json:"cost_per_hour"`
-	ProviderRef   map[string]any `json:"provider_ref"`
+	ID            string    `json:"id"`
+	Provider      string    `json:"provider"`
+	State         string    `json:"state"`
+	Orphan        bool      `json:"orphan"`
+	Reason        string    `json:"reason"`
+	LaunchedBy    string    `json:"launched_by"`
+	LaunchedAt    time.Time `json:"launched_at"`
+	UptimeSeconds float64   `json:"uptime_seconds"`
+	CostPerHour   *float64  `json:"cost_per_hour"`
+	ProviderRef   any       `json:"provider_ref"`
 }
 
 type computeListOptions struct{ all bool }
@@ -87,7 +87,7 @@ func computeListRun(ctx context.Context, f *factory, o *computeListOptions) erro
 		}
 		uptime := time.Duration(w.UptimeSeconds * float64(time.Second))
 		t.rows = append(t.rows, []cell{txt(w.ID), txt(w.Provider), w.state(), val(formatSpan(uptime), fmt.Sprint(w.UptimeSeconds)),
-			cost, txt(w.LaunchedBy), txt(w.Reason), f.timeCell(w.LaunchedAt), txt(fmt.Sprint(w.Orphan)), txt(facts(w.ProviderRef))})
+			cost, txt(w.LaunchedBy), txt(w.Reason), f.timeCell(w.LaunchedAt), txt(fmt.Sprint(w.Orphan)), txt(w.ref())})
 	}
 	return t.print(f, how)
 }
@@ -160,6 +160,14 @@ func (f *factory) printWorker(a *answer, err error) error {
 	}
 	_, err = f.io.out.WriteString(harmless(w.ID) + "\n")
 	return err
+}
+
+// ref shows what the provider knows the worker by.
+func (w *worker) ref() string {
+	if m, ok := w.ProviderRef.(map[string]any); ok {
+		return facts(m)
+	}
+	return ""
 }
 
 // workerVerb is something done to a worker.

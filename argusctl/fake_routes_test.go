@@ -20,7 +20,6 @@ type handler func(x *exchange)
 
 // route finds the template, its parameters, the scope and the handler of a request.
 func (f *fake) route(r *http.Request) (route string, params []argus.PathParam, scope string, h handler) {
-	const id = ":id"
 	for _, e := range []struct {
 		route, scope string
 		h            handler
@@ -497,6 +496,15 @@ func (f *fake) export(x *exchange) {
 			panic(http.ErrAbortHandler)
 		}
 		x.w.Write(b)
+		if x.scenario == "stall" && i == 2 {
+			http.NewResponseController(x.w).Flush()
+			f.note("STALLED")
+			select {
+			case <-x.r.Context().Done():
+			case <-f.done:
+			}
+			return
+		}
 	}
 	if x.scenario != "notrailer" {
 		h.Set(exportRowsTrailer, strconv.Itoa(len(rows)))

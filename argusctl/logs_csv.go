@@ -28,7 +28,8 @@ func csvValues(r *argus.Record) []string {
 		digest = hex.EncodeToString(r.BodySHA256[:])
 	}
 	return []string{number(r.WriterID), number(r.Seq), r.ID.String(), moment(r.OccurredAt), moment(r.RecordedAt),
-		r.ActorID, r.ImpersonatorID, string(r.ActorKind), id(r.PATID), id(r.BreakGlassID), r.Scope, r.Route,
-		string(r.AppendPathParams(nil)), r.Method, status, string(r.Outcome), latency, r.ClientIP.String(), r.UserAgent,
-		digest, number(r.BodyBytes), r.ClientRequestID, r.TraceID, hex.EncodeToString(r.RowHash[:])}
+		csvText(r.ActorID), csvText(r.ImpersonatorID), csvText(string(r.ActorKind)), id(r.PATID), id(r.BreakGlassID),
+		csvText(r.Scope), csvText(r.Route), csvText(string(r.AppendPathParams(nil))), csvText(r.Method), status,
+		csvText(string(r.Outcome)), latency, r.ClientIP.String(), csvText(r.UserAgent), digest, number(r.BodyBytes),
+		csvText(r.ClientRequestID), csvText(r.TraceID), hex.EncodeToString(r.RowHash[:])}
 }

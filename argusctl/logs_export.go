@@ -74,6 +74,9 @@ func exportRun(ctx context.Context, f *factory, o *exportOptions, name string) e
 	if how, _ := f.format(); how != short {
 		return usageErrorf("logs export writes files: choose with --format.")
 	}
+	if name == "-" {
+		return usageErrorf("logs export writes files; on standard output there is logs tail --json.")
+	}
 	query, err := o.filter.query(f.now())
 	if err != nil {
 		return err
@@ -290,7 +293,7 @@ func (w *exportWriter) write(row []byte) error {
 	if err := json.Unmarshal(row, &r); err != nil {
 		return badAnswer(err)
 	}
-	if err := csvRecord(w.csv, csvValues(&r), false); err != nil {
+	if err := w.csv.Write(csvValues(&r)); err != nil {
 		return err
 	}
 	w.csv.Flush() // into our buffer: each row is whole there

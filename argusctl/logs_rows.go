@@ -189,7 +189,7 @@ func (p *rowPrinter) print(raw []byte) error {
 		return badAnswer(err)
 	}
 	if p.how == asCSV {
-		return csvRecord(p.csv, csvValues(&r), p.f.io.outTerminal)
+		return p.f.csvRecord(p.csv, csvValues(&r))
 	}
 	cells := make([]cell, len(p.columns))
 	for i, c := range p.columns {

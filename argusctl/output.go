@@ -23,9 +23,9 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -173,16 +173,21 @@ func (f *factory) jsonLine(object []byte) error {
 	return f.io.out.WriteByte('\n')
 }
 
-// csvRecord writes one record. A value that a spreadsheet would take for a formula is kept from being one.
-func csvRecord(w *csv.Writer, values []string, toTerminal bool) error {
-	for i, v := range values {
-		if toTerminal {
+// csvText keeps a text from being taken for a formula by a spreadsheet, as the server's own CSV does: an apostrophe
+// goes before it, and before one that begins with an apostrophe, so that it can be told from the original.
+func csvText(s string) string {
+	switch first, _ := utf8.DecodeRuneInString(s); first {
+	case '=', '+', '-', '@', '\t', '\r', '\n', '\'', '＝', '＋', '－', '＠':
+		return "'" + s
+	}
+	return s
+}
+
+// csvRecord prints one record to standard output.
+func (f *factory) csvRecord(w *csv.Writer, values []string) error {
+	if f.io.outTerminal {
+		for i, v := range values {
 			values[i] = harmless(v)
-		}
-		if v != "" && strings.IndexByte("=+-@\t\r", v[0]) >= 0 {
-			if _, err := strconv.ParseFloat(v, 64); err != nil {
-				values[i] = "'" + values[i]
-			}
 		}
 	}
 	return w.Write(values)

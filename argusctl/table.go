@@ -80,9 +80,11 @@ func (t *table) printCSV(f *factory) error {
 	}
 	for _, row := range t.rows {
 		for i, c := range row {
-			values[i] = c.raw
+			if values[i] = c.raw; !t.columns[i].right {
+				values[i] = csvText(c.raw)
+			}
 		}
-		if err := csvRecord(w, values, f.io.outTerminal); err != nil {
+		if err := f.csvRecord(w, values); err != nil {
 			return err
 		}
 	}
