@@ -251,3 +251,29 @@ func (p *inPieces) Read(b []byte) (int, error) {
 	p.rest = p.rest[n:]
 	return n, nil
 }
+
+// TestRedirects is the table of where a token may follow.
+func TestRedirects(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		method   string
+		hops     int
+		want     bool
+	}{
+		{"https://argus.example.com/v1/health", "https://argus.example.com/v1/health/", "GET", 1, true},
+		{"https://argus.example.com/v1/health", "https://argus.example.com:443/v1/health", "GET", 1, true},
+		{"https://argus.example.com/v1/health", "https://ARGUS.example.com/elsewhere", "GET", 4, true},
+		{"https://argus.example.com/v1/health", "https://argus.example.com/", "GET", 5, false},
+		{"https://argus.example.com/v1/health", "https://eu.argus.example.com/v1/health", "GET", 1, false}, // net/http would
+		{"https://argus.example.com/v1/health", "https://argus.example.com:8443/v1/health", "GET", 1, false},
+		{"https://argus.example.com:80/v1/health", "http://argus.example.com:80/v1/health", "GET", 1, false},
+		{"http://127.0.0.1:8420/v1/health", "http://127.0.0.1:8421/v1/health", "GET", 1, false},
+		{"https://argus.example.com/compute/ops/launch", "https://argus.example.com/compute", "POST", 1, false}, // became a GET
+	} {
+		first := httptest.NewRequest(c.method, c.from, nil)
+		via := slices.Repeat([]*http.Request{first}, c.hops)
+		if err := checkRedirect(httptest.NewRequest("GET", c.to, nil), via); (err == nil) != c.want {
+			t.Errorf("%s to %s: %v", c.from, c.to, err)
+		}
+	}
+}

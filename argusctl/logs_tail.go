@@ -19,6 +19,7 @@ type tailOptions struct {
 	follow bool
 	limit  int // 0: the whole window
 	cursor string
+	paging bool // --cursor was given, be it empty
 }
 
 func newCmdLogsTail(f *factory) *cobra.Command {
@@ -42,13 +43,14 @@ Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
 			if cmd.Flags().Changed("limit") && o.limit < 1 {
 				return usageErrorf("--limit: 1 or more.")
 			}
+			o.paging = cmd.Flags().Changed("cursor")
 			return tailRun(cmd.Context(), f, o)
 		},
 	}
 	o.filter = addFilterFlags(f, cmd)
 	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "go on with calls as they are recorded")
 	cmd.Flags().IntVarP(&o.limit, "limit", "n", 0, "only the newest `N`")
-	cmd.Flags().StringVar(&o.cursor, "cursor", "", "go on with older calls at this `cursor`, where an earlier --limit stopped")
+	cmd.Flags().StringVar(&o.cursor, "cursor", "", "with --limit: page back through the log. Empty is the newest page; standard error tells the `cursor` of the one before it")
 	return cmd
 }
 
@@ -57,10 +59,10 @@ func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.follow && (query.Has("until") || o.cursor != "") {
+	if o.follow && (query.Has("until") || o.paging) {
 		return usageErrorf("--follow goes on from now: it excludes --until and --cursor.")
 	}
-	whole := o.limit > 0 || o.cursor != "" || query.Has("until") || query.Has("id") || query.Has("request_id")
+	whole := o.limit > 0 || o.paging || query.Has("until") || query.Has("id") || query.Has("request_id")
 	if !query.Has("since") && !whole {
 		query.Set("since", "1h")
 	}
@@ -93,7 +95,7 @@ func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
 // tailWindow prints the window and returns the position at which it was looked at.
 func tailWindow(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, query url.Values) (snapshot string, err error) {
 	switch {
-	case o.limit > 0 || o.cursor != "":
+	case o.limit > 0 || o.paging:
 		return tailNewest(ctx, c, p, o, query)
 	case (p.how == asJSON || p.how == asCSV) && !o.follow:
 		// One stream instead of many pages: nothing of a row is looked at on its way.
@@ -152,8 +154,8 @@ func tailNewest(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, q
 		}
 	}
 	p.f.aboutWindow(&first, len(rows))
-	if cursor != "" && !o.follow && !p.f.io.outTerminal {
-		p.f.notice("Older calls: the same command with --cursor %s", cursor)
+	if cursor != "" && o.paging {
+		p.f.notice("Older calls: --cursor %s", cursor)
 	}
 	return snapshot, nil
 }
