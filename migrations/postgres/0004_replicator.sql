@@ -10,7 +10,8 @@ CREATE TABLE argus.replicator_lease (
   holder     uuid        NOT NULL,
   host       text        NOT NULL,
   epoch      bigint      NOT NULL, -- raised whenever the copy begins anew
-  expires_at timestamptz NOT NULL
+  expires_at timestamptz NOT NULL,
+  backend    text        NOT NULL  -- of the holder's connection: the lease ends with it
 ) WITH (fillfactor = 20);
 GRANT SELECT, INSERT, UPDATE ON argus.replicator_lease TO argus_replicator;
 GRANT SELECT ON argus.replicator_lease TO argus_auditor;

@@ -1,0 +1,213 @@
+package replicator
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	chproto "github.com/ClickHouse/ch-go/proto"
+	"github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// store is the ClickHouse database. It is read through clickhouse-go. It is written through ch-go, the layer
+// below it: fenced inserts (see term) are INSERT … SELECT … FROM input(), which clickhouse-go's batches
+// cannot express, and columns are sent from where they lie (see column).
+type store struct {
+	options  *clickhouse.Options
+	database string
+	read     clickhouse.Conn
+}
+
+func openStore(url string) (*store, error) {
+	options, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		return nil, errors.New("the ClickHouse URL is not one: want clickhouse://user:password@host:port/database")
+	}
+	if options.Protocol != clickhouse.Native {
+		return nil, errors.New("the replicator speaks ClickHouse's native protocol: want clickhouse://…, port 9000 or 9440")
+	}
+	if options.Auth.Database == "" {
+		options.Auth.Database = "default"
+	}
+	options.MaxOpenConns, options.MaxIdleConns = 8, 4
+	if options.DialTimeout == 0 {
+		options.DialTimeout = 5 * time.Second
+	}
+	read, err := clickhouse.Open(options)
+	if err != nil {
+		return nil, err
+	}
+	return &store{options: options, database: options.Auth.Database, read: read}, nil
+}
+
+func (s *store) close() { s.read.Close() }
+
+// strings reads one column of strings.
+func (s *store) strings(ctx context.Context, query string, args ...any) ([]string, error) {
+	var out []string
+	err := s.each(ctx, func(scan func(...any) error) error {
+		var v string
+		err := scan(&v)
+		out = append(out, v)
+		return err
+	}, query, args...)
+	return out, err
+}
+
+// each calls f for every row of the answer.
+func (s *store) each(ctx context.Context, f func(scan func(...any) error) error, query string, args ...any) error {
+	rows, err := s.read.Query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (s *store) number(ctx context.Context, query string, args ...any) (n uint64, err error) {
+	err = s.read.QueryRow(ctx, query, args...).Scan(&n)
+	return n, err
+}
+
+// columns are those an insert into the table may name.
+func (s *store) columns(ctx context.Context, table string) ([]chColumn, error) {
+	var out []chColumn
+	err := s.each(ctx, func(scan func(...any) error) error {
+		var c chColumn
+		err := scan(&c.name, &c.typ)
+		out = append(out, c)
+		return err
+	}, `SELECT name, type FROM system.columns
+	     WHERE database = currentDatabase() AND table = {table:String} AND default_kind IN ('', 'DEFAULT')
+	     ORDER BY position`, clickhouse.Named("table", table))
+	if err == nil && len(out) == 0 {
+		err = fmt.Errorf("ClickHouse has no table %s.%s: run `argusd migrate`", s.database, table)
+	}
+	return out, err
+}
+
+// writeSettings are pinned on every statement that writes: nothing is left to the server's or the user's
+// defaults, which have moved between versions.
+var writeSettings = []ch.Setting{
+	{Key: "async_insert", Value: "0", Important: true},
+	// The source and its views in one insert, one after another; a failing view fails the insert.
+	{Key: "parallel_view_processing", Value: "0", Important: true},
+	{Key: "materialized_views_ignore_errors", Value: "0", Important: true},
+	{Key: "max_insert_threads", Value: "1", Important: true},
+	// A batch may touch any number of months, and of days of a rollup.
+	{Key: "max_partitions_per_insert_block", Value: "0", Important: true},
+	// No deduplication anywhere: a replay that ClickHouse thinks it has seen is what the doubt is about.
+	{Key: "insert_deduplicate", Value: "0", Important: true},
+	{Key: "deduplicate_blocks_in_dependent_materialized_views", Value: "0", Important: true},
+	{Key: "optimize_on_insert", Value: "1", Important: true},
+	// A client that was frozen in the middle of an insert must not hold up its successor, who waits for the
+	// insert's end: KILL QUERY does not wake an insert that waits for data.
+	{Key: "receive_timeout", Value: "2", Important: true},
+	{Key: "poll_interval", Value: "1", Important: true},
+}
+
+// writer is a connection that writes, for one goroutine.
+type writer struct {
+	client *ch.Client
+	prefix string // of its queries' ids
+}
+
+var queryNumber atomic.Uint64
+
+// dialWriter opens a connection whose queries carry the prefix in their ids.
+func (s *store) dialWriter(ctx context.Context, prefix string) (*writer, error) {
+	var err error
+	for _, address := range s.options.Addr {
+		o := ch.Options{
+			Address: address, Database: s.database, User: s.options.Auth.Username, Password: s.options.Auth.Password,
+			ClientName: "argus-replicator", TLS: s.options.TLS, Settings: writeSettings,
+			DialTimeout: s.options.DialTimeout, HandshakeTimeout: 10 * time.Second, ReadTimeout: time.Second,
+			Compression: ch.CompressionLZ4,
+		}
+		if o.TLS != nil && o.TLS.ServerName == "" {
+			o.TLS = o.TLS.Clone()
+			o.TLS.ServerName, _, _ = net.SplitHostPort(address)
+		}
+		if isLoopback(address) {
+			o.Compression = ch.CompressionDisabled // it would only cost time
+		}
+		o.Dialer = dialer{&net.Dialer{Timeout: s.options.DialTimeout, KeepAlive: 15 * time.Second}, o.TLS}
+		o.TLS = nil
+		var client *ch.Client
+		if client, err = ch.Dial(ctx, o); err == nil {
+			return &writer{client: client, prefix: prefix}, nil
+		}
+	}
+	return nil, fmt.Errorf("connecting to ClickHouse: %w", err)
+}
+
+// dialer adds TLS by itself: ch-go's own way drops the dialer's keep-alives.
+type dialer struct {
+	net *net.Dialer
+	tls *tls.Config
+}
+
+func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if d.tls == nil {
+		return d.net.DialContext(ctx, network, address)
+	}
+	return (&tls.Dialer{NetDialer: d.net, Config: d.tls}).DialContext(ctx, network, address)
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || (ip != nil && ip.IsLoopback()))
+}
+
+func (w *writer) close() { w.client.Close() }
+
+// do runs a statement, sending input if there is any, and returns when the server has answered. An error
+// leaves open whether the statement took effect, unless refused says otherwise; the connection is of no use
+// afterwards.
+func (w *writer) do(ctx context.Context, timeout time.Duration, sql string, input chproto.Input, more ...ch.Setting) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	// ch-go looks at ctx between packets only.
+	defer context.AfterFunc(ctx, func() { w.client.Close() })()
+	return w.client.Do(ctx, ch.Query{
+		Body: sql, QueryID: w.prefix + strconv.FormatUint(queryNumber.Add(1), 10), Input: input, Settings: more,
+	})
+}
+
+// errFenced: another replicator has taken over since.
+var errFenced = errors.New("another replicator has taken over")
+
+const fencedText = "argus: fenced"
+
+func asFenced(err error) error {
+	if err != nil && strings.Contains(err.Error(), fencedText) {
+		return fmt.Errorf("%w (%w)", errFenced, err)
+	}
+	return err
+}
+
+// literal quotes a string of ClickHouse.
+func literal(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// identifier quotes a name of ClickHouse.
+func identifier(s string) string {
+	return "`" + strings.NewReplacer(`\`, `\\`, "`", "\\`").Replace(s) + "`"
+}
+
+// micros is the literal of a moment in microseconds since 1970.
+func micros(us int64) string { return fmt.Sprintf("fromUnixTimestamp64Micro(toInt64(%d), 'UTC')", us) }

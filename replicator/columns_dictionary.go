@@ -1,0 +1,265 @@
+package replicator
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"slices"
+
+	"github.com/ClickHouse/ch-go/proto"
+)
+
+// lowCardinality is LowCardinality(String): the distinct values of the batch, and for each row the number of
+// its value. Knowledge of values outlives the batch, so that a value seen before allocates nothing.
+type lowCardinality struct {
+	numbers map[string]seen
+	batch   uint32 // stamps what belongs to the current batch
+
+	dictionary []byte // its values, each preceded by its length
+	size       uint32 // how many they are
+	keys       []uint32
+	narrow     []byte // keys as they are sent
+	width      byte   // log2 of the bytes a key
+
+	last       []byte // the row before, which is often the same
+	lastNumber uint32
+}
+
+type seen struct{ batch, number uint32 }
+
+// maxRemembered bounds the values remembered from earlier batches.
+const maxRemembered = 1 << 16
+
+func newLowCardinality() *lowCardinality {
+	return &lowCardinality{numbers: map[string]seen{}, batch: 1}
+}
+
+func (c *lowCardinality) append(v []byte) error {
+	if len(c.keys) > 0 && bytes.Equal(v, c.last) {
+		c.keys = append(c.keys, c.lastNumber)
+		return nil
+	}
+	s, ok := c.numbers[string(v)]
+	if !ok || s.batch != c.batch {
+		s = seen{c.batch, c.size}
+		c.size++
+		c.numbers[string(v)] = s
+		c.dictionary = binary.AppendUvarint(c.dictionary, uint64(len(v)))
+		c.dictionary = append(c.dictionary, v...)
+	}
+	c.keys = append(c.keys, s.number)
+	c.last, c.lastNumber = append(c.last[:0], v...), s.number
+	return nil
+}
+
+func (c *lowCardinality) appendText(v []byte) error { return c.append(v) }
+
+func (c *lowCardinality) reset() {
+	if len(c.numbers) > maxRemembered {
+		clear(c.numbers)
+	}
+	c.batch++
+	c.dictionary, c.size, c.keys, c.last = c.dictionary[:0], 0, c.keys[:0], c.last[:0]
+}
+
+func (c *lowCardinality) Type() proto.ColumnType { return "LowCardinality(String)" }
+func (c *lowCardinality) Rows() int              { return len(c.keys) }
+
+// Prepare narrows the keys to the least width that holds the greatest of them.
+func (c *lowCardinality) Prepare() error {
+	c.narrow = c.narrow[:0]
+	switch {
+	case c.size <= 1<<8:
+		c.width = 0
+		for _, k := range c.keys {
+			c.narrow = append(c.narrow, byte(k))
+		}
+	case c.size <= 1<<16:
+		c.width = 1
+		for _, k := range c.keys {
+			c.narrow = binary.LittleEndian.AppendUint16(c.narrow, uint16(k))
+		}
+	default:
+		c.width = 2
+		for _, k := range c.keys {
+			c.narrow = binary.LittleEndian.AppendUint32(c.narrow, k)
+		}
+	}
+	return nil
+}
+
+// EncodeState writes the version of the keys' serialization.
+func (c *lowCardinality) EncodeState(b *proto.Buffer) { b.PutInt64(1) }
+
+// head: the block brings its own keys (1<<9), which replace those before (1<<10).
+func (c *lowCardinality) head(b *proto.Buffer) {
+	b.PutInt64(1<<9 | 1<<10 | int64(c.width))
+	b.PutInt64(int64(c.size))
+}
+
+func (c *lowCardinality) EncodeColumn(b *proto.Buffer) {
+	if len(c.keys) == 0 {
+		return
+	}
+	c.head(b)
+	b.PutRaw(c.dictionary)
+	b.PutInt64(int64(len(c.keys)))
+	b.PutRaw(c.narrow)
+}
+
+func (c *lowCardinality) WriteColumn(w *proto.Writer) {
+	if len(c.keys) == 0 {
+		return
+	}
+	w.ChainBuffer(c.head)
+	w.ChainWrite(c.dictionary)
+	w.ChainBuffer(func(b *proto.Buffer) { b.PutInt64(int64(len(c.keys))) })
+	w.ChainWrite(c.narrow)
+}
+
+// mapColumn is Map(LowCardinality(String), String), from jsonb: the flat object of a call's path parameters.
+// Keys are kept in the order of their bytes, as in the canonical encoding; jsonb orders them by length first.
+type mapColumn struct {
+	typ     proto.ColumnType
+	offsets []byte
+	rows    int
+	keys    *lowCardinality
+	values  stringColumn
+
+	entries []mapEntry
+}
+
+type mapEntry struct{ key, value []byte }
+
+func newMapColumn(typ proto.ColumnType) *mapColumn {
+	return &mapColumn{typ: typ, keys: newLowCardinality(), values: stringColumn{wire: wire{typ: "String"}}}
+}
+
+func (c *mapColumn) append(v []byte) error {
+	if v != nil {
+		if len(v) < 1 || v[0] != 1 { // the version of jsonb's binary form
+			return badValue(c.typ, v)
+		}
+		v = v[1:]
+	}
+	return c.appendText(v)
+}
+
+func (c *mapColumn) appendText(v []byte) error {
+	c.entries = c.entries[:0]
+	if !c.parseFlat(v) {
+		c.entries = c.entries[:0]
+		c.parseAny(v)
+	}
+	if len(c.entries) > 1 {
+		slices.SortFunc(c.entries, func(a, b mapEntry) int { return bytes.Compare(a.key, b.key) })
+	}
+	for _, e := range c.entries {
+		if err := c.keys.append(e.key); err != nil {
+			return err
+		}
+		if err := c.values.appendText(e.value); err != nil {
+			return err
+		}
+	}
+	c.offsets = binary.LittleEndian.AppendUint64(c.offsets, uint64(c.keys.Rows()))
+	c.rows++
+	return nil
+}
+
+// parseFlat reads what our API writes, {"name": "value", …} without escapes, and false for anything else.
+func (c *mapColumn) parseFlat(v []byte) bool {
+	s := flatScanner{v}
+	if !s.eat('{') {
+		return len(v) == 0
+	}
+	if s.eat('}') {
+		return len(s.b) == 0
+	}
+	for {
+		key, ok := s.text()
+		if !ok || !s.eat(':') {
+			return false
+		}
+		value, ok := s.text()
+		if !ok {
+			return false
+		}
+		c.entries = append(c.entries, mapEntry{key, value})
+		if s.eat('}') {
+			return len(s.b) == 0
+		}
+		if !s.eat(',') {
+			return false
+		}
+	}
+}
+
+type flatScanner struct{ b []byte }
+
+// eat skips the byte and the spaces before it.
+func (s *flatScanner) eat(x byte) bool {
+	for len(s.b) > 0 && s.b[0] == ' ' {
+		s.b = s.b[1:]
+	}
+	if len(s.b) == 0 || s.b[0] != x {
+		return false
+	}
+	s.b = s.b[1:]
+	return true
+}
+
+func (s *flatScanner) text() ([]byte, bool) {
+	if !s.eat('"') {
+		return nil, false
+	}
+	i := bytes.IndexAny(s.b, `"\`)
+	if i < 0 || s.b[i] == '\\' {
+		return nil, false
+	}
+	v := s.b[:i]
+	s.b = s.b[i+1:]
+	return v, true
+}
+
+// parseAny reads any JSON: values that are no texts keep their JSON form, and what is no object is kept
+// whole under the empty name. Nothing is lost, and nothing stops the log.
+func (c *mapColumn) parseAny(v []byte) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(v, &object); err != nil || object == nil {
+		c.entries = append(c.entries, mapEntry{nil, v})
+		return
+	}
+	for key, raw := range object {
+		value := []byte(raw)
+		var text string
+		if len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, &text) == nil {
+			value = []byte(text)
+		}
+		c.entries = append(c.entries, mapEntry{[]byte(key), value})
+	}
+}
+
+func (c *mapColumn) Type() proto.ColumnType { return c.typ }
+func (c *mapColumn) Rows() int              { return c.rows }
+func (c *mapColumn) Prepare() error         { return c.keys.Prepare() }
+
+func (c *mapColumn) EncodeState(b *proto.Buffer) { c.keys.EncodeState(b) }
+
+func (c *mapColumn) EncodeColumn(b *proto.Buffer) {
+	b.PutRaw(c.offsets)
+	c.keys.EncodeColumn(b)
+	c.values.EncodeColumn(b)
+}
+
+func (c *mapColumn) WriteColumn(w *proto.Writer) {
+	w.ChainWrite(c.offsets)
+	c.keys.WriteColumn(w)
+	c.values.WriteColumn(w)
+}
+
+func (c *mapColumn) reset() {
+	c.offsets, c.rows = c.offsets[:0], 0
+	c.keys.reset()
+	c.values.reset()
+}

@@ -1,0 +1,143 @@
+package replicator
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/useargus/argus/deploy/engines/enginetest"
+)
+
+const childVariable = "ARGUS_REPLICATOR_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	idlePublish = 200 * time.Millisecond
+	if call := os.Getenv(childVariable); call != "" {
+		os.Exit(runChild(call))
+	}
+	os.Exit(enginetest.Run(m))
+}
+
+// childCall is a replicator as a process of its own, to be killed.
+type childCall struct {
+	Config    Config
+	KillAt    string // name of a boundary; "" for none
+	KillAfter int    // passes of it
+}
+
+func runChild(call string) int {
+	var c childCall
+	if err := json.Unmarshal([]byte(call), &c); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	var passes atomic.Int64
+	boundary = func(point string) {
+		if point == c.KillAt && passes.Add(1) > int64(c.KillAfter) {
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		}
+	}
+	c.Config.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	r, err := New(c.Config)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	defer r.Close()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := r.Run(ctx); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// child is a running replicator process.
+type child struct {
+	t    testing.TB
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+func (w *world) startChild(killAt string, killAfter int) *child {
+	w.t.Helper()
+	call, err := json.Marshal(childCall{w.config(), killAt, killAfter})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"="+string(call))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	log := w.logFile()
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	c := &child{t: w.t, cmd: cmd, done: make(chan struct{})}
+	go func() {
+		cmd.Wait()
+		close(c.done)
+	}()
+	w.t.Cleanup(c.kill)
+	return c
+}
+
+func (c *child) signal(s syscall.Signal) { c.cmd.Process.Signal(s) }
+
+func (c *child) kill() {
+	c.signal(syscall.SIGKILL)
+	<-c.done
+}
+
+// stop ends it in order.
+func (c *child) stop() {
+	c.t.Helper()
+	c.signal(syscall.SIGTERM)
+	select {
+	case <-c.done:
+	case <-time.After(30 * time.Second):
+		c.kill()
+		c.t.Error("the replicator did not stop")
+	}
+}
+
+// start runs a replicator in this process until the test's end or the returned function.
+func (w *world) start() (stop func()) {
+	w.t.Helper()
+	config := w.config()
+	config.Logger = w.logger()
+	r, err := New(config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { r.Run(ctx) })
+	stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		r.Close()
+	})
+	w.t.Cleanup(stop)
+	return stop
+}
+
+// rounds is how many kills the tests of kills make in total.
+func rounds() int {
+	if n, err := strconv.Atoi(os.Getenv("ARGUS_CRASH_ROUNDS")); err == nil && n > 0 {
+		return n
+	}
+	return 10
+}

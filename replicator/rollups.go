@@ -1,0 +1,198 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// rollup is a table that a materialized view feeds directly from the audit log.
+type rollup struct {
+	view      string
+	target    string
+	query     string // the view's SELECT
+	columns   []string
+	partition string // the target's partition key, an expression over its columns; "" for none
+	sorting   string // the target's sorting key
+}
+
+var viewTarget = regexp.MustCompile(`(?s)^CREATE MATERIALIZED VIEW \S+ TO (\S+) `)
+
+// rollups finds them in the catalog, so that a rollup added by a migration needs nothing here.
+func (s *store) rollups(ctx context.Context) ([]rollup, error) {
+	var found []rollup
+	err := s.each(ctx, func(scan func(...any) error) error {
+		var r rollup
+		var create string
+		if err := scan(&r.view, &r.query, &create); err != nil {
+			return err
+		}
+		m := viewTarget.FindStringSubmatch(create)
+		if m == nil {
+			return fmt.Errorf("the materialized view %s has no TO table: rollups need one to be rebuilt in", r.view)
+		}
+		r.target = strings.Trim(m[1][strings.LastIndexByte(m[1], '.')+1:], "`\"")
+		found = append(found, r)
+		return nil
+	}, `SELECT v.name, v.as_select, v.create_table_query
+	      FROM system.tables AS s ARRAY JOIN s.dependencies_table AS dependent, s.dependencies_database AS within
+	      JOIN system.tables AS v ON v.name = dependent AND v.database = within
+	     WHERE s.database = currentDatabase() AND v.database = currentDatabase()
+	       AND s.name = {name:String} AND v.engine = 'MaterializedView'
+	     ORDER BY v.name`, clickhouse.Named("name", tables[auditTable].clickhouse))
+	if err != nil {
+		return nil, fmt.Errorf("looking for rollups: %w", err)
+	}
+	for i := range found {
+		r := &found[i]
+		err := s.each(ctx, func(scan func(...any) error) error { return scan(&r.partition, &r.sorting) },
+			`SELECT partition_key, sorting_key FROM system.tables WHERE database = currentDatabase() AND name = {name:String}`,
+			clickhouse.Named("name", r.target))
+		if err != nil {
+			return nil, err
+		}
+		r.columns, err = s.strings(ctx, `SELECT name FROM system.columns
+			WHERE database = currentDatabase() AND table = {name:String} ORDER BY position`, clickhouse.Named("name", r.view))
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// span is a range of time, [from, to).
+type span struct{ from, to time.Time }
+
+// filter restricts reads of the audit log to the span, whatever the query.
+func (s *store) filter(sp span) string {
+	at := tables[auditTable].at
+	expr := fmt.Sprintf("%s >= %s AND %s < %s", at, micros(sp.from.UnixMicro()), at, micros(sp.to.UnixMicro()))
+	return fmt.Sprintf("additional_table_filters = {%s: %s}", literal(s.database+"."+tables[auditTable].clickhouse), literal(expr))
+}
+
+// daySpans joins days, counted from 1970, into spans.
+func daySpans(days map[int32]struct{}) []span {
+	var sorted []int32
+	for d := range days {
+		sorted = append(sorted, d)
+	}
+	slices.Sort(sorted)
+	var spans []span
+	for _, d := range sorted {
+		from := time.Unix(int64(d)*86400, 0).UTC()
+		if n := len(spans); n > 0 && !spans[n-1].to.Before(from) {
+			spans[n-1].to = from.AddDate(0, 0, 1)
+			continue
+		}
+		spans = append(spans, span{from, from.AddDate(0, 0, 1)})
+	}
+	return spans
+}
+
+// rebuildDays rebuilds, from rows, every partition of every rollup that rows of the audit log's days count in.
+// Nothing may be inserted meanwhile.
+func (t *term) rebuildDays(ctx context.Context, days map[int32]struct{}) error {
+	spans := daySpans(days)
+	if len(spans) == 0 {
+		return nil
+	}
+	all, err := t.store.rollups(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		values := map[string]bool{}
+		for _, sp := range spans {
+			found, err := t.store.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM (%s) SETTINGS %s",
+				r.partitionKey(), r.query, t.store.filter(sp)))
+			if err != nil {
+				return fmt.Errorf("looking for the partitions of %s: %w", r.target, err)
+			}
+			for _, v := range found {
+				values[v] = true
+			}
+		}
+		for v := range values {
+			if err := t.rebuild(ctx, r, v); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// partitionKey is an expression; a table without partitions is one partition.
+func (r rollup) partitionKey() string {
+	if r.partition == "" {
+		return "'all'"
+	}
+	return "(" + r.partition + ")"
+}
+
+// rebuild replaces one partition by what the view's query makes of the rows. Readers see the old one, then the
+// new one, and never neither. value is the partition key's value as text.
+func (t *term) rebuild(ctx context.Context, r rollup, value string) error {
+	fresh := t.scratch(r.target)
+	if err := t.makeLike(ctx, fresh, r.target); err != nil {
+		return err
+	}
+	var names []string
+	for _, c := range r.columns {
+		names = append(names, identifier(c))
+	}
+	list := strings.Join(names, ", ")
+	insert := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM (%s) WHERE toString(%s) = %s AND %s",
+		fresh, list, list, r.query, r.partitionKey(), literal(value), t.guard())
+	if sp, ok := r.sourceSpan(value); ok {
+		insert += " SETTINGS " + t.store.filter(sp)
+	}
+	if err := t.exec(ctx, insert); err != nil {
+		return fmt.Errorf("rebuilding the partition %s of %s: %w", value, r.target, err)
+	}
+	boundary("rebuilding")
+	if err := t.replacePartition(ctx, r.target, value, fresh); err != nil {
+		return err
+	}
+	t.rebuilt++
+	return t.exec(ctx, "DROP TABLE IF EXISTS "+fresh+" SYNC")
+}
+
+// makeLike makes an empty table of this term with the columns, engine and settings of another.
+func (t *term) makeLike(ctx context.Context, fresh, like string) error {
+	if err := t.exec(ctx, "DROP TABLE IF EXISTS "+fresh+" SYNC"); err != nil {
+		return err
+	}
+	if err := t.exec(ctx, "CREATE TABLE "+fresh+" AS "+identifier(like)); err != nil {
+		return fmt.Errorf("making a table like %s: %w", like, err)
+	}
+	return nil
+}
+
+// replacePartition puts fresh's partition in the place of the table's; where fresh has none, nothing stays.
+func (t *term) replacePartition(ctx context.Context, table, value, fresh string) error {
+	id := "ID " + literal(value)
+	if err := t.exec(ctx, fmt.Sprintf("ALTER TABLE %s REPLACE PARTITION %s FROM %s", identifier(table), id, fresh)); err != nil {
+		return fmt.Errorf("replacing the partition %s of %s: %w", value, table, err)
+	}
+	return nil
+}
+
+// sourceSpan bounds the rows that count in a partition named by a month (202611) or a day (20261122): buckets
+// that begin in it. A bucket, of a month at most, may reach past the partition's end.
+func (r rollup) sourceSpan(value string) (span, bool) {
+	month, day := strings.HasPrefix(r.partition, "toYYYYMM("), strings.HasPrefix(r.partition, "toYYYYMMDD(")
+	switch {
+	case month && len(value) == 6:
+		from, err := time.Parse("200601", value)
+		return span{from, from.AddDate(0, 2, 0)}, err == nil
+	case day && len(value) == 8:
+		from, err := time.Parse("20060102", value)
+		return span{from, from.AddDate(0, 0, 32)}, err == nil
+	}
+	return span{}, false
+}

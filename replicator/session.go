@@ -1,0 +1,304 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Pace of the stream. The first two bound how long a row that trickles in waits for its insert; a row alone
+// does not wait at all.
+const (
+	minInterval   = 40 * time.Millisecond
+	maxInterval   = 150 * time.Millisecond
+	behindBytes   = 8 << 20     // of log not received yet: more to come, so batches are filled
+	fillPatience  = time.Second // for a batch to fill then
+	ceilingAhead  = 32 << 20    // bytes of log that may be inserted before the next watermark
+	shutdownGrace = 15 * time.Second
+)
+
+// idlePublish is how often a watermark is published when nothing happens; tests shorten it.
+var idlePublish = 3 * time.Second
+
+// never is a position no log reaches.
+const never = lsn(math.MaxUint64)
+
+// session streams within a term, from a watermark on.
+type session struct {
+	r      *Replicator
+	t      *term
+	in     *intake
+	stream *walStream
+
+	// Of the goroutine that inserts:
+	tracker tracker
+	doubt   lsn // what committed before it may be in ClickHouse already; 0 when all of that has come
+	days    map[int32]struct{}
+	last    lsn           // commit position of the last row given to ClickHouse
+	insert  time.Duration // how long the last one took
+
+	until     lsn // where doubt was at first
+	writers   atomic.Pointer[writersReading]
+	published atomic.Pointer[watermark]
+	received  atomic.Uint64
+	durable   atomic.Uint64
+	flushed   atomic.Uint64 // where Postgres's log ends, as last asked
+	ack       chan struct{} // acknowledge now
+}
+
+type writersReading struct {
+	greatest int64
+	states   []writerState
+}
+
+// stream copies from the term's watermark on until an error, or until stop closes: then it finishes the batch
+// in hand, publishes a watermark that leaves no doubt, and returns nil. doubt is where what may be in
+// ClickHouse already ends.
+func (r *Replicator) stream(ctx context.Context, t *term, wal *walStream, doubt lsn, stop <-chan struct{}) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, wal.close)()
+	s := &session{
+		r: r, t: t, stream: wal, doubt: doubt, days: map[int32]struct{}{}, ack: make(chan struct{}, 1),
+		tracker: tracker{t.mark.position.Clone()},
+	}
+	if doubt <= t.mark.lsn {
+		s.doubt = 0
+	} else {
+		s.until = doubt
+		r.metrics.doubts.Inc()
+		r.log.Info("rows may be in doubt: reading back what is there", "from", t.mark.lsn, "to", doubt)
+	}
+	s.setDurable()
+	s.received.Store(uint64(t.mark.lsn))
+	s.in = newIntake(wal, t.mark.lsn, batchLimit{r.config.BatchRows, r.config.BatchBytes})
+	s.in.log, s.in.metrics = r.log, r.metrics
+	s.in.reply = s.acknowledgeSoon
+	s.in.columns = func(table int) ([]chColumn, error) { return r.store.columns(ctx, tables[table].clickhouse) }
+
+	var running sync.WaitGroup
+	start := func(f func() error) {
+		running.Go(func() {
+			if err := f(); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	start(s.in.run)
+	start(func() error { return s.acknowledge(ctx) })
+	start(func() error { return s.watch(ctx) })
+	stopping, stopTaking := context.WithCancel(ctx)
+	running.Go(func() {
+		select {
+		case <-stop:
+			stopTaking()
+			// What hangs now must not hold up the end.
+			if sleep(ctx, shutdownGrace) == nil {
+				cancel(errors.New("shutting down took too long"))
+			}
+		case <-ctx.Done():
+		}
+	})
+	err := s.copyBatches(ctx, stopping)
+	stopTaking()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	cancel(nil)
+	s.in.close()
+	wal.close()
+	running.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// copyBatches is the loop of inserting, publishing and acknowledging.
+func (s *session) copyBatches(ctx, stopping context.Context) error {
+	spare := newBatch()
+	var started time.Time
+	published := time.Now()
+	for {
+		b, received, err := s.in.take(stopping, spare, started, published.Add(idlePublish), s.enough(), s.pace)
+		if stopping.Err() != nil && ctx.Err() == nil {
+			return s.finish(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		end := received
+		if b != nil {
+			started = time.Now()
+			if err := s.insertBatch(ctx, b); err != nil {
+				return err
+			}
+			end = b.end
+			b.reset()
+			spare = b
+		}
+		s.received.Store(uint64(received))
+		if s.doubt != 0 {
+			if end < s.doubt {
+				continue
+			}
+			if err := s.endDoubt(ctx); err != nil {
+				return err
+			}
+		}
+		if err := s.publish(ctx, end); err != nil {
+			return err
+		}
+		published = time.Now()
+	}
+}
+
+// enough is how far to receive before a doubt can end without further rows.
+func (s *session) enough() lsn {
+	if s.doubt != 0 {
+		return s.doubt
+	}
+	return never
+}
+
+func (s *session) pace(received lsn) (pace, bool) {
+	behind := s.flushed.Load() > uint64(received)+behindBytes
+	return pace{interval: min(max(2*s.insert, minInterval), maxInterval), patience: fillPatience}, behind
+}
+
+// insertBatch gives ClickHouse a batch. The watermark's ceiling is raised first where the batch goes past it.
+func (s *session) insertBatch(ctx context.Context, b *batch) error {
+	boundary("taken")
+	if b.last >= s.t.mark.ceiling {
+		w := s.t.mark
+		w.ceiling = b.last + ceilingAhead
+		if err := s.t.publish(ctx, w); err != nil {
+			return err
+		}
+	}
+	boundary("ceiling")
+	s.last = max(s.last, b.last)
+	began := time.Now()
+	doubt := b.first < s.doubt
+	if err := s.t.insertBatch(ctx, b, doubt); err != nil {
+		return err
+	}
+	s.insert = time.Since(began)
+	boundary("inserted")
+	s.tracker.advance(b.seqs())
+	if doubt {
+		b.daysInto(s.days)
+	}
+	m := s.r.metrics
+	m.insertSeconds.Observe(s.insert.Seconds())
+	m.batchRows.Observe(float64(b.rows))
+	for i, rows := range b.tables {
+		if rows != nil && rows.count > 0 {
+			m.rows.WithLabelValues(tables[i].clickhouse).Add(float64(rows.count))
+		}
+	}
+	s.r.health.copied(b.rows)
+	if b.altered > 0 {
+		m.altered.Add(float64(b.altered))
+		s.r.log.Error("rows whose row_hash is not that of their columns: Postgres holds altered or forged rows",
+			"rows", b.altered, "writer_id", b.alteredWriter, "seq", b.alteredSeq)
+	}
+	return nil
+}
+
+// endDoubt makes the rollups right: of what was in doubt every row is in its table by now, exactly once, but a
+// view may have counted it never or twice.
+func (s *session) endDoubt(ctx context.Context) error {
+	boundary("doubt")
+	before := s.t.rebuilt
+	if err := s.t.rebuildDays(ctx, s.days); err != nil {
+		return err
+	}
+	s.r.metrics.rebuilt.Add(float64(s.t.rebuilt - before))
+	s.doubt = 0
+	clear(s.days)
+	boundary("rebuilt")
+	return nil
+}
+
+// publish says that everything that committed before end is in ClickHouse.
+func (s *session) publish(ctx context.Context, end lsn) error {
+	if reading := s.writers.Swap(nil); reading != nil {
+		s.tracker.settle(reading.greatest, reading.states)
+	}
+	w := s.t.mark
+	w.lsn = max(w.lsn, end)
+	w.ceiling = max(w.lsn, s.last) + ceilingAhead
+	w.position = s.tracker.position.Clone()
+	began := time.Now()
+	if err := s.t.publish(ctx, w); err != nil {
+		return err
+	}
+	s.r.metrics.publishSeconds.Observe(time.Since(began).Seconds())
+	s.r.metrics.watermarkTime.SetToCurrentTime()
+	boundary("published")
+	s.setDurable()
+	s.acknowledgeSoon()
+	return nil
+}
+
+func (s *session) setDurable() {
+	w := s.t.mark
+	s.published.Store(&w)
+	s.durable.Store(uint64(w.lsn))
+}
+
+// finish publishes that nothing is in doubt, for a start without reading back.
+func (s *session) finish(ctx context.Context) error {
+	if s.doubt != 0 {
+		return nil // the doubt stays for the next one to resolve
+	}
+	w := s.t.mark
+	// Rows of a transaction that goes on past the last batch stay in doubt.
+	w.ceiling = max(w.lsn, s.last+1)
+	if s.last < w.lsn {
+		w.ceiling = w.lsn
+	}
+	w.position = s.tracker.position.Clone()
+	if err := s.t.publish(ctx, w); err != nil {
+		return err
+	}
+	return s.stream.acknowledge(w.lsn, w.lsn, false)
+}
+
+func (s *session) acknowledgeSoon() {
+	select {
+	case s.ack <- struct{}{}:
+	default:
+	}
+}
+
+// acknowledge tells Postgres what is durable, when that changes and each second, and so keeps the connection
+// alive while ClickHouse is slow.
+func (s *session) acknowledge(ctx context.Context) error {
+	for {
+		wait := time.Second
+		reply := lsn(s.durable.Load()) < s.until
+		if reply {
+			wait = 50 * time.Millisecond // until what was in doubt has come, also when nothing happens
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-s.ack:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		timer.Stop()
+		received, durable := lsn(s.received.Load()), lsn(s.durable.Load())
+		if err := s.stream.acknowledge(max(received, durable), durable, reply); err != nil {
+			return fmt.Errorf("acknowledging to Postgres: %w", err)
+		}
+		boundary("acknowledged")
+	}
+}

@@ -1,0 +1,109 @@
+package replicator
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+)
+
+// Status is what argus.replicator_status holds as jsonb, written about each second by the active replicator,
+// for GET /v1/health. Who finds updated_at older than ten seconds knows that none is active.
+type Status struct {
+	Host string `json:"host"`
+	// State is starting, copying (the first copy, or healing), streaming or failing.
+	State string `json:"state"`
+	// LagBytes of write-ahead log are not in ClickHouse; LagSeconds is the age of the oldest commit among
+	// them, 0 when all is there.
+	LagBytes   int64   `json:"lag_bytes"`
+	LagSeconds float64 `json:"lag_seconds"`
+	// RowsPerSecond over the last ten seconds.
+	RowsPerSecond float64    `json:"rows_per_second"`
+	WatermarkAt   *time.Time `json:"watermark_at"` // when the newest watermark was published; null before the first
+	WatermarkLSN  string     `json:"watermark_lsn"`
+	Slot          slotState  `json:"slot"`
+	// CopiedRows of ExpectedRows while State is copying.
+	CopiedRows   int64      `json:"copied_rows"`
+	ExpectedRows int64      `json:"expected_rows"`
+	LastError    string     `json:"last_error"` // "" when there was none since the start
+	LastErrorAt  *time.Time `json:"last_error_at"`
+	StartedAt    time.Time  `json:"started_at"`
+}
+
+// health gathers the status; many goroutines write to it.
+type health struct {
+	mu     sync.Mutex
+	status Status
+	rows   int64     // copied since the start
+	ring   [11]int64 // rows at the last eleven seconds
+	ticks  int
+}
+
+func (h *health) update(f func(*Status)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f(&h.status)
+}
+
+func (h *health) copied(rows int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rows += int64(rows)
+}
+
+func (h *health) failed(err error) {
+	if err == nil {
+		return
+	}
+	h.update(func(s *Status) {
+		now := time.Now().UTC()
+		s.State, s.LastError, s.LastErrorAt = "failing", err.Error(), &now
+	})
+}
+
+// tick is called once a second.
+func (h *health) tick() Status {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := len(h.ring)
+	h.ring[h.ticks%n] = h.rows
+	span := min(h.ticks, n-1)
+	if span > 0 {
+		h.status.RowsPerSecond = float64(h.rows-h.ring[(h.ticks-span)%n]) / float64(span)
+	}
+	h.ticks++
+	return h.status
+}
+
+// report writes the status to Postgres while this replicator is active.
+func (r *Replicator) report(ctx context.Context) {
+	for {
+		status := r.health.tick()
+		if data, err := json.Marshal(status); err == nil {
+			r.writeStatus(ctx, data)
+		}
+		if sleep(ctx, time.Second) != nil {
+			return
+		}
+	}
+}
+
+func (r *Replicator) writeStatus(ctx context.Context, data []byte) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	tx, err := r.pool.Begin(ctx)
+	if err != nil {
+		return
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx))
+	if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
+		return
+	}
+	if _, err := tx.Exec(ctx, `
+		INSERT INTO argus.replicator_status (updated_at, status) VALUES (clock_timestamp(), $1)
+		ON CONFLICT (one) DO UPDATE SET updated_at = excluded.updated_at, status = excluded.status`, data); err != nil {
+		r.log.Debug("the status was not written", "error", err)
+		return
+	}
+	_ = tx.Commit(ctx)
+}

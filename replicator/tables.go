@@ -1,0 +1,211 @@
+package replicator
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/ClickHouse/ch-go/proto"
+)
+
+// The tables that are copied. Their order is the order of inserts: a call's steps arrive before its row.
+const (
+	computeTable = iota
+	supportTable
+	auditTable
+	tableCount
+)
+
+// table says how rows of one table are found again in both stores.
+type table struct {
+	postgres, clickhouse string
+	orphans              string // the ClickHouse table of rows that Postgres does not have
+	// key is the identity of a row: names of two columns, alike in both stores.
+	key [2]string
+	// at is the column of the time by which rows of a batch lie together in ClickHouse.
+	at string
+}
+
+var tables = [tableCount]table{
+	computeTable: {
+		postgres: "argus.compute_control_audit", clickhouse: "compute_control_audit",
+		orphans: "compute_control_orphans", key: [2]string{"audit_id", "step"}, at: "at",
+	},
+	supportTable: {
+		postgres: "argus.remote_support_audit", clickhouse: "remote_support_audit",
+		orphans: "remote_support_orphans", key: [2]string{"audit_id", "step"}, at: "at",
+	},
+	auditTable: {
+		postgres: "argus.argus_audit_log", clickhouse: "audit_log",
+		orphans: "audit_orphans", key: [2]string{"writer_id", "seq"}, at: "occurred_at",
+	},
+}
+
+// tableOf finds the table of a relation.
+func tableOf(schema, name string) (int, bool) {
+	for i := range tables {
+		if tables[i].postgres == schema+"."+name {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// chColumn is a column of a ClickHouse table that an insert may name.
+type chColumn struct{ name, typ string }
+
+// layout is how a Postgres relation maps to the columns of the ClickHouse table of the same name.
+type layout struct {
+	table   int
+	source  []relationColumn // in the order of the tuples
+	types   []string         // the ClickHouse type each goes to; "" when it is left out
+	left    []string         // names of what is left out
+	key     [2]int           // where the identity's columns are in source
+	at      int
+	audited int // columns of the canonical encoding are source[:audited]; 0 when they are not all there, in order
+}
+
+// newLayout matches columns by name. The identity and the time must be there; any other column that the
+// ClickHouse table does not have, or has in a type that cannot take it, is left out.
+func newLayout(t int, source []relationColumn, target []chColumn) (*layout, error) {
+	l := &layout{table: t, source: source, types: make([]string, len(source)), key: [2]int{-1, -1}, at: -1}
+	for i, s := range source {
+		j := slices.IndexFunc(target, func(c chColumn) bool { return c.name == s.name })
+		if j >= 0 {
+			if _, ok := newColumn(target[j].typ, s.oid); ok {
+				l.types[i] = target[j].typ
+			}
+		}
+		if l.types[i] == "" {
+			l.left = append(l.left, s.name)
+			continue
+		}
+		switch s.name {
+		case tables[t].key[0]:
+			l.key[0] = i
+		case tables[t].key[1]:
+			l.key[1] = i
+		case tables[t].at:
+			l.at = i
+		}
+	}
+	if l.key[0] < 0 || l.key[1] < 0 || l.at < 0 {
+		return nil, fmt.Errorf("%s and its copy %s do not share the columns %s, %s and %s",
+			tables[t].postgres, tables[t].clickhouse, tables[t].key[0], tables[t].key[1], tables[t].at)
+	}
+	if t == auditTable && hasCanonicalColumns(source) {
+		l.audited = len(canonicalColumns)
+	}
+	return l, nil
+}
+
+func (l *layout) equal(o *layout) bool {
+	return l.table == o.table && slices.Equal(l.source, o.source) && slices.Equal(l.types, o.types)
+}
+
+// rows gathers rows of one table for an insert.
+type rows struct {
+	layout  *layout
+	columns []column // of layout.source; nil for what is left out
+	input   proto.Input
+	count   int
+
+	// Bounds of what is gathered, by which ClickHouse finds the rows that are there already.
+	minAt, maxAt   int64   // microseconds since 1970
+	minSeq, maxSeq int64   // of the audit log
+	writers        []int64 // at most maxListed; past that wide is set
+	wide           bool
+}
+
+// maxListed bounds the writers that a query names one by one.
+const maxListed = 64
+
+func newRows(l *layout) *rows {
+	r := &rows{layout: l, columns: make([]column, len(l.source))}
+	for i, typ := range l.types {
+		if typ == "" {
+			continue
+		}
+		c, _ := newColumn(typ, l.source[i].oid)
+		r.columns[i] = c
+		r.input = append(r.input, proto.InputColumn{Name: l.source[i].name, Data: c})
+	}
+	return r
+}
+
+func (r *rows) reset() {
+	r.count, r.writers, r.wide = 0, r.writers[:0], false
+	for _, c := range r.columns {
+		if c != nil {
+			c.reset()
+		}
+	}
+}
+
+// append adds a row given by its values in the order of layout.source; text tells which came as text. After
+// an error the columns are uneven and the rows must be thrown away.
+func (r *rows) append(values [][]byte, text []bool) error {
+	if len(values) < len(r.columns) {
+		return errMalformed
+	}
+	for i, c := range r.columns {
+		if c == nil {
+			continue
+		}
+		var err error
+		if text[i] {
+			err = c.appendText(values[i])
+		} else {
+			err = c.append(values[i])
+		}
+		if err != nil {
+			return fmt.Errorf("%s.%s: %w", tables[r.layout.table].postgres, r.layout.source[i].name, err)
+		}
+	}
+	at := values[r.layout.at]
+	if len(at) != 8 {
+		return errMalformed
+	}
+	us := int64(binary.BigEndian.Uint64(at)) + postgresEpoch
+	if r.count == 0 {
+		r.minAt, r.maxAt = us, us
+	} else {
+		r.minAt, r.maxAt = min(r.minAt, us), max(r.maxAt, us)
+	}
+	if r.layout.table == auditTable {
+		writer, seq, err := r.identity(values)
+		if err != nil {
+			return err
+		}
+		if r.count == 0 {
+			r.minSeq, r.maxSeq = seq, seq
+		} else {
+			r.minSeq, r.maxSeq = min(r.minSeq, seq), max(r.maxSeq, seq)
+		}
+		if !r.wide && !slices.Contains(r.writers, writer) {
+			r.writers = append(r.writers, writer)
+			r.wide = len(r.writers) > maxListed
+		}
+	}
+	r.count++
+	return nil
+}
+
+// identity is the writer and seq of a row of the audit log.
+func (r *rows) identity(values [][]byte) (writer, seq int64, err error) {
+	w, s := values[r.layout.key[0]], values[r.layout.key[1]]
+	if len(w) != 8 || len(s) != 8 {
+		return 0, 0, errMalformed
+	}
+	return int64(binary.BigEndian.Uint64(w)), int64(binary.BigEndian.Uint64(s)), nil
+}
+
+// day of a row of the audit log, counted from 1970-01-01 UTC.
+func (r *rows) day(values [][]byte) int32 {
+	us := int64(binary.BigEndian.Uint64(values[r.layout.at])) + postgresEpoch
+	const usPerDay = 86_400_000_000
+	if us < 0 {
+		return int32((us - usPerDay + 1) / usPerDay)
+	}
+	return int32(us / usPerDay)
+}

@@ -1,0 +1,269 @@
+package replicator
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// walSenderTimeout is how long the server waits for a sign of life on a replication connection. It is set on
+// the connection, so that a frozen replicator frees its slot soon, whatever the server's default.
+const walSenderTimeout = 10 * time.Second
+
+// dialReplication opens a connection that takes replication commands for the URL's database.
+func dialReplication(ctx context.Context, url string) (*pgconn.PgConn, error) {
+	config, err := pgconn.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the Postgres URL is not one: want postgres://user:password@host:port/database")
+	}
+	config.ConnectTimeout = 10 * time.Second
+	config.RuntimeParams["replication"] = "database"
+	config.RuntimeParams["application_name"] = "argus_replicator"
+	config.RuntimeParams["wal_sender_timeout"] = strconv.Itoa(int(walSenderTimeout.Milliseconds()))
+	// Creating a slot leaves a transaction open that holds the exported snapshot.
+	config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	return pgconn.ConnectConfig(ctx, config)
+}
+
+// system is which history of which cluster a position belongs to. A restore begins a new timeline.
+type system struct {
+	id       uint64
+	timeline uint32
+	flushed  lsn
+}
+
+func identifySystem(ctx context.Context, conn *pgconn.PgConn) (system, error) {
+	row, err := command(ctx, conn, "IDENTIFY_SYSTEM", 4)
+	if err != nil {
+		return system{}, err
+	}
+	id, err1 := strconv.ParseUint(row[0], 10, 64)
+	timeline, err2 := strconv.ParseUint(row[1], 10, 32)
+	at, err3 := parseLSN(row[2])
+	return system{id, uint32(timeline), at}, errors.Join(err1, err2, err3)
+}
+
+// createSlot makes the slot and returns where it starts, with the name of a snapshot that holds exactly what
+// had committed by then. The snapshot lives until the connection's next command.
+func createSlot(ctx context.Context, conn *pgconn.PgConn, slot string, failover bool) (start lsn, snapshot string, err error) {
+	options := "SNAPSHOT 'export'"
+	if failover {
+		options += ", FAILOVER"
+	}
+	row, err := command(ctx, conn, fmt.Sprintf("CREATE_REPLICATION_SLOT %s LOGICAL pgoutput (%s)", quoteName(slot), options), 3)
+	if err != nil {
+		return 0, "", fmt.Errorf("creating the slot %q: %w", slot, err)
+	}
+	start, err = parseLSN(row[1])
+	return start, row[2], err
+}
+
+// command runs a replication command and returns its one row of at least n columns.
+func command(ctx context.Context, conn *pgconn.PgConn, sql string, n int) ([]string, error) {
+	results, err := conn.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) < n {
+		return nil, fmt.Errorf("%s answered something else than one row", sql)
+	}
+	var row []string
+	for _, v := range results[0].Rows[0] {
+		row = append(row, string(v))
+	}
+	return row, nil
+}
+
+// walStream reads the stream of a slot. One goroutine calls next; any may call acknowledge.
+type walStream struct {
+	conn net.Conn
+	in   *bufio.Reader
+	used int    // bytes of the message that next returned last, still in the buffer
+	big  []byte // a message larger than the buffer
+
+	mu  sync.Mutex // guards writing
+	out [1 + 4 + 34]byte
+}
+
+const walBuffer = 256 << 10
+
+// startStream takes over the connection and asks for everything that committed at or after from.
+func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication string, from lsn) (_ *walStream, err error) {
+	defer func() {
+		if err != nil {
+			closeReplication(conn)
+		}
+	}()
+	// Nothing is buffered between commands; after this the bytes are ours alone.
+	if err := conn.SyncConn(ctx); err != nil {
+		return nil, err
+	}
+	hijacked, err := conn.Hijack()
+	if err != nil {
+		return nil, err
+	}
+	s := &walStream{conn: hijacked.Conn, in: bufio.NewReaderSize(hijacked.Conn, walBuffer)}
+	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
+	defer stop()
+	query, err := (&pgproto3.Query{String: fmt.Sprintf(
+		"START_REPLICATION SLOT %s LOGICAL %s (proto_version '1', publication_names '%s', binary 'true')",
+		quoteName(slot), from, quoteName(publication))}).Encode(nil)
+	if err == nil {
+		_, err = s.conn.Write(query)
+	}
+	if err != nil {
+		s.conn.Close()
+		return nil, err
+	}
+	for {
+		kind, _, err := s.message()
+		if err != nil {
+			s.conn.Close()
+			return nil, err
+		}
+		if kind == 'W' { // CopyBothResponse
+			return s, nil
+		}
+	}
+}
+
+func closeReplication(conn *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn.Close(ctx) // after Hijack it does nothing
+}
+
+func (s *walStream) close() { s.conn.Close() }
+
+// errStreamEnded: the server ends the stream in order when it shuts down.
+var errStreamEnded = errors.New("Postgres ended the stream")
+
+// message returns the type and body of the next message of Postgres's protocol. The body is valid until the
+// next call. Errors of the server and the stream's end are errors.
+func (s *walStream) message() (kind byte, body []byte, err error) {
+	for {
+		if _, err := s.in.Discard(s.used); err != nil {
+			return 0, nil, err
+		}
+		s.used = 0
+		head, err := s.in.Peek(5)
+		if err != nil {
+			return 0, nil, err
+		}
+		kind = head[0]
+		n := int(binary.BigEndian.Uint32(head[1:])) + 1
+		switch {
+		case n < 5 || n > 1<<30:
+			return 0, nil, errMalformed
+		case n <= s.in.Size():
+			whole, err := s.in.Peek(n)
+			if err != nil {
+				return 0, nil, err
+			}
+			s.used, body = n, whole[5:]
+		default:
+			if cap(s.big) < n {
+				s.big = make([]byte, n)
+			}
+			s.big = s.big[:n]
+			if _, err := io.ReadFull(s.in, s.big); err != nil {
+				return 0, nil, err
+			}
+			body = s.big[5:]
+		}
+		switch kind {
+		case 'E':
+			var e pgproto3.ErrorResponse
+			if err := e.Decode(body); err != nil {
+				return 0, nil, errMalformed
+			}
+			return 0, nil, pgconn.ErrorResponseToPgError(&e)
+		case 'c', 'C', 'Z': // CopyDone, CommandComplete, ReadyForQuery
+			return 0, nil, errStreamEnded
+		case 'd', 'W':
+			return kind, body, nil
+		}
+		// Notices and changes of parameters say nothing to us.
+	}
+}
+
+// ready reports whether next will return without waiting for the server.
+func (s *walStream) ready() bool {
+	have := s.in.Buffered() - s.used
+	if have < 5 {
+		return false
+	}
+	head, err := s.in.Peek(s.used + 5)
+	if err != nil {
+		return false
+	}
+	return have >= int(binary.BigEndian.Uint32(head[s.used+1:]))+1
+}
+
+// walMessage is either a pgoutput message or, when data is nil, a keepalive.
+type walMessage struct {
+	data  []byte // valid until the next call
+	end   lsn    // of a keepalive: everything that committed before it has been sent
+	reply bool   // the server asks for an acknowledgement at once
+}
+
+func (s *walStream) next() (walMessage, error) {
+	_, body, err := s.message()
+	switch {
+	case err != nil:
+		return walMessage{}, err
+	case len(body) > 25 && body[0] == 'w':
+		return walMessage{data: body[25:]}, nil
+	case len(body) == 18 && body[0] == 'k':
+		return walMessage{end: lsn(binary.BigEndian.Uint64(body[1:])), reply: body[17] != 0}, nil
+	}
+	return walMessage{}, errMalformed
+}
+
+// acknowledge tells the server what has been received, and what is durable in ClickHouse, so that it need not
+// be kept. With reply the server answers with a keepalive.
+func (s *walStream) acknowledge(received, durable lsn, reply bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.out[:]
+	b[0] = 'd'
+	binary.BigEndian.PutUint32(b[1:], uint32(len(b)-1))
+	b[5] = 'r'
+	binary.BigEndian.PutUint64(b[6:], uint64(received))
+	binary.BigEndian.PutUint64(b[14:], uint64(durable))
+	binary.BigEndian.PutUint64(b[22:], uint64(durable))
+	binary.BigEndian.PutUint64(b[30:], uint64(time.Now().UnixMicro()-postgresEpoch))
+	b[38] = 0
+	if reply {
+		b[38] = 1
+	}
+	if err := s.conn.SetWriteDeadline(time.Now().Add(walSenderTimeout)); err != nil {
+		return err
+	}
+	_, err := s.conn.Write(b)
+	return err
+}
+
+// quoteName quotes an identifier of Postgres.
+func quoteName(name string) string {
+	b := []byte{'"'}
+	for i := range len(name) {
+		if name[i] == '"' {
+			b = append(b, '"')
+		}
+		if name[i] != 0 {
+			b = append(b, name[i])
+		}
+	}
+	return string(append(b, '"'))
+}

@@ -1,0 +1,62 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// watch asks Postgres each second how the writers stand, how the slot is, and where the log ends.
+func (s *session) watch(ctx context.Context) error {
+	warned := ""
+	for {
+		if err := s.look(ctx, &warned); err != nil && ctx.Err() == nil {
+			// The stream and the lease notice by themselves when Postgres is away.
+			s.r.log.Debug("asking Postgres for the state of the slot", "error", err)
+		}
+		if sleep(ctx, time.Second) != nil {
+			return nil
+		}
+	}
+}
+
+func (s *session) look(ctx context.Context, warned *string) error {
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r := s.r
+	slot, err := readSlot(asking, r.pool, r.config.Slot)
+	if err != nil {
+		return err
+	}
+	s.flushed.Store(uint64(slot.flushed))
+	r.slotSeen(slot)
+	if text := slot.WALStatus; text != *warned {
+		*warned = text
+		if text == "unreserved" || text == "lost" {
+			r.log.Error("the slot is about to lose its log: ClickHouse will be healed from the tables",
+				"wal_status", text, "retained_bytes", slot.RetainedBytes)
+		}
+	}
+	if w := s.published.Load(); w != nil {
+		greatest, states, err := readWriters(asking, r.pool, w.position)
+		if err != nil {
+			return fmt.Errorf("reading the writers: %w", err)
+		}
+		s.writers.Store(&writersReading{greatest, states})
+	}
+	return nil
+}
+
+func (r *Replicator) slotSeen(slot slotState) {
+	m := r.metrics
+	m.slotUsable.Set(0)
+	if slot.usable {
+		m.slotUsable.Set(1)
+	}
+	m.slotRetained.Set(float64(slot.RetainedBytes))
+	m.slotSafe.Set(-1)
+	if slot.SafeWALBytes != nil {
+		m.slotSafe.Set(float64(*slot.SafeWALBytes))
+	}
+	r.health.update(func(s *Status) { s.Slot = slot })
+}
