@@ -66,7 +66,7 @@ export function App() {
   return (
     <>
       {me && <Shell me={me} />}
-      {state.step === 'signed-out' && <SignIn reason={state.reason} over={me !== undefined} />}
+      {state.step === 'signed-out' && <SignIn reason={state.reason} over={me !== undefined} pasted={state.pasted === true} />}
       <Toasts />
     </>
   );

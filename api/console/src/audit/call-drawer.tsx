@@ -149,7 +149,7 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
 
       <Section title="What was submitted">
         <dl>
-          <Fact name="Body">{row.body_bytes === 0 ? 'empty' : <>{formatBytes(row.body_bytes)} <span class="muted">{row.body_bytes.toLocaleString('en-US')} bytes</span></>}</Fact>
+          <Fact name="Body">{row.body_bytes === 0 ? 'empty' : <>{formatBytes(row.body_bytes)}{row.body_bytes >= 1024 && <span class="muted"> {row.body_bytes.toLocaleString('en-US')} bytes</span>}</>}</Fact>
           <Fact name="SHA-256">{row.body_sha256 ? <Copyable text={row.body_sha256} what="the digest" /> : <span class="muted">none: the body was too large or was cut off</span>}</Fact>
         </dl>
         {row.body_sha256 && <DigestCheck key={row.id} digest={row.body_sha256} bytes={row.body_bytes} />}

@@ -23,13 +23,25 @@ function load(config: Config): Promise<Clerk> {
   return loading;
 }
 
-export async function signIn(config: Config): Promise<void> {
+/** Whether Clerk answered: without it the library loads all the same, but knows no sign-in page but ours. */
+function answered(clerk: Clerk): boolean {
+  return new URL(clerk.buildSignInUrl(), location.href).origin !== location.origin;
+}
+
+async function reach(config: Config): Promise<Clerk> {
   const clerk = await load(config);
+  if (clerk.session || answered(clerk)) return clerk;
+  loading = null; // the next attempt starts over
+  throw new Error('it does not answer');
+}
+
+export async function signIn(config: Config): Promise<void> {
+  const clerk = await reach(config);
   await clerk.redirectToSignIn({ signInForceRedirectUrl: location.href, signUpForceRedirectUrl: location.href });
 }
 
 export async function resume(config: Config): Promise<Credential | null> {
-  const clerk = await load(config);
+  const clerk = await reach(config);
   if (!clerk.session) return null;
   let last = '';
   return {

@@ -19,8 +19,8 @@ export interface Credential {
 
 export type State =
   | { step: 'starting' }
-  /** again: it worked before, so the page behind keeps what it shows. */
-  | { step: 'signed-out'; reason: string; again: boolean }
+  /** again: it worked before, so the page behind keeps what it shows. pasted: that was a pasted token. */
+  | { step: 'signed-out'; reason: string; again: boolean; pasted?: boolean }
   | { step: 'failed'; reason: string }
   | { step: 'signed-in'; me: Operator };
 
@@ -91,6 +91,7 @@ export async function useToken(text: string): Promise<string | null> {
 export async function signOut(): Promise<void> {
   const leaving = credential;
   credential = null;
+  wasIn = false;
   generation++;
   sessionStorage.removeItem(PLACE);
   session.set({ step: 'signed-out', reason: 'You are signed out.', again: false });
@@ -116,11 +117,11 @@ export function refused(of: number, reason: string): void {
   credential = null;
   generation++;
   if (kind === 'local') local.forget();
-  signedOut(kind === 'token' ? `The token is not accepted any more. ${reason}` : 'Your session has ended. Sign in to go on where you were.');
+  signedOut(kind === 'token' ? `The token is not accepted any more. ${reason}` : 'Your session has ended. Sign in to go on where you were.', kind === 'token');
 }
 
-function signedOut(reason: string): void {
-  session.set({ step: 'signed-out', reason, again: session.get().step === 'signed-in' || wasIn });
+function signedOut(reason: string, pasted = false): void {
+  session.set({ step: 'signed-out', reason, again: wasIn, pasted });
 }
 
 let wasIn = false;

@@ -1,18 +1,43 @@
-import { useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { consoleConfig, signIn, useToken } from '../lib/session';
 import { Field } from '../ui/fields';
 import * as icons from '../ui/icons';
 
-/** The way in. Over a page that was in use it covers it and gives it back unchanged. */
-export function SignIn({ reason, over }: { reason: string; over: boolean }) {
+/** The way in. */
+export function SignIn({ reason, over, pasted }: { reason: string; over: boolean; pasted: boolean }) {
+  if (!over) {
+    return (
+      <main class="sign-in">
+        <SignInCard reason={reason} pasted={pasted} />
+      </main>
+    );
+  }
+  return <SignInOver reason={reason} pasted={pasted} />;
+}
+
+/** Over a page that was in use, its dialogs included, it covers it and gives it back unchanged. */
+function SignInOver({ reason, pasted }: { reason: string; pasted: boolean }) {
+  const element = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const dialog = element.current!;
+    dialog.showModal();
+    return () => dialog.close();
+  }, []);
+  return (
+    <dialog ref={element} class="sign-in over" aria-label="Sign in" onCancel={(event) => event.preventDefault()}>
+      <SignInCard reason={reason} pasted={pasted} />
+    </dialog>
+  );
+}
+
+function SignInCard({ reason, pasted }: { reason: string; pasted: boolean }) {
   const config = consoleConfig();
   const [token, setToken] = useState('');
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState('');
   const possible = config.auth === 'clerk' ? config.clerk_publishable_key !== null : config.local_sign_in_url !== null;
   return (
-    <div class={over ? 'sign-in over' : 'sign-in'} role={over ? 'dialog' : undefined} aria-modal={over ? 'true' : undefined} aria-label="Sign in">
-      <main class="sign-in-card">
+    <div class="sign-in-card">
         <p class="brand">
           <icons.Eye /> ARGUS
         </p>
@@ -23,11 +48,11 @@ export function SignIn({ reason, over }: { reason: string; over: boolean }) {
           </p>
         )}
         {possible && (
-          <button type="button" class="button primary wide" autofocus onClick={() => void signIn()}>
+          <button type="button" class="button primary wide" autofocus={!pasted} onClick={() => void signIn()}>
             {config.auth === 'clerk' ? 'Sign in' : 'Sign in at the local issuer'}
           </button>
         )}
-        <details class="paste" open={!possible || undefined}>
+        <details class="paste" open={!possible || pasted || undefined}>
           <summary>Use a token</summary>
           <form
             onSubmit={(event) => {
@@ -57,7 +82,6 @@ export function SignIn({ reason, over }: { reason: string; over: boolean }) {
           </form>
         </details>
         <p class="faint small">{config.version}</p>
-      </main>
     </div>
   );
 }

@@ -449,7 +449,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       const data = await readFile(path.join(DIST, name));
       res.writeHead(200, {
         'Content-Type': TYPES[path.extname(name)] ?? 'application/octet-stream',
-        'Content-Security-Policy': `default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'${auth === 'clerk' ? ' https://clerk.argus.example' : ''}; worker-src 'none'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+        'Content-Security-Policy': `default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; connect-src 'self'${auth === 'clerk' ? ' https://clerk.argus.example' : ''}; worker-src ${auth === 'clerk' ? "'self' blob:" : "'none'"}; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
         'Cache-Control': 'no-cache',
       });
       res.end(data);

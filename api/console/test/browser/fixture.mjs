@@ -1,0 +1,123 @@
+// What every browser test starts with: a page that fails the test on a script error, on anything its
+// Content-Security-Policy refused, and on any request to another host.
+import assert from 'node:assert/strict';
+import { after, before } from 'node:test';
+import { launch, server } from '../harness.mjs';
+
+export const shared = {};
+
+/** Starts the browser for a file of tests. */
+export function setup() {
+  before(async () => {
+    shared.server = await server();
+    shared.browser = await launch();
+  });
+  after(async () => {
+    await shared.browser?.close();
+    await shared.server?.close();
+  });
+  return shared;
+}
+
+/** Opens a page, runs the test in it, and looks at what went wrong beside it. */
+export async function withPage(options, run) {
+  const context = await shared.browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: 'reduce', acceptDownloads: true, ...options });
+  await context.addInitScript(() => {
+    window.refused = [];
+    document.addEventListener('securitypolicyviolation', (e) => window.refused.push(`${e.violatedDirective} ${e.blockedURI}`));
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  const errors = [];
+  const strangers = new Set();
+  page.on('pageerror', (e) => errors.push(e.stack ?? e.message));
+  // "Failed to load resource" is the browser's word for an answer that the page handles.
+  page.on('console', (m) => m.type() === 'error' && !/Failed to load resource|net::ERR/.test(m.text()) && errors.push(m.text()));
+  const home = new URL(options.url ?? shared.server.url);
+  page.on('request', (r) => {
+    const { protocol, host, hostname } = new URL(r.url());
+    if (/^https?:$/.test(protocol) && host !== home.host && hostname !== '127.0.0.1') strangers.add(host);
+  });
+  try {
+    await run(page, context);
+    assert.deepEqual(errors, [], 'errors in the page');
+    assert.deepEqual([...strangers].filter((h) => !(options.hosts ?? []).includes(h)), [], 'requests to other hosts');
+    assert.deepEqual(await page.evaluate(() => window.refused ?? []), [], 'refused by the Content-Security-Policy');
+  } catch (cause) {
+    const name = `failed-${Date.now()}.png`;
+    await page.screenshot({ path: new URL(`../../build-screens/${name}`, import.meta.url).pathname }).catch(() => undefined);
+    if (cause instanceof Error) cause.message += `\n(at ${page.url()}, picture in build-screens/${name})`;
+    throw cause;
+  } finally {
+    await context.close();
+  }
+}
+
+/** A page signed in with a token at a place. */
+export function at(hash, run, { token, ...options } = {}) {
+  return withPage(options, async (page, context) => {
+    await shared.server.enter(page, token ?? shared.server.admin, hash);
+    await run(page, context);
+  });
+}
+
+/** A user agent nobody else has, so that a test finds its own calls. */
+export function agent(name) {
+  return `${name}-${Math.random().toString(36).slice(2, 10)}`;
+}
+
+/** Makes n calls with a user agent, some at once; answers the ids of their rows. */
+export async function makeCalls(n, client, { path = '/v1/operators/me', token, parallel = 8 } = {}) {
+  const ids = [];
+  let left = n;
+  await Promise.all(
+    Array.from({ length: Math.min(parallel, n) }, async () => {
+      while (left-- > 0) {
+        const answer = await shared.server.call(token ?? shared.server.admin, path, { headers: { 'User-Agent': `${client}/1.0` } });
+        ids.push(answer.headers.get('argus-audit-id'));
+        await answer.arrayBuffer();
+      }
+    }),
+  );
+  return ids;
+}
+
+/** Waits until a check of the page's own holds. */
+export async function eventually(what, check, timeout = 15_000) {
+  const end = Date.now() + timeout;
+  let last;
+  for (;;) {
+    try {
+      last = await check();
+      if (last) return last;
+    } catch (cause) {
+      last = cause;
+    }
+    if (Date.now() > end) throw new Error(`${what}: not within ${timeout} ms (${last instanceof Error ? last.message : JSON.stringify(last)})`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+export const rows = (page) => page.locator('tr[data-id]');
+
+/** Waits for the audit page's first rows; the number of calls it counts. */
+export async function auditReady(page) {
+  await page.waitForSelector('tr[data-id], .empty');
+  await page.waitForFunction(() => /^[\d,]+ calls?/.test(document.querySelector('.results-count')?.textContent ?? '') && !document.querySelector('.log-area.pending'));
+  return Number((await page.textContent('.results-count b')).replace(/\D/g, ''));
+}
+
+/** Scrolls until the last page is loaded; the number of rows then. */
+export async function scrollToEnd(page) {
+  await eventually('the end of the log', async () => {
+    await page.evaluate(() => {
+      const main = document.querySelector('.main');
+      main.scrollTop = main.scrollHeight;
+    });
+    return (await page.textContent('.log-foot'))?.startsWith('The end');
+  }, 60_000);
+  return Number((await page.textContent('.log-foot')).replace(/\D/g, ''));
+}
+
+/** Ids of the rows that are elements now. */
+export const shownIds = (page) => page.$$eval('tr[data-id]', (list) => list.map((r) => r.dataset.id));
