@@ -120,7 +120,7 @@ func TestProxy(t *testing.T) {
 	}))
 	defer proxy.Close()
 	cmd := exec.Command("argusctl", "whoami", "--json")
-	cmd.Env = []string{"HTTPS_PROXY=" + proxy.URL, "ARGUS_URL=https://example.com", "ARGUS_TOKEN=" + callers[0].token, "ARGUS_CA_FILE=" + caFile,
+	cmd.Env = []string{"GORACE=atexit_sleep_ms=0", "HTTPS_PROXY=" + proxy.URL, "ARGUS_URL=https://example.com", "ARGUS_TOKEN=" + callers[0].token, "ARGUS_CA_FILE=" + caFile,
 		"ARGUS_CONFIG_DIR=" + t.TempDir()}
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), `"name":"example.com"`) {
 		t.Fatalf("%v: %s", err, out)

@@ -221,6 +221,9 @@ func (f *fake) tokenCreate(x *exchange) {
 	k := map[string]any{"id": uuid.NewString(), "name": in["name"], "preset": in["preset"], "scopes": scopes, "created_at": time.Now().UTC().Format(argus.TimeFormat),
 		"expires_at": time.Now().Add(90 * 24 * time.Hour).UTC().Format(argus.TimeFormat), "last_used_at": nil, "revoked_at": nil, "last_four": argus.LastFour(secret)}
 	f.tokens = append(f.tokens, k)
+	c := &caller{token: secret, me: x.who.me, scopes: x.who.scopes}
+	c.me.PATID = k["id"].(string)
+	f.callers = append(f.callers, c)
 	x.reply(201, map[string]any{"token": k, "secret": secret})
 }
 

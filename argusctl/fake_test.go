@@ -34,6 +34,7 @@ type fake struct {
 	tenants []tenant
 	workers []map[string]any
 	tokens  []map[string]any
+	callers []*caller
 	keys    map[string]stored
 	tries   map[string]int // by scenario
 	arrived chan struct{}  // closed and replaced when a row arrives
@@ -81,7 +82,7 @@ const glassID = "019c1000-0000-7000-8000-00000000b9b9"
 
 func newFake(t testing.TB, requests string) *fake {
 	f := &fake{requests: requests, keys: map[string]stored{}, tries: map[string]int{}, arrived: make(chan struct{}),
-		done: make(chan struct{}), rows: cannedRows()}
+		done: make(chan struct{}), rows: cannedRows(), callers: slices.Clone(callers)}
 	consent := func(v *tenant, document string) {
 		v.Consent.Given, v.Consent.DocumentID = true, document
 		v.Consent.At = time.Date(2025, 1, 17, 9, 0, 0, 0, time.UTC)
@@ -144,11 +145,13 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var who *caller
-	for _, c := range callers {
+	f.mu.Lock()
+	for _, c := range f.callers {
 		if r.Header.Get("Authorization") == "Bearer "+c.token {
 			who = c
 		}
 	}
+	f.mu.Unlock()
 	if who == nil {
 		fail(w, 401, "unauthenticated", "The token is not known, has expired or was revoked.", "")
 		return
@@ -156,7 +159,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := uuid.Must(uuid.NewV7())
 	route, params, scope, handle := f.route(r)
 	w.Header().Set(argus.AuditIDHeader, id.String())
-	rec := argus.Record{ID: id, OccurredAt: argus.Micros(arrived), ActorID: who.me.ActorID, ActorKind: argus.KindPAT, PATID: patOf(who.me.ActorID),
+	rec := argus.Record{ID: id, OccurredAt: argus.Micros(arrived), ActorID: who.me.ActorID, ActorKind: argus.KindPAT, PATID: uuid.MustParse(who.me.PATID),
 		Scope: scope, Route: route, PathParams: params, Method: r.Method, Outcome: argus.Completed, ClientIP: netip.MustParseAddr("127.0.0.1"),
 		UserAgent: r.UserAgent(), BodySHA256: sha256.Sum256(body), BodyHashed: true, BodyBytes: int64(len(body)), LatencyUS: 1500}
 	rec.MakeStorable()

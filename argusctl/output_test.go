@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"io"
 	"log"
+	"net/url"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/clipperhouse/displaywidth"
@@ -109,6 +111,33 @@ func TestTablesFit(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestProgress draws one line over and over on a terminal, with how far into the window it has got.
+func TestProgress(t *testing.T) {
+	var said bytes.Buffer
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	f := &factory{io: &streams{err: &said, errTerminal: true}, now: func() time.Time { return now }}
+	j := &exportJob{Query: url.Values{"since": {"10h"}}}
+	if err := j.window(f); err != nil {
+		t.Fatal(err)
+	}
+	p := f.newProgress(j, &countingWriter{n: 2_000_000})
+	now = now.Add(time.Second)
+	p.show(2048, []byte(`{"occurred_at":"2026-01-31T04:30:00.000000Z"}`))
+	p.show(4096, []byte(`{}`)) // too soon to be drawn
+	p.clear()
+	if want := "\r\x1b[K2048 rows, 2.0 MB, 2048 rows/s, at 2026-01-31 04:30Z (25%)\r\x1b[K"; said.String() != want {
+		t.Errorf("%q, want %q", said.String(), want)
+	}
+	said.Reset()
+	f.io.errTerminal = false
+	p = f.newProgress(j, &countingWriter{})
+	p.show(2048, nil)
+	p.clear()
+	if said.Len() > 0 {
+		t.Errorf("in a pipe: %q", said.String())
+	}
 }
 
 func TestFigures(t *testing.T) {

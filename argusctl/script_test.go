@@ -40,9 +40,11 @@ func (l leakChecked) Run() int {
 }
 
 // TestScripts runs what must hold of the CLI with any server; the same scripts run against the real one in
-// argusd. They use nothing but exec and the environment: ARGUS_URL, ARGUS_TOKEN (admin-full),
-// ARGUS_TOKEN_SUPPORT (support-readonly), ARGUS_TOKEN_TENANTS (tenants:read), a tenant UTD_7ELEVEN_001 with
-// consent on record and UTD_ACME_001 without.
+// argusd. They use nothing but a shell and the environment: argusctl in PATH, ARGUS_URL, ARGUS_TOKEN (admin-full),
+// ARGUS_TOKEN_SUPPORT (support-readonly), ARGUS_TOKEN_TENANTS (tenants:read), HOME and ARGUS_CONFIG_DIR in $WORK,
+// ARGUS_KEYRING=off; on the server the tenants UTD_7ELEVEN_001 with consent on record and UTD_ACME_001 without,
+// and the provider local. Those that count calls make a token of their own first and look at its calls alone, so
+// they may run beside others.
 func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
 
 // TestFakeScripts runs what takes canned rows or a server that misbehaves.
@@ -60,6 +62,7 @@ func runScripts(t *testing.T, dir string) {
 				"ARGUS_URL="+f.URL, "FAKE="+f.URL, "AWAY="+f.away.URL,
 				"ARGUS_TOKEN="+callers[0].token, "ARGUS_TOKEN_SUPPORT="+callers[1].token, "ARGUS_TOKEN_TENANTS="+callers[2].token,
 				"HOME="+e.WorkDir, "ARGUS_CONFIG_DIR="+filepath.Join(e.WorkDir, "config"), "ARGUS_KEYRING=off",
+				"GORACE=atexit_sleep_ms=0", // the race detector sleeps a second at each exit otherwise
 				"TZ=Europe/Berlin", "TERM=xterm-256color", "COLUMNS=")
 			return nil
 		},
@@ -167,7 +170,7 @@ func termCmd(ts *testscript.TestScript, neg bool, args []string) {
 func environ(ts *testscript.TestScript) []string {
 	var env []string
 	for _, name := range []string{"ARGUS_URL", "ARGUS_TOKEN", "ARGUS_CONFIG_DIR", "ARGUS_KEYRING", "ARGUS_PROFILE", "HOME", "TZ", "TERM",
-		"NO_COLOR", "PATH", "TMPDIR", "GOCOVERDIR"} {
+		"NO_COLOR", "PATH", "TMPDIR", "GOCOVERDIR", "GORACE"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
