@@ -40,8 +40,11 @@ test-go:
 test-console: build
 	cd api/console && npm test --silent
 
-crash: build ## the fault tests in full: 100 kills a stage, both Postgres versions; about an hour
+crash: build ## the fault tests in full: 100 kills a stage; about an hour
 	ARGUS_CRASH_ROUNDS=100 go test -timeout 120m -p 1 -count 1 ./writer ./replicator ./argusd
+
+soak: build ## ten minutes of mixed calls with random kills of every process, then the oracle
+	ARGUS_SOAK=$${ARGUS_SOAK:-10m} go test -timeout 60m -count 1 -v -run '^TestSoak$$' ./argusd
 
 bench: build ## one table: figure, ours, reference, ratio, target
 	@deploy/bench.sh
