@@ -76,6 +76,7 @@ type Config struct {
 	Providers []Provider
 
 	recheckEvery time.Duration // shortened by tests
+	txTimeout    time.Duration // shortened by tests
 	extra        []route       // added by tests
 }
 
@@ -117,6 +118,9 @@ func New(config Config) (*API, error) {
 	}
 	if config.recheckEvery == 0 {
 		config.recheckEvery = recheckEvery
+	}
+	if config.txTimeout == 0 {
+		config.txTimeout = txTimeout
 	}
 	a := &API{
 		config: config, pool: config.Pool, audit: config.Audit, store: config.Log,

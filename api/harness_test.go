@@ -3,6 +3,8 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"io"
@@ -99,8 +101,9 @@ func (f *fakeAudit) wasIntended(id uuid.UUID) bool {
 	return f.intended[id]
 }
 
-// fakeLog answers with what a test puts into it.
+// fakeLog answers with what a test puts into it, by set when something may be running.
 type fakeLog struct {
+	mu           sync.Mutex
 	search       func(context.Context, argus.SearchRequest) (argus.SearchPage, error)
 	get          func(context.Context, uuid.UUID) (argus.CallDetail, error)
 	exportCursor func(context.Context, argus.ExportRequest) (string, error)
@@ -112,60 +115,80 @@ type fakeLog struct {
 }
 
 func (f *fakeLog) Search(ctx context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
-	if f.search == nil {
+	answer := read(f, &f.search)
+	if answer == nil {
 		return argus.SearchPage{Source: argus.SourceClickHouse}, nil
 	}
-	return f.search(ctx, r)
+	return answer(ctx, r)
 }
 
 func (f *fakeLog) Get(ctx context.Context, id uuid.UUID) (argus.CallDetail, error) {
-	if f.get == nil {
+	answer := read(f, &f.get)
+	if answer == nil {
 		return argus.CallDetail{}, argus.Errorf(argus.CodeNotFound, "There is no call of this id.")
 	}
-	return f.get(ctx, id)
+	return answer(ctx, id)
 }
 
 func (f *fakeLog) ExportCursor(ctx context.Context, r argus.ExportRequest) (string, error) {
-	if f.exportCursor == nil {
+	answer := read(f, &f.exportCursor)
+	if answer == nil {
 		return "cursor", nil
 	}
-	return f.exportCursor(ctx, r)
+	return answer(ctx, r)
 }
 
 func (f *fakeLog) Export(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
-	if f.export == nil {
+	answer := read(f, &f.export)
+	if answer == nil {
 		return nil
 	}
-	return f.export(ctx, r, emit)
+	return answer(ctx, r, emit)
 }
 
 func (f *fakeLog) Follow(ctx context.Context, r argus.FollowRequest, emit func(argus.FollowEvent) error) error {
-	if f.follow == nil {
+	answer := read(f, &f.follow)
+	if answer == nil {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	return f.follow(ctx, r, emit)
+	return answer(ctx, r, emit)
 }
 
 func (f *fakeLog) Perf(ctx context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
-	if f.perf == nil {
+	answer := read(f, &f.perf)
+	if answer == nil {
 		return argus.PerfResult{GroupBy: argus.GroupByRoute, Source: argus.SourceClickHouse}, nil
 	}
-	return f.perf(ctx, r)
+	return answer(ctx, r)
 }
 
 func (f *fakeLog) Series(ctx context.Context, r argus.SeriesRequest) (argus.SeriesResult, error) {
-	if f.series == nil {
+	answer := read(f, &f.series)
+	if answer == nil {
 		return argus.SeriesResult{Source: argus.SourceClickHouse}, nil
 	}
-	return f.series(ctx, r)
+	return answer(ctx, r)
 }
 
 func (f *fakeLog) Facets(ctx context.Context, r argus.FacetsRequest) (argus.FacetsResult, error) {
-	if f.facets == nil {
+	answer := read(f, &f.facets)
+	if answer == nil {
 		return argus.FacetsResult{Source: argus.SourceClickHouse}, nil
 	}
-	return f.facets(ctx, r)
+	return answer(ctx, r)
+}
+
+func (f *fakeLog) set(change func(f *fakeLog)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func read[T any](f *fakeLog, v *T) T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return *v
 }
 
 func (f *fakeLog) Stage() argus.Stage { return argus.Stage{Name: "clickhouse", Status: "ok"} }
@@ -181,6 +204,15 @@ var testOperators = []localissuer.Operator{
 	{ID: "user_2grace", Name: "Grace Lindqvist", Email: "grace@example.test", Role: "org:member"},
 	{ID: "user_2eve", Name: "Eve Outside", Email: "eve@example.test"}, // in no organization
 }
+
+// issuerKey signs in every test: making one takes a while.
+var issuerKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
 
 // harness is an API on a fresh database, with a local issuer and fakes for what it is audited by and asks.
 type harness struct {
@@ -217,7 +249,7 @@ func newHarnessWith(t testing.TB, pg *enginetest.Postgres) *harness {
 	h.must(err)
 	url := "http://" + listener.Addr().String()
 	h.issuer, err = localissuer.New(localissuer.Config{URL: url, SecretKey: "sk_test_harness", Organization: testOrganization,
-		Consoles: []string{testConsole}, Operators: testOperators})
+		Consoles: []string{testConsole}, Operators: testOperators, Key: issuerKey()})
 	h.must(err)
 	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: h.issuer}}
 	server.Start()

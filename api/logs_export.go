@@ -156,7 +156,8 @@ func (w *exportWriter) rows(rows []argus.Record) error {
 			}
 		}
 	}
-	if err := w.send(); err != nil {
+	// Whatever comes next, these have left.
+	if err := w.finish(); err != nil {
 		return err
 	}
 	w.sent += int64(len(rows))

@@ -53,7 +53,7 @@ func (a *API) public(e *gin.Engine) error {
 	})
 	serve("/assets/*file", func(w http.ResponseWriter, r *http.Request) {
 		a.consoleHeaders(w.Header())
-		name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
+		name := strings.TrimPrefix(r.URL.Path, "/")
 		f, ok := files[name]
 		if !ok {
 			plain(w, http.StatusNotFound, "there is no such file\n")

@@ -57,7 +57,7 @@ func isClosed(err error) bool { return err.Error() == "closed pool" || err.Error
 // the commit, or with certainty that nothing was committed, or errDoubt in the chain.
 func (c *call) begin(f func(ctx context.Context, tx Tx) error) error {
 	a := c.api
-	ctx, cancel := context.WithTimeout(c.ctx, txTimeout)
+	ctx, cancel := context.WithTimeout(c.ctx, a.config.txTimeout)
 	defer cancel()
 
 	// The head of the transaction has a shorter bound of its own: this is where a dead Postgres shows.
@@ -104,6 +104,7 @@ func (c *call) begin(f func(ctx context.Context, tx Tx) error) error {
 	case errors.As(err, &refused) && !unreachable(err), errors.Is(err, pgx.ErrTxCommitRollback):
 		return nothingHappened(err)
 	default:
+		conn.Release() // of no use any more; the pool may have only this one
 		committed, found := a.outcome(c.ctx, xid, doubtTimeout)
 		switch {
 		case !found:

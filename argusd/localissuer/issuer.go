@@ -39,8 +39,9 @@ import (
 type Config struct {
 	// URL is the issuer's address and name, http://127.0.0.1:port without a path.
 	URL string
-	// Dir keeps the signing key from one start to the next; empty: a new one every time.
+	// Dir keeps the signing key from one start to the next; empty: Key, or a new one every time.
 	Dir string
+	Key *rsa.PrivateKey
 	// SecretKey is what the backend API is asked with.
 	SecretKey    string
 	Organization string   // org_…
@@ -95,7 +96,15 @@ func New(config Config) (*Issuer, error) {
 	if config.Lifetime == 0 {
 		config.Lifetime = time.Minute
 	}
-	key, err := loadKey(config.Dir)
+	var key *signingKey
+	switch {
+	case config.Dir == "" && config.Key != nil:
+		key = named(config.Key)
+	case config.Dir == "":
+		key, err = newKey()
+	default:
+		key, err = loadKey(config.Dir)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +118,6 @@ func New(config Config) (*Issuer, error) {
 }
 
 func loadKey(dir string) (*signingKey, error) {
-	if dir == "" {
-		return newKey()
-	}
 	path := filepath.Join(dir, "issuer.pem")
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

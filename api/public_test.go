@@ -1,0 +1,162 @@
+package api
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/useargus/argus"
+)
+
+// TestPublic: what needs no credential leaves no row, tells nothing of the log, and is held to strict headers.
+func TestPublic(t *testing.T) {
+	h := newHarness(t, func(c *Config) { c.Clerk.LocalSignInURL = "http://127.0.0.1:8421/sign-in" })
+	get := func(path string, header ...string) *response { return h.do("", http.MethodGet, path, nil, header...) }
+	for path, status := range map[string]int{"/livez": 200, "/readyz": 200, "/": 200, "/console-config.json": 200, "/openapi.json": 200,
+		"/assets/nothing.js": 404, "/assets/../../etc/passwd": 404, "/assets/%2e%2e/index.html": 404} {
+		if resp := get(path); resp.status != status {
+			t.Errorf("%s: %d, want %d", path, resp.status, status)
+		}
+		if resp := h.do("", http.MethodHead, path, nil); resp.status != status || len(resp.body) != 0 {
+			t.Errorf("HEAD %s: %d", path, resp.status)
+		}
+	}
+	h.noRow()
+	page := get("/")
+	policy := page.header.Get("Content-Security-Policy")
+	for _, part := range []string{"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'", "connect-src 'self' http://127.0.0.1:8421;"} {
+		if !strings.Contains(policy+";", part) {
+			t.Errorf("policy %q lacks %q", policy, part)
+		}
+	}
+	if strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
+		t.Errorf("policy %q", policy)
+	}
+	for name, want := range map[string]string{"X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"} {
+		if got := page.header.Get(name); got != want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	for _, resp := range []*response{page, get("/v1/operators/me"), get("/console-config.json")} {
+		for name := range resp.header {
+			if strings.HasPrefix(name, "Access-Control-") || name == "Set-Cookie" {
+				t.Errorf("header %s", name)
+			}
+		}
+	}
+	if resp := get("/", "If-None-Match", get("/").header.Get("Etag")); resp.status != 200 && resp.status != 304 {
+		t.Errorf("conditional: %d", resp.status)
+	}
+	var config map[string]any
+	get("/console-config.json").json(t, &config)
+	if config["auth"] != "local" || config["local_sign_in_url"] != "http://127.0.0.1:8421/sign-in" || config["clerk_publishable_key"] != nil || config["version"] == nil {
+		t.Errorf("%v", config)
+	}
+
+	// Not ready: rows cannot be written; shutting down.
+	h.audit.set(func(f *fakeAudit) { f.available = argus.Errorf(argus.CodeAuditUnavailable, "away") })
+	if resp := get("/readyz"); resp.status != 503 || strings.Contains(string(resp.body), "away") {
+		t.Errorf("%d %s", resp.status, resp.body)
+	}
+	h.audit.set(func(f *fakeAudit) { f.available = nil })
+	h.api.Drain()
+	if resp := get("/readyz"); resp.status != 503 {
+		t.Errorf("draining: %d", resp.status)
+	}
+	if resp := get("/livez"); resp.status != 200 {
+		t.Errorf("draining: %d", resp.status)
+	}
+}
+
+func TestConsoleFiles(t *testing.T) {
+	h := newHarness(t)
+	script := strings.Repeat("console.log(1);", 1000)
+	files, err := h.api.consoleFiles(fstest.MapFS{"index.html": {Data: []byte("<!doctype html>")}, "assets/app-1a2b.js": {Data: []byte(script)}})
+	h.must(err)
+	f := files["assets/app-1a2b.js"]
+	if f.kind != "text/javascript; charset=utf-8" || f.zipped == nil || len(f.zipped) > len(script)/10 {
+		t.Errorf("%s, %d bytes zipped", f.kind, len(f.zipped))
+	}
+	r, err := gzip.NewReader(strings.NewReader(string(f.zipped)))
+	h.must(err)
+	if back, err := io.ReadAll(r); err != nil || string(back) != script {
+		t.Errorf("%v", err)
+	}
+	if _, err := h.api.consoleFiles(fstest.MapFS{"assets/x.js": {}}); err == nil {
+		t.Error("a console without a page")
+	}
+	for header, want := range map[string]bool{"gzip": true, "br, gzip;q=0.5": true, "": false, "br": false, "gzip;q=0": false, "GZIP": true, "xgzip": false} {
+		if acceptsGzip(header) != want {
+			t.Errorf("%q: %t", header, !want)
+		}
+	}
+}
+
+func TestContentPolicy(t *testing.T) {
+	policy, err := contentPolicy(ClerkConfig{PublishableKey: "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"})
+	if err != nil || !strings.Contains(policy, "connect-src 'self' https://clerk.example.com;") || strings.Contains(policy, "unsafe") {
+		t.Errorf("%s %v", policy, err)
+	}
+	for _, key := range []string{"x", "pk_live_", "pk_live_!!", "pk_live_Y2xlcmsuZXhhbXBsZS5jb20=", "pk_test_J3NlbGYnOyAqJA=="} {
+		if _, err := contentPolicy(ClerkConfig{PublishableKey: key}); err == nil {
+			t.Errorf("%s: taken", key)
+		}
+	}
+}
+
+func TestHealth(t *testing.T) {
+	h := newHarness(t)
+	h.listening()
+	token := h.token("user_2ada")
+	type health struct {
+		Status, Version string
+		Stages          []argus.Stage
+	}
+	read := func() (v health, by map[string]argus.Stage) {
+		t.Helper()
+		resp := h.do(token, http.MethodGet, "/v1/health", nil)
+		if resp.status != 200 {
+			t.Fatalf("%d %s", resp.status, resp.body)
+		}
+		h.must(json.Unmarshal(resp.body, &v))
+		by = map[string]argus.Stage{}
+		for _, s := range v.Stages {
+			by[s.Name] = s
+		}
+		return v, by
+	}
+	v, by := read()
+	if len(v.Stages) != 5 || v.Version != argus.Version || v.Status != statusDegraded || by["replicator"].Status != statusDown ||
+		by["postgres"].Status != statusOK || by["postgres"].Facts["months_ahead"].(float64) < 24 {
+		t.Errorf("%+v", v)
+	}
+	replicator := h.pg.Pool(t, h.pg.ReplicatorURL)
+	tell := func(sql string) {
+		t.Helper()
+		_, err := replicator.Exec(context.Background(), sql)
+		h.must(err)
+	}
+	tell(`INSERT INTO argus.replicator_status (updated_at, status) VALUES (now(), '{"status": "ok", "detail": "", "facts": {"lag_seconds": 0.1}}')`)
+	if v, by := read(); v.Status != statusOK || by["replicator"].Facts["lag_seconds"] != 0.1 || by["identity"].Status != statusOK {
+		t.Errorf("%+v", v)
+	}
+	tell(`UPDATE argus.replicator_status SET updated_at = now() - interval '1 minute'`)
+	if v, by := read(); v.Status != statusDegraded || by["replicator"].Status != statusDown {
+		t.Errorf("silent: %+v", v)
+	}
+	h.issuer.SetDown(true)
+	h.age(keysMaxAge)
+	h.do(h.issuer.Token("user_2ada"), http.MethodGet, "/v1/operators/me", nil)
+	if _, by := read(); by["identity"].Status != statusDegraded {
+		t.Errorf("Clerk away: %+v", by["identity"])
+	}
+	if overall([]argus.Stage{{Name: "writer", Status: statusDown}, {Name: "clickhouse", Status: statusDown}}) != statusDown ||
+		overall([]argus.Stage{{Name: "clickhouse", Status: statusDown}}) != statusDegraded || overall(nil) != statusOK {
+		t.Error("overall")
+	}
+}

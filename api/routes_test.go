@@ -1,0 +1,183 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
+)
+
+// concrete fills a template's parameters with values that no route has a thing for.
+func concrete(path string) string {
+	path = strings.ReplaceAll(path, ":session", "01976d3e-7c2a-7b1e-9f00-0123456789ab")
+	if strings.HasPrefix(path, "/v1/audit-log/") || strings.HasPrefix(path, "/v1/tokens/") {
+		return strings.ReplaceAll(path, ":id", "01976d3e-7c2a-7b1e-9f00-0123456789ab")
+	}
+	return strings.ReplaceAll(path, ":id", "NOBODY_1")
+}
+
+// TestScopeMatrix: every route × every scope, from the table that serves.
+func TestScopeMatrix(t *testing.T) {
+	h := newHarness(t, func(c *Config) { c.Limits.PerSecond = -1 })
+	h.store.follow = func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error { return nil }
+	h.listening()
+	tokens := map[argus.Scope]string{}
+	for _, s := range argus.AllScopes() {
+		tokens[s] = h.token("user_2ada", s)
+	}
+	if len(h.api.table) < 20 {
+		t.Fatalf("only %d routes", len(h.api.table))
+	}
+	for _, r := range h.api.table {
+		for scope, token := range tokens {
+			methods := []string{r.Method}
+			if r.Method == http.MethodGet {
+				methods = append(methods, http.MethodHead)
+			}
+			for _, method := range methods {
+				var body any
+				if r.Effects {
+					body = "{}"
+				}
+				resp := h.do(token, method, concrete(r.Path), body)
+				row := h.row()
+				allowed := r.Scope == scopeAny || r.Scope == scope
+				refused := resp.status == 403 && (resp.code() == argus.CodeForbidden || method == http.MethodHead)
+				if refused == allowed || resp.status == 401 || resp.status >= 500 {
+					t.Errorf("%s with %s: %d %s", r.template(method), scope, resp.status, resp.body)
+				}
+				if row.Route != r.template(method) || row.Scope != string(r.Scope) || int(row.Status) != resp.status {
+					t.Errorf("%s with %s: row %+v", r.template(method), scope, row)
+				}
+				if !allowed && h.audit.wasIntended(row.ID) {
+					t.Errorf("%s with %s: announced an intent", r.template(method), scope)
+				}
+			}
+		}
+	}
+}
+
+// TestDescription: openapi.json is valid, and describes exactly what is served, with the scopes asked for.
+func TestDescription(t *testing.T) {
+	h := newHarness(t)
+	resp := h.do("", http.MethodGet, "/openapi.json", nil)
+	doc, err := openapi3.NewLoader().LoadFromData(resp.body)
+	h.must(err)
+	h.must(doc.Validate(t.Context()))
+	documented := map[string]string{}
+	for path, item := range doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			scope, _ := op.Extensions["x-argus-scope"].(string)
+			documented[method+" "+path] = scope
+		}
+	}
+	served := map[string]string{"GET /livez": "", "GET /readyz": "", "GET /openapi.json": "", "GET /console-config.json": ""}
+	for _, r := range h.api.table {
+		path := r.Path
+		for _, name := range []string{"id", "session"} {
+			path = strings.ReplaceAll(path, ":"+name, "{"+name+"}")
+		}
+		served[r.Method+" "+path] = string(r.Scope)
+	}
+	for name, scope := range served {
+		if got, ok := documented[name]; !ok || got != scope {
+			t.Errorf("%s is served with scope %q and documented: %t, with %q", name, scope, ok, got)
+		}
+	}
+	for name := range documented {
+		if _, ok := served[name]; !ok {
+			t.Errorf("%s is documented and not served", name)
+		}
+	}
+
+	// What is answered is what is described.
+	rec := sampleRecord(7)
+	h.fill(rec)
+	token := h.token("user_2ada")
+	check := func(path, described string, status int) {
+		t.Helper()
+		resp := h.do(token, http.MethodGet, path, nil)
+		if resp.status != status {
+			t.Fatalf("%s: %d %s", path, resp.status, resp.body)
+		}
+		var v any
+		h.must(json.Unmarshal(resp.body, &v))
+		op := doc.Paths.Find(described).Get
+		answer := op.Responses.Status(status)
+		if answer == nil {
+			answer = op.Responses.Default()
+		}
+		if err := answer.Value.Content.Get("application/json").Schema.Value.VisitJSON(v); err != nil {
+			t.Errorf("%s is not as described: %v\n%s", path, err, resp.body)
+		}
+	}
+	check("/v1/health", "/v1/health", 200)
+	check("/v1/operators/me", "/v1/operators/me", 200)
+	check("/v1/tokens", "/v1/tokens", 200)
+	check("/v1/audit-log", "/v1/audit-log", 200)
+	check("/v1/audit-log/"+rec.ID.String(), "/v1/audit-log/{id}", 200)
+	check("/v1/audit-log/facets", "/v1/audit-log/facets", 200)
+	check("/v1/perf?compare=true", "/v1/perf", 200)
+	check("/v1/perf/series", "/v1/perf/series", 200)
+	check("/v1/tenants", "/v1/tenants", 200)
+	check("/compute/ops/workers", "/compute/ops/workers", 200)
+	check("/v1/audit-log/nothing", "/v1/audit-log/{id}", 400)
+	check("/console-config.json", "/console-config.json", 200)
+}
+
+// sampleRecord is a row as the log gives it, different for every n.
+func sampleRecord(n int) *argus.Record {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC).Add(time.Duration(n) * time.Second)
+	id := uuid.MustParse("01976d3e-7c2a-7b1e-9f00-0123456789ab")
+	id[15] = byte(n)
+	r := &argus.Record{WriterID: 3, Seq: int64(n + 1), ID: id, OccurredAt: at, RecordedAt: at.Add(time.Millisecond),
+		ActorID: "user_2ada", ActorKind: argus.KindPAT, PATID: uuid.MustParse("01976d3e-7c2a-7b1e-9f00-000000000001"),
+		Scope: "tenants:read", Route: "GET /v1/tenants/:id", PathParams: []argus.PathParam{{Name: "id", Value: "UTD_1"}},
+		Method: "GET", Status: 200, Outcome: argus.Completed, LatencyUS: 1500 + int64(n), ClientIP: mustAddr("192.0.2.7"),
+		UserAgent: "argusctl/1.0", BodyHashed: true}
+	r.MakeStorable()
+	r.RowHash = r.ComputeHash()
+	return r
+}
+
+// fill makes the log answer with the record everywhere.
+func (h *harness) fill(rec *argus.Record) {
+	reason := "ride-along"
+	h.store.search = func(context.Context, argus.SearchRequest) (argus.SearchPage, error) {
+		return argus.SearchPage{Rows: []argus.Record{*rec, *sampleRecord(9)}, NextCursor: "more", Source: argus.SourceBoth,
+			Snapshot: argus.Position{ClosedThrough: 2, Writers: map[int64]int64{3: 8}}, Since: rec.OccurredAt, ReplicatedThrough: rec.RecordedAt}, nil
+	}
+	h.store.get = func(_ context.Context, id uuid.UUID) (argus.CallDetail, error) {
+		if id != rec.ID {
+			return argus.CallDetail{}, argus.Errorf(argus.CodeNotFound, "There is no call of this id.")
+		}
+		return argus.CallDetail{Record: *rec, Source: argus.SourceClickHouse, Steps: []argus.Step{{Table: "remote_support_audit", AuditID: id,
+			Step: 1, At: argus.JSONTime(rec.OccurredAt), ActorID: "user_2grace", Action: "arm", Reason: &reason, Result: "requested"}}}, nil
+	}
+	h.store.facets = func(context.Context, argus.FacetsRequest) (argus.FacetsResult, error) {
+		return argus.FacetsResult{Since: rec.OccurredAt, Total: 2, Step: time.Minute, Source: argus.SourceClickHouse,
+			Fields:    map[argus.FilterName][]argus.FacetValue{argus.FilterActor: {{Value: "user_2ada", Count: 2}}, argus.FilterPAT: {{Value: rec.PATID.String(), Count: 1}}},
+			Histogram: []argus.HistogramBar{{At: rec.OccurredAt, Count: 2}}}, nil
+	}
+	figures := argus.PerfRow{GroupBy: argus.GroupByRoute, Group: rec.Route, Count: 2, RPM: 1, P50: 1, P95: 2, P99: 3, Max: 4, Changed: []string{"p50"}}
+	before := figures
+	before.P50 = nan()
+	h.store.perf = func(_ context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
+		row := figures
+		if r.Compare {
+			row.Before = &before
+		}
+		return argus.PerfResult{GroupBy: r.GroupBy, Since: r.Filter.Since, Until: rec.OccurredAt, Rows: []argus.PerfRow{row}, Source: argus.SourceClickHouse}, nil
+	}
+	h.store.series = func(_ context.Context, r argus.SeriesRequest) (argus.SeriesResult, error) {
+		return argus.SeriesResult{Since: r.Filter.Since, Until: rec.OccurredAt, Step: time.Minute, Source: argus.SourceClickHouse,
+			Series: []argus.Series{{Points: []argus.SeriesPoint{{At: rec.OccurredAt, PerfRow: figures}, {At: rec.OccurredAt, PerfRow: before}}}}}, nil
+	}
+}

@@ -1,0 +1,403 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/argusd/localissuer"
+)
+
+// event is one server-sent event.
+type event struct{ name, id, data string }
+
+// open begins a stream; the context ends it.
+func (h *harness) open(ctx context.Context, token, path string, header ...string) *http.Response {
+	h.t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.url+path, nil)
+	h.must(err)
+	req.Header.Set("Authorization", "Bearer "+token)
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := h.client.Do(req)
+	h.must(err)
+	h.t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+// next reads one event; io.EOF at an orderly end.
+func next(r *bufio.Reader) (e event, err error) {
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return e, err
+		}
+		line = strings.TrimSuffix(line, "\n")
+		if line == "" {
+			return e, nil
+		}
+		name, value, _ := strings.Cut(line, ": ")
+		switch name {
+		case "event":
+			e.name = value
+		case "id":
+			e.id = value
+		case "data":
+			e.data = value
+		}
+	}
+}
+
+func (h *harness) want(r *bufio.Reader, name, id, data string) {
+	h.t.Helper()
+	e, err := next(r)
+	if err != nil || e.name != name || e.id != id || !strings.Contains(e.data, data) {
+		h.t.Fatalf("event %+v (%v), want %s %s with %q", e, err, name, id, data)
+	}
+}
+
+func place(n int64) argus.Position {
+	return argus.Position{ClosedThrough: 2, Writers: map[int64]int64{3: n}}
+}
+
+func TestFollow(t *testing.T) {
+	h := newHarness(t)
+	token := h.token("user_2ada")
+	feed := make(chan argus.FollowEvent)
+	asked := make(chan argus.FollowRequest, 1)
+	follow := func(f *fakeLog, feed <-chan argus.FollowEvent) {
+		f.follow = func(ctx context.Context, r argus.FollowRequest, emit func(argus.FollowEvent) error) error {
+			asked <- r
+			for {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case e, ok := <-feed:
+					if !ok {
+						return argus.BehindError{Resume: place(9)}
+					}
+					if err := emit(e); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	follow(h.store, feed)
+	resp := h.open(t.Context(), token, "/v1/audit-log/stream?status=5xx", "Last-Event-ID", place(4).String())
+	row := h.row()
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || resp.Header.Get(argus.AuditIDHeader) != row.ID.String() ||
+		row.Route != "GET /v1/audit-log/stream" || row.Status != 200 {
+		t.Fatalf("%d %v %+v", resp.StatusCode, resp.Header, row)
+	}
+	r := bufio.NewReader(resp.Body)
+	h.want(r, "ready", place(4).String(), "{}")
+	if q := <-asked; q.From == nil || q.From.String() != place(4).String() || len(q.Filter.Terms) != 1 {
+		t.Errorf("asked %+v", q)
+	}
+	hostile := sampleRecord(1)
+	hostile.UserAgent = "evil\n\nevent: row\ndata: forged"
+	feed <- argus.FollowEvent{Record: hostile, Position: place(5)}
+	feed <- argus.FollowEvent{Position: place(6)}
+	feed <- argus.FollowEvent{Record: sampleRecord(2), Position: place(7)}
+	h.want(r, "row", place(5).String(), hostile.ID.String())
+	h.want(r, "row", place(7).String(), sampleRecord(2).ID.String())
+	close(feed) // it fell behind
+	h.want(r, "behind", "", `{"resume":"`+place(9).String()+`"}`)
+	if _, err := next(r); err != io.EOF {
+		t.Errorf("after behind: %v", err)
+	}
+
+	// From the snapshot of a search; and from now on, which is where the log stands.
+	quiet := make(chan argus.FollowEvent)
+	h.store.set(func(f *fakeLog) { follow(f, quiet) })
+	h.open(t.Context(), token, "/v1/audit-log/stream?cursor="+place(8).String())
+	if q := <-asked; q.From.String() != place(8).String() {
+		t.Errorf("asked %+v", q)
+	}
+	_, err := h.pool.Exec(t.Context(), `INSERT INTO argus.audit_writers (writer_id, process_id, lane, seq, closed_at) VALUES
+		(10, gen_random_uuid(), 0, 5, now()), (11, gen_random_uuid(), 0, 7, NULL), (12, gen_random_uuid(), 1, 0, NULL)`)
+	h.must(err)
+	resp = h.open(t.Context(), token, "/v1/audit-log/stream")
+	if q := <-asked; q.From.String() != (argus.Position{ClosedThrough: 12, Writers: map[int64]int64{11: 7, 12: 0}}).String() {
+		t.Errorf("asked %+v", q.From)
+	}
+	h.audit.taken()
+	// The server's end is orderly for followers.
+	r = bufio.NewReader(resp.Body)
+	h.want(r, "ready", "cc.b-7.1-0", "{}")
+	h.api.Drain()
+	if _, err := next(r); err != io.EOF {
+		t.Errorf("at shutdown: %v", err)
+	}
+}
+
+// TestStreamsRecheck: a stream ends when its credential does, and says so; one whose session lives on goes on.
+func TestStreamsRecheck(t *testing.T) {
+	h := newHarness(t, func(c *Config) { c.recheckEvery = 20 * time.Millisecond })
+	h.listening()
+	made, secret, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes()})
+	h.must(err)
+	follow := func(token string) *bufio.Reader {
+		t.Helper()
+		r := bufio.NewReader(h.open(t.Context(), token, "/v1/audit-log/stream").Body)
+		if e, err := next(r); err != nil || e.name != "ready" {
+			t.Fatalf("%+v %v", e, err)
+		}
+		return r
+	}
+	denied := func(what string, r *bufio.Reader, code argus.Code) {
+		t.Helper()
+		e, err := next(r)
+		if err != nil || e.name != "denied" || !strings.Contains(e.data, `"code":"`+string(code)+`"`) {
+			t.Fatalf("%s: %+v %v", what, e, err)
+		}
+		if _, err := next(r); err != io.EOF {
+			t.Errorf("%s: after denied: %v", what, err)
+		}
+	}
+	r := follow(secret)
+	if resp := h.do(h.token("user_2ada"), http.MethodDelete, "/v1/tokens/"+made.ID.String(), nil); resp.status != 200 {
+		t.Fatalf("%d", resp.status)
+	}
+	denied("revoked", r, argus.CodeUnauthenticated)
+
+	r = follow(h.token("user_2grace"))
+	h.issuer.SetOperator(localissuer.Operator{ID: "user_2grace", Name: "G", Role: "org:guest"})
+	h.age(ownerMaxAge)
+	denied("owner demoted", r, argus.CodeForbidden)
+
+	glass, secret, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down"})
+	h.must(err)
+	r = follow(secret)
+	h.must(RevokeBreakGlass(t.Context(), h.glassConn(), glass.ID))
+	denied("break-glass revoked", r, argus.CodeUnauthenticated)
+
+	// A session token lives a minute; the stream as long as the session.
+	brief := func() (string, string) {
+		session := "sess_dXNlcl8yYWRhAA" // user_2ada
+		return session, h.issuer.Token("user_2ada", func(c localissuer.Claims) {
+			c["sid"], c["exp"] = session, time.Now().Add(-leeway).Add(1200*time.Millisecond).Unix()+1
+		})
+	}
+	session, token := brief()
+	r = follow(token)
+	eventually(t, "the token has expired, and Clerk is asked about the session", func() bool { return h.issuer.Requests("/v1/sessions/"+session) > 2 })
+	if resp := h.do(token, http.MethodGet, "/v1/operators/me", nil); resp.status != 401 {
+		t.Errorf("the expired token opens nothing new: %d", resp.status)
+	}
+	h.issuer.EndSession(session)
+	denied("signed out", r, argus.CodeUnauthenticated)
+}
+
+func TestExport(t *testing.T) {
+	h := newHarness(t)
+	token := h.token("user_2ada")
+	const n = 1500
+	var asked argus.ExportRequest
+	h.store.exportCursor = func(_ context.Context, r argus.ExportRequest) (string, error) { return "the-cursor", nil }
+	h.store.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
+		asked = r
+		var rows []argus.Record
+		for i := range n {
+			rows = append(rows, *sampleRecord(i))
+			if len(rows) == 100 {
+				if err := emit(rows); err != nil {
+					return err
+				}
+				rows = rows[:0]
+			}
+		}
+		return ctx.Err()
+	}
+	resp := h.open(t.Context(), token, "/v1/audit-log/export?actor=user_2ada&order=desc")
+	row := h.row()
+	var count int
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		var rec argus.Record
+		h.must(json.Unmarshal(lines.Bytes(), &rec))
+		if rec.Seq != int64(count+1) {
+			t.Fatalf("row %d has seq %d", count, rec.Seq)
+		}
+		count++
+	}
+	if count != n || resp.Header.Get("Argus-Export-Cursor") != "the-cursor" || resp.Trailer.Get("Argus-Export-Rows") != fmt.Sprint(n) ||
+		resp.Trailer.Get("Argus-Export-Complete") != "true" || asked.Cursor != "the-cursor" || asked.Ascending || len(asked.Filter.Terms) != 1 {
+		t.Errorf("%d rows, headers %v, trailers %v, asked %+v", count, resp.Header, resp.Trailer, asked)
+	}
+	if !strings.Contains(resp.Header.Get("Content-Disposition"), ".ndjson") || row.Route != "GET /v1/audit-log/export" {
+		t.Errorf("%v %+v", resp.Header, row)
+	}
+	h.exportRecorded(row.ID, n, true)
+
+	// One that breaks in the middle is told from a whole one.
+	h.store.set(func(f *fakeLog) {
+		f.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
+			if err := emit([]argus.Record{*sampleRecord(1)}); err != nil {
+				return err
+			}
+			return errBroken
+		}
+	})
+	resp = h.open(t.Context(), token, "/v1/audit-log/export?cursor=the-cursor&after="+sampleRecord(0).Key().String())
+	row = h.row()
+	data, err := io.ReadAll(resp.Body)
+	if err == nil || resp.Trailer.Get("Argus-Export-Complete") == "true" {
+		t.Errorf("a broken export looks whole: %v, trailers %v", err, resp.Trailer)
+	}
+	if bytes.Count(data, []byte("\n")) != 1 {
+		t.Errorf("%q", data)
+	}
+	h.exportRecorded(row.ID, 1, false)
+
+	// What is wrong before the first byte is an answer as any other.
+	h.store.set(func(f *fakeLog) {
+		f.exportCursor = func(context.Context, argus.ExportRequest) (string, error) {
+			return "", argus.Errorf(argus.CodeInvalidCursor, "not ours")
+		}
+	})
+	if resp := h.do(token, http.MethodGet, "/v1/audit-log/export", nil); resp.status != 400 || resp.code() != argus.CodeInvalidCursor {
+		t.Errorf("%d %s", resp.status, resp.body)
+	}
+	if row := h.row(); row.Status != 400 {
+		t.Errorf("%+v", row)
+	}
+}
+
+func (h *harness) exportRecorded(id uuid.UUID, rows int, complete bool) {
+	h.t.Helper()
+	eventually(h.t, "the end of the export is on record", func() bool {
+		var ok bool
+		h.must(h.pool.QueryRow(h.t.Context(), `SELECT EXISTS (SELECT FROM argus.audit_admin WHERE kind = 'export_finished'
+			AND detail = jsonb_build_object('audit_id', $1::uuid, 'rows', $2::int, 'complete', $3::bool))`, id, rows, complete).Scan(&ok))
+		return ok
+	})
+}
+
+// TestExportHangUp: the caller's going away ends the export and is on record.
+func TestExportHangUp(t *testing.T) {
+	h := newHarness(t)
+	ended := make(chan error, 1)
+	h.store.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
+		var err error
+		for err == nil {
+			err = emit([]argus.Record{*sampleRecord(1)})
+		}
+		ended <- err
+		return err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	resp := h.open(ctx, h.token("user_2ada"), "/v1/audit-log/export")
+	io.CopyN(io.Discard, resp.Body, 10_000)
+	cancel()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the export goes on without its caller")
+	}
+	row := h.row()
+	eventually(t, "an incomplete export on record", func() bool {
+		var ok bool
+		h.must(h.pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM argus.audit_admin WHERE kind = 'export_finished'
+			AND detail->>'audit_id' = $1 AND NOT (detail->>'complete')::bool AND (detail->>'rows')::int > 0)`, row.ID.String()).Scan(&ok))
+		return ok
+	})
+}
+
+// TestCSV: a spreadsheet takes no cell for a formula, and every text comes back as it was.
+func TestCSV(t *testing.T) {
+	h := newHarness(t)
+	texts := []string{"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'quoted", "＝1", "＋1", "－1", "＠x", "plain", "", "with,comma", `with"quote`, "two\nlines", "=cmd|'/c calc'!A0"}
+	h.store.export = func(_ context.Context, _ argus.ExportRequest, emit func([]argus.Record) error) error {
+		var rows []argus.Record
+		for i, s := range texts {
+			r := sampleRecord(i)
+			r.UserAgent, r.ClientRequestID = s, s
+			r.PathParams = []argus.PathParam{{Name: "id", Value: s}}
+			rows = append(rows, *r)
+		}
+		interrupted := sampleRecord(100)
+		interrupted.Outcome, interrupted.BodyHashed = argus.Interrupted, false
+		return emit(append(rows, *interrupted))
+	}
+	resp := h.open(t.Context(), h.token("user_2ada"), "/v1/audit-log/export?format=csv")
+	h.row()
+	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/csv") {
+		t.Errorf("%v", resp.Header)
+	}
+	lines, err := csv.NewReader(resp.Body).ReadAll()
+	h.must(err)
+	if len(lines) != len(texts)+2 || strings.Join(lines[0], ",") != strings.Join(csvHeader, ",") {
+		t.Fatalf("%d lines, header %v", len(lines), lines[0])
+	}
+	var keys map[string]any
+	h.must(json.Unmarshal(sampleRecord(1).AppendJSON(nil), &keys))
+	if len(keys) != len(csvHeader) {
+		t.Errorf("%d columns, the record has %d", len(csvHeader), len(keys))
+	}
+	column := func(line []string, name string) string {
+		for i, c := range csvHeader {
+			if c == name {
+				return line[i]
+			}
+		}
+		t.Fatalf("no column %s", name)
+		return ""
+	}
+	for i, s := range texts {
+		line := lines[i+1]
+		for _, c := range line {
+			if c != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", []rune(c)[0]) {
+				t.Errorf("%q: the cell %q may be taken for a formula", s, c)
+			}
+		}
+		got := strings.TrimPrefix(column(line, "user_agent"), "'")
+		if want := strings.ReplaceAll(s, "\r", ""); got != want && strings.TrimPrefix(got, "'") != want && got != s {
+			t.Errorf("%q came back as %q", s, got)
+		}
+	}
+	last := lines[len(lines)-1]
+	if column(last, "status") != "" || column(last, "latency_us") != "" || column(last, "body_sha256") != "" || column(last, "outcome") != "interrupted" {
+		t.Errorf("interrupted: %v", last)
+	}
+}
+
+// TestStreamErrors: what Follow answers with after the headers cuts the stream off; it is never a complete one.
+func TestStreamErrors(t *testing.T) {
+	h := newHarness(t)
+	token := h.token("user_2ada")
+	h.store.follow = func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error { return errBroken }
+	resp := h.open(t.Context(), token, "/v1/audit-log/stream")
+	h.row()
+	r := bufio.NewReader(resp.Body)
+	if e, err := next(r); err != nil || e.name != "ready" {
+		t.Fatalf("%+v %v", e, err)
+	}
+	if _, err := next(r); err == nil || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a broken stream ended like a whole one: %v", err)
+	}
+	h.store.set(func(f *fakeLog) {
+		f.follow = func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error {
+			panic("in the stream")
+		}
+	})
+	resp = h.open(t.Context(), token, "/v1/audit-log/stream")
+	h.row()
+	if _, err := io.ReadAll(resp.Body); err == nil {
+		t.Error("a panicking stream ended like a whole one")
+	}
+}
