@@ -98,8 +98,8 @@ export async function server(options = {}) {
       if (!answer.ok) throw new Error(`${pathname}: ${answer.status} ${await answer.text()}`);
       return answer.json();
     },
-    enter: async (page, token, hash = '') => {
-      await page.goto(`${url}/${hash}`);
+    enter: async (page, token, hash = '', from = url) => {
+      await page.goto(`${from}/${hash}`);
       await page.waitForSelector('.sign-in');
       const paste = page.locator('.paste summary');
       if (!(await page.locator('.paste input').isVisible())) await paste.click();

@@ -1,30 +1,43 @@
 import { useEffect, useRef } from 'preact/hooks';
 
+type Keys = Record<string, (event: KeyboardEvent) => void | false>;
+
+/** Who wants keys; the one that came last is asked first. */
+const listeners: { readonly current: Keys }[] = [];
+/** Until when a key is the second of a pair that g began, in milliseconds. */
+let pairUntil = 0;
+
 function typing(target: EventTarget | null): boolean {
   return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
 }
 
-/** Until when a key is the second of a pair that g began, in milliseconds. */
-let pairUntil = 0;
+function press(event: KeyboardEvent): void {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+  if (typing(event.target) || document.querySelector('dialog[open]')) return;
+  const pair = Date.now() < pairUntil;
+  pairUntil = !pair && event.key === 'g' ? Date.now() + 1500 : 0;
+  const name = pair ? `g ${event.key}` : event.key;
+  for (const keys of [...listeners].reverse()) {
+    const handler = keys.current[name];
+    if (!handler || handler(event) === false) continue;
+    event.preventDefault();
+    return;
+  }
+}
 
 /**
  * Single keys, and pairs such as "g t", while no field has the focus and no dialog is open. A handler that
  * returns false lets go.
  */
-export function useKeys(keys: Record<string, (event: KeyboardEvent) => void | false>): void {
+export function useKeys(keys: Keys): void {
   const latest = useRef(keys);
   latest.current = keys;
   useEffect(() => {
-    const press = (event: KeyboardEvent) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-      if (typing(event.target) || document.querySelector('dialog[open]')) return;
-      const pair = Date.now() < pairUntil;
-      if (pair) queueMicrotask(() => (pairUntil = 0));
-      else if (event.key === 'g') pairUntil = Date.now() + 1500;
-      const handler = latest.current[pair ? `g ${event.key}` : event.key];
-      if (handler && handler(event) !== false) event.preventDefault();
+    if (listeners.length === 0) addEventListener('keydown', press);
+    listeners.push(latest);
+    return () => {
+      listeners.splice(listeners.indexOf(latest), 1);
+      if (listeners.length === 0) removeEventListener('keydown', press);
     };
-    addEventListener('keydown', press);
-    return () => removeEventListener('keydown', press);
   }, []);
 }

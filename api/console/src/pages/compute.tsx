@@ -56,7 +56,8 @@ export function ComputePage({ me }: { me: Operator }) {
   const done = (worker: Worker) => {
     setAction(null);
     const known = workers.some((w) => w.id === worker.id);
-    polled.put(known ? workers.map((w) => (w.id === worker.id ? worker : w)) : [worker, ...workers]);
+    const next = known ? workers.map((w) => (w.id === worker.id ? worker : w)) : [worker, ...workers];
+    polled.put(next.filter((w) => all || w.state !== 'terminated'));
     polled.reload();
   };
 

@@ -169,7 +169,7 @@ function TenantButtons({ tenant, canArm, canSupport, onAction }: { tenant: Tenan
   return (
     <>
       {canSupport && tenant.armed && (tenant.sessions?.length ?? 0) === 0 && (
-        <button type="button" class="button small" aria-label={`Start a session with ${tenant.id}`} onClick={() => onAction({ kind: 'start', tenant })}>
+        <button type="button" class="button small" aria-label={`Start session with ${tenant.id}`} onClick={() => onAction({ kind: 'start', tenant })}>
           Start session
         </button>
       )}

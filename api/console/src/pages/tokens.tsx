@@ -98,7 +98,7 @@ export function TokensPage({ me }: { me: Operator }) {
                   <td class="num" data-label="Expires">{t.revoked_at ? <span class="tone-bad">revoked <Ago time={t.revoked_at} /></span> : <Ago time={t.expires_at} />}</td>
                   <td class="actions">
                     {me.scopes.includes('logs:read') && (
-                      <a class="button small" aria-label={`Calls made with ${t.name}`} href={href('/settings/audit', { pat: t.id, since: '7d' })}>
+                      <a class="button small" aria-label={`Its calls: ${t.name}`} href={href('/settings/audit', { pat: t.id, since: '7d' })}>
                         Its calls
                       </a>
                     )}

@@ -49,6 +49,7 @@ export async function withPage(options, run) {
     if (cause instanceof Error) cause.message += `\n(at ${page.url()}, picture in build-screens/${name})`;
     throw cause;
   } finally {
+    await page.unrouteAll({ behavior: 'ignoreErrors' });
     await context.close();
   }
 }

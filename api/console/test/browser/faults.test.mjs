@@ -1,0 +1,76 @@
+// What the console says when something is away. Answers are changed on their way to the browser: what the
+// server itself does then is tested where the server is.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { at, auditReady, eventually, rows, setup } from './fixture.mjs';
+
+setup();
+
+async function changed(page, pattern, change) {
+  await page.route(pattern, async (route) => {
+    const answer = await route.fetch();
+    const body = await answer.json();
+    Object.assign(body, change(body));
+    await route.fulfill({ response: answer, json: body });
+  });
+}
+
+test('Postgres answers instead of ClickHouse: said on the audit page and on performance', () =>
+  at('', async (page) => {
+    await changed(page, /\/v1\/(audit-log(\/facets)?|perf(\/series)?)\?/, () => ({ source: 'postgres', replicated_through: null }));
+    await page.evaluate(() => (location.hash = '#/settings/audit'));
+    await page.waitForSelector('.notice:has-text("Postgres answers instead of ClickHouse")');
+    assert.ok((await auditReady(page)) > 0);
+    await page.evaluate(() => (location.hash = '#/performance'));
+    await page.waitForSelector('.notice:has-text("Postgres answers instead of ClickHouse")');
+    await page.waitForSelector('.perf tbody tr');
+  }));
+
+test('the copy lags: said when it stays so, with the time it has reached', () =>
+  at('', async (page) => {
+    await changed(page, /\/v1\/audit-log(\/facets)?\?/, () => ({ source: 'clickhouse+postgres', replicated_through: new Date(Date.now() - 240_000).toISOString().replace('Z', '000Z') }));
+    await page.evaluate(() => (location.hash = '#/settings/audit'));
+    await auditReady(page);
+    await page.keyboard.press('r');
+    await page.waitForSelector('.notice:has-text("lags 4m")');
+  }));
+
+test('the server away: the last good data stays, the page says how old it is and comes back by itself', () =>
+  at('#/tenants', async (page) => {
+    await page.waitForSelector('table.list tbody tr');
+    const before = await page.locator('table.list tbody tr').count();
+    let away = true;
+    await page.route('**/v1/**', (route) => (away ? route.abort() : route.continue()));
+    await page.keyboard.press('r');
+    await page.waitForSelector('.notice:has-text("ARGUS cannot be reached")');
+    assert.equal(await page.locator('table.list tbody tr').count(), before);
+    away = false;
+    await page.waitForSelector('.notice', { state: 'detached' });
+  }));
+
+test('an error of the server on the log: rows stay; an empty page names the code and the audit id', () =>
+  at('#/settings/audit', async (page) => {
+    await auditReady(page);
+    const before = await rows(page).count();
+    let broken = true;
+    await page.route('**/v1/audit-log**', (route) =>
+      broken
+        ? route.fulfill({ status: 503, headers: { 'Retry-After': '1' }, json: { error: { code: 'unavailable', message: 'The log could not be read in time.', audit_id: '0198c9a2-5f44-7aaa-8bbb-0123456789ab' } } })
+        : route.continue(),
+    );
+    await page.keyboard.press('r');
+    await page.waitForSelector('.notice:has-text("could not be refreshed")');
+    assert.equal(await rows(page).count(), before);
+    broken = false;
+    await page.keyboard.press('r');
+    await page.waitForSelector('.notice', { state: 'detached' });
+    broken = true;
+    await page.click('nav >> text=Tenants');
+    await page.waitForSelector('h1:has-text("Tenants")');
+    await page.click('nav >> text="Audit log"');
+    await page.waitForSelector('.failure');
+    assert.match(await page.textContent('.failure'), /could not be read in time.*unavailable.*0198c9a2/s);
+    broken = false;
+    await page.click('.failure >> text=Try again');
+    await eventually('the rows', async () => (await rows(page).count()) > 0);
+  }));

@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict';
+import { connect, createServer } from 'node:net';
+import { test } from 'node:test';
+import { agent, at, auditReady, eventually, makeCalls, scrollToEnd, setup, shownIds, withPage } from './fixture.mjs';
+
+const s = setup();
+const loaded = async (page) => Number(/([\d,]+) loaded/.exec(await page.textContent('.results-count'))?.[1].replace(/\D/g, '') ?? 0);
+
+test('the live tail under load brings every call once', async () => {
+  const client = agent('tail');
+  const before = await makeCalls(5, client);
+  await at(`#/settings/audit?client=${client}&since=1h`, async (page) => {
+    await auditReady(page);
+    await page.keyboard.press('l');
+    await page.waitForSelector('.live.on.open');
+    const during = await makeCalls(1500, client, { parallel: 24 });
+    const all = new Set([...before, ...during]);
+    await eventually('all rows', async () => (await loaded(page)) >= all.size, 30_000);
+    await page.waitForTimeout(600);
+    assert.equal(await loaded(page), all.size);
+    const newest = (await s.server.json(s.server.admin, `/v1/audit-log?client=${client}&since=1h&limit=20`)).rows.map((r) => r.id);
+    assert.deepEqual((await shownIds(page)).slice(0, 20), newest);
+    await scrollToEnd(page);
+    assert.equal(await loaded(page), all.size);
+    await page.keyboard.press('l');
+    await page.waitForSelector('.live:not(.on)');
+  });
+});
+
+test('scrolling pauses it, it says how many wait, and shows them when asked', async () => {
+  const client = agent('pause');
+  await makeCalls(120, client);
+  await at(`#/settings/audit?client=${client}&since=1h&live=1`, async (page) => {
+    await auditReady(page);
+    await page.waitForSelector('.live.on.open');
+    await page.evaluate(() => document.querySelector('.main').scrollTo(0, 1200));
+    await page.waitForTimeout(200);
+    const place = await page.evaluate(() => document.querySelector('tr[data-id]').dataset.id);
+    await makeCalls(37, client);
+    await page.waitForSelector('.pill:has-text("37 new calls")');
+    assert.equal(await page.evaluate(() => document.querySelector('tr[data-id]').dataset.id), place, 'nothing moved');
+    assert.equal(await loaded(page), 120);
+    await page.click('.pill');
+    await eventually('the rows', async () => (await loaded(page)) === 157);
+    assert.equal(await page.evaluate(() => document.querySelector('.main').scrollTop), 0);
+    await page.waitForSelector('.pill', { state: 'detached' });
+  });
+});
+
+/** A way to the server that can be cut. */
+async function cuttable() {
+  const target = new URL(s.server.url);
+  const open = new Set();
+  let down = false;
+  const proxy = createServer((from) => {
+    if (down) return from.destroy();
+    const to = connect(Number(target.port), target.hostname);
+    for (const [a, b] of [[from, to], [to, from]]) {
+      open.add(a);
+      a.on('error', () => undefined);
+      a.on('close', () => {
+        open.delete(a);
+        b.destroy();
+      });
+      a.pipe(b);
+    }
+    return undefined;
+  });
+  await new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${proxy.address().port}`,
+    cut: () => {
+      down = true;
+      for (const socket of open) socket.destroy();
+    },
+    mend: () => (down = false),
+    close: () => {
+      for (const socket of open) socket.destroy();
+      proxy.close();
+    },
+  };
+}
+
+test('cut off, it goes on where it stopped, without a gap and without repeating', async () => {
+  const client = agent('cut');
+  const way = await cuttable();
+  try {
+    await withPage({ url: way.url }, async (page) => {
+      await s.server.enter(page, s.server.admin, `#/settings/audit?client=${client}&since=1h&live=1`, way.url);
+      await page.waitForSelector('.live.on.open');
+      await makeCalls(10, client);
+      await eventually('the first ones', async () => (await loaded(page)) === 10);
+      for (let round = 1; round <= 4; round++) {
+        way.cut();
+        await page.waitForSelector('.live.on:not(.open)');
+        await makeCalls(10, client);
+        await page.waitForSelector('.notice:has-text("goes on where it stopped")');
+        way.mend();
+        await page.waitForSelector('.live.on.open');
+        await eventually('those made meanwhile', async () => (await loaded(page)) === 10 + round * 10);
+      }
+      await page.waitForTimeout(500);
+      assert.equal(await loaded(page), 50);
+    });
+  } finally {
+    way.close();
+  }
+});

@@ -1,0 +1,90 @@
+// Accessibility by axe, on every page in both themes; nothing sticks out at 1280 and 390 pixels; nothing jumps.
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { test } from 'node:test';
+import { auditReady, setup, shared, withPage } from './fixture.mjs';
+
+setup();
+const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+const PLACES = [
+  ['#/tenants', 'table'],
+  ['#/tenants?tenant=UTD_7ELEVEN_001', '.drawer dl'],
+  ['#/compute', 'table, .empty'],
+  ['#/support', 'table, .empty'],
+  ['#/health', '.stages'],
+  ['#/settings/audit?status=2xx&not_method=DELETE', 'tr[data-id]'],
+  ['#/performance?since=24h', '.perf tbody tr'],
+  ['#/performance/route?route=GET%20/v1/operators/me&since=24h', '.chart .u-over'],
+  ['#/settings/tokens', 'table, .empty'],
+  ['#/settings/tokens?new=1', 'dialog'],
+  ['#/profile', 'dl'],
+];
+
+async function check(page, what) {
+  const found = await page.evaluate(`(async () => { ${axe}; return (await axe.run(document, { resultTypes: ['violations'] })).violations; })()`);
+  const serious = found.filter((v) => ['serious', 'critical'].includes(v.impact));
+  assert.deepEqual(serious.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).slice(0, 3).join(' | ')}`), [], what);
+}
+
+for (const [theme, width, height] of [['light', 1280, 800], ['dark', 1280, 800], ['light', 390, 844], ['dark', 390, 844]]) {
+  test(`${theme}, ${width} wide: accessible, and nothing sticks out`, () =>
+    withPage({ viewport: { width, height }, colorScheme: theme }, async (page) => {
+      await page.goto(shared.server.url);
+      await page.waitForSelector('.sign-in');
+      await check(page, 'sign-in');
+      await shared.server.enter(page, shared.server.admin, '#/profile');
+      for (const [place, ready] of PLACES) {
+        await page.evaluate((hash) => (location.hash = hash), place);
+        await page.waitForSelector(ready);
+        await page.waitForTimeout(150);
+        await check(page, place);
+        const over = await page.evaluate(() => {
+          const main = document.querySelector('.main');
+          return [document.documentElement.scrollWidth - innerWidth, main.scrollWidth - main.clientWidth];
+        });
+        assert.deepEqual(over.map((n) => Math.max(0, n)), [0, 0], `${place} is wider than its window`);
+      }
+      await page.evaluate(() => (location.hash = '#/settings/audit'));
+      await auditReady(page);
+      await page.locator('tr[data-id]').nth(1).click();
+      await page.waitForSelector('.drawer dl');
+      await page.waitForTimeout(300);
+      await check(page, 'the drawer of a call');
+      await page.keyboard.press('Escape');
+      if (width > 1000) {
+        await page.keyboard.press('/');
+        await page.waitForSelector('.choices');
+        await check(page, 'completion');
+      }
+    }));
+}
+
+test('the audit page does not jump while it fills', () =>
+  withPage({}, async (page) => {
+    await shared.server.enter(page, shared.server.admin, '#/profile');
+    await page.evaluate(() => {
+      window.shift = 0;
+      new PerformanceObserver((list) => {
+        for (const e of list.getEntries()) if (!e.hadRecentInput) window.shift += e.value;
+      }).observe({ type: 'layout-shift', buffered: false });
+      location.hash = '#/settings/audit';
+    });
+    await auditReady(page);
+    await page.waitForTimeout(500);
+    const shift = await page.evaluate(() => window.shift);
+    assert.ok(shift < 0.05, `cumulative layout shift ${shift}`);
+  }));
+
+test('the theme follows the system, and the choice is kept', () =>
+  withPage({ colorScheme: 'dark' }, async (page) => {
+    await shared.server.enter(page, shared.server.admin, '#/profile');
+    const theme = () => page.evaluate(() => document.documentElement.dataset.theme);
+    assert.equal(await theme(), 'dark');
+    await page.selectOption('#theme', 'light');
+    assert.equal(await theme(), 'light');
+    await page.reload();
+    await page.waitForSelector('.sign-in');
+    assert.equal(await theme(), 'light');
+  }));

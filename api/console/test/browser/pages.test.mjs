@@ -1,0 +1,209 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { at, auditReady, eventually, setup } from './fixture.mjs';
+
+const s = setup();
+const params = (page) => new URLSearchParams(new URL(page.url()).hash.split('?')[1]);
+const TENANT = 'UTD_LAKESIDE_008';
+
+test('tenants: arm with typed id, reason and consent; a session; disarm', async () => {
+  await s.server.call(s.server.admin, `/v1/tenants/${TENANT}/disarm`, { method: 'POST', body: JSON.stringify({ reason: 'before the test' }), headers: { 'Content-Type': 'application/json' } });
+  await at('#/tenants', async (page) => {
+    const row = page.locator(`tr:has-text("${TENANT}")`);
+    await row.waitFor();
+    assert.match(await page.textContent('h1'), /^Tenants \(\d+ · \d+ armed\)$/);
+    await row.locator('button:has-text("Arm")').click();
+    const arm = page.locator('dialog button[type=submit]');
+    assert.ok(await arm.isDisabled());
+    await page.fill('dialog input >> nth=0', TENANT.toLowerCase());
+    await page.fill('dialog input >> nth=1', 'ride-along');
+    await page.check('dialog input[type=checkbox]');
+    assert.ok(await arm.isDisabled(), 'the id must be typed exactly');
+    await page.fill('dialog input >> nth=0', TENANT);
+    await page.fill('dialog input >> nth=1', 'no');
+    assert.ok(await arm.isDisabled(), 'the reason has at least three characters');
+    await page.fill('dialog input >> nth=1', 'ride-along');
+
+    // refused for now: it counts down
+    await page.route('**/arm', (route) => route.fulfill({ status: 429, headers: { 'Retry-After': '2', 'Content-Type': 'application/json' }, body: JSON.stringify({ error: { code: 'rate_limited', message: 'You arm too often.', audit_id: null } }) }));
+    await arm.click();
+    await page.waitForSelector('.countdown:has-text("Try again in")');
+    assert.ok(await arm.isDisabled());
+    await page.waitForSelector('.countdown:has-text("now")');
+    await page.unroute('**/arm');
+    const [sent] = await Promise.all([page.waitForRequest('**/arm'), arm.click()]);
+    assert.deepEqual(sent.postDataJSON(), { reason: 'ride-along', confirm_tenant_id: TENANT });
+    assert.ok(sent.headers()['idempotency-key']);
+    await page.waitForSelector('dialog', { state: 'detached' });
+    await row.locator('text=Armed').waitFor();
+
+    await row.locator('button:has-text("Start session")').click();
+    await page.fill('dialog input >> nth=0', 'printer is stuck');
+    await page.fill('dialog input[type=number]', '15');
+    await page.click('dialog button[type=submit]');
+    await row.locator('text=Session live').waitFor();
+    await page.click('nav >> text=Live sessions');
+    const live = page.locator(`tr:has-text("${TENANT}")`);
+    await live.waitFor();
+    assert.match(await live.textContent(), /1[45]m/);
+    await live.locator('button:has-text("End")').click();
+    await page.click('dialog button[type=submit]');
+    await live.waitFor({ state: 'detached' });
+
+    await page.click('nav >> text=Tenants');
+    await row.locator('button:has-text("Disarm")').click();
+    await page.fill('dialog input', 'done');
+    await page.keyboard.press('Enter');
+    await row.locator('text=Disarmed').waitFor();
+
+    // the change stands in the log with its steps
+    await row.locator('a').first().click();
+    await page.click('.drawer >> text="Its calls"');
+    await auditReady(page);
+    assert.equal(params(page).get('tenant'), TENANT);
+    await page.click('a.route[title$="/arm"] >> nth=0');
+    await page.waitForSelector('.drawer .steps');
+    const steps = await page.textContent('.drawer .steps');
+    assert.match(steps, /arm requested/);
+    assert.match(steps, /arm succeeded/);
+    assert.match(steps, /ride-along/);
+  });
+});
+
+test('compute: launch, stop, resume, terminate, each with its reason', () =>
+  at('#/compute', async (page) => {
+    await page.waitForSelector('table, .empty');
+    await page.click('button:has-text("Launch")');
+    await page.fill('dialog input >> nth=1', 'console test');
+    await page.check('dialog input[type=checkbox]');
+    const [answer] = await Promise.all([page.waitForResponse('**/compute/ops/launch'), page.click('dialog button[type=submit]')]);
+    const { id } = await answer.json();
+    const row = page.locator(`tr:has(a:text-is("${id}"))`);
+    await row.locator('text=running').waitFor();
+    await row.locator('a').click();
+    await page.waitForSelector('.drawer >> text=Uptime');
+    assert.match(await page.textContent('.drawer'), /console test/);
+    const drawer = page.locator('.drawer');
+    for (const [verb, state] of [['Stop', 'stopped'], ['Resume', 'running']]) {
+      await drawer.locator(`button:has-text("${verb}")`).click();
+      await page.fill('dialog input >> nth=0', `${verb} it`);
+      await page.check('dialog input[type=checkbox]');
+      await page.click('dialog button[type=submit]');
+      await drawer.locator(`.pill-state:has-text("${state}")`).waitFor();
+    }
+    await drawer.locator('button:has-text("Terminate")').click();
+    const submit = page.locator('dialog button[type=submit]');
+    await page.fill('dialog input >> nth=1', 'not needed any more');
+    assert.ok(await submit.isDisabled(), 'the id must be typed');
+    await page.fill('dialog input >> nth=0', id);
+    await submit.click();
+    await page.waitForSelector('dialog', { state: 'detached' });
+    await eventually('gone from the list', async () => (await row.count()) === 0 || /terminat/.test(await row.textContent()), 25_000);
+  }));
+
+test('a lost answer is repeated under the same key', () =>
+  at('#/compute', async (page) => {
+    await page.waitForSelector('table, .empty');
+    const keys = [];
+    let lose = true;
+    await page.route('**/compute/ops/launch', async (route) => {
+      keys.push(route.request().headers()['idempotency-key']);
+      if (!lose) return route.continue();
+      lose = false;
+      await route.fetch(); // it arrives, and its answer does not
+      return route.abort();
+    });
+    await page.click('button:has-text("Launch")');
+    await page.fill('dialog input >> nth=1', 'lost answer');
+    await page.check('dialog input[type=checkbox]');
+    await page.click('dialog button[type=submit]');
+    await page.waitForSelector('.form-error');
+    const [answer] = await Promise.all([page.waitForResponse('**/compute/ops/launch'), page.click('dialog button[type=submit]')]);
+    const { id } = await answer.json();
+    assert.equal(keys.length, 2);
+    assert.equal(keys[0], keys[1]);
+    const { workers } = await s.server.json(s.server.admin, '/compute/ops/workers');
+    assert.equal(workers.filter((w) => w.reason === 'lost answer').length, 1);
+    await s.server.call(s.server.admin, `/compute/ops/workers/${id}/terminate`, { method: 'POST', body: JSON.stringify({ reason: 'after the test' }), headers: { 'Content-Type': 'application/json' } });
+  }));
+
+test('tokens: filled in by address, shown once, used, revoked', () =>
+  at('#/settings/tokens?new=1&name=from%20a%20link&scopes=logs:read,tenants:read&expires_in=7d', async (page) => {
+    await page.waitForSelector('dialog');
+    assert.equal(await page.inputValue('dialog input >> nth=0'), 'from a link');
+    assert.deepEqual(await page.$$eval('.scope-list label', (l) => l.filter((x) => x.querySelector('input').checked).map((x) => x.querySelector('.mono').textContent)), ['logs:read', 'tenants:read']);
+    assert.equal(await page.inputValue('dialog select'), '7d');
+    await page.click('dialog button[type=submit]');
+    await page.waitForSelector('.secret');
+    const secret = (await page.textContent('.secret')).trim();
+    assert.match(secret, /^argus_pat_/);
+    assert.equal(params(page).get('new'), null);
+    const me = await s.server.json(secret, '/v1/operators/me');
+    assert.deepEqual(me.scopes.sort(), ['logs:read', 'tenants:read']);
+    await page.click('text="Done"');
+    assert.ok(!(await page.content()).includes(secret), 'the secret is gone from the page');
+    const row = page.locator('tr:has-text("from a link")').first();
+    await row.locator('button:has-text("Revoke")').click();
+    await page.click('dialog button[type=submit]');
+    await page.waitForSelector('dialog', { state: 'detached' });
+    await eventually('refused', async () => (await s.server.call(secret, '/v1/operators/me')).status === 401, 5000);
+  }));
+
+test('performance: sorted, filtered, compared; a route’s page; from a point to the calls behind it', () =>
+  at('#/performance?since=6h', async (page) => {
+    await page.waitForSelector('.perf tbody tr');
+    await page.waitForSelector('.spark path');
+    const api = await s.server.json(s.server.admin, '/v1/perf?since=6h');
+    const shown = await page.locator('.perf tbody tr').count();
+    assert.ok(Math.abs(shown - api.rows.length) <= 2, `${shown} routes shown, ${api.rows.length} answered`);
+    const column = (n) => page.$$eval('.perf tbody tr', (l, i) => l.map((r) => r.cells[i].firstChild.textContent), n);
+    await page.click('th >> text=p99');
+    await eventually('the sort', () => params(page).get('sort') === 'p99');
+    const ms = (t) => (t === '–' ? -1 : parseFloat(t) * (t.endsWith(' s') ? 1000 : 1));
+    const p99 = (await column(8)).map(ms);
+    assert.deepEqual(p99, [...p99].sort((a, b) => b - a));
+    await page.fill('#perf-filter', 'operators/me');
+    await eventually('the filter', async () => (await page.locator('.perf tbody tr').count()) === 1);
+    await page.click('.perf tbody a');
+    await page.waitForSelector('.chart .u-over');
+    assert.equal(params(page).get('route'), 'GET /v1/operators/me');
+    assert.equal(await page.locator('.chart .u-over').count(), 3);
+
+    // one cursor over all charts
+    const box = await page.locator('.chart .u-over').nth(1).boundingBox();
+    await page.mouse.move(box.x + box.width * 0.98, box.y + box.height / 2);
+    await eventually('the figures at the cursor', async () => /calls · p50/.test(await page.textContent('.chart-read')));
+    const marks = await page.$$eval('.chart .u-cursor-x', (l) => l.map((c) => c.style.transform));
+    assert.ok(marks.every((m) => m === marks[0] && m !== ''), marks.join(' '));
+
+    const call = await page.textContent('.chart-read');
+    await page.mouse.click(box.x + box.width * 0.98, box.y + box.height / 2);
+    await page.waitForSelector('h1:has-text("Audit log")');
+    assert.equal(params(page).get('route'), 'GET /v1/operators/me');
+    assert.ok(params(page).get('since') && params(page).get('until'), call);
+    await page.goBack();
+    await page.waitForSelector('.chart .u-over');
+    await page.goBack();
+    await page.waitForSelector('.perf tbody tr');
+    await page.selectOption('.select select', 'client');
+    await page.waitForSelector('.perf th:has-text("Client")');
+  }));
+
+test('profile, health, shortcuts', () =>
+  at('#/profile', async (page) => {
+    const me = await s.server.json(s.server.admin, '/v1/operators/me');
+    await page.waitForSelector('.page dl');
+    const text = await page.textContent('.page');
+    for (const part of [me.actor_id, me.preset, 'remote_support:arm', s.server.url]) assert.ok(text.includes(part), part);
+    await page.keyboard.press('g');
+    await page.keyboard.press('h');
+    await page.waitForSelector('.stages');
+    assert.equal(await page.locator('.stage').count(), 5);
+    await page.keyboard.press('?');
+    await page.waitForSelector('dialog:has-text("Keyboard shortcuts")');
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('dialog', { state: 'detached' });
+    await page.keyboard.press('g');
+    await page.keyboard.press('t');
+    await page.waitForSelector('h1:has-text("Tenants")');
+  }));
