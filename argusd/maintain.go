@@ -3,101 +3,218 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/argusd/maintenance"
 )
 
-// monthsAhead is how many months of partitions maintenance keeps in front of the clock.
-const monthsAhead = 24
+// retryMaintain is how soon maintenance that failed is tried again under --every.
+const retryMaintain = 10 * time.Minute
 
 func newMaintainCommand() *cobra.Command {
-	return &cobra.Command{
+	var every time.Duration
+	command := &cobra.Command{
 		Use:   "maintain",
 		Short: "Create partitions ahead and drop months past retention, in both stores",
 		Long: `Create partitions 24 months ahead, and drop whole months that ended more than 365 days ago, in both stores and in
-the rollups. Each drop is recorded in argus.audit_admin. Run it daily; running it twice, or two at once, is safe.`,
-		Example: "  ARGUS_POSTGRES_URL=postgres://argus_maintenance:…@db/argus argusd maintain",
+the rollups, but for those under a legal hold. Each drop is recorded in argus.audit_admin. Run it daily; running it
+twice, or two at once, is safe. When a clock disagrees with another, or has jumped, nothing is dropped.`,
+		Example: "  argusd maintain\n  argusd maintain --every 24h\n" +
+			`  argusd maintain hold add --from 2026-01-01T00:00:00Z --to 2026-04-01T00:00:00Z --reason "case 4711"`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			config, err := load[maintainConfig](nil)
+			if err != nil {
+				return err
+			}
+			if every == 0 {
+				return maintain(command.Context(), config, os.Stdout)
+			}
+			if every < time.Minute {
+				return fmt.Errorf("--every %v is too often: a minute at least, 24h is meant", every)
+			}
+			return keepMaintaining(command.Context(), config, every)
+		},
+	}
+	command.Flags().DurationVar(&every, "every", 0, "stay, and do it again that often, where nothing else has a schedule")
+	command.AddCommand(newHoldCommand())
+	return command
+}
+
+func maintain(ctx context.Context, config maintainConfig, out io.Writer) error {
+	result, err := maintenance.Run(ctx, maintenance.Config{PostgresURL: config.PostgresURL, ClickHouseURL: config.ClickHouseURL})
+	fmt.Fprintf(out, "Postgres: %d partitions created, %d months dropped.\n", result.Created, len(result.Dropped))
+	for _, month := range result.Dropped {
+		fmt.Fprintf(out, "  %s dropped\n", month.Format("2006-01"))
+	}
+	for _, k := range result.Kept {
+		fmt.Fprintf(out, "  %s kept: %s\n", k.Month.Format("2006-01"), k.Reason)
+	}
+	if config.ClickHouseURL != "" {
+		fmt.Fprintf(out, "ClickHouse: %d months dropped.\n", len(result.Copy))
+	}
+	for _, c := range result.Copy {
+		fmt.Fprintf(out, "  %s dropped: %d rows of audit_log, %d tables\n", c.Month.Format("2006-01"), c.Rows["audit_log"],
+			len(slices.Collect(maps.Keys(c.Rows))))
+	}
+	return err
+}
+
+// keepMaintaining ends with ctx alone; what fails is logged and tried again.
+func keepMaintaining(ctx context.Context, config maintainConfig, every time.Duration) error {
+	log := config.logger()
+	for {
+		wait := every
+		var said strings.Builder
+		if err := maintain(ctx, config, &said); err != nil && ctx.Err() == nil {
+			wait = min(every, retryMaintain)
+			log.Error("maintenance failed", "error", err, "done", strings.TrimSpace(said.String()), "again_in", wait.String())
+		} else if err == nil {
+			log.Info("maintained", "done", strings.TrimSpace(said.String()), slog.String("again_in", wait.String()))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+func newHoldCommand() *cobra.Command {
+	command := &cobra.Command{
+		Use:   "hold",
+		Short: "Add, list and release legal holds",
+		Long: `A legal hold keeps every month that its range touches past retention, in both stores, until it is released. Adding
+and releasing are recorded in argus.audit_admin.`,
+	}
+	command.AddCommand(newHoldAdd(), newHoldList(), newHoldRelease())
+	return command
+}
+
+func newHoldAdd() *cobra.Command {
+	var from, to, reason string
+	command := &cobra.Command{
+		Use:     "add",
+		Short:   "Hold a range of time from now on",
+		Example: `  argusd maintain hold add --from 2026-01-01T00:00:00Z --to 2026-04-01T00:00:00Z --reason "case 4711"`,
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			config, err := load[maintainConfig](nil)
 			if err != nil {
 				return err
 			}
-			return maintain(command.Context(), config)
+			now := time.Now()
+			hold := maintenance.Hold{Reason: reason, AddedBy: whoAmI()}
+			if hold.From, err = argus.ParseTime(from, now); err != nil {
+				return fmt.Errorf("--from: %w", err)
+			}
+			if to != "" {
+				if hold.To, err = argus.ParseTime(to, now); err != nil {
+					return fmt.Errorf("--to: %w", err)
+				}
+			}
+			id, gone, err := maintenance.AddHold(command.Context(), config.PostgresURL, hold)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("Hold %d: no month that %s touches is dropped until it is released.\n", id, holdRange(hold))
+			if len(gone) > 0 {
+				fmt.Printf("Of that range these months had left before: %s\n", strings.Join(gone, ", "))
+			}
+			return nil
+		},
+	}
+	command.Flags().StringVar(&from, "from", "", "the first moment held (RFC 3339, or 30d for 30 days ago)")
+	command.Flags().StringVar(&to, "to", "", "the moment the range ends; without it whatever comes is held too")
+	command.Flags().StringVar(&reason, "reason", "", "why, 3 to 500 characters: the case's name")
+	command.MarkFlagRequired("from")
+	command.MarkFlagRequired("reason")
+	return command
+}
+
+func newHoldList() *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List all holds, those that stand first",
+		Example: "  argusd maintain hold list",
+		Args:    cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			config, err := load[maintainConfig](nil)
+			if err != nil {
+				return err
+			}
+			holds, err := maintenance.Holds(command.Context(), config.PostgresURL)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "HOLD\tRANGE\tADDED\tBY\tREASON\tRELEASED")
+			for _, h := range holds {
+				released := "-"
+				if !h.ReleasedAt.IsZero() {
+					released = fmt.Sprintf("%s by %s: %q", h.ReleasedAt.UTC().Format(time.RFC3339), h.ReleasedBy, h.ReleaseReason)
+				}
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%q\t%s\n", h.ID, holdRange(h), h.AddedAt.UTC().Format(time.RFC3339), h.AddedBy, h.Reason, released)
+			}
+			return w.Flush()
 		},
 	}
 }
 
-// maintain drops in Postgres first: what ClickHouse drops is exactly what Postgres no longer has, so that a
-// clock that jumps, or a month held back, never makes the copy forget what the system of record keeps.
-func maintain(ctx context.Context, config maintainConfig) error {
-	conn, err := pgx.Connect(ctx, config.PostgresURL)
-	if err != nil {
-		return err
+func newHoldRelease() *cobra.Command {
+	var reason string
+	command := &cobra.Command{
+		Use:     "release <hold>",
+		Short:   "Release a hold; what it kept leaves with the next run",
+		Example: `  argusd maintain hold release 3 --reason "case 4711 closed"`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			id, err := strconv.ParseInt(args[0], 10, 64)
+			if err != nil {
+				return fmt.Errorf("%q is not a hold's number; argusd maintain hold list shows them", args[0])
+			}
+			config, err := load[maintainConfig](nil)
+			if err != nil {
+				return err
+			}
+			if err := maintenance.ReleaseHold(command.Context(), config.PostgresURL, id, reason, whoAmI()); err != nil {
+				return err
+			}
+			fmt.Printf("Hold %d is released.\n", id)
+			return nil
+		},
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	var made int
-	if err := conn.QueryRow(ctx, "SELECT argus.create_months_ahead($1)", monthsAhead).Scan(&made); err != nil {
-		return fmt.Errorf("create partitions: %w", err)
-	}
-	rows, err := conn.Query(ctx, "SELECT argus.drop_expired_months()")
-	if err != nil {
-		return fmt.Errorf("drop months: %w", err)
-	}
-	dropped, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
-	if err != nil {
-		return fmt.Errorf("drop months: %w", err)
-	}
-	fmt.Printf("Postgres: %d partitions created, %d months dropped.\n", made, len(dropped))
-	if config.ClickHouseURL == "" {
-		return nil
-	}
-	var oldest *time.Time
-	if err := conn.QueryRow(ctx, "SELECT min(month) FROM argus.audit_months").Scan(&oldest); err != nil {
-		return err
-	}
-	if oldest == nil {
-		return fmt.Errorf("argus.argus_audit_log has no partitions: nothing is dropped from ClickHouse")
-	}
-	n, err := dropClickHouseBefore(ctx, config.ClickHouseURL, *oldest)
-	if err != nil {
-		return fmt.Errorf("ClickHouse: %w", err)
-	}
-	fmt.Printf("ClickHouse: %d partitions dropped.\n", n)
-	return nil
+	command.Flags().StringVar(&reason, "reason", "", "why, 3 to 500 characters")
+	command.MarkFlagRequired("reason")
+	return command
 }
 
-// dropClickHouseBefore drops every partition of the copy and its rollups that lies wholly before the month.
-// Partition ids are the months or days themselves: 202611, 20261122.
-func dropClickHouseBefore(ctx context.Context, url string, month time.Time) (int, error) {
-	options, err := clickhouse.ParseDSN(url)
-	if err != nil {
-		return 0, err
+func holdRange(h maintenance.Hold) string {
+	to := "whatever comes"
+	if !h.To.IsZero() {
+		to = h.To.UTC().Format(time.RFC3339)
 	}
-	conn, err := clickhouse.Open(options)
-	if err != nil {
-		return 0, err
+	return h.From.UTC().Format(time.RFC3339) + " to " + to
+}
+
+// whoAmI names the person on this host, as far as the host knows: several share the database role.
+func whoAmI() string {
+	name := os.Getenv("SUDO_USER")
+	if u, err := user.Current(); name == "" && err == nil {
+		name = u.Username
 	}
-	defer conn.Close()
-	var parts []struct {
-		Table     string `ch:"table"`
-		Partition string `ch:"partition_id"`
-	}
-	err = conn.Select(ctx, &parts, `
-		SELECT DISTINCT table, partition_id FROM system.parts
-		 WHERE active AND database = currentDatabase() AND table != 'audit_orphans'
-		   AND match(partition_id, '^[0-9]{6}([0-9]{2})?$') AND substring(partition_id, 1, 6) < {month:String}
-		 ORDER BY partition_id, table`, clickhouse.Named("month", month.Format("200601")))
-	if err != nil {
-		return 0, err
-	}
-	for i, p := range parts {
-		if err := conn.Exec(ctx, fmt.Sprintf("ALTER TABLE `%s` DROP PARTITION ID '%s'", p.Table, p.Partition)); err != nil {
-			return i, err
-		}
-	}
-	return len(parts), nil
+	host, _ := os.Hostname()
+	return name + "@" + host
 }

@@ -1,0 +1,181 @@
+// Package maintenance keeps both stores' months: partitions ahead of the clock, whole months past retention gone,
+// those under a legal hold kept. Its SQL is in migrations/postgres/0005_retention.sql: the role argus_maintenance
+// may run those functions and nothing else.
+package maintenance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// MonthsAhead is how many months of partitions are kept in front of the clock.
+const MonthsAhead = 24
+
+// maxSkew is how far the clocks of this machine, Postgres and ClickHouse may lie apart for months to be dropped.
+const maxSkew = time.Minute
+
+// Config is what maintenance works on.
+type Config struct {
+	PostgresURL   string // as argus_maintenance, the primary
+	ClickHouseURL string // as argus_replicator; empty leaves the copy alone
+
+	now   func() time.Time // tests turn this machine's clock
+	wait  time.Duration    // between tries to get at a month that a long query holds; 0 means 5 s
+	tries int              // 0 means 12
+}
+
+// Result is what a run did. Months are their first days, UTC.
+type Result struct {
+	Created int           // partitions, in Postgres
+	Dropped []time.Time   // from Postgres
+	Kept    []Kept        // past retention and kept all the same
+	Copy    []CopyDropped // from ClickHouse
+}
+
+// Kept is a month that is past retention and stays.
+type Kept struct {
+	Month  time.Time
+	Reason string // "hold 3: …", or what is wrong with the clock
+}
+
+// Held says whether a legal hold is what keeps the month, and not a doubt about the clock.
+func (k Kept) Held() bool { return strings.HasPrefix(k.Reason, "hold ") }
+
+// Run creates what is missing ahead and drops what is past retention, in Postgres first: what leaves ClickHouse is
+// exactly what Postgres has recorded as dropped. It may be killed anywhere and run again; of two at once one
+// works and the other waits. The result is what was done, beside an error too.
+func Run(ctx context.Context, config Config) (Result, error) {
+	var result Result
+	if config.now == nil {
+		config.now = time.Now
+	}
+	if config.wait == 0 {
+		config.wait = 5 * time.Second
+	}
+	if config.tries == 0 {
+		config.tries = 12
+	}
+	conn, err := connect(ctx, config.PostgresURL)
+	if err != nil {
+		return result, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	// The session's lock: gone when this process is.
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock(hashtext('argus.maintain'))"); err != nil {
+		return result, fmt.Errorf("Postgres: taking the lock: %w", err)
+	}
+	if err := conn.QueryRow(ctx, "SELECT argus.create_months_ahead($1)", MonthsAhead).Scan(&result.Created); err != nil {
+		return result, fmt.Errorf("Postgres: creating partitions: %w", err)
+	}
+	var copied *copyStore
+	if config.ClickHouseURL != "" {
+		if copied, err = openCopy(ctx, config.ClickHouseURL); err != nil {
+			return result, fmt.Errorf("ClickHouse: %w", err)
+		}
+		defer copied.close()
+	}
+	if err := compareClocks(ctx, config.now, conn, copied); err != nil {
+		return result, err
+	}
+	if result.Dropped, err = dropExpired(ctx, conn, config); err != nil {
+		return result, fmt.Errorf("Postgres: dropping months: %w", err)
+	}
+	if result.Kept, err = kept(ctx, conn); err != nil {
+		return result, fmt.Errorf("Postgres: months past retention: %w", err)
+	}
+	if copied != nil {
+		if result.Copy, err = copied.dropAfter(ctx, conn); err != nil {
+			return result, fmt.Errorf("ClickHouse: dropping months: %w", err)
+		}
+	}
+	for _, k := range result.Kept {
+		if !k.Held() {
+			return result, fmt.Errorf("%s is past retention and was not dropped: %s", k.Month.Format("2006-01"), k.Reason)
+		}
+	}
+	return result, nil
+}
+
+func connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("Postgres: the URL cannot be read") // the cause would show its password
+	}
+	config.ConnectTimeout = 10 * time.Second
+	config.RuntimeParams["application_name"] = "argus-maintain"
+	config.RuntimeParams["timezone"] = "UTC"
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("Postgres: %w", err)
+	}
+	return conn, nil
+}
+
+// compareClocks refuses to go on when the machines disagree about the time: then at least one is wrong.
+func compareClocks(ctx context.Context, now func() time.Time, conn *pgx.Conn, copied *copyStore) error {
+	stores := []struct {
+		name string
+		ask  func() (time.Time, error)
+	}{{"Postgres", func() (t time.Time, err error) {
+		err = conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&t)
+		return t, err
+	}}}
+	if copied != nil {
+		stores = append(stores, struct {
+			name string
+			ask  func() (time.Time, error)
+		}{"ClickHouse", func() (time.Time, error) { return copied.clock(ctx) }})
+	}
+	for _, s := range stores {
+		before := now()
+		theirs, err := s.ask()
+		if err != nil {
+			return fmt.Errorf("%s: reading its clock: %w", s.name, err)
+		}
+		// Whatever the answer took is in our favour.
+		if skew := min(theirs.Sub(before).Abs(), theirs.Sub(now()).Abs()); skew > maxSkew {
+			return fmt.Errorf("nothing is dropped: the clocks of this machine and of %s differ by %v; "+
+				"mend whichever is wrong and run this again", s.name, skew.Round(time.Second))
+		}
+	}
+	return nil
+}
+
+// dropExpired tries again while a long query holds a month: the drop itself waits for no more than half a
+// second, so as not to make calls queue behind it.
+func dropExpired(ctx context.Context, conn *pgx.Conn, config Config) ([]time.Time, error) {
+	for try := 1; ; try++ {
+		rows, err := conn.Query(ctx, "SELECT argus.drop_expired_months()")
+		if err != nil {
+			return nil, err
+		}
+		dropped, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+		var refused *pgconn.PgError
+		if err == nil || !errors.As(err, &refused) || refused.Code != "55P03" {
+			return dropped, err
+		}
+		if try >= config.tries {
+			return nil, errors.New("a long query or transaction reads the audit log and would make calls wait; " +
+				"nothing was dropped, the next run tries again")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(config.wait):
+		}
+	}
+}
+
+func kept(ctx context.Context, conn *pgx.Conn) ([]Kept, error) {
+	rows, err := conn.Query(ctx, "SELECT month, kept FROM argus.expired_months() WHERE kept IS NOT NULL")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Kept])
+}

@@ -1,0 +1,247 @@
+-- Retention: whole months past it leave both stores, unless they are held. What leaves is recorded, a clock that
+-- jumps makes nothing leave early, and neither making nor dropping a month keeps a writer waiting.
+
+-- +goose Up
+
+SET ROLE argus_owner;
+
+-- ── holds ───────────────────────────────────────────────────────────────────────────────────────────
+-- A legal hold keeps every month that its range touches. It is added and released, never changed or deleted.
+CREATE TABLE argus.retention_holds (
+  id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  from_at        timestamptz NOT NULL,
+  to_at          timestamptz NOT NULL, -- exclusive; infinity: whatever comes
+  reason         text        NOT NULL CHECK (length(btrim(reason)) BETWEEN 3 AND 500),
+  added_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+  added_by       text        NOT NULL CHECK (length(added_by) <= 200),
+  released_at    timestamptz,
+  released_by    text        CHECK (length(released_by) <= 200),
+  release_reason text        CHECK (length(btrim(release_reason)) BETWEEN 3 AND 500),
+  CHECK (from_at < to_at),
+  CHECK ((released_at IS NULL) = (released_by IS NULL) AND (released_at IS NULL) = (release_reason IS NULL))
+);
+CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON argus.retention_holds
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+
+-- +goose StatementBegin
+CREATE FUNCTION argus.hold_is_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF OLD.released_at IS NOT NULL OR (OLD.id, OLD.from_at, OLD.to_at, OLD.reason, OLD.added_at, OLD.added_by)
+     IS DISTINCT FROM (NEW.id, NEW.from_at, NEW.to_at, NEW.reason, NEW.added_at, NEW.added_by) THEN
+    RAISE EXCEPTION 'hold % cannot be changed, only released once', OLD.id USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NEW;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER hold_is_fixed BEFORE UPDATE ON argus.retention_holds
+  FOR EACH ROW EXECUTE FUNCTION argus.hold_is_fixed();
+
+-- The lock is drop_expired_months': when the function has returned and committed, nothing of the range leaves.
+-- +goose StatementBegin
+CREATE FUNCTION argus.add_retention_hold(from_at timestamptz, to_at timestamptz, reason text, added_by text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+DECLARE
+  hold argus.retention_holds;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtext('argus.create_month'));
+  INSERT INTO argus.retention_holds AS h (from_at, to_at, reason, added_by)
+  VALUES (add_retention_hold.from_at, add_retention_hold.to_at, add_retention_hold.reason, add_retention_hold.added_by)
+  RETURNING h.* INTO hold;
+  INSERT INTO argus.audit_admin (kind, detail) VALUES ('hold_added', jsonb_build_object(
+    'hold', hold.id, 'from', hold.from_at, 'to', hold.to_at, 'reason', hold.reason, 'by', hold.added_by));
+  RETURN hold.id;
+END
+$$;
+-- +goose StatementEnd
+
+-- Returns false when there is no such hold, or it was released before.
+-- +goose StatementBegin
+CREATE FUNCTION argus.release_retention_hold(hold bigint, reason text, released_by text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+BEGIN
+  UPDATE argus.retention_holds h
+     SET released_at = clock_timestamp(), released_by = release_retention_hold.released_by, release_reason = release_retention_hold.reason
+   WHERE h.id = hold AND h.released_at IS NULL;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
+  INSERT INTO argus.audit_admin (kind, detail) VALUES ('hold_released', jsonb_build_object(
+    'hold', hold, 'reason', release_retention_hold.reason, 'by', release_retention_hold.released_by));
+  RETURN true;
+END
+$$;
+-- +goose StatementEnd
+
+-- ── the clock ───────────────────────────────────────────────────────────────────────────────────────
+-- When maintenance last looked, and from when on its clock is believed. Maintenance runs daily, so a clock
+-- that went back, or more than three days on, has jumped, or maintenance was off; the two look the same, so
+-- nothing is dropped for three days. A smaller jump is within the three days that every month is kept longer.
+CREATE TABLE argus.maintenance_clock (
+  one           boolean     PRIMARY KEY DEFAULT true CHECK (one),
+  seen_at       timestamptz NOT NULL,
+  believed_from timestamptz NOT NULL
+);
+
+-- +goose StatementBegin
+CREATE FUNCTION argus.look_at_clock() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+DECLARE
+  t timestamptz := clock_timestamp();
+BEGIN
+  INSERT INTO argus.maintenance_clock AS c (seen_at, believed_from) VALUES (t, '-infinity')
+  ON CONFLICT (one) DO UPDATE SET
+    believed_from = CASE WHEN t NOT BETWEEN c.seen_at - interval '1 minute' AND c.seen_at + interval '3 days'
+                         THEN t + interval '3 days' ELSE c.believed_from END,
+    seen_at = t;
+END
+$$;
+-- +goose StatementEnd
+
+-- ── months past retention ───────────────────────────────────────────────────────────────────────────
+-- The months that are past retention, oldest first, and why each is kept; null: it may go.
+-- +goose StatementBegin
+CREATE FUNCTION argus.expired_months(retention_days int DEFAULT 365) RETURNS TABLE (month date, kept text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus SET timezone = 'UTC' AS $$
+DECLARE
+  newest timestamptz;
+  believed timestamptz;
+BEGIN
+  IF retention_days < 365 THEN
+    RAISE EXCEPTION 'retention is at least 365 days, not %', retention_days;
+  END IF;
+  SELECT max(l.occurred_at) INTO newest FROM argus.argus_audit_log l;
+  SELECT c.believed_from INTO believed FROM argus.maintenance_clock c;
+  RETURN QUERY
+    SELECT m.month, CASE
+        WHEN held.id IS NOT NULL THEN format('hold %s: %s', held.id, held.reason)
+        WHEN clock_timestamp() < believed THEN format(
+          'the clock jumped, or maintenance had not run for days: months leave again from %s on, if it runs daily until then',
+          to_char(believed, 'YYYY-MM-DD HH24:MI'))
+        -- A clock that runs ahead of the log proves nothing.
+        WHEN newest IS NULL OR newest < due.at THEN format(
+          'the log itself has no row of %s or later', to_char(due.at, 'YYYY-MM-DD'))
+      END
+      FROM argus.audit_months m
+      CROSS JOIN LATERAL (SELECT (m.month + interval '1 month')::timestamptz + make_interval(days => retention_days)) due (at)
+      LEFT JOIN LATERAL (
+        SELECT h.id, h.reason FROM argus.retention_holds h
+         WHERE h.released_at IS NULL AND h.from_at < m.month + interval '1 month' AND h.to_at > m.month
+         ORDER BY h.id LIMIT 1) held ON true
+     WHERE clock_timestamp() >= due.at + interval '3 days'
+     ORDER BY m.month;
+END
+$$;
+-- +goose StatementEnd
+
+-- Drops the months that expired_months lets go and returns them. Each drop is recorded with its counts and a
+-- hash of its row hashes: SHA-256 over the minutes' SHA-256s, each over its rows' hashes, in the order of the
+-- log. That is made under a lock on the old month alone; the log itself is locked only for the drop, and not
+-- waited for longer than half a second, so that calls never queue behind a long query: then 55P03 is raised,
+-- and nothing has happened.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION argus.drop_expired_months(retention_days int DEFAULT 365) RETURNS SETOF date
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+DECLARE
+  m record;
+  root text;
+  part text;
+  parts text[];
+  drops text := '';
+  details jsonb[] := '{}';
+  months date[] := '{}';
+  counts bigint[];
+  n bigint;
+  h bytea;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtext('argus.create_month'));
+  PERFORM argus.look_at_clock();
+  FOR m IN SELECT e.month, to_char(e.month, '"_y"YYYY"m"MM') AS suffix
+             FROM argus.expired_months(retention_days) e WHERE e.kept IS NULL LOOP
+    parts := '{}';
+    counts := '{}';
+    FOREACH root IN ARRAY ARRAY['argus_audit_log', 'compute_control_audit', 'remote_support_audit'] LOOP
+      part := format('argus.%I', root || m.suffix);
+      parts := parts || part;
+      EXECUTE 'LOCK TABLE ' || part || ' IN SHARE MODE';
+      EXECUTE 'SELECT count(*) FROM ' || part INTO n;
+      counts := counts || n;
+    END LOOP;
+    EXECUTE format($q$
+      SELECT sha256(coalesce(string_agg(d, ''::bytea ORDER BY minute), ''::bytea)) FROM (
+        SELECT date_trunc('minute', occurred_at) AS minute,
+               sha256(string_agg(row_hash, ''::bytea ORDER BY occurred_at, writer_id, seq)) AS d
+          FROM %s GROUP BY 1) t $q$, parts[1]) INTO h;
+    drops := drops || CASE WHEN drops = '' THEN '' ELSE ', ' END || array_to_string(parts, ', ');
+    months := months || m.month;
+    details := details || jsonb_build_object('month', to_char(m.month, 'YYYY-MM'),
+      'rows', counts[1], 'rows_sha256', encode(h, 'hex'), 'compute_control_rows', counts[2], 'remote_support_rows', counts[3]);
+  END LOOP;
+  IF drops = '' THEN
+    RETURN;
+  END IF;
+  PERFORM set_config('lock_timeout', '500ms', true);
+  EXECUTE 'DROP TABLE ' || drops;
+  INSERT INTO argus.audit_admin (kind, detail) SELECT 'month_dropped', d FROM unnest(details) d;
+  RETURN QUERY SELECT unnest(months);
+END
+$$;
+-- +goose StatementEnd
+
+-- What was dropped from the copy after it: tables and rows by name.
+-- +goose StatementBegin
+CREATE FUNCTION argus.record_copy_dropped(month date, rows jsonb) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+  INSERT INTO argus.audit_admin (kind, detail) VALUES ('month_dropped_from_copy',
+    jsonb_build_object('month', to_char(month, 'YYYY-MM'), 'rows', rows))
+$$;
+-- +goose StatementEnd
+
+-- As before, but a month is attached when it is whole: CREATE TABLE … PARTITION OF would lock the log against
+-- everything, and calls would queue behind it while it waits for an auditor's long query. Attaching waits for
+-- no reader and no writer.
+-- +goose StatementBegin
+CREATE OR REPLACE FUNCTION argus.create_month(month timestamptz) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+DECLARE
+  lo timestamptz := date_trunc('month', month, 'UTC');
+  hi timestamptz := date_trunc('month', lo + interval '32 days', 'UTC');
+  suffix text := to_char(lo AT TIME ZONE 'UTC', '"_y"YYYY"m"MM');
+  root text;
+  part text;
+  made int := 0;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtext('argus.create_month'));
+  FOREACH root IN ARRAY ARRAY['argus_audit_log', 'compute_control_audit', 'remote_support_audit'] LOOP
+    part := root || suffix;
+    CONTINUE WHEN to_regclass('argus.' || part) IS NOT NULL;
+    EXECUTE format('CREATE TABLE argus.%I (LIKE argus.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', part, root);
+    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.%I
+                    FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change()', part);
+    EXECUTE format('REVOKE ALL ON argus.%I FROM PUBLIC', part);
+    EXECUTE format('GRANT SELECT ON argus.%I TO argus_api, argus_replicator, argus_auditor', part);
+    IF root = 'argus_audit_log' THEN
+      EXECUTE format('ALTER TABLE argus.%I ATTACH PARTITION argus.%I FOR VALUES FROM (%L) TO (%L)', root, part, lo, hi);
+    ELSE
+      EXECUTE format('ALTER TABLE argus.%I ATTACH PARTITION argus.%I FOR VALUES FROM (%L) TO (%L)', root, part,
+                     argus.uuid_floor(lo), argus.uuid_floor(hi));
+    END IF;
+    made := made + 1;
+  END LOOP;
+  RETURN made;
+END
+$$;
+-- +goose StatementEnd
+
+-- ── grants ──────────────────────────────────────────────────────────────────────────────────────────
+REVOKE ALL ON argus.retention_holds, argus.maintenance_clock FROM PUBLIC;
+REVOKE ALL ON FUNCTION argus.add_retention_hold(timestamptz, timestamptz, text, text),
+                       argus.release_retention_hold(bigint, text, text), argus.hold_is_fixed(), argus.look_at_clock(),
+                       argus.expired_months(int), argus.record_copy_dropped(date, jsonb) FROM PUBLIC;
+
+GRANT SELECT ON argus.retention_holds, argus.maintenance_clock TO argus_maintenance, argus_auditor;
+GRANT EXECUTE ON FUNCTION argus.add_retention_hold(timestamptz, timestamptz, text, text),
+                          argus.release_retention_hold(bigint, text, text), argus.look_at_clock(),
+                          argus.expired_months(int), argus.record_copy_dropped(date, jsonb) TO argus_maintenance;
+
+RESET ROLE;
