@@ -2,89 +2,274 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strings"
+	"slices"
+	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/jackc/pgx/v5"
 )
 
-// rollupDifference compares a rollup with what its view makes of the rows now, both merged and finalized, and
-// describes the first difference; "" when they are equal. settings restrict what is read, as in rollup.filter.
-func (s *store) rollupDifference(ctx context.Context, r rollup, where string, settings ...string) (string, error) {
-	type column struct{ name, typ string }
-	var columns []column
-	err := s.each(ctx, func(scan func(...any) error) error {
-		var c column
-		err := scan(&c.name, &c.typ)
-		columns = append(columns, c)
-		return err
-	}, `SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {name:String}
-	     AND default_kind IN ('', 'DEFAULT') ORDER BY position`, clickhouse.Named("name", r.target))
-	if err != nil {
-		return "", err
-	}
-	keys := map[string]bool{}
-	for _, k := range strings.Split(r.sorting, ",") {
-		keys[strings.Trim(strings.TrimSpace(k), "`")] = true
-	}
-	var group, list, from []string
-	for _, c := range columns {
-		name := identifier(c.name)
-		from = append(from, name)
-		if keys[c.name] {
-			group, list = append(group, name), append(list, name)
-			continue
-		}
-		list = append(list, finalized(name, c.typ))
-	}
-	merged := func(source string) string {
-		return fmt.Sprintf("SELECT %s FROM (SELECT %s FROM %s) %s GROUP BY %s",
-			strings.Join(list, ", "), strings.Join(from, ", "), source, where, strings.Join(group, ", "))
-	}
-	stored, made := merged(identifier(r.target)), merged("("+r.query+")")
-	for _, q := range []struct{ text, a, b string }{
-		{"the rows do not make", stored, made}, {"the rollup lacks", made, stored},
-	} {
-		query := fmt.Sprintf("SELECT toString(tuple(*)) AS difference FROM (%s EXCEPT %s) ORDER BY difference LIMIT 1", q.a, q.b)
-		if len(settings) > 0 {
-			query += " SETTINGS " + strings.Join(settings, ", ")
-		}
-		found, err := s.strings(ctx, query)
-		if err != nil {
-			return "", fmt.Errorf("comparing the rollup %s: %w", r.target, err)
-		}
-		if len(found) > 0 {
-			return q.text + " " + found[0], nil
-		}
-	}
-	return "", nil
+// Result is what Check has found.
+type Result struct {
+	Rows    int64 // of the audit log, in both stores
+	Steps   int64 // of the domain tables
+	Rollups int   // months of rollups recomputed
+	// Pending rows of Postgres are not promised by the watermark yet, so they were not looked for.
+	Pending int64
+	// Differences, one a month and table or rollup: the first row each, in words.
+	Differences []string
 }
 
-// finalized is the value of a rollup's column over all rows of a key that are not merged yet.
-func finalized(name, typ string) string {
-	if inner, ok := unwrap(typ, "SimpleAggregateFunction"); ok {
-		function, _, _ := strings.Cut(inner, ",")
-		return fmt.Sprintf("%s(%s)", function, name)
+// Equal reports whether nothing differed.
+func (r Result) Equal() bool { return len(r.Differences) == 0 }
+
+// String says what was compared, and the first difference.
+func (r Result) String() string {
+	s := fmt.Sprintf("compared %d rows, %d steps and %d months of rollups", r.Rows, r.Steps, r.Rollups)
+	if r.Pending > 0 {
+		s += fmt.Sprintf("; %d rows are not copied yet", r.Pending)
 	}
-	inner, ok := unwrap(typ, "AggregateFunction")
-	if !ok {
-		return fmt.Sprintf("sum(%s)", name)
+	if r.Equal() {
+		return s + ": equal"
 	}
-	// A name, maybe with parameters in parentheses, up to the first comma outside them.
-	depth, end := 0, len(inner)
-	for i, c := range inner {
-		switch {
-		case c == '(':
-			depth++
-		case c == ')':
-			depth--
-		case c == ',' && depth == 0 && end == len(inner):
-			end = i
+	return fmt.Sprintf("%s: %d differences, the first:\n%s", s, len(r.Differences), r.Differences[0])
+}
+
+// ErrNothingCompared: there was nothing to compare, or no way to.
+var ErrNothingCompared = errors.New("nothing was compared")
+
+// Check compares what occurred since a time (zero for all) in both stores: the rows that the watermark promises,
+// by identity and row_hash, which is recomputed from ClickHouse's columns; the domain tables by all columns; and
+// every rollup with what its rows make. It changes nothing, and copying may go on meanwhile.
+//
+// An error means that nothing, or not all, could be compared.
+func (r *Replicator) Check(ctx context.Context, since time.Time) (Result, error) {
+	c := &checking{r: r, since: since}
+	err := c.run(ctx)
+	if err == nil && c.result.Rows+c.result.Steps == 0 && c.result.Equal() {
+		err = fmt.Errorf("%w: no rows since then", ErrNothingCompared)
+	}
+	return c.result, err
+}
+
+type checking struct {
+	r      *Replicator
+	since  time.Time
+	late   bool // the copy is behind the snapshot
+	result Result
+}
+
+func (c *checking) run(ctx context.Context) error {
+	// The watermark first: a snapshot taken later has all that it promises.
+	mark, known, err := c.r.store.watermark(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: reading the watermark: %w", ErrNothingCompared, err)
+	}
+	if !known {
+		return fmt.Errorf("%w: ClickHouse has no watermark; nothing was ever copied", ErrNothingCompared)
+	}
+	snap, release, err := takeSnapshot(ctx, c.r.pool)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNothingCompared, err)
+	}
+	defer release()
+	return c.r.within(ctx, snap, func(tx pgx.Tx) error {
+		layouts, err := c.r.layouts(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for t := range tables {
+			months, err := c.r.months(ctx, tx, t)
+			if err != nil {
+				return err
+			}
+			months = slices.DeleteFunc(months, func(m month) bool { return !m.to().After(c.since) })
+			if t != auditTable && !c.late {
+				if err := c.awaitSteps(ctx, snap.at); err != nil {
+					return err
+				}
+			}
+			for _, m := range months {
+				sc := scope{table: t, month: m, since: c.since}
+				if t == auditTable {
+					sc.held = &mark.position
+					err = c.auditMonth(ctx, tx, layouts[t], sc)
+				} else {
+					err = c.stepsMonth(ctx, tx, layouts[t], sc)
+				}
+				if err != nil {
+					return fmt.Errorf("comparing %s of %s: %w", m, tables[t].clickhouse, err)
+				}
+			}
+			if t == auditTable {
+				if err := c.rollups(ctx, months); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+func (c *checking) differs(format string, args ...any) {
+	c.result.Differences = append(c.result.Differences, fmt.Sprintf(format, args...))
+}
+
+func (c *checking) auditMonth(ctx context.Context, tx pgx.Tx, l *layout, sc scope) error {
+	there, err := postgresDigests(ctx, tx, l, sc)
+	if err != nil {
+		return err
+	}
+	here, err := c.r.store.digests(ctx, l, sc)
+	if err != nil {
+		return err
+	}
+	all := sc
+	all.held = nil
+	var pending int64
+	if err := tx.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s l WHERE %s", tables[sc.table].postgres, all.postgresWhere())).Scan(&pending); err != nil {
+		return err
+	}
+	var differ []int64
+	for writer, d := range there {
+		c.result.Rows += d.count
+		pending -= d.count
+		if here[writer] != d {
+			differ = append(differ, writer)
 		}
 	}
-	function, parameters := inner[:end], ""
-	if i := strings.IndexByte(function, '('); i >= 0 {
-		function, parameters = function[:i], function[i:]
+	c.result.Pending += pending
+	for writer := range here {
+		if _, ok := there[writer]; !ok {
+			differ = append(differ, writer)
+		}
 	}
-	return fmt.Sprintf("%sMerge%s(%s)", function, parameters, name)
+	if len(differ) > 0 {
+		slices.Sort(differ)
+		if err := c.firstDifference(ctx, tx, l, sc, differ[:1]); err != nil {
+			return err
+		}
+	}
+	return c.hashes(ctx, sc)
+}
+
+// hashes recomputes row_hash from ClickHouse's columns.
+func (c *checking) hashes(ctx context.Context, sc scope) error {
+	wrong, err := c.r.store.strings(ctx, fmt.Sprintf(
+		"SELECT concat('writer ', toString(writer_id), ', seq ', toString(seq)) FROM audit_log WHERE %s AND row_hash != %s ORDER BY writer_id, seq LIMIT 1",
+		sc.clickhouseWhere(), clickhouseRowHash()))
+	if err == nil && len(wrong) > 0 {
+		c.differs("%s: the columns in ClickHouse do not make the row_hash of %s", sc.month, wrong[0])
+	}
+	return err
+}
+
+func (c *checking) stepsMonth(ctx context.Context, tx pgx.Tx, l *layout, sc scope) error {
+	there, err := postgresDigests(ctx, tx, l, sc)
+	if err != nil {
+		return err
+	}
+	here, err := c.r.store.digests(ctx, l, sc)
+	if err != nil {
+		return err
+	}
+	c.result.Steps += there[0].count
+	if there[0] == here[0] {
+		return nil
+	}
+	return c.firstDifference(ctx, tx, l, sc, nil)
+}
+
+// firstDifference looks row by row. Rows of the domain tables that came after the snapshot are none.
+func (c *checking) firstDifference(ctx context.Context, tx pgx.Tx, l *layout, sc scope, writers []int64) error {
+	var extra []rowKey
+	d, err := c.r.diff(ctx, tx, l, sc, writers, func(k rowKey) error {
+		if len(extra) < 1000 {
+			extra = append(extra, k)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%s, %s", tables[sc.table].clickhouse, sc.month)
+	switch {
+	case d.rows > 0 && sc.table != auditTable && c.late:
+		c.result.Pending += d.rows
+	case d.rows > 0:
+		c.differs("%s: ClickHouse lacks %d rows, the first %s", what, d.rows, d.missing[0].first.name(sc.table))
+	case d.again > 0:
+		c.differs("%s: ClickHouse has %d rows twice", what, d.again)
+	}
+	for _, k := range extra {
+		if sc.table != auditTable {
+			var now bool
+			if err := c.r.pool.QueryRow(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s l WHERE l.audit_id = $1 AND l.step = $2 AND %s = $3)",
+				tables[sc.table].postgres, l.postgresHash()), k.call, k.b, k.hash[:16]).Scan(&now); err != nil {
+				return err
+			}
+			if now {
+				continue
+			}
+		}
+		c.differs("%s: Postgres has no such row as ClickHouse's %s", what, k.name(sc.table))
+		break
+	}
+	return nil
+}
+
+func (k *rowKey) name(table int) string {
+	if table == auditTable {
+		return fmt.Sprintf("writer %d, seq %d", k.writer, k.b)
+	}
+	return fmt.Sprintf("audit_id %s, step %d", k.call, k.b)
+}
+
+// awaitSteps waits a while for the copy to reach the snapshot: of the domain tables nothing else says which of
+// their rows are promised. When it does not come (no replicator runs), what is missing counts as pending.
+func (c *checking) awaitSteps(ctx context.Context, at lsn) error {
+	for range 100 {
+		mark, _, err := c.r.store.watermark(ctx)
+		if err != nil || mark.lsn >= at {
+			return err
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	c.late = true
+	return nil
+}
+
+// rollups recomputes them. A row and what it counts in become visible one after the other, so a difference
+// counts only when it stays.
+func (c *checking) rollups(ctx context.Context, months []month) error {
+	all, err := c.r.store.rollups(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		for _, m := range months {
+			var difference string
+			for try := range 20 {
+				if try > 0 {
+					if err := sleep(ctx, 100*time.Millisecond); err != nil {
+						return err
+					}
+				}
+				if difference, err = c.r.store.rollupMonthDifference(ctx, r, m); err != nil {
+					return err
+				}
+				if difference == "" {
+					break
+				}
+			}
+			c.result.Rollups++
+			if difference != "" {
+				c.differs("%s, %s: %s", r.target, m, difference)
+			}
+		}
+	}
+	return nil
 }

@@ -94,8 +94,10 @@ type Replicator struct {
 	lease   *lease
 	health  health
 
-	mu   sync.Mutex
-	heal string // a reason to compare everything at the next term; "" for none
+	mu     sync.Mutex
+	wanted string // a reason to heal at the next term, from within or by hand; "" for none
+	// distrusted is why the slot is of no use although the catalog shows it as valid; "" when it is not.
+	distrusted string
 }
 
 // New connects to nothing yet. Close releases what it holds.
@@ -146,7 +148,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 			break
 		}
 		began := time.Now()
-		err := r.lead(ctx)
+		err := r.lead(ctx, false)
 		if ctx.Err() != nil {
 			break
 		}
@@ -187,7 +189,7 @@ func (r *Replicator) standBy(ctx context.Context) error {
 }
 
 // lead copies for as long as the lease is ours and nothing fails.
-func (r *Replicator) lead(ctx context.Context) error {
+func (r *Replicator) lead(ctx context.Context, byHand bool) error {
 	r.metrics.active.Set(1)
 	defer r.metrics.active.Set(0)
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -195,16 +197,28 @@ func (r *Replicator) lead(ctx context.Context) error {
 	var keeping sync.WaitGroup
 	keeping.Go(func() { r.lease.keep(inner, cancel) })
 	keeping.Go(func() { r.report(inner) })
-	err := r.term(inner, ctx.Done())
+	err := r.term(inner, ctx.Done(), byHand)
 	if cause := context.Cause(inner); cause != nil {
 		err = cause
 	}
 	cancel(nil)
 	keeping.Wait()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || byHand {
 		r.lease.release(r.log)
 	}
 	return err
+}
+
+// Resync compares all of both stores, copies what ClickHouse lacks, sets aside what Postgres does not have, and
+// rebuilds rollups that are not what their rows make. A replicator that runs meanwhile stands by until it is done.
+func (r *Replicator) Resync(ctx context.Context) error {
+	r.mu.Lock()
+	r.wanted = healResync
+	r.mu.Unlock()
+	if _, err := r.lease.take(ctx, true, 0, true); err != nil {
+		return err
+	}
+	return r.lead(ctx, true)
 }
 
 func (r *Replicator) failed(err error) {

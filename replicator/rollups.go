@@ -108,10 +108,9 @@ func (t *term) rebuildDays(ctx context.Context, days map[int32]struct{}) error {
 	for _, r := range all {
 		values := map[string]bool{}
 		for _, sp := range spans {
-			found, err := t.store.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM (%s) SETTINGS %s",
-				r.partitionKey(), r.query, t.store.filter(sp)))
+			found, err := t.store.partitionsOf(ctx, r, sp)
 			if err != nil {
-				return fmt.Errorf("looking for the partitions of %s: %w", r.target, err)
+				return err
 			}
 			for _, v := range found {
 				values[v] = true
@@ -124,6 +123,16 @@ func (t *term) rebuildDays(ctx context.Context, days map[int32]struct{}) error {
 		}
 	}
 	return nil
+}
+
+// partitionsOf are the values of the partition key under which the rows of a span count.
+func (s *store) partitionsOf(ctx context.Context, r rollup, sp span) ([]string, error) {
+	found, err := s.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM (%s) SETTINGS %s",
+		r.partitionKey(), r.query, s.filter(sp)))
+	if err != nil {
+		return nil, fmt.Errorf("looking for the partitions of %s: %w", r.target, err)
+	}
+	return found, nil
 }
 
 // partitionKey is an expression; a table without partitions is one partition.
@@ -151,7 +160,7 @@ func (t *term) rebuild(ctx context.Context, r rollup, value string) error {
 	if sp, ok := r.sourceSpan(value); ok {
 		insert += " SETTINGS " + t.store.filter(sp)
 	}
-	if err := t.exec(ctx, insert); err != nil {
+	if err := t.rewrite(ctx, insert); err != nil {
 		return fmt.Errorf("rebuilding the partition %s of %s: %w", value, r.target, err)
 	}
 	boundary("rebuilding")

@@ -91,6 +91,7 @@ func (r *Replicator) stream(ctx context.Context, t *term, wal *walStream, doubt 
 	start(s.in.run)
 	start(func() error { return s.acknowledge(ctx) })
 	start(func() error { return s.watch(ctx) })
+	start(func() error { return s.inspect(ctx) })
 	stopping, stopTaking := context.WithCancel(ctx)
 	running.Go(func() {
 		select {

@@ -74,6 +74,15 @@ func (s *store) begin(ctx context.Context, epoch uint64, insertTimeout time.Dura
 
 func (t *term) close() { t.w.close() }
 
+// another is the same term with a connection of its own, for another goroutine. It publishes nothing.
+func (t *term) another(ctx context.Context) (*term, error) {
+	w, err := t.store.dialWriter(ctx, t.queryPrefix())
+	if err != nil {
+		return nil, err
+	}
+	return &term{store: t.store, holder: t.holder, epoch: t.epoch, insertTimeout: t.insertTimeout, w: w}, nil
+}
+
 func (t *term) queryPrefix() string { return queryPrefix + t.store.database + "/" + t.holder + "/" }
 
 // guard is a condition that is true, or fails the statement when the term is over.
@@ -85,6 +94,13 @@ func (t *term) guard() string {
 // exec runs a statement that writes.
 func (t *term) exec(ctx context.Context, sql string) error {
 	return asFenced(t.w.do(ctx, t.insertTimeout, sql, nil))
+}
+
+// rewriteTimeout is for statements that read and write a whole month.
+const rewriteTimeout = 2 * time.Hour
+
+func (t *term) rewrite(ctx context.Context, sql string) error {
+	return asFenced(t.w.do(ctx, rewriteTimeout, sql, nil))
 }
 
 // dropScratch removes tables that other terms made for rebuilding partitions. Without its table, filled in

@@ -1,0 +1,263 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus"
+)
+
+// month is a calendar month in UTC, as 202611.
+type month int
+
+func monthOf(t time.Time) month { return month(t.UTC().Year()*100 + int(t.UTC().Month())) }
+
+func (m month) from() time.Time {
+	return time.Date(int(m)/100, time.Month(int(m)%100), 1, 0, 0, 0, 0, time.UTC)
+}
+func (m month) to() time.Time  { return m.from().AddDate(0, 1, 0) }
+func (m month) String() string { return m.from().Format("2006-01") }
+
+// digest stands for a set of rows: how many they are, and the sum of the first 60 bits of their hashes. Two
+// sets that differ by accident have the same digest about never.
+type digest struct {
+	count int64
+	sum   uint64
+}
+
+// scope says which rows of a table are compared.
+type scope struct {
+	table int
+	month month
+	since time.Time       // later than the month's start, or zero
+	held  *argus.Position // only rows in it; nil for all. The audit log's alone.
+}
+
+// What a row is compared by: row_hash, or for the domain tables a hash of all columns as text. Both are
+// computed by both stores alike.
+func (l *layout) postgresHash() string {
+	if l.table == auditTable {
+		return "row_hash"
+	}
+	var parts []string
+	for _, name := range l.shared() {
+		text := name + "::text"
+		if name == tables[l.table].at {
+			text = "(extract(epoch FROM " + name + ") * 1000000)::bigint::text"
+		}
+		parts = append(parts, "coalesce('=' || "+text+", '~')")
+	}
+	return "decode(md5(concat_ws(chr(31), " + strings.Join(parts, ", ") + ")), 'hex')"
+}
+
+func (l *layout) clickhouseHash() string {
+	if l.table == auditTable {
+		return "row_hash"
+	}
+	var parts []string
+	for _, name := range l.shared() {
+		text := "toString(" + name + ")"
+		if name == tables[l.table].at {
+			text = "toString(toUnixTimestamp64Micro(" + name + "))"
+		}
+		parts = append(parts, "ifNull(concat('=', "+text+"), '~')")
+	}
+	return "MD5(concatWithSeparator(char(31), " + strings.Join(parts, ", ") + "))"
+}
+
+// shared are the columns both stores have.
+func (l *layout) shared() []string {
+	var names []string
+	for i, c := range l.source {
+		if l.types[i] != "" {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// postgresWhere restricts a query on the root table, named l, to the scope.
+func (sc scope) postgresWhere() string {
+	from, to := sc.month.from(), sc.month.to()
+	if sc.table != auditTable {
+		where := fmt.Sprintf("l.audit_id >= %s AND l.audit_id < %s", uuidFloor(from), uuidFloor(to))
+		if sc.since.After(from) {
+			where += fmt.Sprintf(" AND l.at >= '%s'", sc.since.UTC().Format(time.RFC3339Nano))
+		}
+		return where
+	}
+	if sc.since.After(from) {
+		from = sc.since
+	}
+	where := fmt.Sprintf("l.occurred_at >= '%s' AND l.occurred_at < '%s'", from.UTC().Format(time.RFC3339Nano), to.Format(time.RFC3339Nano))
+	if sc.held != nil {
+		where += " AND " + heldIn(*sc.held, "l.", func(ids, seqs string) string {
+			return fmt.Sprintf("l.seq <= (ARRAY[%s]::bigint[])[array_position(ARRAY[%s]::bigint[], l.writer_id)]", seqs, ids)
+		})
+	}
+	return where
+}
+
+func (sc scope) clickhouseWhere() string {
+	from, to := sc.month.from(), sc.month.to()
+	if sc.table != auditTable {
+		// The time that the first 48 bits of the id say, as Postgres's partitions have it.
+		where := fmt.Sprintf("toYYYYMM(fromUnixTimestamp64Milli(toInt64(bitShiftRight(toUInt128(audit_id), 80)), 'UTC')) = %d", sc.month)
+		if sc.since.After(from) {
+			where += fmt.Sprintf(" AND at >= %s", micros(sc.since.UnixMicro()))
+		}
+		return where
+	}
+	if sc.since.After(from) {
+		from = sc.since
+	}
+	where := fmt.Sprintf("occurred_at >= %s AND occurred_at < %s", micros(from.UnixMicro()), micros(to.UnixMicro()))
+	if sc.held != nil {
+		where += " AND " + heldIn(*sc.held, "", func(ids, seqs string) string {
+			return fmt.Sprintf("seq <= [%s][indexOf([%s], writer_id)]", seqs, ids)
+		})
+	}
+	return where
+}
+
+// heldIn is the condition that a row is in the position.
+func heldIn(p argus.Position, prefix string, through func(ids, seqs string) string) string {
+	ids := sortedWriters(p)
+	if len(ids) == 0 {
+		return fmt.Sprintf("%swriter_id <= %d", prefix, p.ClosedThrough)
+	}
+	seqs := make([]int64, len(ids))
+	for i, id := range ids {
+		seqs[i] = p.Writers[id]
+	}
+	list := joinInts(ids)
+	return fmt.Sprintf("CASE WHEN %swriter_id IN (%s) THEN %s ELSE %swriter_id <= %d END",
+		prefix, list, through(list, joinInts(seqs)), prefix, p.ClosedThrough)
+}
+
+func uuidFloor(t time.Time) string {
+	hex := fmt.Sprintf("%012x", t.UnixMilli())
+	return fmt.Sprintf("'%s-%s-0000-0000-000000000000'", hex[:8], hex[8:])
+}
+
+// group is what digests are kept by: the writer; 0 for the domain tables.
+func (sc scope) group() string {
+	if sc.table == auditTable {
+		return "writer_id"
+	}
+	return "0::bigint"
+}
+
+// postgresDigests of the scope, by writer.
+func postgresDigests(ctx context.Context, q querier, l *layout, sc scope) (map[int64]digest, error) {
+	rows, err := q.Query(ctx, fmt.Sprintf(`
+		SELECT %s, count(*), sum(('x' || substr(encode(h, 'hex'), 1, 15))::bit(60)::bigint)::text
+		  FROM (SELECT *, %s AS h FROM %s l WHERE %s) t GROUP BY 1`,
+		sc.group(), l.postgresHash(), tables[sc.table].postgres, sc.postgresWhere()))
+	if err != nil {
+		return nil, err
+	}
+	out := map[int64]digest{}
+	var writer, count int64
+	var sum string
+	_, err = pgx.ForEachRow(rows, []any{&writer, &count, &sum}, func() error {
+		n, ok := new(big.Int).SetString(sum, 10)
+		if !ok {
+			return fmt.Errorf("a sum of hashes is %q", sum)
+		}
+		out[writer] = digest{count, n.And(n, maxUint64).Uint64()} // ClickHouse's sum wraps around
+		return nil
+	})
+	return out, err
+}
+
+var maxUint64 = new(big.Int).SetUint64(^uint64(0))
+
+// clickhouseDigests of the scope, by writer.
+func (s *store) digests(ctx context.Context, l *layout, sc scope) (map[int64]digest, error) {
+	group := "writer_id"
+	if sc.table != auditTable {
+		group = "toInt64(0)"
+	}
+	out := map[int64]digest{}
+	err := s.each(ctx, func(scan func(...any) error) error {
+		var writer int64
+		var count, sum uint64
+		err := scan(&writer, &count, &sum)
+		out[writer] = digest{int64(count), sum}
+		return err
+	}, fmt.Sprintf(`SELECT %s AS writer, count(), sum(bitShiftRight(reinterpretAsUInt64(reverse(substring(toString(%s), 1, 8))), 4))
+		FROM %s WHERE %s GROUP BY writer`, group, l.clickhouseHash(), tables[sc.table].clickhouse, sc.clickhouseWhere()))
+	return out, err
+}
+
+// months that have rows, or could have, of the table in either store.
+func (r *Replicator) months(ctx context.Context, q querier, table int) ([]month, error) {
+	rows, err := q.Query(ctx, "SELECT to_char(month, 'YYYYMM')::int FROM argus.audit_months")
+	if err != nil {
+		return nil, err
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m month, err error) { return m, row.Scan(&m) })
+	if err != nil {
+		return nil, err
+	}
+	expr := "toYYYYMM(occurred_at)"
+	if table != auditTable {
+		expr = "toYYYYMM(fromUnixTimestamp64Milli(toInt64(bitShiftRight(toUInt128(audit_id), 80)), 'UTC'))"
+	}
+	here, err := r.store.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM %s", expr, tables[table].clickhouse))
+	if err != nil {
+		return nil, err
+	}
+	// What retention has dropped in Postgres and not yet here is not missing there.
+	rows, err = q.Query(ctx, "SELECT replace(detail->>'month', '-', '')::int FROM argus.audit_admin WHERE kind = 'month_dropped'")
+	if err != nil {
+		return nil, err
+	}
+	dropped, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m month, err error) { return m, row.Scan(&m) })
+	if err != nil {
+		return nil, err
+	}
+	for _, text := range here {
+		var m month
+		if _, err := fmt.Sscan(text, &m); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(dropped, m) {
+			all = append(all, m)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
+// layouts reads the columns of both stores and matches them.
+func (r *Replicator) layouts(ctx context.Context, q querier) (ls [tableCount]*layout, err error) {
+	for t := range tables {
+		rows, err := q.Query(ctx, `SELECT attname::text, atttypid FROM pg_attribute
+			WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum`, tables[t].postgres)
+		if err != nil {
+			return ls, err
+		}
+		source, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c relationColumn, err error) {
+			return c, row.Scan(&c.name, &c.oid)
+		})
+		if err != nil {
+			return ls, err
+		}
+		target, err := r.store.columns(ctx, tables[t].clickhouse)
+		if err != nil {
+			return ls, err
+		}
+		if ls[t], err = newLayout(t, source, target); err != nil {
+			return ls, err
+		}
+	}
+	return ls, nil
+}

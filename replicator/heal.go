@@ -1,0 +1,373 @@
+package replicator
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/useargus/argus"
+)
+
+// Reasons to heal.
+const (
+	healFirstCopy  = "first_copy" // nothing is known of an earlier copy
+	healUnfinished = "unfinished" // an earlier one was interrupted
+	healLostMark   = "copy_lost"  // the slot is there, and ClickHouse knows nothing
+	healSlotLost   = "slot_lost"  // the slot is gone or invalid: what it would have sent is not known
+	healSlotMoved  = "slot_moved" // somebody else acknowledged what is not in ClickHouse
+	healRestored   = "restored"   // Postgres has another history, or fewer rows, than the copy
+	healDifference = "difference" // the periodic comparison found one
+	healResync     = "resync"     // by hand
+)
+
+// healed is what a healing did; it is recorded in argus.audit_admin.
+type healed struct {
+	Reason     string           `json:"reason"`
+	Seconds    float64          `json:"seconds"`
+	Copied     int64            `json:"rows_copied"`
+	Orphans    int64            `json:"rows_set_aside"`
+	Duplicates int64            `json:"duplicates_removed"`
+	Partitions int              `json:"rollup_partitions_rebuilt"`
+	Months     map[string]int64 `json:"months"` // rows copied or taken out, by table and month
+}
+
+// healing is one run of it. Nobody else inserts meanwhile: the stream has not begun, and the term is ours.
+//
+// It makes ClickHouse hold exactly the rows of one snapshot of Postgres, month by month: months that are equal
+// by count and sum of hashes are left alone; of others exactly what is missing is copied, what Postgres does
+// not have is set aside, what is there twice is taken out. Then rollups of touched months are rebuilt, and those
+// of the others compared. It may be cut off anywhere: the next one does what is left.
+//
+// Rows that the stream brings again afterwards, because the snapshot is later than the slot's position, are in
+// doubt by the watermark's ceiling, and so are not inserted again.
+type healing struct {
+	r        *Replicator
+	t        *term
+	snapshot snapshot
+	layouts  [tableCount]*layout
+	copied   atomic.Int64
+	expected atomic.Int64
+
+	mu      sync.Mutex
+	result  healed
+	touched map[month]bool // months of the audit log whose rollups are to be rebuilt
+	spare   chan *term     // connections of the term that are free
+}
+
+// heal runs a healing against the snapshot and leaves t.mark a published watermark to stream from. On entry
+// t.mark has the lsn to stream from and a position that holds now (maybe empty).
+func (r *Replicator) heal(ctx context.Context, t *term, snap snapshot, reason string) error {
+	began := time.Now()
+	r.log.Warn("comparing ClickHouse with Postgres, and copying what is missing", "reason", reason)
+	r.health.update(func(s *Status) { s.State, s.CopiedRows, s.ExpectedRows = "copying", 0, 0 })
+	mark := t.mark
+	mark.healing = true
+	mark.ceiling = max(mark.ceiling, mark.lsn, snap.at)
+	if err := t.publish(ctx, mark); err != nil {
+		return err
+	}
+	boundary("healing")
+	h := &healing{
+		r: r, t: t, snapshot: snap, touched: map[month]bool{}, spare: make(chan *term, r.config.CopyWorkers),
+		result: healed{Reason: reason, Months: map[string]int64{}},
+	}
+	if err := h.run(ctx); err != nil {
+		return fmt.Errorf("healing (%s): %w", reason, err)
+	}
+	boundary("healed")
+
+	// The position as of the snapshot: all of it is in ClickHouse now.
+	if err := r.within(ctx, snap, func(tx pgx.Tx) error {
+		greatest, states, err := readWriters(ctx, tx, argus.Position{})
+		p := tracker{argus.Position{Writers: map[int64]int64{}}}
+		for _, s := range states {
+			p.position.Writers[s.id] = s.seq
+		}
+		p.settle(greatest, states)
+		mark = t.mark
+		mark.position = p.position
+		return err
+	}); err != nil {
+		return err
+	}
+	mark.healing = false
+	if err := t.publish(ctx, mark); err != nil {
+		return err
+	}
+	h.result.Seconds = time.Since(began).Seconds()
+	h.result.Partitions = t.rebuilt
+	h.record(ctx)
+	return nil
+}
+
+// record tells everyone who may want to know.
+func (h *healing) record(ctx context.Context) {
+	res, m := h.result, h.r.metrics
+	m.heals.WithLabelValues(res.Reason).Inc()
+	m.healedRows.Add(float64(res.Copied))
+	m.orphans.Add(float64(res.Orphans))
+	m.rebuilt.Add(float64(res.Partitions))
+	log := h.r.log.Warn
+	if res.Orphans > 0 || res.Duplicates > 0 {
+		log = h.r.log.Error
+	}
+	log("ClickHouse holds what Postgres holds", "reason", res.Reason, "rows_copied", res.Copied, "rows_set_aside", res.Orphans,
+		"duplicates_removed", res.Duplicates, "rollup_partitions_rebuilt", res.Partitions, "seconds", res.Seconds)
+	h.r.progress("done: %d rows copied, %d set aside\n", res.Copied, res.Orphans)
+	if res.Reason == healFirstCopy && res.Copied == 0 {
+		return
+	}
+	kind := "heal"
+	if res.Reason == healResync {
+		kind = "resync"
+	}
+	detail, err := json.Marshal(res)
+	if err == nil {
+		_, err = h.r.pool.Exec(ctx, "INSERT INTO argus.audit_admin (kind, detail) VALUES ($1, $2)", kind, detail)
+	}
+	if err != nil {
+		h.r.log.Error("the healing was not recorded in argus.audit_admin", "error", err)
+	}
+}
+
+func (h *healing) run(ctx context.Context) error {
+	var months [tableCount][]month
+	if err := h.r.within(ctx, h.snapshot, func(tx pgx.Tx) (err error) {
+		if h.layouts, err = h.r.layouts(ctx, tx); err != nil {
+			return err
+		}
+		for t := range tables {
+			if months[t], err = h.r.months(ctx, tx, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	defer func() {
+		close(h.spare)
+		for t := range h.spare {
+			t.close()
+		}
+	}()
+	stop := h.showProgress(ctx)
+	defer stop()
+	// Newest first: they are asked for most. Several at once: a COPY is one process of Postgres.
+	workers, workCtx := errgroup.WithContext(ctx)
+	workers.SetLimit(h.r.config.CopyWorkers)
+	for t := range tables {
+		for _, m := range slices.Backward(months[t]) {
+			workers.Go(func() error { return h.month(workCtx, scope{table: t, month: m}) })
+		}
+	}
+	if err := workers.Wait(); err != nil {
+		return err
+	}
+	stop()
+	return h.rollups(ctx, months[auditTable])
+}
+
+// month makes one table's month equal.
+func (h *healing) month(ctx context.Context, sc scope) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	t, err := h.connection(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.giveBack(t)
+	l := h.layouts[sc.table]
+	return h.r.within(ctx, h.snapshot, func(tx pgx.Tx) error {
+		here, err := h.r.store.digests(ctx, l, sc)
+		if err != nil {
+			return err
+		}
+		if len(here) == 0 {
+			return h.copyMonth(ctx, t, tx, sc)
+		}
+		there, err := postgresDigests(ctx, tx, l, sc)
+		if err != nil {
+			return err
+		}
+		var absent, differ []int64 // writers wholly missing, and those to be compared row by row
+		for writer, d := range there {
+			switch got, ok := here[writer]; {
+			case !ok:
+				absent = append(absent, writer)
+			case got != d:
+				differ = append(differ, writer)
+			}
+		}
+		for writer := range here {
+			if _, ok := there[writer]; !ok {
+				differ = append(differ, writer)
+			}
+		}
+		if len(absent)+len(differ) == 0 {
+			return nil
+		}
+		h.touch(sc)
+		if err := h.repair(ctx, t, tx, sc, absent, differ); err != nil {
+			return err
+		}
+		return h.confirm(ctx, tx, sc)
+	})
+}
+
+// confirm compares a repaired month once more.
+func (h *healing) confirm(ctx context.Context, tx pgx.Tx, sc scope) error {
+	here, err := h.r.store.digests(ctx, h.layouts[sc.table], sc)
+	if err != nil {
+		return err
+	}
+	there, err := postgresDigests(ctx, tx, h.layouts[sc.table], sc)
+	if err != nil {
+		return err
+	}
+	if len(here) != len(there) {
+		return fmt.Errorf("%s of %s is not equal after its repair", sc.month, tables[sc.table].clickhouse)
+	}
+	for writer, d := range there {
+		if here[writer] != d {
+			return fmt.Errorf("%s of %s is not equal after its repair: writer %d", sc.month, tables[sc.table].clickhouse, writer)
+		}
+	}
+	return nil
+}
+
+// copyMonth copies a month of which ClickHouse has nothing.
+func (h *healing) copyMonth(ctx context.Context, t *term, tx pgx.Tx, sc scope) error {
+	var any bool
+	info := tables[sc.table]
+	if err := tx.QueryRow(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s l WHERE %s)", info.postgres, sc.postgresWhere())).Scan(&any); err != nil || !any {
+		return err
+	}
+	if err := h.retract(ctx); err != nil {
+		return err
+	}
+	if sc.table == auditTable {
+		// The views count what is inserted; a rollup that has something of this month already is not to be added to.
+		old, err := h.r.store.number(ctx, `SELECT count() FROM system.parts WHERE active AND database = currentDatabase()
+			AND startsWith(partition_id, {month:String}) AND NOT startsWith(table, {scratch:String})
+			AND table NOT IN ('audit_log', 'audit_orphans', 'compute_control_audit', 'remote_support_audit')`,
+			namedString("month", fmt.Sprint(int(sc.month))), namedString("scratch", scratchPrefix))
+		if err != nil {
+			return err
+		}
+		if old > 0 {
+			h.touch(sc)
+		}
+	}
+	return h.copyWhere(ctx, t, tx, sc, info.postgres+" l", sc.postgresWhere())
+}
+
+func (h *healing) copyWhere(ctx context.Context, t *term, tx pgx.Tx, sc scope, from, where string) error {
+	limit := batchLimit{h.r.config.BatchRows / 2, h.r.config.BatchBytes / 3}
+	return t.copyRows(ctx, tx, h.layouts[sc.table], from, where, limit, func(n int) {
+		h.copied.Add(int64(n))
+		h.count(sc, int64(n), func(r *healed) { r.Copied += int64(n) })
+	})
+}
+
+// repair copies what is missing of a month and takes out what is not Postgres's.
+func (h *healing) repair(ctx context.Context, t *term, tx pgx.Tx, sc scope, absent, differ []int64) error {
+	if len(differ) > 0 {
+		o := &outcasts{h: h, t: t, sc: sc}
+		d, err := h.r.diff(ctx, tx, h.layouts[sc.table], sc, onlyWriters(sc, differ), o.add)
+		if err != nil {
+			return err
+		}
+		if d.extra+d.again > 0 {
+			if err := o.takeOut(ctx, d); err != nil {
+				return err
+			}
+			h.count(sc, d.extra+d.again, func(r *healed) { r.Orphans += o.setAside; r.Duplicates += d.again })
+		}
+		if d.rows > 0 {
+			h.expected.Add(d.rows)
+			if err := h.retract(ctx); err != nil {
+				return err
+			}
+		}
+		for runs := range slices.Chunk(d.missing, 500) {
+			if err := h.copyWhere(ctx, t, tx, sc, runCondition(sc.table, runs), sc.postgresWhere()); err != nil {
+				return err
+			}
+		}
+	}
+	if len(absent) > 0 {
+		if err := h.retract(ctx); err != nil {
+			return err
+		}
+		for writers := range slices.Chunk(absent, 1000) {
+			where := sc.postgresWhere() + " AND l.writer_id IN (" + joinInts(writers) + ")"
+			if err := h.copyWhere(ctx, t, tx, sc, tables[sc.table].postgres+" l", where); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func onlyWriters(sc scope, writers []int64) []int64 {
+	if sc.table != auditTable {
+		return nil
+	}
+	return writers
+}
+
+// retract publishes an empty position: rows are missing that the watermark may have promised. Readers turn to
+// Postgres until they are back.
+func (h *healing) retract(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p := h.t.mark.position; p.ClosedThrough == 0 && len(p.Writers) == 0 {
+		return nil
+	}
+	mark := h.t.mark
+	mark.position = argus.Position{}
+	return h.t.publish(ctx, mark)
+}
+
+func (h *healing) touch(sc scope) {
+	if sc.table != auditTable {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.touched[sc.month] = true
+}
+
+func (h *healing) count(sc scope, n int64, f func(*healed)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f(&h.result)
+	h.result.Months[tables[sc.table].clickhouse+" "+sc.month.String()] += n
+}
+
+// connection gives a term with a connection of its own.
+func (h *healing) connection(ctx context.Context) (*term, error) {
+	select {
+	case t := <-h.spare:
+		return t, nil
+	default:
+		return h.t.another(ctx)
+	}
+}
+
+func (h *healing) giveBack(t *term) {
+	select {
+	case h.spare <- t:
+	default:
+		t.close()
+	}
+}

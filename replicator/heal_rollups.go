@@ -1,0 +1,80 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// rollups makes the rollups of all months what the rows make of them.
+func (h *healing) rollups(ctx context.Context, months []month) error {
+	all, err := h.r.store.rollups(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.partition == "" {
+			if err := h.wholeRollup(ctx, r); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, m := range months {
+			if err := h.rollupMonth(ctx, r, m); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (h *healing) rollupMonth(ctx context.Context, r rollup, m month) error {
+	s := h.t.store
+	stored, err := s.strings(ctx, `SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = currentDatabase()
+		AND table = {table:String} AND startsWith(partition_id, {month:String})`,
+		namedString("table", r.target), namedString("month", fmt.Sprint(int(m))))
+	if err != nil {
+		return err
+	}
+	made, err := s.partitionsOf(ctx, r, span{m.from(), m.to()})
+	if err != nil {
+		return err
+	}
+	if len(stored)+len(made) == 0 {
+		return nil
+	}
+	if !h.touched[m] {
+		difference, err := s.rollupMonthDifference(ctx, r, m)
+		if err != nil || difference == "" {
+			return err
+		}
+		h.r.log.Warn("a rollup is not what its rows make", "rollup", r.target, "month", m.String(), "difference", difference)
+	}
+	values := append(stored, made...)
+	slices.Sort(values)
+	for _, v := range slices.Compact(values) {
+		if err := h.t.rebuild(ctx, r, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wholeRollup is rollupMonth for a rollup that is not partitioned.
+func (h *healing) wholeRollup(ctx context.Context, r rollup) error {
+	if len(h.touched) == 0 {
+		difference, err := h.t.store.rollupDifference(ctx, r, "")
+		if err != nil || difference == "" {
+			return err
+		}
+	}
+	return h.t.rebuild(ctx, r, "all")
+}
+
+// rollupMonthDifference compares the partitions of a month.
+func (s *store) rollupMonthDifference(ctx context.Context, r rollup, m month) (string, error) {
+	text := fmt.Sprint(int(m))
+	where := fmt.Sprintf("WHERE startsWith(toString(%s), %s)", r.partitionKey(), literal(text))
+	sp := span{m.from(), m.to().AddDate(0, 1, 0)} // a bucket that begins in the month may reach past its end
+	return s.rollupDifference(ctx, r, where, s.filter(sp))
+}

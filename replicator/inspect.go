@@ -1,0 +1,152 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// errDifference ends a term, so that the next one heals.
+var errDifference = errors.New("ClickHouse lacks what the watermark promises")
+
+// inspect compares counts now and then while the stream goes on: what was dropped, truncated or restored from a
+// backup in ClickHouse shows within CheckEvery.
+func (s *session) inspect(ctx context.Context) error {
+	if s.r.config.CheckEvery < 0 {
+		return nil
+	}
+	var complete time.Time // when all months were looked at
+	for pause := min(s.r.config.CheckEvery, 5*time.Second); sleep(ctx, pause) == nil; pause = s.r.config.CheckEvery {
+		all := time.Since(complete) > 24*time.Hour
+		difference := ""
+		for range 3 { // it counts when it stays
+			var err error
+			if difference, err = s.countDifference(ctx, all); err != nil {
+				if ctx.Err() == nil {
+					s.r.log.Warn("comparing counts failed", "error", err)
+				}
+				difference, all = "", false
+			}
+			if difference == "" {
+				break
+			}
+			if sleep(ctx, time.Second) != nil {
+				return nil
+			}
+		}
+		if difference != "" {
+			s.r.mu.Lock()
+			s.r.wanted = healDifference
+			s.r.mu.Unlock()
+			return fmt.Errorf("%w: %s", errDifference, difference)
+		}
+		if all {
+			complete = time.Now()
+		}
+	}
+	return nil
+}
+
+// countDifference describes the first difference of counts, of the two newest months or of all; "" for none.
+func (s *session) countDifference(ctx context.Context, all bool) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	r := s.r
+	position := s.published.Load().position
+	months, err := r.months(ctx, r.pool, auditTable)
+	if err != nil {
+		return "", err
+	}
+	now := monthOf(time.Now().Add(24 * time.Hour))
+	newest := slices.DeleteFunc(slices.Clone(months), func(m month) bool { return m > now })
+	newest = newest[max(0, len(newest)-2):]
+	if !all {
+		months = newest
+	}
+	for _, m := range months {
+		sc := scope{table: auditTable, month: m, held: &position}
+		here, err := r.store.number(ctx, "SELECT count() FROM audit_log WHERE "+sc.clickhouseWhere())
+		if err != nil {
+			return "", err
+		}
+		var there int64
+		if err := r.pool.QueryRow(ctx, "SELECT count(*) FROM argus.argus_audit_log l WHERE "+sc.postgresWhere()).Scan(&there); err != nil {
+			return "", err
+		}
+		if int64(here) != there {
+			return fmt.Sprintf("%s of the audit log has %d rows in Postgres and %d in ClickHouse", m, there, here), nil
+		}
+	}
+	if difference, err := s.lostPartition(ctx, newest); err != nil || difference != "" {
+		return difference, err
+	}
+	return s.stepsDifference(ctx)
+}
+
+// lostPartition looks for partitions that rollups should have.
+func (s *session) lostPartition(ctx context.Context, months []month) (string, error) {
+	rollups, err := s.r.store.rollups(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, roll := range rollups {
+		stored, err := s.r.store.strings(ctx, `SELECT DISTINCT partition_id FROM system.parts
+			WHERE active AND database = currentDatabase() AND table = {table:String}`, namedString("table", roll.target))
+		if err != nil {
+			return "", err
+		}
+		for _, m := range months {
+			made, err := s.r.store.partitionsOf(ctx, roll, span{m.from(), m.to()})
+			if err != nil {
+				return "", err
+			}
+			for _, v := range made {
+				if !slices.Contains(stored, v) {
+					return fmt.Sprintf("the rollup %s has lost its partition %s", roll.target, v), nil
+				}
+			}
+		}
+	}
+	return "", nil
+}
+
+// stepsDifference compares how many rows the domain tables have. What ClickHouse has, Postgres has; and what
+// Postgres had, ClickHouse has once the watermark has passed.
+func (s *session) stepsDifference(ctx context.Context) (string, error) {
+	for t, info := range tables {
+		if t == auditTable {
+			continue
+		}
+		before, err := s.r.store.number(ctx, "SELECT count() FROM "+info.clickhouse)
+		if err != nil {
+			return "", err
+		}
+		var there uint64
+		if err := s.r.pool.QueryRow(ctx, "SELECT count(*) FROM "+info.postgres).Scan(&there); err != nil {
+			return "", err
+		}
+		var text string
+		if err := s.r.pool.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
+			return "", err
+		}
+		passed, err := parseLSN(text)
+		if err != nil {
+			return "", err
+		}
+		for s.published.Load().lsn < passed {
+			if err := sleep(ctx, 100*time.Millisecond); err != nil {
+				return "", err
+			}
+		}
+		after, err := s.r.store.number(ctx, "SELECT count() FROM "+info.clickhouse)
+		if err != nil {
+			return "", err
+		}
+		if before > there || after < there {
+			return fmt.Sprintf("%s has %d rows in Postgres and %d in ClickHouse", info.postgres, there, after), nil
+		}
+	}
+	return "", nil
+}

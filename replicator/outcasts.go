@@ -1,0 +1,127 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/ClickHouse/ch-go/proto"
+)
+
+// outcasts are rows of one month in ClickHouse that Postgres does not have, or not so. They are gathered in a
+// table of the term, so that there may be any number.
+type outcasts struct {
+	h        *healing
+	t        *term
+	sc       scope
+	table    string // "" until there is one
+	setAside int64
+
+	keys []rowKey
+}
+
+const outcastChunk = 50_000
+
+func (o *outcasts) add(k rowKey) error {
+	o.keys = append(o.keys, k)
+	if len(o.keys) < outcastChunk {
+		return nil
+	}
+	return o.flush(context.Background())
+}
+
+func (o *outcasts) flush(ctx context.Context) error {
+	if o.table == "" {
+		o.table = o.t.scratch(fmt.Sprintf("outcasts_%s_%d", tables[o.sc.table].clickhouse, o.sc.month))
+		if err := o.t.exec(ctx, "CREATE TABLE IF NOT EXISTS "+o.table+
+			" (writer Int64, call UUID, number Int64, hash String) ENGINE = MergeTree ORDER BY (writer, call, number)"); err != nil {
+			return err
+		}
+	}
+	var writer, number proto.ColInt64
+	var call proto.ColUUID
+	var hash proto.ColStr
+	size := 32
+	if o.sc.table != auditTable {
+		size = 16
+	}
+	for _, k := range o.keys {
+		writer.Append(k.writer)
+		call.Append(k.call)
+		number.Append(k.b)
+		hash.AppendBytes(k.hash[:size])
+	}
+	o.keys = o.keys[:0]
+	if writer.Rows() == 0 {
+		return nil
+	}
+	return o.t.w.do(ctx, o.t.insertTimeout, "INSERT INTO "+o.table+" (writer, call, number, hash) VALUES", proto.Input{
+		{Name: "writer", Data: writer}, {Name: "call", Data: call}, {Name: "number", Data: number}, {Name: "hash", Data: hash},
+	})
+}
+
+// takeOut moves the outcasts to the table of orphans, and rewrites the month without them and without what was
+// there twice. Readers see the month as it was, then as it is to be.
+func (o *outcasts) takeOut(ctx context.Context, d difference) error {
+	if err := o.flush(ctx); err != nil {
+		return err
+	}
+	l, info := o.h.layouts[o.sc.table], tables[o.sc.table]
+	columns, err := o.t.store.columns(ctx, info.clickhouse)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, c := range columns {
+		names = append(names, identifier(c.name))
+	}
+	list := strings.Join(names, ", ")
+	key := "(writer_id, toUUID('00000000-0000-0000-0000-000000000000'), seq, toString(" + l.clickhouseHash() + "))"
+	if o.sc.table != auditTable {
+		key = "(toInt64(0), audit_id, toInt64(step), toString(" + l.clickhouseHash() + "))"
+	}
+	among := func(in, table string) string {
+		return fmt.Sprintf("%s %s (SELECT writer, call, number, hash FROM %s)", key, in, table)
+	}
+	where := o.sc.clickhouseWhere()
+	// First aside: cut off after it, the next healing finds them again, and does not set them aside twice.
+	err = o.t.rewrite(ctx, fmt.Sprintf(
+		"INSERT INTO %s (%s) SELECT %s FROM %s WHERE %s AND %s AND %s NOT IN (SELECT %s FROM %s) AND %s",
+		info.orphans, list, list, info.clickhouse, where, among("IN", o.table), key, key, info.orphans, o.t.guard()))
+	if err != nil {
+		return fmt.Errorf("setting rows aside: %w", err)
+	}
+	o.setAside = d.extra
+	if d.extra > 0 {
+		o.h.r.log.Error("rows of ClickHouse that Postgres does not have were set aside", "table", info.orphans,
+			"month", o.sc.month.String(), "rows", d.extra)
+	}
+	boundary("aside")
+	// The partition's id is the month; a domain table's is made of the same bits by ClickHouse.
+	partitions, err := o.t.store.strings(ctx, fmt.Sprintf("SELECT DISTINCT _partition_id FROM %s WHERE %s", info.clickhouse, where))
+	if err != nil {
+		return err
+	}
+	for _, p := range partitions {
+		fresh := o.t.scratch("without_" + info.clickhouse + "_" + p)
+		if err := o.t.makeLike(ctx, fresh, info.clickhouse); err != nil {
+			return err
+		}
+		once := ""
+		if d.again > 0 {
+			once = fmt.Sprintf(" LIMIT 1 BY %s, %s", info.key[0], info.key[1])
+		}
+		err = o.t.rewrite(ctx, fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM %s WHERE _partition_id = %s AND %s AND %s%s",
+			fresh, list, list, info.clickhouse, literal(p), among("NOT IN", o.table), o.t.guard(), once))
+		if err != nil {
+			return fmt.Errorf("taking rows out: %w", err)
+		}
+		if err := o.t.replacePartition(ctx, info.clickhouse, p, fresh); err != nil {
+			return err
+		}
+		if err := o.t.exec(ctx, "DROP TABLE IF EXISTS "+fresh+" SYNC"); err != nil {
+			return err
+		}
+	}
+	return o.t.exec(ctx, "DROP TABLE IF EXISTS "+o.table+" SYNC")
+}
