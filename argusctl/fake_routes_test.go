@@ -214,15 +214,21 @@ func (f *fake) tokenCreate(x *exchange) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	in, secret := x.in(), argus.NewSecret(argus.PATPrefix)
-	scopes := in["scopes"]
-	if preset, ok := in["preset"].(string); ok {
-		scopes, _ = argus.PresetScopes(preset)
+	preset, _ := in["preset"].(string)
+	scopes, _ := argus.PresetScopes(preset)
+	if names, ok := in["scopes"].([]any); ok {
+		for _, name := range names {
+			scopes = append(scopes, argus.Scope(name.(string)))
+		}
 	}
 	k := map[string]any{"id": uuid.NewString(), "name": in["name"], "preset": in["preset"], "scopes": scopes, "created_at": time.Now().UTC().Format(argus.TimeFormat),
 		"expires_at": time.Now().Add(90 * 24 * time.Hour).UTC().Format(argus.TimeFormat), "last_used_at": nil, "revoked_at": nil, "last_four": argus.LastFour(secret)}
 	f.tokens = append(f.tokens, k)
-	c := &caller{token: secret, me: x.who.me, scopes: x.who.scopes}
-	c.me.PATID = k["id"].(string)
+	c := &caller{token: secret, me: x.who.me, scopes: scopes}
+	c.me.PATID, c.me.Preset, c.me.Scopes = k["id"].(string), preset, nil
+	for _, s := range scopes {
+		c.me.Scopes = append(c.me.Scopes, string(s))
+	}
 	f.callers = append(f.callers, c)
 	x.reply(201, map[string]any{"token": k, "secret": secret})
 }
