@@ -99,7 +99,7 @@ func TestTLS(t *testing.T) {
 // TestProxy goes through a proxy, in a process of its own: net/http reads the variables once.
 func TestProxy(t *testing.T) {
 	server, caFile := tlsServer(t)
-	asked := make(chan string, 1)
+	asked := make(chan string, 10)
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked <- r.Method + " " + r.Host + " " + r.Header.Get("Authorization")
 		to, err := net.Dial("tcp", server.Listener.Addr().String())
@@ -108,13 +108,13 @@ func TestProxy(t *testing.T) {
 			return
 		}
 		defer to.Close()
-		w.WriteHeader(200)
 		from, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer from.Close()
+		io.WriteString(from, "HTTP/1.1 200 Connection established\r\n\r\n")
 		go io.Copy(to, from)
 		io.Copy(from, to)
 	}))
