@@ -124,11 +124,12 @@ func New(config Config) (*API, error) {
 	}
 	a := &API{
 		config: config, pool: config.Pool, audit: config.Audit, store: config.Log,
-		log:     config.Logger.With("stage", "api"),
-		metrics: newMetrics(config.Registerer), limits: newLimits(config.Limits),
+		log:      config.Logger.With("stage", "api"),
+		limits:   newLimits(config.Limits),
 		secrets:  newSecretCache(),
 		draining: make(chan struct{}),
 	}
+	a.metrics = newMetrics(config.Registerer, a.limits)
 	if err := a.control(config.Providers); err != nil {
 		return nil, err
 	}

@@ -198,7 +198,9 @@ func (a *API) finish(c *call, ans answer, err error) {
 func (c *call) close(status int) {
 	c.Record.Status = int16(status)
 	c.Record.Outcome = argus.Completed
-	c.Record.LatencyUS = time.Since(c.arrival).Microseconds()
+	took := time.Since(c.arrival)
+	c.Record.LatencyUS = took.Microseconds()
+	c.api.metrics.latency.WithLabelValues(c.Record.Route).Observe(took.Seconds())
 	c.Record.MakeStorable()
 }
 

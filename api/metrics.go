@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	calls      *prometheus.CounterVec
 	refused    *prometheus.CounterVec
+	latency    *prometheus.HistogramVec
 	auditWait  prometheus.Histogram
 	panics     prometheus.Counter
 	breakGlass prometheus.Counter
@@ -14,12 +15,15 @@ type metrics struct {
 	channelUp   prometheus.Gauge
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_calls_total",
 			Help: "Authenticated calls answered, by route and status."}, []string{"route", "status"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_refused_total",
 			Help: "Requests answered without being authenticated, by error code."}, []string{"code"}),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "argus_api_call_seconds",
+			Help:    "From a call's arrival to its answer being ready, without the audit commit, by route.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 11)}, []string{"route"}),
 		auditWait: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "argus_api_audit_wait_seconds",
 			Help:    "How long answers waited for their audit row to be committed.",
 			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 14)}),
@@ -33,7 +37,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "1 while revocations are heard at once and tokens may be remembered."}),
 	}
 	if r != nil {
-		r.MustRegister(m.calls, m.refused, m.auditWait, m.panics, m.breakGlass, m.credentials, m.channelUp)
+		r.MustRegister(m.calls, m.refused, m.latency,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_calls_in_flight", Help: "Calls being served."},
+				func() float64 { return float64(len(l.calls)) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_streams", Help: "Streams and exports being served."},
+				func() float64 { return float64(len(l.streams)) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_held_callers", Help: "Flooding callers made to wait."},
+				func() float64 { return float64(len(l.held)) }),
+			m.auditWait, m.panics, m.breakGlass, m.credentials, m.channelUp)
 	}
 	return m
 }

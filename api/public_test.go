@@ -141,9 +141,19 @@ func TestHealth(t *testing.T) {
 		_, err := replicator.Exec(context.Background(), sql)
 		h.must(err)
 	}
-	tell(`INSERT INTO argus.replicator_status (updated_at, status) VALUES (now(), '{"status": "ok", "detail": "", "facts": {"lag_seconds": 0.1}}')`)
+	tell(`INSERT INTO argus.replicator_status (updated_at, status) VALUES (now(), '{"state": "streaming", "lag_seconds": 0.1, "slot": {"wal_status": "reserved"}}')`)
 	if v, by := read(); v.Status != statusOK || by["replicator"].Facts["lag_seconds"] != 0.1 || by["identity"].Status != statusOK {
 		t.Errorf("%+v", v)
+	}
+	for status, want := range map[string]string{
+		`{"state": "failing", "last_error": "postgres://somewhere"}`: statusDown, `{"state": "copying", "copied_rows": 5}`: statusDegraded,
+		`{"state": "streaming", "lag_seconds": 99}`: statusDegraded, `{"state": "streaming", "slot": {"wal_status": "lost"}}`: statusDegraded,
+		`{"state": 1}`: statusDegraded, `{"state": "streaming"}`: statusOK,
+	} {
+		tell(`UPDATE argus.replicator_status SET updated_at = now(), status = '` + status + `'`)
+		if _, by := read(); by["replicator"].Status != want || strings.Contains(by["replicator"].Detail, "somewhere") {
+			t.Errorf("%s: %+v", status, by["replicator"])
+		}
 	}
 	tell(`UPDATE argus.replicator_status SET updated_at = now() - interval '1 minute'`)
 	if v, by := read(); v.Status != statusDegraded || by["replicator"].Status != statusDown {

@@ -9,7 +9,10 @@ import (
 )
 
 // replicatorSilence is how old the replicator's word about itself may be.
-const replicatorSilence = 15 * time.Second
+const replicatorSilence = 10 * time.Second
+
+// replicatorLag is how far behind the copy may be without being called so.
+const replicatorLag = 30 * time.Second
 
 // storeStages asks Postgres about itself and what the replicator wrote there about itself, in one round trip.
 func (a *API) storeStages(ctx context.Context) []argus.Stage {
@@ -56,31 +59,46 @@ func (a *API) storeStages(ctx context.Context) []argus.Stage {
 	return []argus.Stage{postgres, replicatorStage(replicator, updated, told, theirs)}
 }
 
-// replicatorStage reads what the replicator wrote: {"status", "detail", "facts"}.
+// replicatorStage reads what the replicator wrote about itself (package replicator, Status). Its errors are for
+// its own log.
 func replicatorStage(s argus.Stage, updated *time.Time, told []byte, now time.Time) argus.Stage {
 	if updated == nil {
 		s.Status, s.Detail = statusDown, "No replicator has run yet: nothing is copied to ClickHouse."
 		return s
 	}
 	var word struct {
-		Status string         `json:"status"`
-		Detail string         `json:"detail"`
-		Facts  map[string]any `json:"facts"`
+		State         string  `json:"state"`
+		LagBytes      int64   `json:"lag_bytes"`
+		LagSeconds    float64 `json:"lag_seconds"`
+		RowsPerSecond float64 `json:"rows_per_second"`
+		CopiedRows    int64   `json:"copied_rows"`
+		ExpectedRows  int64   `json:"expected_rows"`
+		Slot          struct {
+			WALStatus string `json:"wal_status"`
+		} `json:"slot"`
 	}
 	if err := json.Unmarshal(told, &word); err != nil {
 		s.Status, s.Detail = statusDegraded, "What the replicator wrote about itself cannot be read."
 		return s
 	}
-	if word.Facts != nil {
-		s.Facts = word.Facts
-	}
-	if word.Status != "" {
-		s.Status, s.Detail = word.Status, word.Detail
-	}
 	silence := now.Sub(*updated)
-	s.Facts["reported_seconds_ago"] = silence.Round(100 * time.Millisecond).Seconds()
-	if silence > replicatorSilence {
+	s.Facts = map[string]any{"state": word.State, "lag_bytes": word.LagBytes, "lag_seconds": word.LagSeconds,
+		"rows_per_second": word.RowsPerSecond, "wal_status": word.Slot.WALStatus,
+		"reported_seconds_ago": silence.Round(100 * time.Millisecond).Seconds()}
+	switch {
+	case silence > replicatorSilence:
 		s.Status, s.Detail = statusDown, "The replicator has not been heard of since "+updated.UTC().Format(time.RFC3339)+"."
+	case word.State == "failing":
+		s.Status, s.Detail = statusDown, "The replicator cannot copy at the moment; its log says why."
+	case word.State == "copying":
+		s.Status, s.Detail = statusDegraded, "The replicator is copying rows that ClickHouse lacks."
+		s.Facts["copied_rows"], s.Facts["expected_rows"] = word.CopiedRows, word.ExpectedRows
+	case word.State == "starting":
+		s.Status, s.Detail = statusDegraded, "The replicator is starting."
+	case word.LagSeconds > replicatorLag.Seconds():
+		s.Status, s.Detail = statusDegraded, "The copy in ClickHouse is behind."
+	case word.Slot.WALStatus == "unreserved" || word.Slot.WALStatus == "lost":
+		s.Status, s.Detail = statusDegraded, "The replicator's slot is about to lose, or has lost, the write-ahead log it needs."
 	}
 	return s
 }
