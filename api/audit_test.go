@@ -536,6 +536,11 @@ func TestConcurrencyBound(t *testing.T) {
 	if rows := h.audit.taken(); resp.status != 503 || len(rows) != 2 || rows[1].Status != 503 {
 		t.Errorf("second stream: %d, rows %+v", resp.status, rows)
 	}
+	h.api.limits.config.Streams, h.api.limits.config.StreamsEach = -1, 1
+	if resp := h.do(token, "GET", "/v1/audit-log/stream", nil); resp.status != 429 || resp.header.Get("Retry-After") == "" {
+		t.Errorf("second stream of one credential: %d", resp.status)
+	}
+	h.row()
 	for range 3 {
 		if resp := h.do(token, "GET", "/v1/operators/me", nil); resp.status != 200 {
 			t.Errorf("a call beside the stream: %d", resp.status)

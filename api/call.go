@@ -67,8 +67,9 @@ func (c *call) Header(name string) string { return c.request.Header.Get(name) }
 // SetHeader sets a header of the answer, whatever the answer becomes.
 func (c *call) SetHeader(name, value string) { c.header.Set(name, value) }
 
-// Bind reads the body as one JSON value into v, strictly: unknown and repeated-by-case fields, text behind the
-// value, broken UTF-8 and an empty body are errors with CodeInvalidJSON.
+// Bind reads the body as one JSON object into v, strictly: unknown fields, fields given twice or in another case
+// (which encoding/json would take), text behind the object, broken UTF-8 and an empty body are errors with
+// CodeInvalidJSON.
 func (c *call) Bind(v any) error {
 	bad := func(how string) error {
 		return argus.Errorf(argus.CodeInvalidJSON, "The body must be one JSON object: %s.", how)
@@ -105,7 +106,31 @@ func (c *call) Bind(v any) error {
 	if _, err := d.Token(); err != io.EOF {
 		return bad("something stands behind it")
 	}
+	if name := oddField(body); name != "" {
+		return bad("the field " + argus.Text(name, 64) + " is given twice, or in another case")
+	}
 	return nil
+}
+
+// oddField returns a field of the object, which is known to be one, that is not written as it is or that comes
+// twice; "" when there is none.
+func oddField(object []byte) string {
+	d := json.NewDecoder(bytes.NewReader(object))
+	_, _ = d.Token() // its brace
+	seen := map[string]bool{}
+	for d.More() {
+		key, _ := d.Token()
+		name, _ := key.(string)
+		if seen[name] || strings.ToLower(name) != name {
+			return name
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return name
+		}
+	}
+	return ""
 }
 
 // Begin runs f in a transaction on the API's pool. The first Begin of a call commits the call's intent with it:

@@ -15,6 +15,7 @@ import (
 type Limits struct {
 	Calls         int     // calls served at once; 1024
 	Streams       int     // streams and exports at once; 2048
+	StreamsEach   int     // streams and exports of one credential at once; 128
 	PerSecond     float64 // calls of one credential per second, sustained; 200
 	Burst         int     // calls of one credential at once; 1000
 	FailPerSecond float64 // refused credentials of one address per second, sustained; 1
@@ -27,6 +28,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Streams == 0 {
 		l.Streams = 2048
+	}
+	if l.StreamsEach == 0 {
+		l.StreamsEach = 128
 	}
 	if l.PerSecond == 0 {
 		l.PerSecond = 200
@@ -47,10 +51,13 @@ func (l Limits) withDefaults() Limits {
 type limits struct {
 	config    Limits
 	calls     chan struct{}
-	streams   chan struct{}
 	held      chan struct{} // places in which flooding callers are made to wait
 	principal *meter
 	address   *meter
+
+	mu        sync.Mutex
+	all       int            // streams open
+	following map[string]int // by credential
 }
 
 // heldCallers bounds how many flooding callers are held at once, and holdFor how long each.
@@ -61,12 +68,9 @@ const (
 
 func newLimits(config Limits) *limits {
 	config = config.withDefaults()
-	l := &limits{config: config, held: make(chan struct{}, heldCallers)}
+	l := &limits{config: config, held: make(chan struct{}, heldCallers), following: map[string]int{}}
 	if config.Calls > 0 {
 		l.calls = make(chan struct{}, config.Calls)
-	}
-	if config.Streams > 0 {
-		l.streams = make(chan struct{}, config.Streams)
 	}
 	if config.PerSecond > 0 {
 		l.principal = newMeter(config.PerSecond, config.Burst)
@@ -96,23 +100,36 @@ func (l *limits) enter() (release func(), err error) {
 	}, nil
 }
 
-// enterStream takes a place among the streams.
-func (l *limits) enterStream() error {
-	if l.streams == nil {
-		return nil
+// enterStream takes a place among the streams, and among those of the credential; leaveStream gives both back.
+func (l *limits) enterStream(principal string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.config.StreamsEach > 0 && l.following[principal] >= l.config.StreamsEach {
+		return argus.Errorf(argus.CodeRateLimited, "This credential has %d streams and exports open. Close some.", l.following[principal]).
+			WithRetryAfter(5 * time.Second)
 	}
-	select {
-	case l.streams <- struct{}{}:
-		return nil
-	default:
+	if l.config.Streams > 0 && l.all >= l.config.Streams {
 		return argus.Errorf(argus.CodeUnavailable, "The server has as many streams as it takes. Try again.").WithRetryAfter(5 * time.Second)
+	}
+	l.all++
+	l.following[principal]++
+	return nil
+}
+
+func (l *limits) leaveStream(principal string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if l.following[principal]--; l.following[principal] == 0 {
+		delete(l.following, principal)
 	}
 }
 
-func (l *limits) leaveStream() {
-	if l.streams != nil {
-		<-l.streams
-	}
+// streams counts those open.
+func (l *limits) streams() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all
 }
 
 // call counts one call of a credential; past the limit it is the 429 to answer.

@@ -152,6 +152,8 @@ func TestBadInput(t *testing.T) {
 		{post(`{"name":"x",}`), 400, argus.CodeInvalidJSON, "syntax"},
 		{post(`{"name":"x"} {"name":"y"}`), 400, argus.CodeInvalidJSON, "behind"},
 		{post(`{"name":"x"}garbage`), 400, argus.CodeInvalidJSON, "behind"},
+		{post(`{"name":"x","name":"y","preset":"admin-full"}`), 400, argus.CodeInvalidJSON, "twice"},
+		{post(`{"Name":"x","preset":"admin-full"}`), 400, argus.CodeInvalidJSON, "another case"},
 		{post(`{"name":1}`), 400, argus.CodeInvalidJSON, "name"},
 		{post(`{"name":"x","scope":["logs:read"]}`), 400, argus.CodeInvalidJSON, "scope"},
 		{post("{\"name\":\"\xff\",\"preset\":\"admin-full\"}"), 400, argus.CodeInvalidJSON, "UTF-8"},

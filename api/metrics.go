@@ -41,7 +41,7 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_calls_in_flight", Help: "Calls being served."},
 				func() float64 { return float64(len(l.calls)) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_streams", Help: "Streams and exports being served."},
-				func() float64 { return float64(len(l.streams)) }),
+				func() float64 { return float64(l.streams()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_held_callers", Help: "Flooding callers made to wait."},
 				func() float64 { return float64(len(l.held)) }),
 			m.auditWait, m.panics, m.breakGlass, m.credentials, m.channelUp)

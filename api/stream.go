@@ -38,11 +38,11 @@ func (c *call) Start() (*stream, error) {
 	if !c.route.Stream {
 		return nil, errors.New("api: Start in a route registered without Stream")
 	}
-	if err := c.api.limits.enterStream(); err != nil {
+	if err := c.api.limits.enterStream(c.credential.principal); err != nil {
 		return nil, err
 	}
 	if failed := c.commit(http.StatusOK); failed != nil {
-		c.api.limits.leaveStream()
+		c.api.limits.leaveStream(c.credential.principal)
 		return nil, &unaudited{failed}
 	}
 	c.started = true
@@ -113,7 +113,7 @@ func (a *API) finishStream(c *call, err error) {
 	if c.cancel != nil {
 		c.cancel(nil)
 	}
-	a.limits.leaveStream()
+	a.limits.leaveStream(c.credential.principal)
 	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(http.StatusOK)).Inc()
 	if err == nil || errors.Is(err, errHeadOnly) {
 		return
