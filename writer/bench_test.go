@@ -35,13 +35,21 @@ func TestBenchFigures(t *testing.T) {
 	w := start(t, Config{URL: pg.APIURL, Logger: slog.New(slog.DiscardHandler)})
 
 	var ours, inserts, copies []float64
-	var oursOne, insertOne []float64
+	var oursOne, insertOne, oursTail, insertTail []float64
 	for range benchRounds {
 		ours = append(ours, appendRate(t, w, 256, benchTime))
 		inserts = append(inserts, insertRate(t, pg.APIURL, 32, benchTime))
 		copies = append(copies, copyRate(t, pg.APIURL, 100_000))
 		a, b := latencies(t, w, pg.APIURL, benchTime)
 		oursOne, insertOne = append(oursOne, a), append(insertOne, b)
+		oursTail = append(oursTail, tail(64, 2000, benchTime, func(int) func(*argus.Record) error {
+			return func(r *argus.Record) error { return w.Append(context.Background(), r, false) }
+		}))
+		insertTail = append(insertTail, tail(64, 2000, benchTime, func(n int) func(*argus.Record) error {
+			c := newInserter(t, pg.APIURL, int64(n))
+			t.Cleanup(func() { c.conn.Close(context.Background()) })
+			return c.insert
+		}))
 	}
 	target := 2.5
 	if fsync := fdatasync(t, t.TempDir()); fsync < 300*time.Microsecond {
@@ -50,6 +58,7 @@ func TestBenchFigures(t *testing.T) {
 	figure("writer: committed rows/s, 256 callers, against INSERT + commit over 32 connections", median(ours), median(inserts), atLeast(target))
 	figure("writer: committed rows/s, 256 callers, against one COPY", median(ours), median(copies), atLeast(0.5))
 	figure("writer: one caller's latency, against INSERT + commit (µs)", median(oursOne), median(insertOne), atMost(1.5))
+	figure("writer: p99 of a call's wait at 2000 calls/s over 64 callers, against INSERT + commit (µs)", median(oursTail), median(insertTail), atMost(1.5))
 }
 
 type bound struct {
@@ -147,6 +156,39 @@ func latencies(t testing.TB, w *Writer, url string, d time.Duration) (ours, refe
 		b = append(b, float64(time.Since(t0).Nanoseconds())/1000)
 	}
 	return median(a), median(b)
+}
+
+// tail is the 99th percentile, in microseconds, of calls that so many callers make at a fixed rate together.
+func tail(callers, perSecond int, d time.Duration, prepare func(caller int) func(*argus.Record) error) float64 {
+	var mu sync.Mutex
+	var all []float64
+	var wg sync.WaitGroup
+	calls := make([]func(*argus.Record) error, callers)
+	for n := range calls {
+		calls[n] = prepare(n)
+	}
+	period := time.Second * time.Duration(callers) / time.Duration(perSecond)
+	begin := time.Now()
+	for n, call := range calls {
+		wg.Go(func() {
+			var waits []float64
+			for at := period * time.Duration(n) / time.Duration(callers); at < d; at += period {
+				time.Sleep(time.Until(begin.Add(at)))
+				r := record(n)
+				from := time.Now()
+				if err := call(r); err != nil {
+					panic(err)
+				}
+				waits = append(waits, float64(time.Since(from).Nanoseconds())/1000)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, waits...)
+		})
+	}
+	wg.Wait()
+	slices.Sort(all)
+	return all[len(all)*99/100]
 }
 
 // inserter is one connection of the reference. It sends the columns in binary, as the writer does.

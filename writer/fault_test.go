@@ -104,14 +104,15 @@ func TestNetworkFaults(t *testing.T) {
 				for range rounds(t, 1) {
 					for f := range fault(faultsOfTheNet) {
 						network.arm(s.text, f, 1)
-						if s.text != batchText {
-							// Those statements are for when something is broken already.
+						if s.text != batchText { // those statements are for when something is broken already
+							killBackends(t, pg, "lane")
+						}
+						eventually(t, fmt.Sprintf("%s at %q", f, s.name), func() bool {
 							if s.name == "register" {
 								exec(t, pool, `DELETE FROM argus.audit_processes`)
 							}
-							killBackends(t, pg, "lane")
-						}
-						eventually(t, fmt.Sprintf("%s at %q", f, s.name), func() bool { return network.times() > 0 })
+							return network.times() > 0
+						})
 						load.more(t, 20)
 					}
 				}

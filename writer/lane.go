@@ -16,8 +16,8 @@ import (
 	"github.com/useargus/argus"
 )
 
-// lane commits batches over one connection, under one writer at a time. Its fields belong to run, but where
-// said otherwise.
+// lane commits batches over one connection, under one writer at a time. Its fields belong to whoever the lane
+// belongs to (see queue), but where said otherwise.
 //
 //	open ──batch──▶ committed ─▶ open
 //	     ──batch──▶ fenced    ─▶ settle ─▶ open under a new writer     (surely nothing was written)
@@ -33,6 +33,7 @@ type lane struct {
 	opens   int // counts connections, for their names
 	fails   int // batches in a row that ended in doubt
 	batch   []*entry
+	wake    chan struct{} // given a token by whoever gives the lane back to its goroutine
 }
 
 // previous is what a lane left behind and has to settle before it opens again.
@@ -44,29 +45,51 @@ type previous struct {
 
 var errSwept = errors.New("the call's intent was already turned into an interrupted row")
 
-// run opens the lane and commits batches until the queue is closed and empty, or the writer's life ends.
-// tried is called after each attempt to open.
+// run is the lane's goroutine: it opens the lane and commits batches until the queue is closed and empty, or the
+// writer's life ends. tried is called after each attempt to open.
 func (l *lane) run(tried func()) {
 	defer tried()
 	defer l.quit()
 	for {
-		if l.session == nil && !l.open(tried) {
-			return
-		}
-		batch, more := l.w.queue.take(l.batch[:0], l.w.config.tuning.rows, l.w.config.tuning.bytes, l.current)
-		l.batch = batch
-		switch {
-		case len(batch) > 0:
-			l.write(l.apart(batch))
-			clear(batch)
-		case !more:
-			return
-		}
 		if l.session != nil && !l.current() {
 			l.leave(previous{writer: l.writer.Load()}, errors.New("this process was declared dead and has a new identity"))
 		}
+		if l.session == nil && !l.open(tried) {
+			return
+		}
+		if l.turn() == 0 {
+			if l.w.queue.finished() {
+				return
+			}
+			if l.w.queue.park(l) {
+				<-l.wake
+			}
+		}
 	}
 }
+
+// turn commits one batch of what waits and returns its size. The lane is open and the caller's.
+func (l *lane) turn() int {
+	limit := l.w.config.tuning
+	l.batch = l.w.queue.take(l.batch[:0], limit.rows, limit.bytes)
+	n := len(l.batch)
+	if n > 0 {
+		l.write(l.apart(l.batch))
+		clear(l.batch[:n])
+		l.w.queue.landed(n, l.ready())
+	}
+	return n
+}
+
+// release ends a caller's use of the lane: it is idle, or goes on in its goroutine.
+func (l *lane) release() {
+	if !l.w.queue.park(l) {
+		l.wake <- struct{}{}
+	}
+}
+
+// ready reports whether the lane can take a batch as it is.
+func (l *lane) ready() bool { return l.session != nil && l.current() }
 
 // current reports whether the lane's writer belongs to the process's present identity.
 func (l *lane) current() bool { return l.process == l.w.process.current() }

@@ -78,7 +78,7 @@ func (w *Writer) beat(conn *pgx.Conn) (uuid.UUID, error) {
 		p.registered = true
 		id := p.id
 		p.published.Store(&id)
-		w.queue.wake() // idle lanes see that their writers belong to the old identity
+		w.queue.rouse() // idle lanes see that their writers belong to the old identity
 	}
 	now := time.Now()
 	if !p.beaten.IsZero() && now.Sub(p.beaten) > w.config.tuning.dead/2 {

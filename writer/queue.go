@@ -69,6 +69,27 @@ func (e *entry) answer(err error) {
 	e.recycle()
 }
 
+// await waits until the entry is answered, at most for d since it was queued. When it returns false the entry
+// belongs to the lane.
+func (e *entry) await(d time.Duration) bool {
+	select {
+	case <-e.done:
+		return true
+	default:
+	}
+	e.timer.Reset(d - time.Since(e.queuedAt))
+	select {
+	case <-e.done:
+	case <-e.timer.C:
+		if e.abandon() {
+			return false
+		}
+		<-e.done
+	}
+	e.timer.Stop()
+	return true
+}
+
 // abandon reports whether the caller may leave: from then on the entry belongs to the lane.
 func (e *entry) abandon() bool { return e.state.CompareAndSwap(waiting, abandoned) }
 
@@ -79,36 +100,53 @@ func (e *entry) idle() bool { return !e.intended && e.state.Load() == abandoned 
 // size is about what the entry adds to a batch, in bytes.
 func (e *entry) size() int { return len(e.columns) + 80 }
 
-// queue holds the entries that no lane has taken yet, in the order of arrival.
+// queue holds the entries that no lane has taken yet, in the order of arrival, and the lanes that have nothing to
+// do. A lane belongs to whoever runs it: its own goroutine, or the caller that found it idle and commits its row
+// itself, which spares a lone caller two changes of goroutine. An idle lane belongs to nobody.
 type queue struct {
 	mu      sync.Mutex
-	ready   sync.Cond // signalled when there is something to take, broadcast by close and wake
-	entries []*entry  // entries[head:] wait; mu
+	entries []*entry // entries[head:] wait; mu
 	head    int
-	closed  bool // no more entries come; mu
+	idle    []*lane // mu
+	flying  int     // rows in batches on their way; mu
+	closed  bool    // no more entries come; mu
 
 	depth  atomic.Int64 // entries waiting
 	oldest atomic.Int64 // queuedAt of the first waiting entry in nanoseconds, 0 when none
 }
 
-func newQueue() *queue {
-	q := &queue{}
-	q.ready.L = &q.mu
-	return q
-}
-
-// push adds an entry, or returns false when the queue is closed.
-func (q *queue) push(e *entry) bool {
+// push adds an entry. ok is false when the queue is closed. The caller has to run the lane it is given, if any,
+// and release it.
+func (q *queue) push(e *entry) (l *lane, ok bool) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	if q.closed {
-		q.mu.Unlock()
-		return false
+		return nil, false
 	}
 	q.entries = append(q.entries, e)
 	q.measure()
-	q.mu.Unlock()
-	q.ready.Signal()
-	return true
+	return q.engage(), true
+}
+
+// due reports whether what waits is worth a commit now; mu is held. While batches are on their way, the next one
+// is only when it is as large: otherwise it grows until one of them has landed. But one that takes long, or hangs,
+// is not waited for.
+func (q *queue) due() bool {
+	n := len(q.entries) - q.head
+	return n > 0 && (n >= q.flying || q.closed || time.Since(q.entries[q.head].queuedAt) > patience)
+}
+
+const patience = 25 * time.Millisecond
+
+// engage takes an idle lane for what waits; mu is held.
+func (q *queue) engage() *lane {
+	n := len(q.idle)
+	if n == 0 || !q.due() {
+		return nil
+	}
+	l := q.idle[n-1]
+	q.idle = q.idle[:n-1]
+	return l
 }
 
 // unshift puts entries that were surely not written back in front.
@@ -117,56 +155,83 @@ func (q *queue) unshift(batch []*entry) {
 		return
 	}
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	rest := q.entries[q.head:]
 	all := make([]*entry, 0, len(batch)+len(rest))
 	q.entries, q.head = append(append(all, batch...), rest...), 0
 	q.measure()
-	q.mu.Unlock()
-	q.ready.Signal()
-}
-
-// take moves up to rows entries, or bytes of them, to batch. It blocks until there is one or keep returns
-// false; then it returns batch as it was. more is false when the queue is closed and empty.
-func (q *queue) take(batch []*entry, rows, bytes int, keep func() bool) (_ []*entry, more bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for {
-		for q.head < len(q.entries) && len(batch) < rows && bytes > 0 {
-			e := q.entries[q.head]
-			q.entries[q.head] = nil
-			q.head++
-			if e.idle() {
-				e.recycle()
-				continue
-			}
-			bytes -= e.size()
-			batch = append(batch, e)
-		}
-		if q.head == len(q.entries) {
-			q.entries, q.head = q.entries[:0], 0
-		}
-		q.measure()
-		if len(batch) > 0 {
-			if q.head < len(q.entries) {
-				q.ready.Signal()
-			}
-			return batch, true
-		}
-		if q.closed {
-			return batch, false
-		}
-		if !keep() {
-			return batch, true
-		}
-		q.ready.Wait()
+	if l := q.engage(); l != nil {
+		l.wake <- struct{}{}
 	}
 }
 
-// wake lets every blocked take ask its keep again.
-func (q *queue) wake() {
+// take moves up to rows entries, or bytes of them, to batch. They count as on their way until landed.
+func (q *queue) take(batch []*entry, rows, bytes int) []*entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.ready.Broadcast()
+	if !q.due() {
+		return batch
+	}
+	for q.head < len(q.entries) && len(batch) < rows && bytes > 0 {
+		e := q.entries[q.head]
+		q.entries[q.head] = nil
+		q.head++
+		if e.idle() {
+			e.recycle()
+			continue
+		}
+		bytes -= e.size()
+		batch = append(batch, e)
+	}
+	if q.head == len(q.entries) {
+		q.entries, q.head = q.entries[:0], 0
+	}
+	q.measure()
+	q.flying += len(batch)
+	if l := q.engage(); l != nil { // more than this batch could hold
+		l.wake <- struct{}{}
+	}
+	return batch
+}
+
+// landed says that n rows are no longer on their way, whatever became of them. The lane that held them goes on
+// with what waits, if it can.
+func (q *queue) landed(n int, goesOn bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.flying -= n
+	if goesOn {
+		return
+	}
+	if l := q.engage(); l != nil {
+		l.wake <- struct{}{}
+	}
+}
+
+// park makes the lane idle, unless it has something to do: then it returns false and the lane is still its
+// caller's. An idle lane's goroutine waits on wake until the lane is its own again.
+func (q *queue) park(l *lane) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || q.due() || !l.ready() {
+		return false
+	}
+	q.idle = append(q.idle, l)
+	return true
+}
+
+// rouse gives every idle lane back to its goroutine.
+func (q *queue) rouse() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rouseAll()
+}
+
+func (q *queue) rouseAll() {
+	for _, l := range q.idle {
+		l.wake <- struct{}{}
+	}
+	q.idle = q.idle[:0]
 }
 
 // close refuses further entries; those that wait are still taken.
@@ -174,7 +239,7 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	q.ready.Broadcast()
+	q.rouseAll()
 }
 
 // finished reports whether nothing waits and nothing more will come.

@@ -186,9 +186,13 @@ func (w *Writer) interrupt(orphans []orphan) error {
 		}
 		e := newEntry(r, true)
 		e.queuedAt = time.Now()
-		if !w.queue.push(e) {
+		l, ok := w.queue.push(e)
+		if !ok {
 			e.recycle()
 			break
+		}
+		if l != nil {
+			l.wake <- struct{}{}
 		}
 		records, pushed = append(records, r), append(pushed, e)
 	}

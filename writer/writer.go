@@ -58,11 +58,11 @@ func New(config Config) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{config: config, queue: newQueue(), opening: make(chan struct{}, 1), closing: make(chan struct{})}
+	w := &Writer{config: config, queue: new(queue), opening: make(chan struct{}, 1), closing: make(chan struct{})}
 	w.health = health{log: config.Logger, grace: config.tuning.grace, cause: errors.New("not connected yet")}
 	w.life, w.end = context.WithCancel(context.Background())
 	for n := range config.Lanes {
-		w.lanes = append(w.lanes, &lane{w: w, n: n})
+		w.lanes = append(w.lanes, &lane{w: w, n: n, wake: make(chan struct{}, 1)})
 	}
 	w.metrics = newMetrics(w)
 	if err := w.metrics.register(config.Registerer); err != nil {
@@ -158,21 +158,18 @@ func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) e
 	start := time.Now()
 	e := newEntry(rec, intended)
 	e.queuedAt = start
-	e.timer.Reset(w.config.Wait)
-	if !w.queue.push(e) {
-		e.timer.Stop()
+	l, ok := w.queue.push(e)
+	if !ok {
 		e.recycle()
 		return w.refuse(ctx, rec, intended, refusedClosing, errClosing)
 	}
-	select {
-	case <-e.done:
-	case <-e.timer.C:
-		if e.abandon() {
-			return w.refuse(ctx, rec, intended, refusedTimeout, fmt.Errorf("not committed within %s", w.config.Wait))
-		}
-		<-e.done
+	if l != nil { // idle until now: commit it ourselves, with whatever else has come
+		l.turn()
+		l.release()
 	}
-	e.timer.Stop()
+	if !e.await(w.config.Wait) {
+		return w.refuse(ctx, rec, intended, refusedTimeout, fmt.Errorf("not committed within %s", w.config.Wait))
+	}
 	err := e.err
 	if err == nil {
 		rec.WriterID, rec.Seq, rec.RecordedAt, rec.RowHash = e.writerID, e.seq, e.recordedAt, e.hash

@@ -41,3 +41,19 @@ func TestAppendManyCallers(t *testing.T) {
 		t.Errorf("%d processes left", n)
 	}
 }
+
+// TestSynchronousCommit: an acknowledged row is on disk, whatever the role's default is.
+func TestSynchronousCommit(t *testing.T) {
+	pg := enginetest.NewPostgres(t)
+	exec(t, pg.Pool(t, pg.SuperuserURL), `DO $$ BEGIN EXECUTE format('ALTER ROLE argus_api IN DATABASE %I SET synchronous_commit = off', current_database()); END $$`)
+	w := start(t, Config{URL: pg.APIURL})
+	conn, err := w.connect("a look at its settings")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drop(conn)
+	var v string
+	if err := conn.QueryRow(context.Background(), `SHOW synchronous_commit`).Scan(&v); err != nil || v != "on" {
+		t.Errorf("synchronous_commit is %q (%v)", v, err)
+	}
+}
