@@ -304,7 +304,17 @@ type statement struct {
 }
 
 // clickhouseArgs collects parameters; each method returns what to write in the text.
-type clickhouseArgs struct{ params []proto.Parameter }
+type clickhouseArgs struct {
+	params []proto.Parameter
+	column func(name string) string // how conditions write a column; nil: as it is named
+}
+
+func (a *clickhouseArgs) col(name string) string {
+	if a.column == nil {
+		return name
+	}
+	return a.column(name)
+}
 
 func (a *clickhouseArgs) add(kind, value string) string {
 	key := "p" + strconv.Itoa(len(a.params))
@@ -326,6 +336,11 @@ func (a *clickhouseArgs) int(n int64) string { return a.add("Int64", strconv.For
 // moment is compared with columns of type DateTime64(6).
 func (a *clickhouseArgs) moment(t time.Time) string {
 	return "fromUnixTimestamp64Micro(" + a.int(t.UnixMicro()) + ", 'UTC')"
+}
+
+// second is compared with columns of type DateTime.
+func (a *clickhouseArgs) second(t time.Time) string {
+	return "toDateTime(" + a.int(t.Unix()) + ", 'UTC')"
 }
 
 func (a *clickhouseArgs) texts(kind string, values []string) string {

@@ -30,6 +30,7 @@ func clickhouseWhere(a *clickhouseArgs, terms []argus.Term) []string {
 
 func clickhouseTerm(a *clickhouseArgs, t *argus.Term) string {
 	in := func(column, kind string) string {
+		column = a.col(column)
 		if len(t.Values) == 1 && kind == "String" {
 			return "(" + column + " = " + a.text(t.Values[0].Text) + ")"
 		}
@@ -64,7 +65,7 @@ func clickhouseTerm(a *clickhouseArgs, t *argus.Term) string {
 		return "ifNull(latency_us >= " + a.int(leastSpan(t)) + ", 0)"
 	case argus.FilterStatus:
 		return "ifNull(" + anyOf(statusRanges(t), func(r statusRange) string {
-			return "status BETWEEN " + strconv.Itoa(r.lo) + " AND " + strconv.Itoa(r.hi)
+			return a.col("status") + " BETWEEN " + strconv.Itoa(r.lo) + " AND " + strconv.Itoa(r.hi)
 		}) + ", 0)"
 	case argus.FilterRoute:
 		whole, paths, prefixes := routePatterns(t)

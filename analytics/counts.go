@@ -1,0 +1,441 @@
+package analytics
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/useargus/argus"
+)
+
+// countQuestion asks how many calls there were, by dimensions and status, and how long they took.
+type countQuestion struct {
+	window      window
+	terms       []argus.Term
+	by          []dimension
+	step        time.Duration // also by time; 0 is not
+	exactStatus bool          // else its class suffices
+	latencies   bool
+
+	// begin is called before rows are given, again if they have to be given anew; row for each.
+	begin func()
+	row   func(*countRow)
+}
+
+// countRow is some of the calls of a question that have all but their latencies in common. One group may come in
+// several rows.
+type countRow struct {
+	step   int64 // of time, counted from 1970
+	by     []string
+	status int16 // hundreds of it, or exact; 0 is interrupted
+	calls  uint64
+	// With latencies: the longest, and how many calls there are in which bucket.
+	slowest int64
+	buckets []int16
+	counts  []uint64
+}
+
+// counted says what an answer was made of.
+type counted struct {
+	source     argus.Source
+	replicated time.Time
+}
+
+// recentZone is how long before now rows are always counted one by one: that is where new ones appear.
+const recentZone = time.Minute
+
+// count answers the questions, all of one snapshot, the one of now.
+//
+// Why counts are exact. Rollups cannot tell rows apart, and hold rows beyond the watermark that are being copied.
+// Such rows are in the tail, so the minutes in which the tail has rows are dirty, as are the last ones: there, and
+// at the edges, ClickHouse counts rows, restricted to the watermark W. In clean time the rollups count what
+// ClickHouse has there: all of W, since W is published only when views have been fed; and nothing beyond W, because
+// such rows would be of the snapshot S, hence in the tail, hence not in clean time — unless they were committed after
+// S was read and copied before ClickHouse was. That is looked at afterwards: if Postgres has a row beyond S in clean
+// time, its minute becomes dirty too and ClickHouse counts again; the third time it counts everything row by row.
+// So ClickHouse gives exactly W, Postgres exactly what S has beyond W, and their sum is S.
+func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (counted, error) {
+	var (
+		c     cut
+		pgErr error
+		got   = counted{source: argus.SourceClickHouse}
+	)
+	places := a.light
+	used := make([]*rollup, len(questions))
+	for i, q := range questions {
+		if used[i] = rollupFor(q); used[i] == nil {
+			places = a.heavy
+		}
+	}
+	release, err := acquire(ctx, places)
+	if err != nil {
+		return got, err
+	}
+	defer release()
+	chErr := a.ch.with(ctx, func(conn *clickhouseConn) error {
+		wm, err := a.readWatermark(ctx, conn)
+		if err != nil {
+			return err
+		}
+		a.step("watermark")
+		if c, pgErr = a.readCut(ctx, wm.Position, nil); pgErr != nil {
+			return nil
+		}
+		a.step("cut")
+		var tail [][]countRow
+		dirty := dirtyTime{from: a.config.now().Add(-recentZone).Truncate(time.Minute)}
+		if len(c.tail) > 0 {
+			got.source = argus.SourceBoth
+			if tail, pgErr = a.tailCounts(ctx, questions, c.tail, &dirty); pgErr != nil {
+				return nil
+			}
+		}
+		if got.replicated, pgErr = a.replicatedThrough(ctx, c); pgErr != nil {
+			return nil
+		}
+		a.step("tail")
+		for attempt := 1; ; attempt++ {
+			var clean [][]interval
+			for i, q := range questions {
+				q.begin()
+				if tail != nil {
+					for j := range tail[i] {
+						q.row(&tail[i][j])
+					}
+				}
+				r := used[i]
+				if attempt == 3 {
+					r = nil
+				}
+				in, err := a.clickhouseCounts(ctx, conn, q, r, wm.Position, dirty)
+				if err != nil {
+					return err
+				}
+				clean = append(clean, in)
+			}
+			a.step("counted")
+			var late bool
+			if late, pgErr = a.lateRows(ctx, questions, clean, c.snapshot, &dirty); pgErr != nil || !late {
+				return nil
+			}
+			a.metrics.again.Inc()
+		}
+	})
+	switch {
+	case pgErr != nil:
+		return got, postgresFailure(ctx, pgErr)
+	case chErr == nil:
+		return got, nil
+	}
+	if err := a.clickhouseFailure(ctx, chErr); err != nil {
+		return got, err
+	}
+	if c, err = a.readCut(ctx, everything, nil); err != nil {
+		return got, postgresFailure(ctx, err)
+	}
+	got = counted{argus.SourcePostgres, a.health.replicated()}
+	for _, q := range questions {
+		q.begin()
+		if err := a.postgresCounts(ctx, q, c.snapshot); err != nil {
+			return got, postgresFailure(ctx, err)
+		}
+	}
+	return got, nil
+}
+
+// columns are what a SELECT of the question begins with, given how its source writes things.
+func (q *countQuestion) columns(a *clickhouseArgs, at string, value func(dimension) string, status string) []string {
+	var out []string
+	if q.step > 0 {
+		out = append(out, "toInt64(intDiv(toUnixTimestamp("+at+"), "+a.int(int64(q.step/time.Second))+")) AS step")
+	}
+	for i, d := range q.by {
+		out = append(out, "CAST("+value(d)+", 'LowCardinality(String)') AS by"+strconv.Itoa(i))
+	}
+	return append(out, "toInt16("+status+") AS code")
+}
+
+// keys are the names of those columns.
+func (q *countQuestion) keys() []string {
+	var out []string
+	if q.step > 0 {
+		out = append(out, "step")
+	}
+	for i := range q.by {
+		out = append(out, "by"+strconv.Itoa(i))
+	}
+	return append(out, "code")
+}
+
+func (q *countQuestion) groupBy() string { return " GROUP BY " + strings.Join(q.keys(), ", ") }
+
+// clickhouseCounts gives the question what ClickHouse has of it, up to the watermark. It returns the time in which it
+// relied on rollups.
+func (a *Analytics) clickhouseCounts(ctx context.Context, conn *clickhouseConn, q *countQuestion, r *rollup,
+	wm argus.Position, dirty dirtyTime) ([]interval, error) {
+	clean, raw := []interval(nil), []interval{{q.window.since, q.window.until}}
+	var args clickhouseArgs
+	var branches []string
+	if r != nil {
+		clean, raw = dirty.split(q.window)
+		var pieces []piece
+		for _, in := range clean {
+			p, edges := cover(in, r.grainsWithin(q.step))
+			pieces, raw = append(pieces, p...), append(raw, edges...)
+		}
+		branches = r.branches(&args, q, pieces)
+	}
+	if b := q.rawBranch(&args, raw, wm); b != "" {
+		branches = append(branches, b)
+	}
+	if len(branches) == 0 {
+		return nil, nil
+	}
+	b := newCountBlock(q)
+	text := strings.Join(branches, " UNION ALL ")
+	err := a.ch.query(ctx, conn, statement{text, args.params}, bounds{time: scanTime, memory: queryMemory}, b.results(), b.each)
+	return clean, err
+}
+
+// rawBranch counts the rows of the intervals one by one.
+func (q *countQuestion) rawBranch(a *clickhouseArgs, raw []interval, wm argus.Position) string {
+	var or []string
+	for _, in := range raw {
+		if w := (window{in.from, in.to}); in.to.IsZero() || in.from.Before(in.to) {
+			or = append(or, "("+and(w.clickhouse(a))+")")
+		}
+	}
+	if len(or) == 0 {
+		return ""
+	}
+	status := "ifNull(status, 0)"
+	if !q.exactStatus {
+		status = "intDiv(ifNull(status, 0), 100) * 100"
+	}
+	columns := q.columns(a, "occurred_at", func(d dimension) string {
+		if e, ok := clickhouseDimension[d]; ok {
+			return e
+		}
+		return string(d)
+	}, status)
+	conds := append([]string{"(" + strings.Join(or, " OR ") + ")"}, clickhouseWhere(a, q.terms)...)
+	conds = append(conds, clickhouseIn(a, wm))
+	from := " FROM audit_log WHERE " + and(conds) + q.groupBy()
+	if !q.latencies {
+		return "SELECT " + strings.Join(append(columns, "count() AS calls"), ", ") + from
+	}
+	columns = append(columns, clickhouseBucket+" AS bucket", "count() AS n", "max(ifNull(latency_us, 0)) AS longest")
+	return "SELECT " + strings.Join(q.keys(), ", ") + ", sum(n) AS calls, max(longest) AS slowest, " +
+		"groupArray(bucket) AS buckets, groupArray(n) AS counts FROM (SELECT " + strings.Join(columns, ", ") + from +
+		", bucket)" + q.groupBy()
+}
+
+// countBlock holds the columns of a question as the server sends them.
+type countBlock struct {
+	q       *countQuestion
+	step    proto.ColInt64
+	by      []*proto.ColLowCardinality[string]
+	status  proto.ColInt16
+	calls   proto.ColUInt64
+	slowest proto.ColInt64
+	buckets *proto.ColArr[int16]
+	counts  *proto.ColArr[uint64]
+	flat16  proto.ColInt16
+	flat64  proto.ColUInt64
+}
+
+func newCountBlock(q *countQuestion) *countBlock {
+	b := &countBlock{q: q}
+	for range q.by {
+		b.by = append(b.by, new(proto.ColStr).LowCardinality())
+	}
+	b.buckets, b.counts = proto.NewArray[int16](&b.flat16), proto.NewArray[uint64](&b.flat64)
+	return b
+}
+
+func (b *countBlock) results() proto.Results {
+	var out proto.Results
+	if b.q.step > 0 {
+		out = append(out, proto.ResultColumn{Name: "step", Data: &b.step})
+	}
+	for i, c := range b.by {
+		out = append(out, proto.ResultColumn{Name: "by" + strconv.Itoa(i), Data: c})
+	}
+	out = append(out, proto.ResultColumn{Name: "code", Data: &b.status}, proto.ResultColumn{Name: "calls", Data: &b.calls})
+	if b.q.latencies {
+		out = append(out, proto.ResultColumn{Name: "slowest", Data: &b.slowest},
+			proto.ResultColumn{Name: "buckets", Data: b.buckets}, proto.ResultColumn{Name: "counts", Data: b.counts})
+	}
+	return out
+}
+
+// each gives the block's rows to the question.
+func (b *countBlock) each(rows int) error {
+	r := countRow{by: make([]string, len(b.by))}
+	for i := range rows {
+		if b.q.step > 0 {
+			r.step = b.step[i]
+		}
+		for j, c := range b.by {
+			r.by[j] = c.Values[i]
+		}
+		r.status, r.calls = b.status[i], b.calls[i]
+		if b.q.latencies {
+			from := uint64(0)
+			if i > 0 {
+				from = b.buckets.Offsets[i-1]
+			}
+			to := b.buckets.Offsets[i]
+			r.slowest, r.buckets, r.counts = b.slowest[i], b.flat16[from:to], b.flat64[from:to]
+		}
+		b.q.row(&r)
+	}
+	return nil
+}
+
+// postgresSelect is the beginning of a statement whose rows eachPostgres reads.
+func (q *countQuestion) postgresSelect(a *postgresArgs) (sel, group string) {
+	columns := []string{"0::bigint"}
+	if q.step > 0 {
+		columns[0] = "floor(extract(epoch FROM occurred_at) / " + a.add(int64(q.step/time.Second)) + "::bigint)::bigint"
+	}
+	for _, d := range q.by {
+		e, ok := postgresDimension[d]
+		if !ok {
+			e = string(d)
+		}
+		columns = append(columns, e)
+	}
+	status := "coalesce(status, 0)::int"
+	if !q.exactStatus {
+		status = "(coalesce(status, 0) / 100 * 100)::int"
+	}
+	columns = append(columns, status)
+	bucket := "0"
+	if q.latencies {
+		bucket = postgresBucket
+	}
+	columns = append(columns, bucket)
+	group = " GROUP BY "
+	for i := range columns {
+		if i > 0 {
+			group += ", "
+		}
+		group += strconv.Itoa(i + 1)
+	}
+	return "SELECT " + strings.Join(columns, ", ") + ", count(*), coalesce(max(latency_us), 0)", group
+}
+
+// eachPostgres reads rows of postgresSelect.
+func (q *countQuestion) eachPostgres(rows pgx.Rows, give func(countRow)) error {
+	defer rows.Close()
+	var (
+		step, calls, slowest int64
+		status, bucket       int32
+	)
+	by := make([]string, len(q.by))
+	into := []any{&step}
+	for i := range by {
+		into = append(into, &by[i])
+	}
+	into = append(into, &status, &bucket, &calls, &slowest)
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return err
+		}
+		r := countRow{step: step, by: append([]string(nil), by...), status: int16(status), calls: uint64(calls)}
+		if q.latencies {
+			r.slowest, r.buckets, r.counts = slowest, []int16{int16(bucket)}, []uint64{uint64(calls)}
+		}
+		give(r)
+	}
+	return rows.Err()
+}
+
+// tailColumns are what statements over a tail may need.
+const tailColumns = "occurred_at, route, method, status, latency_us, actor_id, actor_kind, pat_id, break_glass_id, user_agent"
+
+// tailCounts reads what the tail holds of each question, and adds the minutes it has rows in to dirty.
+func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, tail spans, dirty *dirtyTime) ([][]countRow, error) {
+	pool := a.pg.quick
+	if tail.rows() > a.config.tailLimit {
+		pool = a.pg.slow
+	}
+	out := make([][]countRow, len(questions))
+	for i, q := range questions {
+		var args postgresArgs
+		sel, group := q.postgresSelect(&args)
+		conds := append(q.window.postgres(&args), postgresWhere(&args, q.terms)...)
+		rows, err := pool.Query(ctx, sel+tail.from(&args, tailColumns, conds)+group, args.values...)
+		if err != nil {
+			return nil, err
+		}
+		if err := q.eachPostgres(rows, func(r countRow) { out[i] = append(out[i], r) }); err != nil {
+			return nil, err
+		}
+		if len(out[i]) > 0 {
+			minutes, err := a.minutesOf(ctx, pool, q, tail)
+			if err != nil {
+				return nil, err
+			}
+			dirty.minutes = append(dirty.minutes, minutes...)
+		}
+	}
+	return out, nil
+}
+
+// minutesOf are the minutes in which the spans have rows of the question.
+func (a *Analytics) minutesOf(ctx context.Context, pool *pgxpool.Pool, q *countQuestion, s spans) ([]time.Time, error) {
+	var args postgresArgs
+	conds := append(q.window.postgres(&args), postgresWhere(&args, q.terms)...)
+	rows, err := pool.Query(ctx, "SELECT DISTINCT date_trunc('minute', occurred_at)"+s.from(&args, "occurred_at", conds), args.values...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[time.Time])
+}
+
+// lateRows reports whether Postgres has, beyond the snapshot, rows in time that was taken for clean, and adds their
+// minutes to dirty.
+func (a *Analytics) lateRows(ctx context.Context, questions []*countQuestion, clean [][]interval, snapshot argus.Position,
+	dirty *dirtyTime) (late bool, err error) {
+	c, err := a.readCut(ctx, snapshot, nil)
+	if err != nil || len(c.tail) == 0 {
+		return false, err
+	}
+	for i, q := range questions {
+		if len(clean[i]) == 0 {
+			continue
+		}
+		minutes, err := a.minutesOf(ctx, a.pg.quick, q, c.tail)
+		if err != nil {
+			return false, err
+		}
+		for _, m := range minutes {
+			for _, in := range clean[i] {
+				if in.from.Before(m.Add(time.Minute)) && m.Before(in.to) {
+					late, dirty.minutes = true, append(dirty.minutes, m)
+				}
+			}
+		}
+	}
+	return late, nil
+}
+
+// postgresCounts gives the question what Postgres has of it.
+func (a *Analytics) postgresCounts(ctx context.Context, q *countQuestion, snapshot argus.Position) error {
+	var args postgresArgs
+	sel, group := q.postgresSelect(&args)
+	conds := append(q.window.postgres(&args), postgresWhere(&args, q.terms)...)
+	conds = append(conds, postgresIn(&args, snapshot))
+	rows, err := a.pg.slow.Query(ctx, sel+" FROM argus.argus_audit_log WHERE "+and(conds)+group, args.values...)
+	if err != nil {
+		return err
+	}
+	return q.eachPostgres(rows, func(r countRow) { q.row(&r) })
+}

@@ -1,0 +1,141 @@
+package analytics
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// Values a field of facets.
+const (
+	defaultFacets = 100
+	maxFacets     = 1000
+)
+
+// facetFields are the fields of facets, and the dimension each shows; status has none.
+var facetFields = map[argus.FilterName]dimension{
+	argus.FilterActor: byActor, argus.FilterRoute: byRoute, argus.FilterStatus: "", argus.FilterActorKind: byActorKind,
+	argus.FilterPAT: byPAT, argus.FilterBreakGlass: byBreakGlass, argus.FilterClient: byClient, argus.FilterMethod: byMethod,
+}
+
+// Facets answers which values occur among the calls of a filter, how often, and how the calls spread over time.
+// Errors: CodeInvalidParameter, CodeQueryTooLarge, CodeUnavailable.
+func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res argus.FacetsResult, err error) {
+	defer a.metrics.observe("facets", time.Now(), &res.Source, &err)
+	fields := req.Fields
+	if len(fields) == 0 {
+		fields = slices.Sorted(maps.Keys(facetFields))
+	}
+	for _, f := range fields {
+		if _, ok := facetFields[f]; !ok {
+			return res, argus.Errorf(argus.CodeInvalidParameter,
+				"There are no facets of %q; there are of actor, route, status, actor_kind, pat, break_glass, client, method.", f)
+		}
+	}
+	limit := req.Limit
+	if limit == 0 {
+		limit = defaultFacets
+	}
+	if limit < 1 || limit > maxFacets {
+		return res, argus.Errorf(argus.CodeInvalidParameter, "limit must be 1 to %d.", maxFacets)
+	}
+	w := a.resolve(&req.Filter)
+	until := w.until
+	if until.IsZero() {
+		until = argus.Micros(a.config.now())
+	}
+	step, err := stepFor(req.Step, until.Sub(w.since))
+	if err != nil {
+		return res, err
+	}
+	line := timelineOf(w.since, until, step)
+	counts := map[argus.FilterName]map[string]int64{}
+	var questions []*countQuestion
+	// What was called, and by whom: two questions, because the pairs of both would be many.
+	for _, some := range [][]argus.FilterName{
+		{argus.FilterRoute, argus.FilterMethod, argus.FilterStatus},
+		{argus.FilterActor, argus.FilterActorKind, argus.FilterPAT, argus.FilterBreakGlass, argus.FilterClient},
+	} {
+		some = slices.DeleteFunc(some, func(f argus.FilterName) bool { return !slices.Contains(fields, f) })
+		if len(some) > 0 {
+			questions = append(questions, facetQuestion(w, req.Filter.Terms, some, counts))
+		}
+	}
+	var bars []argus.HistogramBar
+	questions = append(questions, &countQuestion{
+		window: w, terms: req.Filter.Terms, step: step,
+		begin: func() {
+			res.Total, bars = 0, make([]argus.HistogramBar, line.n)
+			for i := range bars {
+				bars[i].At = line.at(i)
+			}
+		},
+		row: func(r *countRow) {
+			res.Total += int64(r.calls)
+			if line.n == 0 {
+				return
+			}
+			bar := &bars[line.index(r.step)]
+			bar.Count += int64(r.calls)
+			switch r.status / 100 {
+			case 4:
+				bar.ClientErrors += int64(r.calls)
+			case 5:
+				bar.Errors += int64(r.calls)
+			}
+		},
+	})
+	got, err := a.count(ctx, questions)
+	if err != nil {
+		return argus.FacetsResult{}, err
+	}
+	res.Since, res.Until, res.Step, res.Histogram = w.since, until, step, bars
+	res.Source, res.ReplicatedThrough = got.source, got.replicated
+	res.Fields = map[argus.FilterName][]argus.FacetValue{}
+	for _, f := range fields {
+		values := make([]argus.FacetValue, 0, len(counts[f]))
+		for v, n := range counts[f] {
+			values = append(values, argus.FacetValue{Value: v, Count: n})
+		}
+		slices.SortFunc(values, func(x, y argus.FacetValue) int {
+			return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Value, y.Value))
+		})
+		res.Fields[f] = values[:min(len(values), limit)]
+	}
+	return res, nil
+}
+
+// facetQuestion counts the values of the fields into counts. Nulls are no values.
+func facetQuestion(w window, terms []argus.Term, fields []argus.FilterName, counts map[argus.FilterName]map[string]int64) *countQuestion {
+	q := &countQuestion{window: w, terms: terms}
+	status := false
+	var shown []argus.FilterName // of q.by
+	for _, f := range fields {
+		if f == argus.FilterStatus {
+			status, q.exactStatus = true, true
+			continue
+		}
+		q.by, shown = append(q.by, facetFields[f]), append(shown, f)
+	}
+	q.begin = func() {
+		for _, f := range fields {
+			counts[f] = map[string]int64{}
+		}
+	}
+	q.row = func(r *countRow) {
+		for i, f := range shown {
+			if r.by[i] != "" || f == argus.FilterClient || f == argus.FilterActor {
+				counts[f][r.by[i]] += int64(r.calls)
+			}
+		}
+		if status && r.status != 0 {
+			counts[argus.FilterStatus][strconv.Itoa(int(r.status))] += int64(r.calls)
+		}
+	}
+	return q
+}

@@ -1,0 +1,163 @@
+package analytics
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// tally is the calls of one group.
+type tally struct {
+	latencies
+	interrupted, clientErrors, errors uint64
+}
+
+func (t *tally) add(r *countRow) {
+	if r.status == 0 {
+		t.interrupted += r.calls
+		return
+	}
+	switch r.status / 100 {
+	case 4:
+		t.clientErrors += r.calls
+	case 5:
+		t.errors += r.calls
+	}
+	for i, b := range r.buckets {
+		t.latencies.add(b, r.counts[i])
+	}
+	t.max = max(t.max, r.slowest)
+}
+
+// row is what is shown of the group, over so many minutes.
+func (t *tally) row(by argus.GroupBy, group string, minutes float64) argus.PerfRow {
+	row := argus.PerfRow{
+		GroupBy: by, Group: group, Count: int64(t.n), Interrupted: int64(t.interrupted),
+		P50: t.quantile(0.5) / 1000, P95: t.quantile(0.95) / 1000, P99: t.quantile(0.99) / 1000, Max: math.NaN(),
+	}
+	if minutes > 0 {
+		row.RPM = float64(t.n) / minutes
+	}
+	if t.n > 0 {
+		row.ErrorRate, row.ClientErrorRate = float64(t.errors)/float64(t.n), float64(t.clientErrors)/float64(t.n)
+		row.Max = float64(t.max) / 1000
+	}
+	return row
+}
+
+// grouping is how calls fall into the groups of a GroupBy.
+type grouping struct {
+	by    []dimension
+	group func(*countRow) string
+}
+
+func groupingOf(by argus.GroupBy) (grouping, error) {
+	first := func(r *countRow) string { return r.by[0] }
+	switch by {
+	case argus.GroupByRoute:
+		return grouping{[]dimension{byRoute}, first}, nil
+	case argus.GroupByMethod:
+		return grouping{[]dimension{byMethod}, first}, nil
+	case argus.GroupByActorKind:
+		return grouping{[]dimension{byActorKind}, first}, nil
+	case argus.GroupByClient:
+		return grouping{[]dimension{byClient}, first}, nil
+	case argus.GroupByStatusClass:
+		return grouping{nil, func(r *countRow) string { return statusClass(r.status) }}, nil
+	}
+	return grouping{}, argus.Errorf(argus.CodeInvalidParameter,
+		"group_by is route, method, actor_kind, client or status_class.")
+}
+
+// statusClass is 4xx for 404; calls without a status are interrupted.
+func statusClass(status int16) string {
+	if status == 0 {
+		return string(argus.Interrupted)
+	}
+	return strconv.Itoa(int(status)/100) + "xx"
+}
+
+// tallies counts a question's rows by group.
+type tallies struct {
+	question countQuestion
+	groups   map[string]*tally
+}
+
+func newTallies(w window, terms []argus.Term, g grouping) *tallies {
+	t := &tallies{}
+	t.question = countQuestion{
+		window: w, terms: terms, by: g.by, latencies: true,
+		begin: func() { t.groups = map[string]*tally{} },
+		row: func(r *countRow) {
+			name := g.group(r)
+			group := t.groups[name]
+			if group == nil {
+				group = &tally{}
+				t.groups[name] = group
+			}
+			group.add(r)
+		},
+	}
+	return t
+}
+
+// Perf answers how fast and how healthy calls were, of all rows committed when it was asked. An open window ends
+// now. Errors: CodeInvalidParameter, CodeQueryTooLarge, CodeUnavailable.
+func (a *Analytics) Perf(ctx context.Context, req argus.PerfRequest) (res argus.PerfResult, err error) {
+	defer a.metrics.observe("perf", time.Now(), &res.Source, &err)
+	if req.GroupBy == "" {
+		req.GroupBy = argus.GroupByRoute
+	}
+	g, err := groupingOf(req.GroupBy)
+	if err != nil {
+		return res, err
+	}
+	w := a.resolve(&req.Filter)
+	until := w.until
+	if until.IsZero() {
+		until = argus.Micros(a.config.now())
+	}
+	now := newTallies(w, req.Filter.Terms, g)
+	questions := []*countQuestion{&now.question}
+	length := until.Sub(w.since)
+	var before *tallies
+	if req.Compare {
+		earlier := a.clamp(window{w.since.Add(-length), w.since})
+		before = newTallies(earlier, req.Filter.Terms, g)
+		questions = append(questions, &before.question)
+	}
+	got, err := a.count(ctx, questions)
+	if err != nil {
+		return res, err
+	}
+	res = argus.PerfResult{
+		GroupBy: req.GroupBy, Since: w.since, Until: until, Source: got.source, ReplicatedThrough: got.replicated,
+	}
+	for name, t := range now.groups {
+		row := t.row(req.GroupBy, name, length.Minutes())
+		if before != nil {
+			compare(&row, t, before, name, length)
+		}
+		res.Rows = append(res.Rows, row)
+	}
+	if before != nil {
+		// What was called before and is no more.
+		for name := range before.groups {
+			if now.groups[name] == nil {
+				t := &tally{}
+				row := t.row(req.GroupBy, name, length.Minutes())
+				compare(&row, t, before, name, length)
+				res.Rows = append(res.Rows, row)
+			}
+		}
+	}
+	slices.SortFunc(res.Rows, func(x, y argus.PerfRow) int {
+		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Group, y.Group))
+	})
+	return res, nil
+}

@@ -1,0 +1,149 @@
+package analytics
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// maxPoints bounds the points of a series, maxSeries how many groups have one: the most frequent.
+const (
+	maxPoints = 2_000
+	maxSeries = 50
+)
+
+// steps are what the server chooses from.
+var steps = []time.Duration{
+	time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute,
+	time.Hour, 2 * time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour,
+	24 * time.Hour, 2 * 24 * time.Hour, 4 * 24 * time.Hour,
+}
+
+// stepFor is the step asked for, or the least that gives about 120 points at most.
+func stepFor(step, length time.Duration) (time.Duration, error) {
+	if step == 0 {
+		for _, s := range steps {
+			if length/s <= 120 {
+				return s, nil
+			}
+		}
+		return steps[len(steps)-1], nil
+	}
+	if step < time.Minute || step%time.Minute != 0 || step > argus.Retention {
+		return 0, argus.Errorf(argus.CodeInvalidParameter, "step is a number of whole minutes: 1m, 15m, 1h, 1d.")
+	}
+	if length/step > maxPoints {
+		return 0, argus.Errorf(argus.CodeInvalidParameter, "The step gives more than %d points; take a longer one.", maxPoints)
+	}
+	return step, nil
+}
+
+// timeline is the buckets of a window: aligned to the step, the first and the last may reach over its ends.
+type timeline struct {
+	window interval
+	step   time.Duration
+	first  int64 // bucket, counted from 1970
+	n      int
+}
+
+func timelineOf(since, until time.Time, step time.Duration) timeline {
+	seconds := int64(step / time.Second)
+	t := timeline{window: interval{since, until}, step: step, first: since.Unix() / seconds}
+	if since.Before(until) {
+		t.n = int((until.Add(-time.Microsecond)).Unix()/seconds-t.first) + 1
+	}
+	return t
+}
+
+// at is where bucket i begins.
+func (t *timeline) at(i int) time.Time {
+	return time.Unix((t.first+int64(i))*int64(t.step/time.Second), 0).UTC()
+}
+
+// minutes is how much of bucket i lies in the window.
+func (t *timeline) minutes(i int) float64 {
+	from := t.at(i)
+	to := from.Add(t.step)
+	if from.Before(t.window.from) {
+		from = t.window.from
+	}
+	if to.After(t.window.to) {
+		to = t.window.to
+	}
+	return to.Sub(from).Minutes()
+}
+
+// index is the bucket's; calls later than the window's end, which is open, belong to the last one.
+func (t *timeline) index(step int64) int { return max(0, min(int(step-t.first), t.n-1)) }
+
+// Series answers performance over time. Groups are the 50 with the most calls. Errors: as Perf.
+func (a *Analytics) Series(ctx context.Context, req argus.SeriesRequest) (res argus.SeriesResult, err error) {
+	defer a.metrics.observe("series", time.Now(), &res.Source, &err)
+	g := grouping{group: func(*countRow) string { return "" }}
+	if req.GroupBy != "" {
+		if g, err = groupingOf(req.GroupBy); err != nil {
+			return res, err
+		}
+	}
+	w := a.resolve(&req.Filter)
+	until := w.until
+	if until.IsZero() {
+		until = argus.Micros(a.config.now())
+	}
+	step, err := stepFor(req.Step, until.Sub(w.since))
+	if err != nil {
+		return res, err
+	}
+	line := timelineOf(w.since, until, step)
+	groups := map[string][]*tally{}
+	q := newTallies(w, req.Filter.Terms, g).question
+	q.step = step
+	q.begin = func() { groups = map[string][]*tally{} }
+	q.row = func(r *countRow) {
+		if line.n == 0 {
+			return
+		}
+		name := g.group(r)
+		points := groups[name]
+		if points == nil {
+			points = make([]*tally, line.n)
+			groups[name] = points
+		}
+		i := line.index(r.step)
+		if points[i] == nil {
+			points[i] = &tally{}
+		}
+		points[i].add(r)
+	}
+	got, err := a.count(ctx, []*countQuestion{&q})
+	if err != nil {
+		return res, err
+	}
+	res = argus.SeriesResult{
+		GroupBy: req.GroupBy, Since: w.since, Until: until, Step: step,
+		Source: got.source, ReplicatedThrough: got.replicated,
+	}
+	if req.GroupBy == "" && groups[""] == nil {
+		groups[""] = make([]*tally, line.n)
+	}
+	totals := map[string]uint64{}
+	for name, points := range groups {
+		s := argus.Series{Group: name, Points: make([]argus.SeriesPoint, line.n)}
+		for i, t := range points {
+			if t == nil {
+				t = &tally{}
+			}
+			totals[name] += t.n + t.interrupted
+			s.Points[i] = argus.SeriesPoint{At: line.at(i), PerfRow: t.row(req.GroupBy, "", line.minutes(i))}
+		}
+		res.Series = append(res.Series, s)
+	}
+	slices.SortFunc(res.Series, func(x, y argus.Series) int {
+		return cmp.Or(cmp.Compare(totals[y.Group], totals[x.Group]), cmp.Compare(x.Group, y.Group))
+	})
+	res.Series = res.Series[:min(len(res.Series), maxSeries)]
+	return res, nil
+}
