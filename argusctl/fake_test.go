@@ -87,7 +87,7 @@ func newFake(t testing.TB, requests string) *fake {
 		v.Consent.Given, v.Consent.DocumentID = true, document
 		v.Consent.At = time.Date(2025, 1, 17, 9, 0, 0, 0, time.UTC)
 	}
-	seven, acme, wide := tenant{ID: "UTD_7ELEVEN_001", Name: "7-Eleven Dallas", Agents: 12}, tenant{ID: "UTD_ACME_001", Name: "Acme Logistics", Agents: 31},
+	seven, acme, wide := tenant{ID: "UTD_7ELEVEN_001", Name: "7-Eleven Dallas", Agents: 12}, tenant{ID: "UTD_HARBOR_021", Name: "Harbor Fuel", Agents: 31},
 		tenant{ID: "UTD_KONBINI_001", Name: "コンビニ 東京 \x1b[31m", Agents: 3, Armed: true, ArmedBy: adaID, ArmedReason: "night shift",
 			ArmedAt: time.Date(2026, 1, 31, 11, 0, 0, 0, time.UTC), LastActivity: time.Date(2026, 1, 31, 11, 30, 0, 0, time.UTC)}
 	consent(&seven, "DOC-2025-0117")

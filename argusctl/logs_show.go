@@ -132,7 +132,7 @@ func (f *factory) stepTable(d *callDetail) *table {
 			of += " session " + s.SessionID.String()
 		}
 		if s.FromState != nil || s.ToState != nil {
-			state = or(s.FromState) + " → " + or(s.ToState)
+			state = strings.TrimSpace(or(s.FromState) + " → " + or(s.ToState))
 		}
 		result := txt(s.Result)
 		switch s.Result {
