@@ -288,9 +288,11 @@ END
 $$;
 -- +goose StatementEnd
 
--- The months that have partitions, oldest first: what readiness and maintenance look at.
+-- The months that have partitions, oldest first: what readiness and maintenance look at. CASE, because a condition
+-- on month may be tried on every relation there is before the join leaves the partitions.
 CREATE VIEW argus.audit_months AS
-  SELECT to_date(right(c.relname, 7), 'YYYY"m"MM') AS month, c.relname AS partition
+  SELECT CASE WHEN c.relname ~ '_y[0-9]{4}m[0-9]{2}$' THEN to_date(right(c.relname, 7), 'YYYY"m"MM') END AS month,
+         c.relname AS partition
     FROM pg_catalog.pg_inherits i
     JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
    WHERE i.inhparent = 'argus.argus_audit_log'::regclass
