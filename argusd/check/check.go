@@ -1,0 +1,122 @@
+// Package check tests what a process of ARGUS depends on, with the process's own credentials, and says how to mend
+// what it finds. Nothing is changed anywhere.
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// maxSkew is how far clocks may lie apart.
+const maxSkew = time.Minute
+
+// Report is where the outcome of each check goes, one or two lines of text each.
+type Report struct {
+	Out           io.Writer
+	Total, Failed int
+
+	now func() time.Time // tests turn this machine's clock
+}
+
+// Line reports a check: a nil problem is well, and mend says what to do otherwise.
+func (r *Report) Line(what string, problem error, mend string) {
+	r.Total++
+	if problem == nil {
+		fmt.Fprintf(r.Out, "ok    %s\n", what)
+		return
+	}
+	r.Failed++
+	fmt.Fprintf(r.Out, "FAIL  %s: %s\n      %s\n", what, strings.ReplaceAll(problem.Error(), "\n", "\n      "), mend)
+}
+
+// note reports what is no mistake and may surprise.
+func (r *Report) note(text string) { fmt.Fprintf(r.Out, "note  %s\n", text) }
+
+func (r *Report) clock() time.Time {
+	if r.now != nil {
+		return r.now()
+	}
+	return time.Now()
+}
+
+// skew compares a clock that was read between before and now with this machine's. What the reading took is in
+// its favour.
+func (r *Report) skew(what string, theirs, before time.Time, within time.Duration, mend string) {
+	off := min(theirs.Sub(before).Abs(), theirs.Sub(r.clock()).Abs())
+	var problem error
+	if off > within && (theirs.Before(before) || theirs.After(r.clock())) {
+		problem = fmt.Errorf("it differs from this machine's by %v", off.Round(time.Second))
+	}
+	r.Line(what+": clock", problem, mend)
+}
+
+// API is what argusd api depends on.
+type API struct {
+	PostgresURL, ClickHouseURL string
+	Clerk                      Clerk
+}
+
+// Check tests it.
+func (c API) Check(ctx context.Context, r *Report) {
+	checkPostgres(ctx, r, c.PostgresURL, "argus_api", func(p *postgres) {
+		p.privileges(ctx, r, []privilege{
+			{"argus.argus_audit_log", "SELECT"}, {"argus.argus_audit_log", "INSERT"},
+			{"argus.compute_control_audit", "INSERT"}, {"argus.remote_support_audit", "INSERT"},
+			{"argus.audit_intents", "INSERT"}, {"argus.personal_access_tokens", "SELECT"},
+		})
+		p.partitions(ctx, r)
+		p.durable(ctx, r)
+		p.connections(ctx, r)
+	})
+	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_reader", func(s *clickHouse) {
+		s.readonly(ctx, r)
+		s.probe(ctx, r, "read the copy", "SELECT count() FROM audit_watermark")
+	})
+	c.Clerk.check(ctx, r)
+}
+
+// Replicator is what argusd replicator depends on.
+type Replicator struct{ PostgresURL, ClickHouseURL, Slot string }
+
+// Check tests it.
+func (c Replicator) Check(ctx context.Context, r *Report) {
+	checkPostgres(ctx, r, c.PostgresURL, "argus_replicator", func(p *postgres) {
+		p.privileges(ctx, r, []privilege{
+			{"argus.argus_audit_log", "SELECT"}, {"argus.compute_control_audit", "SELECT"}, {"argus.remote_support_audit", "SELECT"},
+			{"argus.audit_writers", "SELECT"}, {"argus.replicator_lease", "UPDATE"}, {"argus.replicator_status", "UPDATE"},
+		})
+		p.replication(ctx, r, c.Slot)
+	})
+	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_replicator", func(s *clickHouse) {
+		s.grants(ctx, r, "write the copy", "SELECT, INSERT, ALTER, CREATE TABLE, DROP TABLE, TRUNCATE")
+	})
+}
+
+// Maintain is what argusd maintain depends on.
+type Maintain struct{ PostgresURL, ClickHouseURL string }
+
+// Check tests it.
+func (c Maintain) Check(ctx context.Context, r *Report) {
+	checkPostgres(ctx, r, c.PostgresURL, "argus_maintenance", func(p *postgres) {
+		p.functions(ctx, r, "argus.create_months_ahead(int)", "argus.drop_expired_months(int)", "argus.expired_months(int)")
+	})
+	if c.ClickHouseURL == "" {
+		r.note("ARGUS_CLICKHOUSE_URL is empty: months are dropped from Postgres alone")
+		return
+	}
+	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_replicator", func(s *clickHouse) {
+		s.grants(ctx, r, "drop months of the copy", "ALTER DELETE")
+	})
+}
+
+// without is err with the secret, which some errors repeat, cut out.
+func without(err error, secret string) error {
+	if secret == "" {
+		return err
+	}
+	return errors.New(strings.ReplaceAll(err.Error(), secret, "…"))
+}

@@ -1,0 +1,111 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/useargus/argus/migrations"
+)
+
+// clickHouse is a connection as the user a process has.
+type clickHouse struct {
+	conn clickhouse.Conn
+	user string // the one it should be
+}
+
+// checkClickHouse tests what every process needs, then what else asks for; else is not asked when the user cannot
+// log in, or there is no schema of ours.
+func checkClickHouse(ctx context.Context, r *Report, url, user string, more func(*clickHouse)) {
+	options, err := clickhouse.ParseDSN(url)
+	if err != nil {
+		r.Line("ClickHouse: ARGUS_CLICKHOUSE_URL", errors.New("it cannot be read"), "it must look like clickhouse://"+user+":password@host:9000/argus")
+		return
+	}
+	options.DialTimeout = 5 * time.Second
+	conn, err := clickhouse.Open(options)
+	if err == nil {
+		defer conn.Close()
+		err = conn.Ping(ctx)
+	}
+	if err != nil {
+		r.Line("ClickHouse: log in", without(err, options.Auth.Password), mendClickHouse(err, user))
+		return
+	}
+	r.Line("ClickHouse: log in", nil, "")
+	if host, _, err := net.SplitHostPort(options.Addr[0]); options.TLS == nil && err == nil && !loopback(host) {
+		r.note("ClickHouse is reached without TLS: ?secure=true and its TLS port (9440) in ARGUS_CLICKHOUSE_URL ask for it")
+	}
+
+	s := &clickHouse{conn, user}
+	var version string
+	var recent bool
+	var theirs time.Time
+	before := r.clock()
+	err = conn.QueryRow(ctx, `
+		SELECT now64(6, 'UTC'), version(), (toUInt32OrZero(splitByChar('.', version())[1]), toUInt32OrZero(splitByChar('.', version())[2])) >= (25, 8)`).
+		Scan(&theirs, &version, &recent)
+	if err == nil {
+		r.skew("ClickHouse", theirs, before, maxSkew, "run NTP on both machines: see timedatectl, chronyc tracking")
+		if !recent {
+			err = fmt.Errorf("the server is version %s", version)
+		}
+	}
+	r.Line("ClickHouse: version", err, "ARGUS needs ClickHouse 25.8 or newer")
+
+	err = migrations.CheckClickHouse(ctx, url)
+	r.Line("ClickHouse: schema", err, "run argusd migrate with this binary, with the database of ARGUS_CLICKHOUSE_URL; it also grants "+user+" what it needs")
+	if err == nil {
+		more(s)
+	}
+}
+
+func mendClickHouse(err error, user string) string {
+	var dns *net.DNSError
+	var refused *clickhouse.Exception
+	switch {
+	case errors.As(err, &dns):
+		return "the host in ARGUS_CLICKHOUSE_URL has no address: see its spelling, and this machine's DNS"
+	case errors.As(err, &refused) && refused.Code == 516, errors.As(err, &refused) && refused.Code == 194:
+		return fmt.Sprintf("the password is wrong, the user is missing, or may not come from this machine: run argusd migrate, "+
+			"then ALTER USER %s IDENTIFIED BY '…' HOST ANY, or mend ARGUS_CLICKHOUSE_URL", user)
+	case errors.As(err, &refused) && refused.Code == 81:
+		return "the database is missing: run argusd migrate, or mend ARGUS_CLICKHOUSE_URL"
+	case strings.Contains(err.Error(), "unexpected packet [72]"): // the H of HTTP
+		return "this is the HTTP port: ARGUS_CLICKHOUSE_URL needs the native one, 9000, or 9440 with ?secure=true"
+	}
+	return "see the host and port of ARGUS_CLICKHOUSE_URL (9000; 9440 with ?secure=true), listen_host of ClickHouse, firewalls and network policies"
+}
+
+// readonly: the API asks, and sets the bounds of what it asks; it writes nothing.
+func (s *clickHouse) readonly(ctx context.Context, r *Report) {
+	var readonly string
+	err := s.conn.QueryRow(ctx, "SELECT toString(getSetting('readonly'))").Scan(&readonly)
+	switch {
+	case err != nil:
+	case readonly == "0":
+		err = errors.New("the user may write: its setting readonly is 0")
+	case readonly != "2":
+		err = fmt.Errorf("the user may not bound its own queries: its setting readonly is %s", readonly)
+	}
+	r.Line("ClickHouse: least privilege", err, "log in as "+s.user+", as made by argusd migrate: readonly = 2")
+}
+
+func (s *clickHouse) probe(ctx context.Context, r *Report, what, query string) {
+	var n uint64
+	r.Line("ClickHouse: "+what, s.conn.QueryRow(ctx, query).Scan(&n), "log in as "+s.user+", and run argusd migrate, which grants it what it needs")
+}
+
+func (s *clickHouse) grants(ctx context.Context, r *Report, what, wanted string) {
+	var has uint8
+	err := s.conn.QueryRow(ctx, "CHECK GRANT "+wanted+" ON audit_log").Scan(&has)
+	if err == nil && has == 0 {
+		err = fmt.Errorf("the user lacks one of %s on audit_log", wanted)
+	}
+	r.Line("ClickHouse: "+what, err, "log in as "+s.user+", and run argusd migrate, which grants it what it needs")
+}
