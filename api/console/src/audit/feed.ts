@@ -92,6 +92,8 @@ export class Feed {
     const mine = (this.control = new AbortController());
     this.loading = true;
     this.loadingMore = false;
+    // The tail rests meanwhile: it goes on from the new snapshot, or, should this fail, where it is now.
+    this.disconnect();
     this.changed();
     try {
       const page = await this.fetch(FIRST_PAGE, null, this.query, mine.signal);
@@ -104,19 +106,21 @@ export class Feed {
       this.trimmed = false;
       this.behind = [];
       this.held = [];
+      this.arrived = [];
       this.waiting = 0;
       this.overflow = false;
       this.position = page.snapshot;
       this.error = null;
       this.moreError = null;
       this.fresh = new Set();
-      if (this.live !== 'off') this.connect();
     } catch (cause) {
       if (mine.signal.aborted || isAbort(cause)) return;
       this.error = asApiError(cause);
     } finally {
       if (!mine.signal.aborted) {
         this.loading = false;
+        if (this.live !== 'off' && this.page) this.connect();
+        if (this.arrived.length > 0) this.flush(false);
         this.changed();
       }
     }
@@ -192,8 +196,8 @@ export class Feed {
   stop(): void {
     if (this.live === 'off') return;
     this.disconnect();
-    this.flush(true);
     this.live = 'off';
+    this.flush(true);
     this.changed();
   }
 
@@ -242,6 +246,7 @@ export class Feed {
   private flush(all: boolean): void {
     clearTimeout(this.timer);
     this.timer = undefined;
+    if (this.loading) return; // the new search has these rows; if it fails, this is called again
     const batch = this.arrived;
     this.arrived = [];
     if (this.holding && !all) {
