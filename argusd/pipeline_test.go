@@ -15,6 +15,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/useargus/argus"
 )
@@ -28,6 +29,7 @@ func TestPipeline(t *testing.T) {
 	t.Run("Perf", d.testPerf)
 	t.Run("BadInput", d.testBadInput)
 	t.Run("Control", d.testControl)
+	t.Run("Argusctl", d.testArgusctl)
 	t.Run("EnvFiles", d.testEnvFiles)
 	t.Run("ChildrenComeBack", d.testChildrenComeBack)
 	t.Run("PostgresAway", d.testPostgresAway)
@@ -289,6 +291,24 @@ func (d *devServer) testControl(t *testing.T) {
 			t.Errorf("%s\n got %s (%v)\nwant %s", query, got, err, want)
 		}
 	}
+}
+
+// testArgusctl runs the CLI's own scripts against the real server.
+func (d *devServer) testArgusctl(t *testing.T) {
+	d.t = t
+	testscript.Run(t, testscript.Params{
+		Dir: "../argusctl/testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", d.bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+			for _, name := range []string{"ARGUS_URL", "ARGUS_TOKEN", "ARGUS_TOKEN_SUPPORT", "ARGUS_TOKEN_TENANTS"} {
+				e.Setenv(name, d.env("env", name))
+			}
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("ARGUS_CONFIG_DIR", filepath.Join(e.WorkDir, "config"))
+			e.Setenv("ARGUS_KEYRING", "off")
+			return nil
+		},
+	})
 }
 
 func (d *devServer) testEnvFiles(t *testing.T) {
