@@ -2,15 +2,11 @@ package main
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
-	"net/url"
-	"slices"
 	"strings"
-
-	"github.com/caarlos0/env/v11"
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
@@ -27,12 +23,12 @@ type LogConfig struct {
 func (c LogConfig) logger() *slog.Logger { return newLogger(c.Level, c.Format) }
 
 type ClerkConfig struct {
-	Issuer            string            `env:"ARGUS_CLERK_ISSUER,required" help:"the exact issuer of session tokens, https"`
-	SecretKey         string            `env:"ARGUS_CLERK_SECRET_KEY,required" help:"key of Clerk's backend API" secret:"true"`
+	Issuer            string            `env:"ARGUS_CLERK_ISSUER,required,notEmpty" help:"the exact issuer of session tokens, https"`
+	SecretKey         string            `env:"ARGUS_CLERK_SECRET_KEY,required,notEmpty" help:"key of Clerk's backend API" secret:"true"`
 	PublishableKey    string            `env:"ARGUS_CLERK_PUBLISHABLE_KEY" help:"what the console signs in with"`
 	APIURL            string            `env:"ARGUS_CLERK_API_URL" envDefault:"https://api.clerk.com/v1" help:"Clerk's backend API"`
-	AuthorizedParties []string          `env:"ARGUS_CLERK_AUTHORIZED_PARTIES,required" help:"origins whose session tokens are taken, comma separated"`
-	Organization      string            `env:"ARGUS_CLERK_ORGANIZATION,required" help:"the one organization (org_…) whose members may call"`
+	AuthorizedParties []string          `env:"ARGUS_CLERK_AUTHORIZED_PARTIES,required,notEmpty" help:"origins whose session tokens are taken, comma separated"`
+	Organization      string            `env:"ARGUS_CLERK_ORGANIZATION,required,notEmpty" help:"the one organization (org_…) whose members may call"`
 	RoleScopes        map[string]string `env:"ARGUS_CLERK_ROLE_SCOPES" envKeyValSeparator:"=" envSeparator:";" envDefault:"org:admin=admin-full;org:member=support-readonly" help:"role or permission = preset or scopes (a b c), separated by ;"`
 }
 
@@ -41,101 +37,56 @@ type apiConfig struct {
 	ClerkConfig
 	Listen         string   `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
 	MetricsListen  string   `env:"ARGUS_METRICS_LISTEN" envDefault:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
-	PostgresURL    string   `env:"ARGUS_POSTGRES_URL,required" help:"as argus_api" secret:"true"`
-	ClickHouseURL  string   `env:"ARGUS_CLICKHOUSE_URL,required" help:"as argus_reader, native protocol" secret:"true"`
-	CursorKey      string   `env:"ARGUS_CURSOR_KEY,required" help:"64 hex digits, the same for every API process" secret:"true"`
+	PostgresURL    string   `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
+	ClickHouseURL  string   `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol" secret:"true"`
+	CursorKey      string   `env:"ARGUS_CURSOR_KEY,required,notEmpty" help:"64 hex digits, the same for every API process" secret:"true"`
 	TrustedProxies []string `env:"ARGUS_TRUSTED_PROXIES" help:"networks whose X-Forwarded-For is believed, comma separated"`
-	WriterLanes    int      `env:"ARGUS_WRITER_LANES" envDefault:"0" help:"concurrent audit batches; 0 chooses"`
+	WriterLanes    int      `env:"ARGUS_WRITER_LANES" envDefault:"0" help:"concurrent audit batches, 1 to 16; 0 chooses"`
 }
 
 type replicatorConfig struct {
 	LogConfig
 	MetricsListen string `env:"ARGUS_METRICS_LISTEN" envDefault:"127.0.0.1:9421" help:"address of /metrics; empty turns it off"`
-	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required" help:"as argus_replicator, the primary" secret:"true"`
-	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL,required" help:"as argus_replicator, native protocol" secret:"true"`
+	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_replicator, the primary" secret:"true"`
+	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_replicator, native protocol" secret:"true"`
 	Slot          string `env:"ARGUS_REPLICATION_SLOT" envDefault:"argus" help:"name of the logical replication slot"`
 }
 
 type migrateConfig struct {
 	LogConfig
-	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required" help:"as a superuser, or a role that may create roles and is a member of argus_owner" secret:"true"`
-	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_migrate, native protocol; empty skips ClickHouse" secret:"true"`
+	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as a superuser, or a role that may create roles and is a member of argus_owner" secret:"true"`
+	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as an administrator (argus_migrate), native protocol; empty skips ClickHouse" secret:"true"`
+
+	// A password that is empty leaves the login as it is.
+	API                  string `env:"ARGUS_POSTGRES_API_PASSWORD" help:"lets the role argus_api log in with it; so do the others for theirs" secret:"true"`
+	Replicator           string `env:"ARGUS_POSTGRES_REPLICATOR_PASSWORD" help:"of argus_replicator" secret:"true"`
+	Maintenance          string `env:"ARGUS_POSTGRES_MAINTENANCE_PASSWORD" help:"of argus_maintenance" secret:"true"`
+	BreakGlass           string `env:"ARGUS_POSTGRES_BREAK_GLASS_PASSWORD" help:"of argus_break_glass" secret:"true"`
+	Auditor              string `env:"ARGUS_POSTGRES_AUDITOR_PASSWORD" help:"of argus_auditor" secret:"true"`
+	ClickHouseReplicator string `env:"ARGUS_CLICKHOUSE_REPLICATOR_PASSWORD" help:"of ClickHouse's argus_replicator" secret:"true"`
+	ClickHouseReader     string `env:"ARGUS_CLICKHOUSE_READER_PASSWORD" help:"of ClickHouse's argus_reader" secret:"true"`
+}
+
+// logins are the passwords that are set, by role or user.
+func (c migrateConfig) logins() (postgres, clickhouse map[string]string) {
+	set := func(all map[string]string) map[string]string {
+		maps.DeleteFunc(all, func(_, password string) bool { return password == "" })
+		return all
+	}
+	return set(map[string]string{"argus_api": c.API, "argus_replicator": c.Replicator, "argus_maintenance": c.Maintenance,
+			"argus_break_glass": c.BreakGlass, "argus_auditor": c.Auditor}),
+		set(map[string]string{"argus_replicator": c.ClickHouseReplicator, "argus_reader": c.ClickHouseReader})
 }
 
 type maintainConfig struct {
 	LogConfig
-	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required" help:"as argus_maintenance" secret:"true"`
-	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_migrate, native protocol; empty skips ClickHouse" secret:"true"`
+	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_maintenance" secret:"true"`
+	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_replicator, native protocol; empty skips ClickHouse" secret:"true"`
 }
 
 type breakGlassConfig struct {
 	LogConfig
-	PostgresURL string `env:"ARGUS_POSTGRES_URL,required" help:"as argus_break_glass" secret:"true"`
-}
-
-// load fills config from environ (nil means the process's own environment) and checks it.
-func load[T any](environ map[string]string) (T, error) {
-	var config T
-	err := env.ParseWithOptions(&config, env.Options{Environment: environ})
-	var problems []string
-	var all env.AggregateError
-	switch {
-	case errors.As(err, &all):
-		for _, e := range all.Errors {
-			problems = append(problems, e.Error())
-		}
-	case err != nil:
-		problems = append(problems, err.Error())
-	}
-	if c, ok := any(config).(interface{ problems() []string }); ok {
-		problems = append(problems, c.problems()...)
-	}
-	if len(problems) > 0 {
-		slices.Sort(problems)
-		return config, fmt.Errorf("the configuration is not usable:\n  %s", strings.Join(slices.Compact(problems), "\n  "))
-	}
-	return config, nil
-}
-
-func (c apiConfig) problems() []string {
-	var p []string
-	p = append(p, storeURLProblems(c.PostgresURL, c.ClickHouseURL)...)
-	if key, err := hex.DecodeString(c.CursorKey); c.CursorKey != "" && (err != nil || len(key) != 32) {
-		p = append(p, "ARGUS_CURSOR_KEY must be 64 hex digits; make one with: openssl rand -hex 32")
-	}
-	if _, err := c.trustedProxies(); err != nil {
-		p = append(p, err.Error())
-	}
-	if _, err := c.roleScopes(); err != nil {
-		p = append(p, err.Error())
-	}
-	if c.Organization != "" && !strings.HasPrefix(c.Organization, "org_") {
-		p = append(p, "ARGUS_CLERK_ORGANIZATION must be an organization's id (org_…), not its name")
-	}
-	return p
-}
-
-func (c replicatorConfig) problems() []string {
-	return storeURLProblems(c.PostgresURL, c.ClickHouseURL)
-}
-func (c migrateConfig) problems() []string    { return storeURLProblems(c.PostgresURL, c.ClickHouseURL) }
-func (c maintainConfig) problems() []string   { return storeURLProblems(c.PostgresURL, c.ClickHouseURL) }
-func (c breakGlassConfig) problems() []string { return storeURLProblems(c.PostgresURL, "") }
-
-// storeURLProblems never repeats a URL: it may hold a password.
-func storeURLProblems(postgres, clickhouse string) []string {
-	var p []string
-	if postgres != "" {
-		if u, err := url.Parse(postgres); err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-			p = append(p, "ARGUS_POSTGRES_URL must look like postgres://role:password@host:5432/argus")
-		}
-	}
-	if clickhouse != "" {
-		if u, err := url.Parse(clickhouse); err != nil || u.Scheme != "clickhouse" {
-			p = append(p, "ARGUS_CLICKHOUSE_URL must look like clickhouse://user:password@host:9000/argus")
-		}
-	}
-	return p
+	PostgresURL string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_break_glass" secret:"true"`
 }
 
 func (c apiConfig) cursorKey() []byte {
@@ -146,7 +97,9 @@ func (c apiConfig) cursorKey() []byte {
 func (c apiConfig) trustedProxies() ([]netip.Prefix, error) {
 	var networks []netip.Prefix
 	for _, s := range c.TrustedProxies {
-		s = strings.TrimSpace(s)
+		if s = strings.TrimSpace(s); s == "" {
+			continue
+		}
 		if a, err := netip.ParseAddr(s); err == nil {
 			networks = append(networks, netip.PrefixFrom(a, a.BitLen()))
 			continue

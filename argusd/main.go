@@ -52,7 +52,12 @@ func run() int {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newAPICommand(), newReplicatorCommand(), newMigrateCommand(), newMaintainCommand(),
-		newBreakGlassCommand(), newCheckCommand(), newDevCommand(), newDevAPICommand(), newLocalWorkerCommand())
+		newBreakGlassCommand(), newCheckCommand())
+	if withEngines {
+		root.AddCommand(newDevCommand(), newDevAPICommand(), newLocalWorkerCommand())
+	} else {
+		root.AddCommand(newNoDevCommand())
+	}
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -63,6 +68,16 @@ func run() int {
 		return exit.code
 	}
 	return 1
+}
+
+func newNoDevCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "dev",
+		Short: "Not in this build, which has no engines",
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("argusd dev is not in this build, which has no engines: use make dev, in a checkout of the source")
+		},
+	}
 }
 
 // newLogger writes JSON lines to stderr, or text when format is "text". Handlers never see secrets: they are

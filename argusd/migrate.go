@@ -2,9 +2,13 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/useargus/argus/argusd/logins"
 	"github.com/useargus/argus/migrations"
 )
 
@@ -13,7 +17,10 @@ func newMigrateCommand() *cobra.Command {
 		Use:   "migrate",
 		Short: "Bring Postgres and ClickHouse to this binary's schema",
 		Long: `Bring Postgres and ClickHouse to this binary's schema. Running it again changes nothing; several at once take
-turns. Run it before the processes of a new release start.`,
+turns. Run it before the processes of a new release start.
+
+The roles and users it makes cannot log in until they have a password. Those that the environment gives
+(ARGUS_POSTGRES_API_PASSWORD and so on) are set each time, so that a new one takes effect.`,
 		Example: "  ARGUS_POSTGRES_URL=postgres://… ARGUS_CLICKHOUSE_URL=clickhouse://… argusd migrate",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -26,6 +33,11 @@ turns. Run it before the processes of a new release start.`,
 				return fmt.Errorf("Postgres: %w", err)
 			}
 			fmt.Printf("Postgres: %d migrations applied.\n", n)
+			roles, users := config.logins()
+			if err := logins.Postgres(command.Context(), config.PostgresURL, roles); err != nil {
+				return fmt.Errorf("Postgres: setting passwords: %w", err)
+			}
+			told("Postgres", roles)
 			if config.ClickHouseURL == "" {
 				return nil
 			}
@@ -34,7 +46,17 @@ turns. Run it before the processes of a new release start.`,
 				return fmt.Errorf("ClickHouse: %w", err)
 			}
 			fmt.Printf("ClickHouse: %d migrations applied.\n", n)
+			if err := logins.ClickHouse(command.Context(), config.ClickHouseURL, users); err != nil {
+				return fmt.Errorf("ClickHouse: setting passwords: %w", err)
+			}
+			told("ClickHouse", users)
 			return nil
 		},
+	}
+}
+
+func told(store string, passwords map[string]string) {
+	if len(passwords) > 0 {
+		fmt.Printf("%s: passwords set of %s.\n", store, strings.Join(slices.Sorted(maps.Keys(passwords)), ", "))
 	}
 }

@@ -209,4 +209,4 @@ type devAPIConfig struct {
 	WorkersDir string `env:"ARGUS_DEV_WORKERS_DIR,required"`
 }
 
-func (c devAPIConfig) problems() []string { return c.API.problems() }
+func (c devAPIConfig) problems() []string { return c.API.check(true) }

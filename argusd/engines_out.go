@@ -1,0 +1,5 @@
+//go:build noengines
+
+package main
+
+const withEngines = false
