@@ -42,14 +42,12 @@ func TestBenchFigures(t *testing.T) {
 		copies = append(copies, copyRate(t, pg.APIURL, 100_000))
 		a, b := latencies(t, w, pg.APIURL, benchTime)
 		oursOne, insertOne = append(oursOne, a), append(insertOne, b)
-		oursTail = append(oursTail, tail(64, 2000, benchTime, func(int) func(*argus.Record) error {
-			return func(r *argus.Record) error { return w.Append(context.Background(), r, false) }
+		oursTail = append(oursTail, tail(64, 2000, benchTime, func(_ int, r *argus.Record) error {
+			return w.Append(context.Background(), r, false)
 		}))
-		insertTail = append(insertTail, tail(64, 2000, benchTime, func(n int) func(*argus.Record) error {
-			c := newInserter(t, pg.APIURL, int64(n))
-			t.Cleanup(func() { c.conn.Close(context.Background()) })
-			return c.insert
-		}))
+		conns := inserters(t, pg.APIURL, 64)
+		insertTail = append(insertTail, tail(64, 2000, benchTime, func(n int, r *argus.Record) error { return conns[n].insert(r) }))
+		conns.close()
 	}
 	target := 2.5
 	if fsync := fdatasync(t, t.TempDir()); fsync < 300*time.Microsecond {
@@ -112,10 +110,8 @@ func appendRate(t testing.TB, w *Writer, callers int, d time.Duration) float64 {
 func insertRate(t testing.TB, url string, connections int, d time.Duration) float64 {
 	var n atomic.Int64
 	var wg sync.WaitGroup
-	var conns []*inserter
-	for i := range connections {
-		conns = append(conns, newInserter(t, url, int64(i)))
-	}
+	conns := inserters(t, url, connections)
+	defer conns.close()
 	begin := time.Now()
 	for _, c := range conns {
 		wg.Go(func() {
@@ -129,11 +125,7 @@ func insertRate(t testing.TB, url string, connections int, d time.Duration) floa
 		})
 	}
 	wg.Wait()
-	rate := float64(n.Load()) / time.Since(begin).Seconds()
-	for _, c := range conns {
-		c.conn.Close(context.Background())
-	}
-	return rate
+	return float64(n.Load()) / time.Since(begin).Seconds()
 }
 
 // latencies are the medians of a lone caller's waits in microseconds, the writer's and an INSERT's, in turns.
@@ -159,24 +151,20 @@ func latencies(t testing.TB, w *Writer, url string, d time.Duration) (ours, refe
 }
 
 // tail is the 99th percentile, in microseconds, of calls that so many callers make at a fixed rate together.
-func tail(callers, perSecond int, d time.Duration, prepare func(caller int) func(*argus.Record) error) float64 {
+func tail(callers, perSecond int, d time.Duration, call func(caller int, r *argus.Record) error) float64 {
 	var mu sync.Mutex
 	var all []float64
 	var wg sync.WaitGroup
-	calls := make([]func(*argus.Record) error, callers)
-	for n := range calls {
-		calls[n] = prepare(n)
-	}
 	period := time.Second * time.Duration(callers) / time.Duration(perSecond)
 	begin := time.Now()
-	for n, call := range calls {
+	for n := range callers {
 		wg.Go(func() {
 			var waits []float64
 			for at := period * time.Duration(n) / time.Duration(callers); at < d; at += period {
 				time.Sleep(time.Until(begin.Add(at)))
 				r := record(n)
 				from := time.Now()
-				if err := call(r); err != nil {
+				if err := call(n, r); err != nil {
 					panic(err)
 				}
 				waits = append(waits, float64(time.Since(from).Nanoseconds())/1000)
@@ -211,6 +199,21 @@ func newInserter(t testing.TB, url string, n int64) *inserter {
 		t.Fatal(err)
 	}
 	return &inserter{conn: conn, stmt: stmt, writer: time.Now().UnixNano() + n}
+}
+
+type connections []*inserter
+
+func inserters(t testing.TB, url string, n int) (c connections) {
+	for i := range n {
+		c = append(c, newInserter(t, url, int64(i)))
+	}
+	return c
+}
+
+func (c connections) close() {
+	for _, i := range c {
+		i.conn.Close(context.Background())
+	}
 }
 
 var binaryFormats = slices.Repeat([]int16{1}, copyColumnCount)

@@ -227,6 +227,9 @@ func TestQueue(t *testing.T) {
 				if n := q.depth.Load(); n != int64(len(model)) {
 					t.Fatalf("depth %d, want %d", n, len(model))
 				}
+				if cap(q.entries) > 4*len(model)+64 && len(model) > 16 {
+					t.Fatalf("room for %d, and %d are there", cap(q.entries), len(model))
+				}
 				if q.finished() != (closed && len(model) == 0) {
 					t.Fatal("finished")
 				}

@@ -123,6 +123,12 @@ func (q *queue) push(e *entry) (l *lane, ok bool) {
 	if q.closed {
 		return nil, false
 	}
+	if len(q.entries) == cap(q.entries) && q.head > len(q.entries)/2 {
+		// A queue that is never empty must not grow for ever.
+		n := copy(q.entries, q.entries[q.head:])
+		clear(q.entries[n:])
+		q.entries, q.head = q.entries[:n], 0
+	}
 	q.entries = append(q.entries, e)
 	q.measure()
 	return q.engage(), true
