@@ -18,6 +18,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/useargus/argus"
 )
@@ -89,6 +90,7 @@ type API struct {
 	log     *slog.Logger
 	metrics *metrics
 	limits  *limits
+	outage  rate.Sometimes // paces the log of calls that fail all alike
 	clerk   *clerkIdentity
 	secrets *secretCache
 	engine  *gin.Engine
@@ -126,6 +128,7 @@ func New(config Config) (*API, error) {
 		config: config, pool: config.Pool, audit: config.Audit, store: config.Log,
 		log:      config.Logger.With("stage", "api"),
 		limits:   newLimits(config.Limits),
+		outage:   rate.Sometimes{Interval: time.Second},
 		secrets:  newSecretCache(),
 		draining: make(chan struct{}),
 	}
@@ -169,7 +172,7 @@ func (a *API) Start(ctx context.Context) error {
 	for _, f := range a.work {
 		a.inBackground(f)
 	}
-	a.inBackground(func(ctx context.Context) { _ = a.clerk.keys.refresh(ctx) }) // so that the first call need not wait
+	a.inBackground(func(ctx context.Context) { _ = a.clerk.keys.refresh(ctx, time.Time{}) }) // so that the first call need not wait
 	a.running.Store(true)
 	return nil
 }

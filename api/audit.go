@@ -235,7 +235,7 @@ func (a *API) refuse(g *gin.Context, err error) {
 		a.limits.hold(g.Request.Context())
 	}
 	if status >= 500 {
-		a.log.Error("request not served", "status", status, "code", p.Code, "cause", p.Cause)
+		a.outage.Do(func() { a.log.Error("requests not served", "status", status, "code", p.Code, "cause", p.Cause) })
 	}
 	a.metrics.refused.WithLabelValues(string(p.Code)).Inc()
 	a.send(g.Writer, status, problemBody(p, uuid.Nil))
@@ -255,14 +255,22 @@ func (a *API) send(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) // a caller who hung up has its row
 }
 
-// logProblem logs what the answer does not tell. Refusals are the row's business; failures are the operator's.
+// logProblem logs what the answer does not tell. Refusals are the row's business; failures are the operator's. Of
+// an outage, which fails every call, one is logged a second; argus_api_calls_total and argus_api_refused_total
+// count them all.
 func (a *API) logProblem(c *call, status int, p *argus.Error) {
-	level := slog.LevelDebug
-	if status >= 500 {
-		level = slog.LevelError
+	log := func(level slog.Level) {
+		a.log.Log(context.Background(), level, "call not completed", "route", c.Record.Route, "status", status, "code", p.Code,
+			"message", p.Message, "cause", p.Cause, "actor", c.Record.ActorID, "audit_id", c.Record.ID)
 	}
-	a.log.Log(context.Background(), level, "call not completed", "route", c.Record.Route, "status", status, "code", p.Code,
-		"message", p.Message, "cause", p.Cause, "actor", c.Record.ActorID, "audit_id", c.Record.ID)
+	switch {
+	case status == http.StatusServiceUnavailable: // all calls at once
+		a.outage.Do(func() { log(slog.LevelError) })
+	case status >= 500:
+		log(slog.LevelError)
+	default:
+		log(slog.LevelDebug)
+	}
 }
 
 // traceID takes the trace id out of a W3C traceparent, "" when there is none.

@@ -101,8 +101,8 @@ func (a *API) authenticate(ctx context.Context, r *http.Request, ip netip.Addr) 
 	}
 	a.metrics.credentials.WithLabelValues(kind, string(why)).Inc()
 	level := slog.LevelWarn
-	if why == reasonMissing || why == reasonFlood {
-		level = slog.LevelDebug // no guess at all, or one of very many
+	if why == reasonMissing || why == reasonFlood || why == reasonUnchecked {
+		level = slog.LevelDebug // no guess at all, one of very many, or no fault of the credential's
 	}
 	// The token itself is never logged, nor any part of it.
 	a.log.Log(ctx, level, "credential refused", "kind", kind, "reason", string(why), "client_ip", ip.String(),

@@ -39,7 +39,12 @@ type keyring struct {
 // one fetch every keysPause, however many come.
 func (k *keyring) get(ctx context.Context, id string) (*clerk.JSONWebKey, error) {
 	k.mu.Lock()
-	key, age, rested := k.keys[id], time.Since(k.got), time.Since(k.tried) >= keysPause
+	key, age, seen := k.keys[id], time.Since(k.got), k.tried
+	pause := keysPause
+	if k.keys == nil {
+		pause = time.Second // nobody with a session gets in before
+	}
+	rested := time.Since(seen) >= pause
 	known := k.keys != nil && age < keysGrace
 	failed := k.err
 	k.mu.Unlock()
@@ -48,7 +53,7 @@ func (k *keyring) get(ctx context.Context, id string) (*clerk.JSONWebKey, error)
 	case known && key != nil && (age < keysMaxAge || failed != nil):
 		// Nobody waits for a Clerk that did not answer before.
 		if age >= keysRefresh && rested {
-			k.run(func(ctx context.Context) { _ = k.refresh(ctx) })
+			k.run(func(ctx context.Context) { _ = k.refresh(ctx, seen) })
 		}
 		return key, nil
 	case !rested && known: // the set was looked at just now, or Clerk is away
@@ -56,7 +61,7 @@ func (k *keyring) get(ctx context.Context, id string) (*clerk.JSONWebKey, error)
 	case !rested:
 		return nil, clerkAway(failed)
 	}
-	err := k.refresh(ctx)
+	err := k.refresh(ctx, seen)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err != nil && (k.keys == nil || time.Since(k.got) >= keysGrace) {
@@ -65,11 +70,18 @@ func (k *keyring) get(ctx context.Context, id string) (*clerk.JSONWebKey, error)
 	return k.keys[id], nil
 }
 
-// refresh fetches the set, once for all who wait, for clerkPatience at most; the fetch itself goes on.
-func (k *keyring) refresh(ctx context.Context) error {
+// refresh fetches the set, once for all who wait, for clerkPatience at most; the fetch itself goes on. A fetch that
+// ended after the caller looked (seen) will do.
+func (k *keyring) refresh(ctx context.Context, seen time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, clerkPatience)
 	defer cancel()
 	done := k.flight.DoChan("", func() (any, error) {
+		k.mu.Lock()
+		late, failed := !k.tried.Equal(seen), k.err
+		k.mu.Unlock()
+		if late {
+			return nil, failed
+		}
 		fetching, cancel := context.WithTimeout(k.base, clerkTimeout)
 		defer cancel()
 		set, err := k.fetch(fetching, &jwks.GetParams{})

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -289,6 +290,9 @@ func (h *harness) start(edit ...func(*Config)) *harness {
 		if err := api.Close(ctx); err != nil {
 			h.t.Errorf("closing the API: %v", err)
 		}
+		if secret := secrets.FindString(h.logs.String()); secret != "" {
+			h.t.Errorf("a credential was logged: %s", secret)
+		}
 	})
 	return h
 }
@@ -316,6 +320,9 @@ func (h *harness) listening() {
 	h.t.Helper()
 	eventually(h.t, "the revocation channel is up", h.api.secrets.listening)
 }
+
+// secrets are credentials, whole or in good part.
+var secrets = regexp.MustCompile(`argus_(pat|bg)_[0-9A-Za-z]{20,}|eyJ[0-9A-Za-z_-]+\.eyJ[0-9A-Za-z_-]+|sk_test_[a-z]+`)
 
 // response is an answer that was read whole.
 type response struct {
