@@ -31,8 +31,9 @@ func clickhouseRowHash() string {
 		text("toString(method)"), opt("status", integer(some("status"))), text("toString(outcome)"),
 		opt("latency_us", integer(some("latency_us"))),
 		"if(position(toString(client_ip), '.') > 0, concat(char(4), substring(" + address + ", 13, 4)), concat(char(6), " + address + "))",
-		text("toString(user_agent)"), opt("body_sha256", "toString("+some("body_sha256")+")"), integer("body_bytes"),
+		text("toString(user_agent)"), opt("body_sha256", some("body_sha256")), integer("body_bytes"),
 		optText("client_request_id"), optText("trace_id"),
 	}
+	// Nothing of fixed length is made a String by itself: that would cut zero bytes off its end.
 	return "SHA256(concat(" + strings.Join(parts, ", ") + "))"
 }

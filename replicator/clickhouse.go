@@ -112,6 +112,8 @@ var writeSettings = []ch.Setting{
 	{Key: "insert_deduplicate", Value: "0", Important: true},
 	{Key: "deduplicate_blocks_in_dependent_materialized_views", Value: "0", Important: true},
 	{Key: "optimize_on_insert", Value: "1", Important: true},
+	// A partition that is to be empty is replaced by an empty one; servers before 26 know no other way.
+	{Key: "allow_replace_partition_from_empty_source", Value: "1"},
 	// A client that was frozen in the middle of an insert must not hold up its successor, who waits for the
 	// insert's end: KILL QUERY does not wake an insert that waits for data.
 	{Key: "receive_timeout", Value: "2", Important: true},

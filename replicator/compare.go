@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,7 +37,12 @@ type scope struct {
 	table int
 	month month
 	since time.Time       // later than the month's start, or zero
-	held  *argus.Position // only rows in it; nil for all. The audit log's alone.
+	until time.Time       // of the domain tables alone, or zero
+	held  *argus.Position // of the audit log alone: only rows in it; nil for all
+	// beyond: only rows not in held.
+	beyond bool
+	// recompute: a row of ClickHouse counts by row_hash only if that is what its columns make.
+	recompute bool
 }
 
 // What a row is compared by: row_hash, or for the domain tables a hash of all columns as text. Both are
@@ -56,8 +62,12 @@ func (l *layout) postgresHash() string {
 	return "decode(md5(concat_ws(chr(31), " + strings.Join(parts, ", ") + ")), 'hex')"
 }
 
-func (l *layout) clickhouseHash() string {
-	if l.table == auditTable {
+func (l *layout) clickhouseHash(sc scope) string {
+	switch {
+	case l.table == auditTable && sc.recompute:
+		made := clickhouseRowHash()
+		return fmt.Sprintf("if(row_hash = %s, row_hash, SHA256(concat(row_hash, %s)))", made, made)
+	case l.table == auditTable:
 		return "row_hash"
 	}
 	var parts []string
@@ -90,6 +100,9 @@ func (sc scope) postgresWhere() string {
 		if sc.since.After(from) {
 			where += fmt.Sprintf(" AND l.at >= '%s'", sc.since.UTC().Format(time.RFC3339Nano))
 		}
+		if !sc.until.IsZero() {
+			where += fmt.Sprintf(" AND l.at < '%s'", sc.until.UTC().Format(time.RFC3339Nano))
+		}
 		return where
 	}
 	if sc.since.After(from) {
@@ -107,10 +120,12 @@ func (sc scope) postgresWhere() string {
 func (sc scope) clickhouseWhere() string {
 	from, to := sc.month.from(), sc.month.to()
 	if sc.table != auditTable {
-		// The time that the first 48 bits of the id say, as Postgres's partitions have it.
-		where := fmt.Sprintf("toYYYYMM(fromUnixTimestamp64Milli(toInt64(bitShiftRight(toUInt128(audit_id), 80)), 'UTC')) = %d", sc.month)
+		where := fmt.Sprintf("%s = %d", callMonth, sc.month)
 		if sc.since.After(from) {
 			where += fmt.Sprintf(" AND at >= %s", micros(sc.since.UnixMicro()))
+		}
+		if !sc.until.IsZero() {
+			where += fmt.Sprintf(" AND at < %s", micros(sc.until.UnixMicro()))
 		}
 		return where
 	}
@@ -119,25 +134,32 @@ func (sc scope) clickhouseWhere() string {
 	}
 	where := fmt.Sprintf("occurred_at >= %s AND occurred_at < %s", micros(from.UnixMicro()), micros(to.UnixMicro()))
 	if sc.held != nil {
-		where += " AND " + heldIn(*sc.held, "", func(ids, seqs string) string {
+		where += " AND " + not(sc.beyond) + heldIn(*sc.held, "", func(ids, seqs string) string {
 			return fmt.Sprintf("seq <= [%s][indexOf([%s], writer_id)]", seqs, ids)
 		})
 	}
 	return where
 }
 
+func not(beyond bool) string {
+	if beyond {
+		return "NOT "
+	}
+	return ""
+}
+
 // heldIn is the condition that a row is in the position.
 func heldIn(p argus.Position, prefix string, through func(ids, seqs string) string) string {
 	ids := sortedWriters(p)
 	if len(ids) == 0 {
-		return fmt.Sprintf("%swriter_id <= %d", prefix, p.ClosedThrough)
+		return fmt.Sprintf("(%swriter_id <= %d)", prefix, p.ClosedThrough)
 	}
 	seqs := make([]int64, len(ids))
 	for i, id := range ids {
 		seqs[i] = p.Writers[id]
 	}
 	list := joinInts(ids)
-	return fmt.Sprintf("CASE WHEN %swriter_id IN (%s) THEN %s ELSE %swriter_id <= %d END",
+	return fmt.Sprintf("(CASE WHEN %swriter_id IN (%s) THEN %s ELSE %swriter_id <= %d END)",
 		prefix, list, through(list, joinInts(seqs)), prefix, p.ClosedThrough)
 }
 
@@ -192,50 +214,55 @@ func (s *store) digests(ctx context.Context, l *layout, sc scope) (map[int64]dig
 		err := scan(&writer, &count, &sum)
 		out[writer] = digest{int64(count), sum}
 		return err
-	}, fmt.Sprintf(`SELECT %s AS writer, count(), sum(bitShiftRight(reinterpretAsUInt64(reverse(substring(toString(%s), 1, 8))), 4))
-		FROM %s WHERE %s GROUP BY writer`, group, l.clickhouseHash(), tables[sc.table].clickhouse, sc.clickhouseWhere()))
+	}, fmt.Sprintf(`SELECT %s AS writer, count(), sum(bitShiftRight(reinterpretAsUInt64(reverse(substring(%s, 1, 8))), 4))
+		FROM %s WHERE %s GROUP BY writer`, group, l.clickhouseHash(sc), tables[sc.table].clickhouse, sc.clickhouseWhere()))
 	return out, err
 }
 
-// months that have rows, or could have, of the table in either store.
-func (r *Replicator) months(ctx context.Context, q querier, table int) ([]month, error) {
-	rows, err := q.Query(ctx, "SELECT to_char(month, 'YYYYMM')::int FROM argus.audit_months")
-	if err != nil {
-		return nil, err
+// monthsOf are the months that have rows, or could have, of the table in either store; here are those of them
+// that ClickHouse has rows of.
+func (r *Replicator) monthsOf(ctx context.Context, q querier, table int) (all []month, here map[month]bool, err error) {
+	collect := func(query string) ([]month, error) {
+		rows, err := q.Query(ctx, query)
+		if err != nil {
+			return nil, err
+		}
+		return pgx.CollectRows(rows, func(row pgx.CollectableRow) (m month, err error) { return m, row.Scan(&m) })
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m month, err error) { return m, row.Scan(&m) })
+	if all, err = collect("SELECT to_char(month, 'YYYYMM')::int FROM argus.audit_months"); err != nil {
+		return nil, nil, err
+	}
+	// What retention has dropped in Postgres, and not yet here, is not missing there.
+	dropped, err := collect("SELECT replace(detail->>'month', '-', '')::int FROM argus.audit_admin WHERE kind = 'month_dropped'")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	expr := "toYYYYMM(occurred_at)"
 	if table != auditTable {
-		expr = "toYYYYMM(fromUnixTimestamp64Milli(toInt64(bitShiftRight(toUInt128(audit_id), 80)), 'UTC'))"
+		expr = callMonth
 	}
-	here, err := r.store.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM %s", expr, tables[table].clickhouse))
+	names, err := r.store.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM %s", expr, tables[table].clickhouse))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	// What retention has dropped in Postgres and not yet here is not missing there.
-	rows, err = q.Query(ctx, "SELECT replace(detail->>'month', '-', '')::int FROM argus.audit_admin WHERE kind = 'month_dropped'")
-	if err != nil {
-		return nil, err
-	}
-	dropped, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m month, err error) { return m, row.Scan(&m) })
-	if err != nil {
-		return nil, err
-	}
-	for _, text := range here {
-		var m month
-		if _, err := fmt.Sscan(text, &m); err != nil {
-			return nil, err
+	here = map[month]bool{}
+	for _, text := range names {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, nil, err
 		}
-		if !slices.Contains(dropped, m) {
+		m := month(n)
+		here[m] = true
+		if !slices.Contains(all, m) && !slices.Contains(dropped, m) {
 			all = append(all, m)
 		}
 	}
 	slices.Sort(all)
-	return slices.Compact(all), nil
+	return all, here, nil
 }
+
+// callMonth is the month that the first 48 bits of a call's id say, as Postgres's partitions have it.
+const callMonth = "toYYYYMM(fromUnixTimestamp64Milli(toInt64(bitShiftRight(toUInt128(audit_id), 80)), 'UTC'))"
 
 // layouts reads the columns of both stores and matches them.
 func (r *Replicator) layouts(ctx context.Context, q querier) (ls [tableCount]*layout, err error) {

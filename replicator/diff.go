@@ -3,6 +3,7 @@ package replicator
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -72,8 +73,8 @@ func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, w
 		return d, err
 	}
 	defer pgRows.Close()
-	chRows, err := r.store.read.Query(ctx, fmt.Sprintf("SELECT %s, toString(%s) AS h FROM %s WHERE %s ORDER BY %s, h",
-		chKey, l.clickhouseHash(), info.clickhouse, chWhere, chOrder))
+	chRows, err := r.store.read.Query(ctx, fmt.Sprintf("SELECT %s, hex(%s) AS h FROM %s WHERE %s ORDER BY %s, h",
+		chKey, l.clickhouseHash(sc), info.clickhouse, chWhere, chOrder))
 	if err != nil {
 		return d, err
 	}
@@ -92,9 +93,11 @@ func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, w
 		if !chRows.Next() {
 			return k, false, chRows.Err()
 		}
-		var hash string
-		err = chRows.Scan(&k.writer, &k.call, &k.b, &hash)
-		copy(k.hash[:], hash)
+		var digits string
+		if err := chRows.Scan(&k.writer, &k.call, &k.b, &digits); err != nil {
+			return k, false, err
+		}
+		_, err = hex.Decode(k.hash[:], []byte(digits[:min(len(digits), 64)]))
 		return k, true, err
 	}
 	p, pOK, err := nextPG()

@@ -139,12 +139,13 @@ func (h *healing) record(ctx context.Context) {
 
 func (h *healing) run(ctx context.Context) error {
 	var months [tableCount][]month
+	var here [tableCount]map[month]bool
 	if err := h.r.within(ctx, h.snapshot, func(tx pgx.Tx) (err error) {
 		if h.layouts, err = h.r.layouts(ctx, tx); err != nil {
 			return err
 		}
 		for t := range tables {
-			if months[t], err = h.r.months(ctx, tx, t); err != nil {
+			if months[t], here[t], err = h.r.monthsOf(ctx, tx, t); err != nil {
 				return err
 			}
 		}
@@ -165,7 +166,7 @@ func (h *healing) run(ctx context.Context) error {
 	workers.SetLimit(h.r.config.CopyWorkers)
 	for t := range tables {
 		for _, m := range slices.Backward(months[t]) {
-			workers.Go(func() error { return h.month(workCtx, scope{table: t, month: m}) })
+			workers.Go(func() error { return h.month(workCtx, h.scope(t, m), here[t][m]) })
 		}
 	}
 	if err := workers.Wait(); err != nil {
@@ -175,8 +176,14 @@ func (h *healing) run(ctx context.Context) error {
 	return h.rollups(ctx, months[auditTable])
 }
 
-// month makes one table's month equal.
-func (h *healing) month(ctx context.Context, sc scope) error {
+// scope of a month. By hand, what is kept beside the columns in ClickHouse is not believed: rows whose columns
+// were altered there are found too, at the price of hashing all of them.
+func (h *healing) scope(table int, m month) scope {
+	return scope{table: table, month: m, recompute: h.result.Reason == healResync}
+}
+
+// month makes one table's month equal; any tells whether ClickHouse has rows of it.
+func (h *healing) month(ctx context.Context, sc scope, any bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -187,12 +194,12 @@ func (h *healing) month(ctx context.Context, sc scope) error {
 	defer h.giveBack(t)
 	l := h.layouts[sc.table]
 	return h.r.within(ctx, h.snapshot, func(tx pgx.Tx) error {
+		if !any {
+			return h.copyMonth(ctx, t, tx, sc)
+		}
 		here, err := h.r.store.digests(ctx, l, sc)
 		if err != nil {
 			return err
-		}
-		if len(here) == 0 {
-			return h.copyMonth(ctx, t, tx, sc)
 		}
 		there, err := postgresDigests(ctx, tx, l, sc)
 		if err != nil {

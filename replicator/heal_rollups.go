@@ -12,6 +12,13 @@ func (h *healing) rollups(ctx context.Context, months []month) error {
 	if err != nil {
 		return err
 	}
+	// Months without rows, of which no rollup has anything, are not asked for one by one.
+	used, err := h.t.store.strings(ctx, `SELECT DISTINCT substring(partition_id, 1, 6) FROM system.parts
+		WHERE active AND database = currentDatabase() AND NOT startsWith(table, {scratch:String})`, namedString("scratch", scratchPrefix))
+	if err != nil {
+		return err
+	}
+	months = slices.DeleteFunc(slices.Clone(months), func(m month) bool { return !slices.Contains(used, fmt.Sprint(int(m))) })
 	for _, r := range all {
 		if r.partition == "" {
 			if err := h.wholeRollup(ctx, r); err != nil {
@@ -52,12 +59,7 @@ func (h *healing) rollupMonth(ctx context.Context, r rollup, m month) error {
 	}
 	values := append(stored, made...)
 	slices.Sort(values)
-	for _, v := range slices.Compact(values) {
-		if err := h.t.rebuild(ctx, r, v); err != nil {
-			return err
-		}
-	}
-	return nil
+	return h.t.rebuild(ctx, r, slices.Compact(values))
 }
 
 // wholeRollup is rollupMonth for a rollup that is not partitioned.
@@ -68,13 +70,12 @@ func (h *healing) wholeRollup(ctx context.Context, r rollup) error {
 			return err
 		}
 	}
-	return h.t.rebuild(ctx, r, "all")
+	return h.t.rebuild(ctx, r, []string{"all"})
 }
 
 // rollupMonthDifference compares the partitions of a month.
 func (s *store) rollupMonthDifference(ctx context.Context, r rollup, m month) (string, error) {
 	text := fmt.Sprint(int(m))
 	where := fmt.Sprintf("WHERE startsWith(toString(%s), %s)", r.partitionKey(), literal(text))
-	sp := span{m.from(), m.to().AddDate(0, 1, 0)} // a bucket that begins in the month may reach past its end
-	return s.rollupDifference(ctx, r, where, s.filter(sp))
+	return s.rollupDifference(ctx, r, where, s.filter(span{m.from(), m.to()}))
 }

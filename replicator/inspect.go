@@ -55,7 +55,7 @@ func (s *session) countDifference(ctx context.Context, all bool) (string, error)
 	defer cancel()
 	r := s.r
 	position := s.published.Load().position
-	months, err := r.months(ctx, r.pool, auditTable)
+	months, _, err := r.monthsOf(ctx, r.pool, auditTable)
 	if err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"strings"
 
@@ -49,7 +50,7 @@ func (o *outcasts) flush(ctx context.Context) error {
 		writer.Append(k.writer)
 		call.Append(k.call)
 		number.Append(k.b)
-		hash.AppendBytes(k.hash[:size])
+		hash.Append(strings.ToUpper(hex.EncodeToString(k.hash[:size])))
 	}
 	o.keys = o.keys[:0]
 	if writer.Rows() == 0 {
@@ -76,9 +77,9 @@ func (o *outcasts) takeOut(ctx context.Context, d difference) error {
 		names = append(names, identifier(c.name))
 	}
 	list := strings.Join(names, ", ")
-	key := "(writer_id, toUUID('00000000-0000-0000-0000-000000000000'), seq, toString(" + l.clickhouseHash() + "))"
+	key := "(writer_id, toUUID('00000000-0000-0000-0000-000000000000'), seq, hex(" + l.clickhouseHash(o.sc) + "))"
 	if o.sc.table != auditTable {
-		key = "(toInt64(0), audit_id, toInt64(step), toString(" + l.clickhouseHash() + "))"
+		key = "(toInt64(0), audit_id, toInt64(step), hex(" + l.clickhouseHash(o.sc) + "))"
 	}
 	among := func(in, table string) string {
 		return fmt.Sprintf("%s %s (SELECT writer, call, number, hash FROM %s)", key, in, table)

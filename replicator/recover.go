@@ -122,10 +122,7 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn) (
 	r.mu.Lock()
 	r.wanted, r.distrusted = "", ""
 	r.mu.Unlock()
-	if t.mark.ceiling == t.mark.lsn {
-		return 0, nil
-	}
-	return t.mark.ceiling, nil
+	return min(t.mark.ceiling, max(sys.flushed, slot.flushed, snap.at)), nil
 }
 
 // newSlot makes the slot, in the place of one that is of no use, and returns the snapshot that it starts from.

@@ -3,6 +3,7 @@ package replicator
 import (
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -116,10 +117,8 @@ func (t *term) rebuildDays(ctx context.Context, days map[int32]struct{}) error {
 				values[v] = true
 			}
 		}
-		for v := range values {
-			if err := t.rebuild(ctx, r, v); err != nil {
-				return err
-			}
+		if err := t.rebuild(ctx, r, slices.Sorted(maps.Keys(values))); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -143,31 +142,41 @@ func (r rollup) partitionKey() string {
 	return "(" + r.partition + ")"
 }
 
-// rebuild replaces one partition by what the view's query makes of the rows. Readers see the old one, then the
-// new one, and never neither. value is the partition key's value as text.
-func (t *term) rebuild(ctx context.Context, r rollup, value string) error {
+// rebuild replaces partitions by what the view's query makes of the rows. Readers see the old one, then the new
+// one, and never neither. values are the partition key's, as text.
+func (t *term) rebuild(ctx context.Context, r rollup, values []string) error {
+	if len(values) == 0 {
+		return nil
+	}
 	fresh := t.scratch(r.target)
 	if err := t.makeLike(ctx, fresh, r.target); err != nil {
 		return err
 	}
-	var names []string
+	var names, wanted []string
 	for _, c := range r.columns {
 		names = append(names, identifier(c))
 	}
+	for _, v := range values {
+		wanted = append(wanted, literal(v))
+	}
 	list := strings.Join(names, ", ")
-	insert := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM (%s) WHERE toString(%s) = %s AND %s",
-		fresh, list, list, r.query, r.partitionKey(), literal(value), t.guard())
-	if sp, ok := r.sourceSpan(value); ok {
-		insert += " SETTINGS " + t.store.filter(sp)
+	insert := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM (%s) WHERE toString(%s) IN (%s) AND %s",
+		fresh, list, list, r.query, r.partitionKey(), strings.Join(wanted, ", "), t.guard())
+	first, ok1 := r.sourceSpan(values[0])
+	last, ok2 := r.sourceSpan(values[len(values)-1]) // they are sorted
+	if ok1 && ok2 {
+		insert += " SETTINGS " + t.store.filter(span{first.from, last.to})
 	}
 	if err := t.rewrite(ctx, insert); err != nil {
-		return fmt.Errorf("rebuilding the partition %s of %s: %w", value, r.target, err)
+		return fmt.Errorf("rebuilding %s: %w", r.target, err)
 	}
-	boundary("rebuilding")
-	if err := t.replacePartition(ctx, r.target, value, fresh); err != nil {
-		return err
+	for _, v := range values {
+		boundary("rebuilding")
+		if err := t.replacePartition(ctx, r.target, v, fresh); err != nil {
+			return err
+		}
+		t.rebuilt++
 	}
-	t.rebuilt++
 	return t.exec(ctx, "DROP TABLE IF EXISTS "+fresh+" SYNC")
 }
 
@@ -191,17 +200,17 @@ func (t *term) replacePartition(ctx context.Context, table, value, fresh string)
 	return nil
 }
 
-// sourceSpan bounds the rows that count in a partition named by a month (202611) or a day (20261122): buckets
-// that begin in it. A bucket, of a month at most, may reach past the partition's end.
+// sourceSpan bounds the rows that count in a partition, which is a month (202611) or a day (20261122). By the rule
+// of rollups no bucket crosses the end of its partition.
 func (r rollup) sourceSpan(value string) (span, bool) {
 	month, day := strings.HasPrefix(r.partition, "toYYYYMM("), strings.HasPrefix(r.partition, "toYYYYMMDD(")
 	switch {
 	case month && len(value) == 6:
 		from, err := time.Parse("200601", value)
-		return span{from, from.AddDate(0, 2, 0)}, err == nil
+		return span{from, from.AddDate(0, 1, 0)}, err == nil
 	case day && len(value) == 8:
 		from, err := time.Parse("20060102", value)
-		return span{from, from.AddDate(0, 0, 32)}, err == nil
+		return span{from, from.AddDate(0, 0, 1)}, err == nil
 	}
 	return span{}, false
 }

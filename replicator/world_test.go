@@ -235,6 +235,9 @@ func (l *lane) record(at time.Time) argus.Record {
 		rec.ClientRequestID, rec.TraceID = "req-"+rec.ID.String(), strings.Repeat("ab", 16)
 		rec.ActorKind, rec.PATID, rec.BreakGlassID = argus.KindBreakGlass, uuid.Nil, rec.ID
 	}
+	if r.IntN(5) == 0 {
+		rec.BodySHA256 = [32]byte{1, 0, 3} // ends with zeros
+	}
 	rec.MakeStorable()
 	return rec
 }
