@@ -21,7 +21,8 @@ interface TableProps {
   ascending: boolean;
   complete: boolean;
   scroller: RefObject<HTMLElement | null>;
-  hrefOf: (row: Row) => string;
+  /** the address of a row but for its id */
+  rowHref: string;
   onOpen: (row: Row) => void;
   onOrder: () => void;
   /** the window is near the last loaded row */
@@ -107,7 +108,7 @@ export function LogTable(props: TableProps) {
               marked={props.cursor === row.id}
               open={props.open === row.id}
               fresh={props.fresh.has(row.id)}
-              href={props.hrefOf(row)}
+              rowHref={props.rowHref}
               onOpen={props.onOpen}
             />
           ))}
@@ -131,7 +132,7 @@ interface RowProps {
   marked: boolean;
   open: boolean;
   fresh: boolean;
-  href: string;
+  rowHref: string;
   onOpen: (row: Row) => void;
 }
 
@@ -140,11 +141,11 @@ class LogRow extends Component<RowProps> {
     const p = this.props;
     return (
       p.row !== next.row || p.index !== next.index || p.actor !== next.actor || p.age !== next.age || p.current !== next.current ||
-      p.marked !== next.marked || p.open !== next.open || p.fresh !== next.fresh || p.href !== next.href || p.onOpen !== next.onOpen
+      p.marked !== next.marked || p.open !== next.open || p.fresh !== next.fresh || p.rowHref !== next.rowHref || p.onOpen !== next.onOpen
     );
   }
 
-  render({ row, index, actor, age, current, marked, open, fresh, href, onOpen }: RowProps) {
+  render({ row, index, actor, age, current, marked, open, fresh, rowHref, onOpen }: RowProps) {
     const { date, clock } = utcParts(row.occurred_at);
     const { method, path } = splitRoute(row.route);
     const params = Object.values(row.path_params ?? {});
@@ -174,7 +175,7 @@ class LogRow extends Component<RowProps> {
           <span class={actor ? 'ellipsis' : 'ellipsis mono'}>{actor ?? row.actor_id}</span>
         </td>
         <td class="c-route">
-          <a class="route" href={href} tabIndex={current ? 0 : -1} title={row.route}>
+          <a class="route" href={rowHref + row.id} tabIndex={current ? 0 : -1} title={row.route}>
             <span class={`method m-${method.toLowerCase()}`}>{method}</span> {path}
           </a>
           {params.length > 0 && <span class="params mono">{params.join(' · ')}</span>}

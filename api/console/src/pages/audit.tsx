@@ -111,14 +111,13 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     if (openId) setCursor(openId);
   }, [openId]);
 
-  const hrefOf = useCallback(
-    (row: Row) => {
-      const next = new URLSearchParams(query);
-      next.set('row', row.id);
-      return href(PATH, next);
-    },
-    [query],
-  );
+  // A row's address is this and its id: made once, not for each row.
+  const rowHref = useMemo(() => {
+    const rest = new URLSearchParams(query);
+    rest.delete('row');
+    const base = href(PATH, rest);
+    return `${base}${base.includes('?') ? '&' : '?'}row=`;
+  }, [query]);
   const open = useCallback(
     (row: Row) => {
       setByKey(false);
@@ -250,7 +249,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
                   openId={openId}
                   ascending={ascending}
                   scroller={scroller}
-                  hrefOf={hrefOf}
+                  rowHref={rowHref}
                   onOpen={open}
                 />
                 {loaded === 0 && (
@@ -290,7 +289,7 @@ function RowsTable(props: {
   openId: string | null;
   ascending: boolean;
   scroller: RefObject<HTMLElement | null>;
-  hrefOf: (row: Row) => string;
+  rowHref: string;
   onOpen: (row: Row) => void;
 }) {
   const { feed } = props;
@@ -306,7 +305,7 @@ function RowsTable(props: {
       ascending={props.ascending}
       complete={feed.complete}
       scroller={props.scroller}
-      hrefOf={props.hrefOf}
+      rowHref={props.rowHref}
       onOpen={props.onOpen}
       onOrder={() => setQuery({ order: props.ascending ? null : 'asc', live: null, row: null })}
       onNearEnd={() => void feed.more()}
