@@ -120,7 +120,7 @@ func usable(set *clerk.JSONWebKeySet) (map[string]*clerk.JSONWebKey, error) {
 		}
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("Clerk's key set holds no usable key")
+		return nil, errors.New("the key set of Clerk holds no usable key")
 	}
 	return keys, nil
 }

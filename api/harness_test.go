@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -440,8 +439,3 @@ func (l *logBuffer) String() string {
 }
 
 var errBroken = errors.New("broken on purpose")
-
-// without lists all scopes but these.
-func without(scopes ...argus.Scope) []argus.Scope {
-	return slices.DeleteFunc(argus.AllScopes(), func(s argus.Scope) bool { return slices.Contains(scopes, s) })
-}
