@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -33,6 +34,7 @@ type childCall struct {
 	Config    Config
 	KillAt    string // name of a boundary; "" for none
 	KillAfter int    // passes of it
+	Freeze    bool   // stop there instead, and go on when continued
 }
 
 func runChild(call string) int {
@@ -42,11 +44,19 @@ func runChild(call string) int {
 		return 2
 	}
 	var passes atomic.Int64
+	var frozen atomic.Bool
 	boundary = func(point string) {
-		if point == c.KillAt && passes.Add(1) > int64(c.KillAfter) {
-			syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
+		if point != c.KillAt || passes.Add(1) <= int64(c.KillAfter) {
+			return
 		}
+		if c.Freeze {
+			if frozen.CompareAndSwap(false, true) {
+				syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			}
+			return
+		}
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
 	}
 	c.Config.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	r, err := New(c.Config)
@@ -72,7 +82,36 @@ type child struct {
 
 func (w *world) startChild(killAt string, killAfter int) *child {
 	w.t.Helper()
-	call, err := json.Marshal(childCall{w.config(), killAt, killAfter})
+	return w.startCall(childCall{w.config(), killAt, killAfter, false})
+}
+
+// startFrozen starts one that freezes when it passes the boundary for the third time; a rebuilding for the first.
+func (w *world) startFrozen(at string) *child {
+	w.t.Helper()
+	after := 2
+	if at == "rebuilding" {
+		after = 0
+	}
+	return w.startCall(childCall{w.config(), at, after, true})
+}
+
+// frozen waits until it is.
+func (c *child) frozen() {
+	c.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+		if err == nil && bytes.Contains(stat, []byte(") T ")) {
+			return
+		}
+		if err != nil || time.Now().After(deadline) {
+			c.t.Fatalf("the replicator did not come to where it was to freeze: %v", err)
+		}
+	}
+}
+
+func (w *world) startCall(c childCall) *child {
+	w.t.Helper()
+	call, err := json.Marshal(c)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -85,13 +124,13 @@ func (w *world) startChild(killAt string, killAfter int) *child {
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	c := &child{t: w.t, cmd: cmd, done: make(chan struct{})}
+	running := &child{t: w.t, cmd: cmd, done: make(chan struct{})}
 	go func() {
 		cmd.Wait()
-		close(c.done)
+		close(running.done)
 	}()
-	w.t.Cleanup(c.kill)
-	return c
+	w.t.Cleanup(running.kill)
+	return running
 }
 
 func (c *child) signal(s syscall.Signal) { c.cmd.Process.Signal(s) }
