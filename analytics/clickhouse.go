@@ -338,9 +338,13 @@ func (a *clickhouseArgs) moment(t time.Time) string {
 	return "fromUnixTimestamp64Micro(" + a.int(t.UnixMicro()) + ", 'UTC')"
 }
 
-// second is compared with columns of type DateTime.
-func (a *clickhouseArgs) second(t time.Time) string {
-	return "toDateTime(" + a.int(t.Unix()) + ", 'UTC')"
+// seconds is a set of values of columns of type DateTime('UTC').
+func (a *clickhouseArgs) seconds(times []time.Time) string {
+	texts := make([]string, len(times))
+	for i, t := range times {
+		texts[i] = t.UTC().Format(time.DateTime)
+	}
+	return a.texts("DateTime('UTC')", texts)
 }
 
 func (a *clickhouseArgs) texts(kind string, values []string) string {

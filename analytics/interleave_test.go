@@ -1,0 +1,351 @@
+package analytics
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// gate stands between analytics and ClickHouse and lets through, refuses, or keeps silent.
+type gate struct {
+	listener net.Listener
+	target   string
+	mu       sync.Mutex
+	mode     string // open, shut, frozen
+	changed  chan struct{}
+	conns    map[net.Conn]bool
+	done     sync.WaitGroup
+}
+
+func newGate(t *testing.T, clickhouseURL string) (*gate, string) {
+	u, err := url.Parse(clickhouseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{listener: l, target: u.Host, mode: "open", changed: make(chan struct{}), conns: map[net.Conn]bool{}}
+	g.done.Go(g.accept)
+	t.Cleanup(func() {
+		l.Close()
+		g.set("shut")
+		g.done.Wait()
+	})
+	u.Host = l.Addr().String()
+	return g, u.String()
+}
+
+func (g *gate) set(mode string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mode = mode
+	close(g.changed)
+	g.changed = make(chan struct{})
+	if mode == "shut" {
+		for c := range g.conns {
+			c.Close()
+		}
+	}
+}
+
+func (g *gate) accept() {
+	for {
+		c, err := g.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", g.target)
+		g.mu.Lock()
+		if err != nil || g.mode == "shut" {
+			c.Close()
+			if err == nil {
+				server.Close()
+			}
+			g.mu.Unlock()
+			continue
+		}
+		g.conns[c], g.conns[server] = true, true
+		g.mu.Unlock()
+		g.done.Go(func() { g.pump(c, server) })
+		g.done.Go(func() { g.pump(server, c) })
+	}
+}
+
+func (g *gate) pump(from, to net.Conn) {
+	defer func() {
+		from.Close()
+		to.Close()
+		g.mu.Lock()
+		delete(g.conns, from)
+		g.mu.Unlock()
+	}()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		for {
+			g.mu.Lock()
+			mode, changed := g.mode, g.changed
+			g.mu.Unlock()
+			if mode != "frozen" {
+				break
+			}
+			<-changed
+		}
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			if err != io.EOF {
+				return
+			}
+			return
+		}
+	}
+}
+
+// history is a world in which things happen in any order, to which questions are put at any time.
+type history struct {
+	*world
+	t    *testing.T
+	rng  *rand.Rand
+	gate *gate
+	a    *Analytics
+	now  time.Time
+
+	open   []search // pages still to come
+	busy   bool     // inside an answer: no questions then
+	quiet  bool     // nothing happens inside answers
+	counts map[string]int
+}
+
+type search struct {
+	filter  argus.Filter
+	cursor  string
+	ascends bool
+	limit   int
+	rest    []argus.Record // that the next pages should have
+}
+
+func (h *history) happen() {
+	h.t.Helper()
+	switch h.rng.IntN(9) {
+	case 0, 1, 2, 3:
+		writers := slices.Sorted(maps.Keys(h.world.open))
+		if len(writers) == 0 {
+			h.openWriter()
+			return
+		}
+		records := make([]argus.Record, 1+h.rng.IntN(12))
+		for i := range records {
+			records[i] = randomRecord(h.rng, h.now)
+		}
+		h.write(writers[h.rng.IntN(len(writers))], records...)
+	case 4:
+		if len(h.world.open) < 5 {
+			h.openWriter()
+		} else {
+			h.closeWriter(slices.Sorted(maps.Keys(h.world.open))[h.rng.IntN(5)])
+		}
+	case 5: // a batch that was cut off: some rows are there, in no order
+		var some []argus.Record
+		for _, r := range h.committed {
+			if !h.copied[idOf(&r)] && h.rng.IntN(3) == 0 {
+				some = append(some, r)
+			}
+		}
+		h.copyRows(some[:min(len(some), 20)])
+	case 6: // a whole one
+		h.replicate()
+	case 7: // one for some writers only, up to somewhere
+		p := argus.Position{ClosedThrough: h.published.ClosedThrough, Writers: maps.Clone(h.published.Writers)}
+		var some []argus.Record
+		for id, seq := range h.world.now().Writers {
+			done := through(h.published, id)
+			if done >= seq {
+				continue
+			}
+			upTo := done + h.rng.Int64N(seq-done+1)
+			for _, r := range h.committed {
+				if r.WriterID == id && r.Seq > done && r.Seq <= upTo {
+					some = append(some, r)
+				}
+			}
+			p.Writers[id] = upTo
+		}
+		h.copyRows(some)
+		h.publish(p)
+	case 8: // the copy was found wanting and says so
+		p := argus.Position{Writers: map[int64]int64{}}
+		for id, seq := range h.published.Writers {
+			p.Writers[id] = h.rng.Int64N(seq + 1)
+		}
+		p.ClosedThrough = h.published.ClosedThrough
+		for id := range h.closed { // and those that it does not name have none
+			if id <= p.ClosedThrough {
+				if _, named := p.Writers[id]; !named {
+					p.Writers[id] = 0
+				}
+			}
+		}
+		h.publish(p)
+	}
+}
+
+// inside lets things happen between the steps of an answer.
+func (h *history) inside(string) {
+	if h.busy || h.quiet {
+		return
+	}
+	h.busy = true
+	for range h.rng.IntN(3) {
+		h.happen()
+	}
+	h.busy = false
+}
+
+func (h *history) filter() argus.Filter {
+	if h.rng.IntN(3) == 0 || len(h.committed) == 0 {
+		return argus.Filter{}
+	}
+	return randomFilter(h.t, h.rng, h.committed, h.now)
+}
+
+// between checks that what an answer is of holds all that was committed before it was asked for, and nothing that was
+// not when it was given.
+func (h *history) between(before, of, after argus.Position) {
+	h.t.Helper()
+	if !covers(of, before) || !covers(after, of) {
+		h.t.Fatalf("the answer is of %s; asked at %s, given at %s", of, before, after)
+	}
+}
+
+func (h *history) ask() {
+	h.t.Helper()
+	switch k := h.rng.IntN(6); {
+	case k < 2 || k < 4 && len(h.open) == 0:
+		s := search{filter: h.filter(), ascends: h.rng.IntN(2) == 0, limit: 1 + h.rng.IntN(30)}
+		before := h.world.now()
+		page, err := h.a.Search(ctx(h.t), argus.SearchRequest{Filter: s.filter, Limit: s.limit, Ascending: s.ascends})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		h.between(before, page.Snapshot, h.world.now())
+		s.rest = h.match(s.filter, page.Snapshot, s.ascends)
+		h.page(s, page)
+	case k < 4:
+		i := h.rng.IntN(len(h.open))
+		s := h.open[i]
+		h.open = slices.Delete(h.open, i, i+1)
+		page, err := h.a.Search(ctx(h.t), argus.SearchRequest{Filter: s.filter, Limit: s.limit, Ascending: s.ascends, Cursor: s.cursor})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		h.page(s, page)
+	case k == 4:
+		f := h.filter()
+		h.quiet = true // what a count was of it does not say
+		rows := h.match(f, h.world.now(), true)
+		by := []argus.GroupBy{"route", "method", "actor_kind", "client", "status_class"}[h.rng.IntN(5)]
+		perf, err := h.a.Perf(ctx(h.t), argus.PerfRequest{Filter: f, GroupBy: by})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		checkPerf(h.t, fmt.Sprintf("%s from %s", f.Query().Encode(), perf.Source), rows, by, perf)
+		h.counts["perf "+string(perf.Source)]++
+		h.quiet = false
+	default:
+		// Rows come meanwhile: the total is somewhere between, and the answers of one question agree.
+		f := h.filter()
+		before := int64(len(h.match(f, h.world.now(), true)))
+		facets, err := h.a.Facets(ctx(h.t), argus.FacetsRequest{Filter: f, Limit: 1000, Fields: []argus.FilterName{"method", "actor_kind"}})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		after := int64(len(h.match(f, h.world.now(), true)))
+		sum := func(field argus.FilterName) (n int64) {
+			for _, v := range facets.Fields[field] {
+				n += v.Count
+			}
+			return n
+		}
+		if facets.Total < before || facets.Total > after || sum("method") != facets.Total || sum("actor_kind") != facets.Total {
+			h.t.Fatalf("%s from %s: %d in all, %d by method, %d by kind; want %d to %d", f.Query().Encode(), facets.Source,
+				facets.Total, sum("method"), sum("actor_kind"), before, after)
+		}
+		h.counts["facets "+string(facets.Source)]++
+	}
+}
+
+// page checks a page against what the search has still to show, and keeps the search if there is more.
+func (h *history) page(s search, page argus.SearchPage) {
+	h.t.Helper()
+	h.counts["page "+string(page.Source)]++
+	want := s.rest[:min(s.limit, len(s.rest))]
+	if len(want) < len(page.Rows) || len(page.Rows) < len(want) {
+		h.t.Fatalf("%s from %s: %d rows, want %d\n%s\n%s", s.filter.Query().Encode(), page.Source, len(page.Rows), len(want), keys(page.Rows), keys(want))
+	}
+	same(h.t, s.filter.Query().Encode(), page.Rows, want)
+	s.rest, s.cursor = s.rest[len(want):], page.NextCursor
+	if s.cursor == "" && len(s.rest) > 0 {
+		h.t.Fatalf("%s: no cursor though %d rows are to come", s.filter.Query().Encode(), len(s.rest))
+	}
+	if s.cursor != "" {
+		h.open = append(h.open, s)
+	}
+}
+
+// Writes, late rows, replication in pieces and backwards, rows in ClickHouse that it does not vouch for, outages,
+// and questions, in any order and within each other: no row is ever lost or shown twice.
+func TestNoRowLostOrTwice(t *testing.T) {
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := newWorld(t)
+			h := &history{world: w, t: t, rng: rand.New(rand.NewPCG(seed, 9)), now: time.Now(), counts: map[string]int{}}
+			var through string
+			h.gate, through = newGate(t, w.ch.ReaderURL)
+			h.a = w.analytics(func(c *Config) {
+				c.ClickHouseURL, c.onCompose = through, h.inside
+				c.stall = 400 * time.Millisecond
+				c.tailLimit = []int64{0, 20, 1000}[seed%3] // 0 is the default
+			})
+			h.openWriter()
+			for range 260 {
+				switch h.rng.IntN(40) {
+				case 0:
+					h.gate.set([]string{"shut", "frozen"}[h.rng.IntN(2)])
+				case 1, 2, 3:
+					h.gate.set("open")
+				}
+				if h.rng.IntN(2) == 0 {
+					h.happen()
+				} else {
+					h.ask()
+				}
+			}
+			for len(h.open) > 0 && !t.Failed() {
+				s := h.open[0]
+				h.open = h.open[1:]
+				page, err := h.a.Search(context.Background(), argus.SearchRequest{Filter: s.filter, Limit: s.limit, Ascending: s.ascends, Cursor: s.cursor})
+				if err != nil {
+					t.Fatal(err)
+				}
+				h.page(s, page)
+			}
+			t.Log(len(w.committed), "rows,", h.counts)
+		})
+	}
+}
