@@ -15,10 +15,7 @@ import (
 )
 
 // rival commits rows under a writer that another lane owns, as a process would that takes itself for the owner.
-type rival struct {
-	session *session
-	conn    *pgx.Conn
-}
+type rival struct{ session *session }
 
 func newRival(t testing.TB, url string) *rival {
 	t.Helper()

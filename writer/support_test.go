@@ -3,7 +3,6 @@ package writer
 import (
 	"context"
 	"flag"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
@@ -279,6 +278,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 func seeded(t testing.TB) *rand.Rand {
 	seed := uint64(time.Now().UnixNano())
-	t.Log(fmt.Sprintf("seed %d", seed))
+	t.Logf("seed %d", seed)
 	return rand.New(rand.NewPCG(seed, 1))
 }
