@@ -161,7 +161,7 @@ function Shell({ me }: { me: Operator }) {
           </button>
         </div>
       </nav>
-      <main ref={main} class="main" tabIndex={-1} id="main">
+      <main ref={main} class="main" tabIndex={0} id="main">
         {me.actor_kind === 'break_glass' && (
           <Notice tone="bad">
             <b>You are using a break-glass token.</b> Every call is recorded beside the reason it was issued for.

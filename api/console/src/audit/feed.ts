@@ -188,7 +188,7 @@ export class Feed {
 
   /** Starts the live tail where the search's snapshot, or the tail before, ended. */
   start(): void {
-    if (this.live !== 'off') return;
+    if (this.live !== 'off' && this.live.step !== 'stopped') return;
     this.live = { step: 'connecting' };
     this.changed();
     if (this.page && !this.loading) this.connect();

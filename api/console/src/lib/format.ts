@@ -28,6 +28,7 @@ export function formatMs(ms: number | null): string {
 /** A rate a minute. */
 export function formatRate(n: number): string {
   if (n === 0) return '0';
+  if (n < 0.005) return '< 0.01';
   if (n < 0.1) return n.toFixed(2);
   if (n < 100) return n.toFixed(1);
   return formatCount(Math.round(n));
@@ -52,6 +53,11 @@ export function formatBytes(n: number): string {
 /** A price in US dollars an hour. */
 export function formatPrice(n: number): string {
   return `$${n.toFixed(2)}`;
+}
+
+/** A figure of which nobody needs more than four digits. */
+export function formatFigure(n: number): string {
+  return Number.isInteger(n) ? formatCount(n) : String(Number(n.toPrecision(n >= 1000 ? 6 : 3)));
 }
 
 /** "1 call", "2 calls". */

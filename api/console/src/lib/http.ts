@@ -32,6 +32,7 @@ export async function open(path: string, options: CallOptions = {}): Promise<Res
   const { signal, done } = bounded(options.signal, options.timeout ?? 30_000);
   try {
     let { token, generation } = await bearer();
+    if (token === null && !refreshable()) throw new ApiError(401, 'unauthenticated', 'You are not signed in.');
     let answer = await send(url, token, options, signal);
     // A session token lives for a minute; one that has just run out is no reason to sign in again. 401 comes
     // before any effect, so repeating is safe.

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { asApiError, isAbort, type ApiError } from './http';
+import { session } from './session';
 
 export const REFRESH = 15_000;
 
@@ -59,6 +60,8 @@ export function usePoll<T>(key: string | null, fetcher: (signal: AbortSignal) =>
         if (mine.signal.aborted || isAbort(cause)) return;
         const error = asApiError(cause);
         setState((s) => ({ ...s, error, loading: false }));
+        // Neither gets better by asking: signing in, or the operator, starts it again.
+        if (error.status === 401 || error.status === 403) return;
         wait = Math.max(error.retryAfter * 1000, error.status === 0 || error.status >= 500 ? Math.min(every, 5000) : every);
       }
       timer = setTimeout(() => void run(), wait);
@@ -74,6 +77,9 @@ export function usePoll<T>(key: string | null, fetcher: (signal: AbortSignal) =>
       }
     };
     const online = () => void run();
+    const signedIn = session.watch(() => {
+      if (session.get().step === 'signed-in') void run();
+    });
     trigger.current = () => void run();
     document.addEventListener('visibilitychange', wake);
     addEventListener('online', online);
@@ -81,6 +87,7 @@ export function usePoll<T>(key: string | null, fetcher: (signal: AbortSignal) =>
     return () => {
       clearTimeout(timer);
       control?.abort();
+      signedIn();
       document.removeEventListener('visibilitychange', wake);
       removeEventListener('online', online);
     };

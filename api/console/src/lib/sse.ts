@@ -88,6 +88,7 @@ export function follow(options: StreamOptions): () => void {
       else if (options.from) query.set('cursor', options.from);
       const answer = await open(options.path, { query, headers, signal: attempt.signal, timeout: 15_000 });
       options.onState({ step: 'open' });
+      const opened = Date.now();
       heard();
       const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
       const parser = new EventParser();
@@ -103,8 +104,11 @@ export function follow(options: StreamOptions): () => void {
             position = (JSON.parse(event.data) as { resume: string }).resume;
           } else if (event.event === 'denied') {
             const { error } = JSON.parse(event.data) as { error: { code: string; message: string; audit_id: string | null } };
-            options.onState({ step: 'stopped', error: new ApiError(401, error.code, error.message, error.audit_id) });
-            outcome = 'stop';
+            // The next attempt, with a fresh token, is told for certain; but not for ever.
+            if (Date.now() - opened < 10_000) {
+              options.onState({ step: 'stopped', error: new ApiError(401, error.code, error.message, error.audit_id) });
+              outcome = 'stop';
+            }
           } else {
             options.onEvent(event);
           }

@@ -25,7 +25,7 @@ import { WindowPicker } from '../ui/window-picker';
 import * as icons from '../ui/icons';
 
 const PATH = '/settings/audit';
-export const DEFAULT_WINDOW = '24h';
+export const DEFAULT_WINDOW = '1h';
 
 /** The feed of a search. The one before stays on show until the new one has rows or has failed. */
 function useFeed(key: string, make: () => Feed): { feed: Feed; pending: boolean } {
@@ -95,7 +95,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
   useEffect(() => {
     if (wantLive) feed.start();
     else feed.stop();
-  }, [wantLive, feed]);
+  }, [wantLive, feed, me]); // whoever signs in again goes on
 
   const setFilter = (next: Filter, replace = false) => {
     const changed = withFilter(query, next);
@@ -254,7 +254,16 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
                 />
                 {loaded === 0 && (
                   <Empty title="No calls match">
-                    Nothing in this window fits the filter. Route filters match the template, such as <code>GET /v1/tenants/:id</code>, not the literal address.
+                    <p>
+                      Nothing in this window fits the filter. Route filters match the template, such as <code>GET /v1/tenants/:id</code>, not the literal address.
+                    </p>
+                    <div class="wider">
+                      {[['24h', 'Last 24 hours'], ['30d', 'Last 30 days'], ['365d', 'Last year']].map(([span, label]) => (
+                        <button key={span} type="button" class="button small" onClick={() => setFilter({ ...filter, since: span!, until: '' })}>
+                          {label}
+                        </button>
+                      ))}
+                    </div>
                   </Empty>
                 )}
                 <Foot feed={feed} />
@@ -269,7 +278,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
           id={openId}
           row={openRow}
           takeFocus={!byKey}
-          permalink={`${location.origin}${location.pathname}${href(PATH, { row: openId, ...(openRow && { since: openRow.occurred_at }) })}`}
+          permalink={`${location.origin}${location.pathname}${href(PATH, { row: openId })}`}
           onClose={() => {
             setQuery({ row: null }, false);
             requestAnimationFrame(() => document.querySelector<HTMLElement>('tr.marked a.route')?.focus({ preventScroll: true }));

@@ -1,6 +1,8 @@
 import { call } from '../lib/http';
 import { usePoll } from '../lib/poll';
+import { formatFigure } from '../lib/format';
 import { useKeys } from '../lib/keys';
+import { parseTime, utcText } from '../lib/time';
 import type { Health, Stage } from '../lib/types';
 import { Skeleton } from '../ui/bits';
 import { Failure, StaleNotice } from '../ui/notice';
@@ -50,6 +52,13 @@ export function HealthPage() {
   );
 }
 
+function formatFact(value: unknown): string {
+  if (typeof value === 'number') return formatFigure(value);
+  if (typeof value === 'boolean') return value ? 'yes' : 'no';
+  if (typeof value === 'string') return parseTime(value) === null ? value : utcText(value);
+  return value === null || value === undefined ? '–' : JSON.stringify(value);
+}
+
 function StageCard({ stage }: { stage: Stage }) {
   const facts = Object.entries(stage.facts ?? {});
   return (
@@ -64,7 +73,7 @@ function StageCard({ stage }: { stage: Stage }) {
           {facts.map(([name, value]) => (
             <div key={name}>
               <dt>{name.replace(/_/g, ' ')}</dt>
-              <dd class="mono wrap-anywhere">{typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value)}</dd>
+              <dd class="mono wrap-anywhere">{formatFact(value)}</dd>
             </div>
           ))}
         </dl>

@@ -244,6 +244,8 @@ test('what callers send is text, never markup', async () => {
 test('no call in the window: said, not blank', () =>
   at('#/settings/audit?route=GET%20/nowhere', async (page) => {
     await page.waitForSelector('.empty:has-text("No calls match")');
+    await page.click('.empty >> text=Last 30 days');
+    await eventually('the wider window', () => params(page).get('since') === '30d');
     await page.evaluate(() => (location.hash = '#/nowhere'));
     await page.waitForSelector('text=There is no page here');
   }));

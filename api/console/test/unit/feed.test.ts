@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { compareRows, Feed, FIRST_PAGE, LIVE_KEEP, LIVE_WAIT, mergeRows } from '../../src/audit/feed';
+import { useToken } from '../../src/lib/session';
 import { EventParser, type ServerEvent } from '../../src/lib/sse';
 import type { Row } from '../../src/lib/types';
 
@@ -27,6 +28,7 @@ class FakeLog {
 
   fetch = async (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
     const url = new URL(String(input), 'http://argus.example');
+    if (url.pathname.endsWith('/me')) return Response.json({ actor_id: 'user_test', scopes: ['logs:read'] });
     if (url.pathname.endsWith('/stream')) return this.stream(url, init!);
     const until = url.searchParams.get('until');
     const limit = Number(url.searchParams.get('limit'));
@@ -60,10 +62,11 @@ class FakeLog {
   }
 }
 
-function start(t: TestContext, count: number): { log: FakeLog; feed: Feed } {
+async function start(t: TestContext, count: number): Promise<{ log: FakeLog; feed: Feed }> {
   const log = new FakeLog();
   for (let i = 1; i <= count; i++) log.append(row(i, START + i * 10));
   globalThis.fetch = log.fetch;
+  assert.equal(await useToken('argus_pat_of_a_test'), null);
   const feed = new Feed(new URLSearchParams(), false);
   t.after(() => feed.dispose());
   return { log, feed };
@@ -87,7 +90,7 @@ test('merging keeps order and loses nothing', () => {
 });
 
 test('paging brings each row once, whatever arrives meanwhile', async (t) => {
-  const { log, feed } = start(t, 3000);
+  const { log, feed } = await start(t, 3000);
   await feed.load();
   assert.equal(feed.rows.length, FIRST_PAGE);
   const snapshot = expected(log);
@@ -97,7 +100,7 @@ test('paging brings each row once, whatever arrives meanwhile', async (t) => {
 });
 
 test('the tail goes on where the search ended; rows late in time find their place, also behind what is loaded', async (t) => {
-  const { log, feed } = start(t, 1000);
+  const { log, feed } = await start(t, 1000);
   await feed.load();
   log.append(row(1001, START + 1_000_000)); // between the search and the tail
   feed.start();
@@ -109,7 +112,7 @@ test('the tail goes on where the search ended; rows late in time find their plac
 });
 
 test('held rows wait, are counted, and are shown when asked', async (t) => {
-  const { log, feed } = start(t, 400);
+  const { log, feed } = await start(t, 400);
   await feed.load();
   feed.start();
   await sleep(20);
@@ -125,7 +128,7 @@ test('held rows wait, are counted, and are shown when asked', async (t) => {
 });
 
 test('more waiting than is kept: the search is made anew, and nothing is missing', async (t) => {
-  const { log, feed } = start(t, 300);
+  const { log, feed } = await start(t, 300);
   await feed.load();
   feed.start();
   await sleep(20);
@@ -142,7 +145,7 @@ test('more waiting than is kept: the search is made anew, and nothing is missing
 });
 
 test('a tail of days keeps the newest rows, and paging goes on from the oldest kept', async (t) => {
-  const { log, feed } = start(t, 600);
+  const { log, feed } = await start(t, 600);
   await feed.load();
   feed.start();
   await sleep(20);

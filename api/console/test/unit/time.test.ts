@@ -45,7 +45,7 @@ test('times are shown as they are written', () => {
 test('figures', () => {
   assert.deepEqual([null, 0.84, 12.34, 440, 1240, 65_000].map(formatMs), ['–', '0.84 ms', '12.3 ms', '440 ms', '1.24 s', '65.0 s']);
   assert.deepEqual([0, 0.00004, 0.004, 0.125, 1].map(formatPercent), ['0 %', '< 0.01 %', '0.40 %', '12.5 %', '100 %']);
-  assert.deepEqual([0, 0.05, 12, 12_345].map(formatRate), ['0', '0.05', '12.0', '12,345']);
+  assert.deepEqual([0, 0.001, 0.05, 12, 12_345].map(formatRate), ['0', '< 0.01', '0.05', '12.0', '12,345']);
   assert.deepEqual([7, 999, 1200, 45_000, 3_400_000].map(formatShort), ['7', '999', '1.2k', '45k', '3.4M']);
   assert.equal(shortId('user_2abcdefghijklmnop'), 'user_2…klmnop');
   assert.deepEqual(splitRoute('GET /v1/x'), { method: 'GET', path: '/v1/x' });
