@@ -211,7 +211,7 @@ func (h *history) inside(string) {
 		return
 	}
 	h.busy = true
-	for range h.rng.IntN(3) {
+	if h.rng.IntN(3) == 0 {
 		h.happen()
 	}
 	h.busy = false
@@ -323,7 +323,7 @@ func TestNoRowLostOrTwice(t *testing.T) {
 				c.tailLimit = []int64{0, 20, 1000}[seed%3] // 0 is the default
 			})
 			h.openWriter()
-			for range 260 {
+			for range 130 {
 				switch h.rng.IntN(40) {
 				case 0:
 					h.gate.set([]string{"shut", "frozen"}[h.rng.IntN(2)])
@@ -336,9 +336,11 @@ func TestNoRowLostOrTwice(t *testing.T) {
 					h.ask()
 				}
 			}
-			for len(h.open) > 0 && !t.Failed() {
+			h.quiet = true
+			for len(h.open) > 0 {
 				s := h.open[0]
 				h.open = h.open[1:]
+				s.limit = argus.MaxLimit // the rest at once: a page may be as long as one likes
 				page, err := h.a.Search(context.Background(), argus.SearchRequest{Filter: s.filter, Limit: s.limit, Ascending: s.ascends, Cursor: s.cursor})
 				if err != nil {
 					t.Fatal(err)
