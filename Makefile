@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X github.com/useargus/argus.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 CONSOLE_SOURCES := $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
 
-.PHONY: help dev build engines console test test-go test-console bench crash soak lint clean
+.PHONY: help dev build release engines console test test-go test-console test-deploy bench crash soak lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,19 @@ dev: build ## run everything on this machine: engines, API, replicator, console,
 build: engines console ## build bin/argusd and bin/argusctl, the console included
 	$(GOBUILD) -o bin/argusd ./argusd
 	$(GOBUILD) -o bin/argusctl ./argusctl
+
+# The same bytes wherever and whenever they are built from the same sources by the same Go.
+RELEASE ?= bin/release
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+release: console ## build both binaries for each platform, with checksums, into bin/release
+	rm -rf $(RELEASE) && mkdir -p $(RELEASE)
+	@set -e; for platform in $(PLATFORMS); do for name in argusd argusctl; do \
+	  echo "$$name $(VERSION) $$platform"; \
+	  CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} go build -tags noengines -trimpath -buildvcs=false -ldflags "$(LDFLAGS)" \
+	    -o $(RELEASE)/$$name-$(VERSION)-$${platform%/*}-$${platform#*/} ./$$name; \
+	done; done
+	@cd $(RELEASE) && { command -v sha256sum >/dev/null && sha256sum argus* || shasum -a 256 argus*; } >SHA256SUMS
+	@cat $(RELEASE)/SHA256SUMS
 
 engines: deploy/engines/node_modules/.package-lock.json ## install PostgreSQL and ClickHouse from npm
 deploy/engines/node_modules/.package-lock.json: deploy/engines/package-lock.json
@@ -31,7 +44,7 @@ api/console/dist/index.html: api/console/node_modules/.package-lock.json $(CONSO
 	cd api/console && npm run --silent build
 	@touch $@
 
-test: build test-go test-console ## everything that must hold, on real engines; under 15 minutes on two cores
+test: build test-go test-console test-deploy ## everything that must hold, on real engines; under 15 minutes on two cores
 
 test-go:
 	go vet ./...
@@ -39,6 +52,9 @@ test-go:
 
 test-console: build
 	cd api/console && npm test --silent
+
+test-deploy: ## check what is in deploy/: a module of its own
+	cd deploy/check && go vet ./... && go test ./...
 
 crash: build ## the fault tests in full: 100 kills a stage; about an hour
 	ARGUS_CRASH_ROUNDS=100 go test -timeout 120m -p 1 -count 1 ./writer ./replicator ./argusd

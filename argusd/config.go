@@ -14,6 +14,7 @@ import (
 
 // Configuration comes from the environment alone, one struct a process. Every value is checked at start and
 // all errors are told at once. Embedded structs are exported: the library that reads the environment sees no others.
+// envDefault is for a variable that is unset or empty, whenUnset for one where empty has a meaning.
 
 type LogConfig struct {
 	Level  slog.Level `env:"ARGUS_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error"`
@@ -36,7 +37,7 @@ type apiConfig struct {
 	LogConfig
 	ClerkConfig
 	Listen         string   `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
-	MetricsListen  string   `env:"ARGUS_METRICS_LISTEN" envDefault:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
+	MetricsListen  string   `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
 	PostgresURL    string   `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
 	ClickHouseURL  string   `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol" secret:"true"`
 	CursorKey      string   `env:"ARGUS_CURSOR_KEY,required,notEmpty" help:"64 hex digits, the same for every API process" secret:"true"`
@@ -46,7 +47,7 @@ type apiConfig struct {
 
 type replicatorConfig struct {
 	LogConfig
-	MetricsListen string `env:"ARGUS_METRICS_LISTEN" envDefault:"127.0.0.1:9421" help:"address of /metrics; empty turns it off"`
+	MetricsListen string `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9421" help:"address of /metrics; empty turns it off"`
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_replicator, the primary" secret:"true"`
 	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_replicator, native protocol" secret:"true"`
 	Slot          string `env:"ARGUS_REPLICATION_SLOT" envDefault:"argus" help:"name of the logical replication slot"`

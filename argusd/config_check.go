@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -29,8 +30,9 @@ func load[T any](environ map[string]string) (T, error) {
 	if environ == nil {
 		environ = env.ToMap(os.Environ())
 	}
+	environ = maps.Clone(environ)
 	variables := map[string]string{} // by field
-	variablesOf(reflect.TypeFor[T](), variables)
+	variablesOf(reflect.TypeFor[T](), variables, environ)
 	var found []string
 	var all env.AggregateError
 	if err := env.ParseWithOptions(&config, env.Options{Environment: environ}); errors.As(err, &all) {
@@ -51,13 +53,19 @@ func load[T any](environ map[string]string) (T, error) {
 	return config, nil
 }
 
-func variablesOf(config reflect.Type, variables map[string]string) {
+// variablesOf collects the variables of a struct, and sets in environ those that have a value when unset.
+func variablesOf(config reflect.Type, variables, environ map[string]string) {
 	for i := range config.NumField() {
 		f := config.Field(i)
 		if name, _, _ := strings.Cut(f.Tag.Get("env"), ","); name != "" {
 			variables[f.Name] = name
+			if value, ok := f.Tag.Lookup("whenUnset"); ok {
+				if _, set := environ[name]; !set {
+					environ[name] = value
+				}
+			}
 		} else if f.Type.Kind() == reflect.Struct {
-			variablesOf(f.Type, variables)
+			variablesOf(f.Type, variables, environ)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func table(b *strings.Builder, process string, config reflect.Type) {
 			continue
 		}
 		name, required, _ := strings.Cut(f.Tag.Get("env"), ",")
-		value := "`" + f.Tag.Get("envDefault") + "`"
+		value := "`" + f.Tag.Get("envDefault") + f.Tag.Get("whenUnset") + "`"
 		if strings.HasPrefix(required, "required") {
 			value = "required"
 		} else if value == "``" {
@@ -85,8 +85,13 @@ func good() map[string]string {
 // TestConfigurationMistakes: each mistake is told with its variable, and none repeats a secret.
 func TestConfigurationMistakes(t *testing.T) {
 	c, err := load[apiConfig](good())
-	if err != nil || c.Listen != ":8420" || len(c.RoleScopes) != 2 {
+	if err != nil || c.Listen != ":8420" || c.MetricsListen != "127.0.0.1:9420" || len(c.RoleScopes) != 2 {
 		t.Fatalf("%+v, %v", c, err)
+	}
+	quiet := good()
+	quiet["ARGUS_METRICS_LISTEN"] = ""
+	if c, err := load[apiConfig](quiet); err != nil || c.MetricsListen != "" {
+		t.Errorf("metrics are not turned off: %q, %v", c.MetricsListen, err)
 	}
 	if proxies, err := c.trustedProxies(); err != nil || len(proxies) != 2 {
 		t.Errorf("%v, %v", proxies, err)

@@ -1,0 +1,193 @@
+package check
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/linter"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+)
+
+// stages parses the Dockerfile as BuildKit does, and collects what its linter finds.
+func stages() (all []instructions.Stage, warnings []string, err error) {
+	data, err := os.ReadFile(filepath.Join(root, "deploy/Dockerfile"))
+	if err != nil {
+		return nil, nil, err
+	}
+	result, err := parser.Parse(bytes.NewReader(data))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, w := range result.Warnings {
+		warnings = append(warnings, w.Short)
+	}
+	lint := linter.New(&linter.Config{Warn: func(rule, _, _, message string, _ []parser.Range) {
+		warnings = append(warnings, rule+": "+message)
+	}})
+	all, _, err = instructions.Parse(result.AST, lint)
+	return all, warnings, err
+}
+
+// buildLine is the Dockerfile's line that builds the binaries.
+func buildLine() (string, error) {
+	all, _, err := stages()
+	if err != nil {
+		return "", err
+	}
+	for _, s := range all {
+		for _, c := range s.Commands {
+			if run, ok := c.(*instructions.RunCommand); ok && run.PrependShell && strings.Contains(run.CmdLine[0], "go build") {
+				return run.CmdLine[0], nil
+			}
+		}
+	}
+	return "", errors.New("the Dockerfile has no RUN … go build")
+}
+
+func TestDockerfile(t *testing.T) {
+	all, warnings, err := stages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range warnings {
+		t.Error(w)
+	}
+	ignored := dockerignore(t)
+	names := []string{}
+	for _, s := range all {
+		for _, c := range s.Commands {
+			sources, ok := c.(*instructions.CopyCommand)
+			if !ok {
+				continue
+			}
+			for _, source := range sources.SourcePaths {
+				if sources.From != "" {
+					if !slices.Contains(names, sources.From) {
+						t.Errorf("COPY from a stage %q that is not there yet", sources.From)
+					}
+					continue
+				}
+				if _, err := os.Stat(filepath.Join(root, source)); err != nil {
+					t.Errorf("COPY %s: %v", source, err)
+				}
+				if match, err := ignored.MatchesOrParentMatches(source); err != nil || match {
+					t.Errorf("COPY %s, which .dockerignore leaves out: %v", source, err)
+				}
+			}
+		}
+		names = append(names, s.Name)
+	}
+
+	image := all[len(all)-1]
+	if image.BaseName != "scratch" {
+		t.Errorf("the image is made from %s", image.BaseName)
+	}
+	var user string
+	var entry, copied []string
+	for _, c := range image.Commands {
+		switch c := c.(type) {
+		case *instructions.UserCommand:
+			user = c.User
+		case *instructions.EntrypointCommand:
+			entry = c.CmdLine
+			if c.PrependShell {
+				t.Error("the entry point needs a shell, and there is none")
+			}
+		case *instructions.CopyCommand:
+			for _, source := range c.SourcePaths {
+				copied = append(copied, c.DestPath+filepath.Base(source))
+			}
+		case *instructions.RunCommand:
+			t.Error("RUN in an image without a shell")
+		}
+	}
+	if user != "65532:65532" { // a number, so that Kubernetes can tell it is not root
+		t.Errorf("the image runs as %q", user)
+	}
+	if len(entry) != 1 || !slices.Contains(copied, entry[0]) || !slices.Contains(copied, "/usr/local/bin/argusctl") {
+		t.Errorf("the entry point is %q, and the image has %q", entry, copied)
+	}
+}
+
+// TestIgnored: no secret, nothing built here and no history gets into a build, and everything compiled does.
+func TestIgnored(t *testing.T) {
+	ignored := dockerignore(t)
+	for path, want := range map[string]bool{
+		".git/config": true, "deploy/.env": true, ".argus/env": true, "api/console/node_modules/vite/index.js": true,
+		"deploy/engines/node_modules/x": true, "api/console/dist/index.html": true,
+		"go.mod": false, "argusd/main.go": false, "api/openapi.json": false, "deploy/engines/child.go": false,
+		"migrations/postgres/0001_audit.sql": false, "api/console/missing/index.html": false, "api/console/src/main.tsx": false,
+	} {
+		if got, err := ignored.MatchesOrParentMatches(path); err != nil || got != want {
+			t.Errorf("%s: left out %v, %v", path, got, err)
+		}
+	}
+}
+
+func dockerignore(t *testing.T) *patternmatcher.PatternMatcher {
+	t.Helper()
+	f, err := os.Open(filepath.Join(root, "deploy/Dockerfile.dockerignore"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	patterns, err := ignorefile.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	matcher, err := patternmatcher.New(patterns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return matcher
+}
+
+// TestBinaries: static, so that they run in an image with nothing else; the version is stamped; dev is not in them.
+func TestBinaries(t *testing.T) {
+	dir := filepath.Dir(argusd(t))
+	for _, name := range []string{"argusd", "argusctl"} {
+		f, err := elf.Open(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range f.Progs {
+			if p.Type == elf.PT_INTERP {
+				t.Errorf("%s is dynamically linked", name)
+			}
+		}
+		f.Close()
+	}
+	out, err := exec.Command(argusd(t), "--version").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "1.2.3-test") {
+		t.Errorf("argusd --version: %s, %v", out, err)
+	}
+	out, err = exec.Command(argusd(t), "dev").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "not in this build") {
+		t.Errorf("argusd dev: %s, %v", out, err)
+	}
+	// What serves in production links none of what only tests and checks need.
+	list := exec.Command("go", "list", "-tags", "noengines", "-deps", "./argusd", "./argusctl")
+	list.Dir = root
+	deps, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range strings.FieldsSeq(string(deps)) {
+		for _, bad := range []string{"helm.sh/", "k8s.io/", "github.com/moby/", "github.com/compose-spec/", "github.com/ebitengine/purego"} {
+			if strings.HasPrefix(path, bad) {
+				t.Error(fmt.Errorf("argusd or argusctl links %s", path))
+			}
+		}
+	}
+}

@@ -1,0 +1,406 @@
+package check
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	chartutil "helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/engine"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/yaml"
+)
+
+const chartDir = root + "/deploy/helm/argus"
+
+// given are the values that an operator must give, and with ingress.
+const given = `
+image: {repository: registry.example.com/argus, tag: 1.2.3}
+clerk:
+  issuer: https://clerk.example.com
+  publishableKey: pk_live_Y2xlcmsuZXhhbXBsZS5jb20k
+  organization: org_2acme
+  authorizedParties: [https://ops.example.com, https://ops2.example.com]
+  roleScopes: "org:admin=admin-full;org:member=logs:read tenants:read"
+api: {trustedProxies: [10.0.0.0/8]}
+ingress: {enabled: true, host: ops.example.com, tlsSecret: ops-tls, className: nginx, annotations: {a: b}}
+imagePullSecrets: [{name: registry}]
+nodeSelector: {pool: audit}
+tolerations: [{key: audit, operator: Exists}]
+networkPolicy:
+  apiFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}]
+  metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
+  postgres: {to: [{ipBlock: {cidr: 10.1.0.0/24}}]}
+  clickhouse: {port: 9440, to: [{ipBlock: {cidr: 10.2.0.0/24}}]}
+`
+
+// object is a rendered Kubernetes object, decoded without any unknown or repeated field.
+type object struct {
+	metav1.Object
+	kind string
+	pod  *corev1.PodTemplateSpec // what it runs
+}
+
+func render(t *testing.T, values string) (map[string]string, error) {
+	t.Helper()
+	chart, err := loader.Load(chartDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var overrides map[string]any
+	if err := yaml.UnmarshalStrict([]byte(values), &overrides); err != nil {
+		t.Fatal(err)
+	}
+	// ToRenderValues holds the values against values.schema.json.
+	all, err := util.ToRenderValues(chart, overrides, chartutil.ReleaseOptions{Name: "ops", Namespace: "audit", Revision: 1, IsInstall: true},
+		chartutil.DefaultCapabilities)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Render(chart, all)
+}
+
+func objects(t *testing.T, values string) map[string]object {
+	t.Helper()
+	files, err := render(t, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]object{}
+	for name, text := range files {
+		if !strings.HasSuffix(name, ".yaml") {
+			continue
+		}
+		for doc := range strings.SplitSeq(text, "\n---\n") {
+			doc = strings.TrimPrefix(doc, "---\n")
+			var kind metav1.TypeMeta
+			if err := yaml.Unmarshal([]byte(doc), &kind); err != nil {
+				t.Fatalf("%s: %v\n%s", name, err, doc)
+			}
+			if kind.Kind == "" {
+				continue // nothing but comments
+			}
+			o := decode(t, name, kind.Kind, []byte(doc))
+			o.kind = kind.Kind
+			id := kind.Kind + "/" + o.GetName()
+			if _, twice := all[id]; twice {
+				t.Errorf("%s is rendered twice", id)
+			}
+			all[id] = o
+		}
+	}
+	return all
+}
+
+func decode(t *testing.T, file, kind string, doc []byte) object {
+	t.Helper()
+	strict := func(into any) {
+		t.Helper()
+		if err := yaml.UnmarshalStrict(doc, into); err != nil {
+			t.Errorf("%s: %s: %v\n%s", file, kind, err, doc)
+		}
+	}
+	switch kind {
+	case "Deployment":
+		var o appsv1.Deployment
+		strict(&o)
+		return object{Object: &o, pod: &o.Spec.Template}
+	case "Job":
+		var o batchv1.Job
+		strict(&o)
+		return object{Object: &o, pod: &o.Spec.Template}
+	case "CronJob":
+		var o batchv1.CronJob
+		strict(&o)
+		return object{Object: &o, pod: &o.Spec.JobTemplate.Spec.Template}
+	case "Pod":
+		var o corev1.Pod
+		strict(&o)
+		return object{Object: &o, pod: &corev1.PodTemplateSpec{ObjectMeta: o.ObjectMeta, Spec: o.Spec}}
+	case "Service":
+		var o corev1.Service
+		strict(&o)
+		return object{Object: &o}
+	case "ServiceAccount":
+		var o corev1.ServiceAccount
+		strict(&o)
+		return object{Object: &o}
+	case "PodDisruptionBudget":
+		var o policyv1.PodDisruptionBudget
+		strict(&o)
+		return object{Object: &o}
+	case "NetworkPolicy":
+		var o networkingv1.NetworkPolicy
+		strict(&o)
+		return object{Object: &o}
+	case "Ingress":
+		var o networkingv1.Ingress
+		strict(&o)
+		return object{Object: &o}
+	}
+	t.Fatalf("%s: an object of kind %q", file, kind)
+	return object{}
+}
+
+func TestHelmLint(t *testing.T) {
+	var values map[string]any
+	if err := yaml.UnmarshalStrict([]byte(given), &values); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range lint.RunAll(chartDir, values, "audit").Messages {
+		if m.Severity > support.InfoSev {
+			t.Errorf("%s: %v", m.Path, m.Err)
+		}
+	}
+}
+
+func TestHelmPods(t *testing.T) {
+	all := objects(t, given)
+	var running []string
+	for id, o := range all {
+		if o.pod == nil {
+			continue
+		}
+		running = append(running, id)
+		spec := o.pod.Spec
+		if spec.AutomountServiceAccountToken == nil || *spec.AutomountServiceAccountToken || spec.EnableServiceLinks == nil || *spec.EnableServiceLinks {
+			t.Errorf("%s: mounts a token, or has service links, whose variables begin with the release's name", id)
+		}
+		s := spec.SecurityContext
+		if s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || *s.RunAsUser != 65532 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault ||
+			spec.HostNetwork || spec.HostPID || spec.HostIPC || len(spec.Volumes) > 0 {
+			t.Errorf("%s: the pod may do more than it must", id)
+		}
+		if _, ok := all["ServiceAccount/"+spec.ServiceAccountName]; !ok {
+			t.Errorf("%s: there is no service account %q", id, spec.ServiceAccountName)
+		}
+		if spec.NodeSelector["pool"] != "audit" || len(spec.Tolerations) != 1 || len(spec.ImagePullSecrets) != 1 {
+			t.Errorf("%s: nodeSelector, tolerations or imagePullSecrets are missing", id)
+		}
+		if len(spec.Containers) != 1 {
+			t.Fatalf("%s has %d containers", id, len(spec.Containers))
+		}
+		c := spec.Containers[0]
+		cs := c.SecurityContext
+		if cs == nil || *cs.AllowPrivilegeEscalation || !*cs.ReadOnlyRootFilesystem || !slices.Equal(cs.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+			t.Errorf("%s: the container may do more than it must", id)
+		}
+		if c.Image != "registry.example.com/argus:1.2.3" || len(c.Command) > 0 {
+			t.Errorf("%s runs %s %v", id, c.Image, c.Command)
+		}
+		environ := map[string]string{}
+		for _, e := range c.Env {
+			if _, twice := environ[e.Name]; twice {
+				t.Errorf("%s: %s is set twice", id, e.Name)
+			}
+			environ[e.Name] = e.Value
+			secret := strings.HasSuffix(e.Name, "_PASSWORD") || slices.Contains([]string{"ARGUS_POSTGRES_URL", "ARGUS_CLICKHOUSE_URL", "ARGUS_CURSOR_KEY", "ARGUS_CLERK_SECRET_KEY"}, e.Name)
+			switch {
+			case secret != (e.ValueFrom != nil):
+				t.Errorf("%s: %s is a secret by value, or none by reference", id, e.Name)
+			case secret:
+				ref := e.ValueFrom.SecretKeyRef
+				process := c.Args[len(c.Args)-1]
+				if ref == nil || ref.Name != "argus-"+process || ref.Key != e.Name || (ref.Optional != nil && *ref.Optional) != strings.HasSuffix(e.Name, "_PASSWORD") {
+					t.Errorf("%s: %s comes from %+v", id, e.Name, ref)
+				}
+				environ[e.Name] = secrets()[e.Name]
+			}
+		}
+		runs(t, id, append([]string{"/usr/local/bin/argusd"}, c.Args...), environ)
+	}
+	slices.Sort(running)
+	want := []string{"CronJob/ops-argus-maintain", "Deployment/ops-argus-api", "Deployment/ops-argus-replicator", "Job/ops-argus-migrate",
+		"Pod/ops-argus-check-api", "Pod/ops-argus-check-maintain", "Pod/ops-argus-check-replicator"}
+	if !slices.Equal(running, want) {
+		t.Errorf("running: %v", running)
+	}
+
+	for _, id := range []string{"Job/ops-argus-migrate", "ServiceAccount/ops-argus-migrate", "NetworkPolicy/ops-argus-migrate"} {
+		if o, ok := all[id]; !ok || o.GetAnnotations()["helm.sh/hook"] != "pre-install,pre-upgrade" {
+			t.Errorf("%s is no hook before an upgrade", id)
+		}
+	}
+	api := all["Deployment/ops-argus-api"].Object.(*appsv1.Deployment)
+	c := api.Spec.Template.Spec.Containers[0]
+	if c.LivenessProbe.HTTPGet.Path != "/livez" || c.ReadinessProbe.HTTPGet.Path != "/readyz" || *api.Spec.Replicas < 2 || len(api.Spec.Template.Spec.TopologySpreadConstraints) != 2 {
+		t.Errorf("the API: %+v", c)
+	}
+	if r := all["Deployment/ops-argus-replicator"].Object.(*appsv1.Deployment); *r.Spec.Replicas != 2 {
+		t.Errorf("replicators: %d", *r.Spec.Replicas)
+	}
+	if m := all["CronJob/ops-argus-maintain"].Object.(*batchv1.CronJob); m.Spec.ConcurrencyPolicy != batchv1.ForbidConcurrent || strings.Fields(m.Spec.Schedule)[2] != "*" {
+		t.Errorf("maintenance: %+v", m.Spec) // three days without look like a clock that jumped
+	}
+}
+
+// TestHelmSelectors: what selects pods finds those it is for, and no other.
+func TestHelmSelectors(t *testing.T) {
+	all := objects(t, given)
+	finds := func(id string, selector map[string]string, want ...string) {
+		t.Helper()
+		var found []string
+		for other, o := range all {
+			if o.pod != nil && labels.SelectorFromSet(selector).Matches(labels.Set(o.pod.Labels)) {
+				found = append(found, other)
+			}
+		}
+		slices.Sort(found)
+		if !slices.Equal(found, want) {
+			t.Errorf("%s finds %v, not %v", id, found, want)
+		}
+	}
+	checks := []string{"Pod/ops-argus-check-api", "Pod/ops-argus-check-maintain", "Pod/ops-argus-check-replicator"}
+	pods := map[string][]string{"api": {"Deployment/ops-argus-api"}, "replicator": {"Deployment/ops-argus-replicator"},
+		"maintain": {"CronJob/ops-argus-maintain"}, "migrate": {"Job/ops-argus-migrate"}, "check": checks}
+	for component, want := range pods {
+		id := "NetworkPolicy/ops-argus-" + component
+		policy, ok := all[id].Object.(*networkingv1.NetworkPolicy)
+		if !ok {
+			t.Errorf("there is no %s", id)
+			continue
+		}
+		finds(id, policy.Spec.PodSelector.MatchLabels, want...)
+		if len(policy.Spec.PolicyTypes) != 2 {
+			t.Errorf("%s is for %v", id, policy.Spec.PolicyTypes)
+		}
+		var in, out []int32
+		for _, rule := range policy.Spec.Ingress {
+			if len(rule.From) == 0 {
+				t.Errorf("%s lets everybody in", id)
+			}
+			for _, port := range rule.Ports {
+				in = append(in, port.Port.IntVal)
+			}
+		}
+		for _, rule := range policy.Spec.Egress {
+			if len(rule.To) == 0 {
+				t.Errorf("%s lets out to everywhere", id)
+			}
+			for _, port := range rule.Ports {
+				out = append(out, port.Port.IntVal)
+			}
+		}
+		wantIn := map[string][]int32{"api": {8420, 9420}, "replicator": {9421}}[component]
+		wantOut := []int32{53, 53, 5432, 9440}
+		if component == "api" || component == "check" {
+			wantOut = append(wantOut, 443)
+		}
+		if !slices.Equal(in, wantIn) || !slices.Equal(out, wantOut) {
+			t.Errorf("%s: in %v, out %v", id, in, out)
+		}
+	}
+	for _, component := range []string{"api", "replicator"} {
+		d := all["Deployment/ops-argus-"+component].Object.(*appsv1.Deployment)
+		finds("Deployment "+component, d.Spec.Selector.MatchLabels, pods[component]...)
+		for _, spread := range d.Spec.Template.Spec.TopologySpreadConstraints {
+			finds("spread of "+component, spread.LabelSelector.MatchLabels, pods[component]...)
+		}
+		budget := all["PodDisruptionBudget/ops-argus-"+component].Object.(*policyv1.PodDisruptionBudget)
+		finds("budget of "+component, budget.Spec.Selector.MatchLabels, pods[component]...)
+	}
+	service := all["Service/ops-argus-api"].Object.(*corev1.Service)
+	finds("Service", service.Spec.Selector, pods["api"]...)
+	ports := all["Deployment/ops-argus-api"].pod.Spec.Containers[0].Ports
+	if !slices.ContainsFunc(ports, func(p corev1.ContainerPort) bool { return p.Name == service.Spec.Ports[0].TargetPort.StrVal }) {
+		t.Errorf("the service leads to %v, the API has %v", service.Spec.Ports, ports)
+	}
+	ingress := all["Ingress/ops-argus-api"].Object.(*networkingv1.Ingress)
+	backend := ingress.Spec.Rules[0].HTTP.Paths[0].Backend.Service
+	if backend.Name != service.Name || backend.Port.Name != service.Spec.Ports[0].Name || ingress.Spec.TLS[0].Hosts[0] != "ops.example.com" {
+		t.Errorf("the ingress leads to %+v", backend)
+	}
+}
+
+// TestHelmValues: with what must be given alone, and without ingress and policies, it renders; what is wrong or
+// misspelt is refused by the schema.
+func TestHelmValues(t *testing.T) {
+	least := strings.Join([]string{
+		"image: {repository: argus}",
+		"clerk: {issuer: https://clerk.example.com, organization: org_2acme, authorizedParties: [https://ops.example.com]}",
+		"networkPolicy: {enabled: false}"}, "\n")
+	all := objects(t, least)
+	for id := range all {
+		if strings.HasPrefix(id, "NetworkPolicy/") || strings.HasPrefix(id, "Ingress/") {
+			t.Errorf("%s is not wanted", id)
+		}
+	}
+	// Without a tag the chart's appVersion is the image's.
+	if image := all["Deployment/ops-argus-api"].pod.Spec.Containers[0].Image; image != "argus:dev" {
+		t.Errorf("the image is %s", image)
+	}
+	if _, err := render(t, ""); err == nil {
+		t.Error("renders without any value")
+	}
+	for _, wrong := range []string{
+		"imge: {}", "api: {replicas: 0}", "api: {replica: 3}", "clerk: {issuer: http://clerk.example.com}", "clerk: {organization: acme}",
+		"clerk: {authorizedParties: []}", "clerk: {authorizedParties: ['https://ops.example.com/']}", "log: {level: loud}",
+		"secrets: {api: 'Not A Name'}", "networkPolicy: {enabled: true}", "replicator: {slot: My-Slot}", "ingress: {enabled: true, host: ''}",
+		"clerk: {publishableKey: sk_live_x}", "service: {port: 0}",
+	} {
+		var base, edit map[string]any
+		if err := yaml.Unmarshal([]byte(least), &base); err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal([]byte(wrong), &edit); err != nil {
+			t.Fatal(err)
+		}
+		for section, values := range edit {
+			if have, ok := base[section].(map[string]any); ok {
+				for name, value := range values.(map[string]any) {
+					have[name] = value
+				}
+			} else {
+				base[section] = values
+			}
+		}
+		text, err := yaml.Marshal(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := render(t, string(text)); err == nil {
+			t.Errorf("taken: %s", wrong)
+		}
+	}
+}
+
+// TestHelmFiles: the chart has no file that is rendered nowhere.
+func TestHelmFiles(t *testing.T) {
+	files, err := render(t, given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(filepath.Join(chartDir, "templates"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		relative, err := filepath.Rel(chartDir, path)
+		if err != nil {
+			return err
+		}
+		// What begins with _ is what the others include.
+		if strings.TrimSpace(files["argus/"+relative]) == "" && !strings.HasPrefix(d.Name(), "_") {
+			return fmt.Errorf("%s renders nothing", relative)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if notes := files["argus/templates/NOTES.txt"]; !strings.Contains(notes, "helm test ops --namespace audit") || !strings.Contains(notes, "https://ops.example.com/") {
+		t.Errorf("notes:\n%s", notes)
+	}
+}

@@ -1,0 +1,234 @@
+// Package check holds the checks of the files in deploy/: rendered, decoded strictly, linted, and run as far as it
+// goes without a container engine. See deploy/README.md for what each is checked by.
+package check
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const root = "../.." // of the repository
+
+var binary struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	os.RemoveAll(binary.dir)
+	os.Exit(code)
+}
+
+// argusd is the binary of the image, built by the very line of the Dockerfile.
+func argusd(t *testing.T) string {
+	t.Helper()
+	binary.once.Do(func() {
+		if binary.dir, binary.err = os.MkdirTemp("", "argus-deploy-"); binary.err != nil {
+			return
+		}
+		line, err := buildLine()
+		if err != nil {
+			binary.err = err
+			return
+		}
+		build := exec.Command("sh", "-c", strings.ReplaceAll(line, "/out/", binary.dir+"/"))
+		build.Dir = root
+		build.Env = append(os.Environ(), "TARGETOS=linux", "TARGETARCH="+goarch(), "VERSION=1.2.3-test")
+		if out, err := build.CombinedOutput(); err != nil {
+			binary.err = fmt.Errorf("%s: %w\n%s", line, err, out)
+		}
+	})
+	if binary.err != nil {
+		t.Fatal(binary.err)
+	}
+	return filepath.Join(binary.dir, "argusd")
+}
+
+func goarch() string {
+	out, err := exec.Command("go", "env", "GOHOSTARCH").Output()
+	if err != nil {
+		return "amd64"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// variables are those that each process reads, from the README's table, which a test of argusd makes from the
+// code: process → variable → whether it is required.
+func variables(t *testing.T) map[string]map[string]bool {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]map[string]bool{}
+	for line := range strings.Lines(string(data)) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 5 || !strings.HasPrefix(strings.TrimSpace(cells[2]), "`ARGUS_") {
+			continue
+		}
+		process := strings.TrimSpace(cells[1])
+		if all[process] == nil {
+			all[process] = map[string]bool{}
+		}
+		all[process][strings.Trim(strings.TrimSpace(cells[2]), "`")] = strings.TrimSpace(cells[3]) == "required"
+	}
+	for process := range all {
+		if process != "every" {
+			maps.Copy(all[process], all["every"])
+		}
+	}
+	if len(all["api"]) < 10 || len(all["replicator"]) < 4 {
+		t.Fatalf("README.md has no table of configuration: %v", all)
+	}
+	return all
+}
+
+// secrets by variable, for what the files leave to the operator.
+func secrets() map[string]string {
+	all := map[string]string{"ARGUS_CURSOR_KEY": strings.Repeat("0f", 32), "ARGUS_CLERK_SECRET_KEY": "sk_live_0000",
+		"ARGUS_POSTGRES_URL": "postgres://role:password@db/argus", "ARGUS_CLICKHOUSE_URL": "clickhouse://user:password@ch:9000/argus"}
+	for _, name := range []string{"POSTGRES_API", "POSTGRES_REPLICATOR", "POSTGRES_MAINTENANCE", "POSTGRES_BREAK_GLASS", "POSTGRES_AUDITOR",
+		"CLICKHOUSE_REPLICATOR", "CLICKHOUSE_READER"} {
+		all["ARGUS_"+name+"_PASSWORD"] = "0123456789abcdef"
+	}
+	return all
+}
+
+// runs starts a process as a file in deploy/ does, with its arguments and environment, but for the stores'
+// addresses, where nothing listens. It must take all of it and go on to ask for its store: so every flag and every
+// setting is one that this binary knows.
+func runs(t *testing.T, where string, command []string, environ map[string]string) {
+	t.Helper()
+	if len(command) < 2 || command[0] != "/usr/local/bin/argusd" {
+		t.Errorf("%s: runs %q", where, command)
+		return
+	}
+	process := command[1]
+	known, ok := variables(t)[process]
+	if process == "check" {
+		known, ok = variables(t)[command[2]]
+	}
+	if !ok {
+		t.Errorf("%s: the README's table knows no process %q", where, process)
+	}
+	for name := range environ {
+		if _, ok := known[name]; !ok {
+			t.Errorf("%s: sets %s, which argusd %s does not read", where, name, process)
+		}
+	}
+	for name, required := range known {
+		if required && environ[name] == "" {
+			t.Errorf("%s: does not set %s, which argusd %s requires", where, name, process)
+		}
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argusd(t), command[1:]...)
+	for name, value := range environ {
+		if strings.HasPrefix(name, "ARGUS_") && strings.HasSuffix(name, "_URL") && strings.Contains(name, "POSTGRES") || name == "ARGUS_CLICKHOUSE_URL" {
+			u, err := url.Parse(value)
+			if err != nil {
+				t.Errorf("%s: %s is no URL", where, name)
+				continue
+			}
+			u.Host = "127.0.0.1:1"
+			value = u.String()
+		}
+		if name == "ARGUS_CLERK_API_URL" && value != "" || name == "ARGUS_CLERK_ISSUER" {
+			value = "https://127.0.0.1:1"
+		}
+		if name == "ARGUS_CLERK_PUBLISHABLE_KEY" || strings.HasSuffix(name, "LISTEN") {
+			continue // of another issuer; taken by another test
+		}
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	out := &output{asked: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = out, out
+	if strings.HasPrefix(process, "api") {
+		cmd.Env = append(cmd.Env, "ARGUS_LISTEN=127.0.0.1:0", "ARGUS_METRICS_LISTEN=")
+	} else if process == "replicator" {
+		cmd.Env = append(cmd.Env, "ARGUS_METRICS_LISTEN=")
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ended:
+	case <-out.asked:
+		cmd.Process.Signal(syscall.SIGTERM)
+		<-ended
+	}
+	select {
+	case <-out.asked:
+	default:
+		t.Errorf("%s: argusd %q did not come to ask for its store:\n%s", where, command[1:], out.text())
+	}
+}
+
+// output tells when the store was asked for in vain.
+type output struct {
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	asked chan struct{}
+	once  sync.Once
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n, err := o.buf.Write(p)
+	if bytes.Contains(o.buf.Bytes(), []byte("connection refused")) {
+		o.once.Do(func() { close(o.asked) })
+	}
+	return n, err
+}
+
+func (o *output) text() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// TestEveryFileIsChecked: what is added to deploy/ needs a check, and its line here.
+func TestEveryFileIsChecked(t *testing.T) {
+	others := []string{"engines", "traffic", "check", ".env", "bench.sh", "tour.sh"} // have tests of their own
+	checked := []string{
+		"Dockerfile", "Dockerfile.dockerignore", // dockerfile_test.go
+		"compose.yaml", "compose-env.sh", // compose_test.go
+		"systemd", "helm", // all in them: systemd_test.go, helm_test.go
+		"README.md", // readme_test.go
+	}
+	entries, err := os.ReadDir(filepath.Join(root, "deploy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !slices.Contains(checked, e.Name()) && !slices.Contains(others, e.Name()) {
+			t.Errorf("deploy/%s is checked by nothing", e.Name())
+		}
+	}
+	for _, name := range checked {
+		if _, err := os.Stat(filepath.Join(root, "deploy", name)); errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("deploy/%s is missing", name)
+		}
+	}
+}
