@@ -53,7 +53,7 @@ async function startDev() {
     if (over || i > 1200) throw new Error(`argusd dev did not come up:\n${output}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  const env = await readEnv(path.join(dir, 'env'));
+  const env = { ...(await readEnv(path.join(dir, 'env'))), ...(await readEnv(path.join(dir, 'admin.env'))) };
   return {
     env,
     close: async () => {
@@ -92,6 +92,8 @@ export async function server(options = {}) {
     support: env.ARGUS_TOKEN_SUPPORT,
     tenants: env.ARGUS_TOKEN_TENANTS,
     close,
+    /** the process that is ClickHouse; 0 when it is not known */
+    clickhouse: Number(env.ARGUS_PID_CLICKHOUSE ?? 0),
     call: (token, pathname, init = {}) => fetch(url + pathname, { ...init, headers: { Authorization: `Bearer ${token}`, ...init.headers } }),
     json: async (token, pathname) => {
       const answer = await fetch(url + pathname, { headers: { Authorization: `Bearer ${token}` } });

@@ -271,7 +271,8 @@ export class Feed {
       const inside = this.complete || !last ? rows : rows.filter((r) => compareRows(r, last) < 0);
       if (inside.length < rows.length) this.behind = mergeRows(this.behind, rows.filter((r) => !inside.includes(r)));
       this.rows = mergeRows(inside, this.rows);
-      this.fresh = new Set(inside.slice(0, 200).map((r) => r.id));
+      // Where everything is new, nothing is marked.
+      this.fresh = new Set(inside.length <= 20 ? inside.map((r) => r.id) : []);
       if (this.rows.length > LIVE_KEEP + 1000) {
         this.rows = this.rows.slice(0, LIVE_KEEP);
         this.trimmed = true;

@@ -35,6 +35,7 @@ export function LogTable(props: TableProps) {
   const body = useRef<HTMLTableSectionElement>(null);
   const wrap = useRef<HTMLDivElement>(null);
   const [height, setHeight] = useState(32);
+  const known = useRef(0); // the height as last read from the stylesheet; 0 reads it anew
   const [range, setRange] = useState({ from: 0, to: 48 });
   const latest = useRef(props);
   latest.current = props;
@@ -42,14 +43,15 @@ export function LogTable(props: TableProps) {
   const measure = () => {
     const scroller = props.scroller.current;
     if (!scroller || !body.current || !wrap.current) return;
-    const rowHeight = parseFloat(getComputedStyle(body.current).getPropertyValue('--row-height')) || 32;
+    // Reading a style makes the browser lay out at once: only when the width has changed.
+    const rowHeight = (known.current ||= parseFloat(getComputedStyle(body.current).getPropertyValue('--row-height')) || 32);
     const top = body.current.getBoundingClientRect().top - scroller.getBoundingClientRect().top;
     const first = Math.floor(-top / rowHeight) - OVERSCAN;
     const from = Math.max(0, Math.floor(first / CHUNK) * CHUNK);
     const to = Math.ceil((first + scroller.clientHeight / rowHeight + 2 * OVERSCAN) / CHUNK) * CHUNK;
     setHeight(rowHeight);
     setRange((r) => (r.from === from && r.to === to ? r : { from, to }));
-    latest.current.onAway(-top > rowHeight * 0.5 + HEAD);
+    latest.current.onAway(-top > rowHeight * 0.5);
     if (latest.current.rows.length > 0 && to + 30 >= latest.current.rows.length) latest.current.onNearEnd();
   };
 
@@ -63,7 +65,14 @@ export function LogTable(props: TableProps) {
       });
     };
     scroller.addEventListener('scroll', later, { passive: true });
-    const resize = new ResizeObserver(later);
+    let width = 0;
+    const resize = new ResizeObserver(() => {
+      if (wrap.current && wrap.current.clientWidth !== width) {
+        width = wrap.current.clientWidth;
+        known.current = 0;
+      }
+      later();
+    });
     resize.observe(scroller);
     resize.observe(wrap.current!);
     return () => {
@@ -118,9 +127,6 @@ export function LogTable(props: TableProps) {
     </div>
   );
 }
-
-/** The height of what sticks to the top above the rows. */
-const HEAD = 0;
 
 interface RowProps {
   row: Row;

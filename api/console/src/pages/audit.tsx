@@ -325,7 +325,7 @@ function RowsTable(props: {
 
 function Foot({ feed }: { feed: Feed }) {
   return (
-    <p class="log-foot" aria-live="polite">
+    <p class={feed.moreError ? "log-foot failed" : "log-foot"} aria-live="polite">
       {feed.moreError ? (
         <>
           <span class="tone-bad">{feed.moreError.message}</span>{' '}

@@ -92,7 +92,7 @@ export function ComputePage({ me }: { me: Operator }) {
         <Empty title="No pods">{canWrite ? 'Launch one to see it here.' : 'Nobody has launched one.'}</Empty>
       ) : (
         <div class="table-wrap">
-          <table class="list">
+          <table class="list open-rows">
             <thead>
               <tr>
                 <th scope="col">Pod</th>

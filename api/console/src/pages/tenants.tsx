@@ -89,7 +89,7 @@ export function TenantsPage({ me }: { me: Operator }) {
         <Empty title="No tenants yet">A tenant appears here when it is added to ARGUS.</Empty>
       ) : (
         <div class="table-wrap">
-          <table class="list">
+          <table class="list open-rows">
             <thead>
               <tr>
                 <SortHead label="Tenant" name="id" sort={sort} onSort={onSort} />

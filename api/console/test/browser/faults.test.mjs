@@ -1,5 +1,5 @@
-// What the console says when something is away. Answers are changed on their way to the browser: what the
-// server itself does then is tested where the server is.
+// What the console says when something is away. Most answers are changed on their way to the browser; where the
+// server is our own, ClickHouse is held up in earnest.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { at, auditReady, eventually, rows, setup } from './fixture.mjs';
@@ -74,3 +74,28 @@ test('an error of the server on the log: rows stay; an empty page names the code
     await page.click('.failure >> text=Try again');
     await eventually('the rows', async () => (await rows(page).count()) > 0);
   }));
+
+if (Number(process.env.ARGUS_PID_CLICKHOUSE)) {
+  test('ClickHouse held up: the log goes on from Postgres, and says so until it is back', () =>
+    at('#/settings/audit', async (page) => {
+      await auditReady(page);
+      const clickhouse = Number(process.env.ARGUS_PID_CLICKHOUSE);
+      process.kill(clickhouse, 'SIGSTOP');
+      try {
+        await page.keyboard.press('r');
+        await page.waitForSelector('.notice:has-text("Postgres answers instead of ClickHouse")', { timeout: 40_000 });
+        assert.ok((await rows(page).count()) > 0);
+        await page.goto(page.url().replace('#/settings/audit', '#/health'));
+        await page.waitForSelector('.stage:has-text("ClickHouse") >> text=/down|degraded/', { timeout: 40_000 });
+      } finally {
+        process.kill(clickhouse, 'SIGCONT');
+      }
+      await page.goto(page.url().replace('#/health', '#/settings/audit'));
+      await auditReady(page);
+      await eventually('the banner to go', async () => {
+        await page.keyboard.press('r');
+        await page.waitForTimeout(1000);
+        return (await page.locator('.notice').count()) === 0;
+      }, 60_000);
+    }));
+}
