@@ -114,6 +114,9 @@ var writeSettings = []ch.Setting{
 	{Key: "optimize_on_insert", Value: "1", Important: true},
 	// A partition that is to be empty is replaced by an empty one; servers before 26 know no other way.
 	{Key: "allow_replace_partition_from_empty_source", Value: "1"},
+	// Repairs replace whole partitions and drop what they were rebuilt in, however large a month has grown.
+	{Key: "max_partition_size_to_drop", Value: "0"},
+	{Key: "max_table_size_to_drop", Value: "0"},
 	// A client that was frozen in the middle of an insert must not hold up its successor, who waits for the
 	// insert's end: KILL QUERY does not wake an insert that waits for data.
 	{Key: "receive_timeout", Value: "2", Important: true},

@@ -222,6 +222,12 @@ func (h *healing) month(ctx context.Context, sc scope, any bool) error {
 		if len(absent)+len(differ) == 0 {
 			return nil
 		}
+		// A month that retention drops meanwhile is gone from every snapshot: its rows here are not foreign.
+		var dropped bool
+		if err := h.r.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM argus.audit_admin
+			WHERE kind = 'month_dropped' AND detail->>'month' = $1)`, sc.month.String()).Scan(&dropped); err != nil || dropped {
+			return err
+		}
 		h.touch(sc)
 		if err := h.repair(ctx, t, tx, sc, absent, differ); err != nil {
 			return err
@@ -293,17 +299,17 @@ func (h *healing) repair(ctx context.Context, t *term, tx pgx.Tx, sc scope, abse
 		if err != nil {
 			return err
 		}
+		if d.rows > 0 { // before rows with the right identity and the wrong content are taken out
+			h.expected.Add(d.rows)
+			if err := h.retract(ctx); err != nil {
+				return err
+			}
+		}
 		if d.extra+d.again > 0 {
 			if err := o.takeOut(ctx, d); err != nil {
 				return err
 			}
 			h.count(sc, d.extra+d.again, func(r *healed) { r.Orphans += o.setAside; r.Duplicates += d.again })
-		}
-		if d.rows > 0 {
-			h.expected.Add(d.rows)
-			if err := h.retract(ctx); err != nil {
-				return err
-			}
 		}
 		for runs := range slices.Chunk(d.missing, 500) {
 			if err := h.copyWhere(ctx, t, tx, sc, runCondition(sc.table, runs), sc.postgresWhere()); err != nil {

@@ -52,13 +52,13 @@ func (r *rows) absent() string {
 	return b.String()
 }
 
-func joinInts(ids []int64) string {
+func joinInts[T ~int | ~int64](ids []T) string {
 	var b []byte
 	for i, id := range ids {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = strconv.AppendInt(b, id, 10)
+		b = strconv.AppendInt(b, int64(id), 10)
 	}
 	return string(b)
 }

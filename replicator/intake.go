@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/useargus/argus"
 )
 
 // intake is where what Postgres streams becomes batches. One goroutine fills (run), one takes (take); they
@@ -163,6 +165,7 @@ func (in *intake) relation(data []byte) error {
 		return err
 	}
 	for _, name := range l.left {
+		name = argus.Text(name, 64)
 		in.metrics.ignoredColumns.WithLabelValues(tables[t].clickhouse, name).Set(1)
 		in.log.Warn("a column of Postgres is not copied: ClickHouse has none of its name and type",
 			"table", tables[t].postgres, "column", name)

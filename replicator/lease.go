@@ -52,17 +52,18 @@ func (l *lease) take(ctx context.Context, anew bool, atLeast uint64, force bool)
 		}
 	}
 	var e int64
-	// A backend is named by its process and its start, because processes' numbers come again. Of a standby's
-	// own role all is visible in pg_stat_activity.
+	// A backend is named by its process and its start, because processes' numbers come again. The start
+	// of another role's backend is hidden; while one of its number lives, the lease runs out by its time.
 	err = l.conn.QueryRow(ctx, `
 		INSERT INTO argus.replicator_lease AS l (slot, holder, host, epoch, expires_at, backend)
-		SELECT $1, $2, $3, $4 + 1, clock_timestamp() + $5, a.pid || '@' || a.backend_start
+		SELECT $1, $2, $3, $4 + 1, clock_timestamp() + $5, a.pid || '@' || extract(epoch FROM a.backend_start)
 		  FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()
 		ON CONFLICT (slot) DO UPDATE
 		   SET holder = excluded.holder, host = excluded.host, expires_at = excluded.expires_at, backend = excluded.backend,
 		       epoch = CASE WHEN $6 THEN greatest(l.epoch, $4) + 1 ELSE l.epoch END
 		 WHERE l.holder = excluded.holder OR l.expires_at < clock_timestamp() OR $7
-		    OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid || '@' || a.backend_start = l.backend)
+		    OR NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid || '@' || extract(epoch FROM a.backend_start) = l.backend
+		                      OR a.backend_start IS NULL AND a.pid::text = split_part(l.backend, '@', 1))
 		RETURNING epoch`, l.slot, l.holder, l.host, int64(atLeast), l.ttl, anew, force).Scan(&e)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

@@ -112,6 +112,10 @@ func New(config Config) (*Replicator, error) {
 	pc.MaxConns = int32(config.CopyWorkers) + 6
 	pc.ConnConfig.RuntimeParams["application_name"] = "argus_replicator"
 	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	// A repair reads months, and sits in its snapshot while ClickHouse works: bounds that the server or the
+	// role sets for ordinary sessions would end it each time. What must be bounded has a context.
+	pc.ConnConfig.RuntimeParams["statement_timeout"] = "0"
+	pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	pc.ConnConfig.ConnectTimeout = 5 * time.Second
 	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
 	if err != nil {
@@ -129,6 +133,7 @@ func New(config Config) (*Replicator, error) {
 		lease: &lease{url: config.PostgresURL, slot: config.Slot, holder: uuid.New(), ttl: config.LeaseTTL,
 			host: fmt.Sprintf("%s/%d", host, os.Getpid())},
 	}
+	r.health.status.StartedAt = time.Now().UTC()
 	return r, nil
 }
 

@@ -19,6 +19,7 @@ const (
 	fillPatience  = time.Second // for a batch to fill then
 	ceilingAhead  = 32 << 20    // bytes of log that may be inserted before the next watermark
 	shutdownGrace = 15 * time.Second
+	pruneEvery    = time.Hour // of watermarks nobody needs any more
 )
 
 // idlePublish is how often a watermark is published when nothing happens; tests shorten it.
@@ -123,7 +124,7 @@ func (r *Replicator) stream(ctx context.Context, t *term, wal *walStream, doubt 
 func (s *session) copyBatches(ctx, stopping context.Context) error {
 	spare := newBatch()
 	var started time.Time
-	published := time.Now()
+	published, pruned := time.Now(), time.Now()
 	for {
 		b, received, err := s.in.take(stopping, spare, started, published.Add(idlePublish), s.enough(), s.pace)
 		if stopping.Err() != nil && ctx.Err() == nil {
@@ -145,6 +146,7 @@ func (s *session) copyBatches(ctx, stopping context.Context) error {
 		s.received.Store(uint64(received))
 		if s.doubt != 0 {
 			if end < s.doubt {
+				published = time.Now() // nothing can be published before the doubt ends
 				continue
 			}
 			if err := s.endDoubt(ctx); err != nil {
@@ -155,6 +157,12 @@ func (s *session) copyBatches(ctx, stopping context.Context) error {
 			return err
 		}
 		published = time.Now()
+		if time.Since(pruned) > pruneEvery {
+			if err := s.t.prune(ctx); err != nil {
+				return fmt.Errorf("removing old watermarks: %w", err)
+			}
+			pruned = time.Now()
+		}
 	}
 }
 

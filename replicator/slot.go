@@ -18,7 +18,8 @@ type slotState struct {
 
 	pid        *int32
 	confirmed  lsn
-	flushed    lsn // where the server's WAL ends
+	flushed    lsn       // where the server's log ends
+	now        time.Time // by the server's clock
 	usable     bool
 	unusable   string
 	otherOwner string
@@ -30,12 +31,12 @@ func readSlot(ctx context.Context, q querier, slot string) (slotState, error) {
 	var plugin, database, here string
 	var confirmed, restart, flushed *string
 	err := q.QueryRow(ctx, `
-		SELECT current_database(), pg_current_wal_flush_lsn()::text, coalesce(plugin, ''), coalesce(database, ''),
+		SELECT current_database(), clock_timestamp(), pg_current_wal_flush_lsn()::text, coalesce(plugin, ''), coalesce(database, ''),
 		       s.slot_name IS NOT NULL, coalesce(active, false), active_pid, coalesce(wal_status, ''), safe_wal_size,
 		       confirmed_flush_lsn::text, restart_lsn::text,
 		       coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn), 0)::bigint
 		  FROM (SELECT 1) one LEFT JOIN pg_replication_slots s ON s.slot_name = $1`, slot).
-		Scan(&here, &flushed, &plugin, &database, &s.Exists, &s.Active, &s.pid, &s.WALStatus, &s.SafeWALBytes,
+		Scan(&here, &s.now, &flushed, &plugin, &database, &s.Exists, &s.Active, &s.pid, &s.WALStatus, &s.SafeWALBytes,
 			&confirmed, &restart, &s.RetainedBytes)
 	if err != nil {
 		return s, err

@@ -209,7 +209,7 @@ func (t *term) publish(ctx context.Context, w watermark) error {
 	if err := t.exec(ctx, b.String()); err != nil {
 		return fmt.Errorf("publishing the watermark: %w", err)
 	}
-	w.at = time.Now()
+	w.at = time.Now().UTC()
 	t.mark = w
 	return nil
 }

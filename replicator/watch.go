@@ -37,14 +37,37 @@ func (s *session) look(ctx context.Context, warned *string) error {
 				"wal_status", text, "retained_bytes", slot.RetainedBytes)
 		}
 	}
-	if w := s.published.Load(); w != nil {
-		greatest, states, err := readWriters(asking, r.pool, w.position)
-		if err != nil {
-			return fmt.Errorf("reading the writers: %w", err)
-		}
-		s.writers.Store(&writersReading{greatest, states})
+	w := s.published.Load()
+	greatest, states, err := readWriters(asking, r.pool, w.position)
+	if err != nil {
+		return fmt.Errorf("reading the writers: %w", err)
 	}
+	s.writers.Store(&writersReading{greatest, states})
+
+	bytes := max(0, int64(slot.flushed)-int64(w.lsn))
+	seconds := s.lag(slot).Seconds()
+	r.metrics.lagBytes.Set(float64(bytes))
+	r.metrics.lagSeconds.Set(seconds)
+	r.health.update(func(h *Status) {
+		h.LagBytes, h.LagSeconds = bytes, seconds
+		h.WatermarkAt, h.WatermarkLSN = &w.at, w.lsn.String()
+	})
 	return nil
+}
+
+// lag is the age of the oldest commit that is not in ClickHouse, about: 0 when all that is decoded is there and
+// nothing more is to come.
+func (s *session) lag(slot slotState) time.Duration {
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	switch {
+	case slot.flushed > s.in.received+behindBytes && s.in.committed > 0:
+		// What is decoded now is younger than what is durable by one batch only.
+		return max(0, slot.now.Sub(time.UnixMicro(s.in.committed)))
+	case s.in.current.rows > 0:
+		return time.Since(s.in.since)
+	}
+	return 0
 }
 
 func (r *Replicator) slotSeen(slot slotState) {
