@@ -45,3 +45,14 @@ ENGINE = MergeTree ORDER BY (audit_id, step);
 -- +goose StatementBegin
 ALTER TABLE remote_support_orphans ADD COLUMN IF NOT EXISTS set_aside_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
 -- +goose StatementEnd
+
+-- Rows set aside are inserted before the partition without them is put into place: they must be on disk then.
+-- +goose StatementBegin
+ALTER TABLE audit_orphans MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+-- +goose StatementEnd
+-- +goose StatementBegin
+ALTER TABLE compute_control_orphans MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+-- +goose StatementEnd
+-- +goose StatementBegin
+ALTER TABLE remote_support_orphans MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
+-- +goose StatementEnd
