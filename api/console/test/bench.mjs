@@ -71,11 +71,17 @@ try {
       await (await s.call(s.admin, '/v1/operators/me', { headers: { 'User-Agent': `${client}/1` } })).arrayBuffer();
     }
   });
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send('Performance.enable', { timeDomain: 'threadTicks' });
+  const busy = async () => (await devtools.send('Performance.getMetrics')).metrics.find((m) => m.name === 'TaskDuration').value;
+  const busyBefore = await busy();
   const [gaps, idle] = await both(page, seconds * 1000);
+  const busyMs = ((await busy()) - busyBefore) * 1000;
   await Promise.all(callers);
   const real = made / ((performance.now() - begun) / 1000);
   await page.waitForFunction((n) => Number(/([\d,]+) loaded/.exec(document.querySelector('.results-count').textContent)?.[1].replace(/\D/g, '')) >= n, made, { timeout: 30_000 });
   print(`console: live tail at ${Math.round(real)} rows/s, frames over 50 ms`, long(gaps), long(idle), '0');
+  print('console: live tail, the page’s thread, busy', `${(busyMs / seconds / 10).toFixed(0)} %`, '', '');
   print('console: live tail, frame p99', `${p(gaps, 0.99).toFixed(1)} ms`, `${p(idle, 0.99).toFixed(1)} ms`, '<= 50 ms');
 } finally {
   await s.close();

@@ -35,12 +35,16 @@ export function LogTable(props: TableProps) {
   const body = useRef<HTMLTableSectionElement>(null);
   const wrap = useRef<HTMLDivElement>(null);
   const [height, setHeight] = useState(32);
+  const now = useRef(height); // what measure, kept from the first render, compares with
+  now.current = height;
   const known = useRef(0); // the height as last read from the stylesheet; 0 reads it anew
   const [range, setRange] = useState({ from: 0, to: 48 });
+  const seenTop = useRef(0); // where the first row stood, seen from the window's top
+  const anchor = useRef<{ index: number; y: number } | null>(null); // a row, and where it is to stand
   const latest = useRef(props);
   latest.current = props;
 
-  const measure = () => {
+  const measure = (): void => {
     const scroller = props.scroller.current;
     if (!scroller || !body.current || !wrap.current) return;
     // Reading a style makes the browser lay out at once: only when the width has changed.
@@ -49,6 +53,17 @@ export function LogTable(props: TableProps) {
     const first = Math.floor(-top / rowHeight) - OVERSCAN;
     const from = Math.max(0, Math.floor(first / CHUNK) * CHUNK);
     const to = Math.ceil((first + scroller.clientHeight / rowHeight + 2 * OVERSCAN) / CHUNK) * CHUNK;
+    const before = now.current;
+    if (rowHeight === before) {
+      seenTop.current = top;
+    } else if (seenTop.current < 0) {
+      // The rows have become higher or lower, beside a drawer for instance: what is looked at stays where it is.
+      const { cursor, rows } = latest.current;
+      const marked = cursor === null ? -1 : rows.findIndex((r) => r.id === cursor);
+      const y = seenTop.current + marked * before;
+      const index = marked >= 0 && y > -before && y < scroller.clientHeight ? marked : Math.ceil(-seenTop.current / before);
+      anchor.current = { index, y: seenTop.current + index * before };
+    }
     setHeight(rowHeight);
     setRange((r) => (r.from === from && r.to === to ? r : { from, to }));
     latest.current.onAway(-top > rowHeight * 0.5);
@@ -82,6 +97,15 @@ export function LogTable(props: TableProps) {
     };
   }, []);
   useLayoutEffect(measure, [props.rows]);
+  useLayoutEffect(() => {
+    const scroller = props.scroller.current;
+    const at = anchor.current;
+    if (!scroller || !at) return;
+    anchor.current = null;
+    const top = body.current!.getBoundingClientRect().top - scroller.getBoundingClientRect().top;
+    scroller.scrollTop += top + at.index * height - at.y;
+    measure();
+  }, [height]);
 
   const { rows } = props;
   const from = Math.min(range.from, Math.max(0, rows.length - 1));

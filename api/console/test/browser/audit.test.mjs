@@ -121,6 +121,28 @@ test('keyboard: j and k go through rows, Enter opens, Esc closes; the drawer fol
     await page.waitForSelector('.drawer', { state: 'detached' });
   }));
 
+test('a row far down stays in the window when the drawer opens beside it and closes', async () => {
+  const client = agent('far');
+  await makeCalls(300, client);
+  await at(`#/settings/audit?client=${client}&since=1h`, async (page) => {
+    await auditReady(page);
+    await scrollToEnd(page);
+    await page.evaluate(() => document.querySelector('.main').scrollTo(0, 5000));
+    await page.waitForTimeout(200);
+    const row = page.locator('tr[data-id]').nth(30);
+    await row.click();
+    await page.waitForSelector('.drawer dl');
+    const inWindow = async () => {
+      const box = await page.locator('tr.marked').boundingBox();
+      return box !== null && box.y > 60 && box.y + box.height <= 800;
+    };
+    await eventually('the row beside the drawer', inWindow, 2000);
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('.drawer', { state: 'detached' });
+    await eventually('the row after it', inWindow, 2000);
+  });
+});
+
 test('the drawer tells everything about a call, and filters by it', async () => {
   const body = JSON.stringify({ reason: 'does it hold', confirm_tenant_id: 'UTD_NOBODY_000' });
   const client = agent('drawer');
