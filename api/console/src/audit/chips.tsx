@@ -1,3 +1,5 @@
+import { activeTenant } from '../lib/active-tenant';
+import { useStore } from '../lib/store';
 import { FILTERS, labelOf, valueProblem, type Filter, type Term } from '../lib/filter';
 import { useNames } from '../lib/names';
 import { shortId, formatShort } from '../lib/format';
@@ -76,6 +78,7 @@ export function FilterMenu({ facets, me, onWant, onAdd }: { facets: Facets | und
 }
 
 function FilterPanel({ facets, me, onWant, onAdd }: { facets: Facets | undefined; me: string; onWant: () => void; onAdd: (terms: Term[]) => void }) {
+  const tenant = useStore(activeTenant);
   const [field, setField] = useState<(typeof FILTERS)[number] | null>(null);
   if (field) return <ValuePanel field={field} facets={facets} onBack={() => setField(null)} onAdd={onAdd} />;
   return (
@@ -85,6 +88,11 @@ function FilterPanel({ facets, me, onWant, onAdd }: { facets: Facets | undefined
         <button type="button" class="menu-item" onClick={() => onAdd([{ name: 'actor', not: false, value: me }])}>
           My calls
         </button>
+        {tenant && (
+          <button type="button" class="menu-item" title={`The active tenant, ${tenant}`} onClick={() => onAdd([{ name: 'tenant', not: false, value: tenant }])}>
+            {tenant}
+          </button>
+        )}
         {QUICK.map(([label, terms]) => (
           <button key={label} type="button" class="menu-item" onClick={() => onAdd(terms)}>
             {label}

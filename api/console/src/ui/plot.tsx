@@ -67,7 +67,7 @@ export function Plot(props: Props) {
       height: props.height,
       tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), 'Etc/UTC'),
       legend: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 16, 0, 0],
       cursor: {
         y: false,
         points: { show: props.series.some((s) => !s.bars), size: 7 },
