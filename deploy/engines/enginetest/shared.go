@@ -97,6 +97,7 @@ func (s *engineSet) stop() error {
 		s.postgres = nil
 	}
 	if s.clickhouse != nil && s.clickhouse.engine != nil {
+		s.clickhouse.died()
 		errs = append(errs, s.clickhouse.engine.Kill(syscall.SIGKILL))
 	}
 	s.clickhouse = nil
@@ -142,11 +143,20 @@ func (s *engineSet) sharedPostgres() (*server, error) {
 func (s *engineSet) sharedClickHouse() (*clickServer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.clickhouse != nil {
-		return s.clickhouse, nil
-	}
 	ctx, cancel := startContext()
 	defer cancel()
+	if s.clickhouse != nil {
+		if !s.clickhouse.died() {
+			return s.clickhouse, nil
+		}
+		// The test that it died under fails; the others need not. Users, ports and data are the same.
+		engine, err := engines.StartClickHouse(ctx, s.clickhouse.engine.Config())
+		if err != nil {
+			return nil, err
+		}
+		s.clickhouse.engine = engine
+		return s.clickhouse, nil
+	}
 	if admin := os.Getenv("ARGUS_TEST_CLICKHOUSE_URL"); admin != "" {
 		srv, err := externalClickHouse(admin)
 		if err != nil {
@@ -165,6 +175,24 @@ func (s *engineSet) sharedClickHouse() (*clickServer, error) {
 	}
 	s.clickhouse = srv
 	return srv, nil
+}
+
+// died reports whether our ClickHouse ended though nobody stopped it, and prints what it said last.
+func (s *clickServer) died() bool {
+	if s.engine == nil {
+		return false
+	}
+	select {
+	case <-s.engine.Done():
+	default:
+		return false
+	}
+	for _, name := range []string{"child.log", "clickhouse.log"} {
+		data, _ := os.ReadFile(filepath.Join(s.engine.Config().Dir, name))
+		fmt.Fprintf(os.Stderr, "enginetest: the ClickHouse of this binary ended by itself; %s ends with\n%s\n",
+			name, data[max(0, len(data)-3000):])
+	}
+	return true
 }
 
 // namePool hands out the database names that the embedded server's grants are stated for.
