@@ -13,13 +13,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/argusd/logins"
 	"github.com/useargus/argus/deploy/engines"
 	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/migrations"
 )
 
 // TestIntoProduction goes the way of deploy/README.md with the binaries of a release, the settings of
@@ -115,8 +120,69 @@ func TestIntoProduction(t *testing.T) {
 	if did := run(settings["maintain"], "argusd", "maintain"); !strings.Contains(did, "0 partitions created, 0 months dropped") {
 		t.Errorf("maintenance: %s", did)
 	}
+	run(settings["maintain"], "argusd", "maintain", "hold", "add", "--from", "30d", "--reason", "case 4711")
+	run(settings["maintain"], "argusd", "maintain", "hold", "release", "1", "--reason", "closed")
+	if holds := run(settings["maintain"], "argusd", "maintain", "hold", "list"); !strings.Contains(holds, "whatever comes") || !strings.Contains(holds, `"closed"`) {
+		t.Errorf("holds:\n%s", holds)
+	}
 	stop(t, api)
 	stop(t, replicator)
+}
+
+// TestMigrateWithoutSuperuser does what deploy/README.md says is enough.
+func TestMigrateWithoutSuperuser(t *testing.T) {
+	dir, err := os.MkdirTemp("", "argus-check-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	os.Chmod(dir, 0o711) // Postgres may run as another user
+	server, err := engines.StartPostgres(t.Context(), engines.PostgresConfig{Dir: filepath.Join(dir, "postgres")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.StopImmediate() })
+	exec := func(url string, statements ...string) {
+		t.Helper()
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(context.Background())
+		for _, sql := range statements {
+			if _, err := conn.Exec(t.Context(), sql); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+		}
+	}
+	readme, err := os.ReadFile("../../deploy/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(readme), "```sql\n-- as a superuser: ")
+	superuser, rest, _ := strings.Cut(block, "\n")
+	deployer, _, _ := strings.Cut(rest, "```")
+	split := func(text string) []string {
+		return slices.DeleteFunc(strings.Split(strings.ReplaceAll(strings.TrimSpace(text), "…", "deployer-password"), ";"),
+			func(s string) bool { return strings.TrimSpace(s) == "" })
+	}
+	exec(server.SuperuserURL("postgres"), split(superuser)...)
+	url := server.URL("deployer", "deployer-password", "argus")
+	exec(url, split(deployer)...)
+	for range 2 {
+		if _, err := migrations.Postgres(t.Context(), url); err != nil {
+			t.Fatal(err)
+		}
+		if err := logins.Postgres(t.Context(), url, map[string]string{"argus_api": "api-password", "argus_replicator": "replicator-password"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	r := &Report{Out: &out}
+	Replicator{PostgresURL: server.URL("argus_replicator", "replicator-password", "argus"), Slot: "argus"}.Check(t.Context(), r)
+	if strings.Contains(out.String(), "FAIL  Postgres") || !strings.Contains(out.String(), "ok    Postgres: a replication connection") {
+		t.Errorf("what was migrated is not whole:\n%s", &out)
+	}
 }
 
 // example reads the settings that stand in deploy/systemd for a process.
