@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -208,7 +209,7 @@ func (c *call) close(status int) {
 func (c *call) commit(status int) *argus.Error {
 	c.close(status)
 	begin := time.Now()
-	err := c.api.audit.Append(context.WithoutCancel(c.request.Context()), c.Record, c.intended)
+	err := c.append()
 	c.api.metrics.auditWait.Observe(time.Since(begin).Seconds())
 	if err == nil {
 		return nil
@@ -220,6 +221,31 @@ func (c *call) commit(status int) *argus.Error {
 			"This call may have taken effect, but its audit row is not confirmed. Look it up by its audit id before repeating it.").WithCause(err)
 	}
 	return p
+}
+
+// unavailableTimeout bounds a call that is answered 503, its row included: W3's two seconds, with room.
+const unavailableTimeout = 1800 * time.Millisecond
+
+// append waits for the row. A call that a hung Postgres has already cost its patience, and that had no effects,
+// waits a shorter time: its 503 must come within two seconds. Its row is written should Postgres come round.
+func (c *call) append() error {
+	ctx := context.WithoutCancel(c.request.Context())
+	if c.intended || c.Record.Status != http.StatusServiceUnavailable {
+		return c.api.audit.Append(ctx, c.Record, c.intended)
+	}
+	record := *c.Record // the answer does not wait for what goes on with it
+	record.PathParams = slices.Clone(record.PathParams)
+	done := make(chan error, 1)
+	c.api.background.Go(func() { done <- c.api.audit.Append(ctx, &record, false) })
+	timer := time.NewTimer(max(300*time.Millisecond, unavailableTimeout-time.Since(c.arrival)))
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		return argus.Errorf(argus.CodeAuditUnavailable,
+			"The audit log cannot be written at the moment, so nothing was done. Try again.").WithRetryAfter(time.Second)
+	}
 }
 
 // refuse answers a request that was not authenticated: no row, no audit id.

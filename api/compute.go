@@ -122,7 +122,7 @@ func (a *API) computeList(c *call) (answer, error) {
 	if err != nil {
 		a.log.Error("orphans may be missing", "cause", err)
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), txTimeout)
+	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
 	workers, err := listWorkers(ctx, a.pool, all)
 	if err != nil {

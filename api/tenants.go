@@ -41,7 +41,7 @@ type consentJSON struct {
 
 // tenantList shows all tenants.
 func (a *API) tenantList(c *call) (answer, error) {
-	ctx, cancel := context.WithTimeout(c.Context(), txTimeout)
+	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
 	tenants, err := listTenants(ctx, a.pool, "")
 	if err != nil {
@@ -54,7 +54,7 @@ func (a *API) tenantList(c *call) (answer, error) {
 
 // tenantShow shows one tenant.
 func (a *API) tenantShow(c *call) (answer, error) {
-	ctx, cancel := context.WithTimeout(c.Context(), txTimeout)
+	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
 	t, found, err := findTenant(ctx, a.pool, c.Param("id"))
 	if err != nil {
