@@ -1,0 +1,355 @@
+//go:build bench
+
+package analytics
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/ch-go/proto"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/useargus/argus"
+)
+
+// The figures of analytics (make bench), on ARGUS_BENCH_ROWS generated rows (20 million by default) over 365 days and
+// 240 routes, the same rows in both stores. $ARGUS_BENCH_DIR keeps the stores between runs. References run beside
+// ours, in turns with it, and medians are compared.
+
+func TestBenchFigures(t *testing.T) {
+	b := loadBench(t)
+	b.perf(t)
+	b.pages(t)
+	b.facets(t)
+	b.export(t)
+	b.sizes(t)
+}
+
+func figure(name, ours, reference, ratio, target string, ok bool) {
+	verdict := "ok"
+	if !ok {
+		verdict = "MISS"
+	}
+	fmt.Printf("FIGURE\t%s\t%s\t%s\t%s\t%s\t%s\n", name, ours, reference, ratio, target, verdict)
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
+
+// times runs f n times and returns the median.
+func times(t testing.TB, n int, f func() error) time.Duration {
+	t.Helper()
+	var all []time.Duration
+	for range n {
+		start := time.Now()
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, time.Since(start))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// rawPerf is what perf is measured against: exact quantiles over the rows.
+func (b *bench) rawPerf(w window) error {
+	var (
+		route     = new(proto.ColStr).LowCardinality()
+		n, failed proto.ColUInt64
+		quantiles = proto.NewArray[int64](new(proto.ColInt64))
+		longest   proto.ColInt64
+		args      clickhouseArgs
+		conds     = w.clickhouse(&args)
+	)
+	text := "SELECT route, count() AS n, countIf(status >= 500) AS failed, quantilesExact(0.5, 0.95, 0.99)(assumeNotNull(latency_us)) AS q, " +
+		"max(assumeNotNull(latency_us)) AS longest FROM audit_log WHERE outcome = 'completed' AND " + and(conds) + " GROUP BY route"
+	return b.a.ch.with(context.Background(), func(conn *clickhouseConn) error {
+		return b.a.ch.query(context.Background(), conn, statement{text, args.params}, bounds{time: time.Minute, memory: 2 << 30},
+			proto.Results{{Name: "route", Data: route}, {Name: "n", Data: &n}, {Name: "failed", Data: &failed},
+				{Name: "q", Data: quantiles}, {Name: "longest", Data: &longest}}, func(int) error { return nil })
+	})
+}
+
+func (b *bench) perf(t *testing.T) {
+	ctx := context.Background()
+	ask := func(w window) func() error {
+		return func() error {
+			res, err := b.a.Perf(ctx, argus.PerfRequest{Filter: argus.Filter{Since: w.since, Until: w.until}})
+			if err == nil && (len(res.Rows) == 0 || res.Source == argus.SourcePostgres) {
+				err = fmt.Errorf("%d rows from %s", len(res.Rows), res.Source)
+			}
+			return err
+		}
+	}
+	windows := []struct {
+		name string
+		w    window
+	}{
+		{"365 d", window{b.until.Add(-argus.Retention + time.Minute), b.until}},
+		{"30 d", window{b.until.Add(-30 * 24 * time.Hour), b.until}},
+		{"24 h", window{b.until.Add(-24 * time.Hour), b.until}},
+		{"1 h", window{b.until.Add(-time.Hour), b.until}},
+		{"an unaligned window of 91 d", window{b.until.Add(-100*24*time.Hour - 13*time.Hour - 1234567*time.Microsecond), b.until.Add(-9*24*time.Hour - 7654321*time.Microsecond)}},
+	}
+	for _, win := range windows {
+		if err := ask(win.w)(); err != nil {
+			t.Fatal(err)
+		}
+		var ours, raw []time.Duration
+		for range 5 {
+			ours = append(ours, times(t, 3, ask(win.w)))
+			raw = append(raw, times(t, 1, func() error { return b.rawPerf(win.w) }))
+		}
+		slices.Sort(ours)
+		slices.Sort(raw)
+		o, r := ours[2], raw[2]
+		ratio := float64(r) / float64(o)
+		if win.name == "365 d" {
+			figure("perf over 365 d, 240 routes, "+b.size()+", against quantilesExact over the rows", ms(o), ms(r),
+				fmt.Sprintf("%.1f×", ratio), "≥ 20×", ratio >= 20)
+			continue
+		}
+		figure("perf over "+win.name+", against the same", ms(o), ms(r), fmt.Sprintf("%.1f×", ratio), "≤ max(reference, 15 ms)",
+			o <= max(r, 15*time.Millisecond))
+	}
+
+	// Postgres has the last word on what the quantiles are.
+	year := windows[0].w
+	res, err := b.a.Perf(ctx, argus.PerfRequest{Filter: argus.Filter{Since: year.since, Until: year.until}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := times(t, 5, ask(year))
+	start := time.Now()
+	rows, err := b.pg.Query(ctx, `SELECT route, count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY latency_us), max(latency_us)
+		FROM argus.argus_audit_log WHERE outcome = 'completed' AND occurred_at >= $1 AND occurred_at < $2 GROUP BY route`, year.since, year.until)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	worst, wrong := 0.0, 0
+	for rows.Next() {
+		var route string
+		var n, most int64
+		var q []int64
+		if err := rows.Scan(&route, &n, &q, &most); err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(res.Rows, func(r argus.PerfRow) bool { return r.Group == route })
+		if i < 0 || res.Rows[i].Count != n || res.Rows[i].Max != float64(most)/1000 {
+			wrong++
+			continue
+		}
+		for j, got := range []float64{res.Rows[i].P50, res.Rows[i].P95, res.Rows[i].P99} {
+			worst = max(worst, math.Abs(got*1000-float64(q[j]))/float64(max(1, q[j])))
+		}
+	}
+	if rows.Err() != nil {
+		t.Fatal(rows.Err())
+	}
+	reference := time.Since(start)
+	ratio := float64(reference) / float64(ours)
+	figure("perf over 365 d, against Postgres percentile_disc", ms(ours), ms(reference), fmt.Sprintf("%.0f×", ratio), "≥ 500×", ratio >= 500)
+	figure("perf quantiles, greatest error of 720 (counts and maxima exact)", fmt.Sprintf("%.2f %%", worst*100), "exact",
+		fmt.Sprintf("%d wrong", wrong), "within 1 %", worst <= 0.01 && wrong == 0)
+}
+
+func (b *bench) pages(t *testing.T) {
+	ctx := context.Background()
+	some := b.sample(t)
+	filters := []string{
+		"", "actor=" + some.ActorID, "actor=user_nobody", "not_actor=" + some.ActorID, "route=GET /v1/tenants/:id",
+		"route=/v1/tokens", "route=POST *", "status=5xx", "status=503", "status=4xx&method=DELETE", "outcome=interrupted",
+		"actor_kind=break_glass", "client=argusctl", "client=Terraform&status=>=500", "user_agent=Firefox/129",
+		"client_ip=" + some.ClientIP.String(), "tenant=UTD_ACME_042", "param.id=UTD_GLOBEX_007", "latency_min=2s",
+		"id=" + some.ID.String(), "request_id=req-0000000000000000",
+	}
+	worst, worstName := time.Duration(0), ""
+	for _, query := range filters {
+		f := mustFilter(t, query)
+		for _, deep := range []bool{false, true} {
+			req := argus.SearchRequest{Filter: f}
+			name := "newest, " + query
+			if deep {
+				name = "deep, " + query
+				key := argus.RowKey{OccurredAt: argus.Micros(b.until.Add(-250 * 24 * time.Hour)), WriterID: 1, Seq: 1}
+				c := cursor{kind: cursorSearch, terms: digest(&f), window: b.a.resolve(&f), after: &key, snapshot: b.snapshot}
+				var err error
+				if req.Cursor, err = c.seal(b.a.config.CursorKey); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n, source := 0, argus.Source("")
+			d := times(t, 5, func() error {
+				page, err := b.a.Search(ctx, req)
+				n, source = len(page.Rows), page.Source
+				return err
+			})
+			t.Logf("%-60s %8s %4d rows from %s", name, ms(d), n, source)
+			if d > worst {
+				worst, worstName = d, name
+			}
+		}
+	}
+	figure(fmt.Sprintf("page of 100 rows, the slowest of %d filters, newest and deep (%s)", len(filters), worstName),
+		ms(worst), "–", "–", "≤ 100 ms", worst <= 100*time.Millisecond)
+}
+
+func (b *bench) facets(t *testing.T) {
+	ctx := context.Background()
+	for _, c := range []struct {
+		name string
+		d    time.Duration
+	}{{"a day", 24 * time.Hour}, {"a month", 30 * 24 * time.Hour}, {"a year", argus.Retention - time.Minute}} {
+		w := window{b.until.Add(-c.d), b.until}
+		ask := func() error {
+			res, err := b.a.Facets(ctx, argus.FacetsRequest{Filter: argus.Filter{Since: w.since, Until: w.until},
+				Fields: []argus.FilterName{argus.FilterActor, argus.FilterRoute, argus.FilterStatus}})
+			if err == nil && res.Source == argus.SourcePostgres {
+				err = fmt.Errorf("from %s", res.Source)
+			}
+			return err
+		}
+		reference := func() error {
+			for _, column := range []string{"actor_id", "route", "status"} {
+				rows, err := b.pg.Query(ctx, "SELECT "+column+", count(*) FROM argus.argus_audit_log WHERE occurred_at >= $1 AND occurred_at < $2 GROUP BY 1", w.since, w.until)
+				if err != nil {
+					return err
+				}
+				for rows.Next() {
+				}
+				rows.Close()
+				if rows.Err() != nil {
+					return rows.Err()
+				}
+			}
+			return nil
+		}
+		if err := ask(); err != nil {
+			t.Fatal(err)
+		}
+		ours, theirs := times(t, 7, ask), times(t, 3, reference)
+		ratio := float64(theirs) / float64(ours)
+		figure("facets of "+c.name+" (actor, route, status, and the histogram), against indexed Postgres without one",
+			ms(ours), ms(theirs), fmt.Sprintf("%.1f×", ratio), "≥ 5×", ratio >= 5)
+	}
+}
+
+func (b *bench) export(t *testing.T) {
+	rows := 0
+	out := bufio.NewWriterSize(io.Discard, 64<<10)
+	start := time.Now()
+	buf := make([]byte, 0, 64<<10)
+	f := argus.Filter{Since: b.until.Add(-60 * 24 * time.Hour)}
+	err := b.a.Export(context.Background(), argus.ExportRequest{Filter: f, Ascending: true}, func(records []argus.Record) error {
+		for i := range records {
+			buf = append(records[i].AppendJSON(buf[:0]), '\n')
+			if _, err := out.Write(buf); err != nil {
+				return err
+			}
+		}
+		rows += len(records)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rate := float64(rows) / time.Since(start).Seconds()
+	figure(fmt.Sprintf("export of %d rows as NDJSON", rows), fmt.Sprintf("%.0f rows/s", rate), "–", "–", "≥ 200 000 rows/s", rate >= 200_000)
+}
+
+func (b *bench) sizes(t *testing.T) {
+	size := func(like string) float64 {
+		var n uint64
+		err := b.admin.QueryRow(context.Background(), "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase() AND table LIKE ?", like).Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return float64(n) / float64(b.rows)
+	}
+	var table, indexes int64
+	err := b.pg.QueryRow(context.Background(), `SELECT sum(pg_table_size(inhrelid))::bigint, sum(pg_indexes_size(inhrelid))::bigint
+		FROM pg_inherits WHERE inhparent = 'argus.argus_audit_log'::regclass`).Scan(&table, &indexes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, rollups := size("audit\\_log"), size("audit\\_%s")
+	_ = rollups
+	all := size("audit\\_%")
+	heap, index := float64(table)/float64(b.rows), float64(indexes)/float64(b.rows)
+	figure("bytes a row: ClickHouse's table, against Postgres's", fmt.Sprintf("%.0f", rows), fmt.Sprintf("%.0f", heap),
+		fmt.Sprintf("%.1f×", heap/rows), "–", true)
+	figure("bytes a row with rollups, against with all indexes", fmt.Sprintf("%.0f", all), fmt.Sprintf("%.0f", heap+index),
+		fmt.Sprintf("%.1f×", (heap+index)/all), "–", true)
+}
+
+func mustFilter(t testing.TB, query string) argus.Filter {
+	q := map[string][]string{}
+	for _, pair := range strings.Split(query, "&") {
+		if name, value, ok := strings.Cut(pair, "="); ok {
+			q[name] = append(q[name], value)
+		}
+	}
+	f, err := argus.ParseFilter(q, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (b *bench) size() string {
+	return strconv.FormatFloat(float64(b.rows)/1e6, 'f', -1, 64) + " M rows"
+}
+
+// sample is some call of the middle of the log.
+func (b *bench) sample(t *testing.T) argus.Record {
+	page, err := b.a.Search(context.Background(), argus.SearchRequest{Filter: argus.Filter{Until: b.until.Add(-100 * 24 * time.Hour)}, Limit: 50})
+	if err != nil || len(page.Rows) == 0 {
+		t.Fatal(err)
+	}
+	return page.Rows[len(page.Rows)-1]
+}
+
+func benchRows() int {
+	if n, err := strconv.Atoi(os.Getenv("ARGUS_BENCH_ROWS")); err == nil && n > 0 {
+		return n
+	}
+	return 20_000_000
+}
+
+func benchDir(t *testing.T) (dir string, kept bool) {
+	if dir := os.Getenv("ARGUS_BENCH_DIR"); dir != "" {
+		return filepath.Join(dir, "analytics"), true
+	}
+	dir, err := os.MkdirTemp("", "argus-bench-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir, false
+}
+
+func (b *bench) start(t *testing.T, clickhouseURL string, pool *pgxpool.Pool) {
+	a, err := New(Config{
+		ClickHouseURL: clickhouseURL, Postgres: pool, CursorKey: testKey, Logger: slog.New(slog.DiscardHandler),
+		now: func() time.Time { return b.until }, // data that was kept is as old as it is
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(context.Background()) })
+	b.a = a
+}
