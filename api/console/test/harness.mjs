@@ -1,5 +1,5 @@
 // The browser, and the server the tests talk to: the one that ARGUS_URL and ARGUS_TOKEN… name, else `argusd dev`
-// from bin/, else (with ARGUS_CONSOLE_MOCK=1) the mock.
+// from bin/ (or where ARGUSD says), or, with ARGUS_CONSOLE_MOCK=1, the mock.
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -39,7 +39,7 @@ async function readEnv(file) {
 async function startDev() {
   const dir = await mkdtemp(path.join(os.tmpdir(), 'argus-console-'));
   const port = await freePort();
-  const child = spawn(path.join(ROOT, 'bin/argusd'), ['dev'], {
+  const child = spawn(process.env.ARGUSD ?? path.join(ROOT, 'bin/argusd'), ['dev'], {
     cwd: ROOT,
     env: { ...process.env, ARGUS_DEV_DIR: dir, ARGUS_DEV_ADDR: `127.0.0.1:${port}` },
     stdio: ['ignore', 'pipe', 'pipe'],
