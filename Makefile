@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X github.com/useargus/argus.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 CONSOLE_SOURCES := $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
 
-.PHONY: help dev build release engines console test test-go test-console test-deploy bench crash soak lint clean
+.PHONY: help dev build release engines console test test-go test-console test-deploy race bench crash soak lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -48,7 +48,11 @@ test: build test-go test-console test-deploy ## everything that must hold, on re
 
 test-go:
 	go vet ./...
-	go test -race -timeout 30m -p 2 ./...
+	go test -race -timeout 30m -p 2 $$(go list ./... | grep -v -e /analytics$$ -e /replicator$$)
+	go test -timeout 20m -p 1 ./analytics ./replicator # with the race detector in make race: it takes them too long here
+
+race: build ## analytics and replicator under the race detector
+	go test -race -timeout 60m -p 1 -count 1 ./analytics ./replicator
 
 test-console: build
 	cd api/console && npm test --silent
