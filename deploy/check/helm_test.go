@@ -102,6 +102,9 @@ func objects(t *testing.T, values string) map[string]object {
 			all[id] = o
 		}
 	}
+	if t.Failed() {
+		t.FailNow() // what was decoded is not whole
+	}
 	return all
 }
 

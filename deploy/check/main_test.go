@@ -120,10 +120,10 @@ func runs(t *testing.T, where string, command []string, environ map[string]strin
 		return
 	}
 	process := command[1]
-	known, ok := variables(t)[process]
 	if process == "check" {
-		known, ok = variables(t)[command[2]]
+		process = command[2]
 	}
+	known, ok := variables(t)[process]
 	if !ok {
 		t.Errorf("%s: the README's table knows no process %q", where, process)
 	}
@@ -161,7 +161,7 @@ func runs(t *testing.T, where string, command []string, environ map[string]strin
 	}
 	out := &output{asked: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = out, out
-	if strings.HasPrefix(process, "api") {
+	if process == "api" {
 		cmd.Env = append(cmd.Env, "ARGUS_LISTEN=127.0.0.1:0", "ARGUS_METRICS_LISTEN=")
 	} else if process == "replicator" {
 		cmd.Env = append(cmd.Env, "ARGUS_METRICS_LISTEN=")
