@@ -3,7 +3,9 @@ package replicator
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,10 +31,11 @@ func TestFaults(t *testing.T) {
 
 	running := w.startChild("", 0)
 	w.settle()
-	faults := []struct {
+	type fault struct {
 		name string
 		do   func()
-	}{
+	}
+	faults := []fault{
 		{"replicator killed", func() {
 			running.kill()
 			running = w.startChild("", 0)
@@ -92,6 +95,9 @@ func TestFaults(t *testing.T) {
 			w.api.Reset()
 			running = w.startChild("", 0)
 		}},
+	}
+	if only := os.Getenv("ARGUS_CRASH_ONLY"); only != "" { // a part of the names, to look into one kind
+		faults = slices.DeleteFunc(faults, func(f fault) bool { return !strings.Contains(f.name, only) })
 	}
 	for i := range rounds() {
 		fault := faults[i%len(faults)]

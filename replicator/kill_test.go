@@ -3,6 +3,8 @@ package replicator
 import (
 	"testing"
 	"time"
+
+	"github.com/useargus/argus/deploy/engines"
 )
 
 // boundaries of the way of a batch, in its order, and of its recovery.
@@ -11,7 +13,7 @@ var boundaries = []string{"begun", "taken", "ceiling", "inserted", "published", 
 // TestKillAtEachBoundary kills the replicator at each point, under load, and then holds both stores to each
 // other. The points of recovery come when the one before it was killed with rows in doubt.
 func TestKillAtEachBoundary(t *testing.T) {
-	w := newWorld(t)
+	w := newOwnWorld(t, engines.PostgresConfig{})
 	stopFirst := w.start()
 	w.settle()
 	stopFirst()
@@ -41,7 +43,7 @@ func (c *child) wait() {
 	c.t.Helper()
 	select {
 	case <-c.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(45 * time.Second):
 		c.kill()
 		c.t.Error("the replicator did not come to where it was to be killed")
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime/pprof"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -57,6 +58,12 @@ func runChild(call string) int {
 		}
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
+	}
+	if path := os.Getenv("ARGUS_CPUPROFILE"); path != "" {
+		if f, err := os.Create(path); err == nil {
+			pprof.StartCPUProfile(f)
+			defer pprof.StopCPUProfile()
+		}
 	}
 	c.Config.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	r, err := New(c.Config)

@@ -73,8 +73,10 @@ func (t *tracker) settle(greatest int64, states []writerState) {
 		t.position.Writers = map[int64]int64{}
 	}
 	for _, s := range states {
-		copied := t.position.Writers[s.id]
+		copied, listed := t.position.Writers[s.id]
 		switch {
+		case !listed && s.id <= t.position.ClosedThrough:
+			// An earlier reading has shown it closed, and it was complete; this one was asked for before that.
 		case s.closed && copied >= s.seq:
 			delete(t.position.Writers, s.id)
 		default:

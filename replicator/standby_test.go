@@ -5,13 +5,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/useargus/argus/deploy/engines"
 )
 
 // TestZombie freezes the active replicator at points where it has decided to write, lets another take over, and
 // wakes it: nothing it does then may show. At "ceiling" it is about to insert, at "rebuilding" about to replace
 // a partition of a rollup, at "inserted" to publish.
 func TestZombie(t *testing.T) {
-	w := newWorld(t)
+	w := newOwnWorld(t, engines.PostgresConfig{})
 	w.change = func(c *Config) { c.LeaseTTL = time.Second }
 	stopFirst := w.start()
 	w.settle()
@@ -38,7 +40,7 @@ func TestZombie(t *testing.T) {
 
 // TestTwoAtOnce: two replicators of a slot, each killed or stopped in turn; the other goes on within seconds.
 func TestTwoAtOnce(t *testing.T) {
-	w := newWorld(t)
+	w := newOwnWorld(t, engines.PostgresConfig{})
 	w.change = func(c *Config) { c.LeaseTTL = 2 * time.Second }
 	a := w.startChild("", 0)
 	w.settle()
@@ -70,6 +72,7 @@ func (w *world) progresses() {
 	}
 	from := read()
 	for deadline := time.Now().Add(60 * time.Second); read() < from+100_000; time.Sleep(20 * time.Millisecond) {
+		w.revive()
 		if time.Now().After(deadline) {
 			w.t.Fatal("the watermark does not move")
 		}
