@@ -231,9 +231,10 @@ var routes = []string{"GET /v1/tenants/:id", "GET /v1/health", "POST /compute/op
 
 func (l *lane) record(at time.Time) argus.Record {
 	r := l.random
+	actor := r.IntN(20)
 	rec := argus.Record{
 		WriterID: l.id, ID: uuidAt(at, r), OccurredAt: argus.Micros(at), RecordedAt: argus.Micros(at.Add(time.Millisecond)),
-		ActorID: fmt.Sprintf("user_%d", r.IntN(20)), ActorKind: argus.KindPAT, PATID: uuidAt(at, r),
+		ActorID: fmt.Sprintf("user_%d", actor), ActorKind: argus.KindPAT, PATID: uuid.UUID{15: byte(actor) + 1},
 		Scope: "tenants:read", Route: routes[r.IntN(len(routes))], Method: "GET",
 		Status: int16(200 + r.IntN(4)*100), Outcome: argus.Completed, LatencyUS: int64(r.IntN(1e6)),
 		ClientIP:  netip.AddrFrom4([4]byte{10, 0, byte(r.IntN(256)), byte(r.IntN(256))}),
@@ -250,7 +251,7 @@ func (l *lane) record(at time.Time) argus.Record {
 	case 2:
 		rec.BodyHashed, rec.BodyBytes, rec.PathParams = false, argus.MaxBody+1, nil
 		rec.ClientRequestID, rec.TraceID = "req-"+rec.ID.String(), strings.Repeat("ab", 16)
-		rec.ActorKind, rec.PATID, rec.BreakGlassID = argus.KindBreakGlass, uuid.Nil, rec.ID
+		rec.ActorKind, rec.PATID, rec.BreakGlassID = argus.KindBreakGlass, uuid.Nil, uuid.UUID{14: 1, 15: byte(actor)}
 	}
 	if r.IntN(5) == 0 {
 		rec.BodySHA256 = [32]byte{1, 0, 3} // ends with zeros
