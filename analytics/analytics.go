@@ -45,6 +45,7 @@ type Config struct {
 	// Shortened by tests; zero takes the default.
 	stall     time.Duration // how long ClickHouse may send nothing
 	tailLimit int64         // rows that may be read from Postgres beside ClickHouse
+	fewRows   int64         // rows that are counted one by one rather than planned for; negative: none
 	pollEvery time.Duration // of the live stream
 	ringSize  int           // rows the live stream keeps
 	now       func() time.Time
@@ -72,6 +73,7 @@ const (
 	defaultStall     = 1500 * time.Millisecond
 	dialTimeout      = time.Second
 	defaultTailLimit = 50_000
+	defaultFewRows   = 150_000
 
 	maxLight = 16 // pages and the like at once
 	maxHeavy = 3  // scans at once: exports' chunks, performance and facets from raw rows
@@ -93,6 +95,7 @@ func New(config Config) (*Analytics, error) {
 	}
 	setDefault(&config.stall, defaultStall)
 	setDefault(&config.tailLimit, defaultTailLimit)
+	setDefault(&config.fewRows, defaultFewRows)
 	setDefault(&config.pollEvery, 100*time.Millisecond)
 	setDefault(&config.ringSize, 16_384)
 	if config.now == nil {

@@ -183,9 +183,10 @@ func (a *Analytics) clickhouseCounts(ctx context.Context, conn *clickhouseConn, 
 	var branches []string
 	if r != nil {
 		clean, raw = dirty.split(q.window)
+		grains := a.grainsFor(q, r)
 		var pieces []piece
 		for _, in := range clean {
-			p, edges := cover(in, r.grainsWithin(q.step))
+			p, edges := cover(in, grains)
 			pieces, raw = append(pieces, p...), append(raw, edges...)
 		}
 		branches = r.branches(&args, q, pieces)
@@ -200,6 +201,29 @@ func (a *Analytics) clickhouseCounts(ctx context.Context, conn *clickhouseConn, 
 	text := strings.Join(branches, " UNION ALL ")
 	err := a.ch.query(ctx, conn, statement{text, args.params}, bounds{time: scanTime, memory: queryMemory}, b.results(), b.each)
 	return clean, err
+}
+
+// grainsFor are the grains of the rollup that serve the question best: none when the window has few rows, and none
+// so fine that they only save reading a few at its edges.
+func (a *Analytics) grainsFor(q *countQuestion, r *rollup) []grain {
+	grains := r.grainsWithin(q.step)
+	hourly := a.health.callsPerHour()
+	until := q.window.until
+	if until.IsZero() {
+		until = a.config.now()
+	}
+	few := float64(a.config.fewRows)
+	if hourly*until.Sub(q.window.since).Hours() <= few {
+		return nil
+	}
+	for len(grains) > 1 {
+		edges := map[grain]float64{grainMinute: 2, grainHour: 48}[grains[0]] // hours without it
+		if edges == 0 || hourly*edges > few {
+			break
+		}
+		grains = grains[1:]
+	}
+	return grains
 }
 
 // rawBranch counts the rows of the intervals one by one.

@@ -153,3 +153,13 @@ func (d dirtyTime) split(w window) (clean, dirty []interval) {
 	}
 	return clean, dirty
 }
+
+// gapless reports whether the beginnings of buckets, all of one grain, have none missing between them.
+func gapless(starts []time.Time, g grain) bool {
+	for i := 1; i < len(starts); i++ {
+		if !g.next(starts[i-1]).Equal(starts[i]) {
+			return false
+		}
+	}
+	return true
+}

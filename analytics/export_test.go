@@ -102,7 +102,7 @@ func TestRetention(t *testing.T) {
 		if step == 2 {
 			month := oldest.AddDate(0, -1, 0)
 			admin := w.ch.Conn(t, w.ch.MigrateURL)
-			for _, table := range []string{"audit_log", "audit_route_months", "audit_client_months", "audit_actor_months"} {
+			for _, table := range []string{"audit_log", "audit_route_days", "audit_client_days", "audit_actor_days"} {
 				w.must(admin.Exec(ctx(t), "ALTER TABLE "+table+" DROP PARTITION "+month.Format("200601")))
 			}
 			_, err := w.pg.Pool(t, w.pg.SuperuserURL).Exec(ctx(t), "DROP TABLE argus.argus_audit_log_"+month.Format("y2006m01"))

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ClickHouse/ch-go/proto"
+
 	"github.com/useargus/argus"
 )
 
@@ -18,6 +20,9 @@ type healthState struct {
 	tail    int64
 	through time.Time
 	at      time.Time
+
+	hourly     float64 // calls an hour, of the last day
+	hourlyRead time.Time
 }
 
 // probeEvery is how often health is looked at; while ClickHouse is away, probeAway.
@@ -94,7 +99,34 @@ func (a *Analytics) probeWatermark(ctx context.Context) (watermark, error) {
 		return watermark{}, err
 	}
 	defer conn.client.Close()
-	return a.readWatermark(ctx, conn)
+	wm, err := a.readWatermark(ctx, conn)
+	if err == nil && time.Since(a.health.hourlyRead) > time.Minute {
+		err = a.probeRate(ctx, conn)
+	}
+	return wm, err
+}
+
+// probeRate counts the calls of the last day: what plans of counts go by. An error in it costs time, not exactness.
+func (a *Analytics) probeRate(ctx context.Context, conn *clickhouseConn) error {
+	var args clickhouseArgs
+	var n proto.ColUInt64
+	w := window{since: a.config.now().Add(-24 * time.Hour)}
+	q := "SELECT count() AS n FROM audit_log WHERE " + and(w.clickhouse(&args))
+	err := a.ch.query(ctx, conn, statement{q, args.params}, bounds{time: quickTime, memory: 64 << 20},
+		proto.Results{{Name: "n", Data: &n}}, func(int) error {
+			a.health.mu.Lock()
+			defer a.health.mu.Unlock()
+			a.health.hourly, a.health.hourlyRead = float64(n[0])/24, time.Now()
+			return nil
+		})
+	return err
+}
+
+// callsPerHour is how many calls the last day had, by the hour.
+func (h *healthState) callsPerHour() float64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.hourly
 }
 
 // replicated is the last time known by which all that was recorded is in ClickHouse; zero when unknown.

@@ -139,51 +139,56 @@ func (r *rollup) column(name string) string {
 
 // branches are the SELECTs, one for each table, that give the question's columns from the pieces.
 func (r *rollup) branches(a *clickhouseArgs, q *countQuestion, pieces []piece) []string {
-	byTable := map[string]map[grain][]time.Time{} // the beginnings of the buckets
+	var starts [grainMonth + 1][]time.Time // of the buckets, by grain
 	for _, p := range pieces {
-		table := r.name + "_days"
-		if p.grain >= grainWeek {
-			table = r.name + "_months"
-		}
-		if byTable[table] == nil {
-			byTable[table] = map[grain][]time.Time{}
-		}
 		for at := p.from; at.Before(p.to); at = p.grain.next(at) {
-			byTable[table][p.grain] = append(byTable[table][p.grain], at)
+			starts[p.grain] = append(starts[p.grain], at)
 		}
 	}
 	a.column = r.column
 	defer func() { a.column = nil }()
 	var out []string
-	for _, table := range []string{r.name + "_months", r.name + "_days"} {
-		grains := byTable[table]
-		if grains == nil {
-			continue
-		}
-		// Sets, not ranges: the index is searched for hundreds of buckets at no cost.
+	for _, long := range []bool{true, false} {
 		var or []string
 		for g := grainMinute; g <= grainMonth; g++ {
-			if len(grains[g]) > 0 {
-				or = append(or, "(grain = '"+g.String()+"' AND at IN "+a.seconds(grains[g])+")")
+			if len(starts[g]) > 0 && (g >= grainDay) == long {
+				or = append(or, "(grain = '"+g.String()+"' AND "+a.among(starts[g], g)+")")
 			}
 		}
-		conds := append([]string{"(" + strings.Join(or, " OR ") + ")"}, clickhouseWhere(a, q.terms)...)
-		columns := q.columns(a, "at", func(d dimension) string {
-			if e, ok := r.values[d]; ok {
-				return e
-			}
-			return string(d)
-		}, r.column("status"))
-		columns = append(columns, "toUInt64(sum(n)) AS calls")
-		if q.latencies {
-			columns = append(columns, "toInt64(max(max_us)) AS slowest")
-			if strings.HasSuffix(table, "_months") {
-				columns = append(columns, "groupArrayArray(latency.1) AS buckets", "groupArrayArray(latency.2) AS counts")
-			} else {
-				columns = append(columns, "groupArray(bucket) AS buckets", "groupArray(toUInt64(n)) AS counts")
-			}
+		if len(or) > 0 {
+			conds := append([]string{anyOf(or, func(s string) string { return s })}, clickhouseWhere(a, q.terms)...)
+			out = append(out, r.branch(a, q, long, and(conds)))
 		}
-		out = append(out, "SELECT "+strings.Join(columns, ", ")+" FROM "+table+" WHERE "+and(conds)+q.groupBy())
 	}
 	return out
+}
+
+// branch reads one of the two tables.
+func (r *rollup) branch(a *clickhouseArgs, q *countQuestion, long bool, where string) string {
+	columns := q.columns(a, "at", func(d dimension) string {
+		if e, ok := r.values[d]; ok {
+			return e
+		}
+		return string(d)
+	}, r.column("status"))
+	table := r.name + "_hours"
+	if long {
+		table = r.name + "_days"
+	}
+	group := q.groupBy()
+	switch {
+	case !q.latencies:
+		columns = append(columns, "toUInt64(sum(n)) AS calls")
+	case !long:
+		columns = append(columns, "toUInt64(sum(n)) AS calls", "toInt64(max(max_us)) AS slowest",
+			"groupArray(bucket) AS buckets", "groupArray(toUInt64(n)) AS counts")
+	case q.step > 0:
+		columns = append(columns, "toUInt64(sum(n)) AS calls", "toInt64(max(max_us)) AS slowest",
+			"groupArrayArray(latency.1) AS buckets", "groupArrayArray(latency.2) AS counts")
+	default:
+		// As they are: adding up here what is added up anyway costs more than to send it.
+		columns = append(columns, "toUInt64(n) AS calls", "toInt64(max_us) AS slowest", "latency.1 AS buckets", "latency.2 AS counts")
+		group = ""
+	}
+	return "SELECT " + strings.Join(columns, ", ") + " FROM " + table + " WHERE " + where + group
 }

@@ -109,11 +109,74 @@ func (b *recordBlock) appendTo(records []argus.Record, rows int) []argus.Record 
 	return records
 }
 
-// clickhouseRows asks ClickHouse.
+// clickhouseRows asks ClickHouse, one stretch of the window after the other until there are enough: rows in the order
+// of the log are found at its near end, and a query that may look at all partitions begins reading in each of them.
 func (a *Analytics) clickhouseRows(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds) ([]argus.Record, error) {
+	records := make([]argus.Record, 0, min(q.limit, 4096))
+	deadline := time.Now().Add(b.time)
+	for _, w := range q.stretches(a.config.now()) {
+		part := q
+		part.window, part.limit = w, q.limit-len(records)
+		if b.time = time.Until(deadline); b.time <= 0 {
+			return nil, errOutOfTime
+		}
+		var err error
+		if records, err = a.clickhouseStretch(ctx, conn, part, b, records); err != nil || len(records) >= q.limit {
+			return records, err
+		}
+	}
+	return records, nil
+}
+
+// stretches divides the window, from where q begins to read: the nearest month, three more, and the rest. ClickHouse's
+// partitions are months.
+func (q *rowsQuery) stretches(now time.Time) []window {
+	const near = 3 * 24 * time.Hour // as much as this is in the first
+	w := q.window
+	if q.ascending {
+		if q.after != nil && q.after.OccurredAt.After(w.since) {
+			w.since = q.after.OccurredAt
+		}
+		first := grainMonth.next(grainMonth.floor(w.since.Add(near)))
+		second := first.AddDate(0, 3, 0)
+		return w.cut(first, second)
+	}
+	begin := now
+	if !w.until.IsZero() {
+		begin = w.until
+	}
+	if q.after != nil && q.after.OccurredAt.Before(begin) {
+		begin = q.after.OccurredAt
+	}
+	first := grainMonth.floor(begin.Add(-near))
+	second := first.AddDate(0, -3, 0)
+	stretches := w.cut(second, first)
+	slices.Reverse(stretches)
+	return stretches
+}
+
+// cut divides the window at ascending times; parts that are empty are left out.
+func (w window) cut(at ...time.Time) []window {
+	var out []window
+	for _, t := range at {
+		if w.since.Before(t) && (w.until.IsZero() || t.Before(w.until)) {
+			out = append(out, window{w.since, t})
+			w.since = t
+		}
+	}
+	return append(out, w)
+}
+
+// clickhouseStretch appends the first rows of the query's window.
+func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds, records []argus.Record) ([]argus.Record, error) {
 	var args clickhouseArgs
 	conds := q.window.clickhouse(&args)
-	conds = append(conds, clickhouseWhere(&args, q.terms)...)
+	// The filter's columns are read first, and the others where it holds: the server would move the snapshot's
+	// condition to the front as well and read its columns for every row.
+	prewhere := ""
+	if terms := clickhouseWhere(&args, q.terms); len(terms) > 0 {
+		prewhere = " PREWHERE " + and(terms)
+	}
 	if k := q.after; k != nil {
 		at, than := args.moment(k.OccurredAt), ">"
 		if !q.ascending {
@@ -123,9 +186,11 @@ func (a *Analytics) clickhouseRows(ctx context.Context, conn *clickhouseConn, q 
 			" ("+at+", "+args.int(k.WriterID)+", "+args.int(k.Seq)+")")
 	}
 	conds = append(conds, clickhouseIn(&args, q.snapshot))
-	text := "SELECT " + recordSelect + " FROM audit_log WHERE " + and(conds) + orderBy(q.ascending) + " LIMIT " + args.int(int64(q.limit))
+	text := "SELECT " + recordSelect + " FROM audit_log" + prewhere + " WHERE " + and(conds) + orderBy(q.ascending) + " LIMIT " + args.int(int64(q.limit))
+	if q.limit <= argus.MaxLimit+1 {
+		b.few = true
+	}
 	block := newRecordBlock()
-	records := make([]argus.Record, 0, min(q.limit, 4096))
 	err := a.ch.query(ctx, conn, statement{text, args.params}, b, block.results(), func(rows int) error {
 		records = block.appendTo(records, rows)
 		return nil

@@ -173,6 +173,10 @@ func (a *Analytics) step(name string) {
 	}
 }
 
+// errOutOfTime: the parts of a question took longer than it may.
+var errOutOfTime = argus.Errorf(argus.CodeQueryTooLarge,
+	"The question takes too much time or memory; narrow its window or its filter.")
+
 // clickhouseFailure logs why ClickHouse did not answer. It returns an error when Postgres would not do better: the
 // question itself is too large, or nobody waits for its answer.
 func (a *Analytics) clickhouseFailure(ctx context.Context, err error) error {
@@ -182,8 +186,10 @@ func (a *Analytics) clickhouseFailure(ctx context.Context, err error) error {
 	if ch.IsErr(err, proto.ErrTimeoutExceeded, proto.ErrTooSlow, proto.ErrTooManyRows, proto.ErrTooManyBytes,
 		proto.ErrMemoryLimitExceeded) {
 		a.log.Info("a question went past its bounds", "error", err)
-		return argus.Errorf(argus.CodeQueryTooLarge,
-			"The question takes too much time or memory; narrow its window or its filter.").WithCause(err)
+		return errOutOfTime.WithCause(err)
+	}
+	if errors.Is(err, errOutOfTime) {
+		return err
 	}
 	if !errors.Is(err, errBreakerOpen) {
 		a.log.Warn("ClickHouse did not answer; Postgres answers alone", "error", err)

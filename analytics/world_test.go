@@ -94,6 +94,7 @@ func (w *world) analytics(change ...func(*Config)) *Analytics {
 		Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 		// The machine may be busy; nothing here may depend on it.
 		stall: 20 * time.Second, pollEvery: 5 * time.Millisecond,
+		fewRows: -1, // rollups, though rows are few
 	}
 	for _, f := range change {
 		f(&config)
