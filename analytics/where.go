@@ -1,6 +1,7 @@
 package analytics
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -76,9 +77,7 @@ func clickhouseTerm(a *clickhouseArgs, t *argus.Term) string {
 	case argus.FilterLatencyMin:
 		return notNull("latency_us >= " + a.int(leastSpan(t)))
 	case argus.FilterStatus:
-		return notNull(anyOf(statusRanges(t), func(r statusRange) string {
-			return a.col("status") + " BETWEEN " + strconv.Itoa(r.lo) + " AND " + strconv.Itoa(r.hi)
-		}))
+		return notNull(statusCondition(a.col("status"), t))
 	case argus.FilterRoute:
 		whole, paths, prefixes := routePatterns(t)
 		var or []string
@@ -88,12 +87,11 @@ func clickhouseTerm(a *clickhouseArgs, t *argus.Term) string {
 		if len(paths) > 0 {
 			or = append(or, clickhousePath+" IN "+a.texts("String", paths))
 		}
-		for _, p := range prefixes {
-			column := "route"
-			if p.AnyMethod {
-				column = clickhousePath
+		// A set for each length of prefix: a thousand conditions take seconds to plan.
+		for column, byLength := range prefixesByLength(prefixes) {
+			for _, length := range slices.Sorted(maps.Keys(byLength)) {
+				or = append(or, "substring("+column+", 1, "+strconv.Itoa(length)+") IN "+a.texts("String", byLength[length]))
 			}
-			or = append(or, "startsWith("+column+", "+a.text(p.Text)+")")
 		}
 		return "(" + strings.Join(or, " OR ") + ")"
 	case argus.FilterUserAgent:
@@ -107,28 +105,32 @@ func clickhouseTerm(a *clickhouseArgs, t *argus.Term) string {
 		}
 		return "(" + strings.Join(or, " OR ") + ")"
 	case argus.FilterClientIP:
-		var hosts []string // found by an index
-		var networks []argus.FilterValue
+		// Likewise. Addresses of IPv4 are kept as ::ffff:a.b.c.d and are in no network of IPv6.
+		sets := map[netip.Prefix][]string{} // by a prefix that stands for its family and length
 		for _, v := range t.Values {
-			if v.Prefix.IsSingleIP() {
-				hosts = append(hosts, netip.AddrFrom16(v.Prefix.Addr().As16()).String())
-			} else {
-				networks = append(networks, v)
+			kind := netip.PrefixFrom(netip.IPv6Unspecified(), v.Prefix.Bits())
+			if v.Prefix.Addr().Is4() {
+				kind = netip.PrefixFrom(netip.IPv4Unspecified(), v.Prefix.Bits())
 			}
+			sets[kind] = append(sets[kind], netip.AddrFrom16(v.Prefix.Addr().As16()).String())
 		}
-		or := []string{"client_ip IN " + a.texts("IPv6", hosts)}
-		if len(networks) == 0 {
-			return "(" + or[0] + ")"
-		}
-		return "(" + or[0] + " OR " + anyOf(networks, func(v argus.FilterValue) string {
-			lo, hi := addressRange(v.Prefix)
-			cond := "client_ip BETWEEN toIPv6(" + a.text(lo.String()) + ") AND toIPv6(" + a.text(hi.String()) + ")"
-			if v.Prefix.Addr().Is6() {
-				// Addresses of IPv4 are kept as ::ffff:a.b.c.d and are in no network of IPv6.
+		var or []string
+		for _, kind := range slices.SortedFunc(maps.Keys(sets), netip.Prefix.Compare) {
+			first := "client_ip"
+			bits := kind.Bits()
+			if kind.Addr().Is4() {
+				bits += 96
+			}
+			if bits < 128 {
+				first = "IPv6CIDRToRange(client_ip, " + strconv.Itoa(bits) + ").1"
+			}
+			cond := first + " IN " + a.texts("IPv6", sets[kind])
+			if kind.Addr().Is6() {
 				cond += " AND NOT client_ip BETWEEN toIPv6('::ffff:0.0.0.0') AND toIPv6('::ffff:255.255.255.255')"
 			}
-			return "(" + cond + ")"
-		}) + ")"
+			or = append(or, cond)
+		}
+		return anyOf(or, func(s string) string { return "(" + s + ")" })
 	}
 	return "(1 = 0)"
 }
@@ -197,9 +199,7 @@ func postgresTerm(a *postgresArgs, t *argus.Term) string {
 	case argus.FilterLatencyMin:
 		return "(latency_us >= " + a.add(leastSpan(t)) + ")"
 	case argus.FilterStatus:
-		return anyOf(statusRanges(t), func(r statusRange) string {
-			return "status BETWEEN " + strconv.Itoa(r.lo) + " AND " + strconv.Itoa(r.hi)
-		})
+		return statusCondition("status", t)
 	case argus.FilterRoute:
 		whole, paths, prefixes := routePatterns(t)
 		var or []string
@@ -209,12 +209,19 @@ func postgresTerm(a *postgresArgs, t *argus.Term) string {
 		if len(paths) > 0 {
 			or = append(or, postgresPath+" = ANY("+a.add(paths)+"::text[])")
 		}
+		var ofRoutes, ofPaths []string
 		for _, p := range prefixes {
-			column := "route"
 			if p.AnyMethod {
-				column = postgresPath
+				ofPaths = append(ofPaths, p.Text)
+			} else {
+				ofRoutes = append(ofRoutes, p.Text)
 			}
-			or = append(or, "starts_with("+column+", "+a.add(p.Text)+")")
+		}
+		if len(ofRoutes) > 0 {
+			or = append(or, "EXISTS (SELECT FROM unnest("+a.add(ofRoutes)+"::text[]) p WHERE starts_with(route, p))")
+		}
+		if len(ofPaths) > 0 {
+			or = append(or, "EXISTS (SELECT FROM unnest("+a.add(ofPaths)+"::text[]) p WHERE starts_with("+postgresPath+", p))")
 		}
 		return "(" + strings.Join(or, " OR ") + ")"
 	case argus.FilterUserAgent:
@@ -306,18 +313,37 @@ func routePatterns(t *argus.Term) (whole, paths []string, prefixes []argus.Route
 	return whole, paths, prefixes
 }
 
-// addressRange is the first and last address of the network, as ClickHouse keeps them.
-func addressRange(p netip.Prefix) (lo, hi netip.Addr) {
-	first := p.Masked().Addr().As16()
-	last := first
-	bits := p.Bits()
-	if p.Addr().Is4() {
-		bits += 96
+// prefixesByLength sorts prefixes by what they are prefixes of, and by their length in bytes.
+func prefixesByLength(prefixes []argus.RoutePattern) map[string]map[int][]string {
+	out := map[string]map[int][]string{}
+	for _, p := range prefixes {
+		column := "route"
+		if p.AnyMethod {
+			column = clickhousePath
+		}
+		if out[column] == nil {
+			out[column] = map[int][]string{}
+		}
+		out[column][len(p.Text)] = append(out[column][len(p.Text)], p.Text)
 	}
-	for i := bits; i < 128; i++ {
-		last[i/8] |= 1 << (7 - i%8)
+	return out
+}
+
+// statusCondition is the same in both stores.
+func statusCondition(column string, t *argus.Term) string {
+	ranges := statusRanges(t)
+	if len(ranges) > 3 {
+		var codes []string
+		for _, r := range ranges {
+			for code := r.lo; code <= r.hi; code++ {
+				codes = append(codes, strconv.Itoa(code))
+			}
+		}
+		return "(" + column + " IN (" + strings.Join(codes, ", ") + "))"
 	}
-	return netip.AddrFrom16(first), netip.AddrFrom16(last)
+	return anyOf(ranges, func(r statusRange) string {
+		return column + " BETWEEN " + strconv.Itoa(r.lo) + " AND " + strconv.Itoa(r.hi)
+	})
 }
 
 // anyOf joins the conditions of values by OR; none is false.
