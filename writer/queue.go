@@ -19,8 +19,9 @@ type entry struct {
 	columns    []byte // see appendColumns
 	id         uuid.UUID
 	occurredAt time.Time
-	intended   bool // an intent was committed: it is to be deleted with this row's insert
-	queuedAt   time.Time
+	intended   bool      // an intent was committed: it is to be deleted with this row's insert
+	queuedAt   time.Time // the caller's wait counts from here
+	inQueue    time.Time // since when it waits for a lane: put back, it starts anew; the queue's mu
 
 	state atomic.Int32
 	done  chan struct{} // holds one token once state is answered
@@ -112,7 +113,7 @@ type queue struct {
 	closed  bool    // no more entries come; mu
 
 	depth  atomic.Int64 // entries waiting
-	oldest atomic.Int64 // queuedAt of the first waiting entry in nanoseconds, 0 when none
+	oldest atomic.Int64 // inQueue of the first waiting entry in nanoseconds, 0 when none
 }
 
 // push adds an entry. ok is false when the queue is closed. The caller has to run the lane it is given, if any,
@@ -129,6 +130,7 @@ func (q *queue) push(e *entry) (l *lane, ok bool) {
 		clear(q.entries[n:])
 		q.entries, q.head = q.entries[:n], 0
 	}
+	e.inQueue = e.queuedAt
 	q.entries = append(q.entries, e)
 	q.measure()
 	return q.engage(), true
@@ -139,7 +141,7 @@ func (q *queue) push(e *entry) (l *lane, ok bool) {
 // is not waited for.
 func (q *queue) due() bool {
 	n := len(q.entries) - q.head
-	return n > 0 && (n >= q.flying || q.closed || time.Since(q.entries[q.head].queuedAt) > patience)
+	return n > 0 && (n >= q.flying || q.closed || time.Since(q.entries[q.head].inQueue) > patience)
 }
 
 const patience = 25 * time.Millisecond
@@ -155,13 +157,18 @@ func (q *queue) engage() *lane {
 	return l
 }
 
-// unshift puts entries that were surely not written back in front.
+// unshift puts entries that were surely not written back in front. The time they spent with a lane says nothing of
+// how long the queue is, so it must not have newcomers refused.
 func (q *queue) unshift(batch []*entry) {
 	if len(batch) == 0 {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	now := time.Now()
+	for _, e := range batch {
+		e.inQueue = now
+	}
 	rest := q.entries[q.head:]
 	all := make([]*entry, 0, len(batch)+len(rest))
 	q.entries, q.head = append(append(all, batch...), rest...), 0
@@ -274,7 +281,7 @@ func (q *queue) measure() {
 	if n == 0 {
 		q.oldest.Store(0)
 	} else {
-		q.oldest.Store(q.entries[q.head].queuedAt.UnixNano())
+		q.oldest.Store(q.entries[q.head].inQueue.UnixNano())
 	}
 }
 
