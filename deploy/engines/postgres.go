@@ -88,6 +88,11 @@ func startPostgres(ctx context.Context, config PostgresConfig) (_ *Postgres, err
 			return nil, err
 		}
 	}
+	if os.Geteuid() == 0 && closedFolder(filepath.Join(config.BinDir, "postgres")) != "" {
+		if config.BinDir, err = mirror(config.BinDir); err != nil {
+			return nil, err
+		}
+	}
 	if config.LogPath == "" {
 		config.LogPath = filepath.Join(config.Dir, "postgres.log")
 	}
@@ -105,7 +110,7 @@ func startPostgres(ctx context.Context, config PostgresConfig) (_ *Postgres, err
 		}
 	}()
 	data := filepath.Join(config.Dir, "data")
-	acc, err := postgresAccount(filepath.Join(config.BinDir, "postgres"), filepath.Join(config.Dir, "lock"))
+	acc, err := postgresAccount(filepath.Join(config.Dir, "lock"))
 	if err != nil {
 		return nil, err
 	}

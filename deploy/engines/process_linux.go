@@ -101,23 +101,6 @@ func (a *account) chown(path string) error {
 	return os.Chown(path, a.uid, a.gid)
 }
 
-// closedFolder is the first folder on the way to path that others may not pass through, or "".
-func closedFolder(path string) string {
-	path, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return ""
-	}
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		info, err := os.Stat(dir)
-		if err != nil || info.Mode()&0o001 == 0 {
-			return dir
-		}
-		if dir == filepath.Dir(dir) {
-			return ""
-		}
-	}
-}
-
 // searchCapability is the least capability of this process that lets a child pass closed folders.
 func searchCapability() (uintptr, bool) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
