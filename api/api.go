@@ -106,6 +106,7 @@ type API struct {
 	mu         sync.Mutex                  // serializes inBackground and Close
 	background sync.WaitGroup
 	running    atomic.Bool
+	leaving    atomic.Bool   // set by Leave
 	draining   chan struct{} // closed by Drain
 	drain      sync.Once
 }
@@ -165,7 +166,14 @@ func (a *API) inBackground(f func(ctx context.Context)) {
 }
 
 // Handler serves the API and the console.
-func (a *API) Handler() http.Handler { return a.engine }
+func (a *API) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.leaving.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		a.engine.ServeHTTP(w, r)
+	})
+}
 
 // Start begins the API's background work. ctx bounds the starting alone.
 func (a *API) Start(ctx context.Context) error {
@@ -176,6 +184,11 @@ func (a *API) Start(ctx context.Context) error {
 	a.running.Store(true)
 	return nil
 }
+
+// Leave makes readiness fail, so that balancers choose other processes; what comes nevertheless is served. Answers
+// close their connections, so that clients who keep one open go elsewhere too, and none has a request on its way
+// when the listener ends. Drain follows when balancers have had the time to notice.
+func (a *API) Leave() { a.leaving.Store(true) }
 
 // Drain ends streams and makes readiness fail; calls go on being served. Register it with
 // http.Server.RegisterOnShutdown, since Shutdown waits for streams.

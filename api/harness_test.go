@@ -328,6 +328,7 @@ type response struct {
 	status int
 	header http.Header
 	body   []byte
+	closes bool // the connection, after this answer
 }
 
 // code is the error's code, "" when there is none.
@@ -388,7 +389,7 @@ func (h *harness) try(token, method, path string, body any, header ...string) (*
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
-	return &response{resp.StatusCode, resp.Header, data}, err
+	return &response{resp.StatusCode, resp.Header, data, resp.Close}, err
 }
 
 // row expects exactly one row since the last time, and returns it.

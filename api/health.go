@@ -86,6 +86,9 @@ func (a *API) ready(r *http.Request) string {
 		return "shutting down"
 	default:
 	}
+	if a.leaving.Load() {
+		return "shutting down"
+	}
 	if !a.running.Load() {
 		return "starting"
 	}

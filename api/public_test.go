@@ -64,6 +64,13 @@ func TestPublic(t *testing.T) {
 		t.Errorf("%d %s", resp.status, resp.body)
 	}
 	h.audit.set(func(f *fakeAudit) { f.available = nil })
+	h.api.Leave()
+	if resp := get("/readyz"); resp.status != 503 {
+		t.Errorf("leaving: %d", resp.status)
+	}
+	if resp := get("/"); resp.status != 200 || !resp.closes {
+		t.Errorf("leaving: %d, the connection is closed: %t", resp.status, resp.closes)
+	}
 	h.api.Drain()
 	if resp := get("/readyz"); resp.status != 503 {
 		t.Errorf("draining: %d", resp.status)

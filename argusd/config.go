@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
@@ -36,13 +37,14 @@ type ClerkConfig struct {
 type apiConfig struct {
 	LogConfig
 	ClerkConfig
-	Listen         string   `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
-	MetricsListen  string   `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
-	PostgresURL    string   `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
-	ClickHouseURL  string   `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol" secret:"true"`
-	CursorKey      string   `env:"ARGUS_CURSOR_KEY,required,notEmpty" help:"64 hex digits, the same for every API process" secret:"true"`
-	TrustedProxies []string `env:"ARGUS_TRUSTED_PROXIES" help:"networks whose X-Forwarded-For is believed, comma separated"`
-	WriterLanes    int      `env:"ARGUS_WRITER_LANES" envDefault:"0" help:"concurrent audit batches, 1 to 16; 0 chooses"`
+	Listen         string        `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
+	MetricsListen  string        `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
+	PostgresURL    string        `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
+	ClickHouseURL  string        `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol" secret:"true"`
+	CursorKey      string        `env:"ARGUS_CURSOR_KEY,required,notEmpty" help:"64 hex digits, the same for every API process" secret:"true"`
+	TrustedProxies []string      `env:"ARGUS_TRUSTED_PROXIES" help:"networks whose X-Forwarded-For is believed, comma separated"`
+	ShutdownDelay  time.Duration `env:"ARGUS_SHUTDOWN_DELAY" envDefault:"3s" help:"after a request to stop, how long /readyz says no and calls are still taken; 0s to 1m"`
+	WriterLanes    int           `env:"ARGUS_WRITER_LANES" envDefault:"0" help:"concurrent audit batches, 1 to 16; 0 chooses"`
 }
 
 type replicatorConfig struct {

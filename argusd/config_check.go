@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/caarlos0/env/v11"
@@ -157,6 +158,9 @@ func (c apiConfig) check(local bool) []string {
 	}
 	if _, err := c.trustedProxies(); err != nil {
 		p.add("%v", err)
+	}
+	if c.ShutdownDelay < 0 || c.ShutdownDelay > time.Minute {
+		p.add("ARGUS_SHUTDOWN_DELAY is %s, not 0s to 1m", c.ShutdownDelay)
 	}
 	if c.WriterLanes < 0 || c.WriterLanes > 16 {
 		p.add("ARGUS_WRITER_LANES is %d, not 0 to 16", c.WriterLanes)

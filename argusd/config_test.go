@@ -118,6 +118,8 @@ func TestConfigurationMistakes(t *testing.T) {
 		{"ARGUS_CLERK_SECRET_KEY", "pk_live_hunter2", "not a secret one"},
 		{"ARGUS_LISTEN", "8420", "not an address"},
 		{"ARGUS_METRICS_LISTEN", "example.com:9420", "not an address"},
+		{"ARGUS_SHUTDOWN_DELAY", "3", "ARGUS_SHUTDOWN_DELAY: "},
+		{"ARGUS_SHUTDOWN_DELAY", "2m", "not 0s to 1m"},
 		{"ARGUS_WRITER_LANES", "many", "ARGUS_WRITER_LANES: "},
 		{"ARGUS_WRITER_LANES", "17", "not 0 to 16"},
 		{"ARGUS_LOG_LEVEL", "loud", "ARGUS_LOG_LEVEL: "},

@@ -50,8 +50,9 @@ type devAPI struct {
 //	                ├▸ analytics ─▸ ClickHouse (argus_reader), Postgres for the tail
 //	                └▸ pool ──────▸ Postgres: credentials, state of workers and tenants
 //
-// On the way down nothing loses what it needs: the listener drains its calls first, then the API's own work
-// ends, then the writer drains, then connections close.
+// On the way down nothing loses what it needs: readiness fails while calls are still taken, so that balancers turn
+// away; then the listener drains its calls, then the API's own work ends, then the writer drains, then connections
+// close.
 func serveAPI(ctx context.Context, config apiConfig, dev devAPI) error {
 	log := config.logger()
 	registry := newRegistry()
@@ -67,7 +68,7 @@ func serveAPI(ctx context.Context, config apiConfig, dev devAPI) error {
 		return err
 	}
 	if err := migrations.CheckPostgres(start, config.PostgresURL); err != nil {
-		return fmt.Errorf("%w; run argusd migrate first", err)
+		return err
 	}
 
 	w, err := writer.New(writer.Config{URL: config.PostgresURL, Lanes: config.WriterLanes, Logger: log, Registerer: registry})
@@ -119,6 +120,13 @@ func serveAPI(ctx context.Context, config apiConfig, dev devAPI) error {
 	case err := <-served:
 		return err
 	case <-ctx.Done():
+	}
+	a.Leave()
+	log.Info("stopping: not ready any more", "calls_taken_for", config.ShutdownDelay)
+	select {
+	case err := <-served:
+		return err
+	case <-time.After(config.ShutdownDelay):
 	}
 	log.Info("stopping: calls under way are finished")
 	end, cancelEnd := context.WithTimeout(context.Background(), 12*time.Second)
