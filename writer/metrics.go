@@ -66,6 +66,9 @@ func newMetrics(w *Writer) *metrics {
 		gauge("queue_age_seconds", "How long the first waiting call has waited.", func() float64 { return w.queue.age().Seconds() }),
 		gauge("lanes_open", "Lanes that can commit.", func() float64 { return float64(w.health.lanesOpen()) }),
 		gauge("down_seconds", "How long no lane could commit; 0 when one can.", func() float64 { return w.health.downFor().Seconds() }),
+		gauge("months_ahead", "Monthly partitions after the present one; fewer than two make this process unready.", w.keeper.monthsAhead),
+		gauge("clock_skew_seconds", "This machine's clock less Postgres's.", w.keeper.clockSkew),
+		gauge("maintained_timestamp_seconds", "When argusd maintain last ran; 0 when it never did.", w.keeper.maintainedAt),
 	}
 	return m
 }

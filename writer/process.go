@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -168,11 +169,15 @@ func (c *control) close() {
 	}
 }
 
-// keeper holds what the keep loop found out last, for Check.
+// keeper holds what the keep loop found out last, for Check and the metrics.
 type keeper struct {
 	mu      sync.Mutex
 	at      time.Time // mu
 	problem error     // mu
+
+	ahead      int           // monthly partitions after the present one; mu
+	skew       time.Duration // this machine's clock less Postgres's; mu
+	maintained time.Time     // when argusd maintain last ran, by Postgres's clock; zero: never; mu
 }
 
 // keep sends heartbeats and looks after readiness until the lanes have ended.
@@ -232,19 +237,50 @@ const (
 func (w *Writer) look(conn *pgx.Conn) error {
 	var ahead int
 	var theirs time.Time
+	var maintained *time.Time
 	sent := time.Now()
 	err := w.step(func(ctx context.Context) error {
-		return conn.QueryRow(ctx, `SELECT clock_timestamp(), count(*) FILTER (WHERE month > (now() AT TIME ZONE 'UTC')::date)
-			FROM argus.audit_months`).Scan(&theirs, &ahead)
+		return conn.QueryRow(ctx, `SELECT clock_timestamp(), count(*) FILTER (WHERE month > (now() AT TIME ZONE 'UTC')::date),
+			(SELECT seen_at FROM argus.maintenance_clock) FROM argus.audit_months`).Scan(&theirs, &ahead, &maintained)
 	})
 	if err != nil {
 		return err
 	}
-	problem := unready(sent.Add(time.Since(sent)/2), theirs, ahead)
-	w.keeper.mu.Lock()
-	defer w.keeper.mu.Unlock()
-	w.keeper.at, w.keeper.problem = time.Now(), problem
+	ours := sent.Add(time.Since(sent) / 2)
+	k := &w.keeper
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.at, k.problem = time.Now(), unready(ours, theirs, ahead)
+	k.ahead, k.skew = ahead, ours.Sub(theirs)
+	if maintained != nil {
+		k.maintained = *maintained
+	}
 	return nil
+}
+
+// monthsAhead, clockSkew and maintainedAt are what look saw last; NaN before it has seen anything.
+func (k *keeper) monthsAhead() float64 {
+	return k.seen(func() float64 { return float64(k.ahead) })
+}
+
+func (k *keeper) clockSkew() float64 { return k.seen(func() float64 { return k.skew.Seconds() }) }
+
+func (k *keeper) maintainedAt() float64 {
+	return k.seen(func() float64 {
+		if k.maintained.IsZero() {
+			return 0
+		}
+		return float64(k.maintained.UnixMilli()) / 1000
+	})
+}
+
+func (k *keeper) seen(f func() float64) float64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.at.IsZero() {
+		return math.NaN()
+	}
+	return f()
 }
 
 func unready(ours, theirs time.Time, monthsThere int) (problem error) {
