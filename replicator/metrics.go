@@ -22,6 +22,7 @@ type metrics struct {
 	altered        prometheus.Counter
 	ignoredColumns *prometheus.GaugeVec
 	slotUsable     prometheus.Gauge
+	slotActive     prometheus.Gauge
 	slotRetained   prometheus.Gauge
 	slotSafe       prometheus.Gauge
 }
@@ -62,6 +63,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		errors:         counter("errors_total", "Failures after which copying began anew."),
 		altered:        counter("altered_rows_total", "Rows whose row_hash is not that of their columns."),
 		slotUsable:     gauge("slot_usable", "1 while the replication slot exists and is valid."),
+		slotActive:     gauge("slot_active", "1 while something reads the replication slot."),
 		slotRetained:   gauge("slot_retained_bytes", "Write-ahead log kept for the slot."),
 		slotSafe:       gauge("slot_safe_bytes", "What may be written before the slot is lost; -1 without a limit."),
 	}

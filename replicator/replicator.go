@@ -147,6 +147,9 @@ func (r *Replicator) Close() {
 // Run copies until ctx ends, and returns nil then. While another replicator of the slot is active it stands
 // by. Failures of either engine do not end it: it tries again, with pauses of up to five seconds.
 func (r *Replicator) Run(ctx context.Context) error {
+	var watching sync.WaitGroup
+	watching.Go(func() { r.watchSlot(ctx) })
+	defer watching.Wait()
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
 		if err := r.standBy(ctx); err != nil {

@@ -71,15 +71,37 @@ func (s *session) lag(slot slotState) time.Duration {
 }
 
 func (r *Replicator) slotSeen(slot slotState) {
-	m := r.metrics
-	m.slotUsable.Set(0)
-	if slot.usable {
-		m.slotUsable.Set(1)
+	r.metrics.slotSeen(slot)
+	r.health.update(func(s *Status) { s.Slot = slot })
+}
+
+// watchSlot keeps the slot's metrics true while this process copies nothing, too: a slot that nobody reads is
+// what fills a disk. It ends with ctx.
+func (r *Replicator) watchSlot(ctx context.Context) {
+	for {
+		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+		if slot, err := readSlot(asking, r.pool, r.config.Slot); err == nil {
+			r.metrics.slotSeen(slot)
+		}
+		cancel()
+		if sleep(ctx, 5*time.Second) != nil {
+			return
+		}
 	}
+}
+
+func (m *metrics) slotSeen(slot slotState) {
+	flag := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	m.slotUsable.Set(flag(slot.usable))
+	m.slotActive.Set(flag(slot.Active))
 	m.slotRetained.Set(float64(slot.RetainedBytes))
 	m.slotSafe.Set(-1)
 	if slot.SafeWALBytes != nil {
 		m.slotSafe.Set(float64(*slot.SafeWALBytes))
 	}
-	r.health.update(func(s *Status) { s.Slot = slot })
 }
