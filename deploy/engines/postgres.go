@@ -88,7 +88,7 @@ func startPostgres(ctx context.Context, config PostgresConfig) (_ *Postgres, err
 			return nil, err
 		}
 	}
-	if os.Geteuid() == 0 && closedFolder(filepath.Join(config.BinDir, "postgres")) != "" {
+	if outOfReach(filepath.Join(config.BinDir, "postgres")) {
 		if config.BinDir, err = mirror(config.BinDir); err != nil {
 			return nil, err
 		}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // closedFolder is the first folder on the way to path that others may not pass through, or "".
@@ -26,6 +28,14 @@ func closedFolder(path string) string {
 			return ""
 		}
 	}
+}
+
+// outOfReach tells whether the user that Postgres is going to run as may not run a program that is there.
+func outOfReach(program string) bool {
+	if os.Geteuid() == 0 { // it will be another
+		return closedFolder(program) != ""
+	}
+	return errors.Is(unix.Access(program, unix.X_OK), fs.ErrPermission)
 }
 
 // mirror makes the installation that holds binDir (its bin, lib and share) reachable for every user, below
@@ -54,7 +64,7 @@ func mirror(binDir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	target := filepath.Join(os.TempDir(), fmt.Sprintf("argus-postgres-%x", names.Sum(nil)[:8]))
+	target := filepath.Join(os.TempDir(), fmt.Sprintf("argus-postgres-%d-%x", os.Geteuid(), names.Sum(nil)[:8]))
 	if err := os.Mkdir(target, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", err
 	}
