@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
@@ -64,40 +63,10 @@ func TestScopeMatrix(t *testing.T) {
 	}
 }
 
-// TestDescription: openapi.json is valid, and describes exactly what is served, with the scopes asked for.
-func TestDescription(t *testing.T) {
+// TestAnswersAsDescribed: answers with everything in them, which an empty log does not give, are as described.
+func TestAnswersAsDescribed(t *testing.T) {
 	h := newHarness(t)
-	resp := h.do("", http.MethodGet, "/openapi.json", nil)
-	doc, err := openapi3.NewLoader().LoadFromData(resp.body)
-	h.must(err)
-	h.must(doc.Validate(t.Context()))
-	documented := map[string]string{}
-	for path, item := range doc.Paths.Map() {
-		for method, op := range item.Operations() {
-			scope, _ := op.Extensions["x-argus-scope"].(string)
-			documented[method+" "+path] = scope
-		}
-	}
-	served := map[string]string{"GET /livez": "", "GET /readyz": "", "GET /openapi.json": "", "GET /console-config.json": ""}
-	for _, r := range h.api.table {
-		path := r.Path
-		for _, name := range []string{"id", "session"} {
-			path = strings.ReplaceAll(path, ":"+name, "{"+name+"}")
-		}
-		served[r.Method+" "+path] = string(r.Scope)
-	}
-	for name, scope := range served {
-		if got, ok := documented[name]; !ok || got != scope {
-			t.Errorf("%s is served with scope %q and documented: %t, with %q", name, scope, ok, got)
-		}
-	}
-	for name := range documented {
-		if _, ok := served[name]; !ok {
-			t.Errorf("%s is documented and not served", name)
-		}
-	}
-
-	// What is answered is what is described.
+	d := h.describe()
 	rec := sampleRecord(7)
 	h.fill(rec)
 	token := h.token("user_2ada")
@@ -109,12 +78,8 @@ func TestDescription(t *testing.T) {
 		}
 		var v any
 		h.must(json.Unmarshal(resp.body, &v))
-		op := doc.Paths.Find(described).Get
-		answer := op.Responses.Status(status)
-		if answer == nil {
-			answer = op.Responses.Default()
-		}
-		if err := answer.Value.Content.Get("application/json").Schema.Value.VisitJSON(v); err != nil {
+		schema := d.Paths.Find(described).Get.Responses.Status(status).Value.Content.Get("application/json").Schema
+		if err := conforms(schema, v); err != nil {
 			t.Errorf("%s is not as described: %v\n%s", path, err, resp.body)
 		}
 	}
@@ -168,7 +133,7 @@ func (h *harness) fill(rec *argus.Record) {
 	}
 	figures := argus.PerfRow{GroupBy: argus.GroupByRoute, Group: rec.Route, Count: 2, RPM: 1, P50: 1, P95: 2, P99: 3, Max: 4, Changed: []string{"p50"}}
 	before := figures
-	before.P50 = nan()
+	before.P50, before.Changed = nan(), nil
 	h.store.perf = func(_ context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
 		row := figures
 		if r.Compare {

@@ -1,0 +1,494 @@
+//go:build linux
+
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
+)
+
+// TestContract: what openapi.json says of the running server is so, and all that is so. Each operation is called
+// until every answer it documents has been seen, each code of it; requests and answers are held against their
+// schemas, and an answer that is not documented fails.
+func TestContract(t *testing.T) {
+	c := newContract(t)
+	c.checkPublic()
+	c.checkRefusals()
+	c.checkTokens()
+	c.checkTenants()
+	c.checkWorkers()
+	c.checkLog()
+	c.checkStreams()
+	c.checkLimits()
+	c.checkOutage()
+	c.covered()
+}
+
+// nobody is an id that is nothing's.
+const nobody = "019b76da-a800-7000-8000-000000000001"
+
+func (c *contract) checkPublic() {
+	c.expect("livez", wish{status: 200})
+	c.expect("readyz", wish{status: 200})
+	page := c.expect("console", wish{status: 200, header: []string{"Accept-Encoding", "identity"}})
+	c.expect("asset", wish{status: 404})
+	asset := ""
+	if _, rest, ok := strings.Cut(string(page.body), "/assets/"); ok {
+		asset, _, _ = strings.Cut(rest, `"`)
+	}
+	for id, path := range map[string]string{"description": "", "consoleConfig": "", "console": "", "asset": "/assets/" + asset} {
+		resp := c.expect(id, wish{status: 200, path: path})
+		c.expect(id, wish{status: 304, path: path, header: []string{"If-None-Match", resp.header.Get("ETag"), "Accept-Encoding", "gzip"}})
+	}
+	all := c.tokens[ada]
+	for _, call := range []struct {
+		token, method, path string
+		code                argus.Code
+	}{
+		{"", "GET", "/v1/nothing", argus.CodeUnauthenticated}, {all, "GET", "/v1/nothing", argus.CodeNotFound},
+		{all, "PUT", "/v1/tenants", argus.CodeMethodNotAllowed}, {all, "POST", "/livez", argus.CodeMethodNotAllowed},
+		{all, "OPTIONS", "/v1/tenants", argus.CodeMethodNotAllowed}, {all, "GET", "/v1/tenants/", argus.CodeNotFound},
+	} {
+		resp := c.do(call.token, call.method, call.path, nil)
+		if resp.code() != call.code {
+			c.t.Errorf("%s %s: %d %s", call.method, call.path, resp.status, resp.body)
+		}
+		c.answered(unmatchedOperation, call.token != "", resp)
+	}
+}
+
+// checkRefusals: what every operation refuses in the same way, before it has looked at what is asked.
+func (c *contract) checkRefusals() {
+	all := c.tokens[ada]
+	c.each(4, func(id string, op *documented) {
+		_, path, body := c.sample(id)
+		c.expect(id, wish{status: 401, code: argus.CodeUnauthenticated})
+		c.expect(id, wish{status: 401, code: argus.CodeUnauthenticated, token: all + "x"})
+		if op.scope() != string(scopeAny) {
+			c.expect(id, wish{status: 403, code: argus.CodeForbidden, token: c.none})
+		}
+		c.expect(id, wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: path + "?%zz", wrong: true})
+		c.expect(id, wish{status: 400, code: argus.CodeBodyIncomplete, token: all, raw: "Content-Length: 100\r\n\r\n{"})
+		c.expect(id, wish{status: 413, code: argus.CodeBodyTooLarge, token: all,
+			raw: fmt.Sprintf("Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", argus.MaxBody+1)})
+		if body != nil {
+			c.expect(id, wish{status: 400, code: argus.CodeInvalidJSON, token: all, body: "{", wrong: true})
+			c.expect(id, wish{status: 400, code: argus.CodeInvalidJSON, token: all, body: `{"unheard_of":1}`, wrong: true})
+		}
+		if op.method == http.MethodGet {
+			for _, token := range []string{"", c.none} {
+				get, head := c.do(token, http.MethodGet, path+"?%zz", nil), c.do(token, http.MethodHead, path+"?%zz", nil)
+				if get.status != head.status || len(head.body) != 0 || get.header.Get("Content-Type") != head.header.Get("Content-Type") {
+					c.t.Errorf("%s: HEAD answers %d, GET %d", id, head.status, get.status)
+				}
+			}
+		} else {
+			c.expect(id, wish{status: 400, code: argus.CodeInvalidParameter, token: all, header: []string{"Idempotency-Key", "two words"}, wrong: true})
+		}
+	})
+	c.faults.broken.Store(true)
+	c.each(4, func(id string, _ *documented) { c.expect(id, wish{status: 500, code: argus.CodeInternal, token: all}) })
+	c.faults.broken.Store(false)
+}
+
+func (c *contract) checkTokens() {
+	all := c.tokens[ada]
+	c.expect("health", wish{status: 200, token: all})
+	c.expect("me", wish{status: 200, token: all})
+	c.expect("me", wish{status: 200, token: c.issuer.Token(grace)})
+	key := []string{"Idempotency-Key", "used"}
+	made := c.expect("createToken", wish{status: 201, token: all, header: key})
+	c.expect("createToken", wish{status: 409, code: argus.CodeConflict, token: all, header: key})
+	c.expect("createToken", wish{status: 422, code: argus.CodeUnprocessable, token: all,
+		body: map[string]any{"name": "lasting", "scopes": []string{"logs:read"}, "expires_in": "365d"}})
+	c.expect("createToken", wish{status: 400, code: argus.CodeInvalidParameter, token: all, body: map[string]any{"name": "neither"}, wrong: true})
+	c.expect("listTokens", wish{status: 200, token: all})
+
+	// The key is known by now, and was of another request.
+	c.each(4, func(id string, op *documented) {
+		if op.method != http.MethodGet {
+			w := wish{status: 422, code: argus.CodeKeyReused, token: all, header: key}
+			if id == "createToken" {
+				w.body = map[string]any{"name": "another", "preset": "support-readonly"}
+			}
+			c.expect(id, w)
+		}
+	})
+
+	var token struct{ Token Token }
+	made.json(c.t, &token)
+	path := "/v1/tokens/" + token.Token.ID.String()
+	// An answer that could not be kept for repetitions: they are refused, rather than carried out again.
+	ctx := c.t.Context()
+	_, err := c.owner.Exec(ctx, `REVOKE UPDATE ON argus.idempotency_keys FROM argus_api`)
+	c.must(err)
+	key = []string{"Idempotency-Key", "revoking"}
+	c.expect("revokeToken", wish{status: 200, token: all, path: path, header: key})
+	c.expect("revokeToken", wish{status: 409, code: argus.CodeConflict, token: all, path: path, header: key})
+	_, err = c.owner.Exec(ctx, `GRANT UPDATE ON argus.idempotency_keys TO argus_api`)
+	c.must(err)
+	key = []string{"Idempotency-Key", "revoking-again"}
+	c.expect("revokeToken", wish{status: 200, token: all, path: path, header: key})
+	if again := c.expect("revokeToken", wish{status: 200, token: all, path: path, header: key}); again.header.Get(replayedHeader) != "true" {
+		c.t.Error("a repetition was carried out again")
+	}
+	c.expect("revokeToken", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/tokens/" + nobody})
+}
+
+func (c *contract) checkTenants() {
+	all := c.tokens[ada]
+	tenant := func(id, verb string) string { return "/v1/tenants/" + id + verb }
+	absent := func(id, verb string) {
+		c.expect(id, wish{status: 404, code: argus.CodeNotFound, token: all, path: tenant("UTD_NOBODY", verb)})
+	}
+	c.expect("listTenants", wish{status: 200, token: all})
+	c.expect("showTenant", wish{status: 200, token: all})
+	absent("showTenant", "")
+	c.expect("startSession", wish{status: 409, code: argus.CodeConflict, token: all})
+	c.expect("disarmTenant", wish{status: 409, code: argus.CodeConflict, token: all})
+
+	absent("armTenant", "/arm")
+	c.expect("armTenant", wish{status: 403, code: argus.CodeStepUpRequired, token: all,
+		body: map[string]any{"reason": "ride-along", "confirm_tenant_id": "UTD_7ELEVEN_002"}})
+	c.expect("armTenant", wish{status: 403, code: argus.CodeConsentRequired, token: all, path: tenant(silent, "/arm"),
+		body: map[string]any{"reason": "ride-along", "confirm_tenant_id": silent, "consent_document_id": nil}})
+	c.expect("armTenant", wish{status: 200, token: all})
+	c.expect("armTenant", wish{status: 409, code: argus.CodeConflict, token: all})
+
+	c.expect("startSession", wish{status: 400, code: argus.CodeInvalidParameter, token: all, body: map[string]any{"reason": "ride-along", "minutes": 999}, wrong: true})
+	absent("startSession", "/sessions")
+	var s sessionJSON
+	c.expect("startSession", wish{status: 201, token: all}).json(c.t, &s)
+	end := tenant("UTD_7ELEVEN_001", "/sessions/"+s.ID.String()+"/end")
+	c.expect("endSession", wish{status: 200, token: all, path: end, body: map[string]any{}})
+	c.expect("endSession", wish{status: 409, code: argus.CodeConflict, token: all, path: end})
+	c.expect("endSession", wish{status: 404, code: argus.CodeNotFound, token: all})
+
+	absent("disarmTenant", "/disarm")
+	c.expect("disarmTenant", wish{status: 200, token: all})
+}
+
+func (c *contract) checkWorkers() {
+	all := c.tokens[ada]
+	key := []string{"Idempotency-Key", "launching"}
+	// The same launch twice, the second while the first is being carried out.
+	started, goOn := make(chan struct{}), make(chan struct{})
+	c.provider.set(func(p *flakyProvider) {
+		p.before = onlyOnce(func() error { close(started); <-goOn; return nil })
+	})
+	var launched *response
+	var first sync.WaitGroup
+	first.Go(func() { launched = c.expect("launchWorker", wish{status: 201, token: all, header: key}) })
+	<-started
+	c.expect("launchWorker", wish{status: 409, code: argus.CodeConflict, token: all, header: key})
+	close(goOn)
+	first.Wait()
+	var w workerJSON
+	launched.json(c.t, &w)
+	path := func(verb string) string { return "/compute/ops/workers/" + w.ID + "/" + verb }
+	failing := func(fails bool) {
+		c.provider.set(func(p *flakyProvider) {
+			p.before = nil
+			if fails {
+				p.before = func(string) error { return errBroken }
+			}
+		})
+	}
+	failing(true)
+	c.expect("launchWorker", wish{status: 502, code: argus.CodeProviderFailed, token: all})
+	for _, verb := range []string{"stop", "resume", "terminate"} {
+		id := verb + "Worker"
+		failing(true)
+		c.expect(id, wish{status: 502, code: argus.CodeProviderFailed, token: all, path: path(verb)})
+		failing(false)
+		c.expect(id, wish{status: 200, token: all, path: path(verb)})
+		c.expect(id, wish{status: 409, code: argus.CodeConflict, token: all, path: path(verb)})
+		c.expect(id, wish{status: 404, code: argus.CodeNotFound, token: all})
+	}
+	c.expect("listWorkers", wish{status: 200, token: all})
+	c.expect("listWorkers", wish{status: 200, token: all, path: "/compute/ops/workers?all=true"})
+	c.expect("listWorkers", wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: "/compute/ops/workers?all=maybe", wrong: true})
+}
+
+func (c *contract) checkLog() {
+	all := c.tokens[ada]
+	var page struct {
+		Rows        []argus.Record
+		Next_cursor string
+	}
+	c.expect("searchLog", wish{status: 200, token: all, path: "/v1/audit-log?limit=1"}).json(c.t, &page)
+	cursor := url.QueryEscape(page.Next_cursor)
+	c.expect("searchLog", wish{status: 200, token: all, path: "/v1/audit-log?limit=1&cursor=" + cursor})
+	c.expect("searchLog", wish{status: 400, code: argus.CodeInvalidCursor, token: all, path: "/v1/audit-log?method=GET&cursor=" + cursor})
+	c.expect("showCall", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/audit-log/" + nobody})
+	c.expect("showCall", wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: "/v1/audit-log/7", wrong: true})
+	// A call of each table that has steps.
+	for _, route := range []string{"POST /compute/ops/launch", "POST /v1/tenants/:id/arm"} {
+		c.expect("searchLog", wish{status: 200, token: all, path: "/v1/audit-log?status=2xx&route=" + url.QueryEscape(route)}).json(c.t, &page)
+		resp := c.expect("showCall", wish{status: 200, token: all, path: "/v1/audit-log/" + page.Rows[0].ID.String()})
+		if !strings.Contains(string(resp.body), `"result":"succeeded"`) {
+			c.t.Errorf("%s without its steps: %s", route, resp.body)
+		}
+	}
+
+	// Every parameter, with its example.
+	for _, id := range []string{"searchLog", "facets", "perf", "perfSeries"} {
+		_, path, _ := c.sample(id)
+		c.expect(id, wish{status: 200, token: all})
+		offered := map[string]bool{"since": true, "until": true}
+		for _, p := range c.doc.operations[id].Parameters {
+			offered[p.Value.Name] = true
+			query := exampleOf(p.Value)
+			if id == "searchLog" && p.Value.Name != "limit" {
+				query += "&limit=3"
+			}
+			switch p.Value.Name {
+			case "cursor": // its example is nobody's
+				continue
+			case "step": // which would be too small for a year
+				query += "&since=1h"
+			}
+			c.expect(id, wish{status: 200, token: all, path: path + "?" + query})
+		}
+		for _, name := range argus.FilterNames() {
+			for _, negation := range []string{"", "not_"} {
+				if name == argus.FilterParam {
+					name += ".id"
+				}
+				if !offered[negation+string(name)] {
+					c.t.Errorf("%s: the filter %s%s is not documented", id, negation, name)
+				}
+			}
+		}
+		c.expect(id, wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: path + "?unheard_of=1", wrong: true})
+	}
+	c.expect("perf", wish{status: 200, token: all, path: "/v1/perf?group_by=client&compare=true"})
+	c.expect("perfSeries", wish{status: 200, token: all, path: "/v1/perf/series?group_by=route&step=5m"})
+
+	// Somebody locks the month before: questions that reach into it take longer than they may.
+	ctx := c.t.Context()
+	tx, err := c.owner.Begin(ctx)
+	c.must(err)
+	var month string
+	c.must(tx.QueryRow(ctx, `SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'argus.argus_audit_log'::regclass`).Scan(&month))
+	_, err = tx.Exec(ctx, "LOCK TABLE "+month+" IN ACCESS EXCLUSIVE MODE")
+	c.must(err)
+	var questions sync.WaitGroup
+	for id, query := range map[string]string{"searchLog": "?since=60d", "facets": "?since=60d", "perf": "?since=60d", "perfSeries": "?since=60d", "showCall": ""} {
+		questions.Go(func() {
+			_, path, _ := c.sample(id)
+			c.expect(id, wish{status: 422, code: argus.CodeQueryTooLarge, token: all, path: path + query})
+		})
+	}
+	questions.Wait()
+	c.must(tx.Rollback(ctx))
+}
+
+// exampleOf is a query parameter with the value of its example.
+func exampleOf(p *openapi3.Parameter) string {
+	values, ok := p.Example.([]any)
+	if !ok {
+		values = []any{p.Example}
+	}
+	q := url.Values{}
+	for _, v := range values {
+		q.Add(p.Name, fmt.Sprint(v))
+	}
+	return q.Encode()
+}
+
+func (c *contract) checkStreams() {
+	all := c.tokens[ada]
+	row := c.doc.Components.Schemas["Row"]
+	isRow := func(line []byte) {
+		c.t.Helper()
+		var v any
+		c.must(json.Unmarshal(line, &v))
+		if err := conforms(row, v); err != nil {
+			c.t.Errorf("a row is not as described: %v\n%s", err, line)
+		}
+	}
+	for _, id := range []string{"followLog", "exportLog"} {
+		_, path, _ := c.sample(id)
+		c.expect(id, wish{status: 400, code: argus.CodeInvalidCursor, token: all, path: path + "?cursor=nonsense"})
+		for _, p := range c.doc.operations[id].Parameters {
+			if p.Value.In == openapi3.ParameterInQuery && p.Value.Name != "cursor" && p.Value.Name != "after" {
+				if resp := c.do(all, http.MethodHead, path+"?"+exampleOf(p.Value), nil); resp.status != 200 {
+					c.t.Errorf("%s with its example of %s: %d", id, p.Value.Name, resp.status)
+				}
+			}
+		}
+	}
+
+	// An export, whole, as NDJSON and as CSV.
+	open := func(path string) (*http.Response, func()) {
+		c.t.Helper()
+		ctx, cancel := context.WithCancel(c.t.Context())
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
+		c.must(err)
+		req.Header.Set("Authorization", "Bearer "+all)
+		resp, err := c.client.Do(req)
+		c.must(err)
+		return resp, func() { cancel(); resp.Body.Close() }
+	}
+	cursor := ""
+	for _, query := range []string{"?format=ndjson", "?format=csv", "?format=csv&cursor="} {
+		if strings.HasSuffix(query, "cursor=") { // taken up again, it is of the snapshot it was of
+			query += url.QueryEscape(cursor)
+		}
+		resp, end := open("/v1/audit-log/export" + query)
+		if told := resp.Header.Get("Argus-Export-Cursor"); strings.Contains(query, "cursor") && told != cursor {
+			c.t.Errorf("the export of the cursor %s is of %s", cursor, told)
+		} else {
+			cursor = told
+		}
+		data, err := io.ReadAll(resp.Body)
+		c.must(err)
+		for name, values := range resp.Trailer {
+			resp.Header[name] = values
+		}
+		c.answered("exportLog", true, &response{status: resp.StatusCode, header: resp.Header, body: data})
+		lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+		if query == "?format=ndjson" {
+			if rows := resp.Trailer.Get("Argus-Export-Rows"); rows != fmt.Sprint(len(lines)) || resp.Trailer.Get("Argus-Export-Complete") != "true" {
+				c.t.Errorf("%d rows, and the trailers %v", len(lines), resp.Trailer)
+			}
+			isRow([]byte(lines[0]))
+		} else if columns := strings.Join(row.Value.Required, ","); strings.TrimSuffix(lines[0], "\r") != columns {
+			c.t.Errorf("the columns are %s, in the description %s", lines[0], columns)
+		}
+		end()
+	}
+
+	// The first events: the place to go on from, then the next call.
+	resp, end := open("/v1/audit-log/stream?route=" + url.QueryEscape("GET /v1/tenants"))
+	defer end()
+	c.answered("followLog", true, &response{status: resp.StatusCode, header: resp.Header})
+	c.expect("listTenants", wish{status: 200, token: all})
+	events := bufio.NewReader(resp.Body)
+	for _, name := range []string{"ready", "row"} {
+		var event [4]string // its name, id, data, and nothing
+		for i, field := range []string{"event: ", "id: ", "data: ", ""} {
+			line, err := events.ReadString('\n')
+			c.must(err)
+			var ok bool
+			if event[i], ok = strings.CutPrefix(strings.TrimSuffix(line, "\n"), field); !ok {
+				c.t.Fatalf("%q where %q should be", line, field)
+			}
+		}
+		if _, err := argus.ParsePosition(event[1]); err != nil || event[0] != name {
+			c.t.Errorf("the event %q, %v", event, err)
+		}
+		if name == "row" {
+			isRow([]byte(event[2]))
+		}
+	}
+}
+
+// checkLimits: every operation, of a caller who calls too often, and of a server that is busy.
+func (c *contract) checkLimits() {
+	const places = 32
+	strict := c.beside(Limits{Calls: places, PerSecond: 0.001, Burst: 1, FailPerSecond: -1})
+	c.expect("me", wish{status: 200, token: c.none, url: strict.url})
+	c.each(1, func(id string, _ *documented) {
+		c.expect(id, wish{status: 429, code: argus.CodeRateLimited, token: c.none, url: strict.url})
+	})
+	for range places { // each takes a place with a body that does not come
+		conn, err := net.Dial("tcp", strings.TrimPrefix(strict.url, "http://"))
+		c.must(err)
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /v1/tokens HTTP/1.1\r\nHost: ops\r\nAuthorization: Bearer %s\r\nContent-Length: 9\r\n\r\n", c.tokens[grace])
+	}
+	eventually(c.t, "every place is taken", func() bool { return len(strict.api.limits.calls) == places })
+	c.each(4, func(id string, _ *documented) {
+		c.expect(id, wish{status: 503, code: argus.CodeUnavailable, token: c.tokens[ada], url: strict.url})
+	})
+}
+
+// checkOutage: the writer loses Postgres while calls have announced their effects, and then for all.
+func (c *contract) checkOutage() {
+	token := c.tokens[grace]
+	arm := func(id string) wish {
+		return wish{status: 200, token: token, path: "/v1/tenants/" + id + "/arm", body: map[string]any{"reason": "ride-along", "confirm_tenant_id": id}}
+	}
+	c.expect("armTenant", arm("UTD_7ELEVEN_002"))
+	c.expect("armTenant", arm("UTD_LAKESIDE_008"))
+	var s sessionJSON
+	c.expect("startSession", wish{status: 201, token: token, path: "/v1/tenants/UTD_7ELEVEN_002/sessions"}).json(c.t, &s)
+	var made struct{ Token Token }
+	c.expect("createToken", wish{status: 201, token: token}).json(c.t, &made)
+	workers := map[string]string{}
+	for _, verb := range []string{"stop", "resume", "terminate"} {
+		var w workerJSON
+		c.expect("launchWorker", wish{status: 201, token: token}).json(c.t, &w)
+		workers[verb] = "/compute/ops/workers/" + w.ID + "/"
+	}
+	c.expect("stopWorker", wish{status: 200, token: token, path: workers["resume"] + "stop"})
+
+	calls := map[string]wish{
+		"armTenant":       arm("UTD_QUICKSTOP_003"),
+		"disarmTenant":    {path: "/v1/tenants/UTD_LAKESIDE_008/disarm"},
+		"startSession":    {path: "/v1/tenants/UTD_7ELEVEN_002/sessions"},
+		"endSession":      {path: "/v1/tenants/UTD_7ELEVEN_002/sessions/" + s.ID.String() + "/end"},
+		"launchWorker":    {},
+		"stopWorker":      {path: workers["stop"] + "stop"},
+		"resumeWorker":    {path: workers["resume"] + "resume"},
+		"terminateWorker": {path: workers["terminate"] + "terminate"},
+		"createToken":     {},
+		"revokeToken":     {path: "/v1/tokens/" + made.Token.ID.String()},
+	}
+	// All announce themselves; then the writer is cut off; then they have their effects.
+	var announced sync.WaitGroup
+	announced.Add(len(calls))
+	cut := sync.OnceFunc(c.writer.Cut)
+	c.faults.announced = func() {
+		announced.Done()
+		announced.Wait()
+		cut()
+	}
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var unconfirmed []string
+	for id, w := range calls {
+		w.status, w.code, w.token = 500, argus.CodeAuditUnconfirmed, token
+		all.Go(func() {
+			resp := c.expect(id, w)
+			mu.Lock()
+			defer mu.Unlock()
+			unconfirmed = append(unconfirmed, resp.header.Get(argus.AuditIDHeader))
+		})
+	}
+	all.Wait()
+	c.faults.announced = nil
+	c.each(4, func(id string, _ *documented) {
+		c.expect(id, wish{status: 503, code: argus.CodeAuditUnavailable, token: token})
+	})
+	c.expect("readyz", wish{status: 503})
+
+	// Back again, the writer writes what it owes.
+	c.writer.Heal()
+	eventually(c.t, "rows can be written again", func() bool { return c.do("", http.MethodGet, "/readyz", nil).status == 200 })
+	for _, id := range unconfirmed {
+		if _, err := uuid.Parse(id); err != nil {
+			c.t.Errorf("an unconfirmed call has the id %q", id)
+			continue
+		}
+		eventually(c.t, "the unconfirmed call has its row", func() bool {
+			return c.do(token, http.MethodGet, "/v1/audit-log/"+id, nil).status == 200
+		})
+	}
+}
