@@ -13,8 +13,13 @@ const (
 	exportPart  = 25_000
 )
 
-// ExportCursor fixes what an export is of, the window and the snapshot of now, in a token for ExportRequest.Cursor.
+// ExportCursor fixes what an export is of, the window and the snapshot of now, in a token for ExportRequest.Cursor. One
+// that req holds already is checked and stays: an export that is taken up again is still of its first snapshot.
 func (a *Analytics) ExportCursor(ctx context.Context, req argus.ExportRequest) (string, error) {
+	if req.Cursor != "" {
+		_, err := openCursor(a.config.CursorKey, req.Cursor, cursorExport, req.Ascending, &req.Filter)
+		return req.Cursor, err
+	}
 	c, err := a.readCut(ctx, everything, nil)
 	if err != nil {
 		return "", postgresFailure(ctx, err)
