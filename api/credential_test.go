@@ -91,9 +91,9 @@ func TestHostileCredentials(t *testing.T) {
 	endedGlass, ended, err := IssueBreakGlass(ctx, bg, NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down"})
 	h.must(err)
 	h.must(RevokeBreakGlass(ctx, bg, endedGlass.ID))
-	_, past, err := IssueBreakGlass(ctx, bg, NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down", TTL: time.Second})
+	pastGlass, past, err := IssueBreakGlass(ctx, bg, NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down", TTL: time.Second})
 	h.must(err)
-	time.Sleep(time.Until(now.Add(1500 * time.Millisecond)))
+	time.Sleep(time.Until(pastGlass.ExpiresAt.Add(100 * time.Millisecond)))
 
 	unauthenticated := argus.CodeUnauthenticated
 	cases := []struct {
