@@ -368,6 +368,7 @@ func (d *dev) writeEnvFiles() error {
 	admin := []variable{
 		{"ARGUS_POSTGRES_ADMIN_URL", d.roleURL("argus_owner")},
 		{"ARGUS_POSTGRES_API_URL", d.roleURL("argus_api")},
+		{"ARGUS_POSTGRES_BREAK_GLASS_URL", d.roleURL("argus_break_glass")},
 		{"ARGUS_PID_DEV", fmt.Sprint(os.Getpid())},
 		{"ARGUS_PID_API", fmt.Sprint(d.api.pid())},
 		{"ARGUS_PID_REPLICATOR", fmt.Sprint(d.replicator.pid())},

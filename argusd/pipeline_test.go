@@ -30,6 +30,7 @@ func TestPipeline(t *testing.T) {
 	t.Run("BadInput", d.testBadInput)
 	t.Run("Control", d.testControl)
 	t.Run("Argusctl", d.testArgusctl)
+	t.Run("Identity", d.testIdentity)
 	t.Run("EnvFiles", d.testEnvFiles)
 	t.Run("ChildrenComeBack", d.testChildrenComeBack)
 	t.Run("PostgresAway", d.testPostgresAway)
@@ -316,7 +317,7 @@ func (d *devServer) testEnvFiles(t *testing.T) {
 	for file, names := range map[string][]string{
 		"env": {"ARGUS_URL", "ARGUS_TOKEN", "ARGUS_TOKEN_SUPPORT", "ARGUS_TOKEN_TENANTS", "ARGUS_POSTGRES_URL",
 			"ARGUS_CLICKHOUSE_URL", "ARGUS_CLICKHOUSE_HTTP_URL"},
-		"admin.env": {"ARGUS_POSTGRES_ADMIN_URL", "ARGUS_POSTGRES_API_URL", "ARGUS_PID_DEV", "ARGUS_PID_API",
+		"admin.env": {"ARGUS_POSTGRES_ADMIN_URL", "ARGUS_POSTGRES_API_URL", "ARGUS_POSTGRES_BREAK_GLASS_URL", "ARGUS_PID_DEV", "ARGUS_PID_API",
 			"ARGUS_PID_REPLICATOR", "ARGUS_PID_POSTGRES", "ARGUS_PID_CLICKHOUSE"},
 	} {
 		info, err := os.Stat(filepath.Join(d.dir, file))

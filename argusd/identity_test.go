@@ -1,0 +1,182 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
+)
+
+// testIdentity: each kind of credential with each preset, got as a person gets it, does with argusctl what it may
+// and nothing else.
+func (d *devServer) testIdentity(t *testing.T) {
+	d.t = t
+	admin, _ := argus.PresetScopes(argus.PresetAdminFull)
+	support, _ := argus.PresetScopes(argus.PresetSupportReadonly)
+	tenants := []argus.Scope{argus.ScopeTenantsRead}
+	for _, c := range []struct {
+		name   string
+		token  string
+		kind   argus.ActorKind
+		actor  string
+		preset string
+		scopes []argus.Scope
+		create int // argusctl's exit code
+	}{
+		{"session of an admin", d.signIn("user_2ada"), argus.KindClerkSession, "user_2ada", argus.PresetAdminFull, admin, 0},
+		{"session of a member", d.signIn("user_2grace"), argus.KindClerkSession, "user_2grace", argus.PresetSupportReadonly, support, 5},
+		{"token, admin-full", d.env("env", "ARGUS_TOKEN"), argus.KindPAT, "user_2ada", argus.PresetAdminFull, admin, 0},
+		{"token, support-readonly", d.env("env", "ARGUS_TOKEN_SUPPORT"), argus.KindPAT, "user_2grace", argus.PresetSupportReadonly, support, 5},
+		{"token, tenants", d.env("env", "ARGUS_TOKEN_TENANTS"), argus.KindPAT, "user_2linus", "", tenants, 5},
+		{"break-glass, admin-full", d.breakGlass("user_2ada", "--scopes", "admin-full"), argus.KindBreakGlass, "user_2ada", argus.PresetAdminFull, admin, 5},
+		{"break-glass", d.breakGlass("user_2grace"), argus.KindBreakGlass, "user_2grace", argus.PresetSupportReadonly, support, 5},
+		{"break-glass, tenants", d.breakGlass("user_2linus", "--scopes", "tenants:read"), argus.KindBreakGlass, "user_2linus", "", tenants, 5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d.t = t
+			me := d.whoami(c.token)
+			if me.ActorKind != c.kind || me.ActorID != c.actor || me.Preset != c.preset || me.Name == "" || !slices.Equal(me.Scopes, c.scopes) {
+				t.Errorf("whoami says %+v", me)
+			}
+			if (me.PATID != "") != (c.kind == argus.KindPAT) || (me.BreakGlassID != "") != (c.kind == argus.KindBreakGlass) {
+				t.Errorf("whoami says %+v", me)
+			}
+			d.argusctl(c.token, 0, "whoami")
+			d.argusctl(c.token, 0, "token", "ls")
+			d.argusctl(c.token, 6, "token", "revoke", uuid.NewString())
+			made := d.argusctl(c.token, c.create, "token", "create", "--name", "identity", "--scope", "tenants:read", "--expires-in", "1d")
+			if c.create != 0 {
+				return
+			}
+			child := strings.TrimSpace(made)
+			mine := d.whoami(child)
+			if mine.ActorKind != argus.KindPAT || mine.ActorID != c.actor || !slices.Equal(mine.Scopes, tenants) {
+				t.Errorf("the token made says %+v", mine)
+			}
+			if list := d.argusctl(c.token, 0, "token", "ls", "--json"); !strings.Contains(list, mine.PATID) {
+				t.Errorf("the token made is not listed: %s", list)
+			}
+			d.argusctl(child, 5, "token", "create", "--name", "grandchild", "--scope", "tenants:read")
+			d.argusctl(c.token, 0, "token", "revoke", mine.PATID)
+			d.argusctl(child, 4, "whoami") // at once, where it was revoked
+		})
+	}
+
+	// What was issued on the host is revoked there, and shows in the log with its kind.
+	d.t = t
+	secret := d.breakGlass("user_2mira")
+	id := d.whoami(secret).BreakGlassID
+	row := d.argusctl(d.env("env", "ARGUS_TOKEN"), 0, "logs", "tail", "--since", "5m", "--actor-kind", "break_glass", "--actor", "user_2mira", "--json")
+	if !strings.Contains(row, id) || !strings.Contains(row, `"route":"GET /v1/operators/me"`) {
+		t.Errorf("the log of the break-glass token: %s", row)
+	}
+	d.onHost("revoke", id)
+	if err := eventually(10*time.Second, func() error {
+		if status, _ := d.call(t.Context(), secret, http.MethodGet, "/v1/operators/me", ""); status != http.StatusUnauthorized {
+			return fmt.Errorf("a revoked break-glass token is answered %d", status)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	d.argusctl(secret, 4, "whoami")
+}
+
+// operatorMe is what argusctl whoami --json prints.
+type operatorMe struct {
+	ActorID      string          `json:"actor_id"`
+	ActorKind    argus.ActorKind `json:"actor_kind"`
+	Name         string          `json:"name"`
+	Preset       string          `json:"preset"`
+	Scopes       []argus.Scope   `json:"scopes"`
+	PATID        string          `json:"pat_id"`
+	BreakGlassID string          `json:"break_glass_id"`
+}
+
+func (d *devServer) whoami(token string) operatorMe {
+	d.t.Helper()
+	var me operatorMe
+	if out := d.argusctl(token, 0, "whoami", "--json"); json.Unmarshal([]byte(out), &me) != nil {
+		d.t.Errorf("whoami --json prints %s", out)
+	}
+	return me
+}
+
+// argusctl runs the CLI with the credential, expects its exit code, and returns its standard output.
+func (d *devServer) argusctl(token string, code int, args ...string) string {
+	d.t.Helper()
+	command := exec.Command(filepath.Join(d.bin, "argusctl"), args...)
+	command.Env = append(os.Environ(), "ARGUS_URL=http://"+d.addr, "ARGUS_TOKEN="+token, "HOME="+d.dir)
+	var errOut strings.Builder
+	command.Stderr = &errOut
+	out, err := command.Output()
+	if command.ProcessState == nil {
+		d.t.Fatal(err)
+	}
+	if got := command.ProcessState.ExitCode(); got != code {
+		d.t.Errorf("argusctl %s: exit %d, want %d\n%s", strings.Join(args, " "), got, code, errOut.String())
+	}
+	return string(out)
+}
+
+// signIn signs in at the local issuer as the console does, and returns the session's token.
+func (d *devServer) signIn(operator string) string {
+	d.t.Helper()
+	var config struct {
+		LocalSignInURL string `json:"local_sign_in_url"`
+	}
+	resp, err := http.Get("http://" + d.addr + "/console-config.json")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	data, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if err != nil || json.Unmarshal(data, &config) != nil || config.LocalSignInURL == "" {
+		d.t.Fatalf("the console is not told where to sign in: %v %s", err, data)
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err = client.PostForm(config.LocalSignInURL, url.Values{"operator": {operator}, "redirect_url": {"http://" + d.addr + "/"}})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	resp.Body.Close()
+	_, fragment, _ := strings.Cut(resp.Header.Get("Location"), "#")
+	values, _ := url.ParseQuery(fragment)
+	token := values.Get("session_token")
+	if token == "" {
+		d.t.Fatalf("signing in answers %d, Location %q", resp.StatusCode, resp.Header.Get("Location"))
+	}
+	return token
+}
+
+// breakGlass issues a break-glass token on the host and returns its secret.
+func (d *devServer) breakGlass(user string, args ...string) string {
+	d.t.Helper()
+	return strings.TrimSpace(d.onHost(append([]string{"issue", "--for", user, "--reason", "the issuer is down"}, args...)...))
+}
+
+// onHost runs argusd break-glass with the role that may do nothing else.
+func (d *devServer) onHost(args ...string) string {
+	d.t.Helper()
+	command := exec.Command(filepath.Join(d.bin, "argusd"), append([]string{"break-glass"}, args...)...)
+	command.Env = append(os.Environ(), "ARGUS_POSTGRES_URL="+d.env("admin.env", "ARGUS_POSTGRES_BREAK_GLASS_URL"))
+	var errOut strings.Builder
+	command.Stderr = &errOut
+	out, err := command.Output()
+	if err != nil {
+		d.t.Fatalf("argusd break-glass %s: %v\n%s", strings.Join(args, " "), err, errOut.String())
+	}
+	return string(out)
+}
