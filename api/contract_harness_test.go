@@ -160,8 +160,8 @@ type noBody struct{}
 // sample is an operation's request as its examples have it.
 func (c *contract) sample(id string) (method, path string, body any) {
 	c.t.Helper()
-	op := c.doc.operations[id]
-	if op == nil {
+	op, ok := c.doc.operations[id]
+	if !ok {
 		c.t.Fatalf("there is no operation %q", id)
 	}
 	path = op.path

@@ -244,8 +244,8 @@ func (d *description) unmatched(t testing.TB) map[string]*openapi3.Response {
 	all := map[string]*openapi3.Response{}
 	for status, v := range refs {
 		ref, _ := v.(map[string]any)["$ref"].(string)
-		response := d.Components.Responses[strings.TrimPrefix(ref, "#/components/responses/")]
-		if response == nil {
+		response, ok := d.Components.Responses[strings.TrimPrefix(ref, "#/components/responses/")]
+		if !ok {
 			t.Fatalf("x-argus-unmatched refers to %q", ref)
 		}
 		all[status] = response.Value

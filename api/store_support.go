@@ -165,16 +165,16 @@ func insertSession(ctx context.Context, tx Tx, id uuid.UUID, tenant, actor strin
 }
 
 // lockSession returns a session of a tenant for a transaction that is about to end it.
-func lockSession(ctx context.Context, tx Tx, tenant string, id uuid.UUID) (s sessionJSON, live, found bool, err error) {
+func lockSession(ctx context.Context, tx Tx, tenant string, id uuid.UUID) (live, found bool, err error) {
 	if argus.Text(tenant, maxTenantID) != tenant {
-		return s, false, false, nil
+		return false, false, nil
 	}
-	s, err = querySession(ctx, tx, `SELECT`+sessionColumns+`FROM argus.support_sessions
+	s, err := querySession(ctx, tx, `SELECT`+sessionColumns+`FROM argus.support_sessions
 		WHERE id = $1 AND tenant_id = $2 FOR UPDATE`, id, tenant)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return s, false, false, nil
+		return false, false, nil
 	}
-	return s, s.State == "live", err == nil, err
+	return s.State == "live", err == nil, err
 }
 
 func endSession(ctx context.Context, tx Tx, id uuid.UUID) (sessionJSON, error) {

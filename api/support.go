@@ -157,7 +157,7 @@ func (a *API) sessionEnd(c *call) (answer, error) {
 	id := c.Param("id")
 	step := supportStep{Action: "end", TenantID: id, SessionID: session, Reason: reason}
 	return a.support(c, step, func(ctx context.Context, tx Tx) (answer, error) {
-		s, live, found, err := lockSession(ctx, tx, id, session)
+		live, found, err := lockSession(ctx, tx, id, session)
 		if err != nil {
 			return answer{}, err
 		}
@@ -167,7 +167,8 @@ func (a *API) sessionEnd(c *call) (answer, error) {
 		if !live {
 			return answer{}, refuse(argus.CodeConflict, "The session has ended already.")
 		}
-		if s, err = endSession(ctx, tx, session); err != nil {
+		s, err := endSession(ctx, tx, session)
+		if err != nil {
 			return answer{}, err
 		}
 		return answer{Status: http.StatusOK, Value: s}, c.addSteps(ctx, tx, step)
