@@ -141,6 +141,16 @@ func (c *contract) beside(limits Limits) *harness {
 	return &h
 }
 
+// warm opens so many connections of the API's pool.
+func (c *contract) warm(n int) {
+	c.t.Helper()
+	for range n {
+		conn, err := c.pool.Acquire(c.t.Context())
+		c.must(err)
+		defer conn.Release()
+	}
+}
+
 // wish is a request, and how it is to end.
 type wish struct {
 	status int

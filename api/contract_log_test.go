@@ -1,0 +1,194 @@
+//go:build linux
+
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"github.com/useargus/argus"
+)
+
+func (c *contract) checkLog() {
+	all := c.tokens[ada]
+	var page struct {
+		Rows        []argus.Record
+		Next_cursor string
+	}
+	c.expect("searchLog", wish{status: 200, token: all, path: "/v1/audit-log?limit=1"}).json(c.t, &page)
+	cursor := url.QueryEscape(page.Next_cursor)
+	c.expect("searchLog", wish{status: 200, token: all, path: "/v1/audit-log?limit=1&cursor=" + cursor})
+	c.expect("searchLog", wish{status: 400, code: argus.CodeInvalidCursor, token: all, path: "/v1/audit-log?method=GET&cursor=" + cursor})
+	c.expect("showCall", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/audit-log/" + nobody})
+	c.expect("showCall", wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: "/v1/audit-log/7", wrong: true})
+	// A call of each table that has steps.
+	for _, route := range []string{"POST /compute/ops/launch", "POST /v1/tenants/:id/arm"} {
+		c.expect("searchLog", wish{status: 200, token: all, path: "/v1/audit-log?status=2xx&route=" + url.QueryEscape(route)}).json(c.t, &page)
+		resp := c.expect("showCall", wish{status: 200, token: all, path: "/v1/audit-log/" + page.Rows[0].ID.String()})
+		if !strings.Contains(string(resp.body), `"result":"succeeded"`) {
+			c.t.Errorf("%s without its steps: %s", route, resp.body)
+		}
+	}
+
+	// Every parameter, with its example.
+	for _, id := range []string{"searchLog", "facets", "perf", "perfSeries"} {
+		_, path, _ := c.sample(id)
+		c.expect(id, wish{status: 200, token: all})
+		offered := map[string]bool{"since": true, "until": true}
+		for _, p := range c.doc.operations[id].Parameters {
+			offered[p.Value.Name] = true
+			query := exampleOf(p.Value)
+			if id == "searchLog" && p.Value.Name != "limit" {
+				query += "&limit=3"
+			}
+			switch p.Value.Name {
+			case "cursor": // its example is nobody's
+				continue
+			case "step": // which would be too small for a year
+				query += "&since=1h"
+			}
+			c.expect(id, wish{status: 200, token: all, path: path + "?" + query})
+		}
+		for _, name := range argus.FilterNames() {
+			for _, negation := range []string{"", "not_"} {
+				if name == argus.FilterParam {
+					name += ".id"
+				}
+				if !offered[negation+string(name)] {
+					c.t.Errorf("%s: the filter %s%s is not documented", id, negation, name)
+				}
+			}
+		}
+		c.expect(id, wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: path + "?unheard_of=1", wrong: true})
+	}
+	c.expect("perf", wish{status: 200, token: all, path: "/v1/perf?group_by=client&compare=true"})
+	c.expect("perfSeries", wish{status: 200, token: all, path: "/v1/perf/series?group_by=route&step=5m"})
+
+	// Somebody locks the month before: questions that reach into it take longer than they may.
+	ctx := c.t.Context()
+	tx, err := c.owner.Begin(ctx)
+	c.must(err)
+	var month string
+	c.must(tx.QueryRow(ctx, `SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'argus.argus_audit_log'::regclass`).Scan(&month))
+	_, err = tx.Exec(ctx, "LOCK TABLE "+month+" IN ACCESS EXCLUSIVE MODE")
+	c.must(err)
+	var questions sync.WaitGroup
+	for id, query := range map[string]string{"searchLog": "?since=60d", "facets": "?since=60d", "perf": "?since=60d", "perfSeries": "?since=60d", "showCall": ""} {
+		questions.Go(func() {
+			_, path, _ := c.sample(id)
+			c.expect(id, wish{status: 422, code: argus.CodeQueryTooLarge, token: all, path: path + query})
+		})
+	}
+	questions.Wait()
+	c.must(tx.Rollback(ctx))
+}
+
+// exampleOf is a query parameter with the value of its example.
+func exampleOf(p *openapi3.Parameter) string {
+	values, ok := p.Example.([]any)
+	if !ok {
+		values = []any{p.Example}
+	}
+	q := url.Values{}
+	for _, v := range values {
+		q.Add(p.Name, fmt.Sprint(v))
+	}
+	return q.Encode()
+}
+
+func (c *contract) checkStreams() {
+	all := c.tokens[ada]
+	row := c.doc.Components.Schemas["Row"]
+	isRow := func(line []byte) {
+		c.t.Helper()
+		var v any
+		c.must(json.Unmarshal(line, &v))
+		if err := conforms(row, v); err != nil {
+			c.t.Errorf("a row is not as described: %v\n%s", err, line)
+		}
+	}
+	for _, id := range []string{"followLog", "exportLog"} {
+		_, path, _ := c.sample(id)
+		c.expect(id, wish{status: 400, code: argus.CodeInvalidCursor, token: all, path: path + "?cursor=nonsense"})
+		for _, p := range c.doc.operations[id].Parameters {
+			if p.Value.In == openapi3.ParameterInQuery && p.Value.Name != "cursor" && p.Value.Name != "after" {
+				if resp := c.do(all, http.MethodHead, path+"?"+exampleOf(p.Value), nil); resp.status != 200 {
+					c.t.Errorf("%s with its example of %s: %d", id, p.Value.Name, resp.status)
+				}
+			}
+		}
+	}
+
+	// An export, whole, as NDJSON and as CSV.
+	open := func(path string) (*http.Response, func()) {
+		c.t.Helper()
+		ctx, cancel := context.WithCancel(c.t.Context())
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
+		c.must(err)
+		req.Header.Set("Authorization", "Bearer "+all)
+		resp, err := c.client.Do(req)
+		c.must(err)
+		return resp, func() { cancel(); resp.Body.Close() }
+	}
+	cursor := ""
+	for _, query := range []string{"?format=ndjson", "?format=csv", "?format=csv&cursor="} {
+		if strings.HasSuffix(query, "cursor=") { // taken up again, it is of the snapshot it was of
+			query += url.QueryEscape(cursor)
+		}
+		resp, end := open("/v1/audit-log/export" + query)
+		if told := resp.Header.Get("Argus-Export-Cursor"); strings.Contains(query, "cursor") && told != cursor {
+			c.t.Errorf("the export of the cursor %s is of %s", cursor, told)
+		} else {
+			cursor = told
+		}
+		data, err := io.ReadAll(resp.Body)
+		c.must(err)
+		for name, values := range resp.Trailer {
+			resp.Header[name] = values
+		}
+		c.answered("exportLog", true, &response{status: resp.StatusCode, header: resp.Header, body: data})
+		lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+		if query == "?format=ndjson" {
+			if rows := resp.Trailer.Get("Argus-Export-Rows"); rows != fmt.Sprint(len(lines)) || resp.Trailer.Get("Argus-Export-Complete") != "true" {
+				c.t.Errorf("%d rows, and the trailers %v", len(lines), resp.Trailer)
+			}
+			isRow([]byte(lines[0]))
+		} else if columns := strings.Join(row.Value.Required, ","); strings.TrimSuffix(lines[0], "\r") != columns {
+			c.t.Errorf("the columns are %s, in the description %s", lines[0], columns)
+		}
+		end()
+	}
+
+	// The first events: the place to go on from, then the next call.
+	resp, end := open("/v1/audit-log/stream?route=" + url.QueryEscape("GET /v1/tenants"))
+	defer end()
+	c.answered("followLog", true, &response{status: resp.StatusCode, header: resp.Header})
+	c.expect("listTenants", wish{status: 200, token: all})
+	events := bufio.NewReader(resp.Body)
+	for _, name := range []string{"ready", "row"} {
+		var event [4]string // its name, id, data, and nothing
+		for i, field := range []string{"event: ", "id: ", "data: ", ""} {
+			line, err := events.ReadString('\n')
+			c.must(err)
+			var ok bool
+			if event[i], ok = strings.CutPrefix(strings.TrimSuffix(line, "\n"), field); !ok {
+				c.t.Fatalf("%q where %q should be", line, field)
+			}
+		}
+		if _, err := argus.ParsePosition(event[1]); err != nil || event[0] != name {
+			c.t.Errorf("the event %q, %v", event, err)
+		}
+		if name == "row" {
+			isRow([]byte(event[2]))
+		}
+	}
+}
