@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/useargus/argus/deploy/engines"
 )
 
 // The tests of this package are users of the finished thing: they build both binaries, run `argusd dev`, and
@@ -29,6 +31,7 @@ var binaries struct {
 }
 
 func TestMain(m *testing.M) {
+	engines.ServeIfChild() // the walks start their own
 	code := m.Run()
 	if binaries.dir != "" {
 		os.RemoveAll(binaries.dir)

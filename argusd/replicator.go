@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/migrations"
 	"github.com/useargus/argus/replicator"
 )
 
@@ -30,10 +35,14 @@ when nothing could be compared. --resync compares, and copies what is missing.`,
 				return err
 			}
 			ctx := command.Context()
+			if err := refuseOldSchemas(ctx, config); err != nil {
+				return err
+			}
 			registry := newRegistry()
+			log := config.logger()
 			r, err := replicator.New(replicator.Config{
 				PostgresURL: config.PostgresURL, ClickHouseURL: config.ClickHouseURL, Slot: config.Slot,
-				Logger: config.logger(), Registerer: registry,
+				Logger: log, Registerer: registry, Progress: progress(log),
 			})
 			if err != nil {
 				return err
@@ -60,6 +69,34 @@ when nothing could be compared. --resync compares, and copies what is missing.`,
 	command.Flags().BoolVar(&resync, "resync", false, "compare, copy what is missing, then end")
 	command.MarkFlagsMutuallyExclusive("check", "resync")
 	return command
+}
+
+// refuseOldSchemas: what a store that cannot be asked has is found out later, by trying.
+func refuseOldSchemas(ctx context.Context, config replicatorConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var old *migrations.PendingError
+	for _, err := range []error{migrations.CheckPostgres(ctx, config.PostgresURL), migrations.CheckClickHouse(ctx, config.ClickHouseURL)} {
+		if errors.As(err, &old) {
+			return err
+		}
+	}
+	return nil
+}
+
+// progress of long copies goes to the terminal, or into the log where there is none.
+func progress(log *slog.Logger) io.Writer {
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		return os.Stderr
+	}
+	return logWriter{log}
+}
+
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(line []byte) (int, error) {
+	w.log.Info(strings.TrimSuffix(string(line), "\n"))
+	return len(line), nil
 }
 
 // runCheck prints the first difference.

@@ -196,11 +196,21 @@ func CheckClickHouse(ctx context.Context, url string) error {
 	if err != nil {
 		return fmt.Errorf("the ClickHouse URL: %w", err)
 	}
+	// A server refuses a connection to a database that it does not have, a lost and replaced one for instance.
+	elsewhere := *options
+	elsewhere.Auth.Database = "system"
+	system := clickhouse.OpenDB(&elsewhere)
+	defer system.Close()
+	var known bool
+	if err := system.QueryRowContext(ctx, "SELECT count() > 0 FROM databases WHERE name = ?", options.Auth.Database).Scan(&known); err != nil {
+		return fmt.Errorf("asking ClickHouse for its databases: %w", err)
+	}
 	db := clickhouse.OpenDB(options)
 	defer db.Close()
-	var known bool
-	if err := db.QueryRowContext(ctx, "EXISTS TABLE "+clickhouseTable).Scan(&known); err != nil {
-		return fmt.Errorf("asking ClickHouse for its schema's version: %w", err)
+	if known {
+		if err := db.QueryRowContext(ctx, "EXISTS TABLE "+clickhouseTable).Scan(&known); err != nil {
+			return fmt.Errorf("asking ClickHouse for its schema's version: %w", err)
+		}
 	}
 	return check(ctx, db, "ClickHouse", "clickhouse", clickhouseTable, known)
 }
