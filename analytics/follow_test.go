@@ -207,7 +207,7 @@ func TestSlowFollowerIsToldWhereToResume(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 10))
 	id := w.openWriter()
 	start := w.now()
-	blocked, release := make(chan struct{}), make(chan struct{})
+	first, blocked, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var got []argus.Record
 	done := make(chan error)
 	go func() {
@@ -215,7 +215,11 @@ func TestSlowFollowerIsToldWhereToResume(t *testing.T) {
 			if e.Record == nil {
 				return nil
 			}
-			if got = append(got, *e.Record); len(got) == 1 {
+			got = append(got, *e.Record)
+			switch len(got) {
+			case 1: // perhaps from Postgres, while he was catching up; from now on he reads the source
+				close(first)
+			case 2:
 				close(blocked)
 				<-release
 			}
@@ -225,8 +229,10 @@ func TestSlowFollowerIsToldWhereToResume(t *testing.T) {
 	quick := make(chan []argus.Record)
 	go func() { quick <- follow(t, a, argus.Filter{}, &start, 61, nil) }()
 	w.write(id, randomRecord(rng, time.Now()))
+	<-first
+	w.write(id, randomRecord(rng, time.Now()))
 	<-blocked
-	for range 60 {
+	for range 59 {
 		w.write(id, randomRecord(rng, time.Now()))
 	}
 	inOrder(t, "the quick one", <-quick, w.committed)
