@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -42,6 +43,8 @@ type dev struct {
 	issuer     *issuerServer
 
 	postgres, clickhouse, api, replicator *unit
+
+	apiMetrics, replicatorMetrics atomic.Value // the URLs, as strings; new ones with each start
 
 	envFiles sync.Mutex // one writer of the env files at a time
 }
@@ -258,9 +261,13 @@ func (d *dev) migrate(ctx context.Context) error {
 
 // startAPI runs the API as a child that holds only its own credentials.
 func (d *dev) startAPI(context.Context) (process, error) {
+	metrics, err := metricsAddress(&d.apiMetrics)
+	if err != nil {
+		return nil, err
+	}
 	return d.startChild("api", []string{"dev-api"}, []variable{
 		{"ARGUS_LISTEN", d.addr},
-		{"ARGUS_METRICS_LISTEN", ""},
+		{"ARGUS_METRICS_LISTEN", metrics},
 		{"ARGUS_SHUTDOWN_DELAY", "0s"}, // nobody balances
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_api")},
 		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", d.state.Passwords["clickhouse/argus_reader"], devDatabase)},
@@ -275,11 +282,26 @@ func (d *dev) startAPI(context.Context) (process, error) {
 }
 
 func (d *dev) startReplicator(context.Context) (process, error) {
+	metrics, err := metricsAddress(&d.replicatorMetrics)
+	if err != nil {
+		return nil, err
+	}
 	return d.startChild("replicator", []string{"replicator"}, []variable{
-		{"ARGUS_METRICS_LISTEN", ""},
+		{"ARGUS_METRICS_LISTEN", metrics},
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_replicator")},
 		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_replicator", d.state.Passwords["clickhouse/argus_replicator"], devDatabase)},
 	})
+}
+
+// metricsAddress finds a free port of loopback for a child's /metrics.
+func metricsAddress(url *atomic.Value) (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	url.Store("http://" + l.Addr().String() + "/metrics")
+	return l.Addr().String(), nil
 }
 
 // childProcess is a child of argusd's own kind; it drains when asked to stop.
@@ -369,6 +391,8 @@ func (d *dev) writeEnvFiles() error {
 		{"ARGUS_POSTGRES_ADMIN_URL", d.roleURL("argus_owner")},
 		{"ARGUS_POSTGRES_API_URL", d.roleURL("argus_api")},
 		{"ARGUS_POSTGRES_BREAK_GLASS_URL", d.roleURL("argus_break_glass")},
+		{"ARGUS_METRICS_URL_API", fmt.Sprint(d.apiMetrics.Load())},
+		{"ARGUS_METRICS_URL_REPLICATOR", fmt.Sprint(d.replicatorMetrics.Load())},
 		{"ARGUS_PID_DEV", fmt.Sprint(os.Getpid())},
 		{"ARGUS_PID_API", fmt.Sprint(d.api.pid())},
 		{"ARGUS_PID_REPLICATOR", fmt.Sprint(d.replicator.pid())},
