@@ -30,12 +30,12 @@ The roles and users it makes cannot log in until they have a password. Those tha
 			}
 			n, err := migrations.Postgres(command.Context(), config.PostgresURL)
 			if err != nil {
-				return fmt.Errorf("Postgres: %w", err)
+				return fmt.Errorf("migrating Postgres: %w", err)
 			}
 			fmt.Printf("Postgres: %d migrations applied.\n", n)
 			roles, users := config.logins()
 			if err := logins.Postgres(command.Context(), config.PostgresURL, roles); err != nil {
-				return fmt.Errorf("Postgres: setting passwords: %w", err)
+				return fmt.Errorf("setting passwords in Postgres: %w", err)
 			}
 			told("Postgres", roles)
 			if config.ClickHouseURL == "" {

@@ -153,7 +153,7 @@ func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("Postgres: %w", err)
+		return nil, fmt.Errorf("connecting to Postgres: %w", err)
 	}
 	return pool, nil
 }
