@@ -16,7 +16,9 @@ import (
 	"github.com/useargus/argus"
 )
 
-// gate stands between analytics and ClickHouse and lets through, refuses, or keeps silent.
+// gate stands between analytics and ClickHouse and lets through, refuses, or keeps silent. The embedded ClickHouse does
+// not survive a connection that ends during its handshake, so none does: one made while the gate is not open never
+// gets there, and the gate closes only when the newest has had its handshake.
 type gate struct {
 	listener net.Listener
 	target   string
@@ -24,6 +26,7 @@ type gate struct {
 	mode     string // open, shut, frozen
 	changed  chan struct{}
 	conns    map[net.Conn]bool
+	newest   time.Time // when the newest connection was let through
 	done     sync.WaitGroup
 }
 
@@ -50,6 +53,9 @@ func newGate(t *testing.T, clickhouseURL string) (*gate, string) {
 func (g *gate) set(mode string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if mode != "open" {
+		time.Sleep(time.Until(g.newest.Add(100 * time.Millisecond))) // holding mu: none comes meanwhile
+	}
 	g.mode = mode
 	close(g.changed)
 	g.changed = make(chan struct{})
@@ -66,18 +72,29 @@ func (g *gate) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", g.target)
 		g.mu.Lock()
-		if err != nil || g.mode == "shut" {
-			c.Close()
-			if err == nil {
-				server.Close()
+		var server net.Conn
+		switch g.mode {
+		case "open":
+			if server, err = net.Dial("tcp", g.target); err != nil {
+				c.Close()
+			} else {
+				g.conns[c], g.conns[server] = true, true
+				g.newest = time.Now()
 			}
-			g.mu.Unlock()
+		case "shut":
+			c.Close()
+		case "frozen":
+			changed := g.changed
+			g.done.Go(func() {
+				<-changed
+				c.Close()
+			})
+		}
+		g.mu.Unlock()
+		if server == nil {
 			continue
 		}
-		g.conns[c], g.conns[server] = true, true
-		g.mu.Unlock()
 		g.done.Go(func() { g.pump(c, server) })
 		g.done.Go(func() { g.pump(server, c) })
 	}
