@@ -116,9 +116,8 @@ func (s *site) restore(archive string, backUp func(backup string)) {
 	if err := s.pg.Kill(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range []*server{front, replicator} { // without Postgres they may say that they could not sign off
-		v.cmd.Process.Signal(syscall.SIGTERM)
-		<-v.done
+	for _, v := range []*server{front, replicator} { // not in order: nobody can sign off any more
+		v.kill()
 	}
 	began := time.Now()
 	s.operations("restore", "", map[string]string{"PGDATA": s.dataDir(), "BACKUP": backup, "ARCHIVE": archive, "POINT": point})
@@ -220,7 +219,7 @@ func (s *site) rebuild() {
 		select {
 		case <-stopped:
 			open = false
-		default:
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 	took := time.Since(began)

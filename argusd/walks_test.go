@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -196,49 +195,55 @@ func (s *site) ask(question string, into ...any) {
 	}
 }
 
-// server is a process of argusd that runs until it is stopped.
+// server is a process of argusd that runs until it is stopped, or this one ends.
 type server struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	addr  string // of an API
-	done  chan struct{}
-	err   error
-	mu    sync.Mutex
-	lines bytes.Buffer
+	*engines.Child
+	t       *testing.T
+	process string
+	addr    string // of an API
+	path    string // of its log
 }
 
-func (v *server) Write(p []byte) (int, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.lines.Write(p)
-}
-
-func (v *server) log() string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.lines.String()
-}
+func (v *server) log() string { return tail(v.path, 1<<20) }
 
 func (s *site) start(process string) *server {
 	s.t.Helper()
-	v := &server{t: s.t, cmd: s.command(process), done: make(chan struct{})}
-	v.cmd.Stdout, v.cmd.Stderr = v, v
-	if err := v.cmd.Start(); err != nil {
+	out, err := os.CreateTemp(s.dir, process+"-*.log")
+	if err != nil {
 		s.t.Fatal(err)
 	}
-	go func() {
-		v.err = v.cmd.Wait()
-		close(v.done)
-	}()
+	defer out.Close()
+	v := &server{t: s.t, process: process, path: out.Name()}
+	command := s.command(process)
+	command.Stdout, command.Stderr = out, out
+	if v.Child, err = engines.StartChild(command, syscall.SIGKILL); err != nil {
+		s.t.Fatal(err)
+	}
 	s.t.Cleanup(func() {
-		v.cmd.Process.Kill()
-		<-v.done
+		v.kill()
 		if s.t.Failed() {
-			log := v.log()
-			s.t.Logf("argusd %s said:\n%s", process, log[max(0, len(log)-4000):])
+			s.t.Logf("argusd %s said:\n%s", process, tail(v.path, 4000))
 		}
 	})
 	return v
+}
+
+// kill ends it at once, if it runs.
+func (v *server) kill() {
+	select {
+	case <-v.Done():
+	default:
+		syscall.Kill(v.PID(), syscall.SIGKILL)
+		<-v.Done()
+	}
+}
+
+// stop asks in order, as systemd and Kubernetes do, with the time that they give.
+func (v *server) stop() {
+	v.t.Helper()
+	if err := v.Stop(v.t.Context(), 30*time.Second); err != nil || v.Err() != nil {
+		v.t.Errorf("argusd %s ended with %v, %v", v.process, err, v.Err())
+	}
 }
 
 // startAPI serves at the address until stopped, and returns when it is ready.
@@ -249,8 +254,8 @@ func (s *site) startAPI(addr string) *server {
 	v.addr = addr
 	s.wait("the API is ready", func() error {
 		select {
-		case <-v.done:
-			return fmt.Errorf("it has ended: %v\n%s", v.err, v.log())
+		case <-v.Done():
+			return fmt.Errorf("it has ended: %v\n%s", v.Err(), v.log())
 		default:
 		}
 		if !ready(addr) {
@@ -267,15 +272,15 @@ func (s *site) refused(process string, words ...string) {
 	v := s.start(process)
 	s.wait("argusd "+process+" ends", func() error {
 		select {
-		case <-v.done:
+		case <-v.Done():
 			return nil
 		default:
 			return fmt.Errorf("it runs:\n%s", v.log())
 		}
 	})
 	for _, word := range words {
-		if v.err == nil || !strings.Contains(v.log(), word) {
-			s.t.Errorf("argusd %s ended with %v and said, without %q:\n%s", process, v.err, word, v.log())
+		if v.Err() == nil || !strings.Contains(v.log(), word) {
+			s.t.Errorf("argusd %s ended with %v and said, without %q:\n%s", process, v.Err(), word, v.log())
 		}
 	}
 }
@@ -291,19 +296,9 @@ func ready(addr string) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// stop asks in order, as systemd and Kubernetes do.
-func (v *server) stop() {
-	v.t.Helper()
-	v.cmd.Process.Signal(syscall.SIGTERM)
-	<-v.done
-	if v.err != nil {
-		v.t.Errorf("%q ended with %v", v.cmd.Args, v.err)
-	}
-}
-
 func (s *site) wait(what string, try func() error) {
 	s.t.Helper()
-	if err := eventually(45*time.Second, try); err != nil {
+	if err := eventually(90*time.Second, try); err != nil {
 		s.t.Fatalf("%s: %v", what, err)
 	}
 }
@@ -314,6 +309,7 @@ func (s *site) compared() {
 	s.wait("the stores are equal", func() error {
 		out, err := s.command("replicator", "--check").CombinedOutput()
 		if err != nil {
+			time.Sleep(300 * time.Millisecond) // a comparison is work: the machine has better to do
 			return fmt.Errorf("%w\n%s", err, out)
 		}
 		return nil
