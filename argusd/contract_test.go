@@ -2,18 +2,25 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/api"
 	"github.com/useargus/argus/deploy/engines"
 )
 
@@ -189,35 +196,83 @@ func (s *site) recordContract() {
 	}
 }
 
-// everyKindOfCall makes the calls that the callers leave out. What they answer does not matter here.
+// everyKindOfCall makes calls of every route, with a personal access token, to an API that has a provider of compute and
+// an issuer: argusd dev's.
 func (s *site) everyKindOfCall() {
-	api := s.startAPI(freeAddr(s.t))
-	defer api.stop()
-	since := "?since=1h&method=GET&status=200"
-	for _, call := range []string{"GET /v1/health", "GET /v1/operators/me", "GET /v1/tenants/UTD_LAKESIDE_008", "GET /v1/tokens",
-		"DELETE /v1/tokens/019b76da-a800-7000-8000-000000000001", "GET /compute/ops/workers", "POST /compute/ops/workers/wk_none/stop", "POST /v1/tenants/UTD_LAKESIDE_008/arm", "POST /v1/tenants/UTD_LAKESIDE_008/sessions",
-		"POST /v1/tenants/UTD_LAKESIDE_008/sessions/019b76da-a800-7000-8000-000000000001/end", "POST /v1/tenants/UTD_LAKESIDE_008/disarm",
-		"GET /v1/audit-log" + since, "GET /v1/audit-log/facets" + since, "GET /v1/audit-log/export" + since,
-		"GET /v1/perf" + since, "GET /v1/perf/series" + since} {
-		method, path, _ := strings.Cut(call, " ")
-		body := ""
+	t, addr := s.t, freeAddr(s.t)
+	state, err := loadDevState(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer, err := startIssuer(state, s.dir, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer issuer.Close()
+	workers := filepath.Join(s.dir, "workers")
+	if err := os.Mkdir(workers, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	defer api.StopLocalWorkers(workers)
+	s.env["dev-api"] = maps.Clone(s.env["api"])
+	maps.Copy(s.env["dev-api"], map[string]string{"ARGUS_LISTEN": addr, "ARGUS_DEV_WORKERS_DIR": workers, "ARGUS_CLERK_ISSUER": issuer.URL,
+		"ARGUS_CLERK_API_URL": issuer.APIURL, "ARGUS_CLERK_SECRET_KEY": state.ClerkKey, "ARGUS_CLERK_ORGANIZATION": issuerOrganization,
+		"ARGUS_CLERK_AUTHORIZED_PARTIES": "http://" + addr})
+	server := s.start("dev-api")
+	s.wait("the API is ready", func() error {
+		if !ready(addr) {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	pool, err := pgxpool.New(t.Context(), s.env[""]["ADMIN"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	scopes, _ := argus.PresetScopes(argus.PresetAdminFull)
+	_, secret, err := api.IssueToken(t.Context(), pool, api.NewToken{ActorID: "user_2ada", Name: "a walk", Scopes: scopes, ExpiresIn: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const since = "?since=1h&method=GET&status=200"
+	const tenant = "/v1/tenants/UTD_LAKESIDE_008"
+	last := "" // id of what was made last
+	for _, c := range [][2]string{
+		{"GET /v1/health"}, {"GET /v1/operators/me"}, {"GET /v1/tenants"}, {"GET " + tenant}, {"GET /v1/tokens"},
+		{"POST /v1/tokens", `{"name":"a walk","scopes":["logs:read"]}`}, {"DELETE /v1/tokens/{last}"},
+		{"POST " + tenant + "/arm", `{"reason":"a walk","confirm_tenant_id":"UTD_LAKESIDE_008"}`},
+		{"POST " + tenant + "/sessions", `{"reason":"a walk","minutes":5}`}, {"POST " + tenant + "/sessions/{last}/end", `{"reason":"a walk"}`},
+		{"POST " + tenant + "/disarm", `{"reason":"a walk"}`}, {"GET /compute/ops/workers"},
+		{"POST /compute/ops/launch", `{"provider":"local","reason":"a walk"}`}, {"POST /compute/ops/workers/{last}/stop", `{"reason":"a walk"}`},
+		{"POST /compute/ops/workers/{last}/resume", `{"reason":"a walk"}`}, {"POST /compute/ops/workers/{last}/terminate", `{"reason":"a walk"}`},
+		{"GET /v1/audit-log" + since}, {"GET /v1/audit-log/facets" + since}, {"GET /v1/audit-log/export" + since},
+		{"GET /v1/perf" + since}, {"GET /v1/perf/series" + since},
+	} {
+		method, path, _ := strings.Cut(strings.Replace(c[0], "{last}", last, 1), " ")
+		request, _ := http.NewRequest(method, "http://"+addr+path, strings.NewReader(c[1]))
+		request.Header.Set("Authorization", "Bearer "+secret)
 		if method == "POST" {
-			body = `{"reason":"a walk"}`
+			request.Header.Set("Idempotency-Key", "walk-"+randomHex(8))
 		}
-		if strings.HasSuffix(path, "/arm") {
-			body = `{"reason":"a walk","confirm_tenant_id":"UTD_LAKESIDE_008"}`
-		}
-		request, _ := http.NewRequest(method, "http://"+api.addr+path, strings.NewReader(body))
-		request.Header.Set("Authorization", "Bearer "+s.token)
-		request.Header.Set("Idempotency-Key", "walk-"+randomHex(8))
 		response, err := http.DefaultClient.Do(request)
 		if err != nil {
-			s.t.Fatal(err)
+			t.Fatal(err)
 		}
-		io.Copy(io.Discard, response.Body)
+		body, _ := io.ReadAll(response.Body)
 		response.Body.Close()
-		s.t.Logf("%s: %d", call, response.StatusCode)
+		if response.StatusCode >= 300 {
+			t.Errorf("%s: %d %s", c[0], response.StatusCode, body)
+		}
+		var made struct {
+			ID    string
+			Token struct{ ID string }
+		}
+		if json.Unmarshal(body, &made); method == "POST" && response.StatusCode == http.StatusCreated {
+			last = cmp.Or(made.ID, made.Token.ID)
+		}
 	}
+	server.stop()
 }
 
 // alike makes one of statements that differ in their values alone.
