@@ -197,10 +197,7 @@ func TestBenchFiguresVisible(t *testing.T) {
 	l := w.openLane()
 	ours := w.visible(func(n int) {
 		l.write(n, time.Now())
-	}, func(ctx context.Context) (n uint64) {
-		w.copy.QueryRow(ctx, fmt.Sprintf("SELECT max(seq) FROM audit_log WHERE writer_id = %d", l.id)).Scan(&n)
-		return n
-	})
+	}, fmt.Sprintf("SELECT toInt64(max(seq)) FROM audit_log WHERE writer_id = %d", l.id))
 	w.settle()
 	c.stop()
 	c.kill()
@@ -224,9 +221,9 @@ func quantile(ms []float64, q float64) float64 {
 const visibleTime = 15 * time.Second
 
 // visible commits 40 rows each 20 ms and asks ClickHouse all the time how many it shows.
-func (w *world) visible(commit func(n int), shown func(context.Context) uint64) (ms []float64) {
+func (w *world) visible(commit func(n int), shown string) (ms []float64) {
 	type due struct {
-		total uint64
+		total int64
 		at    time.Time
 	}
 	var mu sync.Mutex
@@ -235,7 +232,12 @@ func (w *world) visible(commit func(n int), shown func(context.Context) uint64) 
 	var asking sync.WaitGroup
 	asking.Go(func() {
 		for ctx.Err() == nil {
-			n, now := shown(ctx), time.Now()
+			var n int64
+			if err := w.copy.QueryRow(ctx, shown).Scan(&n); err != nil && ctx.Err() == nil {
+				w.t.Errorf("%s: %v", shown, err)
+				return
+			}
+			now := time.Now()
 			mu.Lock()
 			for len(waiting) > 0 && waiting[0].total <= n {
 				ms = append(ms, float64(now.Sub(waiting[0].at).Microseconds())/1000)
@@ -245,7 +247,7 @@ func (w *world) visible(commit func(n int), shown func(context.Context) uint64) 
 			sleep(ctx, 5*time.Millisecond)
 		}
 	})
-	total := uint64(0)
+	total := int64(0)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for began := time.Now(); time.Since(began) < visibleTime; <-tick.C {
@@ -265,6 +267,9 @@ func (w *world) visible(commit func(n int), shown func(context.Context) uint64) 
 	}
 	cancel()
 	asking.Wait()
+	if len(ms) == 0 {
+		w.t.Fatalf("%s never showed a row", shown)
+	}
 	return ms[min(len(ms)/10, len(ms)-1):] // warm
 }
 
@@ -312,11 +317,7 @@ func (w *world) materialized() []float64 {
 			g % 1000000, clock_timestamp(), decode(md5(g::text), 'hex') FROM generate_series($1::int + 1, $1::int + $2::int) g`, next, n)
 		w.must(err)
 		next += n
-	}, func(ctx context.Context) (n uint64) {
-		var max int64
-		w.copy.QueryRow(ctx, "SELECT max(n) FROM reference.reference").Scan(&max)
-		return uint64(max)
-	})
+	}, "SELECT toInt64(max(n)) FROM reference.reference")
 }
 
 func withExperimental(ctx context.Context) context.Context {

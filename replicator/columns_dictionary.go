@@ -127,6 +127,7 @@ type mapColumn struct {
 	values  stringColumn
 
 	entries []mapEntry
+	text    []byte // of entries that had escapes
 }
 
 type mapEntry struct{ key, value []byte }
@@ -167,9 +168,10 @@ func (c *mapColumn) appendText(v []byte) error {
 	return nil
 }
 
-// parseFlat reads what our API writes, {"name": "value", …} without escapes, and false for anything else.
+// parseFlat reads what our API writes, {"name": "value", …}, and false for anything else.
 func (c *mapColumn) parseFlat(v []byte) bool {
-	s := flatScanner{v}
+	s := flatScanner{b: v, text: c.text[:0]}
+	defer func() { c.text = s.text }()
 	if !s.eat('{') {
 		return len(v) == 0
 	}
@@ -177,11 +179,11 @@ func (c *mapColumn) parseFlat(v []byte) bool {
 		return len(s.b) == 0
 	}
 	for {
-		key, ok := s.text()
+		key, ok := s.string()
 		if !ok || !s.eat(':') {
 			return false
 		}
-		value, ok := s.text()
+		value, ok := s.string()
 		if !ok {
 			return false
 		}
@@ -195,7 +197,10 @@ func (c *mapColumn) parseFlat(v []byte) bool {
 	}
 }
 
-type flatScanner struct{ b []byte }
+type flatScanner struct {
+	b    []byte
+	text []byte // of the strings that had escapes
+}
 
 // eat skips the byte and the spaces before it.
 func (s *flatScanner) eat(x byte) bool {
@@ -209,17 +214,50 @@ func (s *flatScanner) eat(x byte) bool {
 	return true
 }
 
-func (s *flatScanner) text() ([]byte, bool) {
+// string reads a JSON string. Postgres escapes quotes, backslashes and control characters, those without a
+// letter of their own as \u00XX, which is left to parseAny.
+func (s *flatScanner) string() ([]byte, bool) {
 	if !s.eat('"') {
 		return nil, false
 	}
-	i := bytes.IndexAny(s.b, `"\`)
-	if i < 0 || s.b[i] == '\\' {
-		return nil, false
+	for i, x := range s.b {
+		switch x {
+		case '"':
+			v := s.b[:i]
+			s.b = s.b[i+1:]
+			return v, true
+		case '\\':
+			return s.escaped(i)
+		}
 	}
-	v := s.b[:i]
-	s.b = s.b[i+1:]
-	return v, true
+	return nil, false
+}
+
+// escaped goes on at the first escape, at i.
+func (s *flatScanner) escaped(i int) ([]byte, bool) {
+	start := len(s.text)
+	s.text = append(s.text, s.b[:i]...)
+	for ; i < len(s.b); i++ {
+		x := s.b[i]
+		switch x {
+		case '"':
+			s.b = s.b[i+1:]
+			// A later string may move the texts; this slice keeps what it has.
+			return s.text[start:len(s.text):len(s.text)], true
+		case '\\':
+			i++
+			if i == len(s.b) {
+				return nil, false
+			}
+			at := bytes.IndexByte([]byte(`"\/bfnrt`), s.b[i])
+			if at < 0 {
+				return nil, false
+			}
+			x = "\"\\/\b\f\n\r\t"[at]
+		}
+		s.text = append(s.text, x)
+	}
+	return nil, false
 }
 
 // parseAny reads any JSON: values that are no texts keep their JSON form, and what is no object is kept

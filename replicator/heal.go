@@ -284,7 +284,7 @@ func (h *healing) copyMonth(ctx context.Context, t *term, tx pgx.Tx, sc scope) e
 }
 
 func (h *healing) copyWhere(ctx context.Context, t *term, tx pgx.Tx, sc scope, from, where string) error {
-	limit := batchLimit{h.r.config.BatchRows / 2, h.r.config.BatchBytes / 3}
+	limit := batchLimit{h.r.config.BatchRows / 4, h.r.config.BatchBytes / 4}
 	return t.copyRows(ctx, tx, h.layouts[sc.table], from, where, limit, func(n int) {
 		h.copied.Add(int64(n))
 		h.count(sc, int64(n), func(r *healed) { r.Copied += int64(n) })

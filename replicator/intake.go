@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/useargus/argus"
@@ -22,7 +23,8 @@ type intake struct {
 	limit   batchLimit
 	columns func(table int) ([]chColumn, error) // of ClickHouse, read when a relation is seen
 
-	wake chan struct{} // something to take, maybe
+	wake   chan struct{} // something to take, maybe
+	behind atomic.Bool   // much is to come
 
 	mu      sync.Mutex
 	room    *sync.Cond // the batch was taken, or closed is set
@@ -79,6 +81,7 @@ func (in *intake) run() error {
 			return err
 		}
 		in.poke()
+		in.stream.gather(in.behind.Load())
 	}
 }
 

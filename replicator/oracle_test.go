@@ -33,7 +33,7 @@ func (w *world) settle() argus.Position {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("the watermark does not reach %s: %+v %v", target, mark, err)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(40 * time.Millisecond)
 	}
 }
 

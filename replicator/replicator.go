@@ -46,8 +46,8 @@ type Config struct {
 	LeaseTTL      time.Duration // after so long without a sign of life another takes over; 4 s
 	InsertTimeout time.Duration // of one statement in ClickHouse; 60 s
 	CheckEvery    time.Duration // how often counts of recent months are compared; 10 min, negative for never
-	BatchRows     int           // at most so many rows an insert; 65 536
-	BatchBytes    int           // and so many bytes of messages; 24 MiB
+	BatchRows     int           // at most so many rows an insert; 131 072
+	BatchBytes    int           // and so many bytes of messages; 48 MiB
 	CopyWorkers   int           // months copied at once by the first copy; 3
 }
 
@@ -76,7 +76,7 @@ func (c *Config) setDefaults() error {
 	for _, n := range []struct {
 		p *int
 		v int
-	}{{&c.BatchRows, 1 << 16}, {&c.BatchBytes, 24 << 20}, {&c.CopyWorkers, 3}} {
+	}{{&c.BatchRows, 1 << 17}, {&c.BatchBytes, 48 << 20}, {&c.CopyWorkers, 3}} {
 		if *n.p <= 0 {
 			*n.p = n.v
 		}

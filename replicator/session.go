@@ -15,9 +15,9 @@ import (
 const (
 	minInterval   = 40 * time.Millisecond
 	maxInterval   = 150 * time.Millisecond
-	behindBytes   = 8 << 20     // of log not received yet: more to come, so batches are filled
-	fillPatience  = time.Second // for a batch to fill then
-	ceilingAhead  = 32 << 20    // bytes of log that may be inserted before the next watermark
+	behindBytes   = 8 << 20         // of log not received yet: more to come, so batches are filled
+	fillPatience  = 3 * time.Second // for a batch to fill then
+	ceilingAhead  = 32 << 20        // bytes of log that may be inserted before the next watermark
 	shutdownGrace = 15 * time.Second
 	pruneEvery    = time.Hour // of watermarks nobody needs any more
 )
@@ -176,6 +176,7 @@ func (s *session) enough() lsn {
 
 func (s *session) pace(received lsn) (pace, bool) {
 	behind := s.flushed.Load() > uint64(received)+behindBytes
+	s.in.behind.Store(behind)
 	return pace{interval: min(max(2*s.insert, minInterval), maxInterval), patience: fillPatience}, behind
 }
 

@@ -3,11 +3,12 @@ package replicator
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -91,6 +92,8 @@ type walStream struct {
 	used int    // bytes of the message that next returned last, still in the buffer
 	big  []byte // a message larger than the buffer
 
+	gathering bool // see gather
+
 	mu  sync.Mutex // guards writing
 	out [1 + 4 + 34]byte
 }
@@ -156,7 +159,7 @@ func (s *walStream) message() (kind byte, body []byte, err error) {
 			return 0, nil, err
 		}
 		s.used = 0
-		head, err := s.in.Peek(5)
+		head, err := s.peek(5)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -166,7 +169,7 @@ func (s *walStream) message() (kind byte, body []byte, err error) {
 		case n < 5 || n > 1<<30:
 			return 0, nil, errMalformed
 		case n <= s.in.Size():
-			whole, err := s.in.Peek(n)
+			whole, err := s.peek(n)
 			if err != nil {
 				return 0, nil, err
 			}
@@ -176,7 +179,7 @@ func (s *walStream) message() (kind byte, body []byte, err error) {
 				s.big = make([]byte, n)
 			}
 			s.big = s.big[:n]
-			if _, err := io.ReadFull(s.in, s.big); err != nil {
+			if err := s.readFull(s.big); err != nil {
 				return 0, nil, err
 			}
 			body = s.big[5:]
@@ -195,6 +198,61 @@ func (s *walStream) message() (kind byte, body []byte, err error) {
 		}
 		// Notices and changes of parameters say nothing to us.
 	}
+}
+
+// Postgres sends row by row. Woken for each, both sides would spend more on switching than on the rows; so
+// while there is much to come we are woken for gatherBytes at a time, or look by ourselves after gatherWait.
+const (
+	gatherBytes = 64 << 10
+	gatherWait  = 20 * time.Millisecond
+)
+
+// gather turns that on or off; it is called between messages.
+func (s *walStream) gather(on bool) {
+	if on == s.gathering {
+		return
+	}
+	conn := s.conn
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	least := 1
+	if on {
+		least = gatherBytes
+	}
+	if !setReadLowWater(conn, least) {
+		return
+	}
+	s.gathering = on
+	if !on {
+		s.conn.SetReadDeadline(time.Time{})
+	}
+}
+
+func (s *walStream) peek(n int) ([]byte, error) {
+	for {
+		if s.gathering && s.in.Buffered() < n {
+			s.conn.SetReadDeadline(time.Now().Add(gatherWait))
+		}
+		b, err := s.in.Peek(n)
+		if err == nil || !s.gathering || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return b, err
+		}
+	}
+}
+
+func (s *walStream) readFull(b []byte) error {
+	for len(b) > 0 {
+		if s.gathering {
+			s.conn.SetReadDeadline(time.Now().Add(gatherWait))
+		}
+		n, err := s.in.Read(b)
+		if err != nil && !(s.gathering && errors.Is(err, os.ErrDeadlineExceeded)) {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
 }
 
 // ready reports whether next will return without waiting for the server.
