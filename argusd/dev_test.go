@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -193,6 +194,17 @@ func (d *devServer) shell(script string) (stdout, stderr string, code int) {
 		d.t.Fatal(err)
 	}
 	return out.String(), errOut.String(), command.ProcessState.ExitCode()
+}
+
+// newToken makes a token of the preset for the owner of ARGUS_TOKEN and returns its secret.
+func (d *devServer) newToken(name, preset string) string {
+	d.t.Helper()
+	out, errOut, code := d.shell("argusctl token create --json --name " + name + " --preset " + preset)
+	var created struct{ Secret string }
+	if code != 0 || json.Unmarshal([]byte(out), &created) != nil || created.Secret == "" {
+		d.t.Fatal(code, out, errOut)
+	}
+	return created.Secret
 }
 
 // call makes one API call and returns its status and audit id; status 0 when there was no answer.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -129,12 +128,7 @@ func (d *devServer) newAttackers(credentials int) *attackers {
 	l := &attackers{t: d.t, url: "http://" + d.addr, random: rand.New(rand.NewPCG(1, 1)), acknowledged: map[string]int{},
 		tenants: d.env("env", "ARGUS_TOKEN_TENANTS")}
 	for n := range credentials {
-		out, errOut, code := d.shell(fmt.Sprintf("argusctl token create --name load%d --preset admin-full --json", n))
-		var created struct{ Secret string }
-		if code != 0 || json.Unmarshal([]byte(out), &created) != nil || created.Secret == "" {
-			d.t.Fatal(code, out, errOut)
-		}
-		l.tokens = append(l.tokens, created.Secret)
+		l.tokens = append(l.tokens, d.newToken(fmt.Sprint("load", n), "admin-full"))
 	}
 	return l
 }
