@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,7 +39,8 @@ type clickhouseClient struct {
 	dialTimeout time.Duration
 	stall       time.Duration // see errStalled
 
-	slots chan struct{} // as many as connections may be in use
+	slots  chan struct{} // as many as questions may be composed at once
+	spares chan struct{} // as many as connections may be in use beside theirs
 
 	mu   sync.Mutex
 	idle []*clickhouseConn // the most recently used last
@@ -53,8 +55,17 @@ type clickhouseClient struct {
 type clickhouseConn struct {
 	client   *ch.Client
 	raw      net.Conn
-	used     bool // has answered before: a failure may mean that the server has closed it meanwhile
+	address  string
+	cut      bool        // a context ended during a query
+	used     atomic.Bool // it, or one beside it, has answered before: a failure may mean that the server has closed it meanwhile
 	lastUsed time.Time
+}
+
+// sameServer reports whether both are of one server: by where they lead, and, behind a balancer, by what the server
+// calls itself.
+func (c *clickhouseConn) sameServer(o *clickhouseConn) bool {
+	return c.raw.RemoteAddr().String() == o.raw.RemoteAddr().String() &&
+		c.client.ServerInfo().DisplayName == o.client.ServerInfo().DisplayName
 }
 
 // watchedConn fails a read that waited for longer than stall. The library sets deadlines of its own, but only
@@ -86,7 +97,7 @@ func newClickhouseClient(url string, conns int, dialTimeout, stall time.Duration
 	}
 	c := &clickhouseClient{
 		addresses: o.Addr, tls: o.TLS, dialTimeout: dialTimeout, stall: stall,
-		slots: make(chan struct{}, conns), tripped: make(chan struct{}, 1),
+		slots: make(chan struct{}, conns), spares: make(chan struct{}, conns/2), tripped: make(chan struct{}, 1),
 		options: ch.Options{
 			Database: o.Auth.Database, User: o.Auth.Username, Password: o.Auth.Password, ClientName: "argus-analytics",
 			// How often a wait for a packet looks at its context; not an end of the wait.
@@ -119,11 +130,10 @@ func (c *clickhouseClient) with(ctx context.Context, f func(*clickhouseConn) err
 		}
 		err = f(conn)
 		if err == nil || isRefusal(err) || errors.Is(err, errOutOfTime) {
-			conn.used, conn.lastUsed = true, time.Now()
 			c.put(conn)
 			return err
 		}
-		stale := conn.used
+		stale := conn.used.Load()
 		conn.client.Close()
 		// A server that was restarted has closed its idle connections: that says nothing about now.
 		if stale && ctx.Err() == nil && !errors.Is(err, errStalled) {
@@ -132,6 +142,57 @@ func (c *clickhouseClient) with(ctx context.Context, f func(*clickhouseConn) err
 		}
 		return c.failed(ctx, err)
 	}
+}
+
+// beside calls f with a further connection to the server of conn, which with gave, when one is free. Otherwise f is not
+// called. A failure is the whole question's: with sees to it.
+func (c *clickhouseClient) beside(ctx context.Context, conn *clickhouseConn, f func(*clickhouseConn) error) error {
+	select {
+	case c.spares <- struct{}{}:
+	default:
+		return nil
+	}
+	defer func() { <-c.spares }()
+	spare := c.idleBeside(conn)
+	if spare == nil {
+		var err error
+		if spare, err = c.dialAddress(ctx, conn.address); err != nil {
+			return nil // conn works, and does it all
+		}
+		if !spare.sameServer(conn) {
+			c.put(spare)
+			return nil
+		}
+	}
+	if spare.used.Load() {
+		conn.used.Store(true)
+	}
+	err := f(spare)
+	if err == nil || isRefusal(err) || errors.Is(err, errOutOfTime) {
+		c.put(spare)
+	} else {
+		spare.client.Close()
+	}
+	return err
+}
+
+// idleBeside takes an idle connection to the server of conn; nil when there is none.
+func (c *clickhouseClient) idleBeside(conn *clickhouseConn) *clickhouseConn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := len(c.idle) - 1; i >= 0; i-- {
+		if spare := c.idle[i]; spare.fresh() && spare.sameServer(conn) {
+			c.idle = slices.Delete(c.idle, i, i+1)
+			return spare
+		}
+	}
+	return nil
+}
+
+// fresh reports whether an idle connection may be used again.
+func (c *clickhouseConn) fresh() bool {
+	const maxIdle = 5 * time.Minute
+	return time.Since(c.lastUsed) < maxIdle && !c.client.IsClosed()
 }
 
 // failed opens the breaker when err means that ClickHouse is away. The end of the caller's context does not:
@@ -159,12 +220,11 @@ func isRefusal(err error) bool {
 }
 
 func (c *clickhouseClient) get(ctx context.Context) (*clickhouseConn, error) {
-	const maxIdle = 5 * time.Minute
 	c.mu.Lock()
 	for len(c.idle) > 0 {
 		conn := c.idle[len(c.idle)-1]
 		c.idle = c.idle[:len(c.idle)-1]
-		if time.Since(conn.lastUsed) < maxIdle && !conn.client.IsClosed() {
+		if conn.fresh() {
 			c.mu.Unlock()
 			return conn, nil
 		}
@@ -175,9 +235,11 @@ func (c *clickhouseClient) get(ctx context.Context) (*clickhouseConn, error) {
 }
 
 func (c *clickhouseClient) put(conn *clickhouseConn) {
+	conn.used.Store(true)
+	conn.lastUsed = time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.shut || conn.client.IsClosed() {
+	if c.shut || conn.cut || conn.client.IsClosed() {
 		conn.client.Close()
 		return
 	}
@@ -234,7 +296,7 @@ func (c *clickhouseClient) dialAddress(ctx context.Context, address string) (*cl
 		raw.Close()
 		return nil, err
 	}
-	return &clickhouseConn{client: client, raw: raw}, nil
+	return &clickhouseConn{client: client, raw: raw, address: address}, nil
 }
 
 func (c *clickhouseClient) closeIdle() {
@@ -281,7 +343,11 @@ func (b bounds) settings() []ch.Setting {
 func (c *clickhouseClient) query(ctx context.Context, conn *clickhouseConn, q statement, b bounds,
 	result proto.Result, block func(rows int) error) error {
 	stop := context.AfterFunc(ctx, func() { conn.raw.Close() })
-	defer stop()
+	defer func() {
+		if !stop() {
+			conn.cut = true
+		}
+	}()
 	err := conn.client.Do(ctx, ch.Query{
 		Body: q.text, Parameters: q.params, Settings: b.settings(), Result: result,
 		OnResult: func(_ context.Context, blk proto.Block) error {

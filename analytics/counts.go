@@ -101,6 +101,7 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 		a.step("tail")
 		for attempt := 1; ; attempt++ {
 			var clean [][]interval
+			var statements []countStatement
 			for i, q := range questions {
 				q.begin()
 				if tail != nil {
@@ -112,11 +113,13 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 				if attempt == 3 {
 					r = nil
 				}
-				in, err := a.clickhouseCounts(ctx, conn, q, r, wm.Position, dirty)
-				if err != nil {
-					return err
-				}
-				clean = append(clean, in)
+				in, parts := a.clickhouseCounts(q, r, wm.Position, dirty)
+				clean, statements = append(clean, in), append(statements, parts...)
+			}
+			// Scans have the server's cores busy as it is.
+			alone := places == a.heavy || attempt == 3
+			if err := a.runCounts(ctx, conn, statements, alone, time.Now().Add(scanTime*time.Duration(len(questions)))); err != nil {
+				return err
 			}
 			a.step("counted")
 			var late bool
@@ -174,13 +177,10 @@ func (q *countQuestion) keys() []string {
 
 func (q *countQuestion) groupBy() string { return " GROUP BY " + strings.Join(q.keys(), ", ") }
 
-// clickhouseCounts gives the question what ClickHouse has of it, up to the watermark. It returns the time in which it
-// relied on rollups.
-func (a *Analytics) clickhouseCounts(ctx context.Context, conn *clickhouseConn, q *countQuestion, r *rollup,
-	wm argus.Position, dirty dirtyTime) ([]interval, error) {
-	clean, raw := []interval(nil), []interval{{q.window.since, q.window.until}}
-	var args clickhouseArgs
-	var branches []string
+// clickhouseCounts are the statements that give the question what ClickHouse has of it, up to the watermark, and the
+// time in which they rely on rollups.
+func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Position, dirty dirtyTime) (clean []interval, out []countStatement) {
+	raw := []interval{{q.window.since, q.window.until}}
 	if r != nil {
 		clean, raw = dirty.split(q.window)
 		grains := a.grainsFor(q, r)
@@ -189,18 +189,15 @@ func (a *Analytics) clickhouseCounts(ctx context.Context, conn *clickhouseConn, 
 			p, edges := cover(in, grains)
 			pieces, raw = append(pieces, p...), append(raw, edges...)
 		}
-		branches = r.branches(&args, q, pieces)
+		for _, s := range r.branches(q, pieces) {
+			out = append(out, countStatement{s, q})
+		}
 	}
-	if b := q.rawBranch(&args, raw, wm); b != "" {
-		branches = append(branches, b)
+	var args clickhouseArgs
+	if text := q.rawBranch(&args, raw, wm); text != "" {
+		out = append(out, countStatement{statement{text, args.params}, q})
 	}
-	if len(branches) == 0 {
-		return nil, nil
-	}
-	b := newCountBlock(q)
-	text := strings.Join(branches, " UNION ALL ")
-	err := a.ch.query(ctx, conn, statement{text, args.params}, bounds{time: scanTime, memory: queryMemory}, b.results(), b.each)
-	return clean, err
+	return clean, out
 }
 
 // grainsFor are the grains of the rollup that serve the question best: none when the window has few rows, and none

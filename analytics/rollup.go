@@ -137,18 +137,17 @@ func (r *rollup) column(name string) string {
 	return name
 }
 
-// branches are the SELECTs, one for each table, that give the question's columns from the pieces.
-func (r *rollup) branches(a *clickhouseArgs, q *countQuestion, pieces []piece) []string {
+// branches are the statements, one for each table, that give the question's columns from the pieces.
+func (r *rollup) branches(q *countQuestion, pieces []piece) []statement {
 	var starts [grainMonth + 1][]time.Time // of the buckets, by grain
 	for _, p := range pieces {
 		for at := p.from; at.Before(p.to); at = p.grain.next(at) {
 			starts[p.grain] = append(starts[p.grain], at)
 		}
 	}
-	a.column = r.column
-	defer func() { a.column = nil }()
-	var out []string
+	var out []statement
 	for _, long := range []bool{true, false} {
+		a := &clickhouseArgs{column: r.column}
 		var or []string
 		for g := grainMinute; g <= grainMonth; g++ {
 			if len(starts[g]) > 0 && (g >= grainDay) == long {
@@ -157,7 +156,7 @@ func (r *rollup) branches(a *clickhouseArgs, q *countQuestion, pieces []piece) [
 		}
 		if len(or) > 0 {
 			conds := append([]string{anyOf(or, func(s string) string { return s })}, clickhouseWhere(a, q.terms)...)
-			out = append(out, r.branch(a, q, long, and(conds)))
+			out = append(out, statement{r.branch(a, q, long, and(conds)), a.params})
 		}
 	}
 	return out

@@ -1,0 +1,61 @@
+package analytics
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// countStatement is part of a question, asked of ClickHouse by itself.
+type countStatement struct {
+	statement
+	q *countQuestion
+}
+
+// maxAtOnce is how many statements of one count run at once.
+const maxAtOnce = 4
+
+// runCounts runs the statements and gives their rows to their questions, one block at a time. Most of a small
+// statement's time is planning, on one core of the server: so several run at once, on further connections to the same
+// server where some are free, and one after the other where none is. deadline is that of all.
+func (a *Analytics) runCounts(ctx context.Context, conn *clickhouseConn, statements []countStatement, alone bool, deadline time.Time) error {
+	var (
+		next atomic.Int64
+		rows sync.Mutex
+	)
+	work := func(ctx context.Context, conn *clickhouseConn) error {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(statements) {
+				return nil
+			}
+			s := statements[i]
+			b := newCountBlock(s.q)
+			left := min(scanTime, time.Until(deadline))
+			if left <= 0 {
+				return errOutOfTime
+			}
+			err := a.ch.query(ctx, conn, s.statement, bounds{time: left, memory: queryMemory}, b.results(), func(n int) error {
+				rows.Lock()
+				defer rows.Unlock()
+				return b.each(n)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if alone || len(statements) < 2 {
+		return work(ctx, conn)
+	}
+	// The first failure ends the others, and with them their connections.
+	g, all := errgroup.WithContext(ctx)
+	for range min(maxAtOnce, len(statements)) - 1 {
+		g.Go(func() error { return a.ch.beside(all, conn, func(c *clickhouseConn) error { return work(all, c) }) })
+	}
+	g.Go(func() error { return work(all, conn) })
+	return g.Wait()
+}
