@@ -37,7 +37,18 @@ type countRow struct {
 	// With latencies: the longest, and how many calls there are in which bucket.
 	slowest int64
 	buckets []int16
-	counts  []uint64
+	counts  []uint64 // nil: one in each
+}
+
+// eachBucket calls f with each bucket and how many calls are in it; some may come again.
+func (r *countRow) eachBucket(f func(bucket int16, n uint64)) {
+	for i, b := range r.buckets {
+		n := uint64(1)
+		if len(r.counts) > 0 {
+			n = r.counts[i]
+		}
+		f(b, n)
+	}
 }
 
 // counted says what an answer was made of.
@@ -194,7 +205,7 @@ func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Posit
 		}
 	}
 	var args clickhouseArgs
-	if text := q.rawBranch(&args, raw, wm); text != "" {
+	if text := q.rawBranch(&args, raw, wm, a.few(raw)); text != "" {
 		out = append(out, countStatement{statement{text, args.params}, q})
 	}
 	return clean, out
@@ -204,15 +215,10 @@ func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Posit
 // so fine that they only save reading a few at its edges.
 func (a *Analytics) grainsFor(q *countQuestion, r *rollup) []grain {
 	grains := r.grainsWithin(q.step)
-	hourly := a.health.callsPerHour()
-	until := q.window.until
-	if until.IsZero() {
-		until = a.config.now()
-	}
-	few := float64(a.config.fewRows)
-	if hourly*until.Sub(q.window.since).Hours() <= few {
+	if a.few([]interval{{q.window.since, q.window.until}}) {
 		return nil
 	}
+	hourly, few := a.health.callsPerHour(), float64(a.config.fewRows)
 	for len(grains) > 1 {
 		edges := map[grain]float64{grainMinute: 2, grainHour: 48}[grains[0]] // hours without it
 		if edges == 0 || hourly*edges > few {
@@ -223,8 +229,22 @@ func (a *Analytics) grainsFor(q *countQuestion, r *rollup) []grain {
 	return grains
 }
 
-// rawBranch counts the rows of the intervals one by one.
-func (q *countQuestion) rawBranch(a *clickhouseArgs, raw []interval, wm argus.Position) string {
+// few estimates whether the intervals have but few rows, by how many the last day had, which says little of a year.
+func (a *Analytics) few(in []interval) bool {
+	hours := 0.0
+	for _, in := range in {
+		if in.to.IsZero() {
+			in.to = a.config.now()
+		}
+		hours += max(0, in.to.Sub(in.from).Hours())
+	}
+	const month = 31 * 24
+	return hours <= month && a.health.callsPerHour()*hours <= float64(a.config.fewRows)
+}
+
+// rawBranch counts the rows of the intervals one by one. When they are few, their buckets are sent as they come: to
+// count them is a second grouping, which costs more to plan than it saves.
+func (q *countQuestion) rawBranch(a *clickhouseArgs, raw []interval, wm argus.Position, few bool) string {
 	var or []string
 	for _, in := range raw {
 		if w := (window{in.from, in.to}); in.to.IsZero() || in.from.Before(in.to) {
@@ -249,6 +269,10 @@ func (q *countQuestion) rawBranch(a *clickhouseArgs, raw []interval, wm argus.Po
 	from := " FROM audit_log WHERE " + and(conds) + q.groupBy()
 	if !q.latencies {
 		return "SELECT " + strings.Join(append(columns, "count() AS calls"), ", ") + from
+	}
+	if few {
+		return "SELECT " + strings.Join(append(columns, "count() AS calls", "max(ifNull(latency_us, 0)) AS slowest",
+			"groupArray(assumeNotNull("+clickhouseBucket+")) AS buckets", "CAST([], 'Array(UInt64)') AS counts"), ", ") + from
 	}
 	columns = append(columns, clickhouseBucket+" AS bucket", "count() AS n", "max(ifNull(latency_us, 0)) AS longest")
 	return "SELECT " + strings.Join(q.keys(), ", ") + ", sum(n) AS calls, max(longest) AS slowest, " +
@@ -307,16 +331,21 @@ func (b *countBlock) each(rows int) error {
 		}
 		r.status, r.calls = b.status[i], b.calls[i]
 		if b.q.latencies {
-			from := uint64(0)
-			if i > 0 {
-				from = b.buckets.Offsets[i-1]
-			}
-			to := b.buckets.Offsets[i]
-			r.slowest, r.buckets, r.counts = b.slowest[i], b.flat16[from:to], b.flat64[from:to]
+			r.slowest = b.slowest[i]
+			r.buckets, r.counts = slice(b.flat16, b.buckets.Offsets, i), slice(b.flat64, b.counts.Offsets, i)
 		}
 		b.q.row(&r)
 	}
 	return nil
+}
+
+// slice is the array of row i, given where those of all rows end.
+func slice[T any](flat []T, ends proto.ColUInt64, i int) []T {
+	from := uint64(0)
+	if i > 0 {
+		from = ends[i-1]
+	}
+	return flat[from:ends[i]]
 }
 
 // postgresSelect is the beginning of a statement whose rows eachPostgres reads.

@@ -28,9 +28,7 @@ func (t *tally) add(r *countRow) {
 	case 5:
 		t.errors += r.calls
 	}
-	for i, b := range r.buckets {
-		t.latencies.add(b, r.counts[i])
-	}
+	r.eachBucket(t.latencies.add)
 	t.max = max(t.max, r.slowest)
 }
 
