@@ -21,6 +21,9 @@ import (
 //     intent's deletion are one transaction, so of several sweepers, and the dead one's own late batch, only one
 //     succeeds;
 //   - its writers are closed, so that readers need not wait for more of their rows.
+//
+// A living process leaves an intent behind, too, when the intent's transaction was given up and its row written, and
+// then it commits after all. Any sweep deletes it.
 
 // sweepRows is how many intents one sweep takes at most; more are left to the next.
 const sweepRows = 500
@@ -63,6 +66,9 @@ func (w *Writer) sweep() (int, error) {
 			}
 		}
 		if err := w.closeOrphanedWriters(conn); err != nil {
+			return err
+		}
+		if err := w.deleteLateIntents(conn); err != nil {
 			return err
 		}
 		orphans, err = w.orphans(conn)
@@ -110,6 +116,17 @@ func (w *Writer) closeOrphanedWriters(conn *pgx.Conn) error {
 				 WHERE w.closed_at IS NULL
 				   AND NOT EXISTS (SELECT FROM argus.audit_processes p WHERE p.process_id = w.process_id)
 				   FOR UPDATE SKIP LOCKED)`)
+		return err
+	})
+}
+
+// deleteLateIntents deletes intents of calls that have their row. The younger ones are in all likelihood just being
+// deleted with it.
+func (w *Writer) deleteLateIntents(conn *pgx.Conn) error {
+	return w.step(func(ctx context.Context) error {
+		_, err := conn.Exec(ctx, `
+			DELETE FROM argus.audit_intents i WHERE i.at < clock_timestamp() - make_interval(secs => $1)
+			   AND EXISTS (SELECT FROM argus.argus_audit_log l WHERE l.id = i.id)`, w.config.tuning.dead.Seconds())
 		return err
 	})
 }

@@ -193,7 +193,7 @@ func TestIntentNeverCommitted(t *testing.T) {
 	t.Parallel()
 	pg := enginetest.NewPostgres(t)
 	pool := pg.Pool(t, pg.APIURL)
-	w := start(t, Config{URL: pg.APIURL})
+	w := start(t, Config{URL: pg.APIURL, tuning: quick})
 	l := newLedger()
 	r := record(1)
 	err := w.Append(context.Background(), r, true)
@@ -205,7 +205,12 @@ func TestIntentNeverCommitted(t *testing.T) {
 	if err := w.Append(context.Background(), &again, true); argus.CodeOf(err) != argus.CodeAuditUnconfirmed {
 		t.Errorf("the second time: %v", err)
 	}
-	// Its transaction commits after all, and the process dies: no second row.
+	// Its transaction commits after all, and nothing is left of it.
+	if err := intend(w, pool, &again); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, pool)
+	// The same, and the process dies: no second row.
 	if err := intend(w, pool, &again); err != nil {
 		t.Fatal(err)
 	}
