@@ -20,6 +20,7 @@ type countQuestion struct {
 	by          []dimension
 	step        time.Duration // also by time; 0 is not
 	exactStatus bool          // else its class suffices
+	anyStatus   bool          // rows of anyStatus will do
 	latencies   bool
 
 	// begin is called before rows are given, again if they have to be given anew; row for each.
@@ -32,7 +33,7 @@ type countQuestion struct {
 type countRow struct {
 	step   int64 // of time, counted from 1970
 	by     []string
-	status int16 // hundreds of it, or exact; 0 is interrupted
+	status int16 // hundreds of it, or exact; 0 is interrupted; anyStatus
 	calls  uint64
 	// With latencies: the longest, and how many calls there are in which bucket.
 	slowest int64

@@ -13,7 +13,12 @@ const (
 	bucketsPerE       = 51
 	bucketZero        = -1 // 0 µs
 	bucketInterrupted = -2 // no latency
+	bucketClass       = -10
 )
+
+// anyStatus is that of rows that count calls of all statuses. Their buckets also tell how many calls there were of which
+// class of status: those of 4xx are in bucketClass-4, the interrupted ones in bucketClass.
+const anyStatus = -1
 
 // The bucket of a row, in either store's SQL.
 const (

@@ -18,18 +18,36 @@ type tally struct {
 }
 
 func (t *tally) add(r *countRow) {
-	if r.status == 0 {
+	switch r.status {
+	case anyStatus:
+		r.eachBucket(func(b int16, n uint64) {
+			switch {
+			case b <= bucketClass:
+				t.addClass(bucketClass-b, n)
+			case b != bucketInterrupted:
+				t.latencies.add(b, n)
+			}
+		})
+	case 0:
 		t.interrupted += r.calls
 		return
+	default:
+		t.addClass(r.status/100, r.calls)
+		r.eachBucket(t.latencies.add)
 	}
-	switch r.status / 100 {
-	case 4:
-		t.clientErrors += r.calls
-	case 5:
-		t.errors += r.calls
-	}
-	r.eachBucket(t.latencies.add)
 	t.max = max(t.max, r.slowest)
+}
+
+// addClass counts calls by the hundreds of their status.
+func (t *tally) addClass(class int16, n uint64) {
+	switch class {
+	case 0:
+		t.interrupted += n
+	case 4:
+		t.clientErrors += n
+	case 5:
+		t.errors += n
+	}
 }
 
 // row is what is shown of the group, over so many minutes.
@@ -89,7 +107,7 @@ type tallies struct {
 func newTallies(w window, terms []argus.Term, g grouping) *tallies {
 	t := &tallies{}
 	t.question = countQuestion{
-		window: w, terms: terms, by: g.by, latencies: true,
+		window: w, terms: terms, by: g.by, latencies: true, anyStatus: len(g.by) > 0, // by the status itself otherwise
 		begin: func() { t.groups = map[string]*tally{} },
 		row: func(r *countRow) {
 			name := g.group(r)

@@ -37,6 +37,7 @@ type rollup struct {
 	dimensions []dimension
 	exact      bool // status is exact; else only its class is known
 	latencies  bool
+	anyStatus  bool                 // its months are also counted over all statuses
 	grains     []grain              // ascending
 	columns    map[string]string    // of the audit log, as expressions over the rollup's
 	values     map[dimension]string // likewise
@@ -64,7 +65,7 @@ var rollups = []*rollup{
 		filters: []argus.FilterName{argus.FilterActorKind, argus.FilterClient, argus.FilterMethod, argus.FilterOutcome},
 	},
 	{
-		name: "audit_route", dimensions: []dimension{byRoute, byMethod}, exact: true, latencies: true,
+		name: "audit_route", dimensions: []dimension{byRoute, byMethod}, exact: true, latencies: true, anyStatus: true,
 		grains:  []grain{grainMinute, grainHour, grainDay, grainWeek, grainMonth},
 		columns: map[string]string{"outcome": "if(status = 0, 'interrupted', 'completed')"},
 		filters: []argus.FilterName{argus.FilterRoute, argus.FilterMethod, argus.FilterOutcome},
@@ -145,13 +146,21 @@ func (r *rollup) branches(q *countQuestion, pieces []piece) []statement {
 			starts[p.grain] = append(starts[p.grain], at)
 		}
 	}
+	month := grainMonth.String()
+	if r.anyStatus && q.anyStatus && q.latencies && !slices.ContainsFunc(q.terms, ofStatus) {
+		month = "month_any"
+	}
 	var out []statement
 	for _, long := range []bool{true, false} {
 		a := &clickhouseArgs{column: r.column}
 		var or []string
 		for g := grainMinute; g <= grainMonth; g++ {
 			if len(starts[g]) > 0 && (g >= grainDay) == long {
-				or = append(or, "(grain = '"+g.String()+"' AND "+a.among(starts[g], g)+")")
+				name := g.String()
+				if g == grainMonth {
+					name = month
+				}
+				or = append(or, "(grain = '"+name+"' AND "+a.among(starts[g], g)+")")
 			}
 		}
 		if len(or) > 0 {
@@ -160,6 +169,11 @@ func (r *rollup) branches(q *countQuestion, pieces []piece) []statement {
 		}
 	}
 	return out
+}
+
+// ofStatus reports whether the term is about the status.
+func ofStatus(t argus.Term) bool {
+	return t.Name == argus.FilterStatus || t.Name == argus.FilterOutcome
 }
 
 // branch reads one of the two tables.

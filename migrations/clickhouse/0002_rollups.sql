@@ -15,6 +15,11 @@
 --
 -- Minutes and hours hold few calls of a kind, so their tables have a row for each latency bucket, which is cheap to
 -- insert; longer spans hold many, so their tables have the latency buckets in arrays, which is cheap to read.
+--
+-- A month of a route is counted twice: by status, and, as the grain month_any, over all of them, which is half as much
+-- to read for a question about a year that does not ask for a status. Its rows have the status -1 and count, among the
+-- latencies, classes of status too: 4xx in the bucket -14, interrupted in -10.
+--
 -- Inserts are fsynced like those of the audit log: a rollup must not lose what the audit log has kept.
 
 -- +goose Up
@@ -72,7 +77,7 @@ GROUP BY grain, at, route, method, ifNull(audit_log.status, 0), bucket;
 
 -- +goose StatementBegin
 CREATE TABLE IF NOT EXISTS audit_route_days (
-  grain   Enum8('day' = 3, 'week' = 4, 'month' = 5),
+  grain   Enum8('day' = 3, 'week' = 4, 'month' = 5, 'month_any' = 6),
   at      DateTime('UTC') CODEC(Delta, ZSTD(1)),
   route   LowCardinality(String),
   method  LowCardinality(String),
@@ -95,13 +100,16 @@ SELECT
     toDateTime(toStartOfMonth(occurred_at), 'UTC')) AS at,
   route,
   method,
-  ifNull(audit_log.status, 0) AS status,
+  if(grain = 'month_any', -1, ifNull(audit_log.status, 0)) AS status,
   count() AS n,
   max(ifNull(latency_us, 0)) AS max_us,
-  sumMap([multiIf(isNull(latency_us), -2, latency_us > 0, toInt16(floor(51 * log(latency_us) + 0.5)), -1)], [toUInt64(1)]) AS latency
+  sumMap(arrayConcat(
+    [multiIf(isNull(latency_us), -2, latency_us > 0, toInt16(floor(51 * log(latency_us) + 0.5)), -1)],
+    if(grain = 'month_any', [toInt16(-10 - intDiv(ifNull(audit_log.status, 0), 100))], [])),
+    if(grain = 'month_any', [toUInt64(1), 1], [toUInt64(1)])) AS latency
 FROM audit_log
-ARRAY JOIN ['day', 'week', 'month']::Array(Enum8('day' = 3, 'week' = 4, 'month' = 5)) AS grain
-GROUP BY grain, at, route, method, ifNull(audit_log.status, 0);
+ARRAY JOIN ['day', 'week', 'month', 'month_any']::Array(Enum8('day' = 3, 'week' = 4, 'month' = 5, 'month_any' = 6)) AS grain
+GROUP BY grain, at, route, method, if(grain = 'month_any', -1, ifNull(audit_log.status, 0));
 -- +goose StatementEnd
 
 -- class is the status by hundreds: 4 is 4xx, 0 interrupted.
