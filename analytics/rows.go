@@ -168,7 +168,32 @@ func (w window) cut(at ...time.Time) []window {
 }
 
 // clickhouseStretch appends the first rows of the query's window.
+//
+// Rows that pass a filter lie scattered, and ClickHouse would unpack all columns of some thousand rows around each of
+// them, which takes longer than to find them. So of a page it gives the keys, by which Postgres gives the rows: it has
+// all that ClickHouse has, but for what retention or a repair just takes away; then ClickHouse gives the rows as well.
 func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds, records []argus.Record) ([]argus.Record, error) {
+	b.few = q.limit <= argus.MaxLimit+1
+	if b.few && len(q.terms) > 0 {
+		var keys keyBlock
+		s := q.clickhouse(keySelect)
+		if err := a.ch.query(ctx, conn, s, b, keys.results(), keys.each); err != nil || len(keys.rows.at) == 0 {
+			return records, err
+		}
+		if found, err := a.rowsByKey(ctx, keys.rows, q.ascending); err == nil && len(found) == len(keys.rows.at) {
+			return append(records, found...), nil
+		}
+	}
+	block := newRecordBlock()
+	err := a.ch.query(ctx, conn, q.clickhouse(recordSelect), b, block.results(), func(rows int) error {
+		records = block.appendTo(records, rows)
+		return nil
+	})
+	return records, err
+}
+
+// clickhouse is the statement that selects the columns of the query's rows.
+func (q *rowsQuery) clickhouse(columns string) statement {
 	var args clickhouseArgs
 	conds := q.window.clickhouse(&args)
 	// The filter's columns are read first, and the others where it holds: the server would move the snapshot's
@@ -186,16 +211,46 @@ func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn,
 			" ("+at+", "+args.int(k.WriterID)+", "+args.int(k.Seq)+")")
 	}
 	conds = append(conds, clickhouseIn(&args, q.snapshot))
-	text := "SELECT " + recordSelect + " FROM audit_log" + prewhere + " WHERE " + and(conds) + orderBy(q.ascending) + " LIMIT " + args.int(int64(q.limit))
-	if q.limit <= argus.MaxLimit+1 {
-		b.few = true
+	text := "SELECT " + columns + " FROM audit_log" + prewhere + " WHERE " + and(conds) + orderBy(q.ascending) + " LIMIT " + args.int(int64(q.limit))
+	return statement{text, args.params}
+}
+
+// rowKeys are keys of rows, column by column.
+type rowKeys struct {
+	at          []time.Time
+	writer, seq []int64
+}
+
+// keyBlock holds the columns of keySelect as the server sends them, and all that it has sent.
+type keyBlock struct {
+	writerID, seq, occurredAt proto.ColInt64
+	rows                      rowKeys
+}
+
+const keySelect = "writer_id, seq, toUnixTimestamp64Micro(occurred_at) AS occurred"
+
+func (b *keyBlock) results() proto.Results {
+	return proto.Results{{Name: "writer_id", Data: &b.writerID}, {Name: "seq", Data: &b.seq}, {Name: "occurred", Data: &b.occurredAt}}
+}
+
+func (b *keyBlock) each(int) error {
+	b.rows.writer, b.rows.seq = append(b.rows.writer, b.writerID...), append(b.rows.seq, b.seq...)
+	for _, us := range b.occurredAt {
+		b.rows.at = append(b.rows.at, time.UnixMicro(us).UTC())
 	}
-	block := newRecordBlock()
-	err := a.ch.query(ctx, conn, statement{text, args.params}, b, block.results(), func(rows int) error {
-		records = block.appendTo(records, rows)
-		return nil
-	})
-	return records, err
+	return nil
+}
+
+// rowsByKey asks Postgres for the rows of the keys that it has. OFFSET 0 keeps it from reading whole partitions: each
+// key is looked up in the index of the order.
+func (a *Analytics) rowsByKey(ctx context.Context, keys rowKeys, ascending bool) ([]argus.Record, error) {
+	rows, err := a.pg.quick.Query(ctx, "SELECT "+recordColumns+` FROM unnest($1::timestamptz[], $2::bigint[], $3::bigint[]) AS key (at, writer, number),
+		LATERAL (SELECT * FROM argus.argus_audit_log WHERE occurred_at = key.at AND writer_id = key.writer AND seq = key.number OFFSET 0) found`+
+		orderBy(ascending), keys.at, keys.writer, keys.seq)
+	if err != nil {
+		return nil, err
+	}
+	return scanRecords(rows, make([]argus.Record, 0, len(keys.at)))
 }
 
 // tailRows asks Postgres for those rows that are in the spans.
