@@ -74,6 +74,9 @@ func (a *Analytics) probe(ctx context.Context) error {
 	took := time.Since(start)
 	a.health.mu.Lock()
 	a.health.asked, a.health.reason, a.health.took, a.health.at = true, err, took, time.Now()
+	if err == nil {
+		a.health.version = wm.version
+	}
 	a.health.mu.Unlock()
 	if err != nil {
 		return err
@@ -88,7 +91,7 @@ func (a *Analytics) probe(ctx context.Context) error {
 	}
 	a.metrics.tailRows.Set(float64(c.tail.rows()))
 	a.health.mu.Lock()
-	a.health.version, a.health.tail, a.health.through = wm.version, c.tail.rows(), through
+	a.health.tail, a.health.through = c.tail.rows(), through
 	a.health.mu.Unlock()
 	return nil
 }
