@@ -75,16 +75,6 @@ func (l *latencies) add(b int16, n uint64) {
 	l.counts[i] += n
 }
 
-// merge adds o's calls.
-func (l *latencies) merge(o *latencies) {
-	for i, n := range o.counts {
-		if n > 0 {
-			l.add(o.first+int16(i), n)
-		}
-	}
-	l.max = max(l.max, o.max)
-}
-
 // rank is the rank of the q-quantile: ⌈q·n⌉, counted from 1, as percentile_disc has it.
 func (l *latencies) rank(q float64) uint64 {
 	return max(1, uint64(math.Ceil(q*float64(l.n))))

@@ -167,13 +167,6 @@ func (c *cursor) u32() uint32 {
 	return 0
 }
 
-func (c *cursor) u64() uint64 {
-	if v := c.take(8); v != nil {
-		return binary.BigEndian.Uint64(v)
-	}
-	return 0
-}
-
 // text reads a string that ends with a zero byte.
 func (c *cursor) text() string {
 	for i, x := range c.b {

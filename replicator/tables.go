@@ -99,10 +99,6 @@ func newLayout(t int, source []relationColumn, target []chColumn) (*layout, erro
 	return l, nil
 }
 
-func (l *layout) equal(o *layout) bool {
-	return l.table == o.table && slices.Equal(l.source, o.source) && slices.Equal(l.types, o.types)
-}
-
 // rows gathers rows of one table for an insert.
 type rows struct {
 	layout  *layout

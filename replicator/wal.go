@@ -149,7 +149,7 @@ func closeReplication(conn *pgconn.PgConn) {
 func (s *walStream) close() { s.conn.Close() }
 
 // errStreamEnded: the server ends the stream in order when it shuts down.
-var errStreamEnded = errors.New("Postgres ended the stream")
+var errStreamEnded = errors.New("the stream was ended by Postgres")
 
 // message returns the type and body of the next message of Postgres's protocol. The body is valid until the
 // next call. Errors of the server and the stream's end are errors.

@@ -68,15 +68,15 @@ func Run(ctx context.Context, config Config) (Result, error) {
 	defer conn.Close(context.WithoutCancel(ctx))
 	// The session's lock: gone when this process is.
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock(hashtext('argus.maintain'))"); err != nil {
-		return result, fmt.Errorf("Postgres: taking the lock: %w", err)
+		return result, fmt.Errorf("taking the lock in Postgres: %w", err)
 	}
 	if err := conn.QueryRow(ctx, "SELECT argus.create_months_ahead($1)", MonthsAhead).Scan(&result.Created); err != nil {
-		return result, fmt.Errorf("Postgres: creating partitions: %w", err)
+		return result, fmt.Errorf("creating partitions of Postgres: %w", err)
 	}
 	var copied *copyStore
 	if config.ClickHouseURL != "" {
 		if copied, err = openCopy(ctx, config.ClickHouseURL); err != nil {
-			return result, fmt.Errorf("ClickHouse: %w", err)
+			return result, fmt.Errorf("connecting to ClickHouse: %w", err)
 		}
 		defer copied.close()
 	}
@@ -84,14 +84,14 @@ func Run(ctx context.Context, config Config) (Result, error) {
 		return result, err
 	}
 	if result.Dropped, err = dropExpired(ctx, conn, config); err != nil {
-		return result, fmt.Errorf("Postgres: dropping months: %w", err)
+		return result, fmt.Errorf("dropping months of Postgres: %w", err)
 	}
 	if result.Kept, err = kept(ctx, conn); err != nil {
-		return result, fmt.Errorf("Postgres: months past retention: %w", err)
+		return result, fmt.Errorf("reading months past retention of Postgres: %w", err)
 	}
 	if copied != nil {
 		if result.Copy, err = copied.dropAfter(ctx, conn); err != nil {
-			return result, fmt.Errorf("ClickHouse: dropping months: %w", err)
+			return result, fmt.Errorf("dropping months of ClickHouse: %w", err)
 		}
 	}
 	for _, k := range result.Kept {
@@ -105,14 +105,14 @@ func Run(ctx context.Context, config Config) (Result, error) {
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, errors.New("Postgres: the URL cannot be read") // the cause would show its password
+		return nil, errors.New("the URL of Postgres cannot be read") // the cause would show its password
 	}
 	config.ConnectTimeout = 10 * time.Second
 	config.RuntimeParams["application_name"] = "argus-maintain"
 	config.RuntimeParams["timezone"] = "UTC"
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, fmt.Errorf("Postgres: %w", err)
+		return nil, fmt.Errorf("connecting to Postgres: %w", err)
 	}
 	return conn, nil
 }
