@@ -166,9 +166,7 @@ func TestQueue(t *testing.T) {
 		var model []*entry
 		closed := false
 		fresh := func() *entry {
-			e := newEntry(record(1), rapid.Bool().Draw(t, "intended"))
-			e.queuedAt = time.Now()
-			return e
+			return newEntry(record(1), rapid.Bool().Draw(t, "intended"))
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"push": func(t *rapid.T) {

@@ -20,8 +20,7 @@ type entry struct {
 	id         uuid.UUID
 	occurredAt time.Time
 	intended   bool      // an intent was committed: it is to be deleted with this row's insert
-	queuedAt   time.Time // the caller's wait counts from here
-	inQueue    time.Time // since when it waits for a lane: put back, it starts anew; the queue's mu
+	queuedAt   time.Time // since when it waits for a lane: put back, it starts anew; the queue's mu
 
 	state atomic.Int32
 	done  chan struct{} // holds one token once state is answered
@@ -70,15 +69,15 @@ func (e *entry) answer(err error) {
 	e.recycle()
 }
 
-// await waits until the entry is answered, at most for d since it was queued. When it returns false the entry
-// belongs to the lane.
-func (e *entry) await(d time.Duration) bool {
+// await waits until the entry is answered, at most until the deadline. When it returns false the entry belongs to the
+// lane.
+func (e *entry) await(deadline time.Time) bool {
 	select {
 	case <-e.done:
 		return true
 	default:
 	}
-	e.timer.Reset(d - time.Since(e.queuedAt))
+	e.timer.Reset(time.Until(deadline))
 	select {
 	case <-e.done:
 	case <-e.timer.C:
@@ -113,7 +112,7 @@ type queue struct {
 	closed  bool    // no more entries come; mu
 
 	depth  atomic.Int64 // entries waiting
-	oldest atomic.Int64 // inQueue of the first waiting entry in nanoseconds, 0 when none
+	oldest atomic.Int64 // queuedAt of the first waiting entry in nanoseconds, 0 when none
 }
 
 // push adds an entry. ok is false when the queue is closed. The caller has to run the lane it is given, if any,
@@ -130,7 +129,7 @@ func (q *queue) push(e *entry) (l *lane, ok bool) {
 		clear(q.entries[n:])
 		q.entries, q.head = q.entries[:n], 0
 	}
-	e.inQueue = e.queuedAt
+	e.queuedAt = time.Now()
 	q.entries = append(q.entries, e)
 	q.measure()
 	return q.engage(), true
@@ -141,7 +140,7 @@ func (q *queue) push(e *entry) (l *lane, ok bool) {
 // is not waited for.
 func (q *queue) due() bool {
 	n := len(q.entries) - q.head
-	return n > 0 && (n >= q.flying || q.closed || time.Since(q.entries[q.head].inQueue) > patience)
+	return n > 0 && (n >= q.flying || q.closed || time.Since(q.entries[q.head].queuedAt) > patience)
 }
 
 const patience = 25 * time.Millisecond
@@ -167,7 +166,7 @@ func (q *queue) unshift(batch []*entry) {
 	defer q.mu.Unlock()
 	now := time.Now()
 	for _, e := range batch {
-		e.inQueue = now
+		e.queuedAt = now
 	}
 	rest := q.entries[q.head:]
 	all := make([]*entry, 0, len(batch)+len(rest))
@@ -281,7 +280,7 @@ func (q *queue) measure() {
 	if n == 0 {
 		q.oldest.Store(0)
 	} else {
-		q.oldest.Store(q.entries[q.head].inQueue.UnixNano())
+		q.oldest.Store(q.entries[q.head].queuedAt.UnixNano())
 	}
 }
 

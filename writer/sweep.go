@@ -202,7 +202,6 @@ func (w *Writer) interrupt(orphans []orphan) error {
 			continue
 		}
 		e := newEntry(r, true)
-		e.queuedAt = time.Now()
 		l, ok := w.queue.push(e)
 		if !ok {
 			e.recycle()

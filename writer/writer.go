@@ -157,7 +157,6 @@ func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) e
 	}
 	start := time.Now()
 	e := newEntry(rec, intended)
-	e.queuedAt = start
 	l, ok := w.queue.push(e)
 	if !ok {
 		e.recycle()
@@ -167,7 +166,7 @@ func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) e
 		l.turn()
 		l.release()
 	}
-	if !e.await(w.config.Wait) {
+	if !e.await(start.Add(w.config.Wait)) {
 		return w.refuse(ctx, rec, intended, refusedTimeout, fmt.Errorf("not committed within %s", w.config.Wait))
 	}
 	err := e.err
