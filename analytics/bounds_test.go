@@ -21,10 +21,7 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 	w := newWorld(t)
 	rng := rand.New(rand.NewPCG(31, 32))
 	id := w.openWriter()
-	records := make([]argus.Record, 50)
-	for i := range records {
-		records[i] = randomRecord(rng, time.Now())
-	}
+	records := randomRecords(rng, 50, time.Now())
 	w.write(id, records...)
 	w.replicate()
 	g, through := newGate(t, w.ch.ReaderURL)
@@ -78,10 +75,7 @@ func TestHostileFilters(t *testing.T) {
 	w := newWorld(t)
 	rng := rand.New(rand.NewPCG(33, 34))
 	id := w.openWriter()
-	records := make([]argus.Record, 300)
-	for i := range records {
-		records[i] = randomRecord(rng, time.Now())
-	}
+	records := randomRecords(rng, 300, time.Now())
 	w.write(id, records[:200]...)
 	w.replicate()
 	w.write(id, records[200:]...)

@@ -240,10 +240,7 @@ func TestCountsAreExact(t *testing.T) {
 	w := newWorld(t)
 	rng := rand.New(rand.NewPCG(3, 4))
 	now := time.Now()
-	records := make([]argus.Record, 1500)
-	for i := range records {
-		records[i] = randomRecord(rng, now)
-	}
+	records := randomRecords(rng, 1500, now)
 	id := w.openWriter()
 	w.write(id, records[:1200]...)
 	w.replicate()
@@ -318,10 +315,7 @@ func TestCountsLeaveOutWhatCameMeanwhile(t *testing.T) {
 	rng := rand.New(rand.NewPCG(29, 30))
 	now := time.Now()
 	id := w.openWriter()
-	records := make([]argus.Record, 200)
-	for i := range records {
-		records[i] = randomRecord(rng, now.Add(-2*time.Hour))
-	}
+	records := randomRecords(rng, 200, now.Add(-2*time.Hour))
 	w.write(id, records...)
 	w.replicate()
 	late := 0

@@ -18,10 +18,7 @@ func TestExportIsExact(t *testing.T) {
 	rng := rand.New(rand.NewPCG(15, 16))
 	now := time.Now()
 	id := w.openWriter()
-	records := make([]argus.Record, 6500)
-	for i := range records {
-		records[i] = randomRecord(rng, now)
-	}
+	records := randomRecords(rng, 6500, now)
 	w.write(id, records[:6000]...)
 	w.replicate()
 	w.write(id, records[6000:]...)

@@ -16,10 +16,7 @@ func TestFiltersMatchInBothStores(t *testing.T) {
 	now := time.Now()
 	for range 3 {
 		id := w.openWriter()
-		records := make([]argus.Record, 250)
-		for i := range records {
-			records[i] = randomRecord(rng, now)
-		}
+		records := randomRecords(rng, 250, now)
 		w.write(id, records...)
 	}
 	w.replicate()
@@ -171,10 +168,7 @@ func TestPagesWhoseRowsPostgresLacks(t *testing.T) {
 	w := newWorld(t)
 	rng := rand.New(rand.NewPCG(5, 6))
 	now := time.Now()
-	records := make([]argus.Record, 100)
-	for i := range records {
-		records[i] = randomRecord(rng, now)
-	}
+	records := randomRecords(rng, 100, now)
 	w.write(w.openWriter(), records...)
 	w.replicate()
 	a := w.analytics()

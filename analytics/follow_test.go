@@ -260,10 +260,7 @@ func TestManyFollowersShareOneSource(t *testing.T) {
 		all.Go(func() { results[i] = follow(t, a, argus.Filter{}, &start, rows, nil) })
 	}
 	for range rows / 10 {
-		records := make([]argus.Record, 10)
-		for i := range records {
-			records[i] = randomRecord(rng, time.Now())
-		}
+		records := randomRecords(rng, 10, time.Now())
 		w.write(id, records...)
 	}
 	all.Wait()

@@ -291,6 +291,15 @@ var nastyTexts = []string{
 	"\x01", "\b\f", `"`, "`", "a,b", "[x]", "NULL", `\N`, "' OR 1=1 --", "\u2028",
 }
 
+// randomRecords are n of randomRecord.
+func randomRecords(rng *rand.Rand, n int, at time.Time) []argus.Record {
+	records := make([]argus.Record, n)
+	for i := range records {
+		records[i] = randomRecord(rng, at)
+	}
+	return records
+}
+
 // randomRecord is a call within the hour before at, now and then on some earlier day, with values from small sets,
 // nasty ones among them, so that filters meet some of them.
 func randomRecord(rng *rand.Rand, at time.Time) argus.Record {

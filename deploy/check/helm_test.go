@@ -133,26 +133,14 @@ func decode(t *testing.T, file, kind string, doc []byte) object {
 		var o corev1.Pod
 		strict(&o)
 		return object{Object: &o, pod: &corev1.PodTemplateSpec{ObjectMeta: o.ObjectMeta, Spec: o.Spec}}
-	case "Service":
-		var o corev1.Service
-		strict(&o)
-		return object{Object: &o}
-	case "ServiceAccount":
-		var o corev1.ServiceAccount
-		strict(&o)
-		return object{Object: &o}
-	case "PodDisruptionBudget":
-		var o policyv1.PodDisruptionBudget
-		strict(&o)
-		return object{Object: &o}
-	case "NetworkPolicy":
-		var o networkingv1.NetworkPolicy
-		strict(&o)
-		return object{Object: &o}
-	case "Ingress":
-		var o networkingv1.Ingress
-		strict(&o)
-		return object{Object: &o}
+	}
+	plain := map[string]metav1.Object{
+		"Service": new(corev1.Service), "ServiceAccount": new(corev1.ServiceAccount), "Ingress": new(networkingv1.Ingress),
+		"PodDisruptionBudget": new(policyv1.PodDisruptionBudget), "NetworkPolicy": new(networkingv1.NetworkPolicy),
+	}
+	if o, ok := plain[kind]; ok {
+		strict(o)
+		return object{Object: o}
 	}
 	t.Fatalf("%s: an object of kind %q", file, kind)
 	return object{}
