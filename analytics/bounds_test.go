@@ -13,6 +13,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/deploy/engines/enginetest"
 )
 
 // ClickHouse refuses, falls silent, and comes back: answers stay right, say where they come from, and do not wait once
@@ -24,7 +25,7 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 	records := randomRecords(rng, 50, time.Now())
 	w.write(id, records...)
 	w.replicate()
-	g, through := newGate(t, w.ch.ReaderURL)
+	proxy, through := enginetest.ProxyURL(t, w.ch.ReaderURL)
 	a := w.analytics(func(c *Config) { c.ClickHouseURL, c.stall = through, time.Second })
 	ask := func() argus.Source {
 		page, err := a.Search(ctx(t), argus.SearchRequest{Limit: 1000})
@@ -33,7 +34,7 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 		return page.Source
 	}
 	back := func() {
-		g.set("open")
+		proxy.Heal()
 		for ask() == argus.SourcePostgres {
 			time.Sleep(20 * time.Millisecond)
 		}
@@ -42,8 +43,8 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 		}
 	}
 	back()
-	for _, mode := range []string{"shut", "frozen"} {
-		g.set(mode)
+	for mode, away := range map[string]func(){"cut": proxy.Cut, "frozen": proxy.Freeze} {
+		away()
 		if s := ask(); s != argus.SourcePostgres {
 			t.Errorf("%s: from %s", mode, s)
 		}
@@ -60,7 +61,7 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 	// It freezes between the watermark and the rows.
 	a.config.onCompose = func(step string) {
 		if step == "cut" {
-			g.set("frozen")
+			proxy.Freeze()
 		}
 	}
 	if s := ask(); s != argus.SourcePostgres {

@@ -3,145 +3,24 @@ package analytics
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
-	"net"
-	"net/url"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/deploy/engines/enginetest"
 )
-
-// gate stands between analytics and ClickHouse and lets through, refuses, or keeps silent. The embedded ClickHouse does
-// not survive a connection that ends during its handshake, so none does: one made while the gate is not open never
-// gets there, and the gate closes only when the newest has had its handshake.
-type gate struct {
-	listener net.Listener
-	target   string
-	mu       sync.Mutex
-	mode     string // open, shut, frozen
-	changed  chan struct{}
-	conns    map[net.Conn]bool
-	newest   time.Time // when the newest connection was let through
-	done     sync.WaitGroup
-}
-
-func newGate(t *testing.T, clickhouseURL string) (*gate, string) {
-	u, err := url.Parse(clickhouseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := &gate{listener: l, target: u.Host, mode: "open", changed: make(chan struct{}), conns: map[net.Conn]bool{}}
-	g.done.Go(g.accept)
-	t.Cleanup(func() {
-		l.Close()
-		g.set("shut")
-		g.done.Wait()
-	})
-	u.Host = l.Addr().String()
-	return g, u.String()
-}
-
-func (g *gate) set(mode string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if mode != "open" {
-		time.Sleep(time.Until(g.newest.Add(100 * time.Millisecond))) // holding mu: none comes meanwhile
-	}
-	g.mode = mode
-	close(g.changed)
-	g.changed = make(chan struct{})
-	if mode == "shut" {
-		for c := range g.conns {
-			c.Close()
-		}
-	}
-}
-
-func (g *gate) accept() {
-	for {
-		c, err := g.listener.Accept()
-		if err != nil {
-			return
-		}
-		g.mu.Lock()
-		var server net.Conn
-		switch g.mode {
-		case "open":
-			if server, err = net.Dial("tcp", g.target); err != nil {
-				c.Close()
-			} else {
-				g.conns[c], g.conns[server] = true, true
-				g.newest = time.Now()
-			}
-		case "shut":
-			c.Close()
-		case "frozen":
-			changed := g.changed
-			g.done.Go(func() {
-				<-changed
-				c.Close()
-			})
-		}
-		g.mu.Unlock()
-		if server == nil {
-			continue
-		}
-		g.done.Go(func() { g.pump(c, server) })
-		g.done.Go(func() { g.pump(server, c) })
-	}
-}
-
-func (g *gate) pump(from, to net.Conn) {
-	defer func() {
-		from.Close()
-		to.Close()
-		g.mu.Lock()
-		delete(g.conns, from)
-		g.mu.Unlock()
-	}()
-	buf := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buf)
-		for {
-			g.mu.Lock()
-			mode, changed := g.mode, g.changed
-			g.mu.Unlock()
-			if mode != "frozen" {
-				break
-			}
-			<-changed
-		}
-		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			if err != io.EOF {
-				return
-			}
-			return
-		}
-	}
-}
 
 // history is a world in which things happen in any order, to which questions are put at any time.
 type history struct {
 	*world
-	t    *testing.T
-	rng  *rand.Rand
-	gate *gate
-	a    *Analytics
-	now  time.Time
+	t     *testing.T
+	rng   *rand.Rand
+	proxy *enginetest.Proxy // to ClickHouse
+	a     *Analytics
+	now   time.Time
 
 	open   []search // pages still to come
 	busy   bool     // inside an answer: no questions then
@@ -333,7 +212,7 @@ func TestNoRowLostOrTwice(t *testing.T) {
 			w := newWorld(t)
 			h := &history{world: w, t: t, rng: rand.New(rand.NewPCG(seed, 9)), now: time.Now(), counts: map[string]int{}}
 			var through string
-			h.gate, through = newGate(t, w.ch.ReaderURL)
+			h.proxy, through = enginetest.ProxyURL(t, w.ch.ReaderURL)
 			h.a = w.analytics(func(c *Config) {
 				c.ClickHouseURL, c.onCompose = through, h.inside
 				c.stall = 400 * time.Millisecond
@@ -343,9 +222,9 @@ func TestNoRowLostOrTwice(t *testing.T) {
 			for range 130 {
 				switch h.rng.IntN(40) {
 				case 0:
-					h.gate.set([]string{"shut", "frozen"}[h.rng.IntN(2)])
+					[]func(){h.proxy.Cut, h.proxy.Freeze}[h.rng.IntN(2)]()
 				case 1, 2, 3:
-					h.gate.set("open")
+					h.proxy.Heal()
 				}
 				if h.rng.IntN(2) == 0 {
 					h.happen()

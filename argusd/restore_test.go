@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -198,7 +197,10 @@ func (s *site) rebuild() {
 	}
 	sources := map[string]int{}
 	s.readRight(addr, sources)
-	s.ch = freshClickHouse(t, config)
+	var err error
+	if s.ch, err = engines.StartClickHouse(t.Context(), config); err != nil { // empty, at the same address
+		t.Fatal(err)
+	}
 	s.env["migrate"]["ARGUS_CLICKHOUSE_URL"] = s.ch.AdminURL("argus")
 	for range 5 {
 		s.readRight(addr, sources) // from a server without tables
@@ -238,35 +240,6 @@ func (s *site) rebuild() {
 	t.Logf("rebuilt %d rows and equal %.1f s after the migration; answers meanwhile, all right, from %v", sum.rows, took.Seconds(), sources)
 	front.stop()
 	replicator.stop()
-}
-
-// freshClickHouse is an empty server at the address of the lost one. Its database is made on another port: the embedded
-// server ends when it is asked for one that it does not have, which a server of one's own does not.
-func freshClickHouse(t *testing.T, lost engines.ClickHouseConfig) *engines.ClickHouse {
-	t.Helper()
-	aside := lost
-	aside.AdminPassword, aside.TCPPort, aside.HTTPPort = "", 0, 0
-	ch, err := engines.StartClickHouse(t.Context(), aside)
-	if err != nil {
-		t.Fatal(err)
-	}
-	options, err := clickhouse.ParseDSN(ch.AdminURL("system"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := clickhouse.Open(options)
-	if err == nil {
-		err = conn.Exec(t.Context(), "CREATE DATABASE argus")
-		conn.Close()
-	}
-	if err = errors.Join(err, ch.Stop(t.Context())); err != nil {
-		t.Fatal(err)
-	}
-	lost.AdminPassword = ch.Config().AdminPassword
-	if ch, err = engines.StartClickHouse(t.Context(), lost); err != nil {
-		t.Fatal(err)
-	}
-	return ch
 }
 
 // readRight counts the calls by /v1/perf, which must be what Postgres has at that moment, and returns where the answer came from.

@@ -29,7 +29,6 @@ func (w *world) settle() argus.Position {
 		if err == nil && ok && !mark.healing && mark.lsn >= target {
 			return mark.position
 		}
-		w.revive()
 		if time.Now().After(deadline) {
 			w.t.Fatalf("the watermark does not reach %s: %+v %v", target, mark, err)
 		}

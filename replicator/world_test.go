@@ -97,23 +97,6 @@ func (w *world) makeRollups() {
 	}
 }
 
-// revive starts an own ClickHouse that has ended by itself: the embedded one does not survive that a client resets
-// its connection at certain moments (an exception that nobody catches), which a server would.
-func (w *world) revive() {
-	w.t.Helper()
-	engine := w.ch.Engine()
-	if engine == nil {
-		return
-	}
-	select {
-	case <-engine.Done():
-		w.t.Log("the embedded ClickHouse has ended by itself")
-		w.ch.Restart(w.t)
-		w.copy = w.ch.Conn(w.t, w.ch.MigrateURL)
-	default:
-	}
-}
-
 func (w *world) dropSlot() {
 	w.t.Helper()
 	super, err := pgx.Connect(w.ctx(), w.pg.SuperuserURL)

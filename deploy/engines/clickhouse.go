@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/creack/pty"
 
 	"github.com/useargus/argus/migrations"
 )
@@ -52,7 +53,7 @@ type ClickHouseLogin struct {
 type ClickHouse struct {
 	config   ClickHouseConfig
 	process  *process
-	stdin    io.Closer // open as long as it serves
+	terminal io.Closer // its input; open as long as it serves
 	unlock   func()
 	stopOnce sync.Once
 }
@@ -158,7 +159,7 @@ func keepAdminPassword(config *ClickHouseConfig) error {
 }
 
 // launch starts the child once and waits for it to answer on both ports.
-func (ch *ClickHouse) launch(ctx context.Context, library string) error {
+func (ch *ClickHouse) launch(ctx context.Context, library string) (err error) {
 	self, err := selfExecutable()
 	if err != nil {
 		return err
@@ -173,9 +174,12 @@ func (ch *ClickHouse) launch(ctx context.Context, library string) error {
 		"--config-file=" + filepath.Join(ch.config.Dir, "config.xml"),
 		"--path=" + filepath.Join(ch.config.Dir, "data"),
 		"--log-level=information", // <level> of the file is not heeded: it would trace every insert
-		// The last query ends when its data, our stdin, does.
-		"--query=SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
-			"INSERT INTO FUNCTION null('line String') FROM INFILE '/dev/stdin' FORMAT LineAsString",
+		// After its queries it waits at its prompt until its input, a terminal of ours, ends. Asked without a
+		// prompt it would do as well, but then Poco's handler of errors ends the process for every exception of
+		// a connection: a failed login, a database that is not there, a client gone during its handshake.
+		"--interactive", "--disable_suggestion", "--progress=off", "--progress-table=off",
+		"--history_file=" + os.DevNull,
+		"--query=SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP",
 		"--",
 		"--listen_host=127.0.0.1",
 		fmt.Sprintf("--tcp_port=%d", ch.config.TCPPort),
@@ -189,23 +193,36 @@ func (ch *ClickHouse) launch(ctx context.Context, library string) error {
 	cmd.Env = childEnv(childVariable+"=clickhouse", "ARGUS_ENGINE_CALL="+string(call))
 	cmd.Dir = ch.config.Dir
 	cmd.Stdout, cmd.Stderr = log, log
-	if ch.stdin, err = cmd.StdinPipe(); err != nil {
-		return err
+	master, terminal, err := pty.Open()
+	if err != nil {
+		return fmt.Errorf("a terminal for its input: %w", err)
 	}
+	cmd.Stdin = terminal
+	defer func() {
+		if err != nil {
+			master.Close()
+		}
+	}()
 	p, err := start(cmd, syscall.SIGKILL)
+	terminal.Close()
 	if err != nil {
 		return err
 	}
-	ch.process = p
+	ch.terminal, ch.process = master, p
 	for {
 		err := ch.ping(ctx)
 		if err == nil {
 			return nil
 		}
 		var answer *clickhouse.Exception
+		written := logTail(log.Name(), offset)
 		switch {
 		case p.ended():
-			return childFailure(p.err, logTail(log.Name(), offset))
+			return childFailure(p.err, written)
+		case strings.Contains(written, "Received exception"): // and it waits at its prompt all the same
+			p.signal(syscall.SIGKILL)
+			<-p.done
+			return childFailure(p.err, written)
 		case ctx.Err() != nil:
 			p.signal(syscall.SIGKILL)
 			<-p.done
@@ -232,13 +249,15 @@ func childFailure(err error, log string) error {
 }
 
 func (ch *ClickHouse) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	const patience = 2 * time.Second // another server may have the port, and say nothing
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for _, address := range []string{ch.AdminURL("system"), ch.HTTPURL(ClickHouseAdmin, ch.config.AdminPassword, "system")} {
 		options, err := clickhouse.ParseDSN(address)
 		if err != nil {
 			return err
 		}
+		options.DialTimeout, options.ReadTimeout = patience, patience
 		conn, err := clickhouse.Open(options)
 		if err != nil {
 			return err
@@ -292,6 +311,9 @@ func (ch *ClickHouse) Config() ClickHouseConfig { return ch.config }
 // Done is closed when the process has ended, for whatever reason.
 func (ch *ClickHouse) Done() <-chan struct{} { return ch.process.done }
 
+// Err says how it ended; nil after exit code 0. Call it after Done.
+func (ch *ClickHouse) Err() error { return ch.process.err }
+
 // Kill sends the signal. After SIGKILL it returns when the process has ended; otherwise at once.
 func (ch *ClickHouse) Kill(sig syscall.Signal) error {
 	if err := ch.process.signal(sig); err != nil {
@@ -304,11 +326,11 @@ func (ch *ClickHouse) Kill(sig syscall.Signal) error {
 	return nil
 }
 
-// Stop ends it in order: its input closes, so its last query ends, and with it the server, which waits 5 s
-// for clients that stay connected. If it takes longer than 20 s or ctx, it is killed, which loses nothing
+// Stop ends it in order: its input ends, and with it the server, which waits 5 s for clients that stay
+// connected. If it takes longer than 20 s or ctx, it is killed, which loses nothing
 // that was acknowledged.
 func (ch *ClickHouse) Stop(ctx context.Context) error {
-	ch.stdin.Close()
+	ch.terminal.Close()
 	ch.process.signal(syscall.SIGCONT) // a test may have stopped it
 	if !ch.process.wait(ctx, 20*time.Second) {
 		return ch.Kill(syscall.SIGKILL)
@@ -319,7 +341,7 @@ func (ch *ClickHouse) Stop(ctx context.Context) error {
 
 func (ch *ClickHouse) release() {
 	ch.stopOnce.Do(func() {
-		ch.stdin.Close()
+		ch.terminal.Close()
 		ch.unlock()
 	})
 }

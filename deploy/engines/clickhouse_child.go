@@ -13,7 +13,7 @@ import (
 )
 
 // serveClickHouse is the life of the child: it opens the library, which is a whole ClickHouse, and calls
-// its command line, which serves until stdin closes. The library installs signal handlers and threads of
+// its command line, which serves until stdin ends. The library installs signal handlers and threads of
 // its own, so nothing else may live in this process.
 func serveClickHouse() int {
 	var call clickhouseCall

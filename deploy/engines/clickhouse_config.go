@@ -12,11 +12,10 @@ import (
 
 // The embedded server reads its users from one file, once. There is no other access storage.
 //
-// Its own query (see launch) runs as `default`, which it requires to exist, with no password, from the
+// Its own queries (see launch) run as `default`, which it requires to exist, with no password, from the
 // local host. So anybody on this host can be `default`, over both ports, and no quota or limit of queries
 // told it from the server itself when tried: what it may do must be harmless. It reads no table and no
-// file; at worst it stops the listening. (Reading the input by file(stdin) would need READ ON FILE, which is
-// every file of this process.)
+// file; at worst it stops the listening.
 var usersTemplate = template.Must(template.New("users").Funcs(xmlFuncs).Parse(`<clickhouse>
   <profiles>
     <default/>
@@ -52,7 +51,6 @@ var usersTemplate = template.Must(template.New("users").Funcs(xmlFuncs).Parse(`<
       <quota>default</quota>
       <grants>
         <query>GRANT SYSTEM LISTEN ON *.*</query>
-        <query>GRANT CREATE TEMPORARY TABLE ON *.*</query>
       </grants>
     </default>
     <argus_migrate>

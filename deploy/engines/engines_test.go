@@ -2,9 +2,14 @@ package engines_test
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -259,6 +264,81 @@ func TestClickHouseKeepsItsData(t *testing.T) {
 		if err := tryClickHouse(ctx, ch.HTTPURL("default", "", "default"), query); err == nil {
 			t.Errorf("the user `default` may %s", query)
 		}
+	}
+}
+
+// TestClickHouseSurvivesItsClients: what a client does wrong ends its own connection, as with an installed server.
+func TestClickHouseSurvivesItsClients(t *testing.T) {
+	ctx := testContext(t)
+	if err := engines.Install(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ch, err := engines.StartClickHouse(ctx, engines.ClickHouseConfig{Dir: tempDir(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ch.Kill(syscall.SIGKILL) })
+	reset := func(port int, first string) {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return // it ended: said below
+		}
+		c.Write([]byte(first))
+		time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond)
+		c.(*net.TCPConn).SetLinger(0)
+		c.Close()
+	}
+	native, http := ch.TCPPort(), ch.HTTPPort()
+	for name, wrong := range map[string]func(){
+		"a login that fails":             func() { tryClickHouse(ctx, ch.NativeURL("somebody", "wrong", "system"), "SELECT 1") },
+		"a database that is not there":   func() { tryClickHouse(ctx, ch.AdminURL("nowhere"), "SELECT 1") },
+		"a reset before the handshake":   func() { reset(native, "") },
+		"a reset within the handshake":   func() { reset(native, "\x00\x03a") },
+		"something else than ClickHouse": func() { reset(native, "GET / HTTP/1.1\r\n\r\n") },
+		"a reset within HTTP's headers":  func() { reset(http, "GET /?query=SELECT+1 HTTP/1.1\r\nHost:") },
+		"a reset instead of an answer":   func() { reset(http, "GET /?query=SELECT+1 HTTP/1.1\r\nHost: a\r\n\r\n") },
+		"a call given up within its handshake": func() {
+			short, cancel := context.WithTimeout(ctx, time.Duration(rand.IntN(4000))*time.Microsecond)
+			defer cancel()
+			tryClickHouse(short, ch.AdminURL("system"), "SELECT 1")
+		},
+	} {
+		var clients sync.WaitGroup
+		for range 4 {
+			clients.Go(func() {
+				for range 250 {
+					wrong()
+				}
+			})
+		}
+		clients.Wait()
+		// It took seconds to end, when it did, and answered meanwhile.
+		select {
+		case <-ch.Done():
+			t.Fatalf("%s ended it: %v", name, ch.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+		if n := countClickHouse(t, ch.AdminURL("system"), "SELECT count() FROM system.one"); n != 1 {
+			t.Fatal(n)
+		}
+	}
+}
+
+// TestClickHousePortTaken: a port that somebody else has is said, though he never answers.
+func TestClickHousePortTaken(t *testing.T) {
+	ctx, cancel := context.WithTimeout(testContext(t), 3*time.Second)
+	defer cancel()
+	if err := engines.Install(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = engines.StartClickHouse(ctx, engines.ClickHouseConfig{Dir: tempDir(t), TCPPort: l.Addr().(*net.TCPAddr).Port})
+	if err == nil || !strings.Contains(err.Error(), "the port is taken") {
+		t.Errorf("started on a port that is taken: %v", err)
 	}
 }
 

@@ -187,10 +187,10 @@ func (s *clickServer) died() bool {
 	default:
 		return false
 	}
+	fmt.Fprintf(os.Stderr, "enginetest: the ClickHouse of this binary ended by itself: %v\n", s.engine.Err())
 	for _, name := range []string{"child.log", "clickhouse.log.errors"} {
 		data, _ := os.ReadFile(filepath.Join(s.engine.Config().Dir, name))
-		fmt.Fprintf(os.Stderr, "enginetest: the ClickHouse of this binary ended by itself; %s ends with\n%s\n",
-			name, data[max(0, len(data)-3000):])
+		fmt.Fprintf(os.Stderr, "%s ends with\n%s\n", name, data[max(0, len(data)-3000):])
 	}
 	return true
 }
