@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -125,10 +126,14 @@ func (a *Analytics) probeRate(ctx context.Context, conn *clickhouseConn) error {
 	return err
 }
 
-// callsPerHour is how many calls the last day had, by the hour.
+// callsPerHour is how many calls the last day had, by the hour; infinite as long as that was not read: what is not
+// known to be few is many.
 func (h *healthState) callsPerHour() float64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.hourlyRead.IsZero() {
+		return math.Inf(1)
+	}
 	return h.hourly
 }
 

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -230,22 +229,12 @@ const unavailableTimeout = 1800 * time.Millisecond
 // waits a shorter time: its 503 must come within two seconds. Its row is written should Postgres come round.
 func (c *call) append() error {
 	ctx := context.WithoutCancel(c.request.Context())
-	if c.intended || c.Record.Status != http.StatusServiceUnavailable {
-		return c.api.audit.Append(ctx, c.Record, c.intended)
+	if !c.intended && c.Record.Status == http.StatusServiceUnavailable {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(300*time.Millisecond, unavailableTimeout-time.Since(c.arrival)))
+		defer cancel()
 	}
-	record := *c.Record // the answer does not wait for what goes on with it
-	record.PathParams = slices.Clone(record.PathParams)
-	done := make(chan error, 1)
-	c.api.background.Go(func() { done <- c.api.audit.Append(ctx, &record, false) })
-	timer := time.NewTimer(max(300*time.Millisecond, unavailableTimeout-time.Since(c.arrival)))
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-timer.C:
-		return argus.Errorf(argus.CodeAuditUnavailable,
-			"The audit log cannot be written at the moment, so nothing was done. Try again.").WithRetryAfter(time.Second)
-	}
+	return c.api.audit.Append(ctx, c.Record, c.intended)
 }
 
 // refuse answers a request that was not authenticated: no row, no audit id.

@@ -220,6 +220,33 @@ func TestCallerHangsUp(t *testing.T) {
 	l.check(t, pool)
 }
 
+// TestDeadline: a caller with less time than the writer has is answered when it is over, whatever its commit waits for.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	pg := enginetest.NewPostgres(t)
+	pool := pg.Pool(t, pg.APIURL)
+	w := start(t, Config{URL: pg.APIURL, Wait: 5 * time.Minute, tuning: tuning{roundTrip: 5 * time.Minute}})
+	release := lockWriters(t, pg.Pool(t, pg.SuperuserURL))
+	defer release()
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	l, r := newLedger(), record(1)
+	err := w.Append(ctx, r, false)
+	unavailable(t, "a call whose time is over", err)
+	if n := scalar[int64](t, pool, `SELECT count(*) FROM pg_stat_activity
+		WHERE datname = current_database() AND wait_event_type = 'Lock' AND usename = 'argus_api'`); n == 0 {
+		t.Error("it was answered when its commit had ended")
+	}
+	l.note(r, false, err)
+	release()
+	last := record(2)
+	if err := w.Append(context.Background(), last, false); err != nil {
+		t.Fatal(err)
+	}
+	l.note(last, false, nil)
+	l.check(t, pool)
+}
+
 // TestShutdown closes a writer under load: no answer without its row, no row without an answer to come, and nothing
 // is left in Postgres.
 func TestShutdown(t *testing.T) {

@@ -139,7 +139,8 @@ var errClosing = errors.New("the server is shutting down")
 // set. intended says that the call's intent may have been committed (see Intend): the same transaction deletes
 // it.
 //
-// ctx gives values only. A caller that hangs up loses no row; the wait is bounded by Config.Wait. The error is
+// ctx gives values, and a deadline if it has one. A caller that hangs up loses no row: what cancels ctx is not
+// heeded. The wait is bounded by Config.Wait and by the deadline. The error is
 // an *argus.Error: CodeAuditUnavailable when the call, which had no effects (intended is false), cannot be
 // given a row in time – the row may still appear, never twice; CodeAuditUnconfirmed when it may have had
 // effects: its row, completed or interrupted, will appear, but was not seen to be committed.
@@ -162,12 +163,21 @@ func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) e
 		e.recycle()
 		return w.refuse(ctx, rec, intended, refusedClosing, errClosing)
 	}
-	if l != nil { // idle until now: commit it ourselves, with whatever else has come
+	deadline := start.Add(w.config.Wait)
+	earlier, bounded := ctx.Deadline()
+	if bounded && earlier.Before(deadline) {
+		deadline = earlier
+	}
+	switch {
+	case l == nil:
+	case bounded: // who commits waits for Postgres as long as it takes
+		l.wake <- struct{}{}
+	default: // idle until now: commit it ourselves, with whatever else has come
 		l.turn()
 		l.release()
 	}
-	if !e.await(start.Add(w.config.Wait)) {
-		return w.refuse(ctx, rec, intended, refusedTimeout, fmt.Errorf("not committed within %s", w.config.Wait))
+	if !e.await(deadline) {
+		return w.refuse(ctx, rec, intended, refusedTimeout, fmt.Errorf("not committed within %s", deadline.Sub(start)))
 	}
 	err := e.err
 	if err == nil {
