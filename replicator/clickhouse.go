@@ -102,8 +102,9 @@ func (s *store) columns(ctx context.Context, table string) ([]chColumn, error) {
 // defaults, which have moved between versions.
 var writeSettings = []ch.Setting{
 	{Key: "async_insert", Value: "0", Important: true},
-	// The source and its views in one insert, one after another; a failing view fails the insert.
-	{Key: "parallel_view_processing", Value: "0", Important: true},
+	// The source and its views in one insert, in any order; a failing view fails the insert. What is in doubt then
+	// has its rollups rebuilt, whichever of them had come first.
+	{Key: "parallel_view_processing", Value: "1", Important: true},
 	{Key: "materialized_views_ignore_errors", Value: "0", Important: true},
 	{Key: "max_insert_threads", Value: "1", Important: true},
 	// A batch may touch any number of months, and of days of a rollup.
@@ -111,7 +112,8 @@ var writeSettings = []ch.Setting{
 	// No deduplication anywhere: a replay that ClickHouse thinks it has seen is what the doubt is about.
 	{Key: "insert_deduplicate", Value: "0", Important: true},
 	{Key: "deduplicate_blocks_in_dependent_materialized_views", Value: "0", Important: true},
-	{Key: "optimize_on_insert", Value: "1", Important: true},
+	// Views have grouped what they insert; merging it once more is half of an insert's work.
+	{Key: "optimize_on_insert", Value: "0", Important: true},
 	// A partition that is to be empty is replaced by an empty one; servers before 26 know no other way.
 	{Key: "allow_replace_partition_from_empty_source", Value: "1"},
 	// Repairs replace whole partitions and drop what they were rebuilt in, however large a month has grown.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/uuid"
 
@@ -100,7 +101,8 @@ func (t *term) exec(ctx context.Context, sql string) error {
 const rewriteTimeout = 2 * time.Hour
 
 func (t *term) rewrite(ctx context.Context, sql string) error {
-	return asFenced(t.w.do(ctx, rewriteTimeout, sql, nil))
+	// A month's rows may stay as they are inserted for good: merged, they are the fewest to read.
+	return asFenced(t.w.do(ctx, rewriteTimeout, sql, nil, ch.Setting{Key: "optimize_on_insert", Value: "1", Important: true}))
 }
 
 // dropScratch removes tables that other terms made for rebuilding partitions. Without its table, filled in
