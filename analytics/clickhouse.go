@@ -320,6 +320,7 @@ type bounds struct {
 	time   time.Duration
 	memory int64 // bytes
 	few    bool  // few rows are wanted of many: read no further ahead than needed
+	all    bool  // all rows will have to be looked at: in no order, by all cores
 }
 
 func (b bounds) settings() []ch.Setting {
@@ -331,7 +332,10 @@ func (b bounds) settings() []ch.Setting {
 		{Key: "max_ast_elements", Value: "200000", Important: true},
 		{Key: "max_expanded_ast_elements", Value: "500000", Important: true},
 	}
-	if b.few {
+	switch {
+	case b.all:
+		s = append(s, ch.Setting{Key: "optimize_read_in_order", Value: "0"})
+	case b.few:
 		s = append(s, ch.Setting{Key: "read_in_order_use_buffering", Value: "0"}, ch.Setting{Key: "max_block_size", Value: "8192"})
 	}
 	return s

@@ -206,7 +206,7 @@ func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Posit
 		}
 	}
 	var args clickhouseArgs
-	if text := q.rawBranch(&args, raw, wm, a.few(raw)); text != "" {
+	if text := q.rawBranch(&args, raw, wm, a.few(q, raw)); text != "" {
 		out = append(out, countStatement{statement{text, args.params}, q})
 	}
 	return clean, out
@@ -216,7 +216,7 @@ func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Posit
 // so fine that they only save reading a few at its edges.
 func (a *Analytics) grainsFor(q *countQuestion, r *rollup) []grain {
 	grains := r.grainsWithin(q.step)
-	if a.few([]interval{{q.window.since, q.window.until}}) {
+	if a.few(q, []interval{{q.window.since, q.window.until}}) {
 		return nil
 	}
 	hourly, few := a.health.callsPerHour(), float64(a.config.fewRows)
@@ -231,7 +231,12 @@ func (a *Analytics) grainsFor(q *countQuestion, r *rollup) []grain {
 }
 
 // few estimates whether the intervals have but few rows, by how many the last day had, which says little of a year.
-func (a *Analytics) few(in []interval) bool {
+// Latencies make a row dearer to count.
+func (a *Analytics) few(q *countQuestion, in []interval) bool {
+	rows := a.config.fewRows
+	if q.latencies && rows > 0 {
+		rows /= latencyRows
+	}
 	hours := 0.0
 	for _, in := range in {
 		if in.to.IsZero() {
@@ -240,7 +245,7 @@ func (a *Analytics) few(in []interval) bool {
 		hours += max(0, in.to.Sub(in.from).Hours())
 	}
 	const month = 31 * 24
-	return hours <= month && a.health.callsPerHour()*hours <= float64(a.config.fewRows)
+	return hours <= month && a.health.callsPerHour()*hours <= float64(rows)
 }
 
 // rawBranch counts the rows of the intervals one by one. When they are few, their buckets are sent as they come: to

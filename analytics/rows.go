@@ -113,10 +113,21 @@ func (b *recordBlock) appendTo(records []argus.Record, rows int) []argus.Record 
 // of the log are found at its near end, and a query that may look at all partitions begins reading in each of them.
 func (a *Analytics) clickhouseRows(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds) ([]argus.Record, error) {
 	records := make([]argus.Record, 0, min(q.limit, 4096))
-	deadline := time.Now().Add(b.time)
-	for _, w := range q.stretches(a.config.now()) {
+	now, deadline := a.config.now(), time.Now().Add(b.time)
+	end := now
+	if !q.ascending && q.after != nil {
+		end = q.after.OccurredAt
+	}
+	b.few = q.limit <= argus.MaxLimit+1
+	read := 0.0 // hours of the log, so far
+	for _, w := range q.stretches(now) {
 		part := q
 		part.window, part.limit = w, q.limit-len(records)
+		// Reading in order may stop early, but is the work of one core. Where rows have been so rare that most of the
+		// stretch would be read, all cores read all of it.
+		hours := w.hours(end)
+		b.all = b.few && len(q.terms) > 0 && read > 0 && float64(len(records))/read*hours < 2*float64(part.limit)
+		read += hours
 		if b.time = time.Until(deadline); b.time <= 0 {
 			return nil, errOutOfTime
 		}
@@ -155,6 +166,14 @@ func (q *rowsQuery) stretches(now time.Time) []window {
 	return stretches
 }
 
+// hours is how long the window is up to end.
+func (w window) hours(end time.Time) float64 {
+	if !w.until.IsZero() && w.until.Before(end) {
+		end = w.until
+	}
+	return end.Sub(w.since).Hours()
+}
+
 // cut divides the window at ascending times; parts that are empty are left out.
 func (w window) cut(at ...time.Time) []window {
 	var out []window
@@ -173,7 +192,6 @@ func (w window) cut(at ...time.Time) []window {
 // them, which takes longer than to find them. So of a page it gives the keys, by which Postgres gives the rows: it has
 // all that ClickHouse has, but for what retention or a repair just takes away; then ClickHouse gives the rows as well.
 func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds, records []argus.Record) ([]argus.Record, error) {
-	b.few = q.limit <= argus.MaxLimit+1
 	if b.few && len(q.terms) > 0 {
 		var keys keyBlock
 		s := q.clickhouse(keySelect)
@@ -183,6 +201,7 @@ func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn,
 		if found, err := a.rowsByKey(ctx, keys.rows, q.ascending); err == nil && len(found) == len(keys.rows.at) {
 			return append(records, found...), nil
 		}
+		b.all = false // whole rows are too much to read of all
 	}
 	block := newRecordBlock()
 	err := a.ch.query(ctx, conn, q.clickhouse(recordSelect), b, block.results(), func(rows int) error {

@@ -1,3 +1,5 @@
+-- Rollups that cost less to feed and to read.
+--
 -- The rollups of days are made with half the work: calls are counted once by day, and their latencies put into arrays
 -- once, before they are repeated for each grain. What each table adds up to is the same. A key may come in several rows
 -- of one insert (month_any has one for each status, a longer grain one for each day): merges and readers add them up.
@@ -97,4 +99,25 @@ FROM (
 )
 ARRAY JOIN ['day', 'month']::Array(Enum8('day' = 3, 'month' = 5)) AS grain
 GROUP BY grain, at, actor_id, actor_kind, pat_id, break_glass_id, client, class;
+-- +goose StatementEnd
+
+-- A day or a month that is over is merged into one part some hours later: two or three parts would stay otherwise, and
+-- each key be read as often.
+-- +goose StatementBegin
+ALTER TABLE audit_route_hours MODIFY SETTING min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
+-- +goose StatementEnd
+-- +goose StatementBegin
+ALTER TABLE audit_route_days MODIFY SETTING min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
+-- +goose StatementEnd
+-- +goose StatementBegin
+ALTER TABLE audit_client_hours MODIFY SETTING min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
+-- +goose StatementEnd
+-- +goose StatementBegin
+ALTER TABLE audit_client_days MODIFY SETTING min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
+-- +goose StatementEnd
+-- +goose StatementBegin
+ALTER TABLE audit_actor_hours MODIFY SETTING min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
+-- +goose StatementEnd
+-- +goose StatementBegin
+ALTER TABLE audit_actor_days MODIFY SETTING min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
 -- +goose StatementEnd
