@@ -123,10 +123,11 @@ func (a *Analytics) clickhouseRows(ctx context.Context, conn *clickhouseConn, q 
 	for _, w := range q.stretches(now) {
 		part := q
 		part.window, part.limit = w, q.limit-len(records)
-		// Reading in order may stop early, but is the work of one core. Where rows have been so rare that most of the
-		// stretch would be read, all cores read all of it.
+		// Reading in order may stop early, but is the work of one core. Where rows have been rare, so that most of the
+		// stretch would be read, all cores read all of it. Of rows not seen at all that cannot be said: they may be many,
+		// further off.
 		hours := w.hours(end)
-		b.all = b.few && len(q.terms) > 0 && read > 0 && float64(len(records))/read*hours < 2*float64(part.limit)
+		b.all = b.few && len(q.terms) > 0 && len(records) > 0 && float64(len(records))/read*hours < 2*float64(part.limit)
 		read += hours
 		if b.time = time.Until(deadline); b.time <= 0 {
 			return nil, errOutOfTime

@@ -226,7 +226,7 @@ func (c *call) commit(status int) *argus.Error {
 const unavailableTimeout = 1800 * time.Millisecond
 
 // append waits for the row. A call that a hung Postgres has already cost its patience, and that had no effects,
-// waits a shorter time: its 503 must come within two seconds. Its row is written should Postgres come round.
+// waits a shorter time: its 503 must come within two seconds. Its row is written if the batch that it is in still commits.
 func (c *call) append() error {
 	ctx := context.WithoutCancel(c.request.Context())
 	if !c.intended && c.Record.Status == http.StatusServiceUnavailable {

@@ -174,21 +174,29 @@ func (c *contract) checkStreams() {
 	c.answered("followLog", true, &response{status: resp.StatusCode, header: resp.Header})
 	c.expect("listTenants", wish{status: 200, token: all})
 	events := bufio.NewReader(resp.Body)
-	for _, name := range []string{"ready", "row"} {
-		var event [4]string // its name, id, data, and nothing
-		for i, field := range []string{"event: ", "id: ", "data: ", ""} {
+	next := func() map[string]string {
+		event := map[string]string{}
+		for {
 			line, err := events.ReadString('\n')
 			c.must(err)
-			var ok bool
-			if event[i], ok = strings.CutPrefix(strings.TrimSuffix(line, "\n"), field); !ok {
-				c.t.Fatalf("%q where %q should be", line, field)
+			name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+			switch {
+			case ok:
+				event[name] = value
+			case event["event"] != "ping":
+				return event
+			default: // one may come at any time
+				clear(event)
 			}
 		}
-		if _, err := argus.ParsePosition(event[1]); err != nil || event[0] != name {
+	}
+	for _, name := range []string{"ready", "row"} {
+		event := next()
+		if _, err := argus.ParsePosition(event["id"]); err != nil || event["event"] != name || len(event) != 3 {
 			c.t.Errorf("the event %q, %v", event, err)
 		}
 		if name == "row" {
-			isRow([]byte(event[2]))
+			isRow([]byte(event["data"]))
 		}
 	}
 }

@@ -215,9 +215,10 @@ func (ch *ClickHouse) launch(ctx context.Context, library string) (err error) {
 			return nil
 		}
 		var answer *clickhouse.Exception
-		written := logTail(log.Name(), offset)
+		ended := p.ended()
+		written := logTail(log.Name(), offset) // all that it wrote, if it has ended
 		switch {
-		case p.ended():
+		case ended:
 			return childFailure(p.err, written)
 		case strings.Contains(written, "Received exception"): // and it waits at its prompt all the same
 			p.signal(syscall.SIGKILL)
@@ -249,7 +250,7 @@ func childFailure(err error, log string) error {
 }
 
 func (ch *ClickHouse) ping(ctx context.Context) error {
-	const patience = 2 * time.Second // another server may have the port, and say nothing
+	const patience = 5 * time.Second // another server may have the port, and say nothing
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for _, address := range []string{ch.AdminURL("system"), ch.HTTPURL(ClickHouseAdmin, ch.config.AdminPassword, "system")} {
