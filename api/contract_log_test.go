@@ -174,29 +174,14 @@ func (c *contract) checkStreams() {
 	c.answered("followLog", true, &response{status: resp.StatusCode, header: resp.Header})
 	c.expect("listTenants", wish{status: 200, token: all})
 	events := bufio.NewReader(resp.Body)
-	next := func() map[string]string {
-		event := map[string]string{}
-		for {
-			line, err := events.ReadString('\n')
-			c.must(err)
-			name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
-			switch {
-			case ok:
-				event[name] = value
-			case event["event"] != "ping":
-				return event
-			default: // one may come at any time
-				clear(event)
-			}
-		}
-	}
 	for _, name := range []string{"ready", "row"} {
-		event := next()
-		if _, err := argus.ParsePosition(event["id"]); err != nil || event["event"] != name || len(event) != 3 {
-			c.t.Errorf("the event %q, %v", event, err)
+		e, err := next(events)
+		c.must(err)
+		if _, err := argus.ParsePosition(e.id); err != nil || e.name != name {
+			c.t.Errorf("the event %+v, %v", e, err)
 		}
 		if name == "row" {
-			isRow([]byte(event["data"]))
+			isRow([]byte(e.data))
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (h *harness) open(ctx context.Context, token, path string, header ...string
 	return resp
 }
 
-// next reads one event; io.EOF at an orderly end.
+// next reads one event that is no ping, which may come at any time; io.EOF at an orderly end.
 func next(r *bufio.Reader) (e event, err error) {
 	for {
 		line, err := r.ReadString('\n')
@@ -47,7 +47,11 @@ func next(r *bufio.Reader) (e event, err error) {
 		}
 		line = strings.TrimSuffix(line, "\n")
 		if line == "" {
-			return e, nil
+			if e.name != "ping" {
+				return e, nil
+			}
+			e = event{}
+			continue
 		}
 		name, value, _ := strings.Cut(line, ": ")
 		switch name {
