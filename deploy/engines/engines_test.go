@@ -216,14 +216,7 @@ func TestPostgresStalePID(t *testing.T) {
 
 func TestClickHouseKeepsItsData(t *testing.T) {
 	ctx := testContext(t)
-	if err := engines.Install(ctx); err != nil {
-		t.Fatal(err)
-	}
-	ch, err := engines.StartClickHouse(ctx, engines.ClickHouseConfig{Dir: tempDir(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ch.Kill(syscall.SIGKILL) })
+	ch := startClickHouse(t, engines.ClickHouseConfig{Dir: tempDir(t)})
 	url, httpURL := ch.AdminURL("default"), ch.HTTPURL(engines.ClickHouseAdmin, ch.Config().AdminPassword, "kept")
 	execClickHouse(t, url, "CREATE DATABASE kept")
 	execClickHouse(t, url, "CREATE TABLE kept.t (n Int32) ENGINE = MergeTree ORDER BY n")
@@ -237,9 +230,7 @@ func TestClickHouseKeepsItsData(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-ch.Done()
-		if ch, err = engines.StartClickHouse(ctx, ch.Config()); err != nil {
-			t.Fatal(err)
-		}
+		ch = startClickHouse(t, ch.Config())
 		if got := ch.AdminURL("default"); got != url {
 			t.Fatalf("restarted as %s, was %s", got, url)
 		}
@@ -270,14 +261,7 @@ func TestClickHouseKeepsItsData(t *testing.T) {
 // TestClickHouseSurvivesItsClients: what a client does wrong ends its own connection, as with an installed server.
 func TestClickHouseSurvivesItsClients(t *testing.T) {
 	ctx := testContext(t)
-	if err := engines.Install(ctx); err != nil {
-		t.Fatal(err)
-	}
-	ch, err := engines.StartClickHouse(ctx, engines.ClickHouseConfig{Dir: tempDir(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ch.Kill(syscall.SIGKILL) })
+	ch := startClickHouse(t, engines.ClickHouseConfig{Dir: tempDir(t)})
 	reset := func(port int, first string) {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
@@ -340,6 +324,20 @@ func TestClickHousePortTaken(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "the port is taken") {
 		t.Errorf("started on a port that is taken: %v", err)
 	}
+}
+
+func startClickHouse(t *testing.T, config engines.ClickHouseConfig) *engines.ClickHouse {
+	t.Helper()
+	ctx := testContext(t)
+	if err := engines.Install(ctx); err != nil {
+		t.Fatal(err)
+	}
+	ch, err := engines.StartClickHouse(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ch.Kill(syscall.SIGKILL) })
+	return ch
 }
 
 func tryClickHouse(ctx context.Context, url, query string) error {
