@@ -74,7 +74,7 @@ const (
 	dialTimeout      = time.Second
 	defaultTailLimit = 50_000
 	defaultFewRows   = 150_000
-	latencyRows      = 3 // of those, as many as one whose latency is counted too
+	latencyRows      = 3 // rows that are only counted cost what one does whose latency is counted too
 
 	maxLight = 16 // pages and the like at once
 	maxHeavy = 3  // scans at once: exports' chunks, performance and facets from raw rows

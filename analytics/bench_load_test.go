@@ -189,20 +189,18 @@ func (b *bench) load(t *testing.T, clickhouseURL string) {
 		must(err)
 	}
 	// As the tables' settings leave days and months that are over, some hours later.
-	for _, table := range []string{"audit_route_hours", "audit_route_days", "audit_client_hours", "audit_client_days", "audit_actor_hours", "audit_actor_days"} {
-		rows, err := b.admin.Query(ctx, "SELECT DISTINCT partition FROM system.parts WHERE active AND database = currentDatabase() AND table = ? AND max_time < ?",
-			table, b.until.Add(-24*time.Hour))
-		must(err)
-		var over []string
-		for rows.Next() {
-			var p string
-			must(rows.Scan(&p))
-			over = append(over, p)
-		}
-		must(rows.Err())
-		for _, p := range over {
-			must(b.admin.Exec(ctx, "OPTIMIZE TABLE "+table+" PARTITION "+p+" FINAL"))
-		}
+	rows, err := b.admin.Query(ctx, `SELECT DISTINCT table, partition FROM system.parts WHERE active AND database = currentDatabase()
+		AND match(table, '^audit_.*_(hours|days)$') AND max_time < ?`, b.until.Add(-24*time.Hour))
+	must(err)
+	var merges []string
+	for rows.Next() {
+		var table, partition string
+		must(rows.Scan(&table, &partition))
+		merges = append(merges, "OPTIMIZE TABLE "+table+" PARTITION "+partition+" FINAL")
+	}
+	must(rows.Err())
+	for _, q := range merges {
+		must(b.admin.Exec(ctx, q))
 	}
 	t.Logf("indexed and merged after %s", time.Since(start).Round(time.Second))
 }

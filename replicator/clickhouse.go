@@ -112,7 +112,7 @@ var writeSettings = []ch.Setting{
 	// No deduplication anywhere: a replay that ClickHouse thinks it has seen is what the doubt is about.
 	{Key: "insert_deduplicate", Value: "0", Important: true},
 	{Key: "deduplicate_blocks_in_dependent_materialized_views", Value: "0", Important: true},
-	// Views have grouped what they insert; merging it once more is half of an insert's work.
+	// Views have grouped what they insert: what is left to merge is merged in the background.
 	{Key: "optimize_on_insert", Value: "0", Important: true},
 	// A partition that is to be empty is replaced by an empty one; servers before 26 know no other way.
 	{Key: "allow_replace_partition_from_empty_source", Value: "1"},
