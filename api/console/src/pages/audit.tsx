@@ -105,7 +105,13 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
   };
   const [draft, setDraft] = useState<{ text: string } | null>(null);
 
-  const [cursor, setCursor] = useState<string | null>(openId);
+  // Keys may come faster than the page is drawn: each goes on from where the one before it led.
+  const [cursor, showCursor] = useState<string | null>(openId);
+  const cursorNow = useRef(cursor);
+  const setCursor = useCallback((id: string) => {
+    cursorNow.current = id;
+    showCursor(id);
+  }, []);
   const [byKey, setByKey] = useState(false);
   useEffect(() => {
     if (openId) setCursor(openId);
@@ -129,7 +135,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
 
   const move = (by: number) => {
     if (feed.rows.length === 0) return;
-    const at = cursor === null ? -1 : feed.rows.findIndex((r) => r.id === cursor);
+    const at = cursorNow.current === null ? -1 : feed.rows.findIndex((r) => r.id === cursorNow.current);
     const to = Math.max(0, Math.min(feed.rows.length - 1, at < 0 ? 0 : at + by));
     const row = feed.rows[to]!;
     setCursor(row.id);
@@ -145,7 +151,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     ArrowDown: (event) => (inTable(event) ? move(1) : false),
     ArrowUp: (event) => (inTable(event) ? move(-1) : false),
     Enter: (event) => {
-      const row = feed.rows.find((r) => r.id === cursor);
+      const row = feed.rows.find((r) => r.id === cursorNow.current);
       if (!row || openId || (event.target instanceof HTMLElement && event.target.closest('button, a, input'))) return false;
       open(row);
       return undefined;

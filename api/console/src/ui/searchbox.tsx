@@ -50,10 +50,12 @@ export function SearchBox({ draft, facets, onWant, onSearch, placeholder }: {
     setCaret(to);
     setActive(-1);
     setOpen(true);
-    requestAnimationFrame(() => {
-      input.current?.focus();
-      input.current?.setSelectionRange(to, to);
-    });
+    // At once, not when it is drawn: what is typed meanwhile must not land elsewhere.
+    if (input.current) {
+      input.current.value = next;
+      input.current.focus();
+      input.current.setSelectionRange(to, to);
+    }
   };
 
   const search = () => {

@@ -105,7 +105,7 @@ test('keyboard: j and k go through rows, Enter opens, Esc closes; the drawer fol
     await page.keyboard.press('j');
     await page.keyboard.press('k');
     await page.keyboard.press('j');
-    assert.equal(await page.getAttribute('tr.marked', 'data-id'), ids[1]);
+    await eventually('the second row is marked', async () => (await page.getAttribute('tr.marked', 'data-id')) === ids[1]);
     await page.keyboard.press('Enter');
     await page.waitForSelector('.drawer');
     assert.equal(params(page).get('row'), ids[1]);
@@ -116,7 +116,7 @@ test('keyboard: j and k go through rows, Enter opens, Esc closes; the drawer fol
     await page.keyboard.press('Escape');
     await page.waitForSelector('.drawer', { state: 'detached' });
     assert.equal(params(page).get('row'), null);
-    assert.equal(await page.evaluate(() => document.activeElement?.closest('tr')?.dataset.id), ids[2]);
+    await eventually('the row has the focus', async () => (await page.evaluate(() => document.activeElement?.closest('tr')?.dataset.id)) === ids[2]);
     await page.evaluate((url) => (location.href = url), permalink);
     await page.waitForSelector(`.drawer .fact:has-text("${ids[2]}")`);
     await page.goBack();
