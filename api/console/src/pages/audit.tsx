@@ -141,8 +141,14 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     setCursor(row.id);
     setByKey(true);
     reveal(scroller.current, to);
-    if (openId) setQuery({ row: row.id }, true);
-    else requestAnimationFrame(() => document.querySelector<HTMLElement>('tr.marked a.route')?.focus({ preventScroll: true }));
+    if (openId) {
+      setQuery({ row: row.id }, true);
+      return;
+    }
+    // Enter opens what has the focus: it is given at once, and again when a row further on has been drawn.
+    const focus = () => document.querySelector<HTMLElement>(`tr[data-id="${row.id}"] a.route`)?.focus({ preventScroll: true });
+    focus();
+    requestAnimationFrame(() => cursorNow.current === row.id && focus());
   };
   useKeys({
     '/': () => document.getElementById('search')?.focus(),
