@@ -162,7 +162,7 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%s: %+v", status, by["replicator"])
 		}
 	}
-	tell(`UPDATE argus.replicator_status SET updated_at = now() - interval '1 minute'`)
+	tell(`UPDATE argus.replicator_status SET updated_at = now() - interval '1 minute', status = '{"state": "streaming"}'`)
 	if v, by := read(); v.Status != statusDegraded || by["replicator"].Status != statusDown {
 		t.Errorf("silent: %+v", v)
 	}

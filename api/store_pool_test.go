@@ -79,8 +79,11 @@ func TestBegin(t *testing.T) {
 	// COMMIT itself is lost.
 	proxy.DropRequest("commit")
 	check("NEVER_ASKED", 503, argus.CodeAuditUnavailable, 0, 0, false, 0)
+	// A connection that has prepared a statement does not send its text again: these are new ones.
+	h.pool.Reset()
 	proxy.DropRequest("test effect")
 	check("CUT_INSIDE", 503, argus.CodeAuditUnavailable, 0, 0, false, 0)
+	h.pool.Reset()
 	proxy.DropReplyTo("audit_intents")
 	check("CUT_ANNOUNCING", 503, argus.CodeAuditUnavailable, 0, 0, false, 0)
 	// What the database refuses is no outage: nothing happened, and nobody is told to try again.
