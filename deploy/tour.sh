@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the commands of the README's tour against a running `make dev` and puts their real output into the README:
+# Runs the commands of docs/tour.md against a running `make dev` and puts their real output into it:
 #   source .argus/env && deploy/tour.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,6 +26,6 @@ while IFS= read -r line; do
   else
     printf '%s\n' "$line"
   fi
-done <README.md >"$out"
-cat "$out" >README.md
+done <docs/tour.md >"$out"
+cat "$out" >docs/tour.md
 rm "$out"

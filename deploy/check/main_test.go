@@ -68,11 +68,11 @@ func goarch() string {
 	return strings.TrimSpace(string(out))
 }
 
-// variables are those that each process reads, from the README's table, which a test of argusd makes from the
+// variables are those that each process reads, from the table of settings, which a test of argusd makes from the
 // code: process → variable → whether it is required.
 func variables(t *testing.T) map[string]map[string]bool {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(root, "README.md"))
+	data, err := os.ReadFile(filepath.Join(root, "docs/configuration.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func variables(t *testing.T) map[string]map[string]bool {
 		}
 	}
 	if len(all["api"]) < 10 || len(all["replicator"]) < 4 {
-		t.Fatalf("README.md has no table of configuration: %v", all)
+		t.Fatalf("docs/configuration.md has no table of configuration: %v", all)
 	}
 	return all
 }
@@ -125,7 +125,7 @@ func runs(t *testing.T, where string, command []string, environ map[string]strin
 	}
 	known, ok := variables(t)[process]
 	if !ok {
-		t.Errorf("%s: the README's table knows no process %q", where, process)
+		t.Errorf("%s: the table of settings knows no process %q", where, process)
 	}
 	for name := range environ {
 		if _, ok := known[name]; !ok {
