@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X github.com/useargus/argus.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 CONSOLE_SOURCES := $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
 
-.PHONY: help dev build release engines console test test-go test-console test-deploy race bench crash soak lint clean
+.PHONY: help dev build release engines console setup test test-go test-console test-deploy race bench crash soak lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,7 +44,10 @@ api/console/dist/index.html: api/console/node_modules/.package-lock.json $(CONSO
 	cd api/console && npm run --silent build
 	@touch $@
 
-test: build test-go test-console test-deploy ## everything that must hold, on real engines; under 15 minutes on two cores
+test: setup build test-go test-console test-deploy ## everything that must hold, on real engines; under 15 minutes on two cores
+
+setup: ## provide the programs that tests need: apt, else npm and Go's modules into bin/tools
+	@internal/setup/setup.sh test
 
 test-go:
 	go vet ./...
@@ -66,7 +69,9 @@ crash: build ## the fault tests in full: 100 kills a stage; about an hour
 soak: build ## ten minutes of mixed calls with random kills of every process, then the oracle
 	ARGUS_SOAK=$${ARGUS_SOAK:-10m} go test -timeout 60m -count 1 -v -run '^TestSoak$$' ./argusd
 
-bench: build ## one table: figure, ours, reference, ratio, target
+bench: ## one table: figure, ours, reference, ratio, target
+	@internal/setup/setup.sh bench
+	@$(MAKE) --no-print-directory build
 	@deploy/bench.sh
 
 lint: ## gofmt, go vet, staticcheck
@@ -75,4 +80,4 @@ lint: ## gofmt, go vet, staticcheck
 	go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
 
 clean: ## remove what was built; .argus (the data of make dev) stays
-	rm -rf bin api/console/dist/assets api/console/dist/index.html
+	rm -rf bin internal/setup/node_modules api/console/dist/assets api/console/dist/index.html

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/deploy/engines/enginetest"
 )
 
 // TestRestore takes Postgres back to a point in time, while ClickHouse knows what came after it; then loses
@@ -32,7 +33,7 @@ func TestRestore(t *testing.T) {
 	})
 	t.Run("Postgres15", func(t *testing.T) {
 		t.Parallel()
-		s, archive := newArchivingSite(t, "/usr/lib/postgresql/15/bin")
+		s, archive := newArchivingSite(t, enginetest.Postgres15())
 		s.restore(archive, func(backup string) { s.operations("base-backup", "", map[string]string{"BACKUP": backup}) })
 	})
 }

@@ -17,13 +17,14 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/deploy/engines/enginetest"
 )
 
 var record = flag.Bool("record", false, "record golden bytes anew from real servers")
 
 // TestGolden decodes what real servers sent: PostgreSQL 15 and 18. With -record it asks them again.
 func TestGolden(t *testing.T) {
-	for version, bin := range map[string]string{"15": "/usr/lib/postgresql/15/bin", "18": ""} {
+	for version, bin := range map[string]string{"15": enginetest.Postgres15(), "18": ""} {
 		t.Run(version, func(t *testing.T) {
 			path := filepath.Join("testdata", "pgoutput-"+version+".hex")
 			if *record {

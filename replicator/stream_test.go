@@ -12,6 +12,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/deploy/engines/enginetest"
 )
 
 // TestStream follows ordinary and extraordinary writing with one replicator: lanes that open and close, rows late
@@ -121,7 +122,7 @@ func TestIdle(t *testing.T) {
 
 // TestPostgres15 does with the oldest Postgres what most tests do with the newest.
 func TestPostgres15(t *testing.T) {
-	w := newOwnWorld(t, engines.PostgresConfig{BinDir: "/usr/lib/postgresql/15/bin"})
+	w := newOwnWorld(t, engines.PostgresConfig{BinDir: enginetest.Postgres15()})
 	l := w.openLane()
 	w.must(l.commit(300, time.Now(), func(tx pgx.Tx, r []argus.Record) error { return insertSteps(tx, &r[7]) }))
 	w.startChild("inserted", 3).waitWhile(w.load(2, time.Now))

@@ -11,10 +11,14 @@ import { chromium } from 'playwright-core';
 import { startMock } from './mock/server.mjs';
 
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+const BROWSERS = [
+  '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', path.join(ROOT, 'bin/tools/chromium/chromium'),
+  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+];
 
 export async function launch() {
-  const executablePath = process.env.CHROMIUM || ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
-  if (!executablePath) throw new Error('There is no Chromium. Install it (apt-get install chromium) or name it in CHROMIUM.');
+  const executablePath = process.env.CHROMIUM || BROWSERS.find(existsSync);
+  if (!executablePath) throw new Error('There is no Chromium. Run internal/setup/setup.sh test, or name one in CHROMIUM.');
   return chromium.launch({
     executablePath,
     args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic'],

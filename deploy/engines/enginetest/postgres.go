@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -32,6 +34,21 @@ type Postgres struct {
 // roles are those the migrations make.
 var roles = []string{
 	"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_break_glass",
+}
+
+// Postgres15 is the folder of the programs of the oldest Postgres that ARGUS runs on: the one that
+// ARGUS_TEST_POSTGRES15 names, else Debian's, else the one that internal/setup took from npm.
+func Postgres15() string {
+	const debian = "/usr/lib/postgresql/15/bin"
+	if named := os.Getenv("ARGUS_TEST_POSTGRES15"); named != "" {
+		return named
+	}
+	if _, err := os.Stat(debian + "/postgres"); err != nil {
+		if _, file, _, ok := runtime.Caller(0); ok {
+			return filepath.Join(filepath.Dir(file), "../../../bin/tools/postgres15/bin")
+		}
+	}
+	return debian
 }
 
 // NewPostgres makes a database on the binary's PostgreSQL.
