@@ -1,6 +1,7 @@
 package argus
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -53,14 +54,24 @@ func ParseSpan(s string) (time.Duration, error) {
 	return total, nil
 }
 
+// rfc3339 is a date, a time and an offset. Its sign may be a blank: that is what + becomes in a query that was not
+// escaped, and nothing else can stand there.
+var rfc3339 = regexp.MustCompile(`^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d+)?)(?:[Zz]|([+ -])((?:[01]\d|2[0-3]):[0-5]\d))$`)
+
 // ParseTime reads a moment: RFC 3339, or a length of time (ParseSpan) before now. The result is in UTC, cut to
-// microseconds, between the years 1970 and 2200.
+// microseconds, between the years 1970 and 2200. The console reads the same: testdata/grammar.json holds both to it.
 func ParseTime(s string, now time.Time) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		if y := t.Year(); y < 1970 || y > 2200 {
-			return time.Time{}, Errorf(CodeInvalidParameter, "%q lies outside the years 1970 to 2200.", Text(s, 40))
+	if m := rfc3339.FindStringSubmatch(s); m != nil {
+		offset := "Z"
+		if m[4] != "" {
+			offset = strings.Replace(m[3], " ", "+", 1) + m[4]
 		}
-		return Micros(t), nil
+		if t, err := time.Parse(time.RFC3339Nano, m[1]+"T"+m[2]+offset); err == nil {
+			if y := t.UTC().Year(); y < 1970 || y > 2200 {
+				return time.Time{}, Errorf(CodeInvalidParameter, "%q lies outside the years 1970 to 2200.", Text(s, 40))
+			}
+			return Micros(t), nil
+		}
 	}
 	d, err := ParseSpan(s)
 	if err != nil {

@@ -1,9 +1,13 @@
 import type { ComponentChildren, RefObject } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { go, href, usePlace } from './lib/router';
 import { session } from './lib/session';
 import { useStore } from './lib/store';
 import { useKeys } from './lib/keys';
+import { AUDIT_LINK, COMPUTE_LINK, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK, type Link } from './lib/link';
+import { now } from './lib/time';
+import type { Problem } from './lib/filter';
+import { cut } from './lib/quote';
 import { learnNames } from './lib/names';
 import { setTheme, useTheme } from './lib/theme';
 import type { Operator } from './lib/types';
@@ -30,6 +34,8 @@ interface Page {
   /** the scope without which the page has nothing to show; '' needs none */
   scope: string;
   icon: () => ComponentChildren;
+  /** what its address may hold */
+  link: Link;
   view: (props: { me: Operator; scroller: RefObject<HTMLElement | null> }) => ComponentChildren;
   /** pages that belong to this one have no place of their own in the rail */
   under?: string;
@@ -37,15 +43,15 @@ interface Page {
 }
 
 const PAGES: Page[] = [
-  { path: '/tenants', label: 'Tenants', group: 'Monitor', scope: 'tenants:read', icon: icons.Tenants, view: TenantsPage, key: 't' },
-  { path: '/performance', label: 'Performance', group: 'Monitor', scope: 'logs:read', icon: icons.Gauge, view: PerformancePage, key: 'p' },
-  { path: '/performance/route', label: 'Performance', group: 'Monitor', scope: 'logs:read', icon: icons.Gauge, view: RoutePage, under: '/performance' },
-  { path: '/compute', label: 'Compute', group: 'Compute', scope: 'compute:read', icon: icons.Server, view: ComputePage, key: 'c' },
-  { path: '/support', label: 'Live sessions', group: 'Remote support', scope: 'tenants:read', icon: icons.Headset, view: SupportPage, key: 's' },
-  { path: '/health', label: 'Health', group: 'Data & admin', scope: '', icon: icons.Heart, view: HealthPage, key: 'h' },
-  { path: '/settings/audit', label: 'Audit log', group: 'Settings', scope: 'logs:read', icon: icons.Log, view: AuditPage, key: 'a' },
-  { path: '/settings/tokens', label: 'Tokens', group: 'Settings', scope: '', icon: icons.Key, view: TokensPage, key: 'k' },
-  { path: '/profile', label: 'Profile', group: 'Settings', scope: '', icon: icons.Person, view: ProfilePage },
+  { path: '/tenants', label: 'Tenants', group: 'Monitor', scope: 'tenants:read', icon: icons.Tenants, link: TENANTS_LINK, view: TenantsPage, key: 't' },
+  { path: '/performance', label: 'Performance', group: 'Monitor', scope: 'logs:read', icon: icons.Gauge, link: PERFORMANCE_LINK, view: PerformancePage, key: 'p' },
+  { path: '/performance/route', label: 'Performance', group: 'Monitor', scope: 'logs:read', icon: icons.Gauge, link: ROUTE_LINK, view: RoutePage, under: '/performance' },
+  { path: '/compute', label: 'Compute', group: 'Compute', scope: 'compute:read', icon: icons.Server, link: COMPUTE_LINK, view: ComputePage, key: 'c' },
+  { path: '/support', label: 'Live sessions', group: 'Remote support', scope: 'tenants:read', icon: icons.Headset, link: NO_LINK, view: SupportPage, key: 's' },
+  { path: '/health', label: 'Health', group: 'Data & admin', scope: '', icon: icons.Heart, link: NO_LINK, view: HealthPage, key: 'h' },
+  { path: '/settings/audit', label: 'Audit log', group: 'Settings', scope: 'logs:read', icon: icons.Log, link: AUDIT_LINK, view: AuditPage, key: 'a' },
+  { path: '/settings/tokens', label: 'Tokens', group: 'Settings', scope: '', icon: icons.Key, link: TOKENS_LINK, view: TokensPage, key: 'k' },
+  { path: '/profile', label: 'Profile', group: 'Settings', scope: '', icon: icons.Person, link: NO_LINK, view: ProfilePage },
 ];
 
 const GROUPS = ['Monitor', 'Compute', 'Remote support', 'Data & admin', 'Settings'];
@@ -92,6 +98,7 @@ function Shell({ me }: { me: Operator }) {
   const home = (visible.find((p) => !p.under) ?? PAGES[0]!).path;
   const empty = place.path === '/' || place.path === '';
   const page = PAGES.find((p) => p.path === place.path);
+  const problems = useMemo(() => (page ? linkProblems(place.raw, page.link, now()) : []), [page, place.raw]);
 
   useEffect(() => {
     if (empty) go(href(home), true);
@@ -172,7 +179,13 @@ function Shell({ me }: { me: Operator }) {
             <b>Impersonated session:</b> {me.impersonator_id} acts as {me.name || me.actor_id}. Both are recorded.
           </Notice>
         )}
-        {page ? <page.view key={page.path} me={me} scroller={main} /> : !empty && <Unknown path={place.path} home={home} />}
+        {!page ? (
+          !empty && <Unknown path={place.path} home={home} />
+        ) : problems.length > 0 ? (
+          <Unreadable page={page} raw={place.raw} problems={problems} />
+        ) : (
+          <page.view key={page.path} me={me} scroller={main} />
+        )}
       </main>
       {help && <Shortcuts onClose={() => setHelp(false)} />}
     </div>
@@ -187,6 +200,43 @@ function Unknown({ path, home }: { path: string; home: string }) {
       <a class="button" href={href(home)}>
         Go to the start
       </a>
+    </div>
+  );
+}
+
+/** In place of a page whose link it cannot read. */
+function Unreadable({ page, raw, problems }: { page: Page; raw: string; problems: Problem[] }) {
+  const bad = new Set(problems.map((p) => p.part.split('=')[0]));
+  const rest = new URLSearchParams([...new URLSearchParams(raw)].filter(([name]) => !bad.has(name)));
+  const readable = linkProblems(rest.toString(), page.link, now()).length === 0;
+  return (
+    <div class="page">
+      <header class="page-head">
+        <h1>{page.label}</h1>
+      </header>
+      <div class="failure unreadable" role="alert">
+        <icons.Warn />
+        <p class="empty-title">This link cannot be read</p>
+        <dl>
+          {problems.slice(0, 8).map((p, i) => (
+            <div key={i}>
+              <dt class="mono wrap-anywhere">{cut(p.part, 200)}</dt>
+              <dd class="muted wrap-anywhere">{p.message}</dd>
+            </div>
+          ))}
+        </dl>
+        {problems.length > 8 && <p class="muted">And {problems.length - 8} more.</p>}
+        <p class="muted">The page shows nothing: it would not be what the link means.</p>
+        {readable ? (
+          <a class="button" href={href(page.path, rest)}>
+            Open it without {problems.length === 1 ? 'this part' : 'these parts'}
+          </a>
+        ) : (
+          <a class="button" href={href(page.under ?? page.path)}>
+            Open {page.label}
+          </a>
+        )}
+      </div>
     </div>
   );
 }

@@ -36,6 +36,7 @@ const PAGES = [
   }],
   ['audit-window', '#/settings/audit', 'tr[data-id]', async (page) => page.click('.window-button')],
   ['audit-empty', '#/settings/audit?route=/nowhere', '.empty'],
+  ['audit-unreadable', '#/settings/audit?since=yesterday&colour=red&status=5xx', '.unreadable'],
   ['performance', '#/performance?since=24h', '.perf tbody tr .spark path'],
   ['route', '#/performance/route?route=GET%20/v1/tenants&since=24h', '.u-over', async (page) => {
     await page.hover('.u-over >> nth=0', { position: { x: 300, y: 80 } });

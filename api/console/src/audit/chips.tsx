@@ -1,6 +1,6 @@
 import { activeTenant } from '../lib/active-tenant';
 import { useStore } from '../lib/store';
-import { FILTERS, labelOf, valueProblem, type Filter, type Term } from '../lib/filter';
+import { FILTERS, isFilterName, labelOf, valueProblem, type Filter, type Term } from '../lib/filter';
 import { useNames } from '../lib/names';
 import { shortId, formatShort } from '../lib/format';
 import type { Facets } from '../lib/types';
@@ -126,7 +126,7 @@ function ValuePanel({ field, facets, onBack, onAdd }: { field: (typeof FILTERS)[
   const name = field.name === 'param' ? `param.${param}` : field.name;
   const low = text.toLowerCase();
   const values = (facets?.fields[field.name] ?? []).filter((v) => v.value.toLowerCase().includes(low) || v.name?.toLowerCase().includes(low));
-  const problem = text === '' ? null : valueProblem(name, text);
+  const problem = text === '' ? null : !isFilterName(name) ? 'Name the parameter as in the route.' : valueProblem(name, text);
   return (
     <form
       class="value-panel"

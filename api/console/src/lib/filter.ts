@@ -1,4 +1,5 @@
-import { isMoment, parseSpan } from './time';
+import { cut, quoted } from './quote';
+import { momentMs, momentProblem, parseSpan } from './time';
 
 /** The names a filter may use, as argus.FilterNames, with what they mean. */
 export const FILTERS: { name: string; label: string; hint: string; facet?: boolean }[] = [
@@ -20,6 +21,9 @@ export const FILTERS: { name: string; label: string; hint: string; facet?: boole
   { name: 'request_id', label: 'Request id', hint: 'the caller’s X-Request-Id' },
 ];
 
+/** As argus.MaxFilterValues. */
+const MAX_VALUES = 1000;
+
 const NAMES = new Set(FILTERS.map((f) => f.name));
 
 /** One condition; terms of one name (and sign) are alternatives, different names must all hold. */
@@ -39,7 +43,7 @@ export interface Filter {
 
 /** Whether a filter may be called this: a name of FILTERS or param.<name>. */
 export function isFilterName(name: string): boolean {
-  if (name.startsWith('param.')) return name.length > 6 && name.length <= 70;
+  if (name.startsWith('param.')) return name.length > 6 && new TextEncoder().encode(name).length <= 70 && !name.includes('\0');
   return name !== 'param' && NAMES.has(name);
 }
 
@@ -55,26 +59,35 @@ export function sameTerm(a: Term, b: Term): boolean {
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const STATUS = /^([1-9]xx|[1-9]\d\d|(>=|<=|>|<)[1-9]\d\d)$/;
 
-/** What is wrong with a value, as a sentence; null when the server will take it. */
+function isNetwork(text: string): boolean {
+  const [, address = '', bits] = /^([^/]*)(?:\/(\d|[1-9]\d{1,2}))?$/.exec(text) ?? [];
+  const four = address.split('.');
+  if (four.length === 4 && four.every((n) => /^(0|[1-9]\d{0,2})$/.test(n) && Number(n) < 256)) return Number(bits ?? 0) <= 32;
+  const six = bits === undefined ? address.replace(/%.+$/, '') : address;
+  return six.includes(':') && /^[0-9a-f:.]+$/i.test(six) && URL.canParse(`http://[${six}]/`) && Number(bits ?? 0) <= 128;
+}
+
+/** How a value is to be written, as a sentence of argus.ParseFilter; null when the server will take it. */
 export function valueProblem(name: string, value: string): string | null {
-  if (value === '' && !['client', 'user_agent'].includes(name) && !name.startsWith('param.')) return `${name} needs a value`;
+  if (value === '' && !['client', 'user_agent'].includes(name) && !name.startsWith('param.')) return 'the value is empty.';
+  if (new TextEncoder().encode(value).length > 1024) return 'the value is longer than 1024 bytes.';
   switch (name) {
     case 'status':
-      return STATUS.test(value) ? null : 'a status is written 403, 4xx or >=500';
+      return STATUS.test(value) ? null : 'write a status (403), a class (4xx) or a bound (>=500).';
     case 'actor_kind':
-      return ['clerk_session', 'pat', 'break_glass'].includes(value) ? null : 'the kind is clerk_session, pat or break_glass';
+      return ['clerk_session', 'pat', 'break_glass'].includes(value) ? null : 'write clerk_session, pat or break_glass.';
     case 'outcome':
-      return ['completed', 'interrupted'].includes(value) ? null : 'the outcome is completed or interrupted';
+      return ['completed', 'interrupted'].includes(value) ? null : 'write completed or interrupted.';
     case 'latency_min':
-      return parseSpan(value) !== null ? null : 'a latency is written 500ms or 2s';
+      return parseSpan(value) !== null ? null : 'write a length of time like 500ms or 2s.';
     case 'pat':
     case 'break_glass':
     case 'id':
-      return UUID.test(value) ? null : 'an id is written as shown, 36 characters';
+      return UUID.test(value) && !/^[0-]*$/.test(value) ? null : 'write the id as shown, 36 characters.';
     case 'client_ip':
-      return /^[0-9a-f.:]+(\/\d{1,3})?$/i.test(value) && /[.:]/.test(value) ? null : 'an address is written 192.0.2.7 or 192.0.2.0/24';
+      return isNetwork(value) ? null : 'write an address (192.0.2.7) or a network (192.0.2.0/24).';
   }
-  return value.length > 1024 ? 'the value is longer than 1024 characters' : null;
+  return null;
 }
 
 /** The name a bare word most likely belongs to; null when nothing fits. */
@@ -89,21 +102,53 @@ export function guessName(word: string): string | null {
   return null;
 }
 
-/** Reads a filter out of a query; names that are none are left alone. */
-export function filterOf(query: URLSearchParams): Filter {
+/** A part of a query that cannot be read, and the sentence about it: the server's own. */
+export interface Problem {
+  /** as written: since=yesterday */
+  part: string;
+  message: string;
+}
+
+export interface FilterRead {
+  filter: Filter;
+  problems: Problem[];
+}
+
+/** Reads a filter out of a query as argus.ParseFilter does. Names that others holds are left alone. */
+export function readFilter(query: URLSearchParams, now: number, others: Record<string, unknown> = {}): FilterRead {
   const terms: Term[] = [];
+  const problems: Problem[] = [];
+  const moments: Record<string, string> = { since: '', until: '' };
   for (const [key, value] of query) {
-    const not = key.startsWith('not_');
-    const name = not ? key.slice(4) : key;
-    if (!isFilterName(name)) continue;
-    const term = { name, not, value };
-    if (!terms.some((t) => sameTerm(t, term))) terms.push(term);
+    if (Object.hasOwn(others, key)) continue;
+    const wrong = (message: string) => problems.push({ part: `${key}=${value}`, message });
+    const name = key.replace(/^not_/, '');
+    if (value.includes('\0')) {
+      wrong(`The parameter ${cut(key, 40)} is not valid UTF-8 text.`);
+    } else if (Object.hasOwn(moments, key)) {
+      const problem = query.getAll(key).length > 1 ? `Give ${key} once.` : momentProblem(value);
+      if (problem) wrong(problem);
+      else moments[key] = value;
+    } else if (name.startsWith('param.') && !isFilterName(name)) {
+      wrong('Write param.<name>=<value>, the name as in the route\'s template.');
+    } else if (!isFilterName(name)) {
+      wrong(`There is no parameter ${quoted(cut(key, 64))} here.`);
+    } else {
+      const how = valueProblem(name, value);
+      const term = { name, not: key !== name, value };
+      if (how) wrong(`${name.replace(/^param\..*/s, 'param')}=${quoted(cut(value, 64))}: ${how}`);
+      else if (!terms.some((t) => sameTerm(t, term))) terms.push(term);
+    }
   }
-  const moment = (name: string) => {
-    const text = query.get(name) ?? '';
-    return isMoment(text) ? text : '';
-  };
-  return { terms, since: moment('since'), until: moment('until') };
+  const { since = '', until = '' } = moments;
+  if (since && until && momentMs(until, now)! < momentMs(since, now)!) problems.push({ part: `until=${until}`, message: 'until lies before since.' });
+  if (terms.length > MAX_VALUES) problems.push({ part: '', message: `A filter holds ${MAX_VALUES} values at most, this one ${terms.length}.` });
+  return { filter: { terms, since, until }, problems };
+}
+
+/** The filter of a query whose problems have been looked at. */
+export function filterOf(query: URLSearchParams): Filter {
+  return readFilter(query, 0).filter;
 }
 
 /** Puts a filter into a query in place of the one there, as the API reads it too. */

@@ -4,13 +4,16 @@ import { Store, useStore } from './store';
 export interface Place {
   path: string;
   query: URLSearchParams;
+  /** the query as it stands in the address */
+  raw: string;
 }
 
 export function parseHash(hash: string): Place {
   const text = hash.replace(/^#/, '');
   const at = text.indexOf('?');
   const path = at < 0 ? text : text.slice(0, at);
-  return { path: path.startsWith('/') ? path : `/${path}`, query: new URLSearchParams(at < 0 ? '' : text.slice(at + 1)) };
+  const raw = at < 0 ? '' : text.slice(at + 1);
+  return { path: path.startsWith('/') ? path : `/${path}`, query: new URLSearchParams(raw), raw };
 }
 
 /** The address of a place, readable: what a URL may hold unescaped behind its hash stays as it is. */

@@ -8,7 +8,7 @@
 // path, a user, an address, a method, a tenant).
 
 import { guessName, isFilterName, valueProblem, type Term } from './filter';
-import { isMoment } from './time';
+import { momentProblem } from './time';
 
 export interface Word {
   start: number;
@@ -98,14 +98,14 @@ export function parse(text: string): Parsed {
       continue;
     }
     if (name === 'since' || name === 'until') {
-      if (word.not) problem(`${name} cannot be negated.`);
-      else if (!isMoment(value)) problem(`${name} is written 1h, 7d or 2026-01-31T12:00:00Z.`);
+      const wrong = word.not ? `${name} cannot be negated.` : momentProblem(value);
+      if (wrong) problem(wrong);
       else result[name] = value;
       continue;
     }
     const wrong = valueProblem(name, name === 'method' ? value.toUpperCase() : value);
     if (wrong) {
-      problem(`${wrong[0]!.toUpperCase()}${wrong.slice(1)}.`);
+      problem(`${wrong[0]!.toUpperCase()}${wrong.slice(1)}`);
       continue;
     }
     result.terms.push({ name, not: word.not, value: name === 'method' ? value.toUpperCase() : value });

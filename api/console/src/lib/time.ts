@@ -1,4 +1,5 @@
 import { useEffect, useState } from 'preact/hooks';
+import { cut, quoted } from './quote';
 import { Store } from './store';
 
 const UNITS: [string, number][] = [
@@ -37,18 +38,35 @@ export function formatSpan(ms: number): string {
   return parts.join(' ') || '0s';
 }
 
-const RFC3339 = /^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)$/;
+const RFC3339 = /^(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(\.\d+)?(?:[Zz]|([+ -])((?:[01]\d|2[0-3]):[0-5]\d))$/;
 
-/** The moment in milliseconds since 1970 of an RFC 3339 time; null when it is none. */
+/** The moment in milliseconds since 1970 of an RFC 3339 time, as argus.ParseTime reads it; null when it is none. */
 export function parseTime(text: string): number | null {
-  if (!RFC3339.test(text)) return null;
-  const t = Date.parse(text.replace(' ', 'T'));
-  return Number.isNaN(t) ? null : t;
+  const m = RFC3339.exec(text);
+  if (!m) return null;
+  const day = Date.parse(`${m[1]}T00:00:00Z`);
+  // Date.parse takes the 30th of February for the 2nd of March.
+  if (Number.isNaN(day) || new Date(day).toISOString().slice(0, 10) !== m[1]) return null;
+  // What + becomes in a link that was not escaped is a blank; nothing else can stand there.
+  const offset = m[5] ? (m[4] === '-' ? '-' : '+') + m[5] : 'Z';
+  return Date.parse(`${m[1]}T${m[2]}${(m[3] ?? '').slice(0, 4)}${offset}`);
 }
 
-/** Whether a query may use the text for since or until: a time, or a length of time before now. */
-export function isMoment(text: string): boolean {
-  return parseSpan(text) !== null || parseTime(text) !== null;
+const FIRST = Date.UTC(1970, 0);
+const LAST = Date.UTC(2201, 0);
+
+/** Why a text is no time that a query may use, in the server's words; null when it is one. */
+export function momentProblem(text: string): string | null {
+  if (parseSpan(text) !== null) return null;
+  const time = parseTime(text);
+  const shown = quoted(cut(text, 40));
+  if (time === null) return `${shown} is no time; write RFC 3339 (2026-01-31T12:00:00Z) or a length of time before now (90s, 5m, 1h, 7d).`;
+  return time < FIRST || time >= LAST ? `${shown} lies outside the years 1970 to 2200.` : null;
+}
+
+/** Why a text is no length of time, in the server's words; null when it is one. */
+export function spanProblem(text: string): string | null {
+  return parseSpan(text) !== null ? null : `${quoted(cut(text, 40))} is no length of time; write it like 90s, 5m, 1h or 7d.`;
 }
 
 /** The moment a since or until means, in milliseconds since 1970. */

@@ -274,3 +274,32 @@ test('no call in the window: said, not blank', () =>
     await page.evaluate(() => (location.hash = '#/nowhere'));
     await page.waitForSelector('text=There is no page here');
   }));
+
+test('a link that cannot be read: its parts are named, nothing is asked for, nothing else is shown', () =>
+  at('#/settings/audit?since=yesterday&colour=red&status=2xx', async (page) => {
+    const asked = [];
+    page.on('request', (r) => /\/v1\/(audit-log|perf)/.test(r.url()) && asked.push(r.url()));
+    const said = page.locator('.unreadable');
+    await said.waitFor();
+    const text = await said.textContent();
+    for (const part of ['since=yesterday', '"yesterday" is no time; write RFC 3339', 'colour=red', 'There is no parameter "colour" here.']) assert.ok(text.includes(part), `${part} in ${text}`);
+    assert.equal(await page.locator('table').count(), 0);
+    // The server says the same of the same link.
+    const answer = await s.server.call(s.server.admin, '/v1/audit-log?since=yesterday&status=2xx');
+    assert.ok(text.includes((await answer.json()).error.message));
+    for (const hash of ['#/performance?until=soon', '#/performance/route?since=1h', '#/compute?all=yes', '#/settings/tokens?new=1&preset=root', '#/tenants?tenant=a&tenant=b']) {
+      await page.evaluate((to) => (location.hash = to), hash);
+      await eventually(hash, async () => (await said.count()) === 1 && (await page.locator('table, dialog, .drawer').count()) === 0);
+    }
+    assert.deepEqual(asked, []);
+    await page.evaluate(() => (location.hash = '#/settings/audit?since=yesterday&status=2xx'));
+    await page.click('.unreadable >> text=Open it without this part');
+    await auditReady(page);
+    assert.deepEqual([...params(page)], [['status', '2xx']]);
+  }));
+
+test('a link whose + became a blank shows its window', () =>
+  at('#/settings/audit?since=2026-11-01T22:00:00+02:00', async (page) => {
+    await auditReady(page);
+    assert.match(await page.textContent('.window-button'), /Since 2026-11-01 20:00/);
+  }));

@@ -47,7 +47,7 @@ test('what is not understood is said, and the rest counts', () => {
     p.problems.map((x) => [x.start, x.end]),
     [[0, 13], [14, 24], [36, 46]],
   );
-  assert.match(p.problems[0]!.message, /403, 4xx or >=500/);
+  assert.match(p.problems[0]!.message, /\(403\), a class/);
   assert.match(p.problems[1]!.message, /user_agent:frobnicate/);
   assert.match(p.problems[2]!.message, /colour/);
 });

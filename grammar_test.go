@@ -1,0 +1,67 @@
+package argus
+
+import (
+	"encoding/json"
+	"errors"
+	"net/url"
+	"os"
+	"testing"
+	"time"
+)
+
+// TestGrammar holds the server to the table that the console's test reads too: what a time, a length of time and a
+// query are, and the sentence about each that is none.
+func TestGrammar(t *testing.T) {
+	var table struct {
+		Now   time.Time
+		Times []struct {
+			Text, Error string
+			At          time.Time
+		}
+		Durations []struct {
+			Text, Error string
+			US          int64
+		}
+		Queries []struct{ Query, Error string }
+	}
+	b, err := os.ReadFile("testdata/grammar.json")
+	if err == nil {
+		err = json.Unmarshal(b, &table)
+	}
+	if err != nil || len(table.Times) < 50 || len(table.Durations) < 20 || len(table.Queries) < 50 {
+		t.Fatalf("%v; %d times, %d durations, %d queries", err, len(table.Times), len(table.Durations), len(table.Queries))
+	}
+	said := func(err error) string {
+		var e *Error
+		if err == nil {
+			return ""
+		}
+		if !errors.As(err, &e) || e.Code != CodeInvalidParameter {
+			t.Fatalf("%v", err)
+		}
+		return e.Message
+	}
+	for _, c := range table.Times {
+		got, err := ParseTime(c.Text, table.Now)
+		if s := said(err); s != c.Error || err == nil && !got.Truncate(time.Millisecond).Equal(c.At) {
+			t.Errorf("time %q: %v, %q", c.Text, got, s)
+		}
+	}
+	for _, c := range table.Durations {
+		got, err := ParseSpan(c.Text)
+		if s := said(err); s != c.Error || got.Microseconds() != c.US {
+			t.Errorf("duration %q: %v, %q", c.Text, got, s)
+		}
+	}
+	for _, c := range table.Queries {
+		q, err := url.ParseQuery(c.Query)
+		if err != nil { // as the API answers before it reads any parameter
+			err = Errorf(CodeInvalidParameter, "The query cannot be read; escape %% as %%25.")
+		} else {
+			_, err = ParseFilter(q, table.Now)
+		}
+		if s := said(err); s != c.Error {
+			t.Errorf("query %q: %q", c.Query, s)
+		}
+	}
+}
