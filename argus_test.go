@@ -194,13 +194,95 @@ func TestFilterMatch(t *testing.T) {
 		}
 	}
 	for _, query := range []string{"since=yesterday", "status=40", "status=4x", "actor_kind=me", "foo=1", "param.=1",
-		"id=1", "client_ip=300.1.1.1", "latency_min=5", "since=1h&since=2h", "actor=", "actor=%00", "not_since=1h",
-		"since=1h&until=2h", "route=" + strings.Repeat("x", 2000)} {
+		"id=1", "client_ip=300.1.1.1", "latency_min=5", "since=1h&since=2h", "actor=", "not_since=1h",
+		"since=1h&until=2h", "route=" + strings.Repeat("x", 2000), "since=%00"} {
 		q, _ := url.ParseQuery(query)
 		if _, err := ParseFilter(q, time.Now()); CodeOf(err) != CodeInvalidParameter {
 			t.Errorf("%s: %v", query, err)
 		}
 	}
+}
+
+// TestFilterFindsWhatWasSent: the value that a caller sent finds the row in which the log keeps it, in whatever form it
+// keeps it, or the filter says why it cannot be looked for. It is never a silent no.
+func TestFilterFindsWhatWasSent(t *testing.T) {
+	id := uuid.MustParse("01976d3e-7c2a-7b1e-9f00-0123456789ab")
+	holds := func(fail func(format string, args ...any), r Record, key, value string) (refused bool) {
+		r.MakeStorable()
+		f, err := ParseFilter(url.Values{key: {value}}, time.Now())
+		if err != nil {
+			if CodeOf(err) != CodeInvalidParameter || !utf8.ValidString(err.Error()) {
+				fail("%s=%q: %v", key, value, err)
+			}
+			return true
+		}
+		if !f.Match(&r) {
+			fail("%s=%q does not find its own row", key, value)
+		}
+		not, err := ParseFilter(url.Values{"not_" + key: {value}}, time.Now())
+		if err != nil || not.Match(&r) {
+			fail("not_%s=%q finds the row: %v", key, value, err)
+		}
+		return false
+	}
+	record := func(set func(*Record)) Record {
+		r := sample()
+		set(&r)
+		return r
+	}
+	long := strings.Repeat("é", 600)
+	for _, c := range []struct {
+		key, sent string
+		refused   bool
+		set       func(r *Record, sent string)
+	}{
+		{"request_id", strings.Repeat("r", 204), false, func(r *Record, s string) { r.ClientRequestID = s }},
+		{"request_id", long, false, func(r *Record, s string) { r.ClientRequestID = s }},
+		{"request_id", "a\x00b\xff", false, func(r *Record, s string) { r.ClientRequestID = s }},
+		{"request_id", " blank ", false, func(r *Record, s string) { r.ClientRequestID = strings.TrimSpace(s) }},
+		{"actor", "user_" + long, false, func(r *Record, s string) { r.ActorID = s }},
+		{"actor", "user_\xff", false, func(r *Record, s string) { r.ActorID = s }},
+		{"tenant", "UTD_" + long, false, func(r *Record, s string) { r.PathParams = []PathParam{{"id", s}} }},
+		{"param.id", "UTD_" + long, false, func(r *Record, s string) { r.PathParams = []PathParam{{"id", s}} }},
+		{"param.worker", "\x00\xc3", false, func(r *Record, s string) { r.PathParams = []PathParam{{"worker", s}} }},
+		{"client", long, false, func(r *Record, s string) { r.UserAgent = s + "/1" }},
+		{"client", "argusctl/1.2", true, func(r *Record, s string) { r.UserAgent = s }},
+		{"user_agent", long, true, func(r *Record, s string) { r.UserAgent = s }},
+		{"user_agent", "a\xff", true, func(r *Record, s string) { r.UserAgent = s }},
+		{"method", "delete", false, func(r *Record, s string) { r.Method = "DELETE" }},
+		{"method", "PROPFIND", true, func(r *Record, s string) { r.Method = StoredMethod(s) }},
+		{"method", "other", false, func(r *Record, s string) { r.Method = OtherMethod }},
+		{"route", "get /v1/tenants/:id", false, func(*Record, string) {}},
+		{"route", "get *", false, func(*Record, string) {}},
+		{"route", "ge*", false, func(*Record, string) {}},
+		{"route", "PROPFIND (unmatched)", true, func(r *Record, s string) { r.Route = "OTHER (unmatched)" }},
+		{"route", "/" + long, true, func(r *Record, s string) { r.Route = "GET " + s }},
+		{"client_ip", "::ffff:192.0.2.7", false, func(r *Record, s string) { r.ClientIP = netip.MustParseAddr(s) }},
+		{"client_ip", "::ffff:192.0.2.0/120", false, func(r *Record, s string) { r.ClientIP = netip.MustParseAddr("192.0.2.9") }},
+		{"client_ip", "192.0.2.7/24", false, func(r *Record, s string) { r.ClientIP = netip.MustParseAddr("192.0.2.9") }},
+		{"client_ip", "::/0", false, func(r *Record, s string) { r.ClientIP = netip.MustParseAddr("2001:db8::1") }},
+		{"client_ip", "::ffff:0:0/90", true, func(r *Record, s string) {}},
+		{"client_ip", "fe80::1%eth0", false, func(r *Record, s string) { r.ClientIP = netip.MustParseAddr(s) }},
+		{"client_ip", "fe80::1%eth0/64", true, func(r *Record, s string) { r.ClientIP = netip.MustParseAddr("fe80::2") }},
+		{"pat", strings.ToUpper(id.String()), false, func(r *Record, s string) { r.PATID = id }},
+		{"pat", strings.ReplaceAll(id.String(), "-", ""), false, func(r *Record, s string) { r.PATID = id }},
+		{"break_glass", "{" + id.String() + "}", false, func(r *Record, s string) { r.BreakGlassID = id }},
+		{"id", "urn:uuid:" + id.String(), false, func(r *Record, s string) { r.ID = id }},
+	} {
+		r := record(func(r *Record) { c.set(r, c.sent) })
+		if refused := holds(t.Errorf, r, c.key, c.sent); refused != c.refused {
+			t.Errorf("%s=%.40q: refused is %v", c.key, c.sent, refused)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		sent := string(rapid.SliceOfN(rapid.SampledFrom([]byte("ab/ \x00\xc3\xa9\xff")), 1, 700).Draw(t, "sent"))
+		r := sample()
+		r.ActorID, r.UserAgent, r.ClientRequestID = sent, sent, strings.Trim(sent, " ") // HTTP trims
+		r.PathParams = []PathParam{{"id", sent}}
+		for _, key := range []string{"actor", "request_id", "tenant", "param.id", "user_agent", "client"} {
+			holds(t.Fatalf, r, key, sent)
+		}
+	})
 }
 
 func TestPosition(t *testing.T) {

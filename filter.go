@@ -103,11 +103,6 @@ func ParseFilter(query url.Values, now time.Time, others ...string) (Filter, err
 		if slices.Contains(others, key) {
 			continue
 		}
-		for _, v := range values {
-			if !utf8.ValidString(v) || strings.IndexByte(v, 0) >= 0 {
-				return Filter{}, Errorf(CodeInvalidParameter, "The parameter %s is not valid UTF-8 text.", Text(key, 40))
-			}
-		}
 		if key == "since" || key == "until" {
 			if len(values) != 1 {
 				return Filter{}, Errorf(CodeInvalidParameter, "Give %s once.", key)
@@ -171,13 +166,31 @@ func parseFilterValue(name FilterName, s string) (FilterValue, error) {
 	if s == "" && name != FilterClient && name != FilterUserAgent && name != FilterParam {
 		return bad("the value is empty.")
 	}
-	if len(s) > 1024 {
-		return bad("the value is longer than 1024 bytes.")
-	}
+	// A value takes the form in which the column holds it: the log may keep less than the caller sent. Where no form of
+	// the value can be compared exactly, an error says so, since finding nothing would be a false answer.
 	switch name {
+	case FilterActor:
+		v.Text = Text(s, MaxActorID)
+	case FilterTenant, FilterParam:
+		v.Text = Text(s, MaxPathParam)
+	case FilterRequestID:
+		if v.Text = Text(strings.Trim(s, " \t"), MaxRequestID); v.Text == "" { // HTTP trims a header's value, too
+			return bad("the value is empty.")
+		}
+	case FilterClient:
+		if strings.ContainsAny(s, "/ ") {
+			return bad("write the program's name alone, as before the first slash or blank of its user agent; user_agent finds the rest.")
+		}
+		v.Text = Text(s, MaxUserAgent)
+	case FilterUserAgent:
+		switch {
+		case len(s) > MaxUserAgent:
+			return bad("the log keeps " + strconv.Itoa(MaxUserAgent) + " bytes of a user agent; write no more than these.")
+		case Text(s, len(s)) != s:
+			return bad("the value is not valid UTF-8 text; where a user agent was not, the log has U+FFFD.")
+		}
 	case FilterRoute:
-		v.Route.Text, v.Route.Prefix = strings.CutSuffix(s, "*")
-		v.Route.AnyMethod = !strings.Contains(v.Route.Text, " ") && (strings.HasPrefix(s, "/") || strings.HasPrefix(s, "("))
+		return parseRoute(v, bad)
 	case FilterActorKind:
 		switch ActorKind(s) {
 		case KindClerkSession, KindPAT, KindBreakGlass:
@@ -189,7 +202,9 @@ func parseFilterValue(name FilterName, s string) (FilterValue, error) {
 			return bad("write completed or interrupted.")
 		}
 	case FilterMethod:
-		v.Text = strings.ToUpper(s)
+		if v.Text = strings.ToUpper(s); v.Text != OtherMethod && StoredMethod(v.Text) == OtherMethod {
+			return bad(unknownMethod)
+		}
 	case FilterStatus:
 		lo, hi, ok := parseStatus(s)
 		if !ok {
@@ -197,22 +212,14 @@ func parseFilterValue(name FilterName, s string) (FilterValue, error) {
 		}
 		v.StatusLo, v.StatusHi = lo, hi
 	case FilterClientIP:
-		p, err := netip.ParsePrefix(s)
+		p, err := parseNetwork(s)
 		if err != nil {
-			var a netip.Addr
-			if a, err = netip.ParseAddr(s); err == nil {
-				a = a.Unmap().WithZone("")
-				p = netip.PrefixFrom(a, a.BitLen())
-			}
-		}
-		if err != nil || p.Addr().Is4In6() {
 			return bad("write an address (192.0.2.7) or a network (192.0.2.0/24).")
 		}
-		v.Prefix = p.Masked()
-		v.Text = v.Prefix.String()
+		v.Prefix, v.Text = p, p.String()
 	case FilterPAT, FilterBreakGlass, FilterID:
 		id, err := uuid.Parse(s)
-		if err != nil || id == uuid.Nil || len(s) != 36 {
+		if err != nil || id == uuid.Nil {
 			return bad("write the id as shown, 36 characters.")
 		}
 		v.ID, v.Text = id, id.String()
@@ -224,6 +231,60 @@ func parseFilterValue(name FilterName, s string) (FilterValue, error) {
 		v.Span = d
 	}
 	return v, nil
+}
+
+const unknownMethod = "write a method of HTTP, or OTHER: the log has OTHER in the place of any other method."
+
+// parseRoute reads a template with or without its method, or a prefix of one. Methods are taken in any case.
+func parseRoute(v FilterValue, bad func(how string) (FilterValue, error)) (FilterValue, error) {
+	s := v.Text
+	if len(s) > MaxRoute {
+		return bad("a route is no longer than " + strconv.Itoa(MaxRoute) + " bytes.")
+	}
+	if Text(s, len(s)) != s {
+		return bad("the value is not valid UTF-8 text.")
+	}
+	r := &v.Route
+	r.Text, r.Prefix = strings.CutSuffix(s, "*")
+	method, path, whole := strings.Cut(r.Text, " ")
+	r.AnyMethod = !whole && (strings.HasPrefix(s, "/") || strings.HasPrefix(s, "("))
+	if r.AnyMethod {
+		return v, nil
+	}
+	method = strings.ToUpper(method)
+	r.Text = method
+	if whole {
+		if method != OtherMethod && StoredMethod(method) == OtherMethod {
+			return bad(unknownMethod)
+		}
+		r.Text += " " + path
+	}
+	v.Text = r.Text
+	if r.Prefix {
+		v.Text += "*"
+	}
+	return v, nil
+}
+
+// parseNetwork reads an address, which is a network of one, or a network. An IPv4 address may stand in its
+// IPv6-mapped form, and a zone is left out, as in the log.
+func parseNetwork(s string) (netip.Prefix, error) {
+	if !strings.Contains(s, "/") {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return netip.Prefix{}, err
+		}
+		a = a.Unmap().WithZone("")
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err == nil && p.Addr().Is4In6() {
+		if p.Bits() < 96 { // of both families, which no network is
+			return netip.Prefix{}, strconv.ErrRange
+		}
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), err
 }
 
 // parseStatus reads 403, 4xx, >=500, >499, <=299 or <300.

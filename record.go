@@ -37,12 +37,31 @@ const (
 // UnmatchedRoute is the template recorded for a path that no route has; the raw path is never stored.
 const UnmatchedRoute = "(unmatched)"
 
-// Lengths, in bytes, at which a record's free texts are cut.
+// Lengths, in bytes, at which a record's free texts are cut. MakeStorable cuts a call's texts by them, and ParseFilter
+// the values that are compared with them.
 const (
+	MaxActorID   = 256 // and impersonator
+	MaxScope     = 256
+	MaxRoute     = 512
+	MaxMethod    = 32
 	MaxUserAgent = 512
 	MaxRequestID = 128
-	MaxPathParam = 256
+	MaxTraceID   = 128
+	MaxPathParam = 256 // of a name and of a value
 )
+
+// OtherMethod is recorded in the place of a method that HTTP does not define, so that a caller cannot invent values of
+// the columns method and route.
+const OtherMethod = "OTHER"
+
+// StoredMethod is the method as it is recorded.
+func StoredMethod(method string) string {
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE":
+		return method
+	}
+	return OtherMethod
+}
 
 // Record is one row of argus.argus_audit_log: one authenticated call. Its fields are the columns, in order.
 // The zero value of a nullable field is null, as said beside it.
@@ -128,14 +147,14 @@ func (r *Record) Compare(o *Record) int {
 // unmapped. No input can make a record that Postgres refuses.
 func (r *Record) MakeStorable() {
 	r.OccurredAt = Micros(r.OccurredAt)
-	r.ActorID = Text(r.ActorID, MaxPathParam)
-	r.ImpersonatorID = Text(r.ImpersonatorID, MaxPathParam)
-	r.Scope = Text(r.Scope, MaxPathParam)
-	r.Route = Text(r.Route, MaxUserAgent)
-	r.Method = Text(r.Method, 32)
+	r.ActorID = Text(r.ActorID, MaxActorID)
+	r.ImpersonatorID = Text(r.ImpersonatorID, MaxActorID)
+	r.Scope = Text(r.Scope, MaxScope)
+	r.Route = Text(r.Route, MaxRoute)
+	r.Method = Text(r.Method, MaxMethod)
 	r.UserAgent = Text(r.UserAgent, MaxUserAgent)
 	r.ClientRequestID = Text(r.ClientRequestID, MaxRequestID)
-	r.TraceID = Text(r.TraceID, MaxRequestID)
+	r.TraceID = Text(r.TraceID, MaxTraceID)
 	for i, p := range r.PathParams {
 		r.PathParams[i] = PathParam{Text(p.Name, MaxPathParam), Text(p.Value, MaxPathParam)}
 	}

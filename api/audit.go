@@ -49,10 +49,7 @@ func (a *API) serve(g *gin.Context, r *route) {
 		a.refuse(g, err)
 		return
 	}
-	method := request.Method
-	if !knownMethods[method] {
-		method = "OTHER"
-	}
+	method := argus.StoredMethod(request.Method)
 	rec := &argus.Record{
 		ID:              id,
 		OccurredAt:      argus.Micros(arrival),

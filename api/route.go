@@ -85,14 +85,6 @@ func checkRoutes(routes []route) error {
 	return nil
 }
 
-// knownMethods are those recorded by name; others are recorded as OTHER, so that a caller cannot invent
-// values of the column route.
-var knownMethods = map[string]bool{
-	http.MethodGet: true, http.MethodHead: true, http.MethodPost: true, http.MethodPut: true,
-	http.MethodPatch: true, http.MethodDelete: true, http.MethodOptions: true, http.MethodConnect: true,
-	http.MethodTrace: true,
-}
-
 // router builds gin's engine over the table. Everything that is not public goes through serve, unmatched paths
 // and methods included.
 func (a *API) router(routes []route) (*gin.Engine, error) {
