@@ -311,7 +311,7 @@ func (s *site) schema() []string {
 		  FROM pg_proc WHERE pronamespace = 'argus'::regnamespace) x`, &postgres)
 	var clickhouse []string
 	if err := s.clickhouse().QueryRow(s.t.Context(), `SELECT arraySort(groupArray(concat('clickhouse ', table, '.', name, ' ', type)))
-		FROM system.columns WHERE database = 'argus' AND table != 'argus_schema_migrations' AND NOT startsWith(table, '.')`).Scan(&clickhouse); err != nil {
+		FROM system.columns WHERE database = 'argus' AND NOT startsWith(table, 'argus_schema_') AND NOT startsWith(table, '.')`).Scan(&clickhouse); err != nil {
 		s.t.Fatal(err)
 	}
 	return append(postgres, clickhouse...)

@@ -244,11 +244,16 @@ func (d *dev) migrate(ctx context.Context) error {
 		}
 	}
 	superURL := d.pg().SuperuserURL(devDatabase)
-	if _, err := migrations.Postgres(ctx, superURL); err != nil {
-		return fmt.Errorf("migrate Postgres: %w", err)
+	_, err = migrations.Postgres(ctx, superURL)
+	if err == nil {
+		_, err = migrations.ClickHouse(ctx, d.ch().AdminURL(devDatabase), superURL)
 	}
-	if _, err := migrations.ClickHouse(ctx, d.ch().AdminURL(devDatabase), superURL); err != nil {
-		return fmt.Errorf("migrate ClickHouse: %w", err)
+	var other *migrations.OtherFilesError
+	if errors.As(err, &other) {
+		return fmt.Errorf("another build made the data in %s, with another schema in %s. Remove that directory and start again", d.dir, other.Store)
+	}
+	if err != nil {
+		return err
 	}
 	for _, role := range []string{"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance",
 		"argus_break_glass"} {

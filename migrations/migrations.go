@@ -2,8 +2,9 @@
 //
 // The files of postgres/ and clickhouse/ are run in the order of their numbers, each once, by goose; which
 // ones have run is kept in the store itself, in the table argus_schema_migrations (in Postgres in the
-// schema public, because the first file makes ours). A Postgres file runs in one transaction. A ClickHouse
-// file cannot: it is written so that it may run again after a crash in its middle (IF NOT EXISTS).
+// schema public, because the first file makes ours). Beside it argus_schema_files holds a digest of each file, so
+// that a store which another form of a file made is refused. A Postgres file runs in one transaction. A
+// ClickHouse file cannot: it is written so that it may run again after a crash in its middle (IF NOT EXISTS).
 //
 // In files of both kinds every statement ends with a semicolon at the end of a line, or stands between
 // `-- +goose StatementBegin` and `-- +goose StatementEnd`. ClickHouse files name tables without a database
@@ -31,11 +32,6 @@ import (
 //go:embed postgres/*.sql clickhouse/*.sql
 var files embed.FS
 
-const (
-	postgresTable   = "public.argus_schema_migrations"
-	clickhouseTable = "argus_schema_migrations"
-)
-
 // PendingError says that a store's schema is older than this binary.
 type PendingError struct {
 	Store      string // "Postgres" or "ClickHouse"
@@ -60,9 +56,12 @@ func Postgres(ctx context.Context, url string) (applied int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	provider, err := newProvider(goose.DialectPostgres, db, "postgres", postgresTable, goose.WithSessionLocker(locker))
+	provider, err := newProvider(goose.DialectPostgres, db, postgres, goose.WithSessionLocker(locker))
 	if err != nil {
 		return 0, err
+	}
+	if err := retryConcurrent(func() error { return postgres.remember(ctx, db) }); err != nil {
+		return 0, fmt.Errorf("migrating Postgres: %w", err)
 	}
 	applied, err = up(ctx, provider)
 	if err != nil {
@@ -71,20 +70,29 @@ func Postgres(ctx context.Context, url string) (applied int, err error) {
 	// Whoever starts may ask for the version (CheckPostgres). Granted only once: GRANT writes the catalog.
 	const grant = `DO $$ BEGIN
 		IF NOT has_table_privilege('argus_api', 'public.argus_schema_migrations', 'SELECT') THEN
-			GRANT SELECT ON public.argus_schema_migrations TO PUBLIC;
+			GRANT SELECT ON public.argus_schema_migrations, public.argus_schema_files TO PUBLIC;
 		END IF;
 	END $$`
-	for range 5 {
-		_, err = db.ExecContext(ctx, grant)
-		var concurrent *pgconn.PgError
-		if !errors.As(err, &concurrent) || concurrent.Code != "XX000" {
-			break
-		}
-	}
+	err = retryConcurrent(func() error {
+		_, err := db.ExecContext(ctx, grant)
+		return err
+	})
 	if err != nil {
 		return applied, fmt.Errorf("migrating Postgres: %w", err)
 	}
 	return applied, nil
+}
+
+// retryConcurrent repeats what writes the catalog and failed because another session did the same.
+func retryConcurrent(f func() error) (err error) {
+	for range 5 {
+		err = f()
+		var concurrent *pgconn.PgError
+		if !errors.As(err, &concurrent) || concurrent.Code != "XX000" && concurrent.Code != "23505" && concurrent.Code != "42P07" {
+			return err
+		}
+	}
+	return err
 }
 
 // ClickHouse creates the URL's database if it is missing, applies what is missing there, and brings the
@@ -131,8 +139,11 @@ func migrateClickHouse(ctx context.Context, options *clickhouse.Options) (int, e
 	}
 	db := clickhouse.OpenDB(options)
 	defer db.Close()
-	provider, err := newProvider(goose.DialectClickHouse, db, "clickhouse", clickhouseTable)
+	provider, err := newProvider(goose.DialectClickHouse, db, clickHouse)
 	if err != nil {
+		return 0, err
+	}
+	if err := clickHouse.remember(ctx, db); err != nil {
 		return 0, err
 	}
 	applied, err := up(ctx, provider)
@@ -175,22 +186,19 @@ func ensureClickHouseUser(ctx context.Context, admin clickhouse.Conn, u ClickHou
 	return nil
 }
 
-// CheckPostgres returns a *PendingError when the schema is older than this binary. A newer one is fine: it
-// is so for a moment in every rolling upgrade. Any role may ask.
+// CheckPostgres returns a *PendingError when the schema is older than this binary, and an *OtherFilesError when
+// other files made it. A newer one is fine: it is so for a moment in every rolling upgrade. Any role may ask.
 func CheckPostgres(ctx context.Context, url string) error {
 	db, err := openPostgres(url)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	var known bool
-	if err := db.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", postgresTable).Scan(&known); err != nil {
-		return fmt.Errorf("asking Postgres for its schema's version: %w", err)
-	}
-	return check(ctx, db, "Postgres", "postgres", postgresTable, known)
+	return postgres.check(ctx, db)
 }
 
-// CheckClickHouse is CheckPostgres for ClickHouse. The user needs SELECT on argus_schema_migrations.
+// CheckClickHouse is CheckPostgres for ClickHouse. The user needs SELECT on argus_schema_migrations and
+// argus_schema_files.
 func CheckClickHouse(ctx context.Context, url string) error {
 	options, err := clickhouse.ParseDSN(url)
 	if err != nil {
@@ -205,56 +213,21 @@ func CheckClickHouse(ctx context.Context, url string) error {
 	if err := system.QueryRowContext(ctx, "SELECT count() > 0 FROM databases WHERE name = ?", options.Auth.Database).Scan(&known); err != nil {
 		return fmt.Errorf("asking ClickHouse for its databases: %w", err)
 	}
+	if !known {
+		want, err := clickHouse.newest()
+		return errors.Join(&PendingError{Store: clickHouse.name, Want: want}, err)
+	}
 	db := clickhouse.OpenDB(options)
 	defer db.Close()
-	if known {
-		if err := db.QueryRowContext(ctx, "EXISTS TABLE "+clickhouseTable).Scan(&known); err != nil {
-			return fmt.Errorf("asking ClickHouse for its schema's version: %w", err)
-		}
-	}
-	return check(ctx, db, "ClickHouse", "clickhouse", clickhouseTable, known)
+	return clickHouse.check(ctx, db)
 }
 
-func check(ctx context.Context, db *sql.DB, store, folder, table string, known bool) error {
-	want, err := newest(folder)
-	if err != nil {
-		return err
-	}
-	var have int64
-	if known {
-		if err := db.QueryRowContext(ctx, "SELECT max(version_id) FROM "+table).Scan(&have); err != nil {
-			return fmt.Errorf("asking %s for its schema's version: %w", store, err)
-		}
-	}
-	if have < want {
-		return &PendingError{Store: store, Have: have, Want: want}
-	}
-	return nil
-}
-
-// newest is the greatest number of a file in the folder.
-func newest(folder string) (int64, error) {
-	entries, err := fs.ReadDir(files, folder)
-	if err != nil {
-		return 0, err
-	}
-	var greatest int64
-	for _, e := range entries {
-		n, err := goose.NumericComponent(e.Name())
-		if err != nil {
-			return 0, fmt.Errorf("%s/%s: %w", folder, e.Name(), err)
-		}
-		greatest = max(greatest, n)
-	}
-	return greatest, nil
-}
-
-func newProvider(d goose.Dialect, db *sql.DB, folder, table string, more ...goose.ProviderOption) (*goose.Provider, error) {
-	sub, err := fs.Sub(files, folder)
+func newProvider(d goose.Dialect, db *sql.DB, st store, more ...goose.ProviderOption) (*goose.Provider, error) {
+	sub, err := fs.Sub(files, st.folder)
 	if err != nil {
 		return nil, err
 	}
-	return goose.NewProvider(d, db, sub, append(more, goose.WithTableName(table),
+	return goose.NewProvider(d, db, sub, append(more, goose.WithTableName(st.versions),
 		goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.Default()))...)
 }
 
@@ -311,8 +284,8 @@ func lockPostgres(ctx context.Context, url string) (unlock func(), err error) {
 }
 
 // Versions are the newest schema versions this binary knows.
-func Versions() (postgres, clickhouse int64, err error) {
-	postgres, errPostgres := newest("postgres")
-	clickhouse, errClickHouse := newest("clickhouse")
-	return postgres, clickhouse, errors.Join(errPostgres, errClickHouse)
+func Versions() (ofPostgres, ofClickHouse int64, err error) {
+	ofPostgres, errPostgres := postgres.newest()
+	ofClickHouse, errClickHouse := clickHouse.newest()
+	return ofPostgres, ofClickHouse, errors.Join(errPostgres, errClickHouse)
 }

@@ -105,6 +105,55 @@ func TestClickHouseAgain(t *testing.T) {
 	}
 }
 
+// A store that other files made, those of a build from before the first release for instance, is refused by name: by
+// whoever migrates, and by every process that starts.
+func TestOtherFiles(t *testing.T) {
+	pg, ch := enginetest.NewPostgres(t), enginetest.NewClickHouse(t)
+	super, copy := pg.Pool(t, pg.SuperuserURL), ch.Conn(t, ch.MigrateURL)
+	refused := func(what string, errs ...error) {
+		t.Helper()
+		for _, err := range errs {
+			var other *migrations.OtherFilesError
+			if !errors.As(err, &other) || !strings.Contains(err.Error(), "Begin with an empty database") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+	both := func() (migrated, checked error) {
+		_, migrated = migrations.Postgres(t.Context(), pg.SuperuserURL)
+		return migrated, migrations.CheckPostgres(t.Context(), pg.APIURL)
+	}
+	for _, sql := range []string{
+		"UPDATE public.argus_schema_files SET sha256 = 'x' WHERE version_id = 2",
+		"DELETE FROM public.argus_schema_files WHERE version_id = 2",
+		"INSERT INTO public.argus_schema_migrations (version_id, is_applied) VALUES (99, true)", // more files than ours
+		"DROP TABLE public.argus_schema_files",
+	} {
+		if _, err := super.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+		migrated, checked := both()
+		refused(sql, migrated, checked)
+	}
+	bothOfClickHouse := func() (migrated, checked error) {
+		_, migrated = migrations.ClickHouse(t.Context(), ch.MigrateURL, "")
+		return migrated, migrations.CheckClickHouse(t.Context(), ch.ReaderURL)
+	}
+	if err := errors.Join(bothOfClickHouse()); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{
+		"INSERT INTO argus_schema_files (version_id, sha256) VALUES (2, 'x')",
+		"DROP TABLE argus_schema_files SYNC",
+	} {
+		if err := copy.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+		migrated, checked := bothOfClickHouse()
+		refused(sql, migrated, checked)
+	}
+}
+
 // The embedded server cannot run access statements; that ClickHouse understands ours is what can be tested.
 func TestClickHouseUserStatements(t *testing.T) {
 	ch := enginetest.NewClickHouse(t)

@@ -33,7 +33,22 @@ CREATE TABLE IF NOT EXISTS audit_log (
   trace_id          Nullable(String) CODEC(ZSTD(1)),
   row_hash          FixedString(32) CODEC(NONE),
   -- The agent's product name: what stands before the first slash or space.
-  client            LowCardinality(String) MATERIALIZED extract(user_agent, '^[^/ ]*')
+  client            LowCardinality(String) MATERIALIZED extract(user_agent, '^[^/ ]*'),
+  -- Most parameters are called id; a map is read as a whole.
+  param_id          LowCardinality(String) MATERIALIZED path_params['id'],
+  -- For filters that few rows pass. Calls come in the order of time, so a granule holds some hours of them: most
+  -- actors and routes in it are seen again, an address, a token or an id hardly ever.
+  INDEX by_id UUIDv7ToDateTime(id) TYPE minmax GRANULARITY 1,
+  INDEX by_actor actor_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_route route TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_pat pat_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_break_glass break_glass_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_address client_ip TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_param mapValues(path_params) TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_request client_request_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_outcome outcome TYPE set(2) GRANULARITY 1,
+  INDEX by_kind actor_kind TYPE set(4) GRANULARITY 1,
+  INDEX by_latency latency_us TYPE minmax GRANULARITY 1
 ) ENGINE = MergeTree
 PARTITION BY toYYYYMM(occurred_at)
 ORDER BY (occurred_at, writer_id, seq)
@@ -77,29 +92,4 @@ CREATE TABLE IF NOT EXISTS remote_support_audit (
 PARTITION BY toYYYYMM(UUIDv7ToDateTime(audit_id, 'UTC'))
 ORDER BY (audit_id, step)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
--- +goose StatementEnd
-
--- The watermark: one small row after each whole batch; the greatest version counts. It is an argus.Position:
--- of a writer in `writers` the rows up to the seq beside it are here; every writer at or below closed_through
--- that is not in `writers` is closed and here completely; of any other writer nothing is promised.
--- +goose StatementBegin
-CREATE TABLE IF NOT EXISTS audit_watermark (
-  version        UInt64,
-  epoch          UInt64,               -- the replicator's term: raised at each take-over
-  published_at   DateTime64(6, 'UTC'),
-  lsn            UInt64,               -- everything committed in Postgres before it is here
-  closed_through Int64,
-  writers        Array(Int64),
-  seqs           Array(Int64)
-) ENGINE = MergeTree
-ORDER BY version
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
--- +goose StatementEnd
-
--- Rows found here that the system of record does not have (a restored Postgres): set aside, never deleted.
--- +goose StatementBegin
-CREATE TABLE IF NOT EXISTS audit_orphans AS audit_log
-ENGINE = MergeTree
-PARTITION BY toYYYYMM(occurred_at)
-ORDER BY (occurred_at, writer_id, seq);
 -- +goose StatementEnd

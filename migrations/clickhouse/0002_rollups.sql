@@ -20,28 +20,15 @@
 -- to read for a question about a year that does not ask for a status. Its rows have the status -1 and count, among the
 -- latencies, classes of status too: 4xx in the bucket -14, interrupted in -10.
 --
--- Inserts are fsynced like those of the audit log: a rollup must not lose what the audit log has kept.
+-- The views of days do half the work: they count calls once by day and put their latencies into arrays once, before
+-- they repeat them for each grain. A key may come in several rows of one insert (month_any has one for each status, a
+-- longer grain one for each day). Merges and readers add them up.
+--
+-- Inserts are fsynced like those of the audit log: a rollup must not lose what the audit log has kept. A day or a month
+-- that is over is merged into one part some hours later. Two or three parts would stay otherwise, and each key be read
+-- as often.
 
 -- +goose Up
-
--- Indexes of the audit log for filters that few rows pass. Calls come in the order of time, so a granule holds some
--- hours of them: most actors and routes in it are seen again, an address, a token or an id hardly ever.
--- +goose StatementBegin
-ALTER TABLE audit_log
-  -- Most parameters are called id; a map is read as a whole.
-  ADD COLUMN IF NOT EXISTS param_id LowCardinality(String) MATERIALIZED path_params['id'],
-  ADD INDEX IF NOT EXISTS by_id UUIDv7ToDateTime(id) TYPE minmax GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_actor actor_id TYPE bloom_filter(0.01) GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_route route TYPE bloom_filter(0.01) GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_pat pat_id TYPE bloom_filter(0.01) GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_break_glass break_glass_id TYPE bloom_filter(0.01) GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_address client_ip TYPE bloom_filter(0.01) GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_param mapValues(path_params) TYPE bloom_filter(0.01) GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_request client_request_id TYPE bloom_filter(0.01) GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_outcome outcome TYPE set(2) GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_kind actor_kind TYPE set(4) GRANULARITY 1,
-  ADD INDEX IF NOT EXISTS by_latency latency_us TYPE minmax GRANULARITY 1;
--- +goose StatementEnd
 
 -- +goose StatementBegin
 CREATE TABLE IF NOT EXISTS audit_route_hours (
@@ -56,7 +43,8 @@ CREATE TABLE IF NOT EXISTS audit_route_hours (
 ) ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMMDD(at)
 ORDER BY (grain, at, route, method, status, bucket)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0,
+  min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -88,28 +76,41 @@ CREATE TABLE IF NOT EXISTS audit_route_days (
 ) ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(at)
 ORDER BY (grain, at, route, method, status)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0, index_granularity = 256;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0, index_granularity = 256,
+  min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 CREATE MATERIALIZED VIEW IF NOT EXISTS audit_route_days_view TO audit_route_days AS
 SELECT
   grain,
-  multiIf(grain = 'day', toStartOfDay(occurred_at),
-    grain = 'week', toDateTime(toStartOfMonth(occurred_at), 'UTC') + toIntervalDay(8 * intDiv(toDayOfMonth(occurred_at) - 1, 8)),
-    toDateTime(toStartOfMonth(occurred_at), 'UTC')) AS at,
+  multiIf(grain = 'day', day,
+    grain = 'week', toDateTime(toStartOfMonth(day), 'UTC') + toIntervalDay(8 * intDiv(toDayOfMonth(day) - 1, 8)),
+    toDateTime(toStartOfMonth(day), 'UTC')) AS at,
   route,
   method,
-  if(grain = 'month_any', -1, ifNull(audit_log.status, 0)) AS status,
-  count() AS n,
-  max(ifNull(latency_us, 0)) AS max_us,
-  sumMap(arrayConcat(
-    [multiIf(isNull(latency_us), -2, latency_us > 0, toInt16(floor(51 * log(latency_us) + 0.5)), -1)],
-    if(grain = 'month_any', [toInt16(-10 - intDiv(ifNull(audit_log.status, 0), 100))], [])),
-    if(grain = 'month_any', [toUInt64(1), 1], [toUInt64(1)])) AS latency
-FROM audit_log
-ARRAY JOIN ['day', 'week', 'month', 'month_any']::Array(Enum8('day' = 3, 'week' = 4, 'month' = 5, 'month_any' = 6)) AS grain
-GROUP BY grain, at, route, method, if(grain = 'month_any', -1, ifNull(audit_log.status, 0));
+  if(grain = 'month_any', -1, exact) AS status,
+  calls AS n,
+  longest AS max_us,
+  if(grain = 'month_any',
+    (arrayPushFront(buckets.1, toInt16(-10 - intDiv(exact, 100))), arrayPushFront(buckets.2, calls)), (buckets.1, buckets.2)) AS latency
+FROM (
+  SELECT day, route, method, exact, sum(counted) AS calls, max(slowest) AS longest, arraySort(groupArray((bucket, counted))) AS buckets
+  FROM (
+    SELECT
+      toStartOfDay(occurred_at) AS day,
+      route,
+      method,
+      ifNull(status, 0) AS exact,
+      multiIf(isNull(latency_us), -2, latency_us > 0, toInt16(floor(51 * log(latency_us) + 0.5)), -1) AS bucket,
+      count() AS counted,
+      max(ifNull(latency_us, 0)) AS slowest
+    FROM audit_log
+    GROUP BY day, route, method, exact, bucket
+  )
+  GROUP BY day, route, method, exact
+)
+ARRAY JOIN ['day', 'week', 'month', 'month_any']::Array(Enum8('day' = 3, 'week' = 4, 'month' = 5, 'month_any' = 6)) AS grain;
 -- +goose StatementEnd
 
 -- class is the status by hundreds: 4 is 4xx, 0 interrupted.
@@ -127,7 +128,8 @@ CREATE TABLE IF NOT EXISTS audit_client_hours (
 ) ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMMDD(at)
 ORDER BY (grain, at, actor_kind, client, method, class, bucket)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0,
+  min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -160,24 +162,40 @@ CREATE TABLE IF NOT EXISTS audit_client_days (
 ) ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(at)
 ORDER BY (grain, at, actor_kind, client, method, class)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0, index_granularity = 256;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0, index_granularity = 256,
+  min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 CREATE MATERIALIZED VIEW IF NOT EXISTS audit_client_days_view TO audit_client_days AS
 SELECT
   grain,
-  if(grain = 'day', toStartOfDay(occurred_at), toDateTime(toStartOfMonth(occurred_at), 'UTC')) AS at,
+  if(grain = 'day', day, toDateTime(toStartOfMonth(day), 'UTC')) AS at,
   actor_kind,
   client,
   method,
-  intDiv(ifNull(status, 0), 100) AS class,
-  count() AS n,
-  max(ifNull(latency_us, 0)) AS max_us,
-  sumMap([multiIf(isNull(latency_us), -2, latency_us > 0, toInt16(floor(51 * log(latency_us) + 0.5)), -1)], [toUInt64(1)]) AS latency
-FROM audit_log
-ARRAY JOIN ['day', 'month']::Array(Enum8('day' = 3, 'month' = 5)) AS grain
-GROUP BY grain, at, actor_kind, client, method, class;
+  class,
+  calls AS n,
+  longest AS max_us,
+  (buckets.1, buckets.2) AS latency
+FROM (
+  SELECT day, actor_kind, client, method, class, sum(counted) AS calls, max(slowest) AS longest, arraySort(groupArray((bucket, counted))) AS buckets
+  FROM (
+    SELECT
+      toStartOfDay(occurred_at) AS day,
+      actor_kind,
+      client,
+      method,
+      intDiv(ifNull(status, 0), 100) AS class,
+      multiIf(isNull(latency_us), -2, latency_us > 0, toInt16(floor(51 * log(latency_us) + 0.5)), -1) AS bucket,
+      count() AS counted,
+      max(ifNull(latency_us, 0)) AS slowest
+    FROM audit_log
+    GROUP BY day, actor_kind, client, method, class, bucket
+  )
+  GROUP BY day, actor_kind, client, method, class
+)
+ARRAY JOIN ['day', 'month']::Array(Enum8('day' = 3, 'month' = 5)) AS grain;
 -- +goose StatementEnd
 
 -- A zero id is null.
@@ -195,7 +213,8 @@ CREATE TABLE IF NOT EXISTS audit_actor_hours (
 ) ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMMDD(at)
 ORDER BY (grain, at, actor_id, actor_kind, pat_id, break_glass_id, client, class)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0,
+  min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
@@ -229,23 +248,36 @@ CREATE TABLE IF NOT EXISTS audit_actor_days (
 ) ENGINE = AggregatingMergeTree
 PARTITION BY toYYYYMM(at)
 ORDER BY (grain, at, actor_id, actor_kind, pat_id, break_glass_id, client, class)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0,
+  min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
 CREATE MATERIALIZED VIEW IF NOT EXISTS audit_actor_days_view TO audit_actor_days AS
 SELECT
   grain,
-  if(grain = 'day', toStartOfDay(occurred_at), toDateTime(toStartOfMonth(occurred_at), 'UTC')) AS at,
+  if(grain = 'day', day, toDateTime(toStartOfMonth(day), 'UTC')) AS at,
   actor_id,
   actor_kind,
-  ifNull(audit_log.pat_id, toUUID('00000000-0000-0000-0000-000000000000')) AS pat_id,
-  ifNull(audit_log.break_glass_id, toUUID('00000000-0000-0000-0000-000000000000')) AS break_glass_id,
+  pat_id,
+  break_glass_id,
   client,
-  intDiv(ifNull(status, 0), 100) AS class,
-  count() AS n
-FROM audit_log
+  class,
+  sum(calls) AS n
+FROM (
+  SELECT
+    toStartOfDay(occurred_at) AS day,
+    actor_id,
+    actor_kind,
+    ifNull(audit_log.pat_id, toUUID('00000000-0000-0000-0000-000000000000')) AS pat_id,
+    ifNull(audit_log.break_glass_id, toUUID('00000000-0000-0000-0000-000000000000')) AS break_glass_id,
+    client,
+    intDiv(ifNull(status, 0), 100) AS class,
+    count() AS calls
+  FROM audit_log
+  GROUP BY day, actor_id, actor_kind, ifNull(audit_log.pat_id, toUUID('00000000-0000-0000-0000-000000000000')),
+    ifNull(audit_log.break_glass_id, toUUID('00000000-0000-0000-0000-000000000000')), client, class
+)
 ARRAY JOIN ['day', 'month']::Array(Enum8('day' = 3, 'month' = 5)) AS grain
-GROUP BY grain, at, actor_id, actor_kind, ifNull(audit_log.pat_id, toUUID('00000000-0000-0000-0000-000000000000')),
-  ifNull(audit_log.break_glass_id, toUUID('00000000-0000-0000-0000-000000000000')), client, class;
+GROUP BY grain, at, actor_id, actor_kind, pat_id, break_glass_id, client, class;
 -- +goose StatementEnd

@@ -1,4 +1,4 @@
--- The replicator's own: terms, what a watermark says beside the position, and rows set aside.
+-- The replicator's own: its terms, the watermark, and rows set aside.
 
 -- +goose Up
 
@@ -14,45 +14,52 @@ ORDER BY (epoch, holder)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
 -- +goose StatementEnd
 
--- ceiling: no row of a transaction that committed at or behind it has been given to ClickHouse, so what is in
--- doubt after a crash lies between lsn and ceiling. system_id and timeline: the history that lsn belongs to.
--- healing: rows before lsn may be missing here; what writers and seqs say holds nevertheless.
+-- The watermark: one small row after each whole batch; the greatest version counts. It is an argus.Position:
+-- of a writer in `writers` the rows up to the seq beside it are here; every writer at or below closed_through
+-- that is not in `writers` is closed and here completely; of any other writer nothing is promised.
 -- +goose StatementBegin
-ALTER TABLE audit_watermark
-  ADD COLUMN IF NOT EXISTS ceiling   UInt64,
-  ADD COLUMN IF NOT EXISTS system_id UInt64,
-  ADD COLUMN IF NOT EXISTS timeline  UInt32,
-  ADD COLUMN IF NOT EXISTS healing   Bool;
+CREATE TABLE IF NOT EXISTS audit_watermark (
+  version        UInt64,
+  epoch          UInt64,               -- the replicator's term: raised at each take-over
+  published_at   DateTime64(6, 'UTC'),
+  lsn            UInt64,               -- everything committed in Postgres before it is here
+  closed_through Int64,
+  writers        Array(Int64),
+  seqs           Array(Int64),
+  ceiling        UInt64,               -- no row of a transaction that committed at or behind it has been given to
+                                       -- ClickHouse: what is in doubt after a crash lies between lsn and ceiling
+  system_id      UInt64,               -- with timeline: the history that lsn belongs to
+  timeline       UInt32,
+  healing        Bool                  -- rows before lsn may be missing here; what writers and seqs say holds nevertheless
+) ENGINE = MergeTree
+ORDER BY version
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
 -- +goose StatementEnd
 
--- Rows set aside, with the time it happened.
+-- Rows found here that the system of record does not have (a restored Postgres): set aside with the time it happened,
+-- never deleted. They are inserted before the partition without them is put into place, so they must be on disk then.
+-- CREATE TABLE … AS takes no further column, hence the second statement of each.
 -- +goose StatementBegin
-ALTER TABLE audit_orphans ADD COLUMN IF NOT EXISTS set_aside_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
+CREATE TABLE IF NOT EXISTS audit_orphans AS audit_log
+ENGINE = MergeTree PARTITION BY toYYYYMM(occurred_at) ORDER BY (occurred_at, writer_id, seq)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 -- +goose StatementEnd
-
 -- +goose StatementBegin
 CREATE TABLE IF NOT EXISTS compute_control_orphans AS compute_control_audit
-ENGINE = MergeTree ORDER BY (audit_id, step);
+ENGINE = MergeTree ORDER BY (audit_id, step)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+-- +goose StatementEnd
+-- +goose StatementBegin
+CREATE TABLE IF NOT EXISTS remote_support_orphans AS remote_support_audit
+ENGINE = MergeTree ORDER BY (audit_id, step)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
+-- +goose StatementEnd
+-- +goose StatementBegin
+ALTER TABLE audit_orphans ADD COLUMN IF NOT EXISTS set_aside_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
 -- +goose StatementEnd
 -- +goose StatementBegin
 ALTER TABLE compute_control_orphans ADD COLUMN IF NOT EXISTS set_aside_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
 -- +goose StatementEnd
-
--- +goose StatementBegin
-CREATE TABLE IF NOT EXISTS remote_support_orphans AS remote_support_audit
-ENGINE = MergeTree ORDER BY (audit_id, step);
--- +goose StatementEnd
 -- +goose StatementBegin
 ALTER TABLE remote_support_orphans ADD COLUMN IF NOT EXISTS set_aside_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
--- +goose StatementEnd
-
--- Rows set aside are inserted before the partition without them is put into place: they must be on disk then.
--- +goose StatementBegin
-ALTER TABLE audit_orphans MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
--- +goose StatementEnd
--- +goose StatementBegin
-ALTER TABLE compute_control_orphans MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
--- +goose StatementEnd
--- +goose StatementBegin
-ALTER TABLE remote_support_orphans MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1;
 -- +goose StatementEnd

@@ -236,7 +236,9 @@ CREATE FUNCTION argus.uuid_floor(at timestamptz) RETURNS uuid LANGUAGE sql IMMUT
 $$;
 
 -- Creates the partitions of one month (any moment in it, UTC) where they are missing, with their triggers:
--- statement triggers on the root do not reach partitions. Runs as the owner; search_path pinned.
+-- statement triggers on the root do not reach partitions. A month is attached when it is whole: CREATE TABLE …
+-- PARTITION OF would lock the log against everything, and calls would queue behind it while it waits for an
+-- auditor's long query. Attaching waits for no reader and no writer. Runs as the owner; search_path pinned.
 -- +goose StatementBegin
 CREATE FUNCTION argus.create_month(month timestamptz) RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
@@ -252,16 +254,17 @@ BEGIN
   FOREACH root IN ARRAY ARRAY['argus_audit_log', 'compute_control_audit', 'remote_support_audit'] LOOP
     part := root || suffix;
     CONTINUE WHEN to_regclass('argus.' || part) IS NOT NULL;
-    IF root = 'argus_audit_log' THEN
-      EXECUTE format('CREATE TABLE argus.%I PARTITION OF argus.%I FOR VALUES FROM (%L) TO (%L)', part, root, lo, hi);
-    ELSE
-      EXECUTE format('CREATE TABLE argus.%I PARTITION OF argus.%I FOR VALUES FROM (%L) TO (%L)', part, root,
-                     argus.uuid_floor(lo), argus.uuid_floor(hi));
-    END IF;
+    EXECUTE format('CREATE TABLE argus.%I (LIKE argus.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', part, root);
     EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.%I
                     FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change()', part);
     EXECUTE format('REVOKE ALL ON argus.%I FROM PUBLIC', part);
     EXECUTE format('GRANT SELECT ON argus.%I TO argus_api, argus_replicator, argus_auditor', part);
+    IF root = 'argus_audit_log' THEN
+      EXECUTE format('ALTER TABLE argus.%I ATTACH PARTITION argus.%I FOR VALUES FROM (%L) TO (%L)', root, part, lo, hi);
+    ELSE
+      EXECUTE format('ALTER TABLE argus.%I ATTACH PARTITION argus.%I FOR VALUES FROM (%L) TO (%L)', root, part,
+                     argus.uuid_floor(lo), argus.uuid_floor(hi));
+    END IF;
     made := made + 1;
   END LOOP;
   RETURN made;
@@ -298,51 +301,6 @@ CREATE VIEW argus.audit_months AS
    WHERE i.inhparent = 'argus.argus_audit_log'::regclass
    ORDER BY 1;
 
--- Drops every whole month that ended `retention` days ago or earlier, and records each drop with its count
--- and a hash of its row hashes: SHA-256 over the minutes' SHA-256s, each over its rows' hashes, in the order
--- of the log. Returns the months dropped. Never drops by a clock that runs ahead of the data: a month is
--- dropped only when the log also holds a row at least `retention` days younger than its end.
--- +goose StatementBegin
-CREATE FUNCTION argus.drop_expired_months(retention_days int DEFAULT 365) RETURNS SETOF date
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
-DECLARE
-  m record;
-  month_end timestamptz;
-  newest timestamptz;
-  suffix text;
-  n bigint;
-  h bytea;
-  n_compute bigint;
-  n_support bigint;
-BEGIN
-  IF retention_days < 365 THEN
-    RAISE EXCEPTION 'retention is at least 365 days, not %', retention_days;
-  END IF;
-  PERFORM pg_advisory_xact_lock(hashtext('argus.create_month'));
-  SELECT max(occurred_at) INTO newest FROM argus.argus_audit_log;
-  FOR m IN SELECT * FROM argus.audit_months LOOP
-    month_end := (m.month + interval '1 month') AT TIME ZONE 'UTC';
-    CONTINUE WHEN month_end > now() - make_interval(days => retention_days);
-    CONTINUE WHEN newest IS NULL OR month_end > newest - make_interval(days => retention_days);
-    suffix := right(m.partition, 9);
-    EXECUTE format($q$
-      SELECT coalesce(sum(k), 0), sha256(coalesce(string_agg(d, ''::bytea ORDER BY minute), ''::bytea)) FROM (
-        SELECT date_trunc('minute', occurred_at) AS minute, count(*) AS k,
-               sha256(string_agg(row_hash, ''::bytea ORDER BY occurred_at, writer_id, seq)) AS d
-          FROM argus.%I GROUP BY 1) t $q$, m.partition) INTO n, h;
-    EXECUTE format('SELECT count(*) FROM argus.%I', 'compute_control_audit' || suffix) INTO n_compute;
-    EXECUTE format('SELECT count(*) FROM argus.%I', 'remote_support_audit' || suffix) INTO n_support;
-    EXECUTE format('DROP TABLE argus.%I, argus.%I, argus.%I', m.partition,
-                   'compute_control_audit' || suffix, 'remote_support_audit' || suffix);
-    INSERT INTO argus.audit_admin (kind, detail) VALUES ('month_dropped', jsonb_build_object(
-      'month', to_char(m.month, 'YYYY-MM'), 'rows', n, 'rows_sha256', encode(h, 'hex'),
-      'compute_control_rows', n_compute, 'remote_support_rows', n_support));
-    RETURN NEXT m.month;
-  END LOOP;
-END
-$$;
--- +goose StatementEnd
-
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.argus_audit_log
   FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.compute_control_audit
@@ -372,10 +330,8 @@ GRANT SELECT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote
                 argus.audit_admin, argus.audit_writers, argus.audit_processes, argus.audit_intents,
                 argus.audit_months TO argus_auditor;
 
-GRANT EXECUTE ON FUNCTION argus.create_months_ahead(int), argus.drop_expired_months(int) TO argus_maintenance;
+GRANT EXECUTE ON FUNCTION argus.create_months_ahead(int) TO argus_maintenance;
 GRANT SELECT ON argus.audit_months, argus.audit_admin TO argus_maintenance;
-
-GRANT INSERT ON argus.audit_admin TO argus_break_glass;
 
 SELECT argus.create_months_ahead(24);
 

@@ -142,7 +142,5 @@ GRANT SELECT ON argus.break_glass_revocations TO argus_auditor, argus_break_glas
 
 GRANT INSERT (id, actor_id, reason, digest, last_four, scopes, host, expires_at) ON argus.break_glass_tokens TO argus_break_glass;
 GRANT INSERT (id, host) ON argus.break_glass_revocations TO argus_break_glass;
--- The triggers above write the record; the role itself need not.
-REVOKE INSERT ON argus.audit_admin FROM argus_break_glass;
 
 RESET ROLE;

@@ -140,7 +140,7 @@ $$;
 -- waited for longer than half a second, so that calls never queue behind a long query: then 55P03 is raised,
 -- and nothing has happened.
 -- +goose StatementBegin
-CREATE OR REPLACE FUNCTION argus.drop_expired_months(retention_days int DEFAULT 365) RETURNS SETOF date
+CREATE FUNCTION argus.drop_expired_months(retention_days int DEFAULT 365) RETURNS SETOF date
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
 DECLARE
   m record;
@@ -197,51 +197,18 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
 $$;
 -- +goose StatementEnd
 
--- As before, but a month is attached when it is whole: CREATE TABLE … PARTITION OF would lock the log against
--- everything, and calls would queue behind it while it waits for an auditor's long query. Attaching waits for
--- no reader and no writer.
--- +goose StatementBegin
-CREATE OR REPLACE FUNCTION argus.create_month(month timestamptz) RETURNS int
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
-DECLARE
-  lo timestamptz := date_trunc('month', month, 'UTC');
-  hi timestamptz := date_trunc('month', lo + interval '32 days', 'UTC');
-  suffix text := to_char(lo AT TIME ZONE 'UTC', '"_y"YYYY"m"MM');
-  root text;
-  part text;
-  made int := 0;
-BEGIN
-  PERFORM pg_advisory_xact_lock(hashtext('argus.create_month'));
-  FOREACH root IN ARRAY ARRAY['argus_audit_log', 'compute_control_audit', 'remote_support_audit'] LOOP
-    part := root || suffix;
-    CONTINUE WHEN to_regclass('argus.' || part) IS NOT NULL;
-    EXECUTE format('CREATE TABLE argus.%I (LIKE argus.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', part, root);
-    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.%I
-                    FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change()', part);
-    EXECUTE format('REVOKE ALL ON argus.%I FROM PUBLIC', part);
-    EXECUTE format('GRANT SELECT ON argus.%I TO argus_api, argus_replicator, argus_auditor', part);
-    IF root = 'argus_audit_log' THEN
-      EXECUTE format('ALTER TABLE argus.%I ATTACH PARTITION argus.%I FOR VALUES FROM (%L) TO (%L)', root, part, lo, hi);
-    ELSE
-      EXECUTE format('ALTER TABLE argus.%I ATTACH PARTITION argus.%I FOR VALUES FROM (%L) TO (%L)', root, part,
-                     argus.uuid_floor(lo), argus.uuid_floor(hi));
-    END IF;
-    made := made + 1;
-  END LOOP;
-  RETURN made;
-END
-$$;
--- +goose StatementEnd
-
 -- ── grants ──────────────────────────────────────────────────────────────────────────────────────────
 REVOKE ALL ON argus.retention_holds, argus.maintenance_clock FROM PUBLIC;
 REVOKE ALL ON FUNCTION argus.add_retention_hold(timestamptz, timestamptz, text, text),
                        argus.release_retention_hold(bigint, text, text), argus.hold_is_fixed(), argus.look_at_clock(),
-                       argus.expired_months(int), argus.record_copy_dropped(date, jsonb) FROM PUBLIC;
+                       argus.expired_months(int), argus.drop_expired_months(int), argus.record_copy_dropped(date, jsonb)
+  FROM PUBLIC;
 
 GRANT SELECT ON argus.retention_holds, argus.maintenance_clock TO argus_maintenance, argus_auditor;
+GRANT SELECT ON argus.maintenance_clock TO argus_api; -- when maintenance last ran is a metric of the API's processes
 GRANT EXECUTE ON FUNCTION argus.add_retention_hold(timestamptz, timestamptz, text, text),
                           argus.release_retention_hold(bigint, text, text), argus.look_at_clock(),
-                          argus.expired_months(int), argus.record_copy_dropped(date, jsonb) TO argus_maintenance;
+                          argus.expired_months(int), argus.drop_expired_months(int), argus.record_copy_dropped(date, jsonb)
+  TO argus_maintenance;
 
 RESET ROLE;
