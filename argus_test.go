@@ -346,3 +346,25 @@ func TestParseSpan(t *testing.T) {
 		}
 	}
 }
+
+// TestRowKeysAreExact: a row says the same to every reader. encoding/json alone takes another case for the same key,
+// and the last of two.
+func TestRowKeysAreExact(t *testing.T) {
+	good := `{"actor_id":"user_2ada","path_params":{"ID":"x","id":"{\"actor_id\":"},"user_agent":"a:\"b\\","future":[{"A":1}]}`
+	var r Record
+	if err := json.Unmarshal([]byte(good), &r); err != nil || r.ActorID != "user_2ada" || len(r.PathParams) != 2 {
+		t.Fatal(r, err)
+	}
+	for _, bad := range []string{
+		`{"actor_id":"user_2ada","Actor_ID":"user_2grace"}`,
+		`{"ACTOR_ID":"user_2grace"}`,
+		`{"actor_id":"user_2ada","actor_id":"user_2grace"}`,
+		`{"actor_id":"user_2ada","\u0061ctor_id":"user_2grace"}`,
+		`{"actor_id":"user_2ada" , "user_agent" : "" , "ſeq":7}`, // ſ folds to s
+		`{"Kind":"x"}`, // the sign of kelvin folds to k
+	} {
+		if err := json.Unmarshal([]byte(bad), &r); err == nil {
+			t.Errorf("%s was read as %+v", bad, r)
+		}
+	}
+}

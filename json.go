@@ -1,10 +1,12 @@
 package argus
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -97,7 +99,8 @@ func (r *Record) AppendPathParams(b []byte) []byte {
 func (r Record) MarshalJSON() ([]byte, error) { return r.AppendJSON(make([]byte, 0, 1024)), nil }
 
 // UnmarshalJSON implements json.Unmarshaler: it reads what AppendJSON writes and ignores other keys, so that
-// a newer server's rows can be read.
+// a newer server's rows can be read. A key that is given twice, or is not written as AppendJSON writes keys, is an
+// error: another reader of the same text could take another value from it.
 func (r *Record) UnmarshalJSON(data []byte) error {
 	var w struct {
 		WriterID        int64             `json:"writer_id"`
@@ -128,6 +131,9 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &w); err != nil {
 		return err
 	}
+	if key := oddKey(data); key != "" {
+		return fmt.Errorf("the key %s of a row is given twice, or in another case", key)
+	}
 	*r = Record{
 		WriterID: w.WriterID, Seq: w.Seq, ID: w.ID, OccurredAt: w.OccurredAt.UTC(), RecordedAt: w.RecordedAt.UTC(),
 		ActorID: w.ActorID, ImpersonatorID: w.ImpersonatorID, ActorKind: w.ActorKind,
@@ -150,6 +156,41 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 		return unhex(&r.RowHash, "row_hash", w.RowHash)
 	}
 	return nil
+}
+
+// oddKey returns a key of the object, quoted as it stands there, that comes twice or has other characters than
+// lower-case letters, digits and _; "" when there is none. encoding/json would take ACTOR_ID for actor_id. object is
+// valid JSON.
+func oddKey(object []byte) string {
+	var seen [][]byte
+	depth := 0
+	for i := 0; i < len(object); i++ {
+		switch object[i] {
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		case '"':
+			start, odd := i, false
+			for i++; object[i] != '"'; i++ {
+				c := object[i]
+				odd = odd || c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9')
+				if c == '\\' {
+					i++
+				}
+			}
+			text := object[start : i+1]
+			rest := bytes.TrimLeft(object[i+1:], " \t\r\n")
+			if depth != 1 || len(rest) == 0 || rest[0] != ':' {
+				continue // no key of this object
+			}
+			if odd || slices.ContainsFunc(seen, func(k []byte) bool { return bytes.Equal(k, text) }) {
+				return Text(string(text), 64)
+			}
+			seen = append(seen, text)
+		}
+	}
+	return ""
 }
 
 func unhex(dst *[32]byte, key, s string) error {

@@ -3,8 +3,13 @@ package argus_test
 import (
 	"encoding/json"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
+	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -100,5 +105,56 @@ func TestStoreFiles(t *testing.T) {
 		if !strings.HasPrefix(name, "store_") && !strings.HasSuffix(name, "_test.go") {
 			t.Errorf("%s imports pgx: only api/store_*.go do", file)
 		}
+	}
+}
+
+// decoders are the files that may decode JSON by encoding/json, which folds the case of keys and takes the last of
+// two. The others use encoding/json/v2's rules, which do neither.
+var decoders = map[string]string{
+	"json.go":                            "the root imports the standard library only; it checks a row's keys itself",
+	"analytics/postgres.go":              "a map, of Postgres's own jsonb",
+	"replicator/columns_dictionary.go":   "a map, of Postgres's own jsonb",
+	"deploy/engines/install.go":          "npm's lock file, part of the source",
+	"deploy/engines/clickhouse_child.go": "what the parent wrote",
+}
+
+// TestExactJSON: keys of JSON count as they are written, wherever it is read.
+func TestExactJSON(t *testing.T) {
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || path != "." && strings.HasPrefix(d.Name(), ".")):
+			return fs.SkipDir
+		case !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		name := ""
+		for _, i := range file.Imports {
+			if i.Path.Value == `"encoding/json"` {
+				name = "json"
+				if i.Name != nil {
+					name = i.Name.Name
+				}
+			}
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok || name == "" || s.Sel.Name != "Unmarshal" && s.Sel.Name != "NewDecoder" {
+				return true
+			}
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == name && decoders[path] == "" {
+				t.Errorf("%s decodes by encoding/json.%s, which folds keys: use unmarshal", path, s.Sel.Name)
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -1,17 +1,12 @@
 package api
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
 
@@ -66,72 +61,6 @@ func (c *call) Header(name string) string { return c.request.Header.Get(name) }
 
 // SetHeader sets a header of the answer, whatever the answer becomes.
 func (c *call) SetHeader(name, value string) { c.header.Set(name, value) }
-
-// Bind reads the body as one JSON object into v, strictly: unknown fields, fields given twice or in another case
-// (which encoding/json would take), text behind the object, broken UTF-8 and an empty body are errors with
-// CodeInvalidJSON.
-func (c *call) Bind(v any) error {
-	bad := func(how string) error {
-		return argus.Errorf(argus.CodeInvalidJSON, "The body must be one JSON object: %s.", how)
-	}
-	body := bytes.TrimSpace(c.Body)
-	switch {
-	case len(body) == 0:
-		return bad("it is empty")
-	case body[0] != '{':
-		return bad("it begins with something else")
-	case !utf8.Valid(body):
-		return bad("it is not valid UTF-8")
-	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		var syntax *json.SyntaxError
-		var kind *json.UnmarshalTypeError
-		switch {
-		case errors.As(err, &syntax):
-			return bad("there is a mistake in its syntax")
-		case errors.As(err, &kind) && kind.Field != "":
-			return bad("the field " + argus.Text(kind.Field, 64) + " has the wrong type")
-		case errors.As(err, &kind):
-			return bad("it has the wrong type")
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			return bad("it ends too early")
-		}
-		if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			return bad("the field " + argus.Text(field, 64) + " is not known here")
-		}
-		return bad("it cannot be read")
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return bad("something stands behind it")
-	}
-	if name := oddField(body); name != "" {
-		return bad("the field " + argus.Text(name, 64) + " is given twice, or in another case")
-	}
-	return nil
-}
-
-// oddField returns a field of the object, which is known to be one, that is not written as it is or that comes
-// twice; "" when there is none.
-func oddField(object []byte) string {
-	d := json.NewDecoder(bytes.NewReader(object))
-	_, _ = d.Token() // its brace
-	seen := map[string]bool{}
-	for d.More() {
-		key, _ := d.Token()
-		name, _ := key.(string)
-		if seen[name] || strings.ToLower(name) != name {
-			return name
-		}
-		seen[name] = true
-		var value json.RawMessage
-		if d.Decode(&value) != nil {
-			return name
-		}
-	}
-	return ""
-}
 
 // Begin runs f in a transaction on the API's pool. The first Begin of a call commits the call's intent with it:
 // from then on the call has its row whatever happens, and a handler may cause effects. Later ones do not

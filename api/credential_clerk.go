@@ -130,9 +130,19 @@ func (b boundedBodies) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (b boundedBodies) CloseIdleConnections() { b.next.(*http.Transport).CloseIdleConnections() }
 
-// sessionExtra holds claims of a session token that the SDK does not check.
-type sessionExtra struct {
-	Status string `json:"sts"`
+// sessionClaims are a session token's claims as go-jose reads them: each under exactly its name, and none twice. The
+// SDK reads its own copy by encoding/json, to which a custom claim "Org_Role" is org_role. What it read is checked, but
+// only these are believed.
+type sessionClaims struct {
+	josejwt.Claims
+	Version      int             `json:"v"`
+	SessionID    string          `json:"sid"`
+	Party        string          `json:"azp"`
+	Status       string          `json:"sts"`
+	Organization string          `json:"org_id"`
+	Role         string          `json:"org_role"`
+	Permissions  []string        `json:"org_permissions"`
+	Actor        json.RawMessage `json:"act"`
 }
 
 // leeway allows for clocks that differ.
@@ -160,11 +170,11 @@ func (c *clerkIdentity) verify(ctx context.Context, token string) (*credential, 
 	if key == nil {
 		return nil, refused(reasonKey, fmt.Errorf("signed with the unknown key %q", argus.Text(header.KeyID, 64)))
 	}
-	claims, err := jwt.Verify(ctx, &jwt.VerifyParams{
+	read, err := jwt.Verify(ctx, &jwt.VerifyParams{
 		Token: token, JWK: key, Leeway: leeway,
 		ProxyURL:                &c.config.Issuer, // compared exactly; without it any issuer that looks like Clerk passes
-		AuthorizedPartyHandler:  func(azp string) bool { return azp != "" && slices.Contains(c.config.AuthorizedParties, azp) },
-		CustomClaimsConstructor: func(context.Context) any { return new(sessionExtra) },
+		AuthorizedPartyHandler:  c.ours,
+		CustomClaimsConstructor: func(context.Context) any { return new(sessionClaims) },
 	})
 	if errors.Is(err, josejwt.ErrExpired) {
 		return nil, refused(reasonExpired, nil)
@@ -172,20 +182,34 @@ func (c *clerkIdentity) verify(ctx context.Context, token string) (*credential, 
 	if err != nil {
 		return nil, refused(reasonToken, err)
 	}
-	extra, _ := claims.Custom.(*sessionExtra)
+	claims, _ := read.Custom.(*sessionClaims)
+	if claims == nil {
+		return nil, refused(reasonToken, errors.New("no claims"))
+	}
+	if claims.Version == 2 && read.Version == 2 { // the SDK took these from the claims o and fea, by go-jose
+		claims.Organization, claims.Role = read.ActiveOrganizationID, read.ActiveOrganizationRole
+		claims.Permissions = read.ActiveOrganizationPermissions
+	}
+	err = claims.ValidateWithLeeway(josejwt.Expected{Issuer: c.config.Issuer, Time: time.Now()}, leeway)
 	switch {
+	case errors.Is(err, josejwt.ErrExpired):
+		return nil, refused(reasonExpired, nil)
+	case err != nil:
+		return nil, refused(reasonToken, err)
 	case claims.Expiry == nil:
 		return nil, refused(reasonToken, errors.New("no exp"))
-	case extra == nil || extra.Status == "pending":
+	case !c.ours(claims.Party):
+		return nil, refused(reasonToken, errors.New("azp is not ours"))
+	case claims.Status == "pending":
 		return nil, refused(reasonPending, nil)
-	case extra.Status != "" && extra.Status != "active":
+	case claims.Status != "" && claims.Status != "active":
 		return nil, refused(reasonToken, errors.New("the session's status is not active"))
 	case claims.SessionID == "":
 		return nil, refused(reasonToken, errors.New("no sid: not a session's token"))
 	case !validUserID(claims.Subject):
 		return nil, refused(reasonToken, errors.New("sub is not a user"))
-	case claims.ActiveOrganizationID != c.config.Organization:
-		return nil, refused(reasonOrganiz, fmt.Errorf("org_id is %q", argus.Text(claims.ActiveOrganizationID, 64)))
+	case claims.Organization != c.config.Organization:
+		return nil, refused(reasonOrganiz, fmt.Errorf("org_id is %q", argus.Text(claims.Organization, 64)))
 	}
 	impersonator, err := actorClaim(claims.Actor)
 	if err != nil {
@@ -193,11 +217,16 @@ func (c *clerkIdentity) verify(ctx context.Context, token string) (*credential, 
 	}
 	actor := argus.Actor{
 		ID: claims.Subject, ImpersonatorID: impersonator, Kind: argus.KindClerkSession,
-		Scopes: c.scopes(claims.ActiveOrganizationRole, claims.ActiveOrganizationPermissions),
+		Scopes: c.scopes(claims.Role, claims.Permissions),
 	}
 	actor.Preset = argus.PresetOf(actor.Scopes)
-	return &credential{actor: actor, principal: "session of " + actor.ID, expires: time.Unix(*claims.Expiry, 0).Add(leeway),
+	return &credential{actor: actor, principal: "session of " + actor.ID, expires: claims.Expiry.Time().Add(leeway),
 		sessionID: claims.SessionID}, nil
+}
+
+// ours reports whether tokens of this party are taken.
+func (c *clerkIdentity) ours(azp string) bool {
+	return azp != "" && slices.Contains(c.config.AuthorizedParties, azp)
 }
 
 // actorClaim reads act, which names who impersonates the session's user. One that cannot be read is refused:
@@ -209,7 +238,7 @@ func actorClaim(raw json.RawMessage) (string, error) {
 	var act struct {
 		Subject string `json:"sub"`
 	}
-	if err := json.Unmarshal(raw, &act); err != nil || act.Subject == "" {
+	if err := unmarshal(raw, &act); err != nil || act.Subject == "" {
 		return "", errors.New("act names nobody")
 	}
 	return act.Subject, nil

@@ -273,6 +273,47 @@ func TestUnknownKeyFlood(t *testing.T) {
 	h.expect("after the flood", h.issuer.Token("user_2ada"), 200, "")
 }
 
+// TestClaimsAreExact: a claim counts only under its name. An instance may add claims of its own, whose values its users
+// choose; encoding/json, by which the SDK reads, takes "Org_Role" and "\u017fub" for claims that decide.
+func TestClaimsAreExact(t *testing.T) {
+	h := newHarness(t)
+	for name, c := range map[string]struct {
+		edit   func(localissuer.Claims)
+		status int
+	}{
+		"the user":         {func(c localissuer.Claims) { c["\u017fub"] = "user_2ada" }, 200},
+		"the role":         {func(c localissuer.Claims) { delete(c, "org_role"); c["Org_Role"] = "org:admin" }, 200},
+		"the permissions":  {func(c localissuer.Claims) { c["org_permi\u017f\u017fions"] = []string{"org:admin"} }, 200},
+		"the organization": {func(c localissuer.Claims) { delete(c, "org_id"); c["Org_ID"] = testOrganization }, 401},
+		"the session":      {func(c localissuer.Claims) { delete(c, "sid"); c["\u017fid"] = "sess_x" }, 401},
+		"the party":        {func(c localissuer.Claims) { delete(c, "azp"); c["AZP"] = testConsole }, 401},
+		"the end":          {func(c localissuer.Claims) { delete(c, "exp"); c["EXP"] = time.Now().Add(time.Hour).Unix() }, 401},
+		"the issuer":       {func(c localissuer.Claims) { iss := c["iss"]; delete(c, "iss"); c["Iss"] = iss }, 401},
+		"the version":      {func(c localissuer.Claims) { c["V"], c["o"] = 2, map[string]any{"id": testOrganization, "rol": "admin"} }, 200},
+		"who impersonates": {func(c localissuer.Claims) { c["act"] = map[string]any{"Sub": "user_2mira"} }, 401},
+		"who else":         {func(c localissuer.Claims) { c["act"] = map[string]any{"sub": "user_2mira", "\u017fub": "user_2ada"} }, 200},
+	} {
+		resp := h.do(h.issuer.Token("user_2grace", c.edit), http.MethodGet, "/v1/operators/me", nil)
+		if resp.status != c.status {
+			t.Errorf("%s: %d %s, want %d", name, resp.status, resp.body, c.status)
+			continue
+		}
+		if c.status != 200 {
+			continue
+		}
+		var me struct {
+			ActorID        string        `json:"actor_id"`
+			ImpersonatorID *string       `json:"impersonator_id"`
+			Scopes         []argus.Scope `json:"scopes"`
+		}
+		resp.json(t, &me)
+		if me.ActorID != "user_2grace" || slices.Contains(me.Scopes, argus.ScopeTokensWrite) || me.ImpersonatorID != nil && *me.ImpersonatorID != "user_2mira" {
+			t.Errorf("%s: %+v", name, me)
+		}
+	}
+	h.audit.taken()
+}
+
 // TestClerkConfiguration: what would open a hole does not start.
 func TestClerkConfiguration(t *testing.T) {
 	good := ClerkConfig{Issuer: "https://clerk.example.com", SecretKey: "sk", APIURL: "https://api.clerk.com/v1",

@@ -155,7 +155,15 @@ func TestBadInput(t *testing.T) {
 		{post(`{"name":"x"} {"name":"y"}`), 400, argus.CodeInvalidJSON, "behind"},
 		{post(`{"name":"x"}garbage`), 400, argus.CodeInvalidJSON, "behind"},
 		{post(`{"name":"x","name":"y","preset":"admin-full"}`), 400, argus.CodeInvalidJSON, "twice"},
-		{post(`{"Name":"x","preset":"admin-full"}`), 400, argus.CodeInvalidJSON, "another case"},
+		{post(`{"Name":"x","preset":"admin-full"}`), 400, argus.CodeInvalidJSON, "not known"},
+		{post(`{"name":"x","ſcopes":["logs:read"]}`), 400, argus.CodeInvalidJSON, "not known"},                     // ſ, which folds to s
+		{post(`{"name":"x","preſet":"admin-full"}`), 400, argus.CodeInvalidJSON, "not known"},                      //
+		{post(`{"name":"x","\u017fcopes":["logs:read"]}`), 400, argus.CodeInvalidJSON, "not known"},                //
+		{post(`{"name":"x","scopes":["logs:read"],"SCOPES":["logs:read"]}`), 400, argus.CodeInvalidJSON, "SCOPES"}, //
+		{post(`{"name":"x","n\u0061me":"y","preset":"admin-full"}`), 400, argus.CodeInvalidJSON, "twice"},
+		{post(`{"name":"x","preset":"admin-full"}{}`), 400, argus.CodeInvalidJSON, "behind"},
+		{post(`{"name":"x","scopes":` + strings.Repeat("[", 20_000)), 400, argus.CodeInvalidJSON, ""},
+		{post(`{"name":"\ud800","preset":"admin-full"}`), 400, argus.CodeInvalidJSON, ""},
 		{post(`{"name":1}`), 400, argus.CodeInvalidJSON, "name"},
 		{post(`{"name":"x","scope":["logs:read"]}`), 400, argus.CodeInvalidJSON, "scope"},
 		{post("{\"name\":\"\xff\",\"preset\":\"admin-full\"}"), 400, argus.CodeInvalidJSON, "UTF-8"},

@@ -107,7 +107,7 @@ func (p *localProvider) Terminate(ctx context.Context, ref json.RawMessage) erro
 // (errInstanceGone).
 func (p *localProvider) signal(ctx context.Context, raw json.RawMessage, sig unix.Signal, done func(procStat) bool) error {
 	var ref localRef
-	if err := json.Unmarshal(raw, &ref); err != nil || ref.PID <= 1 {
+	if err := unmarshal(raw, &ref); err != nil || ref.PID <= 1 {
 		return fmt.Errorf("not a reference of the local provider: %s", raw)
 	}
 	if ref.BootID != p.boot {

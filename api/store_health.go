@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/useargus/argus"
@@ -77,7 +76,7 @@ func replicatorStage(s argus.Stage, updated *time.Time, told []byte, now time.Ti
 			WALStatus string `json:"wal_status"`
 		} `json:"slot"`
 	}
-	if err := json.Unmarshal(told, &word); err != nil {
+	if err := unmarshal(told, &word); err != nil {
 		s.Status, s.Detail = statusDegraded, "What the replicator wrote about itself cannot be read."
 		return s
 	}

@@ -177,7 +177,7 @@ func (e *apiError) fill(body []byte) {
 			AuditID string     `json:"audit_id"`
 		} `json:"error"`
 	}
-	if json.Unmarshal(body, &w) == nil {
+	if unmarshal(body, &w) == nil {
 		e.Code, e.Message = w.Error.Code, w.Error.Message
 		if w.Error.AuditID != "" {
 			e.AuditID = w.Error.AuditID
@@ -250,7 +250,7 @@ func (c *client) get(ctx context.Context, path string, query url.Values, out any
 		return nil, err
 	}
 	if out != nil {
-		if err := json.Unmarshal(a.body, out); err != nil {
+		if err := unmarshal(a.body, out); err != nil {
 			return nil, badAnswer(err)
 		}
 	}
@@ -270,13 +270,13 @@ func list[T any](ctx context.Context, c *client, path string, query url.Values, 
 		return nil, err
 	}
 	var raws []json.RawMessage
-	if err := json.Unmarshal(w[key], &raws); err != nil {
+	if err := unmarshal(w[key], &raws); err != nil {
 		return nil, badAnswer(err)
 	}
 	items := make([]item[T], len(raws))
 	for i, raw := range raws {
 		items[i].raw = raw
-		if err := json.Unmarshal(raw, &items[i].value); err != nil {
+		if err := unmarshal(raw, &items[i].value); err != nil {
 			return nil, badAnswer(err)
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -150,7 +149,7 @@ func rowKey(row []byte) (string, error) {
 		WriterID   int64  `json:"writer_id"`
 		Seq        int64  `json:"seq"`
 	}
-	if err := json.Unmarshal(row, &k); err != nil {
+	if err := unmarshal(row, &k); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s/%d/%d", k.OccurredAt, k.WriterID, k.Seq), nil

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -290,7 +289,7 @@ func (w *exportWriter) write(row []byte) error {
 		return err
 	}
 	var r argus.Record
-	if err := json.Unmarshal(row, &r); err != nil {
+	if err := unmarshal(row, &r); err != nil {
 		return badAnswer(err)
 	}
 	if err := w.csv.Write(csvValues(&r)); err != nil {
@@ -343,6 +342,6 @@ func rowTime(row []byte) time.Time {
 	var k struct {
 		OccurredAt time.Time `json:"occurred_at"`
 	}
-	_ = json.Unmarshal(row, &k)
+	_ = unmarshal(row, &k)
 	return k.OccurredAt
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -146,7 +145,7 @@ func (w *follower) take(e event) error {
 		var v struct {
 			Resume string `json:"resume"`
 		}
-		if err := json.Unmarshal(e.data, &v); err != nil || v.Resume == "" {
+		if err := unmarshal(e.data, &v); err != nil || v.Resume == "" {
 			return badAnswer(fmt.Errorf("a position was expected"))
 		}
 		w.position = v.Resume

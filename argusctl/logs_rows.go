@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/csv"
-	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
@@ -185,7 +184,7 @@ func (p *rowPrinter) print(raw []byte) error {
 		return err
 	}
 	var r argus.Record
-	if err := json.Unmarshal(raw, &r); err != nil {
+	if err := unmarshal(raw, &r); err != nil {
 		return badAnswer(err)
 	}
 	if p.how == asCSV {

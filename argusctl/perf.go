@@ -189,13 +189,13 @@ func askPerf(ctx context.Context, c *client, query url.Values, by string) (*perf
 	for _, raw := range p.Rows {
 		r := perfRow{raw: raw}
 		var keys map[string]json.RawMessage
-		if err := json.Unmarshal(raw, &r); err != nil {
+		if err := unmarshal(raw, &r); err != nil {
 			return nil, badAnswer(err)
 		}
-		if err := json.Unmarshal(raw, &keys); err != nil {
+		if err := unmarshal(raw, &keys); err != nil {
 			return nil, badAnswer(err)
 		}
-		if err := json.Unmarshal(keys[p.GroupBy], &r.group); err != nil {
+		if err := unmarshal(keys[p.GroupBy], &r.group); err != nil {
 			return nil, badAnswer(fmt.Errorf("a row has no %q", p.GroupBy))
 		}
 		p.rows = append(p.rows, r)

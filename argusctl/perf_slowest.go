@@ -73,7 +73,7 @@ func slowestRun(ctx context.Context, f *factory, c *client, o *perfOptions, quer
 			var v struct {
 				LatencyUS int64 `json:"latency_us"`
 			}
-			if err := json.Unmarshal(raw, &v); err != nil {
+			if err := unmarshal(raw, &v); err != nil {
 				return false, badAnswer(err)
 			}
 			calls = append(calls, call{raw, v.LatencyUS})

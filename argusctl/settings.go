@@ -276,7 +276,7 @@ func readJSON(file string, out any) error {
 		return nil
 	}
 	if err == nil {
-		err = json.Unmarshal(data, out)
+		err = unmarshal(data, out)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)

@@ -259,7 +259,7 @@ func (s *overview) glassUses() []glassUse {
 			Actor      string    `json:"actor_id"`
 			OccurredAt time.Time `json:"occurred_at"`
 		}
-		if json.Unmarshal(raw, &r) != nil {
+		if unmarshal(raw, &r) != nil {
 			continue
 		}
 		u := byID[r.ID]

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -82,7 +81,7 @@ func (f *factory) printSession(a *answer, s session) error {
 // decode reads an answer as a T.
 func decode[T any](a *answer) (T, error) {
 	var v T
-	if err := json.Unmarshal(a.body, &v); err != nil {
+	if err := unmarshal(a.body, &v); err != nil {
 		return v, badAnswer(err)
 	}
 	return v, nil

@@ -10,8 +10,8 @@ import (
 	"net/http"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
 )
@@ -88,7 +88,7 @@ func (c *caller) do(ctx context.Context, method, path string, body, out any) (in
 	defer response.Body.Close()
 	data, err := io.ReadAll(response.Body)
 	if err == nil && out != nil && response.StatusCode < 300 {
-		err = json.Unmarshal(data, out)
+		err = jsonv2.Unmarshal(data, out)
 	}
 	return response.StatusCode, err
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-
 	"github.com/useargus/argus"
 )
 
@@ -34,7 +33,7 @@ func loadDevState(dir string) (*devState, error) {
 		return nil, err
 	}
 	if err == nil {
-		if err := json.Unmarshal(data, s); err != nil {
+		if err := jsonv2.Unmarshal(data, s); err != nil {
 			return nil, fmt.Errorf("%s is damaged (%w); remove the folder to start anew", s.path, err)
 		}
 	}
