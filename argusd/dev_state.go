@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/useargus/argus"
 )
 
