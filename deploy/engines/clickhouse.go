@@ -26,7 +26,8 @@ const ClickHouseAdmin = "argus_migrate"
 
 // ClickHouseConfig says how to run a ClickHouse. Only Dir is required.
 type ClickHouseConfig struct {
-	// Dir holds the data, the configuration and the log; made when missing. One process at a time may use it.
+	// Dir holds the data, the configuration and the log (clickhouse.log); made when missing. One process at a time may
+	// use it.
 	Dir string
 	// TCPPort (native) and HTTPPort on 127.0.0.1; 0 takes free ones.
 	TCPPort, HTTPPort int
@@ -39,8 +40,6 @@ type ClickHouseConfig struct {
 	Databases []string
 	// MaxMemory in bytes bounds the whole server; 2 GiB when 0.
 	MaxMemory int64
-	// LogPath is Dir/clickhouse.log when empty.
-	LogPath string
 }
 
 // ClickHouseLogin is one of migrations.ClickHouseUsers with its password.
@@ -61,6 +60,7 @@ type ClickHouse struct {
 // clickhouseCall is what the child is told, in its environment.
 type clickhouseCall struct {
 	Library string
+	Dir     string
 	Args    []string
 }
 
@@ -80,9 +80,6 @@ func startClickHouse(ctx context.Context, config ClickHouseConfig) (_ *ClickHous
 	library, err := clickhouseLibrary()
 	if err != nil {
 		return nil, err
-	}
-	if config.LogPath == "" {
-		config.LogPath = filepath.Join(config.Dir, "clickhouse.log")
 	}
 	if config.MaxMemory == 0 {
 		config.MaxMemory = 2 << 30
@@ -105,7 +102,20 @@ func startClickHouse(ctx context.Context, config ClickHouseConfig) (_ *ClickHous
 	if err := keepAdminPassword(&config); err != nil {
 		return nil, err
 	}
-	if err := writeClickHouseConfig(config); err != nil {
+	acc, err := engineAccount("ClickHouse", "clickhouse", canConfine(), filepath.Join(config.Dir, "lock"), library)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeClickHouseConfig(config, acc); err != nil {
+		return nil, err
+	}
+	for _, folder := range []string{"data", "tmp", "user_files", "format_schemas"} { // a confinement names them
+		path := filepath.Join(config.Dir, folder)
+		if err := errors.Join(os.MkdirAll(path, 0o700), acc.chown(path)); err != nil {
+			return nil, err
+		}
+	}
+	if err := acc.own(config.Dir, "lock", "admin.password"); err != nil {
 		return nil, err
 	}
 	fixedTCP, fixedHTTP := config.TCPPort != 0, config.HTTPPort != 0
@@ -121,7 +131,7 @@ func startClickHouse(ctx context.Context, config ClickHouseConfig) (_ *ClickHous
 				return nil, err
 			}
 		}
-		err = ch.launch(ctx, library)
+		err = ch.launch(ctx, acc, library)
 		again := errors.Is(err, errStillHeld) || errors.Is(err, errPortTaken)
 		if !again || time.Now().After(deadline) {
 			break
@@ -159,7 +169,7 @@ func keepAdminPassword(config *ClickHouseConfig) error {
 }
 
 // launch starts the child once and waits for it to answer on both ports.
-func (ch *ClickHouse) launch(ctx context.Context, library string) (err error) {
+func (ch *ClickHouse) launch(ctx context.Context, acc *account, library string) (err error) {
 	self, err := selfExecutable()
 	if err != nil {
 		return err
@@ -169,7 +179,7 @@ func (ch *ClickHouse) launch(ctx context.Context, library string) (err error) {
 		return err
 	}
 	defer log.Close()
-	call, err := json.Marshal(clickhouseCall{Library: library, Args: []string{
+	call, err := json.Marshal(clickhouseCall{Library: library, Dir: ch.config.Dir, Args: []string{
 		"clickhouse",
 		"--config-file=" + filepath.Join(ch.config.Dir, "config.xml"),
 		"--path=" + filepath.Join(ch.config.Dir, "data"),
@@ -191,7 +201,8 @@ func (ch *ClickHouse) launch(ctx context.Context, library string) (err error) {
 	cmd := exec.Command(self)
 	cmd.Args = []string{"argus-clickhouse"}
 	cmd.Env = childEnv(childVariable+"=clickhouse", "ARGUS_ENGINE_CALL="+string(call))
-	cmd.Dir = ch.config.Dir
+	cmd.Dir = "/" // its own folder may be closed to its user until it runs
+	cmd.SysProcAttr = acc.attr()
 	cmd.Stdout, cmd.Stderr = log, log
 	master, terminal, err := pty.Open()
 	if err != nil {
@@ -212,7 +223,8 @@ func (ch *ClickHouse) launch(ctx context.Context, library string) (err error) {
 	for {
 		err := ch.ping(ctx)
 		if err == nil {
-			return nil
+			// It was read. Passwords' digests are not for those who may read the server's folder by SQL.
+			return os.Remove(filepath.Join(ch.config.Dir, "users.xml"))
 		}
 		var answer *clickhouse.Exception
 		ended := p.ended()

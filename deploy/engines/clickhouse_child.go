@@ -12,14 +12,26 @@ import (
 	"github.com/ebitengine/purego"
 )
 
+// confinedVariable tells the child that it is confined.
+const confinedVariable = "ARGUS_ENGINE_CONFINED"
+
 // serveClickHouse is the life of the child: it opens the library, which is a whole ClickHouse, and calls
 // its command line, which serves until stdin ends. The library installs signal handlers and threads of
-// its own, so nothing else may live in this process.
+// its own, so nothing else may live in this process. Where it can be, the child is confined first.
 func serveClickHouse() int {
 	var call clickhouseCall
 	if err := json.Unmarshal([]byte(os.Getenv("ARGUS_ENGINE_CALL")), &call); err != nil {
 		fmt.Fprintln(os.Stderr, "engines: bad call:", err)
 		return 2
+	}
+	if canConfine() && os.Getenv(confinedVariable) == "" {
+		err := confine(call.Dir, call.Library, append(os.Environ(), confinedVariable+"=1"))
+		fmt.Fprintln(os.Stderr, "engines: confining ClickHouse:", err)
+		return 1
+	}
+	if err := os.Chdir(call.Dir); err != nil {
+		fmt.Fprintln(os.Stderr, "engines:", err)
+		return 1
 	}
 	handle, err := purego.Dlopen(call.Library, purego.RTLD_NOW|purego.RTLD_GLOBAL)
 	if err != nil {

@@ -10,19 +10,26 @@ import (
 	"text/template"
 )
 
-// The embedded server reads its users from one file, once. There is no other access storage.
+// The embedded server reads its users from one file, once: the file is removed when it serves (see launch). There is
+// no other access storage.
 //
-// Its own queries (see launch) run as `default`, which it requires to exist, with no password, from the
-// local host. So anybody on this host can be `default`, over both ports, and no quota or limit of queries
-// told it from the server itself when tried: what it may do must be harmless. It reads no table and no
-// file; at worst it stops the listening.
+// Its own queries (see launch) run as `default`, which must exist, without a password, from the local host. Their
+// session lasts as long as the server does, and it is the only one that `default` may have: anybody else who logs in
+// as `default` is denied. What he could still do, were that bound to fail, is no SELECT: a query of one element.
 var usersTemplate = template.Must(template.New("users").Funcs(xmlFuncs).Parse(`<clickhouse>
   <profiles>
     <default/>
     <start>
+      <max_sessions_for_user>1</max_sessions_for_user>
+      <max_ast_elements>1</max_ast_elements>
       <max_memory_usage>100000000</max_memory_usage>
       <max_threads>1</max_threads>
-      <constraints><max_memory_usage><const/></max_memory_usage><max_threads><const/></max_threads></constraints>
+      <constraints>
+        <max_sessions_for_user><const/></max_sessions_for_user>
+        <max_ast_elements><const/></max_ast_elements>
+        <max_memory_usage><const/></max_memory_usage>
+        <max_threads><const/></max_threads>
+      </constraints>
     </start>
 {{- range .Users}}
     <{{.Name}}>
@@ -79,10 +86,13 @@ var usersTemplate = template.Must(template.New("users").Funcs(xmlFuncs).Parse(`<
 
 // No log tables are configured, so there are none. Caches are small: what is bounded here is a whole
 // development machine's or a test's server.
+//
+// HTTP answers queries alone, and only to a Host that is loopback: a web page whose name was bound to 127.0.0.1 after
+// it was loaded names its own.
 var serverTemplate = template.Must(template.New("config").Funcs(xmlFuncs).Parse(`<clickhouse>
   <logger>
-    <log>{{xml .LogPath}}</log>
-    <errorlog>{{xml .LogPath}}.errors</errorlog>
+    <log>{{xml .Dir}}/clickhouse.log</log>
+    <errorlog>{{xml .Dir}}/clickhouse.log.errors</errorlog>
     <size>50M</size>
     <count>2</count>
     <console>0</console>
@@ -96,6 +106,14 @@ var serverTemplate = template.Must(template.New("config").Funcs(xmlFuncs).Parse(
   <mark_cache_size>67108864</mark_cache_size>
   <uncompressed_cache_size>0</uncompressed_cache_size>
   <max_concurrent_queries>200</max_concurrent_queries>
+  <access_control_improvements><settings_constraints_replace_previous>true</settings_constraints_replace_previous></access_control_improvements>
+  <http_handlers>
+    <rule>
+      <url>/</url>
+      <headers><Host>regex:^(127\.0\.0\.1|localhost)(:[0-9]+)?$</Host></headers>
+      <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>
+    </rule>
+  </http_handlers>
 </clickhouse>
 `))
 
@@ -112,7 +130,7 @@ var xmlFuncs = template.FuncMap{
 }
 
 // writeClickHouseConfig writes config.xml and users.xml, with digests of the passwords only.
-func writeClickHouseConfig(config ClickHouseConfig) error {
+func writeClickHouseConfig(config ClickHouseConfig, acc *account) error {
 	users := make([]ClickHouseLogin, len(config.Users))
 	for i, u := range config.Users {
 		grants, err := u.GrantsOn(config.Databases...)
@@ -128,7 +146,11 @@ func writeClickHouseConfig(config ClickHouseConfig) error {
 		if err := t.Execute(&b, config); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		if err := writeFile(filepath.Join(config.Dir, name), []byte(b.String()), 0o600); err != nil {
+		path := filepath.Join(config.Dir, name)
+		if err := writeFile(path, []byte(b.String()), 0o600); err != nil {
+			return err
+		}
+		if err := acc.chown(path); err != nil {
 			return err
 		}
 	}

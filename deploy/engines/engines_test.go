@@ -3,10 +3,13 @@ package engines_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -246,15 +249,147 @@ func TestClickHouseKeepsItsData(t *testing.T) {
 	if err := tryClickHouse(ctx, url, "SELECT length(groupArray(number)) FROM numbers(2000000000) SETTINGS max_memory_usage = 0"); err == nil {
 		t.Error("the server's memory is not bounded")
 	}
-	// The user that the engine's own start needs has no password: it must be of no use to others.
+}
+
+// TestClickHouseDefaultUser: the user that the engine's own start needs has no password, and is of no use to others.
+func TestClickHouseDefaultUser(t *testing.T) {
+	ctx := testContext(t)
+	ch := startClickHouse(t, engines.ClickHouseConfig{Dir: tempDir(t)})
+	execClickHouse(t, ch.AdminURL("default"), "CREATE TABLE t (n Int32) ENGINE = MergeTree ORDER BY n")
 	for _, query := range []string{
-		"SELECT * FROM kept.t", "SELECT * FROM file('/etc/passwd', LineAsString)", "SELECT * FROM system.processes",
-		"INSERT INTO kept.t VALUES (2)",
-		"SELECT * FROM url('http://127.0.0.1/', LineAsString)", "CREATE DATABASE own", "SYSTEM SHUTDOWN",
+		"SELECT 1", "SELECT file('/etc/hostname')", "SELECT * FROM t", "SELECT * FROM file('/etc/passwd', LineAsString)",
+		"SELECT * FROM system.processes", "INSERT INTO t VALUES (2)", "SELECT * FROM url('http://127.0.0.1/', LineAsString)",
+		"CREATE DATABASE own", "SYSTEM SHUTDOWN", "SYSTEM STOP LISTEN TCP", "SYSTEM STOP LISTEN HTTP", "SYSTEM STOP LISTEN QUERIES ALL",
+		"SET max_sessions_for_user = 0", "SELECT 1 SETTINGS max_sessions_for_user = 0, max_ast_elements = 0", "SHOW TABLES", "KILL QUERY WHERE 1 SYNC",
 	} {
-		if err := tryClickHouse(ctx, ch.HTTPURL("default", "", "default"), query); err == nil {
-			t.Errorf("the user `default` may %s", query)
+		for _, url := range []string{
+			ch.HTTPURL("default", "", "default"), ch.NativeURL("default", "", "default"), ch.NativeURL("", "", "default"),
+			ch.HTTPURL("default", "", "default") + "&session_id=own", ch.HTTPURL("default", "", "default") + "&max_sessions_for_user=0",
+			ch.NativeURL("default", "", "default") + "?max_sessions_for_user=0",
+		} {
+			if err := tryClickHouse(ctx, url, query); err == nil {
+				t.Errorf("the user `default` may %s (%s)", query, url)
+			}
 		}
+	}
+	// And the server goes on.
+	if n := countClickHouse(t, ch.AdminURL("default"), "SELECT count() FROM t"); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+// TestClickHouseHTTP: pages of other names are not answered, nor is anything but a query.
+func TestClickHouseHTTP(t *testing.T) {
+	ch := startClickHouse(t, engines.ClickHouseConfig{Dir: tempDir(t), AdminPassword: "secret"})
+	base := fmt.Sprintf("http://127.0.0.1:%d", ch.HTTPPort())
+	get := func(host, path string) string {
+		t.Helper()
+		r, err := http.NewRequestWithContext(testContext(t), http.MethodGet, base+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		r.Header.Set("X-ClickHouse-User", engines.ClickHouseAdmin)
+		r.Header.Set("X-ClickHouse-Key", "secret")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(answer.StatusCode, " ", strings.TrimSpace(string(body)))
+	}
+	const ask = "/?query=SELECT+42"
+	for host, want := range map[string]string{
+		"127.0.0.1": "200 42", fmt.Sprintf("127.0.0.1:%d", ch.HTTPPort()): "200 42", "localhost": "200 42", "localhost:8123": "200 42",
+		"evil.example": "404", "127.0.0.1.evil.example": "404", "evil.example:8123": "404", "x127.0.0.1": "404", "127a0b0c1": "404",
+		"localhost.evil.example": "404", "evil.example#localhost": "404", "localhost:8123.evil.example": "404",
+	} {
+		if got := get(host, ask); !strings.HasPrefix(got, want) {
+			t.Errorf("Host %s: %s", host, got)
+		}
+	}
+	for _, path := range []string{"/play", "/dashboard", "/metrics", "/replicas_status", "/webterminal", "/binary", "/merges", "/jemalloc", "/js/uplot.js"} {
+		if got := get("127.0.0.1", path); !strings.HasPrefix(got, "404") {
+			t.Errorf("%s: %.60s", path, got)
+		}
+	}
+}
+
+// TestClickHouseConfined: not even its administrator reads a file outside of the server's folder, runs a program, or
+// opens a connection.
+func TestClickHouseConfined(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return // it runs as its user there, and reaches what he does
+	}
+	ctx := testContext(t)
+	below := filepath.Join(tempDir(t), "closed", "clickhouse") // closed on the way, as /root is
+	if err := os.MkdirAll(below, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ch := startClickHouse(t, engines.ClickHouseConfig{Dir: below})
+	process, err := os.Stat(fmt.Sprintf("/proc/%d", ch.PID()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if process.Sys().(*syscall.Stat_t).Uid == 0 {
+		t.Error("it runs as root")
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("canary"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for dir := secret; dir != "/"; dir = filepath.Dir(dir) { // anybody may read it
+		if strings.HasPrefix(dir, os.TempDir()+"/") {
+			os.Chmod(dir, 0o755)
+		}
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	called := make(chan string, 100)
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			called <- c.RemoteAddr().String()
+			c.Close()
+		}
+	}()
+	at := listener.Addr().String()
+	for _, query := range []string{
+		"SELECT file('" + secret + "')", "SELECT * FROM file('" + secret + "', LineAsString)", "SELECT file('/etc/hostname')", "SELECT file('/proc/1/environ')",
+		fmt.Sprintf("SELECT file('/proc/%d/environ')", os.Getpid()), "SELECT file('" + below + "/admin.password')", "SELECT file('" + below + "/users.xml')",
+		"INSERT INTO FUNCTION file('" + secret + ".new', LineAsString) VALUES ('x')", "SELECT * FROM executable('id', LineAsString, 's String')",
+		"CREATE TABLE outside (s String) ENGINE = File(LineAsString, '" + secret + "')", "SELECT 1 INTO OUTFILE '" + secret + ".out'",
+		"SELECT * FROM url('http://" + at + "/', LineAsString) SETTINGS http_max_tries = 1", "SELECT * FROM remote('" + at + "', system.one) SETTINGS connections_with_failover_max_tries = 1",
+		"SELECT * FROM mysql('" + at + "', 'a', 'b', 'c', 'd')", "SELECT * FROM postgresql('" + at + "', 'a', 'b', 'c', 'd') SETTINGS postgresql_connection_pool_retries = 1",
+		"SELECT * FROM s3('http://" + at + "/b/o', NOSIGN, LineAsString) SETTINGS s3_max_connections = 1, s3_retry_attempts = 0",
+	} {
+		if err := tryClickHouse(ctx, ch.AdminURL("default"), query); err == nil {
+			if strings.Contains(query, "INTO OUTFILE") || strings.HasPrefix(query, "CREATE TABLE") { // ignored by a server; refused when read
+				if err = tryClickHouse(ctx, ch.AdminURL("default"), "SELECT * FROM outside"); err == nil {
+					t.Errorf("done: %s", query)
+				}
+				continue
+			}
+			t.Errorf("done: %s", query)
+		}
+	}
+	if _, err := os.Stat(secret + ".out"); err == nil {
+		t.Error("it wrote outside of its folder")
+	}
+	select {
+	case from := <-called:
+		t.Errorf("it opened a connection from %s", from)
+	default:
 	}
 }
 

@@ -96,7 +96,7 @@ func startPostgres(ctx context.Context, config PostgresConfig) (_ *Postgres, err
 	if config.LogPath == "" {
 		config.LogPath = filepath.Join(config.Dir, "postgres.log")
 	}
-	// Postgres may run as another user (see postgresAccount), who must pass through; what is inside is closed.
+	// Postgres may run as another user (see engineAccount), who must pass through; what is inside is closed.
 	if err := os.MkdirAll(config.Dir, 0o711); err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func startPostgres(ctx context.Context, config PostgresConfig) (_ *Postgres, err
 		}
 	}()
 	data := filepath.Join(config.Dir, "data")
-	acc, err := postgresAccount(filepath.Join(config.Dir, "lock"))
+	acc, err := engineAccount("PostgreSQL", "postgres", true, filepath.Join(config.Dir, "lock"))
 	if err != nil {
 		return nil, err
 	}

@@ -3,9 +3,11 @@ package engines
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -43,24 +45,25 @@ func comm(pid int) string {
 	return string(b)
 }
 
-// account is the user Postgres runs as; nil when it is this process's own.
+// account is the user an engine runs as; nil when it is this process's own.
 type account struct {
 	uid, gid int
 	caps     []uintptr // kept to reach files below folders that are closed to others, such as /root
 }
 
-// postgresAccount: Postgres refuses to run as root, so root runs it as the user postgres, or as nobody.
-// The paths are those it must reach.
-func postgresAccount(paths ...string) (*account, error) {
+// engineAccount: no engine runs as root, so root runs it as the named user, or as nobody. The paths are those it must
+// reach. Below folders that are closed to that user it needs a capability that passes every closed folder, which is given
+// only where mayPass.
+func engineAccount(program, name string, mayPass bool, paths ...string) (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
-	u, err := user.Lookup("postgres")
+	u, err := user.Lookup(name)
 	if err != nil {
 		u, err = user.Lookup("nobody")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("PostgreSQL does not run as root and there is no user postgres or nobody: %w", err)
+		return nil, fmt.Errorf("%s does not run as root and there is no user %s or nobody: %w", program, name, err)
 	}
 	a := &account{}
 	if a.uid, err = strconv.Atoi(u.Uid); err != nil {
@@ -75,9 +78,9 @@ func postgresAccount(paths ...string) (*account, error) {
 			continue
 		}
 		c, ok := searchCapability()
-		if !ok {
-			return nil, fmt.Errorf("PostgreSQL does not run as root, and the user %s cannot reach %s: "+
-				"move it, chmod o+x %s, or do not run as root", u.Username, path, closed)
+		if !ok || !mayPass {
+			return nil, fmt.Errorf("%s does not run as root, and the user %s cannot reach %s: "+
+				"move it, chmod o+x %s, or do not run as root", program, u.Username, path, closed)
 		}
 		a.caps = []uintptr{c}
 	}
@@ -99,6 +102,27 @@ func (a *account) chown(path string) error {
 		return nil
 	}
 	return os.Chown(path, a.uid, a.gid)
+}
+
+// own gives the folder and all in it to the account, but for the names, which stay this process's. It does nothing when
+// the folder, which changes hands last, is the account's already.
+func (a *account) own(dir string, but ...string) error {
+	if a == nil {
+		return nil
+	}
+	if info, err := os.Stat(dir); err != nil || int(info.Sys().(*syscall.Stat_t).Uid) == a.uid {
+		return err
+	}
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || path == dir || slices.Contains(but, filepath.Base(path)) {
+			return err
+		}
+		return os.Lchown(path, a.uid, a.gid)
+	})
+	if err != nil {
+		return err
+	}
+	return a.chown(dir)
 }
 
 // searchCapability is the least capability of this process that lets a child pass closed folders.

@@ -3,7 +3,6 @@
 package engines
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -57,12 +56,12 @@ func servesDir(pid int, _ string) bool {
 	return syscall.Kill(pid, 0) == nil
 }
 
-// account is never used: see postgresAccount.
+// account is never used: see engineAccount.
 type account struct{}
 
-func postgresAccount(...string) (*account, error) {
+func engineAccount(program, _ string, _ bool, _ ...string) (*account, error) {
 	if os.Geteuid() == 0 {
-		return nil, errors.New("PostgreSQL does not run as root: start this as another user")
+		return nil, fmt.Errorf("%s does not run as root: start this as another user", program)
 	}
 	return nil, nil
 }
@@ -75,3 +74,10 @@ func (a *account) chown(path string) error {
 	}
 	return fmt.Errorf("chown %s: not supported here", path)
 }
+
+func (a *account) own(path string, _ ...string) error { return a.chown(path) }
+
+func canConfine() bool { return false }
+
+// confine is for Linux alone.
+func confine(string, string, []string) error { return nil }
