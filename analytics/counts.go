@@ -23,8 +23,9 @@ type countQuestion struct {
 	anyStatus   bool          // rows of anyStatus will do
 	latencies   bool
 
-	// begin is called before rows are given, again if they have to be given anew; row for each.
-	begin func()
+	// begin is called before rows are given, again if they have to be given anew, with the moment the snapshot is of;
+	// row for each.
+	begin func(at time.Time)
 	row   func(*countRow)
 }
 
@@ -74,6 +75,7 @@ const recentZone = time.Minute
 func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (counted, error) {
 	var (
 		c     cut
+		at    time.Time // when c was read, by this machine's clock, as rows' times are
 		pgErr error
 		got   = counted{source: argus.SourceClickHouse}
 	)
@@ -98,6 +100,7 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 		if c, pgErr = a.readCut(ctx, wm.Position, nil); pgErr != nil {
 			return nil
 		}
+		at = a.config.now()
 		a.step("cut")
 		var tail [][]countRow
 		dirty := dirtyTime{from: a.config.now().Add(-recentZone).Truncate(time.Minute)}
@@ -115,7 +118,7 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 			var clean [][]interval
 			var statements []countStatement
 			for i, q := range questions {
-				q.begin()
+				q.begin(at)
 				if tail != nil {
 					for j := range tail[i] {
 						q.row(&tail[i][j])
@@ -153,9 +156,10 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 	if c, err = a.readCut(ctx, everything, nil); err != nil {
 		return got, postgresFailure(ctx, err)
 	}
+	at = a.config.now()
 	got = counted{argus.SourcePostgres, a.health.replicated()}
 	for _, q := range questions {
-		q.begin()
+		q.begin(at)
 		if err := a.postgresCounts(ctx, q, c.snapshot); err != nil {
 			return got, postgresFailure(ctx, err)
 		}

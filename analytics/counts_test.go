@@ -341,3 +341,77 @@ func TestCountsLeaveOutWhatCameMeanwhile(t *testing.T) {
 		}
 	}
 }
+
+// Rates are over time that has come: a window that ends in the future, or is open, ends when its rows were read, also
+// when they were waited for. One that begins in the future is empty.
+func TestRatesAreOverTimeThatHasCome(t *testing.T) {
+	w := newWorld(t)
+	rng := rand.New(rand.NewPCG(31, 32))
+	start := time.Now()
+	clock := start
+	id := w.openWriter()
+	w.write(id, randomRecords(rng, 100, start)...)
+	w.replicate()
+	var meanwhile func()
+	a := w.analytics(func(c *Config) {
+		c.now = func() time.Time { return clock }
+		c.onCompose = func(step string) {
+			if step == "watermark" && meanwhile != nil {
+				meanwhile()
+				meanwhile = nil
+			}
+		}
+	})
+	q := func(since, until time.Time) argus.Filter { return argus.Filter{Since: argus.Micros(since), Until: argus.Micros(until)} }
+	open := q(start.Add(-time.Hour), time.Time{})
+	open.Until = time.Time{}
+	for what, f := range map[string]argus.Filter{
+		"open": open, "until tomorrow": q(start.Add(-time.Hour), start.Add(24*time.Hour)),
+		"from tomorrow on":       q(start.Add(24*time.Hour), start.Add(48*time.Hour)),
+		"empty":                  q(start.Add(-time.Hour), start.Add(-time.Hour)),
+		"since before retention": q(start.Add(-2*argus.Retention), start.Add(24*time.Hour)),
+	} {
+		for _, away := range []bool{false, true} {
+			// The question waits for its turn, and a call is made meanwhile.
+			meanwhile = func() {
+				clock = clock.Add(20 * time.Minute)
+				w.write(id, randomRecord(rng, clock.Add(-time.Minute)))
+			}
+			a.ch.down.Store(away)
+			perf, err := a.Perf(ctx(t), argus.PerfRequest{Filter: f, Compare: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkPerf(t, what, w.match(f, w.now(), true), argus.GroupByRoute, perf)
+			a.ch.down.Store(away)
+			series, err := a.Series(ctx(t), argus.SeriesRequest{Filter: f})
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkSeries(t, what, w.match(f, w.now(), true), series)
+			a.ch.down.Store(away)
+			facets, err := a.Facets(ctx(t), argus.FacetsRequest{Filter: f, Limit: 1000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkFacets(t, what, w.match(f, w.now(), true), facets)
+			for name, end := range map[string][2]time.Time{"perf": {perf.Since, perf.Until}, "series": {series.Since, series.Until},
+				"facets": {facets.Since, facets.Until}} {
+				if end[1].Before(end[0]) || end[1].After(argus.Micros(clock)) && !end[1].Equal(end[0]) {
+					t.Errorf("%s, %s: from %s to %s; it is %s", what, name, end[0], end[1], clock)
+				}
+				if end[1].Before(argus.Micros(clock)) && (f.Until.IsZero() || f.Until.After(clock)) {
+					t.Errorf("%s, %s: to %s; it is %s", what, name, end[1], clock)
+				}
+			}
+			for _, row := range perf.Rows {
+				if bad := row.RPM; math.IsNaN(bad) || math.IsInf(bad, 0) || math.IsNaN(row.Before.RPM) || math.IsInf(row.Before.RPM, 0) {
+					t.Errorf("%s: %+v", what, row)
+				}
+			}
+			if n := len(facets.Histogram); n > 0 && facets.Histogram[n-1].At.After(clock) {
+				t.Errorf("%s: a bar at %s", what, facets.Histogram[n-1].At)
+			}
+		}
+	}
+}

@@ -45,15 +45,11 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 		return res, argus.Errorf(argus.CodeInvalidParameter, "limit must be 1 to %d.", maxFacets)
 	}
 	w := a.resolve(&req.Filter)
-	until := w.until
-	if until.IsZero() {
-		until = argus.Micros(a.config.now())
-	}
-	step, err := stepFor(req.Step, until.Sub(w.since))
+	step, err := stepFor(req.Step, w.end(a.config.now()).Sub(w.since))
 	if err != nil {
 		return res, err
 	}
-	line := timelineOf(w.since, until, step)
+	var line timeline
 	counts := map[argus.FilterName]map[string]int64{}
 	var questions []*countQuestion
 	// What was called, and by whom: two questions, because the pairs of both would be many.
@@ -69,7 +65,8 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 	var bars []argus.HistogramBar
 	questions = append(questions, &countQuestion{
 		window: w, terms: req.Filter.Terms, step: step,
-		begin: func() {
+		begin: func(at time.Time) {
+			line = timelineOf(w.since, w.end(at), step)
 			res.Total, bars = 0, make([]argus.HistogramBar, line.n)
 			for i := range bars {
 				bars[i].At = line.at(i)
@@ -94,7 +91,7 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 	if err != nil {
 		return argus.FacetsResult{}, err
 	}
-	res.Since, res.Until, res.Step, res.Histogram = w.since, until, step, bars
+	res.Since, res.Until, res.Step, res.Histogram = w.since, line.window.to, step, bars
 	res.Source, res.ReplicatedThrough = got.source, got.replicated
 	res.Fields = map[argus.FilterName][]argus.FacetValue{}
 	for _, f := range fields {
@@ -122,7 +119,7 @@ func facetQuestion(w window, terms []argus.Term, fields []argus.FilterName, coun
 		}
 		q.by, shown = append(q.by, facetFields[f]), append(shown, f)
 	}
-	q.begin = func() {
+	q.begin = func(time.Time) {
 		for _, f := range fields {
 			counts[f] = map[string]int64{}
 		}

@@ -108,7 +108,7 @@ func newTallies(w window, terms []argus.Term, g grouping) *tallies {
 	t := &tallies{}
 	t.question = countQuestion{
 		window: w, terms: terms, by: g.by, latencies: true, anyStatus: len(g.by) > 0, // by the status itself otherwise
-		begin: func() { t.groups = map[string]*tally{} },
+		begin: func(time.Time) { t.groups = map[string]*tally{} },
 		row: func(r *countRow) {
 			name := g.group(r)
 			group := t.groups[name]
@@ -122,8 +122,8 @@ func newTallies(w window, terms []argus.Term, g grouping) *tallies {
 	return t
 }
 
-// Perf answers how fast and how healthy calls were, of all rows committed when it was asked. An open window ends
-// now. Errors: CodeInvalidParameter, CodeQueryTooLarge, CodeUnavailable.
+// Perf answers how fast and how healthy calls were, of all rows committed when it was asked. An open window, and one
+// that ends in the future, ends now: rates are over time that has come. Errors: CodeInvalidParameter, CodeQueryTooLarge, CodeUnavailable.
 func (a *Analytics) Perf(ctx context.Context, req argus.PerfRequest) (res argus.PerfResult, err error) {
 	defer a.metrics.observe("perf", time.Now(), &res.Source, &err)
 	if req.GroupBy == "" {
@@ -134,16 +134,17 @@ func (a *Analytics) Perf(ctx context.Context, req argus.PerfRequest) (res argus.
 		return res, err
 	}
 	w := a.resolve(&req.Filter)
-	until := w.until
-	if until.IsZero() {
-		until = argus.Micros(a.config.now())
-	}
+	until := w.end(a.config.now())
 	now := newTallies(w, req.Filter.Terms, g)
+	begin := now.question.begin
+	now.question.begin = func(at time.Time) {
+		begin(at)
+		until = w.end(at)
+	}
 	questions := []*countQuestion{&now.question}
-	length := until.Sub(w.since)
 	var before *tallies
 	if req.Compare {
-		earlier := a.clamp(window{w.since.Add(-length), w.since})
+		earlier := a.clamp(window{w.since.Add(-until.Sub(w.since)), w.since})
 		before = newTallies(earlier, req.Filter.Terms, g)
 		questions = append(questions, &before.question)
 	}
@@ -151,6 +152,7 @@ func (a *Analytics) Perf(ctx context.Context, req argus.PerfRequest) (res argus.
 	if err != nil {
 		return res, err
 	}
+	length := until.Sub(w.since)
 	res = argus.PerfResult{
 		GroupBy: req.GroupBy, Since: w.since, Until: until, Source: got.source, ReplicatedThrough: got.replicated,
 	}

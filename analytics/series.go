@@ -89,19 +89,18 @@ func (a *Analytics) Series(ctx context.Context, req argus.SeriesRequest) (res ar
 		}
 	}
 	w := a.resolve(&req.Filter)
-	until := w.until
-	if until.IsZero() {
-		until = argus.Micros(a.config.now())
-	}
-	step, err := stepFor(req.Step, until.Sub(w.since))
+	step, err := stepFor(req.Step, w.end(a.config.now()).Sub(w.since))
 	if err != nil {
 		return res, err
 	}
-	line := timelineOf(w.since, until, step)
+	var line timeline
 	groups := map[string][]*tally{}
 	q := newTallies(w, req.Filter.Terms, g).question
 	q.step = step
-	q.begin = func() { groups = map[string][]*tally{} }
+	q.begin = func(at time.Time) {
+		line = timelineOf(w.since, w.end(at), step)
+		groups = map[string][]*tally{}
+	}
 	q.row = func(r *countRow) {
 		if line.n == 0 {
 			return
@@ -123,7 +122,7 @@ func (a *Analytics) Series(ctx context.Context, req argus.SeriesRequest) (res ar
 		return res, err
 	}
 	res = argus.SeriesResult{
-		GroupBy: req.GroupBy, Since: w.since, Until: until, Step: step,
+		GroupBy: req.GroupBy, Since: w.since, Until: line.window.to, Step: step,
 		Source: got.source, ReplicatedThrough: got.replicated,
 	}
 	if req.GroupBy == "" && groups[""] == nil {

@@ -361,6 +361,19 @@ func anyOf[T any](values []T, cond func(T) string) string {
 // window is the time a question is about; until is zero when it is open.
 type window struct{ since, until time.Time }
 
+// end is where the time ends that rates and charts are over: at now when the window is open or ends later, never
+// before it begins.
+func (w window) end(now time.Time) time.Time {
+	end := argus.Micros(now)
+	if !w.until.IsZero() && w.until.Before(end) {
+		end = w.until
+	}
+	if end.Before(w.since) {
+		return w.since
+	}
+	return end
+}
+
 // clickhouse returns the conditions on occurred_at.
 func (w window) clickhouse(a *clickhouseArgs) []string {
 	cond := []string{"occurred_at >= " + a.moment(w.since)}

@@ -277,13 +277,13 @@ func (a *API) perf(c *call) (answer, error) {
 		argus.JSONTime(result.ReplicatedThrough)})
 }
 
-// sinceAnHour fills in since, an hour before until or now.
+// sinceAnHour fills in since, an hour before until or now, whichever is earlier.
 func (c *call) sinceAnHour(f *argus.Filter) {
 	if !f.Since.IsZero() {
 		return
 	}
 	end := f.Until
-	if end.IsZero() {
+	if end.IsZero() || end.After(c.arrival) {
 		end = c.arrival
 	}
 	f.Since = argus.Micros(end.Add(-perfWindow))

@@ -235,6 +235,21 @@ func TestPerfDefaults(t *testing.T) {
 	}
 }
 
+// TestPerfUntilInTheFuture: the hour that is shown ends now, not when nothing was called yet.
+func TestPerfUntilInTheFuture(t *testing.T) {
+	h := newHarness(t)
+	var asked argus.PerfRequest
+	h.store.perf = func(_ context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
+		asked = r
+		return argus.PerfResult{GroupBy: r.GroupBy}, nil
+	}
+	before := time.Now()
+	h.do(h.token("user_2ada"), http.MethodGet, "/v1/perf?until="+before.Add(2*time.Hour).UTC().Format(argus.TimeFormat), nil)
+	if asked.Filter.Since.After(time.Now().Add(-time.Hour)) || asked.Filter.Since.Before(argus.Micros(before.Add(-time.Hour))) {
+		t.Errorf("since %s", asked.Filter.Since)
+	}
+}
+
 func TestFacetsAnswer(t *testing.T) {
 	h := newHarness(t)
 	made, _, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "nightly", Scopes: argus.AllScopes()})

@@ -166,7 +166,7 @@ func (o *perfOptions) query(f *factory) (url.Values, error) {
 	case o.limit < 1 || o.limit > argus.MaxLimit:
 		return nil, usageErrorf("--limit: 1 to %d.", argus.MaxLimit)
 	}
-	if !query.Has("since") {
+	if !query.Has("since") && !query.Has("until") { // the server's hour ends at --until
 		query.Set("since", "1h")
 	}
 	if o.slowest != "" {
