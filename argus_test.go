@@ -177,6 +177,8 @@ func TestFilterMatch(t *testing.T) {
 		"user_agent=ctl/1":                    {true, true},
 		"client_ip=192.0.2.0/24":              {true, true},
 		"client_ip=::ffff:192.0.2.7":          {true, true},
+		"client_ip=::ffff:192.0.2.0/120":      {true, true},
+		"client_ip=[::ffff:192.0.2.7]":        {true, true},
 		"latency_min=1ms":                     {true, false},
 		"latency_min=2ms":                     {false, false},
 		"method=get":                          {true, true},

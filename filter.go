@@ -212,11 +212,12 @@ func parseFilterValue(name FilterName, s string) (FilterValue, error) {
 		}
 		v.StatusLo, v.StatusHi = lo, hi
 	case FilterClientIP:
-		p, err := parseNetwork(s)
+		p, err := ParseNetwork(s)
 		if err != nil {
 			return bad("write an address (192.0.2.7) or a network (192.0.2.0/24).")
 		}
-		v.Prefix, v.Text = p, p.String()
+		v.Prefix = p.Masked()
+		v.Text = v.Prefix.String()
 	case FilterPAT, FilterBreakGlass, FilterID:
 		id, err := uuid.Parse(s)
 		if err != nil || id == uuid.Nil {
@@ -264,27 +265,6 @@ func parseRoute(v FilterValue, bad func(how string) (FilterValue, error)) (Filte
 		v.Text += "*"
 	}
 	return v, nil
-}
-
-// parseNetwork reads an address, which is a network of one, or a network. An IPv4 address may stand in its
-// IPv6-mapped form, and a zone is left out, as in the log.
-func parseNetwork(s string) (netip.Prefix, error) {
-	if !strings.Contains(s, "/") {
-		a, err := netip.ParseAddr(s)
-		if err != nil {
-			return netip.Prefix{}, err
-		}
-		a = a.Unmap().WithZone("")
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(s)
-	if err == nil && p.Addr().Is4In6() {
-		if p.Bits() < 96 { // of both families, which no network is
-			return netip.Prefix{}, strconv.ErrRange
-		}
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
-	return p.Masked(), err
 }
 
 // parseStatus reads 403, 4xx, >=500, >499, <=299 or <300.

@@ -160,7 +160,7 @@ func (r *Record) MakeStorable() {
 	}
 	r.SortPathParams()
 	r.PathParams = slices.CompactFunc(r.PathParams, func(a, b PathParam) bool { return a.Name == b.Name })
-	r.ClientIP = r.ClientIP.Unmap().WithZone("")
+	r.ClientIP = Address(r.ClientIP)
 	if !r.ClientIP.IsValid() {
 		r.ClientIP = netip.IPv6Unspecified()
 	}

@@ -1,15 +1,17 @@
 package api
 
 import (
-	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
+
+	"github.com/useargus/argus"
 )
 
 // clientAddr is the address a request came from: the peer's, or, when the peer is one of the trusted proxies,
-// the right-most hop of X-Forwarded-For that is not. What stands further left was written by somebody nobody
-// vouches for. A hop that cannot be read ends the walk at the proxy that passed it on.
+// the right-most hop of X-Forwarded-For that is not. Hops further left may be forged. A hop that cannot be read
+// ("unknown", "_hidden") ends the walk at the proxy that passed it on. Empty elements of the list count for nothing.
 func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	addr := parseHop(r.RemoteAddr)
 	if !isTrusted(addr, trusted) {
@@ -17,7 +19,11 @@ func clientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
-		hop := parseHop(strings.TrimSpace(hops[i]))
+		written := strings.Trim(hops[i], " \t")
+		if written == "" {
+			continue
+		}
+		hop := parseHop(written)
 		if !hop.IsValid() {
 			return addr
 		}
@@ -38,14 +44,26 @@ func isTrusted(a netip.Addr, trusted []netip.Prefix) bool {
 	return false
 }
 
-// parseHop reads an address with or without port, brackets and zone; the zero Addr when it is none.
+// parseHop reads an address with or without port, brackets, zone and the quotes that RFC 7239 asks for. It returns
+// the form of argus.Address, or the zero Addr when s is no address.
 func parseHop(s string) netip.Addr {
-	if host, _, err := net.SplitHostPort(s); err == nil {
-		s = host
+	if inner, ok := strings.CutPrefix(s, `"`); ok {
+		if s, ok = strings.CutSuffix(inner, `"`); !ok {
+			return netip.Addr{}
+		}
 	}
-	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
-	if err != nil {
+	if a, err := argus.ParseAddress(s); err == nil {
+		return a
+	}
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
 		return netip.Addr{}
 	}
-	return a.Unmap().WithZone("")
+	// A port follows an IPv4 address, or an IPv6 address in brackets.
+	host, port := s[:i], s[i+1:]
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil || strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
+		return netip.Addr{}
+	}
+	a, _ := argus.ParseAddress(host)
+	return a
 }

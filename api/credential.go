@@ -130,14 +130,16 @@ func (a *API) verify(ctx context.Context, token string, ip netip.Addr) (*credent
 	return nil, refused(reasonMalformed, nil)
 }
 
-// bearer takes the token out of the one Authorization header.
+// bearer takes the token out of the one Authorization header: the scheme in any case, one or more spaces, the token
+// (RFC 9110, 11.4 and 11.6.2). Blanks around the field's value are no part of it.
 func bearer(h http.Header) (string, error) {
 	values := h["Authorization"]
 	if len(values) == 0 {
 		return "", refused(reasonMissing, nil)
 	}
-	scheme, token, ok := strings.Cut(values[0], " ")
-	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" || len(token) > maxBearer {
+	scheme, token, ok := strings.Cut(strings.Trim(values[0], " \t"), " ")
+	token = strings.TrimLeft(token, " ")
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || len(token) > maxBearer {
 		return "", refused(reasonMalformed, nil)
 	}
 	for i := range len(token) {

@@ -16,7 +16,7 @@ func FuzzAuthorization(f *testing.F) {
 	h.listening()
 	good := h.token("user_2ada")
 	jwt := h.issuer.Token("user_2ada")
-	for _, seed := range []string{"", "Bearer", "Bearer ", "Bearer  x", "bearer " + good, "BEARER " + good, "Bearer\t" + good,
+	for _, seed := range []string{"", "Bearer", "Bearer ", "Bearer  x", "Bearer   " + good, " Bearer " + good + " ", "bearer " + good, "BEARER " + good, "Bearer\t" + good,
 		"Bearer " + good + "\n", "Bearer " + good[:40], "Bearer " + flip(good), "Bearer " + argus.NewSecret(argus.PATPrefix),
 		"Bearer " + argus.NewSecret(argus.BreakGlassPrefix), "Bearer argus_bg_" + good[10:], "Bearer " + flip(jwt), "Bearer a.b.c",
 		"Bearer ..", "Bearer eyJhbGciOiJub25lIn0.e30.", "Bearer eyJhbGciOiJSUzI1NiIsImtpZCI6bnVsbH0.e30.AAAA",
@@ -29,8 +29,8 @@ func FuzzAuthorization(f *testing.F) {
 		r.Header["Authorization"] = []string{header}
 		w := httptest.NewRecorder()
 		h.api.Handler().ServeHTTP(w, r)
-		scheme, token, _ := strings.Cut(header, " ")
-		in := strings.EqualFold(scheme, "Bearer") && token == good
+		scheme, token, _ := strings.Cut(strings.Trim(header, " \t"), " ")
+		in := strings.EqualFold(scheme, "Bearer") && strings.TrimLeft(token, " ") == good
 		rows := h.audit.taken()
 		switch {
 		case in && (w.Code != 200 || len(rows) != 1):

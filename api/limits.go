@@ -189,6 +189,7 @@ func (l *limits) hold(ctx context.Context) {
 
 // addressKey is the address, or its network of 64 bits: whoever has one address of it has all.
 func addressKey(ip netip.Addr) string {
+	ip = argus.Address(ip)
 	if ip.Is6() {
 		if p, err := ip.Prefix(64); err == nil {
 			return p.String()

@@ -12,7 +12,14 @@ import (
 )
 
 func TestClientAddress(t *testing.T) {
-	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	var trusted []netip.Prefix
+	for _, s := range []string{"10.0.0.0/8", "fd00::/8", "::ffff:127.0.0.1"} {
+		p, err := argus.ParseNetwork(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trusted = append(trusted, p)
+	}
 	for _, c := range []struct{ remote, forwarded, want string }{
 		{"192.0.2.1:1", "", "192.0.2.1"},
 		{"192.0.2.1:1", "203.0.113.9", "192.0.2.1"}, // not a proxy of ours
@@ -30,6 +37,27 @@ func TestClientAddress(t *testing.T) {
 		{"[::ffff:10.0.0.1]:1", "::ffff:203.0.113.9", "203.0.113.9"},
 		{"[fd00::1]:1", "fe80::1%eth0", "fe80::1"},
 		{"10.0.0.1:1", ",,", "10.0.0.1"},
+		{"10.0.0.1:1", "203.0.113.9,, 10.0.0.2, ,", "203.0.113.9"}, // empty elements count for nothing
+		{"10.0.0.1:1", "\t203.0.113.9\t", "203.0.113.9"},
+		{"10.0.0.1:1", `"203.0.113.9"`, "203.0.113.9"},
+		{"10.0.0.1:1", `"[2001:db8::1]:4711"`, "2001:db8::1"},
+		{"10.0.0.1:1", `"203.0.113.9`, "10.0.0.1"},
+		{"10.0.0.1:1", "[2001:db8::1]", "2001:db8::1"},
+		{"10.0.0.1:1", "[[2001:db8::1]]", "10.0.0.1"},
+		{"10.0.0.1:1", "[203.0.113.9]", "10.0.0.1"},
+		{"10.0.0.1:1", "203.0.113.9:port", "10.0.0.1"},
+		{"10.0.0.1:1", "203.0.113.9:65536", "10.0.0.1"},
+		{"10.0.0.1:1", "203.0.113.9:", "10.0.0.1"},
+		{"10.0.0.1:1", "unknown", "10.0.0.1"},
+		{"10.0.0.1:1", "_hidden, 10.0.0.2", "10.0.0.2"},
+		{"10.0.0.1:1", "unknown:80", "10.0.0.1"},
+		{"10.0.0.1:1", "for=203.0.113.9", "10.0.0.1"}, // the grammar of Forwarded
+		{"10.0.0.1:1", "203.0.113.009", "10.0.0.1"},
+		{"10.0.0.1:1", "::ffff:10.0.0.2, ::ffff:0a00:3", "10.0.0.2"}, // the same proxies, mapped
+		{"10.0.0.1:1", "203.0.113.9, [::ffff:10.0.0.2%eth0]:80", "203.0.113.9"},
+		{"[::ffff:7f00:1]:1", "203.0.113.9", "203.0.113.9"},
+		{"127.0.0.1:1", "203.0.113.9", "203.0.113.9"},
+		{"[::127.0.0.1]:1", "203.0.113.9", "::7f00:1"}, // compatible, not mapped
 		{"@", "", "invalid IP"},
 	} {
 		r := &http.Request{RemoteAddr: c.remote, Header: http.Header{}}
@@ -42,6 +70,37 @@ func TestClientAddress(t *testing.T) {
 			t.Errorf("%s forwarded %q: %s, want %s", c.remote, c.forwarded, got, c.want)
 		}
 	}
+}
+
+// TestAddressKey: limits count an IPv4 address alone in every form, and an IPv6 address with its network of 64 bits.
+func TestAddressKey(t *testing.T) {
+	for written, want := range map[string]string{
+		"203.0.113.9": "203.0.113.9", "::ffff:203.0.113.9": "203.0.113.9", "::ffff:203.0.113.9%eth0": "203.0.113.9",
+		"2001:db8::1": "2001:db8::/64", "2001:db8::ffff:1": "2001:db8::/64", "fe80::1%eth0": "fe80::/64", "::203.0.113.9": "::/64",
+	} {
+		if got := addressKey(netip.MustParseAddr(written)); got != want {
+			t.Errorf("%s: %s, want %s", written, got, want)
+		}
+	}
+}
+
+// FuzzForwarded: whatever a caller writes, the address is in the one form, and a peer that is not trusted counts
+// as itself.
+func FuzzForwarded(f *testing.F) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, seed := range []string{"", "203.0.113.9, 10.0.0.2", `"[2001:db8::1]:80"`, "::ffff:10.0.0.1", "unknown,,_x", "[::1%25eth0]:0"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		r := &http.Request{RemoteAddr: "10.0.0.1:1", Header: http.Header{"X-Forwarded-For": {header}}}
+		if got := clientAddr(r, trusted); !got.IsValid() || got != argus.Address(got) {
+			t.Fatalf("%q: %v", header, got)
+		}
+		r.RemoteAddr = "192.0.2.1:1"
+		if got := clientAddr(r, trusted).String(); got != "192.0.2.1" {
+			t.Fatalf("%q: %v", header, got)
+		}
+	})
 }
 
 // TestLimits: 429 says when to come back; with its row when authenticated, without when not.

@@ -103,15 +103,14 @@ func (c apiConfig) trustedProxies() ([]netip.Prefix, error) {
 		if s = strings.TrimSpace(s); s == "" {
 			continue
 		}
-		if a, err := netip.ParseAddr(s); err == nil {
-			networks = append(networks, netip.PrefixFrom(a, a.BitLen()))
-			continue
+		network, err := argus.ParseNetwork(s)
+		if err == nil && network != network.Masked() {
+			err = fmt.Errorf("%q has bits behind its length: write %s, or the address alone", s, network.Masked())
 		}
-		network, err := netip.ParsePrefix(s)
 		if err != nil {
-			return nil, fmt.Errorf("ARGUS_TRUSTED_PROXIES: %q is no address or network", s)
+			return nil, fmt.Errorf("ARGUS_TRUSTED_PROXIES: %w", err)
 		}
-		networks = append(networks, network.Masked())
+		networks = append(networks, network)
 	}
 	return networks, nil
 }

@@ -96,6 +96,14 @@ func TestConfigurationMistakes(t *testing.T) {
 	if proxies, err := c.trustedProxies(); err != nil || len(proxies) != 2 {
 		t.Errorf("%v, %v", proxies, err)
 	}
+	// An address counts in every form.
+	mapped := good()
+	mapped["ARGUS_TRUSTED_PROXIES"] = "::ffff:127.0.0.1,::ffff:192.0.2.0/120,[fd00::1]"
+	if c, err := load[apiConfig](mapped); err != nil {
+		t.Error(err)
+	} else if proxies, err := c.trustedProxies(); err != nil || fmt.Sprint(proxies) != "[127.0.0.1/32 192.0.2.0/24 fd00::1/128]" {
+		t.Errorf("%v, %v", proxies, err)
+	}
 	api := func(environ map[string]string) error { _, err := load[apiConfig](environ); return err }
 	for _, test := range []struct{ name, value, says string }{
 		{"ARGUS_POSTGRES_URL", "mysql://u:hunter2@h/db", "must look like postgres://"},
@@ -105,6 +113,8 @@ func TestConfigurationMistakes(t *testing.T) {
 		{"ARGUS_CLICKHOUSE_URL", "http://u:hunter2@h:8123", "must look like clickhouse://"},
 		{"ARGUS_CURSOR_KEY", "hunter2", "64 hex digits"},
 		{"ARGUS_TRUSTED_PROXIES", "everyone", "no address or network"},
+		{"ARGUS_TRUSTED_PROXIES", "192.0.2.9/24", "write 192.0.2.0/24, or the address alone"},
+		{"ARGUS_TRUSTED_PROXIES", "::ffff:192.0.2.0/90", "write two networks"},
 		{"ARGUS_CLERK_ORGANIZATION", "acme", "not its name"},
 		{"ARGUS_CLERK_ROLE_SCOPES", "org:admin=everything", "neither a preset"},
 		{"ARGUS_CLERK_ROLE_SCOPES", "admin-full", "ARGUS_CLERK_ROLE_SCOPES"},
