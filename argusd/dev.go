@@ -53,27 +53,37 @@ const devDatabase = "argus"
 
 func newDevCommand() *cobra.Command {
 	var load float64
+	var history string
 	command := &cobra.Command{
 		Use:   "dev",
 		Short: "Run all of ARGUS on this machine: engines, API, replicator, console",
 		Long: `Run all of ARGUS on this machine: real Postgres, real ClickHouse, API, replicator and console, on loopback.
 Data lives in $ARGUS_DEV_DIR (default .argus) and survives a restart. ARGUS_DEV_ADDR is the API's address
-(default 127.0.0.1:8420). Ctrl-C stops everything it started.`,
+(default 127.0.0.1:8420). Ctrl-C stops everything it started.
+
+A new folder gets a history of made-up calls, with a slow route and an outage in it to be found. It is written while the
+console is already up.`,
 		Example: "  argusd dev\n  ARGUS_DEV_ADDR=127.0.0.1:9000 argusd dev --load 50",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			return runDev(command.Context(), load)
+			days, err := historyDays(history)
+			if err != nil {
+				return err
+			}
+			return runDev(command.Context(), load, days)
 		},
 	}
 	command.Flags().Float64Var(&load, "load", 0, "keep making this many calls a second, as the demonstration's operators")
+	command.Flags().StringVar(&history, "history", "30d", "length of the made-up history of a new folder, 1d to 300d; 0 for none")
 	return command
 }
 
-func runDev(ctx context.Context, load float64) error {
+func runDev(ctx context.Context, load float64, history time.Duration) error {
 	d, unlock, err := newDev()
 	if err != nil {
 		return err
 	}
+	d.planHistory(history)
 	defer unlock()
 
 	// Stopping takes its own time: it must not end with the signal that asked for it.
@@ -96,6 +106,11 @@ func runDev(ctx context.Context, load float64) error {
 	for _, u := range d.units() {
 		keepers.Go(func() { u.keep(ctx) })
 	}
+	keepers.Go(func() {
+		if err := d.makeHistory(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("the history could not be made; it goes on at the next start", "error", err)
+		}
+	})
 	if load > 0 {
 		keepers.Go(func() { d.makeLoad(ctx, load) })
 	}

@@ -24,6 +24,7 @@ type devState struct {
 	Tokens     map[string]string `json:"tokens"`      // the demonstration's personal access tokens
 	IssuerPort int               `json:"issuer_port"` // kept, since the issuer's address is part of its tokens
 	Seeded     bool              `json:"seeded"`      // the demonstration's calls were made
+	History    *devHistory       `json:"history"`     // nil: none was asked for when the folder was new
 
 	path string
 }

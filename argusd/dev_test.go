@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -85,6 +86,9 @@ func startDev(t testing.TB, args ...string) *devServer {
 		t.Fatal(err)
 	}
 	os.Chmod(dir, 0o711)
+	if !slices.Contains(args, "--history") {
+		args = append(args, "--history", "0") // most tests look at their own calls alone
+	}
 	d := &devServer{t: t, dir: dir, addr: freeAddr(t), args: args, bin: binDir(t)}
 	t.Cleanup(func() {
 		d.stop()

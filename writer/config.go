@@ -27,6 +27,9 @@ type Config struct {
 	Host string
 	// Logger is slog's default when nil.
 	Logger *slog.Logger
+	// KeepRecordedAt leaves recorded_at as the records bring it. It is for a demonstration of the past alone: the
+	// API never sets it, and recorded_at is when a batch was built.
+	KeepRecordedAt bool
 	// Registerer takes the metrics argus_writer_*; nil registers none.
 	Registerer prometheus.Registerer
 

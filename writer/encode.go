@@ -71,6 +71,9 @@ func appendColumns(b []byte, r *argus.Record) []byte {
 // appendTuple appends the whole tuple of an entry whose writer, seq and time are given, and returns its hash.
 func appendTuple(b []byte, e *entry, writerID, seq int64, recordedAt time.Time) []byte {
 	be := binary.BigEndian
+	if !e.keptAt.IsZero() {
+		recordedAt = e.keptAt
+	}
 	head := argus.Record{WriterID: writerID, Seq: seq, RecordedAt: recordedAt}
 	head.PutCanonicalHead(e.canonical[:argus.CanonicalHeadSize])
 	hash := sha256.Sum256(e.canonical)

@@ -19,6 +19,7 @@ type entry struct {
 	columns    []byte // see appendColumns
 	id         uuid.UUID
 	occurredAt time.Time
+	keptAt     time.Time // recorded_at of a demonstration; zero: the lane gives it
 	intended   bool      // an intent was committed: it is to be deleted with this row's insert
 	queuedAt   time.Time // since when it waits for a lane: put back, it starts anew; the queue's mu
 
@@ -51,6 +52,7 @@ func newEntry(r *argus.Record, intended bool) *entry {
 	e.canonical = r.AppendCanonicalBody(e.canonical[:argus.CanonicalHeadSize])
 	e.columns = appendColumns(e.columns[:0], r)
 	e.id, e.occurredAt, e.intended = r.ID, r.OccurredAt, intended
+	e.keptAt = time.Time{}
 	e.state.Store(waiting)
 	e.err = nil
 	return e

@@ -158,6 +158,9 @@ func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) e
 	}
 	start := time.Now()
 	e := newEntry(rec, intended)
+	if w.config.KeepRecordedAt {
+		e.keptAt = argus.Micros(rec.RecordedAt)
+	}
 	l, ok := w.queue.push(e)
 	if !ok {
 		e.recycle()

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ type route struct {
 // incident makes the routes of a service slower and failing for a while.
 type incident struct {
 	from, to        time.Time
-	service         string
+	service, route  string
 	slower, failing float64
 }
 
@@ -63,7 +64,7 @@ var real = []struct{ name, scope string }{
 	{"POST /v1/tenants/:id/sessions/:session/end", "remote_support"}, {"GET /v1/perf/series", "logs:read"},
 }
 
-func makeRoutes(rng *rand.Rand, n int) []route {
+func makeRoutes(rng *rand.Rand, n int, tenants []string) []route {
 	var names, scopes []string
 	for _, r := range real {
 		names, scopes = append(names, r.name), append(scopes, r.scope)
@@ -100,6 +101,9 @@ func makeRoutes(rng *rand.Rand, n int) []route {
 		if strings.Contains(path, ":id") {
 			for range 400 {
 				id := fmt.Sprintf("UTD_%s_%03d", [...]string{"7ELEVEN", "ACME", "GLOBEX", "INITECH", "UMBRELLA"}[rng.IntN(5)], rng.IntN(300))
+				if tenants != nil {
+					id = tenants[rng.IntN(len(tenants))]
+				}
 				if strings.Contains(path, "workers") {
 					id = fmt.Sprintf("wk-%08x", rng.Uint32())
 				}
@@ -115,7 +119,7 @@ func makeRoutes(rng *rand.Rand, n int) []route {
 	return routes
 }
 
-func (g *Generator) makeActor(i int) actor {
+func (g *Generator) makeActor() actor {
 	rng := g.rng
 	const letters = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
 	var id strings.Builder
@@ -164,6 +168,27 @@ func (g *Generator) makeActor(i int) actor {
 	}
 	a.habit = zipf(len(a.routes), 1.1)
 	return a
+}
+
+// playMember gives a member of the cast habits: programs know few routes, people most of them.
+func (g *Generator) playMember(m Member) actor {
+	a := actor{id: m.ID, kind: m.Kind, agent: m.Agent, addresses: []netip.Addr{m.Address}, clumsy: 0.008}
+	if m.Kind == argus.KindPAT {
+		a.tokens = []uuid.UUID{m.PATID}
+	}
+	for _, i := range g.rng.Perm(len(g.routes)) {
+		a.routes = append(a.routes, i)
+	}
+	slices.SortStableFunc(a.routes, func(i, j int) int { return btoi(g.routes[i].mutates) - btoi(g.routes[j].mutates) })
+	a.habit = zipf(len(a.routes), 1.1)
+	return a
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func address(rng *rand.Rand) netip.Addr {

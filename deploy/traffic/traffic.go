@@ -10,6 +10,7 @@ package traffic
 import (
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,6 +25,27 @@ type Config struct {
 	Rows         int // calls between them, about; the generator ends with Until
 	Routes       int // 240 when 0
 	Actors       int // 400 when 0
+
+	// A demonstration has people who exist, tenants that can be opened, and troubles to be found. With Cast the
+	// routes are those of the ops API, and nothing happens by chance but what calls bring with them.
+	Cast         []Member
+	Tenants      []string
+	Disturbances []Disturbance
+}
+
+// Member is an actor of a given cast.
+type Member struct {
+	ID, Agent string
+	Kind      argus.ActorKind
+	PATID     uuid.UUID // of a PAT
+	Address   netip.Addr
+}
+
+// Disturbance makes a route, or every route of a service (tenants, ops …), slower and failing for a while.
+type Disturbance struct {
+	From, To        time.Time
+	Route, Service  string
+	Slower, Failing float64 // latencies are multiplied; the probability of a 5xx is added
 }
 
 // Generator yields the calls of a Config. It is for one goroutine.
@@ -51,17 +73,28 @@ func New(config Config) *Generator {
 	if config.Routes == 0 {
 		config.Routes = 240
 	}
+	if config.Cast != nil {
+		config.Routes = len(real)
+	}
 	if config.Actors == 0 {
 		config.Actors = 400
 	}
 	g := &Generator{config: config, rng: rand.New(rand.NewPCG(config.Seed, 0x617267757321))}
-	g.routes = makeRoutes(g.rng, config.Routes)
+	g.routes = makeRoutes(g.rng, config.Routes, config.Tenants)
 	g.popular = zipf(len(g.routes), 1.05)
-	for i := range config.Actors {
-		g.actors = append(g.actors, g.makeActor(i))
+	if config.Cast == nil {
+		for range config.Actors {
+			g.actors = append(g.actors, g.makeActor())
+		}
+		g.makeDisturbances()
+	}
+	for _, m := range config.Cast {
+		g.actors = append(g.actors, g.playMember(m))
+	}
+	for _, d := range config.Disturbances {
+		g.incidents = append(g.incidents, incident{d.From, d.To, d.Service, d.Route, d.Slower, d.Failing})
 	}
 	g.present = zipf(len(g.actors), 0.7)
-	g.makeDisturbances()
 
 	g.hour = config.Since.UTC().Truncate(time.Hour)
 	var total float64
@@ -176,7 +209,7 @@ func (g *Generator) call(r *argus.Record, at time.Time) {
 	}
 	failing := rt.failing
 	for i := range g.during {
-		if in := &g.during[i]; rt.service == in.service && at.After(in.from) && at.Before(in.to) {
+		if in := &g.during[i]; (rt.service == in.service || rt.name == in.route) && at.After(in.from) && at.Before(in.to) {
 			latency *= in.slower
 			failing += in.failing
 		}

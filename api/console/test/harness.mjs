@@ -43,7 +43,7 @@ async function readEnv(file) {
 async function startDev() {
   const dir = await mkdtemp(path.join(os.tmpdir(), 'argus-console-'));
   const port = await freePort();
-  const child = spawn(process.env.ARGUSD ?? path.join(ROOT, 'bin/argusd'), ['dev'], {
+  const child = spawn(process.env.ARGUSD ?? path.join(ROOT, 'bin/argusd'), ['dev', '--history', '0'], {
     cwd: ROOT,
     env: { ...process.env, ARGUS_DEV_DIR: dir, ARGUS_DEV_ADDR: `127.0.0.1:${port}` },
     stdio: ['ignore', 'pipe', 'pipe'],
