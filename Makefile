@@ -30,9 +30,9 @@ release: console ## build both binaries for each platform, with checksums, into 
 	@cd $(RELEASE) && { command -v sha256sum >/dev/null && sha256sum argus* || shasum -a 256 argus*; } >SHA256SUMS
 	@cat $(RELEASE)/SHA256SUMS
 
-engines: deploy/engines/node_modules/.package-lock.json ## install PostgreSQL and ClickHouse from npm
-deploy/engines/node_modules/.package-lock.json: deploy/engines/package-lock.json
-	cd deploy/engines && npm ci --ignore-scripts --no-audit --no-fund
+engines: internal/engines/node_modules/.package-lock.json ## install PostgreSQL and ClickHouse from npm
+internal/engines/node_modules/.package-lock.json: internal/engines/package-lock.json
+	cd internal/engines && npm ci --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 api/console/node_modules/.package-lock.json: api/console/package-lock.json

@@ -21,8 +21,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/deploy/engines"
-	"github.com/useargus/argus/deploy/traffic"
+	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/traffic"
 	"github.com/useargus/argus/migrations"
 )
 

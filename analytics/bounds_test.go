@@ -13,7 +13,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // ClickHouse refuses, falls silent, and comes back: answers stay right, say where they come from, and do not wait once

@@ -362,7 +362,9 @@ func TestRatesAreOverTimeThatHasCome(t *testing.T) {
 			}
 		}
 	})
-	q := func(since, until time.Time) argus.Filter { return argus.Filter{Since: argus.Micros(since), Until: argus.Micros(until)} }
+	q := func(since, until time.Time) argus.Filter {
+		return argus.Filter{Since: argus.Micros(since), Until: argus.Micros(until)}
+	}
 	open := q(start.Add(-time.Hour), time.Time{})
 	open.Until = time.Time{}
 	for what, f := range map[string]argus.Filter{

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // history is a world in which things happen in any order, to which questions are put at any time.

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/argusd/localissuer"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
+	"github.com/useargus/argus/internal/localissuer"
 )
 
 // glassConn connects as the role argus_break_glass.

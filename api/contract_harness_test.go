@@ -28,7 +28,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/analytics"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/writer"
 )
 

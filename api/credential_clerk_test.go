@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/argusd/localissuer"
+	"github.com/useargus/argus/internal/localissuer"
 )
 
 // age makes everything that is remembered of Clerk older by d.

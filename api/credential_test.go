@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/argusd/localissuer"
+	"github.com/useargus/argus/internal/localissuer"
 )
 
 // flip changes one character in the middle of a secret to another one of its alphabet.

@@ -23,8 +23,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/argusd/localissuer"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
+	"github.com/useargus/argus/internal/localissuer"
 )
 
 // fakeAudit keeps rows in memory, and can fail. Only what the API promises about rows is tested here; that they

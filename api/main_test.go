@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }

@@ -17,7 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/argusd/localissuer"
+	"github.com/useargus/argus/internal/localissuer"
 )
 
 // event is one server-sent event.

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/argusd/localissuer"
+	"github.com/useargus/argus/internal/localissuer"
 )
 
 type madeToken struct {

@@ -21,7 +21,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
-	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/internal/engines"
 )
 
 // The contract with the release before: what its processes send to Postgres, and the columns it knows in both stores.

@@ -22,14 +22,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/useargus/argus/api"
-	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/migrations"
 )
 
 // argusd dev is ARGUS on one machine, every part of it real:
 //
-//	argusd dev ─┬─ postgres      (deploy/engines)
-//	            ├─ clickhouse    (deploy/engines)
+//	argusd dev ─┬─ postgres      (internal/engines)
+//	            ├─ clickhouse    (internal/engines)
 //	            ├─ local issuer  in this process: plays Clerk, loopback only
 //	            ├─ argusd dev-api       a child with the API's credentials only
 //	            └─ argusd replicator    a child with the replicator's credentials only

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/deploy/traffic"
+	"github.com/useargus/argus/internal/traffic"
 	"github.com/useargus/argus/writer"
 )
 

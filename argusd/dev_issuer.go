@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/useargus/argus/argusd/localissuer"
+	"github.com/useargus/argus/internal/localissuer"
 )
 
 const issuerOrganization = "org_2argusdev"

@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/internal/engines"
 )
 
 // The tests of this package are users of the finished thing: they build both binaries, run `argusd dev`, and

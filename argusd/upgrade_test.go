@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/migrations"
 )
 

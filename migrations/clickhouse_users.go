@@ -10,7 +10,7 @@ import (
 
 // ClickHouseUser states what one of our ClickHouse users may do. The statement is rendered twice: as SQL on
 // a server with SQL-driven access control (see ClickHouse), and as the XML of the embedded server, which
-// has none (see deploy/engines).
+// has none (see internal/engines).
 type ClickHouseUser struct {
 	Name string
 	// Grants are what stands between GRANT and TO: "SELECT ON {{.Database}}.audit_log".

@@ -19,7 +19,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/internal/engines"
 )
 
 // The figures of the replicator (make bench). References run beside ours, in the same run, on the same engines.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/useargus/argus/deploy/engines"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // TestFaults breaks one thing after another under load and holds both stores to each other after each. A

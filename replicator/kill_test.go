@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/internal/engines"
 )
 
 // boundaries of the way of a batch, in its order, and of its recovery.

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 const childVariable = "ARGUS_REPLICATOR_TEST_CHILD"

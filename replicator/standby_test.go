@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/internal/engines"
 )
 
 // TestZombie freezes the active replicator at points where it has decided to write, lets another take over, and

@@ -22,8 +22,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/deploy/engines"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // world is both stores, with a log written to Postgres as the API writes it.

@@ -18,8 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/deploy/engines"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // The figures of the writer (make bench). Ours and the reference take turns on one Postgres, several rounds of

@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // anyText is whatever a request may hold: NUL bytes, invalid UTF-8, separators, quotes, megabytes.

@@ -18,7 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // pgx gives a connection whose statement was given up up to 15 s to cancel it, in a goroutine of its own.

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // unavailable checks that an error is the 503 it should be.

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 func TestAppendManyCallers(t *testing.T) {

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/useargus/argus/argusd/localissuer"
-	"github.com/useargus/argus/deploy/engines"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
+	"github.com/useargus/argus/internal/localissuer"
 )
 
 func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // TestRunbookQueries runs the queries of the runbooks as those that they are for.

@@ -125,8 +125,8 @@ func TestIgnored(t *testing.T) {
 	ignored := dockerignore(t)
 	for path, want := range map[string]bool{
 		".git/config": true, "deploy/.env": true, ".argus/env": true, "api/console/node_modules/vite/index.js": true,
-		"deploy/engines/node_modules/x": true, "api/console/dist/index.html": true,
-		"go.mod": false, "argusd/main.go": false, "api/openapi.json": false, "deploy/engines/child.go": false,
+		"internal/engines/node_modules/x": true, "api/console/dist/index.html": true,
+		"go.mod": false, "argusd/main.go": false, "api/openapi.json": false, "internal/engines/child.go": false,
 		"migrations/postgres/0001_audit.sql": false, "api/console/missing/index.html": false, "api/console/src/main.tsx": false,
 	} {
 		if got, err := ignored.MatchesOrParentMatches(path); err != nil || got != want {

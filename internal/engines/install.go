@@ -15,8 +15,8 @@ import (
 // ErrNotInstalled says that the npm packages of the engines are not there.
 var ErrNotInstalled = errors.New("the engines are not installed: run `make engines`")
 
-// Dir finds the folder whose node_modules hold the engines: $ARGUS_ENGINES_DIR; else deploy/engines of the
-// module that the working directory is in; else ../deploy/engines seen from the executable.
+// Dir finds the folder whose node_modules hold the engines: $ARGUS_ENGINES_DIR; else internal/engines of the
+// module that the working directory is in; else ../internal/engines seen from the executable.
 func Dir() (string, error) {
 	if dir := os.Getenv("ARGUS_ENGINES_DIR"); dir != "" {
 		return filepath.Abs(dir)
@@ -40,7 +40,7 @@ func Dir() (string, error) {
 			return filepath.Clean(candidate), nil
 		}
 	}
-	return "", fmt.Errorf("%w in the repository, or set ARGUS_ENGINES_DIR to its deploy/engines", ErrNotInstalled)
+	return "", fmt.Errorf("%w in the repository, or set ARGUS_ENGINES_DIR to its internal/engines", ErrNotInstalled)
 }
 
 // Install makes sure that the pinned packages for this platform are there, and runs

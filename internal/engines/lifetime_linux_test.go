@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/internal/engines"
 )
 
 // startParent starts such a process, as the user uid.

@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/internal/engines"
 )
 
 // parentVariable makes TestMain a process that starts both engines below the folder it names, tells of them

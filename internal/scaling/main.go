@@ -2,7 +2,7 @@
 // process commits, and how long a call waits, by how long a commit of Postgres takes (a disk, a synchronous standby
 // in the next zone) and by how many calls come. deploy/SCALING.md has its table.
 //
-//	go run ./deploy/scaling
+//	go run ./internal/scaling
 package main
 
 import (

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/useargus/argus/deploy/engines"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }

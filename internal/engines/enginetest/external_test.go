@@ -5,8 +5,8 @@ import (
 	"os/exec"
 	"testing"
 
-	"github.com/useargus/argus/deploy/engines"
-	"github.com/useargus/argus/deploy/engines/enginetest"
+	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // Servers named by URL are used as the embedded ones are, and left without a trace but the roles.

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/useargus/argus/deploy/engines"
+	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/migrations"
 )
 

@@ -413,7 +413,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     json(res, 200, knobs);
   }
 
-  /** The local issuer's sign-in, as argusd/localissuer. */
+  /** The local issuer's sign-in, as internal/localissuer. */
   function issuer(req, url, body, res) {
     const sign = (who) => {
       const admin = who.role === 'org:admin';
