@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X github.com/useargus/argus.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 CONSOLE_SOURCES := $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
 
-.PHONY: help dev build release engines console setup test test-go test-console test-deploy race bench crash soak lint clean
+.PHONY: help dev build release engines console setup test test-go test-console test-deploy race bench crash soak lint prose clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
+
+prose: ## how the documents read: words a sentence, the longest, vague words
+	@go run ./internal/prose
 
 clean: ## remove what was built; .argus (the data of make dev) stays
 	rm -rf bin internal/setup/node_modules api/console/dist/assets api/console/dist/index.html
