@@ -220,7 +220,7 @@ func parseFilterValue(name FilterName, s string) (FilterValue, error) {
 		v.Text = v.Prefix.String()
 	case FilterPAT, FilterBreakGlass, FilterID:
 		id, err := uuid.Parse(s)
-		if err != nil || id == uuid.Nil {
+		if err != nil || id == uuid.Nil || len(s) != 36 {
 			return bad("write the id as shown, 36 characters.")
 		}
 		v.ID, v.Text = id, id.String()

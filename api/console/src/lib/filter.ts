@@ -64,14 +64,43 @@ function isNetwork(text: string): boolean {
   const four = address.split('.');
   if (four.length === 4 && four.every((n) => /^(0|[1-9]\d{0,2})$/.test(n) && Number(n) < 256)) return Number(bits ?? 0) <= 32;
   const six = bits === undefined ? address.replace(/%.+$/, '') : address;
-  return six.includes(':') && /^[0-9a-f:.]+$/i.test(six) && URL.canParse(`http://[${six}]/`) && Number(bits ?? 0) <= 128;
+  if (!six.includes(':') || !/^[0-9a-f:.]+$/i.test(six) || !URL.canParse(`http://[${six}]/`)) return false;
+  const mapped = new URL(`http://[${six}]/`).hostname.startsWith('[::ffff:') && new URL(`http://[${six}]/`).hostname.split(':').length === 5;
+  return Number(bits ?? 128) <= 128 && (!mapped || Number(bits ?? 128) >= 96);
+}
+
+/** As argus.MaxUserAgent and argus.MaxRoute, in bytes. */
+const MAX_USER_AGENT = 512;
+const MAX_ROUTE = 512;
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'CONNECT', 'TRACE', 'OTHER'];
+const UNKNOWN_METHOD = 'write a method of HTTP, or OTHER: the log has OTHER in the place of any other method.';
+
+function bytes(text: string): number {
+  return new TextEncoder().encode(text).length;
+}
+
+function routeProblem(route: string): string | null {
+  if (bytes(route) > MAX_ROUTE) return `a route is no longer than ${MAX_ROUTE} bytes.`;
+  if (route.includes('\0')) return 'the value is not valid UTF-8 text.';
+  const [method = '', path] = route.replace(/\*$/, '').split(' ', 2);
+  return path === undefined || METHODS.includes(method.toUpperCase()) ? null : UNKNOWN_METHOD;
 }
 
 /** How a value is to be written, as a sentence of argus.ParseFilter; null when the server will take it. */
 export function valueProblem(name: string, value: string): string | null {
   if (value === '' && !['client', 'user_agent'].includes(name) && !name.startsWith('param.')) return 'the value is empty.';
-  if (new TextEncoder().encode(value).length > 1024) return 'the value is longer than 1024 bytes.';
   switch (name) {
+    case 'request_id':
+      return /^[ \t]*$/.test(value) ? 'the value is empty.' : null;
+    case 'client':
+      return /[/ ]/.test(value) ? 'write the program\'s name alone, as before the first slash or blank of its user agent; user_agent finds the rest.' : null;
+    case 'user_agent':
+      if (bytes(value) > MAX_USER_AGENT) return `the log keeps ${MAX_USER_AGENT} bytes of a user agent; write no more than these.`;
+      return value.includes('\0') ? 'the value is not valid UTF-8 text; where a user agent was not, the log has U+FFFD.' : null;
+    case 'route':
+      return routeProblem(value);
+    case 'method':
+      return METHODS.includes(value.toUpperCase()) ? null : UNKNOWN_METHOD;
     case 'status':
       return STATUS.test(value) ? null : 'write a status (403), a class (4xx) or a bound (>=500).';
     case 'actor_kind':
@@ -123,9 +152,7 @@ export function readFilter(query: URLSearchParams, now: number, others: Record<s
     if (Object.hasOwn(others, key)) continue;
     const wrong = (message: string) => problems.push({ part: `${key}=${value}`, message });
     const name = key.replace(/^not_/, '');
-    if (value.includes('\0')) {
-      wrong(`The parameter ${cut(key, 40)} is not valid UTF-8 text.`);
-    } else if (Object.hasOwn(moments, key)) {
+    if (Object.hasOwn(moments, key)) {
       const problem = query.getAll(key).length > 1 ? `Give ${key} once.` : momentProblem(value);
       if (problem) wrong(problem);
       else moments[key] = value;

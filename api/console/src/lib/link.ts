@@ -40,18 +40,8 @@ function encodingProblems(raw: string): Problem[] {
   const problems: Problem[] = [];
   for (const part of raw.split('&')) {
     if (/%(?![0-9a-f]{2})/i.test(part)) problems.push({ part, message: 'The query cannot be read; escape % as %25.' });
-    else if (!isUTF8(part)) problems.push({ part, message: `The parameter ${part.split('=')[0]} is not valid UTF-8 text.` });
   }
   return problems;
-}
-
-function isUTF8(escaped: string): boolean {
-  try {
-    // The result is used, or the bundler takes the call away.
-    return decodeURIComponent(escaped).length <= escaped.length;
-  } catch {
-    return false;
-  }
 }
 
 const oneOf = (...values: string[]): Check => (value, name) =>

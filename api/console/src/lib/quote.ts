@@ -7,7 +7,7 @@ export function cut(text: string, bytes: number): string {
     if (left < 0) break;
     end += c.length;
   }
-  return text.slice(0, end);
+  return text.slice(0, end).replaceAll('\0', '\ufffd');
 }
 
 const SHORT: Record<string, string> = { '"': '\\"', '\\': '\\\\', '\x07': '\\a', '\b': '\\b', '\f': '\\f', '\n': '\\n', '\r': '\\r', '\t': '\\t', '\v': '\\v' };
