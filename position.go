@@ -60,8 +60,8 @@ func (p Position) Clone() Position {
 	return Position{p.ClosedThrough, maps.Clone(p.Writers)}
 }
 
-// String gives p as text: "c<closed through>" followed by ".<writer>-<seq>" for each writer, ascending. Writers
-// are given as the distance to the one before, which keeps cursors short.
+// String gives p as text for people: "c<closed through>" followed by ".<writer>-<seq>" for each writer, ascending, the
+// numbers in base 36 and each writer as the distance to the one before. What clients resume by is a Place's token.
 func (p Position) String() string {
 	b := append(make([]byte, 0, 32), 'c')
 	b = strconv.AppendInt(b, p.ClosedThrough, 36)
@@ -76,45 +76,9 @@ func (p Position) String() string {
 	return string(b)
 }
 
-// MaxPositionWriters bounds how many writers a position read from outside may name.
-const MaxPositionWriters = 4096
-
-// ParsePosition reads what String wrote.
-func ParsePosition(s string) (Position, error) {
-	bad := func() (Position, error) { return Position{}, fmt.Errorf("malformed position %q", Text(s, 40)) }
-	rest, ok := strings.CutPrefix(s, "c")
-	if !ok {
-		return bad()
-	}
-	head, rest, more := strings.Cut(rest, ".")
-	through, err := parseCount(head)
-	if err != nil {
-		return bad()
-	}
-	p := Position{ClosedThrough: through, Writers: map[int64]int64{}}
-	before := int64(0)
-	for more {
-		var item string
-		item, rest, more = strings.Cut(rest, ".")
-		step, seq, ok := strings.Cut(item, "-")
-		if !ok || len(p.Writers) >= MaxPositionWriters {
-			return bad()
-		}
-		d, err1 := parseCount(step)
-		n, err2 := parseCount(seq)
-		if err1 != nil || err2 != nil || before+d < before || (d == 0 && len(p.Writers) > 0) {
-			return bad()
-		}
-		before += d
-		p.Writers[before] = n
-	}
-	return p, nil
-}
-
-func parseCount(s string) (int64, error) {
-	n, err := strconv.ParseInt(s, 36, 64)
-	if err == nil && n < 0 {
-		err = strconv.ErrRange
-	}
-	return n, err
+// Place is where a stream stands, and the token by which a client goes on from there. A token is opaque text that only
+// a server with the same key can make, so what it names was once a position of this log.
+type Place struct {
+	Position
+	Token string
 }

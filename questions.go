@@ -35,7 +35,7 @@ type SearchRequest struct {
 type SearchPage struct {
 	Rows              []Record
 	NextCursor        string    // "" on the last page
-	Snapshot          Position  // what the search looked at; following from here misses and repeats nothing
+	Snapshot          Place     // what the search looked at; following from here misses and repeats nothing
 	Since, Until      time.Time // as resolved; Until zero when open
 	Source            Source
 	ReplicatedThrough time.Time // every row recorded by then is in ClickHouse; zero when unknown
@@ -83,22 +83,21 @@ type FollowRequest struct {
 	From   *Position // continue behind it; nil means from now on
 }
 
-// FollowEvent is one step of a stream. The position is the place to continue from when the stream is cut after
-// this event.
+// FollowEvent is one step of a stream. Its place is where to continue when the stream is cut after this event.
 type FollowEvent struct {
-	Record   *Record // nil: a heartbeat, Position moved past rows that the filter leaves out
-	Position Position
+	Record *Record // nil: a heartbeat, the place moved past rows that the filter leaves out
+	Place  Place
 }
 
 // BehindError says that the consumer of a stream took its events too slowly, and where to go on: following from
 // Resume misses and repeats nothing.
-type BehindError struct{ Resume Position }
+type BehindError struct{ Resume Place }
 
 func (e BehindError) Error() string { return e.Unwrap().Error() }
 
 // Unwrap gives the error as an *Error with CodeUnavailable.
 func (e BehindError) Unwrap() error {
-	return Errorf(CodeUnavailable, "The stream fell behind; continue from %s.", e.Resume)
+	return Errorf(CodeUnavailable, "The stream fell behind; continue from %s.", e.Resume.Token)
 }
 
 // GroupBy names what perf rows are made for.

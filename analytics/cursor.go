@@ -40,6 +40,7 @@ type cursorKind byte
 const (
 	cursorSearch cursorKind = 's'
 	cursorExport cursorKind = 'e'
+	cursorPlace  cursorKind = 'p' // of a stream: behind the kind stands a position, as in a snapshot
 )
 
 const (
@@ -62,15 +63,31 @@ func digest(f *argus.Filter) (d [16]byte) {
 }
 
 func (c *cursor) seal(key []byte) (string, error) {
-	b := make([]byte, 0, 256)
-	b = append(b, cursorVersion)
-	b = c.appendBody(b)
-	b = append(b, mac(key, b)...)
-	if base64.RawURLEncoding.EncodedLen(len(b)) > MaxCursor {
+	text := seal(key, c.appendBody(make([]byte, 1, 256)))
+	if len(text) > MaxCursor {
 		return "", argus.Errorf(argus.CodeUnavailable,
 			"The log has too many open writers for a cursor; narrow the window so that one page suffices, or ask for the rows with an export.")
 	}
-	return base64.RawURLEncoding.EncodeToString(b), nil
+	return text, nil
+}
+
+// seal authenticates b, whose first byte is left free for the version.
+func seal(key, b []byte) string {
+	b[0] = cursorVersion
+	return base64.RawURLEncoding.EncodeToString(append(b, mac(key, b)...))
+}
+
+// unseal gives back what stands behind the version, nil when key did not seal it.
+func unseal(key []byte, s string) []byte {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) < 1+cursorMAC || b[0] != cursorVersion {
+		return nil
+	}
+	signed, sum := b[:len(b)-cursorMAC], b[len(b)-cursorMAC:]
+	if !hmac.Equal(sum, mac(key, signed)) {
+		return nil
+	}
+	return signed[1:]
 }
 
 func (c *cursor) appendBody(b []byte) []byte {
@@ -95,12 +112,16 @@ func (c *cursor) appendBody(b []byte) []byte {
 		b = binary.AppendVarint(b, c.after.WriterID)
 		b = binary.AppendVarint(b, c.after.Seq)
 	}
-	b = binary.AppendUvarint(b, uint64(c.snapshot.ClosedThrough))
-	b = binary.AppendUvarint(b, uint64(len(c.snapshot.Writers)))
+	return appendPosition(b, c.snapshot)
+}
+
+func appendPosition(b []byte, p argus.Position) []byte {
+	b = binary.AppendUvarint(b, uint64(p.ClosedThrough))
+	b = binary.AppendUvarint(b, uint64(len(p.Writers)))
 	before := int64(0)
-	for _, w := range slices.Sorted(maps.Keys(c.snapshot.Writers)) {
+	for _, w := range slices.Sorted(maps.Keys(p.Writers)) {
 		b = binary.AppendUvarint(b, uint64(w-before))
-		b = binary.AppendUvarint(b, uint64(c.snapshot.Writers[w]))
+		b = binary.AppendUvarint(b, uint64(p.Writers[w]))
 		before = w
 	}
 	return b
@@ -111,15 +132,11 @@ func openCursor(key []byte, s string, kind cursorKind, ascending bool, f *argus.
 	if len(s) > MaxCursor {
 		return nil, errCursor
 	}
-	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) < 1+cursorMAC || b[0] != cursorVersion {
+	body := unseal(key, s)
+	if body == nil {
 		return nil, errCursor
 	}
-	signed, sum := b[:len(b)-cursorMAC], b[len(b)-cursorMAC:]
-	if !hmac.Equal(sum, mac(key, signed)) {
-		return nil, errCursor
-	}
-	c, err := parseCursorBody(signed[1:])
+	c, err := parseCursorBody(body)
 	if err != nil {
 		return nil, errCursor.WithCause(err)
 	}
@@ -142,25 +159,33 @@ func parseCursorBody(b []byte) (*cursor, error) {
 	if flags&flagAfter != 0 {
 		c.after = &argus.RowKey{OccurredAt: time.UnixMicro(r.varint()).UTC(), WriterID: r.varint(), Seq: r.varint()}
 	}
-	c.snapshot.ClosedThrough = r.uvarint()
-	n := r.uvarint()
-	if n > int64(len(r.rest)) { // each writer takes two bytes or more
-		return nil, errMalformed
-	}
-	c.snapshot.Writers = make(map[int64]int64, n)
-	writer := int64(0)
-	for range n {
-		step := r.uvarint()
-		if writer+step < writer {
-			return nil, errMalformed
-		}
-		writer += step
-		c.snapshot.Writers[writer] = r.uvarint()
-	}
+	c.snapshot = r.position()
 	if r.failed || len(r.rest) > 0 {
 		return nil, errMalformed
 	}
 	return c, nil
+}
+
+// position reads what appendPosition wrote.
+func (r *cursorReader) position() (p argus.Position) {
+	p.ClosedThrough = r.uvarint()
+	n := r.uvarint()
+	if n > int64(len(r.rest)) { // each writer takes two bytes or more
+		r.failed = true
+		return p
+	}
+	p.Writers = make(map[int64]int64, n)
+	writer := int64(0)
+	for range n {
+		step := r.uvarint()
+		if writer+step < writer {
+			r.failed = true
+			return p
+		}
+		writer += step
+		p.Writers[writer] = r.uvarint()
+	}
+	return p
 }
 
 var errMalformed = errors.New("malformed cursor")

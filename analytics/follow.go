@@ -25,13 +25,13 @@ const heartbeatEvery = time.Second
 func (a *Analytics) Follow(ctx context.Context, req argus.FollowRequest, emit func(argus.FollowEvent) error) (err error) {
 	f := follower{a: a, filter: req.Filter, emit: emit}
 	if req.From != nil {
-		f.position = req.From.Clone()
+		f.at = at(req.From.Clone())
 	} else {
 		c, err := a.readCut(ctx, everything, nil)
 		if err != nil {
 			return postgresFailure(ctx, err)
 		}
-		f.position = c.snapshot
+		f.at = at(c.snapshot)
 	}
 	if f.live, err = a.live.join(ctx); err != nil {
 		return err
@@ -43,13 +43,14 @@ func (a *Analytics) Follow(ctx context.Context, req argus.FollowRequest, emit fu
 }
 
 type follower struct {
-	a        *Analytics
-	live     *liveRun
-	filter   argus.Filter
-	emit     func(argus.FollowEvent) error
-	position argus.Position // everything up to it was given, or left out by the filter
-	told     time.Time      // when emit was last called
-	moved    bool           // position moved since
+	a       *Analytics
+	live    *liveRun
+	filter  argus.Filter
+	emit    func(argus.FollowEvent) error
+	at      *mark     // everything up to it was given, or left out by the filter
+	bounded bool      // at was compared with what Postgres has
+	told    time.Time // when emit was last called
+	moved   bool      // at moved since
 }
 
 func (f *follower) run(ctx context.Context) error {
@@ -69,13 +70,17 @@ func (f *follower) run(ctx context.Context) error {
 		}
 		if !ok {
 			f.a.metrics.behind.Inc()
-			return argus.BehindError{Resume: f.position}
+			place, err := f.at.place(f.a.config.CursorKey)
+			if err != nil {
+				return err
+			}
+			return argus.BehindError{Resume: place}
 		}
 		for _, e := range buf[:n] {
 			if ahead.Contains(e.record.WriterID, e.record.Seq) {
 				continue
 			}
-			f.moveTo(e.position, &ahead)
+			f.moveTo(e.at, &ahead)
 			if f.filter.Match(e.record) {
 				if err := f.give(e.record); err != nil {
 					return err
@@ -90,7 +95,7 @@ func (f *follower) run(ctx context.Context) error {
 			continue
 		}
 		if state.version != version {
-			f.moveTo(state.position, &ahead)
+			f.moveTo(state.at, &ahead)
 			version = state.version
 		}
 		select {
@@ -113,19 +118,22 @@ const walkWriters = 64
 func (f *follower) catchUp(ctx context.Context) (next int64, ahead argus.Position, err error) {
 	for {
 		next, target := f.live.now()
-		c, err := f.a.readCut(ctx, f.position, &target)
+		c, err := f.a.readCut(ctx, f.at.Position, &target.Position)
 		if err != nil {
 			return 0, ahead, postgresFailure(ctx, err)
+		}
+		if !f.bounded {
+			f.at, f.bounded = at(c.within(f.at.Position)), true
 		}
 		slices.SortFunc(c.tail, func(x, y span) int { return cmp.Compare(x.writer, y.writer) })
 		for some := range slices.Chunk(c.tail, walkWriters) {
 			if err := f.walk(ctx, some); err != nil {
 				return 0, ahead, err
 			}
-			f.completeThrough(some[len(some)-1].writer, target)
+			f.completeThrough(some[len(some)-1].writer, target.Position)
 		}
-		if !covers(target, f.position) {
-			ahead = f.position
+		if !covers(target.Position, f.at.Position) {
+			ahead = f.at.Position
 		}
 		f.moveTo(target, &ahead)
 		// Catching up may have taken longer than the source keeps rows: then once more from here.
@@ -138,19 +146,19 @@ func (f *follower) catchUp(ctx context.Context) (next int64, ahead argus.Positio
 // walk gives the rows of the spans.
 func (f *follower) walk(ctx context.Context, some spans) error {
 	w := f.a.clamp(window{f.filter.Since, f.filter.Until})
-	walk := newSpanWalk(f.a, f.position, some, f.filter.Terms, w)
+	walk := newSpanWalk(f.a, f.at, some, f.filter.Terms, w)
 	for {
 		entries, err := walk.next(ctx)
 		if err != nil {
 			return postgresFailure(ctx, err)
 		}
 		for _, e := range entries {
-			f.position = e.position
+			f.at = e.at
 			if err := f.give(e.record); err != nil {
 				return err
 			}
 		}
-		f.position, f.moved = walk.position, true
+		f.at, f.moved = walk.at, true
 		if err := f.beat(); err != nil {
 			return err
 		}
@@ -163,21 +171,21 @@ func (f *follower) walk(ctx context.Context, some spans) error {
 // completeThrough says the same as the follower's position in fewer words: everything of target that is of a writer
 // up to this one was given, so of these only those that target names must be named.
 func (f *follower) completeThrough(writer int64, target argus.Position) {
-	if writer <= f.position.ClosedThrough || writer > target.ClosedThrough {
+	if writer <= f.at.ClosedThrough || writer > target.ClosedThrough {
 		return
 	}
 	p := argus.Position{ClosedThrough: writer, Writers: map[int64]int64{}}
-	for w, seq := range f.position.Writers {
+	for w, seq := range f.at.Writers {
 		if _, listed := target.Writers[w]; listed || w > writer {
 			p.Writers[w] = seq
 		}
 	}
 	for w, seq := range target.Writers {
-		if _, listed := p.Writers[w]; !listed && w <= writer && w > f.position.ClosedThrough {
+		if _, listed := p.Writers[w]; !listed && w <= writer && w > f.at.ClosedThrough {
 			p.Writers[w] = seq // without a row
 		}
 	}
-	f.position = p
+	f.at = at(p)
 }
 
 // beat tells of a position that moved without a row, every second at most.
@@ -189,7 +197,11 @@ func (f *follower) beat() error {
 }
 
 func (f *follower) give(r *argus.Record) error {
-	if err := f.emit(argus.FollowEvent{Record: r, Position: f.position}); err != nil {
+	place, err := f.at.place(f.a.config.CursorKey)
+	if err != nil {
+		return err
+	}
+	if err := f.emit(argus.FollowEvent{Record: r, Place: place}); err != nil {
 		return err
 	}
 	f.told, f.moved = time.Now(), false
@@ -198,15 +210,15 @@ func (f *follower) give(r *argus.Record) error {
 
 // moveTo follows the source to p. As long as the follower is ahead of it, his position is of both; then ahead
 // becomes the zero position.
-func (f *follower) moveTo(p argus.Position, ahead *argus.Position) {
+func (f *follower) moveTo(m *mark, ahead *argus.Position) {
 	if ahead.ClosedThrough != 0 || len(ahead.Writers) > 0 {
-		if covers(p, *ahead) {
+		if covers(m.Position, *ahead) {
 			*ahead = argus.Position{}
 		} else {
-			p = union(p, *ahead)
+			m = at(union(m.Position, *ahead))
 		}
 	}
-	f.position, f.moved = p, true
+	f.at, f.moved = m, true
 }
 
 // covers reports whether every row of q is in p.

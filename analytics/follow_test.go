@@ -22,7 +22,7 @@ func follow(t *testing.T, a *Analytics, f argus.Filter, from *argus.Position, wa
 	enough, broken := errors.New("enough"), errors.New("broken")
 	for {
 		err := a.Follow(ctx(t), argus.FollowRequest{Filter: f, From: from}, func(e argus.FollowEvent) error {
-			p := e.Position.Clone()
+			p := e.Place.Position.Clone()
 			from = &p
 			if e.Record == nil {
 				if len(got) >= want {
@@ -46,7 +46,7 @@ func follow(t *testing.T, a *Analytics, f argus.Filter, from *argus.Position, wa
 		case errors.Is(err, enough):
 			return got
 		case errors.As(err, &behind):
-			from = &behind.Resume
+			from = &behind.Resume.Position
 		case errors.Is(err, broken):
 		default:
 			t.Fatal(err)
@@ -192,7 +192,7 @@ func TestFollowAheadOfTheSource(t *testing.T) {
 	other := w.openWriter()
 	w.write(other, randomRecord(rng, time.Now()))
 	w.write(id, randomRecord(rng, time.Now()))
-	got := follow(t, a, argus.Filter{}, &page.Snapshot, 2, nil)
+	got := follow(t, a, argus.Filter{}, &page.Snapshot.Position, 2, nil)
 	inOrder(t, "behind a search", got, w.committed[len(w.committed)-2:])
 	stop()
 	if err := <-done; !errors.Is(err, context.Canceled) {
@@ -242,7 +242,7 @@ func TestSlowFollowerIsToldWhereToResume(t *testing.T) {
 	if !errors.As(err, &behind) || argus.CodeOf(err) != argus.CodeUnavailable {
 		t.Fatalf("got %v", err)
 	}
-	got = append(got, follow(t, a, argus.Filter{}, &behind.Resume, 61-len(got), nil)...)
+	got = append(got, follow(t, a, argus.Filter{}, &behind.Resume.Position, 61-len(got), nil)...)
 	inOrder(t, "the slow one", got, w.committed)
 }
 

@@ -139,8 +139,8 @@ func (h *history) ask() {
 		if err != nil {
 			h.t.Fatal(err)
 		}
-		h.between(before, page.Snapshot, h.world.now())
-		s.rest = h.match(s.filter, page.Snapshot, s.ascends)
+		h.between(before, page.Snapshot.Position, h.world.now())
+		s.rest = h.match(s.filter, page.Snapshot.Position, s.ascends)
 		h.page(s, page)
 	case k < 4:
 		i := h.rng.IntN(len(h.open))

@@ -32,17 +32,17 @@ type liveRun struct {
 	followers int
 	ended     error // why it ended; nil while it runs
 
-	ring     []liveEntry // entry i at i modulo the length
-	next     int64       // the number of the entry to come
-	position argus.Position
-	version  int64         // counts the changes of position
-	moved    chan struct{} // closed, and made anew, when entries come or the run ends
+	ring    []liveEntry // entry i at i modulo the length
+	next    int64       // the number of the entry to come
+	at      *mark
+	version int64         // counts the changes of at
+	moved   chan struct{} // closed, and made anew, when entries come or the run ends
 }
 
-// liveEntry is a row and the position after it. Neither changes any more: all followers share them.
+// liveEntry is a row and the mark after it. Neither changes any more: all followers share them.
 type liveEntry struct {
-	record   *argus.Record
-	position argus.Position
+	record *argus.Record
+	at     *mark
 }
 
 // unavailableAfter is how long Postgres may fail before followers are told.
@@ -67,7 +67,7 @@ func (s *liveSource) join(ctx context.Context) (*liveRun, error) {
 	polling, stop := context.WithCancel(context.Background())
 	r := &liveRun{
 		a: s.a, stop: stop, followers: 1, ring: make([]liveEntry, s.a.config.ringSize),
-		position: c.snapshot, moved: make(chan struct{}),
+		at: at(c.snapshot), moved: make(chan struct{}),
 	}
 	s.done.Go(func() { r.run(polling) })
 	s.current = r
@@ -118,11 +118,11 @@ func (r *liveRun) endLocked(err error) {
 	}
 }
 
-// now is where the run stands: the entry to come, and the position before it.
-func (r *liveRun) now() (next int64, p argus.Position) {
+// now is where the run stands: the entry to come, and the mark before it.
+func (r *liveRun) now() (next int64, m *mark) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.next, r.position
+	return r.next, r.at
 }
 
 // has reports whether the ring still holds everything from entry i on.
@@ -134,9 +134,9 @@ func (r *liveRun) has(i int64) bool {
 
 // liveState is where a follower that has read all entries waits.
 type liveState struct {
-	position argus.Position // may have moved without an entry
-	version  int64
-	moved    <-chan struct{} // closed when there may be more
+	at      *mark // may have moved without an entry
+	version int64
+	moved   <-chan struct{} // closed when there may be more
 }
 
 // read copies entries from number i on into buf. ok is false when the ring no longer holds entry i; err is why the
@@ -153,7 +153,7 @@ func (r *liveRun) read(i int64, buf []liveEntry) (n int, state liveState, ok boo
 	for ; n < len(buf) && i+int64(n) < r.next; n++ {
 		buf[n] = r.ring[(i+int64(n))%int64(len(r.ring))]
 	}
-	return n, liveState{r.position, r.version, r.moved}, true, nil
+	return n, liveState{r.at, r.version, r.moved}, true, nil
 }
 
 // run polls until ctx ends.
@@ -187,7 +187,7 @@ func (r *liveRun) run(ctx context.Context) {
 // behind the last row appended.
 func (r *liveRun) poll(ctx context.Context) error {
 	_, from := r.now()
-	c, err := r.a.readCut(ctx, from, nil)
+	c, err := r.a.readCut(ctx, from.Position, nil)
 	if err != nil {
 		return err
 	}
@@ -217,10 +217,10 @@ func (r *liveRun) append(entries []liveEntry, p *argus.Position) {
 	for _, e := range entries {
 		r.ring[r.next%int64(len(r.ring))] = e
 		r.next++
-		r.position = e.position
+		r.at = e.at
 	}
-	if p != nil && (p.ClosedThrough != r.position.ClosedThrough || !maps.Equal(p.Writers, r.position.Writers)) {
-		r.position = *p
+	if p != nil && (p.ClosedThrough != r.at.ClosedThrough || !maps.Equal(p.Writers, r.at.Writers)) {
+		r.at = at(*p)
 		r.version++
 	}
 	if len(entries) > 0 {

@@ -43,8 +43,11 @@ func (a *Analytics) Search(ctx context.Context, req argus.SearchRequest) (page a
 		return page, err
 	}
 	page = argus.SearchPage{
-		Rows: got.rows, Snapshot: got.snapshot, Since: cur.window.since, Until: cur.window.until,
+		Rows: got.rows, Since: cur.window.since, Until: cur.window.until,
 		Source: got.source, ReplicatedThrough: got.replicated,
+	}
+	if page.Snapshot, err = at(got.snapshot).place(a.config.CursorKey); err != nil {
+		return argus.SearchPage{}, err
 	}
 	if len(page.Rows) > limit || got.full && len(page.Rows) > 0 {
 		page.Rows = page.Rows[:min(limit, len(page.Rows))]

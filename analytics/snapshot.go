@@ -51,6 +51,9 @@ type cut struct {
 	snapshot argus.Position
 	tail     spans     // rows of the snapshot beyond the watermark
 	at       time.Time // of Postgres's clock, when it was read
+
+	newest int64           // the greatest writer_id
+	seqs   map[int64]int64 // of the writers that the watermark names, lacks, or that are open: how far each has come
 }
 
 // readCut reads it from Postgres in one statement. Without a snapshot given it takes one now: the greatest
@@ -67,23 +70,23 @@ func (a *Analytics) readCut(ctx context.Context, wm argus.Position, of *argus.Po
 		return cut{}, err
 	}
 	defer rows.Close()
-	c := cut{snapshot: argus.Position{Writers: map[int64]int64{}}}
+	c := cut{snapshot: argus.Position{Writers: map[int64]int64{}}, seqs: map[int64]int64{}}
 	if of != nil {
 		c.snapshot = *of
 	}
 	for rows.Next() {
-		var newest int64
 		var writer, seq *int64
 		var open *bool
-		if err := rows.Scan(&c.at, &newest, &writer, &seq, &open); err != nil {
+		if err := rows.Scan(&c.at, &c.newest, &writer, &seq, &open); err != nil {
 			return cut{}, err
 		}
 		if of == nil {
-			c.snapshot.ClosedThrough = newest
+			c.snapshot.ClosedThrough = c.newest
 		}
 		if writer == nil {
 			continue // no writer at all
 		}
+		c.seqs[*writer] = *seq
 		if of == nil && *open {
 			c.snapshot.Writers[*writer] = *seq
 		}

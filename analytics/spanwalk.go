@@ -10,13 +10,13 @@ import (
 const walkRows = 5000
 
 // spanWalk reads the rows of spans that meet a filter, each writer's by seq, merged by recorded_at, and knows the
-// position after each.
+// mark after each.
 type spanWalk struct {
-	a        *Analytics
-	terms    []argus.Term
-	window   window // zero: any time
-	position argus.Position
-	lanes    []*lane
+	a      *Analytics
+	terms  []argus.Term
+	window window // zero: any time
+	at     *mark  // everything up to it was given, or left out by the filter
+	lanes  []*lane
 }
 
 // lane is one span being walked.
@@ -25,8 +25,8 @@ type lane struct {
 	rows []argus.Record // asked for and not given yet
 }
 
-func newSpanWalk(a *Analytics, from argus.Position, s spans, terms []argus.Term, w window) *spanWalk {
-	walk := &spanWalk{a: a, terms: terms, window: w, position: from}
+func newSpanWalk(a *Analytics, from *mark, s spans, terms []argus.Term, w window) *spanWalk {
+	walk := &spanWalk{a: a, terms: terms, window: w, at: from}
 	for _, sp := range s {
 		walk.lanes = append(walk.lanes, &lane{span: sp})
 	}
@@ -62,7 +62,7 @@ func (w *spanWalk) next(ctx context.Context) ([]liveEntry, error) {
 		r := &first.rows[0]
 		first.rows = first.rows[1:]
 		w.move(r.WriterID, r.Seq)
-		entries = append(entries, liveEntry{r, w.position})
+		entries = append(entries, liveEntry{r, w.at})
 	}
 }
 
@@ -77,7 +77,7 @@ func (w *spanWalk) fill(ctx context.Context) error {
 			continue
 		}
 		// Rows that the filter left out are behind us as well.
-		if l.lo > through(w.position, l.writer) {
+		if l.lo > through(w.at.Position, l.writer) {
 			w.move(l.writer, l.lo)
 		}
 		if l.lo < l.hi {
@@ -121,12 +121,12 @@ func (w *spanWalk) fill(ctx context.Context) error {
 	return nil
 }
 
-// move advances the position, which others may hold, by making a new one.
+// move advances to a new mark; others may hold the one before.
 func (w *spanWalk) move(writer, seq int64) {
-	p := w.position.Clone()
+	p := w.at.Clone()
 	if p.Writers == nil {
 		p.Writers = map[int64]int64{}
 	}
 	p.Writers[writer] = seq
-	w.position = p
+	w.at = at(p)
 }

@@ -51,6 +51,8 @@ type Log interface {
 	ExportCursor(ctx context.Context, req argus.ExportRequest) (string, error)
 	// Export calls emit with rows in the order asked for, again and again; emit's error ends it.
 	Export(ctx context.Context, req argus.ExportRequest, emit func([]argus.Record) error) error
+	// Place resolves the token of a place to follow from, "" being the place of now: behind every committed row.
+	Place(ctx context.Context, token string) (argus.Place, error)
 	// Follow calls emit for each event as it comes, until ctx ends, emit fails, or the consumer has fallen
 	// behind.
 	Follow(ctx context.Context, req argus.FollowRequest, emit func(argus.FollowEvent) error) error

@@ -177,8 +177,8 @@ func (c *contract) checkStreams() {
 	for _, name := range []string{"ready", "row"} {
 		e, err := next(events)
 		c.must(err)
-		if _, err := argus.ParsePosition(e.id); err != nil || e.name != name {
-			c.t.Errorf("the event %+v, %v", e, err)
+		if e.id == "" || e.name != name {
+			c.t.Errorf("the event %+v", e)
 		}
 		if name == "row" {
 			isRow([]byte(e.data))

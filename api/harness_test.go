@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -144,6 +145,23 @@ func (f *fakeLog) Export(ctx context.Context, r argus.ExportRequest, emit func([
 		return nil
 	}
 	return answer(ctx, r, emit)
+}
+
+// Place takes the tokens of placeOf.
+func (f *fakeLog) Place(ctx context.Context, token string) (argus.Place, error) {
+	if token == "" {
+		return placeOf(1), nil
+	}
+	n, err := strconv.ParseInt(strings.TrimPrefix(token, "place-"), 10, 64)
+	if err != nil {
+		return argus.Place{}, argus.Errorf(argus.CodeInvalidCursor, "This is no place to follow from.")
+	}
+	return placeOf(n), nil
+}
+
+// placeOf is a place, and its token.
+func placeOf(n int64) argus.Place {
+	return argus.Place{Position: argus.Position{ClosedThrough: 2, Writers: map[int64]int64{3: n}}, Token: "place-" + strconv.FormatInt(n, 10)}
 }
 
 func (f *fakeLog) Follow(ctx context.Context, r argus.FollowRequest, emit func(argus.FollowEvent) error) error {

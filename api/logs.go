@@ -58,7 +58,7 @@ func (a *API) searchLog(c *call) (answer, error) {
 	}
 	b = append(b, "]"...)
 	b = appendField(b, "next_cursor", orNull(page.NextCursor))
-	b = appendField(b, "snapshot", page.Snapshot.String())
+	b = appendField(b, "snapshot", page.Snapshot.Token)
 	b = appendField(b, "since", argus.JSONTime(page.Since))
 	b = appendField(b, "until", argus.JSONTime(page.Until))
 	b = appendField(b, "source", page.Source)

@@ -28,13 +28,11 @@ func (a *API) followLog(c *call) (answer, error) {
 			return answer{}, err
 		}
 	}
+	var place argus.Place
 	if from != "" {
-		p, err := argus.ParsePosition(from)
-		if err != nil {
-			return answer{}, argus.Errorf(argus.CodeInvalidCursor,
-				"This is no place to follow from: take the snapshot of a search, or the id of a stream's event.").WithCause(err)
+		if place, err = a.store.Place(c.Context(), from); err != nil {
+			return answer{}, err
 		}
-		req.From = &p
 	}
 	c.SetHeader("Content-Type", "text/event-stream")
 	c.SetHeader("X-Accel-Buffering", "no") // nginx would hold events back
@@ -42,14 +40,13 @@ func (a *API) followLog(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if req.From == nil { // from now on: behind this call's own row
-		p, err := a.snapshot(c.Context())
-		if err != nil {
+	if from == "" { // from now on: behind this call's own row
+		if place, err = a.store.Place(c.Context(), ""); err != nil {
 			return answer{}, err
 		}
-		req.From = &p
 	}
-	e := &events{s: s, position: req.From.String()}
+	req.From = &place.Position
+	e := &events{s: s, position: place.Token}
 	if err := e.send("ready", e.position, []byte("{}")); err != nil {
 		return answer{}, err
 	}
@@ -68,7 +65,7 @@ func (a *API) endOfStream(c *call, e *events, err error) error {
 	var denied *argus.Error
 	switch {
 	case errors.As(err, &behind):
-		return e.send("behind", "", appendJSONObject("resume", behind.Resume.String()))
+		return e.send("behind", "", appendJSONObject("resume", behind.Resume.Token))
 	case errors.As(context.Cause(c.Context()), &denied):
 		return e.send("denied", "", problemBody(denied, c.Record.ID))
 	case errors.Is(context.Cause(c.Context()), errShutdown):
@@ -81,8 +78,8 @@ func (a *API) endOfStream(c *call, e *events, err error) error {
 type events struct {
 	mu       sync.Mutex
 	s        *stream
-	position string // of the last event
-	told     string // the last position that was sent
+	position string // token of where the stream stands
+	told     string // the last token that was sent
 	buf      []byte
 }
 
@@ -91,10 +88,10 @@ func (e *events) emit(event argus.FollowEvent) error {
 	if event.Record == nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.position = event.Position.String() // the next ping tells it
+		e.position = event.Place.Token // the next ping tells it
 		return nil
 	}
-	return e.send("row", event.Position.String(), event.Record.AppendJSON(nil))
+	return e.send("row", event.Place.Token, event.Record.AppendJSON(nil))
 }
 
 // ping sends a ping now and then, until ctx ends; when that fails, it ends the stream.

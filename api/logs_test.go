@@ -30,7 +30,7 @@ func TestSearchAnswer(t *testing.T) {
 	h.store.search = func(_ context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
 		asked = r
 		return argus.SearchPage{Rows: []argus.Record{*rec, *byGlass}, Source: argus.SourcePostgres,
-			Snapshot: argus.Position{ClosedThrough: 2, Writers: map[int64]int64{3: 8}}, Since: rec.OccurredAt}, nil
+			Snapshot: placeOf(8), Since: rec.OccurredAt}, nil
 	}
 	resp := h.do(h.token("user_2ada"), http.MethodGet, "/v1/audit-log?since=2026-03-01T00:00:00Z&route=/v1/tenants/:id&not_status=5xx&limit=7&order=asc&cursor=abc", nil)
 	if row := h.row(); row.Route != "GET /v1/audit-log" || row.Scope != "logs:read" {
@@ -51,7 +51,7 @@ func TestSearchAnswer(t *testing.T) {
 	}
 	resp.json(t, &page)
 	if len(page.Rows) != 2 || page.Rows[0].ID != rec.ID || page.Rows[1].RowHash != byGlass.RowHash || page.NextCursor != nil ||
-		page.Snapshot != "c2.3-8" || *page.Since != "2026-03-01T12:00:01.123456Z" || page.Until != nil || page.Source != "postgres" || page.ReplicatedThrough != nil {
+		page.Snapshot != "place-8" || *page.Since != "2026-03-01T12:00:01.123456Z" || page.Until != nil || page.Source != "postgres" || page.ReplicatedThrough != nil {
 		t.Errorf("page %s", resp.body)
 	}
 	if page.Actors["user_2ada"] != "Ada Okafor" || page.Actors["user_2grace"] != "Grace Lindqvist" || len(page.Actors) != 2 {
@@ -138,6 +138,7 @@ func TestBadInput(t *testing.T) {
 		{get("/v1/audit-log/%7B01976d3e-7c2a-7b1e-9f00-0123456789ab%7D"), 400, argus.CodeInvalidParameter, "36 characters"},
 		{get("/v1/audit-log/01976d3e-7c2a-7b1e-9f00-0123456789ab"), 404, argus.CodeNotFound, "no call"},
 		{get("/v1/audit-log/stream?cursor=nonsense"), 400, argus.CodeInvalidCursor, "follow from"},
+		{get("/v1/audit-log/stream?cursor=c0.1-2"), 400, argus.CodeInvalidCursor, "follow from"}, // invented
 		{get("/v1/audit-log/stream?limit=1"), 400, argus.CodeInvalidParameter, "limit"},
 		{get("/v1/audit-log/export?format=xml"), 400, argus.CodeInvalidParameter, "ndjson"},
 		{get("/v1/audit-log/export?after=x"), 400, argus.CodeInvalidParameter, "after"},

@@ -117,7 +117,7 @@ func (h *harness) fill(rec *argus.Record) {
 	reason := "ride-along"
 	h.store.search = func(context.Context, argus.SearchRequest) (argus.SearchPage, error) {
 		return argus.SearchPage{Rows: []argus.Record{*rec, *sampleRecord(9)}, NextCursor: "more", Source: argus.SourceBoth,
-			Snapshot: argus.Position{ClosedThrough: 2, Writers: map[int64]int64{3: 8}}, Since: rec.OccurredAt, ReplicatedThrough: rec.RecordedAt}, nil
+			Snapshot: placeOf(8), Since: rec.OccurredAt, ReplicatedThrough: rec.RecordedAt}, nil
 	}
 	h.store.get = func(_ context.Context, id uuid.UUID) (argus.CallDetail, error) {
 		if id != rec.ID {

@@ -73,10 +73,6 @@ func (h *harness) want(r *bufio.Reader, name, id, data string) {
 	}
 }
 
-func place(n int64) argus.Position {
-	return argus.Position{ClosedThrough: 2, Writers: map[int64]int64{3: n}}
-}
-
 func TestFollow(t *testing.T) {
 	h := newHarness(t)
 	token := h.token("user_2ada")
@@ -91,7 +87,7 @@ func TestFollow(t *testing.T) {
 					return ctx.Err()
 				case e, ok := <-feed:
 					if !ok {
-						return argus.BehindError{Resume: place(9)}
+						return argus.BehindError{Resume: placeOf(9)}
 					}
 					if err := emit(e); err != nil {
 						return err
@@ -101,26 +97,26 @@ func TestFollow(t *testing.T) {
 		}
 	}
 	follow(h.store, feed)
-	resp := h.open(t.Context(), token, "/v1/audit-log/stream?status=5xx", "Last-Event-ID", place(4).String())
+	resp := h.open(t.Context(), token, "/v1/audit-log/stream?status=5xx", "Last-Event-ID", placeOf(4).Token)
 	row := h.row()
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || resp.Header.Get(argus.AuditIDHeader) != row.ID.String() ||
 		row.Route != "GET /v1/audit-log/stream" || row.Status != 200 {
 		t.Fatalf("%d %v %+v", resp.StatusCode, resp.Header, row)
 	}
 	r := bufio.NewReader(resp.Body)
-	h.want(r, "ready", place(4).String(), "{}")
-	if q := <-asked; q.From == nil || q.From.String() != place(4).String() || len(q.Filter.Terms) != 1 {
+	h.want(r, "ready", placeOf(4).Token, "{}")
+	if q := <-asked; q.From == nil || q.From.String() != placeOf(4).String() || len(q.Filter.Terms) != 1 {
 		t.Errorf("asked %+v", q)
 	}
 	hostile := sampleRecord(1)
 	hostile.UserAgent = "evil\n\nevent: row\ndata: forged"
-	feed <- argus.FollowEvent{Record: hostile, Position: place(5)}
-	feed <- argus.FollowEvent{Position: place(6)}
-	feed <- argus.FollowEvent{Record: sampleRecord(2), Position: place(7)}
-	h.want(r, "row", place(5).String(), hostile.ID.String())
-	h.want(r, "row", place(7).String(), sampleRecord(2).ID.String())
+	feed <- argus.FollowEvent{Record: hostile, Place: placeOf(5)}
+	feed <- argus.FollowEvent{Place: placeOf(6)}
+	feed <- argus.FollowEvent{Record: sampleRecord(2), Place: placeOf(7)}
+	h.want(r, "row", placeOf(5).Token, hostile.ID.String())
+	h.want(r, "row", placeOf(7).Token, sampleRecord(2).ID.String())
 	close(feed) // it fell behind
-	h.want(r, "behind", "", `{"resume":"`+place(9).String()+`"}`)
+	h.want(r, "behind", "", `{"resume":"`+placeOf(9).Token+`"}`)
 	if _, err := next(r); err != io.EOF {
 		t.Errorf("after behind: %v", err)
 	}
@@ -128,21 +124,18 @@ func TestFollow(t *testing.T) {
 	// From the snapshot of a search; and from now on, which is where the log stands.
 	quiet := make(chan argus.FollowEvent)
 	h.store.set(func(f *fakeLog) { follow(f, quiet) })
-	h.open(t.Context(), token, "/v1/audit-log/stream?cursor="+place(8).String())
-	if q := <-asked; q.From.String() != place(8).String() {
+	h.open(t.Context(), token, "/v1/audit-log/stream?cursor="+placeOf(8).Token)
+	if q := <-asked; q.From.String() != placeOf(8).String() {
 		t.Errorf("asked %+v", q)
 	}
-	_, err := h.pool.Exec(t.Context(), `INSERT INTO argus.audit_writers (writer_id, process_id, lane, seq, closed_at) VALUES
-		(10, gen_random_uuid(), 0, 5, now()), (11, gen_random_uuid(), 0, 7, NULL), (12, gen_random_uuid(), 1, 0, NULL)`)
-	h.must(err)
 	resp = h.open(t.Context(), token, "/v1/audit-log/stream")
-	if q := <-asked; q.From.String() != (argus.Position{ClosedThrough: 12, Writers: map[int64]int64{11: 7, 12: 0}}).String() {
+	if q := <-asked; q.From.String() != placeOf(1).String() {
 		t.Errorf("asked %+v", q.From)
 	}
 	h.audit.taken()
 	// The server's end is orderly for followers.
 	r = bufio.NewReader(resp.Body)
-	h.want(r, "ready", "cc.b-7.1-0", "{}")
+	h.want(r, "ready", placeOf(1).Token, "{}")
 	h.api.Drain()
 	if _, err := next(r); err != io.EOF {
 		t.Errorf("at shutdown: %v", err)

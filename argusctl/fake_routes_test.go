@@ -274,6 +274,27 @@ func (f *fake) position() argus.Position {
 	return p
 }
 
+// parsePosition reads what argus.Position's String wrote: the fake's tokens, which argusctl may not look into.
+func parsePosition(s string) (p argus.Position, err error) {
+	p.Writers = map[int64]int64{}
+	head, rest, more := strings.Cut(s, ".")
+	number := func(s string) (n int64) {
+		if err == nil {
+			n, err = strconv.ParseInt(s, 36, 64)
+		}
+		return n
+	}
+	p.ClosedThrough = number(strings.TrimPrefix(head, "c"))
+	for writer := int64(0); more; {
+		var item string
+		item, rest, more = strings.Cut(rest, ".")
+		step, seq, _ := strings.Cut(item, "-")
+		writer += number(step)
+		p.Writers[writer] = number(seq)
+	}
+	return p, err
+}
+
 func badQuery(x *exchange, err error) {
 	x.fail(400, string(argus.CodeOf(err)), badParameter("", err).message)
 }
@@ -284,7 +305,7 @@ func (f *fake) search(x *exchange) {
 	at, passed := f.position(), 0
 	if c := q.Get("cursor"); c != "" {
 		snapshot, n, ok := strings.Cut(c, " ")
-		p, err := argus.ParsePosition(snapshot)
+		p, err := parsePosition(snapshot)
 		if passed, _ = strconv.Atoi(n); err != nil || !ok {
 			x.fail(400, "invalid_cursor", "The cursor is not one of this search.")
 			return

@@ -80,7 +80,7 @@ func (f *fake) stream(x *exchange) {
 		from = x.r.URL.Query().Get("cursor")
 	}
 	if from != "" {
-		p, err := argus.ParsePosition(from)
+		p, err := parsePosition(from)
 		if err != nil || x.scenario == "forgotten" && x.try == 2 {
 			fail(x.w, 400, "invalid_cursor", "The position is not known.", "")
 			return
