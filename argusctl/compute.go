@@ -42,7 +42,9 @@ func newCmdComputeList(f *factory) *cobra.Command {
 		Short:   "List the workers",
 		Example: "  argusctl compute list\n  argusctl compute list --all --output csv",
 		Args:    atMost(0),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return computeListRun(cmd.Context(), f, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return computeListRun(ctx, f, o) })
+		},
 	}
 	cmd.Flags().BoolVar(&o.all, "all", false, "terminated ones, too")
 	return cmd

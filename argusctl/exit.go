@@ -23,6 +23,8 @@ const (
 	exitRefused         = 7 // refused as it stands: 400, 409, 413, 422
 	exitRateLimited     = 8 // 429
 	exitNegative        = 9 // a check came out negative
+
+	exitUnread = 128 + 13 // nobody reads standard output any more: what a shell says of a program that SIGPIPE ended
 )
 
 // exitCode is the one place where an error becomes an exit code.
@@ -33,8 +35,10 @@ func exitCode(err error) int {
 		net   *netError
 	)
 	switch {
-	case err == nil, errors.Is(err, errStdoutClosed):
+	case err == nil:
 		return exitDone
+	case errors.Is(err, errStdoutClosed):
+		return exitUnread
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, errNegative):
@@ -69,7 +73,7 @@ func (e *apiError) exitCode() int {
 }
 
 var (
-	// errStdoutClosed: whoever read our output has seen enough (`| head -1`). No failure, no noise.
+	// errStdoutClosed: the reader of our output has seen enough (`| head -1`). No noise.
 	errStdoutClosed = errors.New("the reader of standard output is gone")
 	// errNegative: a check came out negative and has said so.
 	errNegative = errors.New("the check came out negative")

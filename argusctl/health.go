@@ -25,7 +25,9 @@ func newCmdHealth(f *factory) *cobra.Command {
 With --check the exit code is 9 unless all is well.`,
 		Example: "  argusctl health\n  argusctl health --check --json",
 		Args:    atMost(0),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return healthRun(cmd.Context(), f, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return healthRun(ctx, f, o) })
+		},
 	}
 	cmd.Flags().BoolVar(&o.check, "check", false, "exit 9 unless the status is ok")
 	return cmd

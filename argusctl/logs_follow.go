@@ -28,7 +28,7 @@ type follower struct {
 // silence is how long a stream may say nothing before it counts as lost: the server sends a ping every 10 s.
 const silence = 35 * time.Second
 
-// run follows until ctx ends, which is no error, or the server says no.
+// run follows until ctx ends, which is no error when a person ended it, or the server says no.
 func (w *follower) run(ctx context.Context) error {
 	w.last = w.f.now()
 	wait := firstWait
@@ -38,7 +38,7 @@ func (w *follower) run(ctx context.Context) error {
 			return flushErr
 		}
 		if ctx.Err() != nil {
-			return nil
+			return unread(ctx)
 		}
 		if heard {
 			wait = firstWait
@@ -70,7 +70,7 @@ func (w *follower) run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return unread(ctx)
 		case <-time.After(wait):
 		}
 		wait = min(wait*2, longestReconnect)

@@ -26,7 +26,9 @@ to be.`,
     argusctl logs match 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 --body -`,
 		Args:              exactly("id of the call"),
 		ValidArgsFunction: completeCallIDs,
-		RunE:              func(cmd *cobra.Command, args []string) error { return matchRun(cmd.Context(), f, o, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return matchRun(ctx, f, o, args[0]) })
+		},
 	}
 	cmd.Flags().StringVar(&o.body, "body", "", "the `file` to compare, - being standard input")
 	return cmd

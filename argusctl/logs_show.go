@@ -22,7 +22,9 @@ the call's audit id: each answer has it, errors too, and --output wide shows it.
 		Example:           "  argusctl logs show 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60",
 		Args:              exactly("id of the call"),
 		ValidArgsFunction: completeCallIDs,
-		RunE:              func(cmd *cobra.Command, args []string) error { return showRun(cmd.Context(), f, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return showRun(ctx, f, args[0]) })
+		},
 	}
 }
 

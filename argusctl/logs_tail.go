@@ -44,7 +44,7 @@ Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
 				return usageErrorf("--limit: 1 or more.")
 			}
 			o.paging = cmd.Flags().Changed("cursor")
-			return tailRun(cmd.Context(), f, o)
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return tailRun(ctx, f, o) })
 		},
 	}
 	o.filter = addFilterFlags(f, cmd)
@@ -78,7 +78,7 @@ func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
 		defer stop()
 	}
 	snapshot, err := tailWindow(ctx, c, p, o, query)
-	if o.follow && ctx.Err() != nil {
+	if o.follow && ctx.Err() != nil && unread(ctx) == nil {
 		return p.end() // Ctrl-C
 	}
 	if err != nil {

@@ -10,7 +10,8 @@ package main
 //     one record a line, raw values. --output wide adds columns and cuts none.
 //   - Data is never trusted: control and format characters in it are shown as escapes (\x1b), in tables
 //     everywhere, and on a terminal also in CSV and in JSON, where \u escapes keep its meaning.
-//   - When whoever reads standard output goes away, the program ends quietly.
+//   - When the reader of standard output goes away, the program ends quietly, at once and with 141, as other tools
+//     do. A change that is under way is carried through.
 
 import (
 	"bufio"

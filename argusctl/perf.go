@@ -52,7 +52,9 @@ the last hour unless --since says otherwise.
   argusctl perf --slowest 'GET /v1/audit-log' --since 24h
   argusctl perf --watch --sort errors`,
 		Args: atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return perfRun(cmd.Context(), f, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return perfRun(ctx, f, o) })
+		},
 	}
 	o.filter = addFilterFlags(f, cmd)
 	flags := cmd.Flags()

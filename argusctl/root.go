@@ -25,7 +25,8 @@ HTTPS_PROXY and NO_PROXY a proxy, ARGUS_CONFIG_DIR where profiles are kept; ARGU
 file instead of the system's keyring; NO_COLOR takes the colour away.
 
 Exit codes: 0 done, 1 any other failure, 2 wrong usage, 3 server not reached or 5xx, 4 not authenticated,
-5 not allowed, 6 not found, 7 refused as it stands, 8 rate-limited, 9 a check came out negative.`,
+5 not allowed, 6 not found, 7 refused as it stands, 8 rate-limited, 9 a check came out negative, 141 the reader
+of standard output went away.`,
 		Example: `  argusctl status
   argusctl logs tail --since 1h --status '>=500'
   argusctl perf --since 24h --sort p99`,

@@ -32,7 +32,9 @@ the hour, armed tenants, workers, and break-glass tokens in use in the last day.
 said to be hidden.`,
 		Example: "  argusctl status\n  argusctl status --watch",
 		Args:    atMost(0),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return statusRun(cmd.Context(), f, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return statusRun(ctx, f, o) })
+		},
 	}
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "show it again and again until q; needs a terminal")
 	cmd.Flags().DurationVar(&o.interval, "interval", 15*time.Second, "with --watch: again after this `time`")

@@ -55,7 +55,9 @@ func newCmdTenantLs(f *factory) *cobra.Command {
 		Short:   "List the tenants",
 		Example: "  argusctl tenant ls\n  argusctl tenant ls --armed",
 		Args:    atMost(0),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return tenantLsRun(cmd.Context(), f, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return tenantLsRun(ctx, f, o) })
+		},
 	}
 	cmd.Flags().BoolVar(&o.armed, "armed", false, "only those that are armed")
 	return cmd
@@ -129,7 +131,9 @@ func newCmdTenantShow(f *factory) *cobra.Command {
 		Example:           "  argusctl tenant show UTD_7ELEVEN_001",
 		Args:              exactly("tenant"),
 		ValidArgsFunction: f.completeTenants,
-		RunE:              func(cmd *cobra.Command, args []string) error { return tenantShowRun(cmd.Context(), f, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return tenantShowRun(ctx, f, args[0]) })
+		},
 	}
 }
 

@@ -37,7 +37,9 @@ func newCmdTokenLs(f *factory) *cobra.Command {
 		Short:   "List your tokens",
 		Example: "  argusctl token ls",
 		Args:    atMost(0),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return tokenLsRun(cmd.Context(), f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return tokenLsRun(ctx, f) })
+		},
 	}
 }
 

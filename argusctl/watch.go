@@ -43,7 +43,7 @@ func (f *factory) watch(ctx context.Context, every time.Duration, ask func(conte
 	for {
 		lines, err := ask(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return unread(ctx)
 		}
 		if err == nil {
 			good, trouble = lines, ""
@@ -58,7 +58,7 @@ func (f *factory) watch(ctx context.Context, every time.Duration, ask func(conte
 			}
 			select {
 			case <-ctx.Done():
-				return nil
+				return unread(ctx)
 			case <-resized:
 			case <-refresh:
 				break wait

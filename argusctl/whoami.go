@@ -17,7 +17,9 @@ func newCmdWhoami(f *factory) *cobra.Command {
 		Short:   "Who the credential belongs to, and what it may do",
 		Example: "  argusctl whoami\n  argusctl whoami --profile production",
 		Args:    atMost(0),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return whoamiRun(cmd.Context(), f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return whoamiRun(ctx, f) })
+		},
 	}
 }
 
