@@ -23,7 +23,7 @@ func Dir() (string, error) {
 	}
 	if dir, err := os.Getwd(); err == nil {
 		for {
-			candidate := filepath.Join(dir, "deploy", "engines")
+			candidate := filepath.Join(dir, "internal", "engines")
 			if exists(filepath.Join(dir, "go.mod")) && exists(filepath.Join(candidate, "package.json")) {
 				return candidate, nil
 			}
@@ -35,7 +35,7 @@ func Dir() (string, error) {
 		}
 	}
 	if self, err := os.Executable(); err == nil {
-		candidate := filepath.Join(filepath.Dir(self), "..", "deploy", "engines")
+		candidate := filepath.Join(filepath.Dir(self), "..", "internal", "engines")
 		if exists(filepath.Join(candidate, "package.json")) {
 			return filepath.Clean(candidate), nil
 		}
