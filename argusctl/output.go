@@ -6,6 +6,9 @@ package main
 //     standard error.
 //   - On a terminal: tables that fit its width, colour (unless NO_COLOR is set or TERM is dumb), local time
 //     (--utc for UTC). In a pipe: the same columns in full, no colour, times in RFC 3339 and UTC.
+//   - In a pipe two spaces or more separate columns, and no value is cut. A value wider than widestPad moves the rest
+//     of its row. So a script splits a line where two spaces stand (awk -F '  +'), never at a position; texts that
+//     people wrote may hold two spaces themselves, and for those there are csv and json.
 //   - --json (--output json) prints one object a line, the server's own bytes. --output csv prints a header and
 //     one record a line, raw values. --output wide adds columns and cuts none.
 //   - Data is never trusted: control and format characters in it are shown as escapes (\x1b), in tables

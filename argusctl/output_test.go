@@ -7,6 +7,7 @@ import (
 	"log"
 	"net/url"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,41 @@ func TestTablesFit(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLongValues: one value of 512 characters makes its own row long and no other, in a pipe, in --output wide and on a
+// terminal too narrow for the table. It is whole in the first two, and every row still splits where two spaces stand.
+func TestLongValues(t *testing.T) {
+	for name, long := range map[string]string{"letters": strings.Repeat("x", 512), "wide": strings.Repeat("東", 256), "escapes": strings.Repeat("\x1b", 128)} {
+		for _, flex := range []bool{true, false} {
+			tab := &table{columns: []column{{head: "CLIENT", flex: flex, min: 20}, {head: "COUNT", right: true}, {head: "REASON"}}}
+			for _, client := range []string{"argusctl", long, strings.Repeat("y", 60)} {
+				tab.rows = append(tab.rows, []cell{txt(client), txt("7"), txt("ride-along")})
+			}
+			for _, c := range []struct {
+				width int
+				how   format
+			}{{0, short}, {80, wide}, {80, short}, {120, short}, {30, short}} {
+				lines := tab.lines(c.width, c.how, false)
+				bound := 60 + 2 + 5 + 2 + 10
+				cut := c.how == short && c.width > 0 && flex
+				if cut {
+					bound = max(c.width, 20+2+5+2+10) // the room there is, or as little as the column takes
+				}
+				for i, line := range lines {
+					if w := displaywidth.String(line); (i != 2 || cut) && w > bound {
+						t.Errorf("%s, flexible %t, width %d: row %d is %d wide: %q", name, flex, c.width, i, w, line)
+					}
+					if parts := regexp.MustCompile("  +").Split(line, -1); len(parts) != 3 {
+						t.Errorf("%s, flexible %t, width %d: %q splits into %d", name, flex, c.width, line, len(parts))
+					}
+				}
+				if strings.HasPrefix(lines[2], harmless(long)) == cut {
+					t.Errorf("%s, flexible %t, width %d: %q", name, flex, c.width, lines[2])
+				}
+			}
+		}
+	}
 }
 
 // TestProgress draws one line over and over on a terminal, with how far into the window it has got.

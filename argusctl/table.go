@@ -56,6 +56,10 @@ type table struct {
 
 const columnGap = "  "
 
+// widestPad is how wide a column grows, in terminal columns, where nothing is cut: in a pipe, with --output wide, and
+// on a terminal on which a table cannot be made to fit. A longer value moves the rest of its own row and no other.
+const widestPad = 80
+
 // print writes the table to standard output in the given format (short, wide or CSV).
 func (t *table) print(f *factory, how format) error {
 	if how == asCSV {
@@ -99,35 +103,49 @@ func (t *table) lines(width int, how format, color bool) []string {
 	}
 	shown := make([]bool, len(t.columns))
 	size := make([]int, len(t.columns))
+	padded := make([]int, len(t.columns)) // size without the values that are wider than widestPad
 	for i, c := range t.columns {
 		shown[i] = !c.wide || how == wide
 		size[i] = displaywidth.String(c.head)
+		padded[i] = size[i]
 	}
 	texts := make([][]string, len(t.rows))
 	for r, row := range t.rows {
 		texts[r] = make([]string, len(row))
 		for i, c := range row {
 			texts[r][i] = c.shown()
-			size[i] = max(size[i], displaywidth.String(texts[r][i]))
+			w := displaywidth.String(texts[r][i])
+			size[i] = max(size[i], w)
+			if w <= widestPad {
+				padded[i] = max(padded[i], w)
+			}
 		}
 	}
-	if width > 0 {
-		t.fit(width, size, shown)
+	cut := width > 0
+	if !cut {
+		size = padded
+	} else if !t.fit(width, size, shown) {
+		for i, c := range t.columns {
+			if !c.flex {
+				size[i] = padded[i]
+			}
+		}
 	}
 	lines := make([]string, 0, len(t.rows)+1)
 	heads := make([]string, len(t.columns))
 	for i, c := range t.columns {
 		heads[i] = c.head
 	}
-	lines = append(lines, t.line(heads, nil, size, shown, color))
+	lines = append(lines, t.line(heads, nil, size, shown, cut, color))
 	for r, row := range t.rows {
-		lines = append(lines, t.line(texts[r], row, size, shown, color))
+		lines = append(lines, t.line(texts[r], row, size, shown, cut, color))
 	}
 	return lines
 }
 
-// fit cuts the widest flexible column until the line fits, then leaves out spare columns.
-func (t *table) fit(width int, size []int, shown []bool) {
+// fit cuts the widest flexible column until the line fits, then leaves out spare columns. It reports whether the
+// line fits then; else the terminal will wrap it.
+func (t *table) fit(width int, size []int, shown []bool) bool {
 	full := append([]int(nil), size...)
 	for {
 		total := -len(columnGap)
@@ -138,7 +156,7 @@ func (t *table) fit(width int, size []int, shown []bool) {
 		}
 		excess := total - width
 		if excess <= 0 {
-			return
+			return true
 		}
 		widest := -1
 		for i, c := range t.columns {
@@ -157,14 +175,15 @@ func (t *table) fit(width int, size []int, shown []bool) {
 			}
 		}
 		if spare < 0 {
-			return // it cannot be made to fit: the terminal will wrap it
+			return false
 		}
 		shown[spare] = false
 		copy(size, full)
 	}
 }
 
-func (t *table) line(texts []string, cells []cell, size []int, shown []bool, color bool) string {
+// line lays out one row. Values of flexible columns are cut to their column when cut is set; no others are.
+func (t *table) line(texts []string, cells []cell, size []int, shown []bool, cut, color bool) string {
 	var b strings.Builder
 	pending := 0
 	first := true
@@ -176,8 +195,11 @@ func (t *table) line(texts []string, cells []cell, size []int, shown []bool, col
 			pending += len(columnGap)
 		}
 		first = false
-		text := displaywidth.TruncateString(texts[i], size[i], "…")
-		pad := size[i] - displaywidth.String(text)
+		text := texts[i]
+		if cut && c.flex {
+			text = displaywidth.TruncateString(text, size[i], "…")
+		}
+		pad := max(0, size[i]-displaywidth.String(text))
 		st := bold
 		if cells != nil {
 			st = cells[i].style
