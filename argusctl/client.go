@@ -45,11 +45,13 @@ type answer struct {
 // maxAnswer bounds an answer read whole, in bytes: a page of 1000 rows is at most about 5 MB.
 const maxAnswer = 64 << 20
 
-// Retries: up to maxTries in all, none begun later than retryWithin after the first.
+// Retries: up to maxTries in all, none begun later than retryWithin after the first. An answer is asked for again only
+// where that can help: see again.
 const (
 	maxTries    = 3
 	retryWithin = 5 * time.Second
-	longestWait = 2 * time.Second // a server that asks for more patience gets it from the person, not from us
+	longestWait = 2 * time.Second        // a server that asks for more patience gets it from the person, not from us
+	atOnce      = 500 * time.Millisecond // a server that took longer to say no has itself waited for what is away
 )
 
 // segment escapes one path segment. Segments that would change the path's shape are wrong usage.
@@ -68,11 +70,12 @@ func (c *client) call(ctx context.Context, r request) (*answer, error) {
 	defer cancel()
 	started := time.Now()
 	for try := 1; ; try++ {
+		asked := time.Now()
 		a, err := c.callOnce(ctx, r)
 		if err == nil {
 			return a, nil
 		}
-		wait, again := r.again(err, try)
+		wait, again := r.again(err, try, time.Since(asked))
 		if !again || try >= c.tries || time.Since(started) > retryWithin {
 			return nil, r.explain(err)
 		}
@@ -193,9 +196,11 @@ func mistyped(token string) bool {
 	return !ok
 }
 
-// again decides whether a failed call may be repeated, and after how long. Reading may always be; a change only
-// under its idempotency key, and only where nothing says that it must not be repeated blindly.
-func (r request) again(err error, try int) (time.Duration, bool) {
+// again decides whether a call that failed after so long may be repeated, and after how long a wait. Reading may
+// always be; a change only under its idempotency key, and only where nothing says that it must not be repeated blindly.
+// What helps is known: a connection that was refused or cut finds a server that restarts, or another one; a busy server
+// and a proxy without one say so at once. A server that waited for its stores before it said no would only wait again.
+func (r request) again(err error, try int, took time.Duration) (time.Duration, bool) {
 	if r.method != http.MethodGet && r.key == "" {
 		return 0, false
 	}
@@ -205,16 +210,16 @@ func (r request) again(err error, try int) (time.Duration, bool) {
 		return wait, net.Transient
 	}
 	var api *apiError
-	if !errors.As(err, &api) || api.RetryAfter > longestWait {
+	if !errors.As(err, &api) || api.RetryAfter > longestWait || took > atOnce {
 		return 0, false
 	}
 	wait = max(wait, api.RetryAfter)
-	switch api.Status {
-	case http.StatusServiceUnavailable:
-		return wait, true // nothing happened
-	case http.StatusBadGateway, http.StatusGatewayTimeout:
+	switch {
+	case api.Status == http.StatusServiceUnavailable && api.Code != "":
+		return wait, try == 1 && api.RetryAfter > 0 // nothing happened
+	case api.Status == http.StatusBadGateway, api.Status == http.StatusServiceUnavailable, api.Status == http.StatusGatewayTimeout:
 		return wait, api.Code == "" // a proxy's word; the API's own is final
-	case http.StatusConflict:
+	case api.Status == http.StatusConflict:
 		// The first try's answer was lost and the server is still at it.
 		return wait, r.key != "" && try > 1
 	}

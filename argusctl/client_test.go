@@ -184,7 +184,7 @@ func TestTokensStayOut(t *testing.T) {
 // TestRetryRules is the table of what may be asked again.
 func TestRetryRules(t *testing.T) {
 	read, change, bare := request{method: "GET"}, request{method: "POST", key: "k"}, request{method: "POST"}
-	cut := &netError{Transient: true, Sent: true}
+	var cut error = &netError{Transient: true, Sent: true}
 	for _, c := range []struct {
 		what string
 		r    request
@@ -192,6 +192,10 @@ func TestRetryRules(t *testing.T) {
 		try  int
 		want bool
 	}{
+		{"busy, once more", read, &apiError{Status: 503, Code: argus.CodeUnavailable, RetryAfter: time.Second}, 1, true},
+		{"busy still", read, &apiError{Status: 503, Code: argus.CodeUnavailable, RetryAfter: time.Second}, 2, false},
+		{"a server that names no time", read, &apiError{Status: 503, Code: argus.CodeUnavailable}, 1, false},
+		{"a proxy without a server", read, &apiError{Status: 503}, 2, true},
 		{"a read that was cut off", read, cut, 1, true},
 		{"a change that was cut off, under its key", change, cut, 1, true},
 		{"a change without a key", bare, cut, 1, false},
@@ -207,8 +211,12 @@ func TestRetryRules(t *testing.T) {
 		{"not allowed", read, &apiError{Status: 403}, 1, false},
 		{"a redirect elsewhere", read, &redirectError{}, 1, false},
 	} {
-		if _, again := c.r.again(c.err, c.try); again != c.want {
+		if _, again := c.r.again(c.err, c.try, atOnce); again != c.want {
 			t.Errorf("%s: again is %t", c.what, again)
+		}
+		// Whoever took longer to say no has waited already.
+		if _, again := c.r.again(c.err, c.try, atOnce+1); again != (c.want && c.err == cut) {
+			t.Errorf("%s, slowly: again is %t", c.what, again)
 		}
 	}
 }

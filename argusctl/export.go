@@ -49,7 +49,7 @@ func exportRows(ctx context.Context, c *client, query url.Values, from exportSta
 		}
 		idle++
 		r := request{method: http.MethodGet}
-		wait, again := r.again(err, 1)
+		wait, again := r.again(err, 1, 0)
 		if !again || idle > maxIdleTries {
 			return err
 		}

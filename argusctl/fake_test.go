@@ -222,6 +222,13 @@ func (f *fake) misbehave(w http.ResponseWriter, r *http.Request, scenario string
 	case "away503":
 		w.Header().Set("Retry-After", "60")
 		fail(w, 503, "audit_unavailable", "The audit log cannot be written, so nothing was done.", id)
+	case "slow503": // as when Postgres is away: the server itself has waited
+		select {
+		case <-r.Context().Done():
+		case <-time.After(atOnce + 100*time.Millisecond):
+		}
+		w.Header().Set("Retry-After", "1")
+		fail(w, 503, "audit_unavailable", "The audit log cannot be written, so nothing was done.", id)
 	case "brief503":
 		if try > 1 {
 			return false

@@ -24,6 +24,12 @@ The server and the credential come from ARGUS_URL and ARGUS_TOKEN, or from a pro
 HTTPS_PROXY and NO_PROXY a proxy, ARGUS_CONFIG_DIR where profiles are kept; ARGUS_KEYRING=off keeps tokens in a
 file instead of the system's keyring; NO_COLOR takes the colour away.
 
+In a pipe a table is whole: two spaces or more separate its columns, and no value is cut. Scripts that need every
+text as it is take --json or --output csv.
+
+A call is repeated only where that can help: a connection that was refused or cut, a busy server or a proxy without
+one that says so at once. A change is repeated under its idempotency key, so that it is done once.
+
 Exit codes: 0 done, 1 any other failure, 2 wrong usage, 3 server not reached or 5xx, 4 not authenticated,
 5 not allowed, 6 not found, 7 refused as it stands, 8 rate-limited, 9 a check came out negative, 141 the reader
 of standard output went away.`,
