@@ -96,6 +96,7 @@ type API struct {
 	outage  rate.Sometimes // paces the log of calls that fail all alike
 	clerk   *clerkIdentity
 	secrets *secretCache
+	watched watched
 	engine  *gin.Engine
 	policy  string // the console's Content-Security-Policy
 
@@ -145,7 +146,8 @@ func New(config Config) (*API, error) {
 	if a.clerk, err = newClerkIdentity(a.ctx, config.Clerk, a.log, a.inBackground); err != nil {
 		return nil, err
 	}
-	a.work = append(a.work, a.listen, a.keepUses)
+	a.clerk.heard = a.watched.heard
+	a.work = append(a.work, a.listen, a.sweep, a.keepUses)
 	a.table = concat(a.routes(), config.extra)
 	if err := checkRoutes(a.table); err != nil {
 		return nil, err

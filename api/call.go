@@ -33,6 +33,7 @@ type call struct {
 	arrival    time.Time
 	release    func()                  // gives back the place among the calls served at once
 	cancel     context.CancelCauseFunc // of a started stream
+	look       chan struct{}           // of a started stream: its credential is to be checked now
 
 	key      *callKey // its Idempotency-Key; nil without one
 	intended bool     // the call's intent was committed, or may have been

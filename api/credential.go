@@ -178,16 +178,16 @@ func looksLikeJWT(token string) bool {
 }
 
 // recheck looks at the credential of a running stream again: whatever would refuse a new call now ends it. A
-// session token lives a minute and cannot be renewed on a running stream; past its end the stream lives on for
-// as long as Clerk says that the session does and its user's rights allow.
-func (a *API) recheck(ctx context.Context, c *call) error {
+// session token lives a minute and cannot be renewed on a running stream; past its end, and when something was heard of
+// its session or its user, the stream lives on for as long as Clerk says that the session does and its user's rights allow.
+func (a *API) recheck(ctx context.Context, c *call, heard bool) error {
 	token, err := bearer(c.request.Header)
 	if err != nil {
 		return err
 	}
 	cred, err := a.verify(ctx, token, c.IP)
 	var ref *refusal
-	if c.credential.sessionID != "" && errors.As(err, &ref) && ref.reason == reasonExpired {
+	if c.credential.sessionID != "" && (err == nil && heard || errors.As(err, &ref) && ref.reason == reasonExpired) {
 		cred, err = a.clerk.renew(ctx, c.credential)
 	}
 	if err != nil {

@@ -80,6 +80,7 @@ type clerkIdentity struct {
 	log      *slog.Logger
 	base     context.Context                 // ends with the API
 	run      func(func(ctx context.Context)) // runs in the API's background
+	heard    func(key string)                // told when a person's rights or a session turn out to have changed
 
 	directory
 }
@@ -252,10 +253,12 @@ func (c *clerkIdentity) renew(ctx context.Context, old *credential) (*credential
 	s, err := c.sessions.Get(ctx, url.PathEscape(old.sessionID))
 	switch {
 	case isNotFound(err):
+		c.heard(sessionKey(old.sessionID))
 		return nil, refused(reasonRevoked, nil)
 	case err != nil:
 		return nil, clerkAway(err)
 	case s.ID != old.sessionID || s.UserID != old.actor.ID || s.Status != "active":
+		c.heard(sessionKey(old.sessionID))
 		return nil, refused(reasonRevoked, fmt.Errorf("the session is %q", argus.Text(s.Status, 32)))
 	}
 	owner, err := c.owner(ctx, old.actor.ID)

@@ -114,10 +114,14 @@ func (c *clerkIdentity) askOwner(ctx context.Context, id string) (*owner, error)
 			return nil, err
 		}
 		c.mu.Lock()
-		defer c.mu.Unlock()
+		old := c.owners[id]
 		makeRoom(c.owners, func(o *owner) bool { return time.Since(o.at) > ownerGrace })
 		c.owners[id] = o
 		c.people[id] = knownPerson{o.person, o.at}
+		c.mu.Unlock()
+		if old == nil || o.why != old.why || !slices.Equal(o.scopes, old.scopes) {
+			c.heard(personKey(id))
+		}
 		return o, nil
 	})
 	select {

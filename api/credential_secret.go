@@ -72,6 +72,7 @@ type secretCache struct {
 	ids     map[uuid.UUID][32]byte
 	fresh   time.Time // rows may be used before this moment
 	changes uint64    // counts revocations heard and losses of the channel
+	losses  uint64    // counts losses of the channel
 	uses    map[uuid.UUID]time.Time
 }
 
@@ -143,6 +144,7 @@ func (s *secretCache) lost() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changes++
+	s.losses++
 	s.fresh = time.Time{}
 	clear(s.rows)
 	clear(s.ids)
@@ -164,6 +166,13 @@ func (s *secretCache) listening() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return time.Now().Before(s.fresh)
+}
+
+// channel reports whether revocations are heard at this moment, and how often the channel was lost.
+func (s *secretCache) channel() (listening bool, losses uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Before(s.fresh), s.losses
 }
 
 // takeUses returns the uses noted since it was asked last.

@@ -105,5 +105,6 @@ func (a *API) revoked(payload string) {
 	}
 	if id, err := uuid.Parse(payload); err == nil {
 		a.secrets.forget(id)
+		a.watched.heard(tokenKey(id))
 	}
 }

@@ -40,6 +40,22 @@ func (a *API) findSecret(ctx context.Context, kind argus.ActorKind, digest [32]b
 	return row, nil
 }
 
+// endedTokens gives those of the tokens, of either kind, that are revoked.
+func (a *API) endedTokens(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	rows, err := a.pool.Query(ctx, `
+		SELECT id FROM argus.personal_access_tokens WHERE id = ANY($1) AND revoked_at IS NOT NULL
+		 UNION ALL SELECT id FROM argus.break_glass_revocations WHERE id = ANY($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+}
+
 // knownScopes leaves out what this version does not know.
 func knownScopes(names []string) []argus.Scope {
 	scopes := make([]argus.Scope, 0, len(names))

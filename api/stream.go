@@ -13,8 +13,6 @@ import (
 const (
 	// answerTimeout bounds the sending of an answer, and of each piece of a stream.
 	answerTimeout = 30 * time.Second
-	// recheckEvery is how often a stream's credential is checked again.
-	recheckEvery = 30 * time.Second
 )
 
 // errHeadOnly ends a stream that was asked for by HEAD.
@@ -62,6 +60,8 @@ func (c *call) Start() (*stream, error) {
 	c.release() // a stream is counted among the streams, no longer among the calls
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	c.ctx, c.cancel = ctx, cancel
+	c.look = make(chan struct{}, 1)
+	c.api.watched.add(c)
 	c.api.inBackground(func(context.Context) { c.api.watch(ctx, cancel, c) })
 	return s, s.control.Flush()
 }
@@ -75,43 +75,11 @@ func (s *stream) Write(p []byte) (int, error) {
 // Flush sends what is buffered.
 func (s *stream) Flush() error { return s.control.Flush() }
 
-// watch checks a stream's credential again and again, and ends the stream when it is refused or when the server
-// is about to shut down. A credential that cannot be checked at the moment is tried again sooner; past
-// recheckGrace it is refused.
-func (a *API) watch(ctx context.Context, cancel context.CancelCauseFunc, c *call) {
-	wait, checked := a.config.recheckEvery, time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-a.draining:
-			cancel(errShutdown)
-			return
-		case <-time.After(wait):
-		}
-		wait = a.config.recheckEvery
-		err := a.recheck(ctx, c)
-		switch {
-		case err == nil:
-			checked = time.Now()
-		case ctx.Err() != nil:
-			return
-		case statusOf(problem(err).Code) >= 500 && time.Since(checked) < 2*recheckEvery+recheckGrace:
-			wait = time.Second
-		default:
-			cancel(problem(err))
-			return
-		}
-	}
-}
-
-// recheckGrace is how long past its second check a stream goes on while its credential cannot be checked.
-const recheckGrace = 30 * time.Second
-
 // finishStream ends an answer whose headers are out.
 func (a *API) finishStream(c *call, err error) {
 	if c.cancel != nil {
 		c.cancel(nil)
+		a.watched.remove(c)
 	}
 	a.limits.leaveStream(c.credential.principal)
 	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(http.StatusOK)).Inc()

@@ -200,6 +200,104 @@ func TestStreamsRecheck(t *testing.T) {
 	denied("signed out", r, argus.CodeUnauthenticated)
 }
 
+// TestStreamsHear: what ends remembered credentials ends their streams and exports too, without waiting for the next
+// check; also a revocation that came while the channel was down, and an expiry. Other streams go on.
+func TestStreamsHear(t *testing.T) {
+	h := newHarness(t, func(c *Config) { c.recheckEvery = time.Hour })
+	h.listening()
+	h.store.set(func(f *fakeLog) {
+		f.export = func(ctx context.Context, _ argus.ExportRequest, emit func([]argus.Record) error) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+	})
+	follow := func(token string) *bufio.Reader {
+		t.Helper()
+		r := bufio.NewReader(h.open(t.Context(), token, "/v1/audit-log/stream").Body)
+		if e, err := next(r); err != nil || e.name != "ready" {
+			t.Fatalf("%+v %v", e, err)
+		}
+		return r
+	}
+	denied := func(what string, r *bufio.Reader, code argus.Code) {
+		t.Helper()
+		for {
+			e, err := next(r)
+			if err == nil && e.name == "ping" {
+				continue
+			}
+			if err != nil || e.name != "denied" || !strings.Contains(e.data, `"code":"`+string(code)+`"`) {
+				t.Fatalf("%s: %+v %v", what, e, err)
+			}
+			return
+		}
+	}
+	other := h.token("user_2ada")
+	untouched := follow(other)
+	token := func(life time.Duration) (Token, string) {
+		made, secret, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes(), ExpiresIn: life})
+		h.must(err)
+		return made, secret
+	}
+	revoke := func(id uuid.UUID) {
+		t.Helper()
+		_, err := h.pool.Exec(t.Context(), "UPDATE argus.personal_access_tokens SET revoked_at = now(), revoked_by = 'user_2ada' WHERE id = $1", id)
+		h.must(err)
+	}
+
+	made, secret := token(0)
+	r, export := follow(secret), h.open(t.Context(), secret, "/v1/audit-log/export")
+	revoke(made.ID)
+	denied("revoked", r, argus.CodeUnauthenticated)
+	if _, err := io.ReadAll(export.Body); err == nil || export.Trailer.Get("Argus-Export-Complete") == "true" {
+		t.Errorf("the export of a revoked token looks whole: %v", export.Trailer)
+	}
+
+	glass, secret, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down"})
+	h.must(err)
+	r = follow(secret)
+	h.must(RevokeBreakGlass(t.Context(), h.glassConn(), glass.ID))
+	denied("break-glass revoked", r, argus.CodeUnauthenticated)
+
+	_, secret = token(2 * time.Second)
+	denied("expired", follow(secret), argus.CodeUnauthenticated)
+
+	// Another call learns that the owner's rights have shrunk: all streams of the owner hear of it, sessions included.
+	byToken, bySession := follow(h.token("user_2grace")), follow(h.issuer.Token("user_2grace"))
+	h.issuer.SetOperator(localissuer.Operator{ID: "user_2grace", Name: "G", Role: "org:guest"})
+	_, err = h.api.clerk.askOwner(t.Context(), "user_2grace")
+	h.must(err)
+	denied("owner demoted", byToken, argus.CodeForbidden)
+	denied("owner demoted, a session", bySession, argus.CodeForbidden)
+
+	// One stream learns that the session is over: the others of that session end with it.
+	session := "sess_dXNlcl8yYWRhAA" // user_2ada
+	claims := func(c localissuer.Claims) { c["sid"] = session }
+	first, second := follow(h.issuer.Token("user_2ada", claims)), follow(h.issuer.Token("user_2ada", claims))
+	h.issuer.EndSession(session)
+	_, err = h.api.clerk.renew(t.Context(), &credential{actor: argus.Actor{ID: "user_2ada"}, sessionID: session})
+	if argus.CodeOf(err) != argus.CodeUnauthenticated {
+		t.Fatal(err)
+	}
+	denied("signed out", first, argus.CodeUnauthenticated)
+	denied("signed out, another stream", second, argus.CodeUnauthenticated)
+
+	// A notice that never came.
+	made, secret = token(0)
+	r = follow(secret)
+	_, err = h.pg.Pool(t, h.pg.OwnerURL).Exec(t.Context(), "ALTER TABLE argus.personal_access_tokens DISABLE TRIGGER USER")
+	h.must(err)
+	revoke(made.ID)
+	h.api.secrets.lost() // the channel was away for a moment
+	denied("revoked unheard", r, argus.CodeUnauthenticated)
+
+	go func() { _ = h.do(other, http.MethodGet, "/v1/operators/me", nil) }()
+	h.api.Drain()
+	if e, err := next(untouched); err != io.EOF {
+		t.Errorf("another token's stream: %+v %v", e, err)
+	}
+}
+
 func TestExport(t *testing.T) {
 	h := newHarness(t)
 	token := h.token("user_2ada")
