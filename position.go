@@ -3,6 +3,7 @@ package argus
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,8 +37,8 @@ func ParseRowKey(s string) (RowKey, error) {
 	return RowKey{t, w, n}, nil
 }
 
-// Position is a set of rows that is a prefix of each writer's rows. It is what a search's snapshot, the
-// replicator's watermark and a follower's place are made of.
+// Position is a version vector: a set of rows that is a prefix of each writer's rows. A search's snapshot, the
+// replicator's watermark and a follower's place are positions.
 //
 // Of a writer in Writers it holds the rows up to the seq beside it. Every writer at or below ClosedThrough that
 // is not in Writers is closed and held completely. Of any other writer it holds nothing. The zero value is
@@ -53,6 +54,54 @@ func (p Position) Contains(writerID, seq int64) bool {
 		return seq <= through
 	}
 	return writerID <= p.ClosedThrough
+}
+
+// Through is the greatest seq of the writer such that all of its rows up to it are in p: math.MaxInt64 when p holds the
+// writer completely, 0 when p holds none of it.
+func (p Position) Through(writerID int64) int64 {
+	if seq, ok := p.Writers[writerID]; ok {
+		return seq
+	}
+	if writerID <= p.ClosedThrough {
+		return math.MaxInt64
+	}
+	return 0
+}
+
+// Covers reports whether every row of q is in p.
+func (p Position) Covers(q Position) bool {
+	for w, seq := range q.Writers {
+		if p.Through(w) < seq {
+			return false
+		}
+	}
+	if q.ClosedThrough > p.ClosedThrough {
+		return false
+	}
+	for w := range p.Writers { // p ends somewhere within w; so must q
+		if _, listed := q.Writers[w]; !listed && w <= q.ClosedThrough {
+			return false
+		}
+	}
+	return true
+}
+
+// Union holds the rows of both. It shares nothing with them.
+func (p Position) Union(q Position) Position {
+	u := Position{ClosedThrough: max(p.ClosedThrough, q.ClosedThrough), Writers: maps.Clone(p.Writers)}
+	if u.Writers == nil {
+		u.Writers = map[int64]int64{}
+	}
+	maps.Copy(u.Writers, q.Writers)
+	for w := range u.Writers {
+		seq := max(p.Through(w), q.Through(w))
+		if seq == math.MaxInt64 { // complete in one of them
+			delete(u.Writers, w)
+			continue
+		}
+		u.Writers[w] = seq
+	}
+	return u
 }
 
 // Clone returns a copy that shares nothing with p.

@@ -3,8 +3,6 @@ package analytics
 import (
 	"cmp"
 	"context"
-	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -132,7 +130,7 @@ func (f *follower) catchUp(ctx context.Context) (next int64, ahead argus.Positio
 			}
 			f.completeThrough(some[len(some)-1].writer, target.Position)
 		}
-		if !covers(target.Position, f.at.Position) {
+		if !target.Covers(f.at.Position) {
 			ahead = f.at.Position
 		}
 		f.moveTo(target, &ahead)
@@ -212,47 +210,11 @@ func (f *follower) give(r *argus.Record) error {
 // becomes the zero position.
 func (f *follower) moveTo(m *mark, ahead *argus.Position) {
 	if ahead.ClosedThrough != 0 || len(ahead.Writers) > 0 {
-		if covers(m.Position, *ahead) {
+		if m.Covers(*ahead) {
 			*ahead = argus.Position{}
 		} else {
-			m = at(union(m.Position, *ahead))
+			m = at(m.Union(*ahead))
 		}
 	}
 	f.at, f.moved = m, true
-}
-
-// covers reports whether every row of q is in p.
-func covers(p, q argus.Position) bool {
-	for w, seq := range q.Writers {
-		if through(p, w) < seq {
-			return false
-		}
-	}
-	if q.ClosedThrough > p.ClosedThrough {
-		return false
-	}
-	for w := range p.Writers { // p ends somewhere within w; so must q
-		if _, listed := q.Writers[w]; !listed && w <= q.ClosedThrough {
-			return false
-		}
-	}
-	return true
-}
-
-// union holds the rows of both.
-func union(p, q argus.Position) argus.Position {
-	u := argus.Position{ClosedThrough: max(p.ClosedThrough, q.ClosedThrough), Writers: maps.Clone(p.Writers)}
-	if u.Writers == nil {
-		u.Writers = map[int64]int64{}
-	}
-	maps.Copy(u.Writers, q.Writers)
-	for w := range u.Writers {
-		seq := max(through(p, w), through(q, w))
-		if seq == math.MaxInt64 { // complete in one of them
-			delete(u.Writers, w)
-			continue
-		}
-		u.Writers[w] = seq
-	}
-	return u
 }

@@ -272,35 +272,3 @@ func TestManyFollowersShareOneSource(t *testing.T) {
 		t.Errorf("%d connections", n)
 	}
 }
-
-func TestPositionsAsSets(t *testing.T) {
-	rng := rand.New(rand.NewPCG(13, 14))
-	random := func() argus.Position {
-		p := argus.Position{ClosedThrough: rng.Int64N(8), Writers: map[int64]int64{}}
-		for range rng.IntN(5) {
-			p.Writers[1+rng.Int64N(9)] = rng.Int64N(4)
-		}
-		return p
-	}
-	for range 20_000 {
-		p, q := random(), random()
-		u := union(p, q)
-		all := true
-		for w := int64(1); w <= 9; w++ {
-			for s := int64(1); s <= 4; s++ {
-				in := p.Contains(w, s) || q.Contains(w, s)
-				if u.Contains(w, s) != in {
-					t.Fatalf("%s and %s give %s: %d/%d", p, q, u, w, s)
-				}
-				all = all && (p.Contains(w, s) || !q.Contains(w, s))
-			}
-		}
-		// A writer listed with a finite seq is never complete, so covers may say no where these few rows say yes.
-		if covers(p, q) && !all {
-			t.Fatalf("%s does not cover %s", p, q)
-		}
-		if !covers(u, p) || !covers(u, q) || !covers(p, p) {
-			t.Fatalf("%s and %s give %s", p, q, u)
-		}
-	}
-}

@@ -70,7 +70,7 @@ func (h *history) happen() {
 		p := argus.Position{ClosedThrough: h.published.ClosedThrough, Writers: maps.Clone(h.published.Writers)}
 		var some []argus.Record
 		for id, seq := range h.world.now().Writers {
-			done := through(h.published, id)
+			done := h.published.Through(id)
 			if done >= seq {
 				continue
 			}
@@ -124,7 +124,7 @@ func (h *history) filter() argus.Filter {
 // not when it was given.
 func (h *history) between(before, of, after argus.Position) {
 	h.t.Helper()
-	if !covers(of, before) || !covers(after, of) {
+	if !of.Covers(before) || !after.Covers(of) {
 		h.t.Fatalf("the answer is of %s; asked at %s, given at %s", of, before, after)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -94,23 +93,12 @@ func (a *Analytics) readCut(ctx context.Context, wm argus.Position, of *argus.Po
 		if !listed && *writer <= c.snapshot.ClosedThrough {
 			hi = *seq // closed, so it never moves again
 		}
-		if lo := through(wm, *writer); hi > lo {
+		if lo := wm.Through(*writer); hi > lo {
 			c.tail = append(c.tail, span{*writer, lo, hi})
 		}
 	}
 	c.at = c.at.UTC()
 	return c, rows.Err()
-}
-
-// through is the greatest seq of the writer such that all up to it are in p.
-func through(p argus.Position, writer int64) int64 {
-	if seq, ok := p.Writers[writer]; ok {
-		return seq
-	}
-	if writer <= p.ClosedThrough {
-		return math.MaxInt64
-	}
-	return 0
 }
 
 // replicatedThrough is the time by which all that was recorded is in ClickHouse: that of the cut when there is no

@@ -77,7 +77,7 @@ func (w *spanWalk) fill(ctx context.Context) error {
 			continue
 		}
 		// Rows that the filter left out are behind us as well.
-		if l.lo > through(w.at.Position, l.writer) {
+		if l.lo > w.at.Through(l.writer) {
 			w.move(l.writer, l.lo)
 		}
 		if l.lo < l.hi {
