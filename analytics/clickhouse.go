@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -365,85 +364,4 @@ func (c *clickhouseClient) query(ctx context.Context, conn *clickhouseConn, q st
 		return context.Cause(ctx)
 	}
 	return err
-}
-
-// statement is a query's text with its parameters. Values of a request are never part of the text.
-type statement struct {
-	text   string
-	params []proto.Parameter
-}
-
-// clickhouseArgs collects parameters; each method returns what to write in the text.
-type clickhouseArgs struct {
-	params []proto.Parameter
-	column func(name string) string // how conditions write a column; nil: as it is named
-}
-
-func (a *clickhouseArgs) col(name string) string {
-	if a.column == nil {
-		return name
-	}
-	return a.column(name)
-}
-
-func (a *clickhouseArgs) add(kind, value string) string {
-	key := "p" + strconv.Itoa(len(a.params))
-	a.params = append(a.params, proto.Parameter{Key: key, Value: "'" + quotes.Replace(value) + "'"})
-	return "{" + key + ":" + kind + "}"
-}
-
-// A parameter travels as a quoted literal. What is inside is read as tab-separated text, or, of an array, as
-// quoted literals again.
-var (
-	quotes = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
-	tabbed = strings.NewReplacer(`\`, `\\`, "\t", `\t`, "\n", `\n`, "\r", `\r`, "\b", `\b`, "\f", `\f`, "\x00", `\0`)
-)
-
-func (a *clickhouseArgs) text(s string) string { return a.add("String", tabbed.Replace(s)) }
-
-func (a *clickhouseArgs) int(n int64) string { return a.add("Int64", strconv.FormatInt(n, 10)) }
-
-// moment is compared with columns of type DateTime64(6).
-func (a *clickhouseArgs) moment(t time.Time) string {
-	return "fromUnixTimestamp64Micro(" + a.int(t.UnixMicro()) + ", 'UTC')"
-}
-
-// among is the condition that the column at, a DateTime, is one of the ascending beginnings of buckets: a range when
-// they have no gap, which is what the index is searched for fastest, and a set when they do.
-func (a *clickhouseArgs) among(times []time.Time, g grain) string {
-	second := func(t time.Time) string { return "toDateTime(" + a.int(t.Unix()) + ", 'UTC')" }
-	if gapless(times, g) {
-		return "at >= " + second(times[0]) + " AND at < " + second(g.next(times[len(times)-1]))
-	}
-	texts := make([]string, len(times))
-	for i, t := range times {
-		texts[i] = t.UTC().Format(time.DateTime)
-	}
-	return "at IN " + a.texts("DateTime('UTC')", texts)
-}
-
-func (a *clickhouseArgs) texts(kind string, values []string) string {
-	var b strings.Builder
-	b.WriteByte('[')
-	for i, v := range values {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteByte('\'')
-		b.WriteString(quotes.Replace(v))
-		b.WriteByte('\'')
-	}
-	b.WriteByte(']')
-	return a.add("Array("+kind+")", b.String())
-}
-
-func (a *clickhouseArgs) ints(values []int64) string {
-	b := []byte{'['}
-	for i, v := range values {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendInt(b, v, 10)
-	}
-	return a.add("Array(Int64)", string(append(b, ']')))
 }

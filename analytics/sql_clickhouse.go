@@ -8,12 +8,100 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ClickHouse/ch-go/proto"
+
 	"github.com/useargus/argus"
 )
 
 // A filter becomes SQL twice, once for each store, and argus.Filter.Match is what both are tested against.
 // Values travel as parameters only. A column that is null matches no value, so a negated term holds for it:
 // where a condition could be null, its negation says so explicitly.
+
+const (
+	postgresPath    = "CASE WHEN strpos(route, ' ') = 0 THEN '' ELSE substr(route, strpos(route, ' ') + 1) END"
+	postgresProduct = "substring(user_agent from '^[^/ ]*')"
+)
+
+// statement is a query's text with its parameters. Values of a request are never part of the text.
+type statement struct {
+	text   string
+	params []proto.Parameter
+}
+
+// clickhouseArgs collects parameters; each method returns what to write in the text.
+type clickhouseArgs struct {
+	params []proto.Parameter
+	column func(name string) string // how conditions write a column; nil: as it is named
+}
+
+func (a *clickhouseArgs) col(name string) string {
+	if a.column == nil {
+		return name
+	}
+	return a.column(name)
+}
+
+func (a *clickhouseArgs) add(kind, value string) string {
+	key := "p" + strconv.Itoa(len(a.params))
+	a.params = append(a.params, proto.Parameter{Key: key, Value: "'" + quotes.Replace(value) + "'"})
+	return "{" + key + ":" + kind + "}"
+}
+
+// A parameter travels as a quoted literal. What is inside is read as tab-separated text, or, of an array, as
+// quoted literals again.
+var (
+	quotes = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
+	tabbed = strings.NewReplacer(`\`, `\\`, "\t", `\t`, "\n", `\n`, "\r", `\r`, "\b", `\b`, "\f", `\f`, "\x00", `\0`)
+)
+
+func (a *clickhouseArgs) text(s string) string { return a.add("String", tabbed.Replace(s)) }
+
+func (a *clickhouseArgs) int(n int64) string { return a.add("Int64", strconv.FormatInt(n, 10)) }
+
+// moment is compared with columns of type DateTime64(6).
+func (a *clickhouseArgs) moment(t time.Time) string {
+	return "fromUnixTimestamp64Micro(" + a.int(t.UnixMicro()) + ", 'UTC')"
+}
+
+// among is the condition that the column at, a DateTime, is one of the ascending beginnings of buckets: a range when
+// they have no gap, which is what the index is searched for fastest, and a set when they do.
+func (a *clickhouseArgs) among(times []time.Time, g grain) string {
+	second := func(t time.Time) string { return "toDateTime(" + a.int(t.Unix()) + ", 'UTC')" }
+	if gapless(times, g) {
+		return "at >= " + second(times[0]) + " AND at < " + second(g.next(times[len(times)-1]))
+	}
+	texts := make([]string, len(times))
+	for i, t := range times {
+		texts[i] = t.UTC().Format(time.DateTime)
+	}
+	return "at IN " + a.texts("DateTime('UTC')", texts)
+}
+
+func (a *clickhouseArgs) texts(kind string, values []string) string {
+	var b strings.Builder
+	b.WriteByte('[')
+	for i, v := range values {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('\'')
+		b.WriteString(quotes.Replace(v))
+		b.WriteByte('\'')
+	}
+	b.WriteByte(']')
+	return a.add("Array("+kind+")", b.String())
+}
+
+func (a *clickhouseArgs) ints(values []int64) string {
+	b := []byte{'['}
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, v, 10)
+	}
+	return a.add("Array(Int64)", string(append(b, ']')))
+}
 
 // clickhouseWhere returns conditions, to be joined by AND, for a row of audit_log; the window is not among them.
 func clickhouseWhere(a *clickhouseArgs, terms []argus.Term) []string {
@@ -148,171 +236,6 @@ func clickhouseIn(a *clickhouseArgs, p argus.Position) string {
 	return "seq <= transform(writer_id, " + a.ints(writers) + ", " + a.ints(seqs) + ", " + rest + ")"
 }
 
-// postgresArgs collects parameters; add returns what to write in the text.
-type postgresArgs struct{ values []any }
-
-func (a *postgresArgs) add(v any) string {
-	a.values = append(a.values, v)
-	return "$" + strconv.Itoa(len(a.values))
-}
-
-// postgresWhere is clickhouseWhere for a row of argus.argus_audit_log.
-func postgresWhere(a *postgresArgs, terms []argus.Term) []string {
-	var out []string
-	for i := range terms {
-		t := &terms[i]
-		cond := postgresTerm(a, t)
-		if t.Not {
-			cond = "NOT coalesce(" + cond + ", false)"
-		}
-		out = append(out, cond)
-	}
-	return out
-}
-
-func postgresTerm(a *postgresArgs, t *argus.Term) string {
-	any := func(column string) string { return "(" + column + " = ANY(" + a.add(texts(t)) + "::text[]))" }
-	anyID := func(column string) string { return "(" + column + " = ANY(" + a.add(texts(t)) + "::uuid[]))" }
-	switch t.Name {
-	case argus.FilterActor:
-		return any("actor_id")
-	case argus.FilterActorKind:
-		return any("actor_kind")
-	case argus.FilterMethod:
-		return any("method")
-	case argus.FilterOutcome:
-		return any("outcome")
-	case argus.FilterClient:
-		return any(postgresProduct)
-	case argus.FilterRequestID:
-		return any("client_request_id")
-	case argus.FilterID:
-		return anyID("id")
-	case argus.FilterPAT:
-		return anyID("pat_id")
-	case argus.FilterBreakGlass:
-		return anyID("break_glass_id")
-	case argus.FilterTenant:
-		return "(starts_with(" + postgresPath + ", " + a.add(argus.TenantRoute) + ") AND " + any("path_params ->> 'id'") + ")"
-	case argus.FilterParam:
-		return any("path_params ->> " + a.add(t.Param) + "::text")
-	case argus.FilterLatencyMin:
-		return "(latency_us >= " + a.add(leastSpan(t)) + ")"
-	case argus.FilterStatus:
-		return statusCondition("status", t)
-	case argus.FilterRoute:
-		whole, paths, prefixes := routePatterns(t)
-		var or []string
-		if len(whole) > 0 {
-			or = append(or, "route = ANY("+a.add(whole)+"::text[])")
-		}
-		if len(paths) > 0 {
-			or = append(or, postgresPath+" = ANY("+a.add(paths)+"::text[])")
-		}
-		var ofRoutes, ofPaths []string
-		for _, p := range prefixes {
-			if p.AnyMethod {
-				ofPaths = append(ofPaths, p.Text)
-			} else {
-				ofRoutes = append(ofRoutes, p.Text)
-			}
-		}
-		if len(ofRoutes) > 0 {
-			or = append(or, "EXISTS (SELECT FROM unnest("+a.add(ofRoutes)+"::text[]) p WHERE starts_with(route, p))")
-		}
-		if len(ofPaths) > 0 {
-			or = append(or, "EXISTS (SELECT FROM unnest("+a.add(ofPaths)+"::text[]) p WHERE starts_with("+postgresPath+", p))")
-		}
-		return "(" + strings.Join(or, " OR ") + ")"
-	case argus.FilterUserAgent:
-		return "EXISTS (SELECT FROM unnest(" + a.add(texts(t)) + "::text[]) n WHERE strpos(user_agent, n) > 0)"
-	case argus.FilterClientIP:
-		var networks []netip.Prefix
-		for _, v := range t.Values {
-			networks = append(networks, v.Prefix)
-		}
-		return "(client_ip <<= ANY(" + a.add(networks) + "::inet[]))"
-	}
-	return "false"
-}
-
-const (
-	postgresPath    = "CASE WHEN strpos(route, ' ') = 0 THEN '' ELSE substr(route, strpos(route, ' ') + 1) END"
-	postgresProduct = "substring(user_agent from '^[^/ ]*')"
-)
-
-// postgresIn is the condition that a row is in the position.
-func postgresIn(a *postgresArgs, p argus.Position) string {
-	writers, seqs := columnsOf(p)
-	return "seq <= coalesce((" + a.add(seqs) + "::bigint[])[array_position(" + a.add(writers) +
-		"::bigint[], writer_id)], CASE WHEN writer_id <= " + a.add(p.ClosedThrough) +
-		" THEN 9223372036854775807 ELSE 0 END)"
-}
-
-func columnsOf(p argus.Position) (writers, seqs []int64) {
-	writers, seqs = make([]int64, 0, len(p.Writers)), make([]int64, 0, len(p.Writers))
-	for w, s := range p.Writers {
-		writers, seqs = append(writers, w), append(seqs, s)
-	}
-	return writers, seqs
-}
-
-func texts(t *argus.Term) []string {
-	out := make([]string, len(t.Values))
-	for i, v := range t.Values {
-		out[i] = v.Text
-	}
-	return out
-}
-
-// leastSpan is, in microseconds, the bound that decides: a call as slow as any of the values is as slow as the
-// least of them.
-func leastSpan(t *argus.Term) int64 {
-	least := t.Values[0].Span
-	for _, v := range t.Values {
-		least = min(least, v.Span)
-	}
-	return least.Microseconds()
-}
-
-// statusRange is an inclusive range of status codes.
-type statusRange struct{ lo, hi int }
-
-// statusRanges are the statuses of the term as few disjoint ranges, ascending.
-func statusRanges(t *argus.Term) []statusRange {
-	var all []statusRange
-	for _, v := range t.Values {
-		if v.StatusLo <= v.StatusHi {
-			all = append(all, statusRange{int(v.StatusLo), int(v.StatusHi)})
-		}
-	}
-	slices.SortFunc(all, func(a, b statusRange) int { return a.lo - b.lo })
-	var out []statusRange
-	for _, r := range all {
-		if n := len(out); n > 0 && r.lo <= out[n-1].hi+1 {
-			out[n-1].hi = max(out[n-1].hi, r.hi)
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
-// routePatterns sorts the term's values into whole routes, whole paths of any method, and prefixes of either.
-func routePatterns(t *argus.Term) (whole, paths []string, prefixes []argus.RoutePattern) {
-	for _, v := range t.Values {
-		switch {
-		case v.Route.Prefix:
-			prefixes = append(prefixes, v.Route)
-		case v.Route.AnyMethod:
-			paths = append(paths, v.Route.Text)
-		default:
-			whole = append(whole, v.Route.Text)
-		}
-	}
-	return whole, paths, prefixes
-}
-
 // prefixesByLength sorts prefixes by what they are prefixes of, and by their length in bytes.
 func prefixesByLength(prefixes []argus.RoutePattern) map[string]map[int][]string {
 	out := map[string]map[int][]string{}
@@ -329,51 +252,6 @@ func prefixesByLength(prefixes []argus.RoutePattern) map[string]map[int][]string
 	return out
 }
 
-// statusCondition is the same in both stores.
-func statusCondition(column string, t *argus.Term) string {
-	ranges := statusRanges(t)
-	if len(ranges) > 3 {
-		var codes []string
-		for _, r := range ranges {
-			for code := r.lo; code <= r.hi; code++ {
-				codes = append(codes, strconv.Itoa(code))
-			}
-		}
-		return "(" + column + " IN (" + strings.Join(codes, ", ") + "))"
-	}
-	return anyOf(ranges, func(r statusRange) string {
-		return column + " BETWEEN " + strconv.Itoa(r.lo) + " AND " + strconv.Itoa(r.hi)
-	})
-}
-
-// anyOf joins the conditions of values by OR; none is false.
-func anyOf[T any](values []T, cond func(T) string) string {
-	if len(values) == 0 {
-		return "(1 = 0)"
-	}
-	or := make([]string, len(values))
-	for i, v := range values {
-		or[i] = cond(v)
-	}
-	return "(" + strings.Join(or, " OR ") + ")"
-}
-
-// window is the time a question is about; until is zero when it is open.
-type window struct{ since, until time.Time }
-
-// end is where the time ends that rates and charts are over: at now when the window is open or ends later, never
-// before it begins.
-func (w window) end(now time.Time) time.Time {
-	end := argus.Micros(now)
-	if !w.until.IsZero() && w.until.Before(end) {
-		end = w.until
-	}
-	if end.Before(w.since) {
-		return w.since
-	}
-	return end
-}
-
 // clickhouse returns the conditions on occurred_at.
 func (w window) clickhouse(a *clickhouseArgs) []string {
 	cond := []string{"occurred_at >= " + a.moment(w.since)}
@@ -382,14 +260,3 @@ func (w window) clickhouse(a *clickhouseArgs) []string {
 	}
 	return cond
 }
-
-// postgres returns the conditions on occurred_at.
-func (w window) postgres(a *postgresArgs) []string {
-	cond := []string{"occurred_at >= " + a.add(w.since)}
-	if !w.until.IsZero() {
-		cond = append(cond, "occurred_at < "+a.add(w.until))
-	}
-	return cond
-}
-
-func and(conds []string) string { return strings.Join(conds, " AND ") }

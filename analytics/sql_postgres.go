@@ -1,0 +1,122 @@
+package analytics
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/useargus/argus"
+)
+
+// postgresArgs collects parameters; add returns what to write in the text.
+type postgresArgs struct{ values []any }
+
+func (a *postgresArgs) add(v any) string {
+	a.values = append(a.values, v)
+	return "$" + strconv.Itoa(len(a.values))
+}
+
+// postgresWhere is clickhouseWhere for a row of argus.argus_audit_log.
+func postgresWhere(a *postgresArgs, terms []argus.Term) []string {
+	var out []string
+	for i := range terms {
+		t := &terms[i]
+		cond := postgresTerm(a, t)
+		if t.Not {
+			cond = "NOT coalesce(" + cond + ", false)"
+		}
+		out = append(out, cond)
+	}
+	return out
+}
+
+func postgresTerm(a *postgresArgs, t *argus.Term) string {
+	any := func(column string) string { return "(" + column + " = ANY(" + a.add(texts(t)) + "::text[]))" }
+	anyID := func(column string) string { return "(" + column + " = ANY(" + a.add(texts(t)) + "::uuid[]))" }
+	switch t.Name {
+	case argus.FilterActor:
+		return any("actor_id")
+	case argus.FilterActorKind:
+		return any("actor_kind")
+	case argus.FilterMethod:
+		return any("method")
+	case argus.FilterOutcome:
+		return any("outcome")
+	case argus.FilterClient:
+		return any(postgresProduct)
+	case argus.FilterRequestID:
+		return any("client_request_id")
+	case argus.FilterID:
+		return anyID("id")
+	case argus.FilterPAT:
+		return anyID("pat_id")
+	case argus.FilterBreakGlass:
+		return anyID("break_glass_id")
+	case argus.FilterTenant:
+		return "(starts_with(" + postgresPath + ", " + a.add(argus.TenantRoute) + ") AND " + any("path_params ->> 'id'") + ")"
+	case argus.FilterParam:
+		return any("path_params ->> " + a.add(t.Param) + "::text")
+	case argus.FilterLatencyMin:
+		return "(latency_us >= " + a.add(leastSpan(t)) + ")"
+	case argus.FilterStatus:
+		return statusCondition("status", t)
+	case argus.FilterRoute:
+		whole, paths, prefixes := routePatterns(t)
+		var or []string
+		if len(whole) > 0 {
+			or = append(or, "route = ANY("+a.add(whole)+"::text[])")
+		}
+		if len(paths) > 0 {
+			or = append(or, postgresPath+" = ANY("+a.add(paths)+"::text[])")
+		}
+		var ofRoutes, ofPaths []string
+		for _, p := range prefixes {
+			if p.AnyMethod {
+				ofPaths = append(ofPaths, p.Text)
+			} else {
+				ofRoutes = append(ofRoutes, p.Text)
+			}
+		}
+		if len(ofRoutes) > 0 {
+			or = append(or, "EXISTS (SELECT FROM unnest("+a.add(ofRoutes)+"::text[]) p WHERE starts_with(route, p))")
+		}
+		if len(ofPaths) > 0 {
+			or = append(or, "EXISTS (SELECT FROM unnest("+a.add(ofPaths)+"::text[]) p WHERE starts_with("+postgresPath+", p))")
+		}
+		return "(" + strings.Join(or, " OR ") + ")"
+	case argus.FilterUserAgent:
+		return "EXISTS (SELECT FROM unnest(" + a.add(texts(t)) + "::text[]) n WHERE strpos(user_agent, n) > 0)"
+	case argus.FilterClientIP:
+		var networks []netip.Prefix
+		for _, v := range t.Values {
+			networks = append(networks, v.Prefix)
+		}
+		return "(client_ip <<= ANY(" + a.add(networks) + "::inet[]))"
+	}
+	return "false"
+}
+
+// postgresIn is the condition that a row is in the position.
+func postgresIn(a *postgresArgs, p argus.Position) string {
+	writers, seqs := columnsOf(p)
+	return "seq <= coalesce((" + a.add(seqs) + "::bigint[])[array_position(" + a.add(writers) +
+		"::bigint[], writer_id)], CASE WHEN writer_id <= " + a.add(p.ClosedThrough) +
+		" THEN 9223372036854775807 ELSE 0 END)"
+}
+
+func columnsOf(p argus.Position) (writers, seqs []int64) {
+	writers, seqs = make([]int64, 0, len(p.Writers)), make([]int64, 0, len(p.Writers))
+	for w, s := range p.Writers {
+		writers, seqs = append(writers, w), append(seqs, s)
+	}
+	return writers, seqs
+}
+
+// postgres returns the conditions on occurred_at.
+func (w window) postgres(a *postgresArgs) []string {
+	cond := []string{"occurred_at >= " + a.add(w.since)}
+	if !w.until.IsZero() {
+		cond = append(cond, "occurred_at < "+a.add(w.until))
+	}
+	return cond
+}
