@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/useargus/argus"
 )
@@ -156,7 +155,7 @@ func (a *API) computeLaunch(c *call) (answer, error) {
 	if err := c.Bind(&body); err != nil {
 		return answer{}, err
 	}
-	reason, err := checkReason(body.Reason)
+	reason, err := argus.Reason(body.Reason)
 	if err != nil {
 		return answer{}, err
 	}
@@ -188,7 +187,7 @@ func (a *API) computeChange(action string) func(*call) (answer, error) {
 		if err := c.Bind(&body); err != nil {
 			return answer{}, err
 		}
-		reason, err := checkReason(body.Reason)
+		reason, err := argus.Reason(body.Reason)
 		if err != nil {
 			return answer{}, err
 		}
@@ -273,21 +272,6 @@ func newWorkerID() string {
 	rand.Read(b[:]) // never fails
 	const crockford = "0123456789abcdefghjkmnpqrstvwxyz"
 	return "wk_" + base32.NewEncoding(crockford).EncodeToString(b[:])[:12]
-}
-
-// Lengths of a reason, in characters.
-const (
-	minReason = 3
-	maxReason = 500
-)
-
-// checkReason returns the reason without space around it.
-func checkReason(s string) (string, error) {
-	s = strings.TrimSpace(argus.Text(s, len(s)*utf8.UTFMax))
-	if n := utf8.RuneCountInString(s); n < minReason || n > maxReason {
-		return "", argus.Errorf(argus.CodeInvalidParameter, "A reason of %d to %d characters is needed; this one has %d.", minReason, maxReason, n)
-	}
-	return s, nil
 }
 
 func unknownWorker() error {

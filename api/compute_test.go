@@ -17,10 +17,11 @@ import (
 
 func TestComputeLifecycle(t *testing.T) {
 	c := newControl(t)
-	r := c.post(ada, "/compute/ops/launch", launchBody{LocalProviderName, "  ride-along\x00 "})
+	c.want(c.post(ada, "/compute/ops/launch", launchBody{LocalProviderName, "ride\x00along"}), http.StatusBadRequest, argus.CodeInvalidParameter)
+	r := c.post(ada, "/compute/ops/launch", launchBody{LocalProviderName, "  ride\n along "})
 	w := c.worker(r, http.StatusCreated)
 	c.wantSteps(r, "1 user_2ada launch "+w.ID+" local >launching requested", "2 user_2ada launch "+w.ID+" local launching>running succeeded")
-	if *w.Reason != "ride-along\uFFFD" || *w.LaunchedBy != ada || w.State != WorkerRunning || w.Orphan || w.Provider != LocalProviderName {
+	if *w.Reason != "ride along" || *w.LaunchedBy != ada || w.State != WorkerRunning || w.Orphan || w.Provider != LocalProviderName {
 		t.Errorf("launched %s", r.body)
 	}
 	pid := pidOf(t, w.Ref)

@@ -2,13 +2,10 @@ package api
 
 import (
 	"context"
-	"encoding/csv"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -110,29 +107,20 @@ func (a *API) exportEnded(id uuid.UUID, rows int64, complete bool) {
 // exportWriter renders rows and sends them in pieces of about flushAt bytes.
 type exportWriter struct {
 	s    *stream
-	csv  *csv.Writer // nil for NDJSON
-	buf  exportBuffer
+	csv  bool
+	buf  []byte
 	sent int64
 }
 
 const flushAt = 128 << 10
 
-type exportBuffer []byte
-
-func (b *exportBuffer) Write(p []byte) (int, error) {
-	*b = append(*b, p...)
-	return len(p), nil
-}
+const crlf = "\r\n" // RFC 4180
 
 // newExportWriter makes a writer; a CSV begins with its header line unless it continues another.
 func newExportWriter(s *stream, format string, first bool) *exportWriter {
-	w := &exportWriter{s: s, buf: make(exportBuffer, 0, flushAt+16<<10)}
-	if format == "csv" {
-		w.csv = csv.NewWriter(&w.buf)
-		w.csv.UseCRLF = true // RFC 4180
-		if first {
-			_ = w.csv.Write(csvHeader) // into memory
-		}
+	w := &exportWriter{s: s, csv: format == "csv", buf: make([]byte, 0, flushAt+16<<10)}
+	if w.csv && first {
+		w.buf = argus.AppendCSV(w.buf, argus.CSVColumns(), crlf)
 	}
 	return w
 }
@@ -142,13 +130,10 @@ func (w *exportWriter) rows(rows []argus.Record) error {
 		return err
 	}
 	for i := range rows {
-		if w.csv != nil {
-			_ = w.csv.Write(csvRow(&rows[i]))
+		if w.csv {
+			w.buf = argus.AppendCSV(w.buf, rows[i].CSV(), crlf)
 		} else {
 			w.buf = append(rows[i].AppendJSON(w.buf), '\n')
-		}
-		if w.csv != nil && i%64 == 63 {
-			w.csv.Flush()
 		}
 		if len(w.buf) >= flushAt {
 			if err := w.send(); err != nil {
@@ -165,9 +150,6 @@ func (w *exportWriter) rows(rows []argus.Record) error {
 }
 
 func (w *exportWriter) send() error {
-	if w.csv != nil {
-		w.csv.Flush()
-	}
 	if len(w.buf) == 0 {
 		return nil
 	}
@@ -181,44 +163,4 @@ func (w *exportWriter) finish() error {
 		return err
 	}
 	return w.s.Flush()
-}
-
-// csvHeader names the columns, in the order of the record.
-var csvHeader = []string{"writer_id", "seq", "id", "occurred_at", "recorded_at", "actor_id", "impersonator_id", "actor_kind",
-	"pat_id", "break_glass_id", "scope", "route", "path_params", "method", "status", "outcome", "latency_us", "client_ip",
-	"user_agent", "body_sha256", "body_bytes", "client_request_id", "trace_id", "row_hash"}
-
-func csvRow(r *argus.Record) []string {
-	id := func(u uuid.UUID) string {
-		if u == uuid.Nil {
-			return ""
-		}
-		return u.String()
-	}
-	status, latency, digest := "", "", ""
-	if r.Outcome == argus.Completed {
-		status, latency = strconv.Itoa(int(r.Status)), strconv.FormatInt(r.LatencyUS, 10)
-	}
-	if r.BodyHashed {
-		digest = hex.EncodeToString(r.BodySHA256[:])
-	}
-	return []string{
-		strconv.FormatInt(r.WriterID, 10), strconv.FormatInt(r.Seq, 10), r.ID.String(),
-		r.OccurredAt.UTC().Format(argus.TimeFormat), r.RecordedAt.UTC().Format(argus.TimeFormat),
-		cell(r.ActorID), cell(r.ImpersonatorID), cell(string(r.ActorKind)), id(r.PATID), id(r.BreakGlassID),
-		cell(r.Scope), cell(r.Route), cell(string(r.AppendPathParams(nil))), cell(r.Method), status, cell(string(r.Outcome)),
-		latency, r.ClientIP.String(), cell(r.UserAgent), digest, strconv.FormatInt(r.BodyBytes, 10),
-		cell(r.ClientRequestID), cell(r.TraceID), hex.EncodeToString(r.RowHash[:]),
-	}
-}
-
-// cell makes a text harmless in a spreadsheet, which would take one that begins like a formula for one: an
-// apostrophe goes before it, and before one that begins with an apostrophe, so that it can be told from the
-// original. Tabs and line ends count too, since spreadsheets trim them, and the wide forms of East Asian fonts.
-func cell(s string) string {
-	switch first, _ := utf8.DecodeRuneInString(s); first {
-	case '=', '+', '-', '@', '\t', '\r', '\n', '\'', '＝', '＋', '－', '＠':
-		return "'" + s
-	}
-	return s
 }

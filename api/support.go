@@ -97,7 +97,7 @@ func (a *API) sessionStart(c *call) (answer, error) {
 	if err := c.Bind(&body); err != nil {
 		return answer{}, err
 	}
-	reason, err := checkReason(body.Reason)
+	reason, err := argus.Reason(body.Reason)
 	if err != nil {
 		return answer{}, err
 	}
@@ -145,7 +145,7 @@ func (a *API) sessionEnd(c *call) (answer, error) {
 	reason := ""
 	if body.Reason != "" {
 		var err error
-		if reason, err = checkReason(body.Reason); err != nil {
+		if reason, err = argus.Reason(body.Reason); err != nil {
 			return answer{}, err
 		}
 	}

@@ -81,7 +81,7 @@ func (a *API) tenantArm(c *call) (answer, error) {
 	if err := c.Bind(&body); err != nil {
 		return answer{}, err
 	}
-	reason, err := checkReason(body.Reason)
+	reason, err := argus.Reason(body.Reason)
 	if err != nil {
 		return answer{}, err
 	}
@@ -136,7 +136,7 @@ func (a *API) tenantDisarm(c *call) (answer, error) {
 	if err := c.Bind(&body); err != nil {
 		return answer{}, err
 	}
-	reason, err := checkReason(body.Reason)
+	reason, err := argus.Reason(body.Reason)
 	if err != nil {
 		return answer{}, err
 	}
@@ -179,19 +179,13 @@ func (a *API) tenantDisarm(c *call) (answer, error) {
 	})
 }
 
-// checkDocument returns the document's id without space around it, "" when there is none.
+// checkDocument returns the document's id as it is kept, "" when there is none.
 func checkDocument(s *string) (string, error) {
-	if s == nil {
+	if s == nil || strings.TrimSpace(*s) == "" {
 		return "", nil
 	}
-	id := strings.TrimSpace(argus.Text(*s, 4*len(*s)))
-	if len(id) > maxDocumentID {
-		return "", argus.Errorf(argus.CodeInvalidParameter, "consent_document_id is at most %d bytes long.", maxDocumentID)
-	}
-	return id, nil
+	return argus.ConsentDocumentID(*s)
 }
-
-const maxDocumentID = 200
 
 // How often one operator may arm, over all API processes: so many at once, then so many a minute.
 const (

@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
 )
+
+// maxTokenName is the length of a token's name in characters, as argus.Given counts them.
+const maxTokenName = 100
 
 // maxLiveTokens bounds how many usable tokens one owner has.
 const maxLiveTokens = 200
@@ -100,9 +101,9 @@ func (a *API) createToken(c *call) (answer, error) {
 // newToken checks what was asked for.
 func newToken(name string, preset *string, scopes []string, expiresIn string) (NewToken, error) {
 	var n NewToken
-	n.Name = strings.TrimSpace(name)
-	if l := utf8.RuneCountInString(n.Name); l < 1 || l > 100 || strings.ContainsFunc(n.Name, isControl) {
-		return n, argus.Errorf(argus.CodeInvalidParameter, "name must have 1 to 100 characters.")
+	var err error
+	if n.Name, err = argus.Given("name", name, 1, maxTokenName); err != nil {
+		return n, err
 	}
 	switch {
 	case (preset != nil) == (scopes != nil):
@@ -134,8 +135,6 @@ func newToken(name string, preset *string, scopes []string, expiresIn string) (N
 	}
 	return n, nil
 }
-
-func isControl(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }
 
 // deleteToken revokes one of the caller's tokens, at once and everywhere within a second.
 func (a *API) deleteToken(c *call) (answer, error) {

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
@@ -265,23 +264,19 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 // exportWriter writes rows as NDJSON, the server's bytes, or as CSV.
 type exportWriter struct {
 	out *countingWriter
-	csv *csv.Writer
+	csv bool
 }
 
 func newExportWriter(out *countingWriter, j *exportJob) *exportWriter {
-	w := &exportWriter{out: out}
-	if j.Format == "csv" {
-		w.csv = csv.NewWriter(out)
-		if j.Bytes == 0 {
-			_ = w.csv.Write(csvColumns[:]) // an error stays with the writer
-			w.csv.Flush()
-		}
+	w := &exportWriter{out: out, csv: j.Format == "csv"}
+	if w.csv && j.Bytes == 0 {
+		_, _ = out.Write(argus.AppendCSV(nil, argus.CSVColumns(), "\n")) // an error stays with the buffered writer
 	}
 	return w
 }
 
 func (w *exportWriter) write(row []byte) error {
-	if w.csv == nil {
+	if !w.csv {
 		if _, err := w.out.Write(row); err != nil {
 			return err
 		}
@@ -292,11 +287,8 @@ func (w *exportWriter) write(row []byte) error {
 	if err := unmarshal(row, &r); err != nil {
 		return badAnswer(err)
 	}
-	if err := w.csv.Write(csvValues(&r)); err != nil {
-		return err
-	}
-	w.csv.Flush() // into our buffer: each row is whole there
-	return w.csv.Error()
+	_, err := w.out.Write(argus.AppendCSV(nil, r.CSV(), "\n"))
+	return err
 }
 
 // progress is a line on a terminal that is drawn over and over; elsewhere it is nothing.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/csv"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +17,6 @@ type rowPrinter struct {
 	how     format
 	columns []logColumn
 	started bool
-	csv     *csv.Writer
 	names   map[string]string // of actors, by id
 	reasons map[string]string // of break-glass tokens, by id
 }
@@ -163,8 +161,7 @@ func (p *rowPrinter) begin() error {
 	p.started = true
 	switch {
 	case p.how == asCSV:
-		p.csv = csv.NewWriter(p.f.io.out)
-		return p.csv.Write(csvColumns[:])
+		return p.f.csvRecord(argus.CSVColumns())
 	case p.how != asJSON && p.f.io.outTerminal:
 		heads := make([]cell, len(p.columns))
 		for i, c := range p.columns {
@@ -188,7 +185,7 @@ func (p *rowPrinter) print(raw []byte) error {
 		return badAnswer(err)
 	}
 	if p.how == asCSV {
-		return p.f.csvRecord(p.csv, csvValues(&r))
+		return p.f.csvRecord(r.CSV())
 	}
 	cells := make([]cell, len(p.columns))
 	for i, c := range p.columns {
@@ -240,16 +237,5 @@ func (p *rowPrinter) end() error {
 }
 
 func (p *rowPrinter) flush() error {
-	if p.csv != nil {
-		p.csv.Flush()
-		if err := p.csv.Error(); err != nil {
-			return err
-		}
-	}
 	return p.f.io.out.Flush()
 }
-
-// csvColumns are the columns of the log, by their names.
-var csvColumns = [...]string{"writer_id", "seq", "id", "occurred_at", "recorded_at", "actor_id", "impersonator_id",
-	"actor_kind", "pat_id", "break_glass_id", "scope", "route", "path_params", "method", "status", "outcome", "latency_us",
-	"client_ip", "user_agent", "body_sha256", "body_bytes", "client_request_id", "trace_id", "row_hash"}

@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
 )
 
 // mutationOptions are what every command has that changes something.
@@ -24,27 +26,22 @@ func (o *mutationOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.key, "idempotency-key", "", "send this `key`: repeating a call under its key does nothing twice")
 }
 
-// Bounds of a reason, in characters.
-const (
-	minReason = 3
-	maxReason = 500
-)
-
 func addReasonFlag(cmd *cobra.Command, reason *string, usage string) {
 	cmd.Flags().StringVar(reason, "reason", "", usage)
 	_ = cmd.RegisterFlagCompletionFunc("reason", cobra.NoFileCompletions)
 }
 
+// checkReason refuses what the server would refuse. It sends the reason as it was given.
 func checkReason(reason string) error {
-	switch n := utf8.RuneCountInString(strings.TrimSpace(reason)); {
-	case n == 0:
+	if strings.TrimSpace(reason) == "" {
 		return usageErrorf("Give a --reason: it is kept with the audit row.")
-	case n < minReason || n > maxReason:
-		return usageErrorf("A --reason has %d to %d characters, this one %d.", minReason, maxReason, n)
-	case !utf8.ValidString(reason):
-		return usageErrorf("The --reason is not valid UTF-8 text.")
 	}
-	return nil
+	_, err := argus.Reason(reason)
+	var known *argus.Error
+	if errors.As(err, &known) {
+		return usageErrorf("%s", known.Message)
+	}
+	return err
 }
 
 // encodeBody makes the bytes of a request body. They end in a newline, so that what --dry-run prints is what

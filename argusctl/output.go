@@ -19,7 +19,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,9 +28,10 @@ import (
 	"strconv"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/useargus/argus"
 )
 
 type format int
@@ -177,24 +177,15 @@ func (f *factory) jsonLine(object []byte) error {
 	return f.io.out.WriteByte('\n')
 }
 
-// csvText keeps a text from being taken for a formula by a spreadsheet, as the server's own CSV does: an apostrophe
-// goes before it, and before one that begins with an apostrophe, so that it can be told from the original.
-func csvText(s string) string {
-	switch first, _ := utf8.DecodeRuneInString(s); first {
-	case '=', '+', '-', '@', '\t', '\r', '\n', '\'', '＝', '＋', '－', '＠':
-		return "'" + s
-	}
-	return s
-}
-
-// csvRecord prints one record to standard output.
-func (f *factory) csvRecord(w *csv.Writer, values []string) error {
+// csvRecord prints one line of CSV to standard output.
+func (f *factory) csvRecord(cells []string) error {
 	if f.io.outTerminal {
-		for i, v := range values {
-			values[i] = harmless(v)
+		for i, c := range cells {
+			cells[i] = harmless(c)
 		}
 	}
-	return w.Write(values)
+	_, err := f.io.out.Write(argus.AppendCSV(nil, cells, "\n"))
+	return err
 }
 
 // localTime shows a moment: for people on a terminal, in RFC 3339 and UTC elsewhere. "-" when there is none.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/clipperhouse/displaywidth"
 	"pgregory.net/rapid"
+
+	"github.com/useargus/argus"
 )
 
 func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
@@ -30,13 +32,13 @@ func TestHarmless(t *testing.T) {
 		s := anyText().Draw(t, "s")
 		shown := harmless(s)
 		clean := utf8.ValidString(s)
-		for _, r := range shown {
-			if harmful(r) {
+		for c := range argus.Characters(shown) {
+			if c.Hidden {
 				t.Fatalf("%q is shown as %q", s, shown)
 			}
 		}
-		for _, r := range s {
-			clean = clean && !harmful(r)
+		for c := range argus.Characters(s) {
+			clean = clean && !c.Hidden
 		}
 		if !utf8.ValidString(shown) || clean != (shown == s) {
 			t.Fatalf("%q is shown as %q", s, shown)
@@ -56,8 +58,8 @@ func TestHarmlessJSON(t *testing.T) {
 		}
 		text := bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 		shown := harmlessJSON(bytes.Clone(text))
-		for _, r := range string(shown) {
-			if harmful(r) {
+		for c := range argus.Characters(string(shown)) {
+			if c.Hidden {
 				t.Fatalf("%q is shown as %q", text, shown)
 			}
 		}

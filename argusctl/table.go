@@ -1,10 +1,11 @@
 package main
 
 import (
-	"encoding/csv"
 	"strings"
 
 	"github.com/clipperhouse/displaywidth"
+
+	"github.com/useargus/argus"
 )
 
 // column is one column of a table.
@@ -74,26 +75,24 @@ func (t *table) print(f *factory, how format) error {
 }
 
 func (t *table) printCSV(f *factory) error {
-	w := csv.NewWriter(f.io.out)
 	values := make([]string, len(t.columns))
 	for i, c := range t.columns {
 		values[i] = c.csvKey()
 	}
-	if err := w.Write(values); err != nil {
+	if err := f.csvRecord(values); err != nil {
 		return err
 	}
 	for _, row := range t.rows {
 		for i, c := range row {
 			if values[i] = c.raw; !t.columns[i].right {
-				values[i] = csvText(c.raw)
+				values[i] = argus.CSVText(c.raw)
 			}
 		}
-		if err := f.csvRecord(w, values); err != nil {
+		if err := f.csvRecord(values); err != nil {
 			return err
 		}
 	}
-	w.Flush()
-	return w.Error()
+	return nil
 }
 
 // lines lays the table out for a width (0: as much as it takes).

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -40,12 +39,7 @@ func withBreakGlassStore(ctx context.Context, f func(*pgx.Conn) error) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	err = f(conn)
-	var known *argus.Error
-	if errors.As(err, &known) {
-		return errors.New(known.Message)
-	}
-	return err
+	return f(conn)
 }
 
 func newBreakGlassIssue() *cobra.Command {
@@ -117,9 +111,9 @@ func newBreakGlassList() *cobra.Command {
 					if !token.RevokedAt.IsZero() {
 						revoked = token.RevokedAt.UTC().Format(time.RFC3339)
 					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s@%s\t%s\t%s\t%s\t%q\n", token.ID, token.ActorID, token.IssuedAt.UTC().Format(time.RFC3339),
-						token.IssuedBy, token.Host, token.ExpiresAt.UTC().Format(time.RFC3339), revoked,
-						strings.ReplaceAll(argus.JoinScopes(token.Scopes), " ", ""), token.Reason)
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s@%s\t%s\t%s\t%s\t%s\n", token.ID, token.ActorID, token.IssuedAt.UTC().Format(time.RFC3339),
+						argus.Shown(token.IssuedBy), argus.Shown(token.Host), token.ExpiresAt.UTC().Format(time.RFC3339), revoked,
+						strings.ReplaceAll(argus.JoinScopes(token.Scopes), " ", ""), argus.Shown(token.Reason))
 				}
 				return w.Flush()
 			})

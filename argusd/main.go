@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -62,7 +63,12 @@ func run() int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(os.Stderr, "argusd:", err)
+	text := err.Error()
+	var known *argus.Error
+	if errors.As(err, &known) { // a person reads the sentence, not the code
+		text = strings.Replace(text, known.Error(), known.Message, 1)
+	}
+	fmt.Fprintln(os.Stderr, "argusd:", argus.ShownLines(text))
 	var exit *exitError
 	if errors.As(err, &exit) {
 		return exit.code

@@ -60,7 +60,7 @@ func maintain(ctx context.Context, config maintainConfig, out io.Writer) error {
 		fmt.Fprintf(out, "  %s dropped\n", month.Format("2006-01"))
 	}
 	for _, k := range result.Kept {
-		fmt.Fprintf(out, "  %s kept: %s\n", k.Month.Format("2006-01"), k.Reason)
+		fmt.Fprintf(out, "  %s kept: %s\n", k.Month.Format("2006-01"), argus.Shown(k.Reason))
 	}
 	if config.ClickHouseURL != "" {
 		fmt.Fprintf(out, "ClickHouse: %d months dropped.\n", len(result.Copy))
@@ -164,9 +164,9 @@ func newHoldList() *cobra.Command {
 			for _, h := range holds {
 				released := "-"
 				if !h.ReleasedAt.IsZero() {
-					released = fmt.Sprintf("%s by %s: %q", h.ReleasedAt.UTC().Format(time.RFC3339), h.ReleasedBy, h.ReleaseReason)
+					released = fmt.Sprintf("%s by %s: %s", h.ReleasedAt.UTC().Format(time.RFC3339), argus.Shown(h.ReleasedBy), argus.Shown(h.ReleaseReason))
 				}
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%q\t%s\n", h.ID, holdRange(h), h.AddedAt.UTC().Format(time.RFC3339), h.AddedBy, h.Reason, released)
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", h.ID, holdRange(h), h.AddedAt.UTC().Format(time.RFC3339), argus.Shown(h.AddedBy), argus.Shown(h.Reason), released)
 			}
 			return w.Flush()
 		},
@@ -216,5 +216,5 @@ func whoAmI() string {
 		name = u.Username
 	}
 	host, _ := os.Hostname()
-	return name + "@" + host
+	return argus.Text(argus.Shown(name+"@"+host), 200)
 }

@@ -3,10 +3,11 @@ package maintenance
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus"
 )
 
 // Hold is a legal hold: no month that its range touches is dropped while it stands.
@@ -25,7 +26,7 @@ type Hold struct {
 // AddHold adds a hold by its From, To, Reason and AddedBy. When it returns, nothing of the range leaves any more.
 // It returns the hold's number, and the months of the range that had left before.
 func AddHold(ctx context.Context, postgresURL string, h Hold) (id int64, gone []string, err error) {
-	if err := checkReason(h.Reason); err != nil {
+	if h.Reason, err = argus.Reason(h.Reason); err != nil {
 		return 0, nil, err
 	}
 	if !h.To.IsZero() && !h.From.Before(h.To) {
@@ -55,7 +56,8 @@ func AddHold(ctx context.Context, postgresURL string, h Hold) (id int64, gone []
 
 // ReleaseHold ends a hold. What it kept leaves with the next run.
 func ReleaseHold(ctx context.Context, postgresURL string, id int64, reason, by string) error {
-	if err := checkReason(reason); err != nil {
+	reason, err := argus.Reason(reason)
+	if err != nil {
 		return err
 	}
 	return with(ctx, postgresURL, func(conn *pgx.Conn) error {
@@ -94,13 +96,6 @@ func Holds(ctx context.Context, postgresURL string) (holds []Hold, err error) {
 		return err
 	})
 	return holds, err
-}
-
-func checkReason(reason string) error {
-	if n := len([]rune(strings.TrimSpace(reason))); n < 3 || n > 500 {
-		return fmt.Errorf("a reason has 3 to 500 characters, this one %d", n)
-	}
-	return nil
 }
 
 func with(ctx context.Context, url string, f func(*pgx.Conn) error) error {

@@ -10,7 +10,7 @@ SET ROLE argus_owner;
 CREATE TABLE argus.personal_access_tokens (
   id           uuid        PRIMARY KEY,
   actor_id     text        NOT NULL CHECK (actor_id <> '' AND length(actor_id) <= 200), -- its owner, a Clerk user
-  name         text        NOT NULL CHECK (btrim(name) <> '' AND length(name) <= 100),
+  name         text        NOT NULL CHECK (btrim(name) <> '' AND length(name) <= 400),
   digest       bytea       NOT NULL UNIQUE CHECK (length(digest) = 32),                 -- SHA-256 of the secret
   last_four    text        NOT NULL CHECK (length(last_four) = 4),
   scopes       text[]      NOT NULL CHECK (cardinality(scopes) > 0),
@@ -66,7 +66,7 @@ CREATE TRIGGER token_deleted AFTER DELETE ON argus.personal_access_tokens
 CREATE TABLE argus.break_glass_tokens (
   id         uuid        PRIMARY KEY,
   actor_id   text        NOT NULL CHECK (actor_id <> '' AND length(actor_id) <= 200), -- the Clerk user it is for
-  reason     text        NOT NULL CHECK (length(btrim(reason)) BETWEEN 3 AND 500),
+  reason     text        NOT NULL CHECK (length(btrim(reason)) BETWEEN 3 AND 2000),
   digest     bytea       NOT NULL UNIQUE CHECK (length(digest) = 32),
   last_four  text        NOT NULL CHECK (length(last_four) = 4),
   scopes     text[]      NOT NULL CHECK (cardinality(scopes) > 0),

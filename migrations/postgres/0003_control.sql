@@ -60,7 +60,7 @@ CREATE TABLE argus.tenants (
   name                text        NOT NULL,
   consent             boolean     NOT NULL DEFAULT false,
   consent_at          timestamptz,
-  consent_document_id text        CHECK (length(consent_document_id) <= 200),
+  consent_document_id text        CHECK (length(consent_document_id) <= 800),
   armed               boolean     NOT NULL DEFAULT false,
   armed_at            timestamptz,
   armed_by            text,

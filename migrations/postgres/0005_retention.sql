@@ -11,12 +11,12 @@ CREATE TABLE argus.retention_holds (
   id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   from_at        timestamptz NOT NULL,
   to_at          timestamptz NOT NULL, -- exclusive; infinity: whatever comes
-  reason         text        NOT NULL CHECK (length(btrim(reason)) BETWEEN 3 AND 500),
+  reason         text        NOT NULL CHECK (length(btrim(reason)) BETWEEN 3 AND 2000),
   added_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
   added_by       text        NOT NULL CHECK (length(added_by) <= 200),
   released_at    timestamptz,
   released_by    text        CHECK (length(released_by) <= 200),
-  release_reason text        CHECK (length(btrim(release_reason)) BETWEEN 3 AND 500),
+  release_reason text        CHECK (length(btrim(release_reason)) BETWEEN 3 AND 2000),
   CHECK (from_at < to_at),
   CHECK ((released_at IS NULL) = (released_by IS NULL) AND (released_at IS NULL) = (release_reason IS NULL))
 );

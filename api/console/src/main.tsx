@@ -5,9 +5,11 @@ import './styles/controls.css';
 import './styles/tables.css';
 import './styles/audit.css';
 import { App } from './app';
+import { showTexts } from './lib/shown';
 import { start } from './lib/session';
 import { startTheme } from './lib/theme';
 
+showTexts();
 startTheme();
 render(<App />, document.getElementById('app')!);
 void start();

@@ -13,6 +13,7 @@ import { Failure, StaleNotice } from '../ui/notice';
 import { toast } from '../ui/toast';
 import { Form, SubmitRow } from './tenant-actions';
 import * as icons from '../ui/icons';
+import { given as textGiven } from '../lib/text';
 
 const EXPIRY: [string, string][] = [
   ['7d', '7 days'],
@@ -177,7 +178,8 @@ function CreateDialog({ me, query, onClose, onDone }: {
   const [expires, setExpires] = useState(query.get('expires_in') ?? '90d');
   const chosen = preset ? PRESETS[preset]! : scopes;
   const beyond = chosen.filter((s) => !me.scopes.includes(s));
-  const ready = name.trim() !== '' && chosen.length > 0 && beyond.length === 0;
+  const nameError = textGiven('name', name, 1, 100).error;
+  const ready = nameError === null && chosen.length > 0 && beyond.length === 0;
   const choices = EXPIRY.some(([v]) => v === expires) ? EXPIRY : [...EXPIRY, [expires, expires] as [string, string]];
   return (
     <Dialog title="New token" onClose={onClose} wide>
@@ -192,8 +194,8 @@ function CreateDialog({ me, query, onClose, onDone }: {
           if (made) onDone(made);
         }}
       >
-        <Field label="Name" hint="What it is for, so that you recognize it later.">
-          {(id, hint) => <input id={id} aria-describedby={hint} autofocus required maxLength={100} autocomplete="off" value={name} onInput={(e) => setName(e.currentTarget.value)} />}
+        <Field label="Name" hint={(name.trim() !== '' && nameError) || 'What it is for, so that you recognize it later.'}>
+          {(id, hint) => <input id={id} aria-describedby={hint} autofocus required autocomplete="off" value={name} onInput={(e) => setName(e.currentTarget.value)} />}
         </Field>
         <fieldset class="choice-list">
           <legend>May do</legend>

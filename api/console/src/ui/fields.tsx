@@ -1,5 +1,6 @@
 import type { ComponentChildren } from 'preact';
 import { useId } from 'preact/hooks';
+import { given } from '../lib/text';
 
 /** A labelled field with a hint below it. */
 export function Field({ label, hint, children }: { label: ComponentChildren; hint?: ComponentChildren; children: (id: string, hintId: string | undefined) => ComponentChildren }) {
@@ -19,18 +20,19 @@ export function Field({ label, hint, children }: { label: ComponentChildren; hin
 
 /** Why a change is made: 3 to 500 characters, kept in the domain audit table. */
 export function ReasonField({ value, onInput, autofocus, optional }: { value: string; onInput: (value: string) => void; autofocus?: boolean; optional?: boolean }) {
+  const { error } = given('reason', value, 3, 500);
+  const hint = error && value.trim().length > 2 ? error : 'Kept in the audit log. At least 3 characters.';
   return (
-    <Field label={optional ? 'Reason (optional)' : 'Reason'} hint="Kept in the audit log. At least 3 characters.">
+    <Field label={optional ? 'Reason (optional)' : 'Reason'} hint={hint}>
       {(id, hint) => (
-        <input id={id} aria-describedby={hint} autofocus={autofocus} required={!optional} minLength={3} maxLength={500} value={value} autocomplete="off" onInput={(e) => onInput(e.currentTarget.value)} />
+        <input id={id} aria-describedby={hint} autofocus={autofocus} required={!optional} minLength={3} value={value} autocomplete="off" onInput={(e) => onInput(e.currentTarget.value)} />
       )}
     </Field>
   );
 }
 
 export function validReason(reason: string): boolean {
-  const n = [...reason.trim()].length;
-  return n >= 3 && n <= 500;
+  return given('reason', reason, 3, 500).error === null;
 }
 
 /** The step-up: the name of the thing, typed. */

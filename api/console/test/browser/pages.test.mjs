@@ -207,3 +207,23 @@ test('profile, health, shortcuts', () =>
     await page.keyboard.press('t');
     await page.waitForSelector('h1:has-text("Tenants")');
   }));
+
+test('texts that hide, reorder or steer are shown as escapes, in tips and labels too', () =>
+  at('#/health', async (page) => {
+    const name = 'evil\u202egpj\u200b\x1b[2J\u0301\u0301\u0301\u0301\u0301\ud800 👩\u200d👧';
+    await page.route('**/v1/tokens', async (route) => {
+      const token = { id: '0198c9a2-5f44-7aaa-8bbb-0123456789ab', name, last_four: 'abcd', scopes: ['logs:read'], preset: null, created_at: '2026-01-01T00:00:00Z', expires_at: '2099-01-01T00:00:00Z', revoked_at: null, last_used_at: null };
+      await route.fulfill({ contentType: 'application/json', body: JSON.stringify({ tokens: [token] }) });
+    });
+    await page.evaluate(() => (location.hash = '#/settings/tokens'));
+    const escaped = 'evil\\u202egpj\\u200b\\x1b[2J\u0301\u0301\u0301\u0301\\u0301\\ud800 👩\u200d👧';
+    await page.locator('td', { hasText: escaped }).first().waitFor();
+    const raw = await page.evaluate(() => {
+      const bad = /[\u202e\u200b\x1b\ud800]/u;
+      return [...document.querySelectorAll('*')].flatMap((e) => [
+        ...[...e.attributes].filter((a) => a.name !== 'value').map((a) => a.value),
+        ...[...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data),
+      ]).filter((text) => bad.test(text));
+    });
+    assert.deepEqual(raw, []);
+  }));

@@ -1,0 +1,59 @@
+package argus
+
+import (
+	"encoding/csv"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// TestCSVText: what a spreadsheet would take for a formula is guarded, whatever stands before its sign.
+func TestCSVText(t *testing.T) {
+	for _, s := range []string{"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\tx", ";=1+1", ";x", "＝1", "＋1", "－1", "＠x", "；=1", "﹦1", "﹢1", "﹣1", "﹫x",
+		" =1", "  +1", "\u00a0=1", "\u3000=1", "\u200b=1", "\ufeff=1", "\u00ad\u200b =1", " ;=1", "\x00=1", "'", "'=1", "' x", " \t"} {
+		if got := CSVText(s); got != "'"+s {
+			t.Errorf("%q became %q", s, got)
+		}
+	}
+	for _, s := range []string{"", " ", "argusctl/1.0", "a=1", "a;b", " a", "\u200ba", "GET /v1/tenants", `{"id":"-"}`, "\"=1\"", "5-3"} {
+		if got := CSVText(s); got != s {
+			t.Errorf("%q became %q", s, got)
+		}
+	}
+}
+
+func TestAppendCSV(t *testing.T) {
+	for want, cells := range map[string][]string{
+		"a,b,\n":                             {"a", "b", ""},
+		"\"\"\n":                             {""},
+		"\"a;b\",\"a\tb\",\"a\"\"b\"\n":      {"a;b", "a\tb", `a"b`},
+		"\"a,b\",\"a\r\nb\",\" a\",\"a \"\n": {"a,b", "a\r\nb", " a", "a "},
+		"\"'=cmd|' /C calc'!A0;x\",é\n":      {"'=cmd|' /C calc'!A0;x", "é"},
+		"\"\"\"\",\"\"\"\"\"\"\n":            {`"`, `""`},
+	} {
+		if got := string(AppendCSV(nil, cells, "\n")); got != want {
+			t.Errorf("%q became %q, want %q", cells, got, want)
+		}
+	}
+	// Any reader of CSV gets the cells back, and from a guarded text the original.
+	rapid.Check(t, func(t *rapid.T) {
+		texts := rapid.SliceOfN(rapid.OneOf(rapid.String(), rapid.StringMatching(`[ ;,"'=+\t\n@a-]{0,6}`)), 1, 5).Draw(t, "texts")
+		var cells []string
+		for _, s := range texts {
+			cells = append(cells, CSVText(s))
+		}
+		got, err := csv.NewReader(strings.NewReader(string(AppendCSV(nil, cells, "\r\n")))).ReadAll()
+		if err != nil || len(got) != 1 {
+			t.Fatalf("%q: %q, %v", texts, got, err)
+		}
+		for i := range texts {
+			texts[i] = strings.ReplaceAll(texts[i], "\r\n", "\n") // as the reader has it
+			got[0][i] = strings.TrimPrefix(got[0][i], "'")
+		}
+		if !slices.Equal(got[0], texts) {
+			t.Fatalf("%q became %q", texts, got[0])
+		}
+	})
+}
