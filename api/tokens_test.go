@@ -23,6 +23,13 @@ func TestTokens(t *testing.T) {
 	h := newHarness(t)
 	ada := h.issuer.Token("user_2ada")
 	var made madeToken
+	for _, name := range []string{"", " \t", "\u200b\u200b", "\u3164", "a\u202eb", "a\x00b", "a\ufffdb", strings.Repeat("x", 101)} {
+		got := h.do(ada, http.MethodPost, "/v1/tokens", map[string]any{"name": name, "preset": "support-readonly"})
+		if got.status != http.StatusBadRequest || got.code() != argus.CodeInvalidParameter {
+			t.Errorf("the name %+q: %d %s", name, got.status, got.body)
+		}
+		h.row()
+	}
 	resp := h.do(ada, http.MethodPost, "/v1/tokens", map[string]any{"name": " laptop ", "preset": "support-readonly", "expires_in": "30d"})
 	resp.json(t, &made)
 	h.row()
