@@ -149,6 +149,10 @@ type sessionClaims struct {
 // leeway allows for clocks that differ.
 const leeway = 5 * time.Second
 
+// maxSessionToken bounds the time from iat to exp of a session token. Clerk issues them for a minute. Only its JWT
+// templates, which an administrator may set to ten years, make longer ones, and such a token outlives every revocation.
+const maxSessionToken = time.Hour
+
 // verify checks a Clerk session token: signed with a key of this instance by RS256, by exactly this issuer, for
 // a console that is ours, within its time, of a session fully signed in, in the one organization.
 func (c *clerkIdentity) verify(ctx context.Context, token string) (*credential, error) {
@@ -197,6 +201,8 @@ func (c *clerkIdentity) verify(ctx context.Context, token string) (*credential, 
 		return nil, refused(reasonExpired, nil)
 	case err != nil:
 		return nil, refused(reasonToken, err)
+	case claims.Expiry != nil && (claims.IssuedAt == nil || claims.Expiry.Time().Sub(claims.IssuedAt.Time()) > maxSessionToken):
+		return nil, refused(reasonToken, errors.New("the token lives longer than a session's"))
 	case claims.Expiry == nil:
 		return nil, refused(reasonToken, errors.New("no exp"))
 	case !c.ours(claims.Party):

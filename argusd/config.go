@@ -127,6 +127,9 @@ func (c ClerkConfig) roleScopes() (map[string][]argus.Scope, error) {
 				return nil, fmt.Errorf("ARGUS_CLERK_ROLE_SCOPES: %q of %q is neither a preset nor a list of scopes", value, role)
 			}
 		}
+		if !strings.HasPrefix(role, "org:") {
+			return nil, fmt.Errorf("ARGUS_CLERK_ROLE_SCOPES: %q is no role or permission of Clerk's (org:…), so nobody has it", role)
+		}
 		m[role] = scopes
 	}
 	return m, nil

@@ -46,6 +46,11 @@ func load[T any](environ map[string]string) (T, error) {
 	if c, ok := any(config).(interface{ problems() []string }); ok {
 		found = append(found, c.problems()...)
 	}
+	for _, name := range variables {
+		if strings.Contains(strings.ToUpper(environ[name]), "CHANGEME") {
+			found = append(found, name+" still holds CHANGEME, the example's placeholder")
+		}
+	}
 	found = append(found, misspelt(environ, variables)...)
 	if len(found) > 0 {
 		slices.Sort(found)
@@ -155,9 +160,13 @@ func (c apiConfig) check(local bool) []string {
 	}
 	if key, err := hex.DecodeString(c.CursorKey); c.CursorKey != "" && (err != nil || len(key) != 32) {
 		p.add("ARGUS_CURSOR_KEY must be 64 hex digits; make one with: openssl rand -hex 32")
+	} else if why := weakKey(key); len(key) == 32 && why != "" {
+		p.add("ARGUS_CURSOR_KEY is no random key, %s: anybody could guess it; make one with: openssl rand -hex 32", why)
 	}
-	if _, err := c.trustedProxies(); err != nil {
+	if networks, err := c.trustedProxies(); err != nil {
 		p.add("%v", err)
+	} else {
+		checkProxies(&p, networks)
 	}
 	if c.ShutdownDelay < 0 || c.ShutdownDelay > time.Minute {
 		p.add("ARGUS_SHUTDOWN_DELAY is %s, not 0s to 1m", c.ShutdownDelay)
@@ -179,10 +188,7 @@ func (c ClerkConfig) check(p *problems, local bool) {
 		}
 	}
 	for _, origin := range c.AuthorizedParties {
-		u, err := url.Parse(origin)
-		if err != nil || u.Host == "" || u.Scheme+"://"+u.Host != origin || (u.Scheme != "https" && u.Scheme != "http") {
-			p.add("ARGUS_CLERK_AUTHORIZED_PARTIES: %q is not an origin like https://ops.example.com, without a path", origin)
-		}
+		checkOrigin(p, origin)
 	}
 	if c.Organization != "" && !strings.HasPrefix(c.Organization, "org_") {
 		p.add("ARGUS_CLERK_ORGANIZATION must be an organization's id (org_…), not its name")
@@ -238,6 +244,7 @@ func (c migrateConfig) problems() []string {
 			}
 		}
 	}
+	c.checkPasswords(&p)
 	if _, clickhouse := c.logins(); len(clickhouse) > 0 && c.ClickHouseURL == "" {
 		p.add("ARGUS_CLICKHOUSE_URL is empty, and there are passwords of ClickHouse's users")
 	}

@@ -72,11 +72,11 @@ func good() map[string]string {
 	return map[string]string{
 		"ARGUS_POSTGRES_URL":    "postgres://argus_api:hunter2@db.example.com:5432/argus?sslmode=verify-full",
 		"ARGUS_CLICKHOUSE_URL":  "clickhouse://argus_reader:hunter2@ch1.example.com:9440,ch2.example.com:9440/argus?secure=true",
-		"ARGUS_CURSOR_KEY":      strings.Repeat("0a", 32),
-		"ARGUS_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7,",
+		"ARGUS_CURSOR_KEY":      "5c1f0e9a7d42b83690e7c45af21d68b3704be9d15a2f8c6613d09e47ab85f2c1",
+		"ARGUS_TRUSTED_PROXIES": "10.8.4.0/28, 192.0.2.7,",
 		"ARGUS_CLERK_ISSUER":    "https://clerk.example.com", "ARGUS_CLERK_SECRET_KEY": "sk_live_hunter2",
 		"ARGUS_CLERK_PUBLISHABLE_KEY":    "pk_live_" + base64.StdEncoding.EncodeToString([]byte("clerk.example.com$")),
-		"ARGUS_CLERK_AUTHORIZED_PARTIES": "https://ops.example.com,http://localhost:5173",
+		"ARGUS_CLERK_AUTHORIZED_PARTIES": "https://ops.example.com",
 		"ARGUS_CLERK_ORGANIZATION":       "org_2acme", "ARGUS_CLERK_ROLE_SCOPES": "",
 		"ARGUS_TOKEN": "argus_pat_x", "ARGUS_URL": "https://ops.example.com", "ARGUS_CLICKHOUSE_HTTP_URL": "http://h",
 	}
@@ -115,6 +115,37 @@ func TestConfigurationMistakes(t *testing.T) {
 		{"ARGUS_TRUSTED_PROXIES", "everyone", "no address or network"},
 		{"ARGUS_TRUSTED_PROXIES", "192.0.2.9/24", "write 192.0.2.0/24, or the address alone"},
 		{"ARGUS_TRUSTED_PROXIES", "::ffff:192.0.2.0/90", "write two networks"},
+		{"ARGUS_TRUSTED_PROXIES", "0.0.0.0/0", "far more than your proxies"},
+		{"ARGUS_TRUSTED_PROXIES", "::/0", "far more than your proxies"},
+		{"ARGUS_TRUSTED_PROXIES", "::ffff:0:0/96", "far more than your proxies"},
+		{"ARGUS_TRUSTED_PROXIES", "0.0.0.0/1,128.0.0.0/1", "far more than your proxies"},
+		{"ARGUS_TRUSTED_PROXIES", "192.0.2.7,10.0.0.0/8", "10.0.0.0/8 is far more"},
+		{"ARGUS_TRUSTED_PROXIES", "10.0.0.0/9", "far more than your proxies"},
+		{"ARGUS_TRUSTED_PROXIES", "172.16.0.0/12", "far more than your proxies"},
+		{"ARGUS_TRUSTED_PROXIES", "192.168.0.0/16", "far more than your proxies"},
+		{"ARGUS_TRUSTED_PROXIES", "192.0.0.0/8", "far more than your proxies"},
+		{"ARGUS_TRUSTED_PROXIES", "100.64.0.0/10", "far more than your proxies"},
+		{"ARGUS_TRUSTED_PROXIES", "fd00::/8", "far more than your proxies"},
+		{"ARGUS_TRUSTED_PROXIES", "2000::/3", "far more than your proxies"},
+		{"ARGUS_CURSOR_KEY", strings.Repeat("00", 32), "no random key"},
+		{"ARGUS_CURSOR_KEY", strings.Repeat("ff", 32), "no random key"},
+		{"ARGUS_CURSOR_KEY", strings.Repeat("0123456789abcdef", 4), "no random key"},
+		{"ARGUS_CURSOR_KEY", strings.Repeat("deadbeef", 8), "no random key"},
+		{"ARGUS_CURSOR_KEY", strings.Repeat("00", 31) + "01", "no random key"},
+		{"ARGUS_CURSOR_KEY", "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f", "no random key"},
+		{"ARGUS_CURSOR_KEY", strings.Repeat("5c1f0e9a7d42b83690e7c45af21d68b3", 2), "repeats the first"},
+		{"ARGUS_CURSOR_KEY", "7468697320697320612076657279207365637265742063757273206b65792021", "spell a text"},
+		{"ARGUS_CURSOR_KEY", "CHANGEME", "placeholder"},
+		{"ARGUS_CLERK_SECRET_KEY", "changeme", "placeholder"},
+		{"ARGUS_CLERK_API_URL", "http://api.clerk.com/v1", "not a URL like https://"},
+		{"ARGUS_CLERK_AUTHORIZED_PARTIES", "https://*.example.com", "no wildcard"},
+		{"ARGUS_CLERK_AUTHORIZED_PARTIES", "http://ops.example.com", "plain http"},
+		{"ARGUS_CLERK_AUTHORIZED_PARTIES", "https://ops.example.com:443", "no default port"},
+		{"ARGUS_CLERK_AUTHORIZED_PARTIES", "https://Ops.example.com", "lower case"},
+		{"ARGUS_CLERK_AUTHORIZED_PARTIES", "ftp://ops.example.com", "not an origin"},
+		{"ARGUS_CLERK_AUTHORIZED_PARTIES", "https://a@ops.example.com", "not an origin"},
+		{"ARGUS_CLERK_ROLE_SCOPES", "admin=admin-full", "no role or permission"},
+		{"ARGUS_CLERK_ROLE_SCOPES", "*=admin-full", "no role or permission"},
 		{"ARGUS_CLERK_ORGANIZATION", "acme", "not its name"},
 		{"ARGUS_CLERK_ROLE_SCOPES", "org:admin=everything", "neither a preset"},
 		{"ARGUS_CLERK_ROLE_SCOPES", "admin-full", "ARGUS_CLERK_ROLE_SCOPES"},
@@ -159,6 +190,56 @@ func TestConfigurationMistakes(t *testing.T) {
 	expect(t, err, "ARGUS_POSTGRES_API_PASSWORD", "openssl rand")
 	expect(t, err, "ARGUS_CLICKHOUSE_READER_PASSWORD", "openssl rand")
 	expect(t, err, "ARGUS_CLICKHOUSE_URL", "is empty")
+	_, err = load[migrateConfig](map[string]string{"ARGUS_POSTGRES_URL": "postgres://postgres:0123456789-hunter2@h/argus",
+		"ARGUS_POSTGRES_API_PASSWORD": "0123456789-hunter2", "ARGUS_POSTGRES_AUDITOR_PASSWORD": "9876543210-hunter2",
+		"ARGUS_POSTGRES_BREAK_GLASS_PASSWORD": "9876543210-hunter2"})
+	expect(t, err, "ARGUS_POSTGRES_API_PASSWORD", "is the same as the password in ARGUS_POSTGRES_URL")
+	expect(t, err, "ARGUS_POSTGRES_AUDITOR_PASSWORD", "needs a password of its own")
+}
+
+// TestConfigurationWarnings: what is allowed and risky is told by argusd check, and a sound configuration is not.
+func TestConfigurationWarnings(t *testing.T) {
+	for _, test := range []struct{ name, value, says string }{
+		{"", "", ""},
+		{"ARGUS_TRUSTED_PROXIES", "10.244.0.0/16", "every caller in 10.244.0.0/16"},
+		{"ARGUS_TRUSTED_PROXIES", "2001:db8::/48", "every caller in 2001:db8::/48"},
+		{"ARGUS_TRUSTED_PROXIES", "127.0.0.0/8,192.0.2.0/24,fd00:1:2:3::/64", ""},
+		{"ARGUS_METRICS_LISTEN", ":9420", "every address"},
+		{"ARGUS_METRICS_LISTEN", "[::]:9420", "every address"},
+		{"ARGUS_METRICS_LISTEN", "0.0.0.0:9420", "every address"},
+		{"ARGUS_METRICS_LISTEN", "[::1]:9420", ""},
+		{"ARGUS_METRICS_LISTEN", "", ""},
+		{"ARGUS_POSTGRES_URL", "postgres://u:hunter2@db.example.com/argus", "in the clear"}, // prefer
+		{"ARGUS_POSTGRES_URL", "postgres://u:hunter2@db.example.com/argus?sslmode=disable", "in the clear"},
+		{"ARGUS_POSTGRES_URL", "postgres://u:hunter2@db.example.com/argus?sslmode=allow", "in the clear"},
+		{"ARGUS_POSTGRES_URL", "postgres://u:hunter2@db.example.com/argus?sslmode=require", "not verified"},
+		{"ARGUS_POSTGRES_URL", "postgres://u:hunter2@127.0.0.1,db.example.com/argus?sslmode=disable", "db.example.com in the clear"},
+		{"ARGUS_POSTGRES_URL", "postgres://u:hunter2@127.0.0.1/argus", ""},
+		{"ARGUS_POSTGRES_URL", "postgres://u:hunter2@[::1]/argus?sslmode=disable", ""},
+		{"ARGUS_POSTGRES_URL", "postgres://u:hunter2@localhost/argus", ""},
+		{"ARGUS_POSTGRES_URL", "postgres://u@/argus?host=/run/postgresql", ""},
+		{"ARGUS_CLICKHOUSE_URL", "clickhouse://u:hunter2@ch.example.com:9000/argus", "in the clear"},
+		{"ARGUS_CLICKHOUSE_URL", "clickhouse://u:hunter2@ch.example.com:9440/argus?secure=true&skip_verify=true", "not verified"},
+		{"ARGUS_CLICKHOUSE_URL", "clickhouse://u:hunter2@127.0.0.1:9000/argus", ""},
+		{"ARGUS_CLERK_ROLE_SCOPES", "org:member=admin-full", "every new member"},
+		{"ARGUS_CLERK_AUTHORIZED_PARTIES", "http://localhost:5173", "leave it out in production"},
+		{"ARGUS_SHUTDOWN_DELAY", "16s", "TimeoutStopSec"},
+		{"ARGUS_LOG_LEVEL", "debug", "ARGUS_LOG_LEVEL is debug"},
+	} {
+		environ := good()
+		if test.name != "" {
+			environ[test.name] = test.value
+		}
+		c, err := load[apiConfig](environ)
+		if err != nil {
+			t.Errorf("%s=%s: %v", test.name, test.value, err)
+			continue
+		}
+		said := strings.Join(c.warnings(), "\n")
+		if (test.says == "") != (said == "") || !strings.Contains(said, test.says) || strings.Contains(said, "hunter2") {
+			t.Errorf("%s=%s: warned %q, want %q", test.name, test.value, said, test.says)
+		}
+	}
 }
 
 func expect(t *testing.T, err error, name, says string) {

@@ -33,6 +33,9 @@ func (r *Report) Line(what string, problem error, mend string) {
 	fmt.Fprintf(r.Out, "FAIL  %s: %s\n      %s\n", what, strings.ReplaceAll(problem.Error(), "\n", "\n      "), mend)
 }
 
+// Warn reports what is allowed and risky. It fails nothing.
+func (r *Report) Warn(text string) { fmt.Fprintf(r.Out, "WARN  %s\n", text) }
+
 // note reports what is no mistake and may surprise.
 func (r *Report) note(text string) { fmt.Fprintf(r.Out, "note  %s\n", text) }
 

@@ -35,7 +35,7 @@ clerk:
   organization: org_2acme
   authorizedParties: [https://ops.example.com, https://ops2.example.com]
   roleScopes: "org:admin=admin-full;org:member=logs:read tenants:read"
-api: {trustedProxies: [10.0.0.0/8]}
+api: {trustedProxies: [10.8.4.0/28]}
 ingress: {enabled: true, host: ops.example.com, tlsSecret: ops-tls, className: nginx, annotations: {a: b}}
 imagePullSecrets: [{name: registry}]
 nodeSelector: {pool: audit}
