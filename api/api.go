@@ -80,6 +80,7 @@ type Config struct {
 	Providers []Provider
 
 	recheckEvery time.Duration // shortened by tests
+	bodyGrace    time.Duration // shortened by tests
 	txTimeout    time.Duration // shortened by tests
 	extra        []route       // added by tests
 }
@@ -125,6 +126,9 @@ func New(config Config) (*API, error) {
 	}
 	if config.recheckEvery == 0 {
 		config.recheckEvery = recheckEvery
+	}
+	if config.bodyGrace == 0 {
+		config.bodyGrace = bodyGrace
 	}
 	if config.txTimeout == 0 {
 		config.txTimeout = txTimeout
@@ -175,6 +179,10 @@ func (a *API) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a.leaving.Load() {
 			w.Header().Set("Connection", "close")
+		}
+		if c := connectionOf(r); c != nil {
+			c.begin()
+			defer c.end()
 		}
 		a.engine.ServeHTTP(w, r)
 	})

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -23,7 +24,7 @@ const effectsTimeout = 60 * time.Second
 
 // serve is the way of every call that needs a credential:
 //
-//	arrival, id ▸ authenticate ▸ body and digest ▸ limits ▸ authorize ▸ handler ▸ row committed ▸ answer
+//	arrival, id ▸ authenticate ▸ limits ▸ body and digest ▸ authorize ▸ handler ▸ row committed ▸ answer
 //
 // Whoever cannot be authenticated is answered without a row. From there on there is exactly one row, and the
 // answer leaves only when it is committed: refusals, panics, bodies cut off and callers long gone included.
@@ -49,6 +50,7 @@ func (a *API) serve(g *gin.Context, r *route) {
 		a.refuse(g, err)
 		return
 	}
+	authenticated(request)
 	method := argus.StoredMethod(request.Method)
 	rec := &argus.Record{
 		ID:              id,
@@ -87,6 +89,11 @@ func (a *API) serve(g *gin.Context, r *route) {
 	ctx, cancel := c.bound()
 	defer cancel(nil)
 	c.ctx = ctx
+	defer func() {
+		if c.leave != nil {
+			c.leave()
+		}
+	}()
 	ans, err := a.run(c)
 	a.finish(c, ans, err)
 }
@@ -117,10 +124,18 @@ func (a *API) run(c *call) (ans answer, err error) {
 	if err := a.audit.Available(); err != nil {
 		return answer{}, &unaudited{err}
 	}
-	if c.Body, err = readBody(c.response, c.request, c.Record); err != nil {
+	// Before the body is read: a caller past its limits may not hold a place by sending none. Its row has no digest.
+	if err := a.limits.call(c.credential.principal); err != nil {
+		leaveRest(c.response)
 		return answer{}, err
 	}
-	if err := a.limits.call(c.credential.principal); err != nil {
+	if err := a.limits.enterCall(c.credential.person); err != nil {
+		leaveRest(c.response)
+		return answer{}, err
+	}
+	c.leave = sync.OnceFunc(func() { a.limits.leaveCall(c.credential.person) })
+	if c.Body, err = readBody(c.response, c.request, c.Record, a.config.bodyGrace); err != nil {
+		leaveRest(c.response)
 		return answer{}, err
 	}
 	if s := c.route.Scope; s != scopeAny && string(s) != argus.ScopeNone && !c.Actor.Can(s) {

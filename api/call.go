@@ -32,6 +32,7 @@ type call struct {
 	credential *credential
 	arrival    time.Time
 	release    func()                  // gives back the place among the calls served at once
+	leave      func()                  // and that among the person's; nil before it is taken
 	cancel     context.CancelCauseFunc // of a started stream
 	look       chan struct{}           // of a started stream: its credential is to be checked now
 

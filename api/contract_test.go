@@ -233,15 +233,17 @@ func (c *contract) checkLimits() {
 	c.each(1, func(id string, _ *documented) {
 		c.expect(id, wish{status: 429, code: argus.CodeRateLimited, token: c.none, url: strict.url})
 	})
+	busy := c.beside(Limits{Calls: places, CallsEach: -1, PerSecond: -1, FailPerSecond: -1})
+	busy.api.config.bodyGrace = bodyTimeout
 	for range places { // each takes a place with a body that does not come
-		conn, err := net.Dial("tcp", strings.TrimPrefix(strict.url, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(busy.url, "http://"))
 		c.must(err)
 		defer conn.Close()
 		fmt.Fprintf(conn, "POST /v1/tokens HTTP/1.1\r\nHost: ops\r\nAuthorization: Bearer %s\r\nContent-Length: 9\r\n\r\n", c.tokens[grace])
 	}
-	eventually(c.t, "every place is taken", func() bool { return len(strict.api.limits.calls) == places })
+	eventually(c.t, "every place is taken", func() bool { return len(busy.api.limits.calls) == places })
 	c.each(4, func(id string, _ *documented) {
-		c.expect(id, wish{status: 503, code: argus.CodeUnavailable, token: c.tokens[ada], url: strict.url})
+		c.expect(id, wish{status: 503, code: argus.CodeUnavailable, token: c.tokens[ada], url: busy.url})
 	})
 }
 

@@ -9,13 +9,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/useargus/argus"
 )
 
 // credential is a bearer credential that was found good.
 type credential struct {
 	actor     argus.Actor
-	principal string    // what limits are counted by
+	principal string    // what calls per second are counted by
+	person    string    // what calls and streams at once are counted by
 	expires   time.Time // when it ends by itself
 	sessionID string    // of a Clerk session
 }
@@ -88,9 +91,13 @@ func (a *API) authenticate(ctx context.Context, r *http.Request, ip netip.Addr) 
 	var cred *credential
 	if err == nil {
 		kind = kindOf(token)
-		cred, err = a.verify(ctx, token, ip)
+		if err = a.limits.check(ip); err == nil {
+			cred, err = a.verify(ctx, token, ip)
+			a.limits.checked(ip)
+		}
 	}
 	if err == nil {
+		cred.person = personOfCalls(&cred.actor)
 		return cred, nil
 	}
 	p := problem(err)
@@ -113,6 +120,19 @@ func (a *API) authenticate(ctx context.Context, r *http.Request, ip netip.Addr) 
 		}
 	}
 	return nil, p
+}
+
+// personOfCalls is who takes the places of calls: the person behind all credentials, so that nobody gets more of them by
+// making more tokens. One who impersonates takes their own, and a break-glass token has places of its own, since it is
+// for when something goes wrong.
+func personOfCalls(actor *argus.Actor) string {
+	switch {
+	case actor.BreakGlassID != uuid.Nil:
+		return tokenKey(actor.BreakGlassID)
+	case actor.ImpersonatorID != "":
+		return personKey(actor.ImpersonatorID)
+	}
+	return personKey(actor.ID)
 }
 
 // verify checks a token of any of the three kinds.

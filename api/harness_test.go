@@ -296,6 +296,7 @@ func (h *harness) start(edit ...func(*Config)) *harness {
 	h.api = api
 	server := httptest.NewUnstartedServer(api.Handler())
 	server.Config = NewServer("", api.Handler())
+	server.Listener = api.Listener(server.Listener)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.Start()
 	h.url = server.URL

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"sync"
@@ -13,9 +14,14 @@ import (
 
 // Limits bounds what callers may take. A zero field means its default; a negative one means no limit.
 type Limits struct {
+	Connections     int // open at once; 16,384
+	ConnectionsEach int // of one address, trusted proxies apart; 1024
+
 	Calls         int     // calls served at once; 1024
+	CallsEach     int     // calls of one person at once; 256
+	ChecksEach    int     // credentials of one address being checked at once; 256
 	Streams       int     // streams and exports at once; 2048
-	StreamsEach   int     // streams and exports of one credential at once; 128
+	StreamsEach   int     // streams and exports of one person at once; 128
 	PerSecond     float64 // calls of one credential per second, sustained; 200
 	Burst         int     // calls of one credential at once; 1000
 	FailPerSecond float64 // refused credentials of one address per second, sustained; 1
@@ -23,28 +29,13 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	if l.Calls == 0 {
-		l.Calls = 1024
+	return Limits{
+		Connections: cmp.Or(l.Connections, 16_384), ConnectionsEach: cmp.Or(l.ConnectionsEach, 1024),
+		Calls: cmp.Or(l.Calls, 1024), CallsEach: cmp.Or(l.CallsEach, 256), ChecksEach: cmp.Or(l.ChecksEach, 256),
+		Streams: cmp.Or(l.Streams, 2048), StreamsEach: cmp.Or(l.StreamsEach, 128),
+		PerSecond: cmp.Or(l.PerSecond, 200), Burst: cmp.Or(l.Burst, 1000),
+		FailPerSecond: cmp.Or(l.FailPerSecond, 1), FailBurst: cmp.Or(l.FailBurst, 30),
 	}
-	if l.Streams == 0 {
-		l.Streams = 2048
-	}
-	if l.StreamsEach == 0 {
-		l.StreamsEach = 128
-	}
-	if l.PerSecond == 0 {
-		l.PerSecond = 200
-	}
-	if l.Burst == 0 {
-		l.Burst = 1000
-	}
-	if l.FailPerSecond == 0 {
-		l.FailPerSecond = 1
-	}
-	if l.FailBurst == 0 {
-		l.FailBurst = 30
-	}
-	return l
 }
 
 // limits enforces Limits.
@@ -55,9 +46,9 @@ type limits struct {
 	principal *meter
 	address   *meter
 
-	mu        sync.Mutex
-	all       int            // streams open
-	following map[string]int // by credential
+	checking *underWay // credentials, by address
+	persons  *underWay // calls, by person
+	streams  *underWay // by person
 }
 
 // heldCallers bounds how many flooding callers are held at once, and holdFor how long each.
@@ -68,7 +59,9 @@ const (
 
 func newLimits(config Limits) *limits {
 	config = config.withDefaults()
-	l := &limits{config: config, held: make(chan struct{}, heldCallers), following: map[string]int{}}
+	l := &limits{config: config, held: make(chan struct{}, heldCallers),
+		checking: newUnderWay(-1, config.ChecksEach), persons: newUnderWay(-1, config.CallsEach),
+		streams: newUnderWay(config.Streams, config.StreamsEach)}
 	if config.Calls > 0 {
 		l.calls = make(chan struct{}, config.Calls)
 	}
@@ -100,36 +93,80 @@ func (l *limits) enter() (release func(), err error) {
 	}, nil
 }
 
-// enterStream takes a place among the streams, and among those of the credential; leaveStream gives both back.
-func (l *limits) enterStream(principal string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.config.StreamsEach > 0 && l.following[principal] >= l.config.StreamsEach {
-		return argus.Errorf(argus.CodeRateLimited, "This credential has %d streams and exports open. Close some.", l.following[principal]).
-			WithRetryAfter(5 * time.Second)
+// check takes a place among the credentials of an address that are being checked. A check may have to wait for Clerk or
+// Postgres, and the callers of one address may not keep those of others from it.
+func (l *limits) check(ip netip.Addr) error {
+	if _, full := l.checking.enter(addressKey(ip)); full {
+		return argus.Errorf(argus.CodeRateLimited, "Too many credentials of this address are being checked. Try again.").
+			WithRetryAfter(time.Second).WithCause(&refusal{reasonFlood, nil})
 	}
-	if l.config.Streams > 0 && l.all >= l.config.Streams {
-		return argus.Errorf(argus.CodeUnavailable, "The server has as many streams as it takes. Try again.").WithRetryAfter(5 * time.Second)
-	}
-	l.all++
-	l.following[principal]++
 	return nil
 }
 
-func (l *limits) leaveStream(principal string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all--
-	if l.following[principal]--; l.following[principal] == 0 {
-		delete(l.following, principal)
+func (l *limits) checked(ip netip.Addr) { l.checking.leave(addressKey(ip)) }
+
+// enterCall takes a place among the calls of a person; leaveCall gives it back.
+func (l *limits) enterCall(person string) error {
+	if n, full := l.persons.enter(person); full {
+		return argus.Errorf(argus.CodeRateLimited, "You have %d calls under way. Wait for some to end.", n).WithRetryAfter(time.Second)
+	}
+	return nil
+}
+
+func (l *limits) leaveCall(person string) { l.persons.leave(person) }
+
+// enterStream takes a place among the streams, and among those of the person; leaveStream gives both back.
+func (l *limits) enterStream(person string) error {
+	n, full := l.streams.enter(person)
+	switch {
+	case full && l.config.StreamsEach > 0 && n >= l.config.StreamsEach:
+		return argus.Errorf(argus.CodeRateLimited, "You have %d streams and exports open. Close some.", n).WithRetryAfter(5 * time.Second)
+	case full:
+		return argus.Errorf(argus.CodeUnavailable, "The server has as many streams as it takes. Try again.").WithRetryAfter(5 * time.Second)
+	}
+	return nil
+}
+
+func (l *limits) leaveStream(person string) { l.streams.leave(person) }
+
+// underWay counts what goes on at once, in all and by key.
+type underWay struct {
+	most, each int // negative: no bound
+	mu         sync.Mutex
+	all        int
+	by         map[string]int
+}
+
+func newUnderWay(most, each int) *underWay {
+	return &underWay{most: most, each: each, by: map[string]int{}}
+}
+
+// enter takes a place, or says that there is none; n is how many places the key had.
+func (u *underWay) enter(key string) (n int, full bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	n = u.by[key]
+	if u.each >= 0 && n >= u.each || u.most >= 0 && u.all >= u.most {
+		return n, true
+	}
+	u.all++
+	u.by[key]++
+	return n, false
+}
+
+func (u *underWay) leave(key string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.all--
+	if u.by[key]--; u.by[key] == 0 {
+		delete(u.by, key)
 	}
 }
 
-// streams counts those open.
-func (l *limits) streams() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.all
+func (u *underWay) total() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.all
 }
 
 // call counts one call of a credential; past the limit it is the 429 to answer.

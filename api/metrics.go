@@ -12,6 +12,7 @@ type metrics struct {
 	breakGlass prometheus.Counter
 
 	credentials *prometheus.CounterVec
+	connections *prometheus.CounterVec
 	channelUp   prometheus.Gauge
 }
 
@@ -33,6 +34,8 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 			Help: "Calls made with break-glass tokens. Alert on any."}),
 		credentials: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_credentials_refused_total",
 			Help: "Credentials that were not accepted, by kind and reason."}, []string{"kind", "reason"}),
+		connections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_connections_closed_total",
+			Help: "Connections closed to make room for others, by the bound that was reached: address or all."}, []string{"bound"}),
 		channelUp: prometheus.NewGauge(prometheus.GaugeOpts{Name: "argus_api_revocation_channel_up",
 			Help: "1 while revocations are heard at once and tokens may be remembered."}),
 	}
@@ -41,10 +44,10 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_calls_in_flight", Help: "Calls being served."},
 				func() float64 { return float64(len(l.calls)) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_streams", Help: "Streams and exports being served."},
-				func() float64 { return float64(l.streams()) }),
+				func() float64 { return float64(l.streams.total()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_held_callers", Help: "Flooding callers made to wait."},
 				func() float64 { return float64(len(l.held)) }),
-			m.auditWait, m.panics, m.breakGlass, m.credentials, m.channelUp)
+			m.auditWait, m.panics, m.breakGlass, m.credentials, m.connections, m.channelUp)
 	}
 	return m
 }

@@ -36,11 +36,11 @@ func (c *call) Start() (*stream, error) {
 	if !c.route.Stream {
 		return nil, errors.New("api: Start in a route registered without Stream")
 	}
-	if err := c.api.limits.enterStream(c.credential.principal); err != nil {
+	if err := c.api.limits.enterStream(c.credential.person); err != nil {
 		return nil, err
 	}
 	if failed := c.commit(http.StatusOK); failed != nil {
-		c.api.limits.leaveStream(c.credential.principal)
+		c.api.limits.leaveStream(c.credential.person)
 		return nil, &unaudited{failed}
 	}
 	c.started = true
@@ -57,6 +57,7 @@ func (c *call) Start() (*stream, error) {
 	if c.request.Method == http.MethodHead {
 		return nil, errHeadOnly
 	}
+	c.leave()
 	c.release() // a stream is counted among the streams, no longer among the calls
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	c.ctx, c.cancel = ctx, cancel
@@ -81,7 +82,7 @@ func (a *API) finishStream(c *call, err error) {
 		c.cancel(nil)
 		a.watched.remove(c)
 	}
-	a.limits.leaveStream(c.credential.principal)
+	a.limits.leaveStream(c.credential.person)
 	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(http.StatusOK)).Inc()
 	if err == nil || errors.Is(err, errHeadOnly) {
 		return

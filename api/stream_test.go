@@ -291,7 +291,6 @@ func TestStreamsHear(t *testing.T) {
 	h.api.secrets.lost() // the channel was away for a moment
 	denied("revoked unheard", r, argus.CodeUnauthenticated)
 
-	go func() { _ = h.do(other, http.MethodGet, "/v1/operators/me", nil) }()
 	h.api.Drain()
 	if e, err := next(untouched); err != io.EOF {
 		t.Errorf("another token's stream: %+v %v", e, err)

@@ -113,7 +113,7 @@ func serveAPI(ctx context.Context, config apiConfig, dev devAPI) error {
 	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelWarn)
 	server.RegisterOnShutdown(a.Drain)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(api.LimitConnections(listener)) }()
+	go func() { served <- server.Serve(a.Listener(listener)) }()
 	log.Info("serving", "address", listener.Addr().String(), "version", argus.Version)
 
 	select {
