@@ -50,7 +50,7 @@ func newWorld(t testing.TB) *world {
 }
 
 func (w *world) connect() *world {
-	w.writer = w.pg.Pool(w.t, w.pg.APIURL)
+	w.writer = w.pg.Pool(w.t, w.pg.LoaderURL(w.t)) // it writes in several steps
 	w.copier = w.ch.Conn(w.t, w.ch.ReplicatorURL)
 	w.open, w.closed, w.copied = map[int64]int64{}, map[int64]int64{}, map[rowID]bool{}
 	w.published = argus.Position{Writers: map[int64]int64{}}

@@ -26,7 +26,7 @@ func (h *harness) glassConn() *pgx.Conn {
 
 func (h *harness) breakGlass(scopes ...argus.Scope) string {
 	h.t.Helper()
-	_, secret, err := IssueBreakGlass(context.Background(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down", Scopes: scopes})
+	_, secret, err := IssueBreakGlass(context.Background(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down", Scopes: scopes})
 	h.must(err)
 	return secret
 }
@@ -44,7 +44,7 @@ func TestBreakGlass(t *testing.T) {
 	h := newHarness(t)
 	ctx := t.Context()
 	conn := h.glassConn()
-	issued, secret, err := IssueBreakGlass(ctx, conn, NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down"})
+	issued, secret, err := IssueBreakGlass(ctx, conn, NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
 	if argus.PresetOf(issued.Scopes) != argus.PresetSupportReadonly || issued.IssuedBy != "argus_break_glass" ||
 		issued.ExpiresAt.Sub(issued.IssuedAt).Round(time.Second) != DefaultBreakGlassLifetime {
@@ -60,17 +60,17 @@ func TestBreakGlass(t *testing.T) {
 		t.Error("a break-glass call must be loud, and must not log its secret")
 	}
 	// It may not make tokens, whatever its scopes.
-	_, full, err := IssueBreakGlass(ctx, conn, NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down", Scopes: argus.AllScopes(), TTL: MaxBreakGlassLifetime})
+	_, full, err := IssueBreakGlass(ctx, conn, NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down", Scopes: argus.AllScopes(), TTL: MaxBreakGlassLifetime})
 	h.must(err)
 	if resp := h.do(full, http.MethodPost, "/v1/tokens", map[string]any{"name": "x", "preset": "admin-full"}); resp.status != 403 {
 		t.Errorf("a token made by break-glass: %d %s", resp.status, resp.body)
 	}
 	h.row()
 
-	h.must(RevokeBreakGlass(ctx, conn, issued.ID))
-	h.must(RevokeBreakGlass(ctx, conn, issued.ID)) // again changes nothing
+	h.must(RevokeBreakGlass(ctx, conn, issued.ID, "grace@ops1"))
+	h.must(RevokeBreakGlass(ctx, conn, issued.ID, "grace@ops1")) // again changes nothing
 	eventually(t, "the revocation is heard", func() bool { return h.do(secret, http.MethodGet, "/v1/audit-log", nil).status == 401 })
-	if err := RevokeBreakGlass(ctx, conn, uuid.New()); argus.CodeOf(err) != argus.CodeNotFound {
+	if err := RevokeBreakGlass(ctx, conn, uuid.New(), "grace@ops1"); argus.CodeOf(err) != argus.CodeNotFound {
 		t.Errorf("revoking nothing: %v", err)
 	}
 	list, err := ListBreakGlass(ctx, conn, time.Now().Add(-time.Hour))
@@ -79,6 +79,9 @@ func TestBreakGlass(t *testing.T) {
 		t.Errorf("list %+v", list)
 	}
 	// Every issue and revocation is on record, once.
+	if list[1].ClaimedBy != "grace@ops1" || list[1].IssuedBy != "argus_break_glass" {
+		t.Errorf("issued by %q, claimed by %q", list[1].IssuedBy, list[1].ClaimedBy)
+	}
 	var made, ended int
 	h.must(h.pool.QueryRow(ctx, `SELECT count(*) FILTER (WHERE kind = 'break_glass_issued' AND detail->>'reason' = 'Clerk is down'),
 		count(*) FILTER (WHERE kind = 'break_glass_revoked') FROM argus.audit_admin`).Scan(&made, &ended))
@@ -94,6 +97,10 @@ func TestBreakGlass(t *testing.T) {
 		"no scopes":   {ActorID: "user_2ada", Reason: "Clerk is down", Scopes: []argus.Scope{}},
 		"NUL":         {ActorID: "user_2ada", Reason: "Clerk\x00down"},
 		"long reason": {ActorID: "user_2ada", Reason: strings.Repeat("x", 501)},
+		"nobody":      {ActorID: "user_2ada", Reason: "Clerk is down"},
+		"blank":       {ActorID: "user_2ada", Reason: "Clerk is down", By: " "},
+		"two lines":   {ActorID: "user_2ada", Reason: "Clerk is down", By: "grace\nada"},
+		"long name":   {ActorID: "user_2ada", Reason: "Clerk is down", By: strings.Repeat("x", 201)},
 	} {
 		if _, _, err := IssueBreakGlass(ctx, conn, n); argus.CodeOf(err) != argus.CodeInvalidParameter {
 			t.Errorf("%s: %v", name, err)
@@ -105,17 +112,21 @@ func TestBreakGlass(t *testing.T) {
 func TestBreakGlassRole(t *testing.T) {
 	h := newHarnessWith(t, enginetest.NewPostgres(t))
 	conn := h.glassConn()
-	_, _, err := IssueBreakGlass(t.Context(), conn, NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down"})
+	_, _, err := IssueBreakGlass(t.Context(), conn, NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
 	for _, sql := range []string{
 		`SELECT digest FROM argus.break_glass_tokens`,
 		`UPDATE argus.break_glass_tokens SET expires_at = now() + interval '1 day'`,
 		`DELETE FROM argus.break_glass_tokens`,
 		`TRUNCATE argus.break_glass_revocations`,
-		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, issued_at, expires_at)
-		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', now() + interval '1 day', now() + interval '1 day')`,
 		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, expires_at)
-		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', now() + interval '5 hours')`,
+		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', now() + interval '1 hour')`, // claimed by nobody
+		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, claimed_by, issued_by, expires_at)
+		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', 'me', 'argus_api', now() + interval '1 hour')`,
+		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, claimed_by, issued_at, expires_at)
+		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', 'me', now() + interval '1 day', now() + interval '1 day')`,
+		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, claimed_by, expires_at)
+		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', 'me', now() + interval '5 hours')`,
 		`SELECT * FROM argus.argus_audit_log`,
 		`SELECT * FROM argus.personal_access_tokens`,
 		`INSERT INTO argus.audit_admin (kind, detail) VALUES ('x', '{}')`,
@@ -137,8 +148,8 @@ func TestBreakGlassRole(t *testing.T) {
 		}
 	}
 	for _, sql := range []string{
-		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, expires_at)
-		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', now() + interval '1 hour')`,
+		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, claimed_by, expires_at)
+		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', 'me', now() + interval '1 hour')`,
 		`DELETE FROM argus.personal_access_tokens`,
 		`UPDATE argus.personal_access_tokens SET scopes = '{logs:read}'`,
 		`UPDATE argus.personal_access_tokens SET expires_at = now()`,

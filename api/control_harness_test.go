@@ -28,7 +28,7 @@ const (
 // without it there is no row.
 type controlAudit struct {
 	*fakeAudit
-	pool *Pool
+	pool *pgxpool.Pool // the owner: only a batch with their rows deletes intents otherwise
 
 	mu            sync.Mutex
 	dieAnnouncing bool // instead of writing the intent
@@ -108,8 +108,8 @@ func newControl(t *testing.T) *control {
 	t.Helper()
 	c := &control{harness: newHarnessWith(t, enginetest.NewPostgres(t)), local: newTestLocal(t), tokens: map[string]string{}}
 	c.provider = &flakyProvider{Provider: c.local}
-	c.audit = &controlAudit{fakeAudit: c.harness.audit, pool: c.pool, appended: map[uuid.UUID]int{}, interrupted: map[uuid.UUID]bool{}}
 	c.owner = c.pg.Pool(t, c.pg.OwnerURL)
+	c.audit = &controlAudit{fakeAudit: c.harness.audit, pool: c.owner, appended: map[uuid.UUID]int{}, interrupted: map[uuid.UUID]bool{}}
 	c.must(SeedTenants(context.Background(), c.owner))
 	c.clerk.RoleScopes["org:member"] = argus.AllScopes() // both may act
 	c.serve()

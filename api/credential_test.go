@@ -88,10 +88,10 @@ func TestHostileCredentials(t *testing.T) {
 	bg, err := pgx.Connect(ctx, h.pg.BreakGlassURL)
 	h.must(err)
 	defer bg.Close(ctx)
-	endedGlass, ended, err := IssueBreakGlass(ctx, bg, NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down"})
+	endedGlass, ended, err := IssueBreakGlass(ctx, bg, NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
-	h.must(RevokeBreakGlass(ctx, bg, endedGlass.ID))
-	pastGlass, past, err := IssueBreakGlass(ctx, bg, NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down", TTL: time.Second})
+	h.must(RevokeBreakGlass(ctx, bg, endedGlass.ID, "grace@ops1"))
+	pastGlass, past, err := IssueBreakGlass(ctx, bg, NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down", TTL: time.Second})
 	h.must(err)
 	time.Sleep(time.Until(pastGlass.ExpiresAt.Add(100 * time.Millisecond)))
 

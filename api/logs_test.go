@@ -21,7 +21,7 @@ func nan() float64 { return math.NaN() }
 // TestSearchAnswer: the page as wire shapes say, names and reasons beside it.
 func TestSearchAnswer(t *testing.T) {
 	h := newHarness(t)
-	glass, _, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2grace", Reason: "Clerk is down"})
+	glass, _, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2grace", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
 	rec := sampleRecord(1)
 	byGlass := sampleRecord(2)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -25,6 +27,7 @@ type NewBreakGlass struct {
 	Reason  string        // 3 to 500 characters, shown beside each of its rows
 	Scopes  []argus.Scope // nil means those of support-readonly
 	TTL     time.Duration // 0 means DefaultBreakGlassLifetime; at most MaxBreakGlassLifetime
+	By      string        // who issues it, as they say, 1 to 200 characters; the database adds the login
 }
 
 // BreakGlass is a break-glass token as the host's administrator sees it.
@@ -36,18 +39,19 @@ type BreakGlass struct {
 	Scopes    []argus.Scope
 	IssuedAt  time.Time
 	IssuedBy  string // the database login
+	ClaimedBy string // the person, as they said
 	Host      string
 	ExpiresAt time.Time
 	RevokedAt time.Time // zero: not revoked
 }
 
-const breakGlassColumns = `t.id, t.actor_id, t.reason, t.last_four, t.scopes, t.issued_at, t.issued_by, t.host, t.expires_at, r.at`
+const breakGlassColumns = `t.id, t.actor_id, t.reason, t.last_four, t.scopes, t.issued_at, t.issued_by, t.claimed_by, t.host, t.expires_at, r.at`
 
 func scanBreakGlass(row pgx.Row) (BreakGlass, error) {
 	var b BreakGlass
 	var names []string
 	var revoked *time.Time
-	err := row.Scan(&b.ID, &b.ActorID, &b.Reason, &b.LastFour, &names, &b.IssuedAt, &b.IssuedBy, &b.Host, &b.ExpiresAt, &revoked)
+	err := row.Scan(&b.ID, &b.ActorID, &b.Reason, &b.LastFour, &names, &b.IssuedAt, &b.IssuedBy, &b.ClaimedBy, &b.Host, &b.ExpiresAt, &revoked)
 	b.Scopes = knownScopes(names)
 	if revoked != nil {
 		b.RevokedAt = *revoked
@@ -78,6 +82,8 @@ func IssueBreakGlass(ctx context.Context, conn *pgx.Conn, n NewBreakGlass) (Brea
 		return bad("The scopes are %s.", argus.JoinScopes(argus.AllScopes()))
 	case n.TTL < time.Second || n.TTL > MaxBreakGlassLifetime:
 		return bad("A break-glass token lives %s at most.", MaxBreakGlassLifetime)
+	case !claimable(n.By):
+		return bad("Say who you are, in 1 to 200 characters.")
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -87,9 +93,9 @@ func IssueBreakGlass(ctx context.Context, conn *pgx.Conn, n NewBreakGlass) (Brea
 	secret := argus.NewSecret(argus.BreakGlassPrefix)
 	_, digest, _ := argus.ParseSecret(secret)
 	if _, err := conn.Exec(ctx, `
-		INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, host, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8 * interval '1 microsecond')`,
-		id, n.ActorID, n.Reason, digest[:], argus.LastFour(secret), n.Scopes, argus.Text(host, 200), n.TTL.Microseconds()); err != nil {
+		INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, host, expires_at, claimed_by)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8 * interval '1 microsecond', $9)`,
+		id, n.ActorID, n.Reason, digest[:], argus.LastFour(secret), n.Scopes, argus.Text(host, 200), n.TTL.Microseconds(), n.By); err != nil {
 		return BreakGlass{}, "", err
 	}
 	b, err := scanBreakGlass(conn.QueryRow(ctx, `SELECT `+breakGlassColumns+`
@@ -109,16 +115,25 @@ func ListBreakGlass(ctx context.Context, conn *pgx.Conn, since time.Time) ([]Bre
 }
 
 // RevokeBreakGlass ends a token at once, everywhere within a second. Revoking one again changes nothing; an id
-// that was never issued is CodeNotFound.
-func RevokeBreakGlass(ctx context.Context, conn *pgx.Conn, id uuid.UUID) error {
+// that was never issued is CodeNotFound. by is who revokes it, as they say, in 1 to 200 characters.
+func RevokeBreakGlass(ctx context.Context, conn *pgx.Conn, id uuid.UUID, by string) error {
+	if !claimable(by) {
+		return argus.Errorf(argus.CodeInvalidParameter, "Say who you are, in 1 to 200 characters.")
+	}
 	host, _ := os.Hostname()
-	_, err := conn.Exec(ctx, `INSERT INTO argus.break_glass_revocations (id, host) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
-		id, argus.Text(host, 200))
+	_, err := conn.Exec(ctx, `INSERT INTO argus.break_glass_revocations (id, host, claimed_by) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+		id, argus.Text(host, 200), by)
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "23503" {
 		return argus.Errorf(argus.CodeNotFound, "There is no break-glass token %s.", id)
 	}
 	return err
+}
+
+// claimable reports whether a text can stand for who somebody says they are.
+func claimable(by string) bool {
+	n := utf8.RuneCountInString(by)
+	return n >= 1 && n <= 200 && strings.TrimSpace(by) == by && argus.Shown(by) == by
 }
 
 // breakGlassReasons gives the reasons of tokens, for display beside their rows.

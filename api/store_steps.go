@@ -49,7 +49,7 @@ type supportStep struct {
 // Steps of one call are numbered 1, 2, 3 … in the order of their commits. More than one process may add to a
 // call (its own, a timer's, whoever settles what it left), so each number is taken under a lock that is held to
 // the end of the transaction.
-const lockSteps = `SELECT pg_advisory_xact_lock(hashtextextended('argus.steps ' || $1::text, 0))`
+const lockSteps = `SELECT argus.lock_key('steps ' || $1)`
 
 func addComputeStep(ctx context.Context, tx Tx, s computeStep) error {
 	return addStep(ctx, tx, s.AuditID, `

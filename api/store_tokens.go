@@ -218,7 +218,7 @@ func (a *API) tokensOf(ctx context.Context, actorID string) ([]Token, error) {
 // liveTokens counts an actor's tokens that are neither revoked nor expired, holding off others who would make
 // one for the same actor until the transaction ends.
 func liveTokens(ctx context.Context, tx Tx, actorID string) (n int, err error) {
-	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended('argus.tokens ' || $1, 0))", actorID); err != nil {
+	if _, err := tx.Exec(ctx, "SELECT argus.lock_key('tokens ' || $1)", actorID); err != nil {
 		return 0, err
 	}
 	err = tx.QueryRow(ctx, `SELECT count(*) FROM argus.personal_access_tokens

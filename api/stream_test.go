@@ -177,10 +177,10 @@ func TestStreamsRecheck(t *testing.T) {
 	h.age(ownerMaxAge)
 	denied("owner demoted", r, argus.CodeForbidden)
 
-	glass, secret, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down"})
+	glass, secret, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
 	r = follow(secret)
-	h.must(RevokeBreakGlass(t.Context(), h.glassConn(), glass.ID))
+	h.must(RevokeBreakGlass(t.Context(), h.glassConn(), glass.ID, "grace@ops1"))
 	denied("break-glass revoked", r, argus.CodeUnauthenticated)
 
 	// A session token lives a minute; the stream as long as the session.
@@ -253,10 +253,10 @@ func TestStreamsHear(t *testing.T) {
 		t.Errorf("the export of a revoked token looks whole: %v", export.Trailer)
 	}
 
-	glass, secret, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down"})
+	glass, secret, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
 	r = follow(secret)
-	h.must(RevokeBreakGlass(t.Context(), h.glassConn(), glass.ID))
+	h.must(RevokeBreakGlass(t.Context(), h.glassConn(), glass.ID, "grace@ops1"))
 	denied("break-glass revoked", r, argus.CodeUnauthenticated)
 
 	_, secret = token(2 * time.Second)

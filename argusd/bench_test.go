@@ -163,7 +163,8 @@ func badCallers(d *devServer) (stop func()) {
 	}
 }
 
-// benchInserter is one connection of the reference: a prepared INSERT of a row as the API writes it.
+// benchInserter is one connection of the reference: a prepared INSERT of a row as the API writes it, into a plain table
+// with the columns and indexes of the log.
 type benchInserter struct {
 	conn   *pgx.Conn
 	values []any
@@ -178,9 +179,14 @@ const benchInsert = "bench"
 func benchInserters(t *testing.T, d *devServer) (all []*benchInserter) {
 	ctx := context.Background()
 	for n := range benchClients {
-		conn, err := pgx.Connect(ctx, d.env("admin.env", "ARGUS_POSTGRES_API_URL"))
+		conn, err := pgx.Connect(ctx, d.env("admin.env", "ARGUS_POSTGRES_ADMIN_URL"))
 		if err != nil {
 			t.Fatal(err)
+		}
+		if n == 0 {
+			if _, err := conn.Exec(ctx, "CREATE TABLE argus.bench_reference (LIKE argus.argus_audit_log INCLUDING ALL)"); err != nil {
+				t.Fatal(err)
+			}
 		}
 		t.Cleanup(func() { conn.Close(ctx) })
 		i := &benchInserter{conn: conn, next: 1}
@@ -203,7 +209,7 @@ func benchInserters(t *testing.T, d *devServer) (all []*benchInserter) {
 		}
 		i.id, i.writer, i.seq = slices.Index(names, "id"), slices.Index(names, "writer_id"), slices.Index(names, "seq")
 		i.values[i.writer] = time.Now().UnixNano() + int64(n)
-		if _, err := conn.Prepare(ctx, benchInsert, "INSERT INTO argus.argus_audit_log ("+strings.Join(names, ",")+
+		if _, err := conn.Prepare(ctx, benchInsert, "INSERT INTO argus.bench_reference ("+strings.Join(names, ",")+
 			") VALUES ("+strings.Join(parameters, ",")+")"); err != nil {
 			t.Fatal(err)
 		}

@@ -43,7 +43,7 @@ func withBreakGlassStore(ctx context.Context, f func(*pgx.Conn) error) error {
 }
 
 func newBreakGlassIssue() *cobra.Command {
-	var user, reason, ttl string
+	var user, reason, ttl, by string
 	var scopes []string
 	command := &cobra.Command{
 		Use:     "issue",
@@ -51,7 +51,7 @@ func newBreakGlassIssue() *cobra.Command {
 		Example: `  argusd break-glass issue --for user_2abc --reason "Clerk is down, tenant UTD_7ELEVEN_001 offline" --ttl 30m`,
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			request := api.NewBreakGlass{ActorID: user, Reason: reason}
+			request := api.NewBreakGlass{ActorID: user, Reason: reason, By: by}
 			var err error
 			if request.TTL, err = argus.ParseSpan(ttl); err != nil {
 				return err
@@ -82,6 +82,7 @@ func newBreakGlassIssue() *cobra.Command {
 	command.Flags().StringVar(&reason, "reason", "", "why it is needed, 3 to 500 characters")
 	command.Flags().StringSliceVar(&scopes, "scopes", nil, "scopes, or one preset; support-readonly when not given")
 	command.Flags().StringVar(&ttl, "ttl", "30m", "how long it is good for, 4h at most")
+	claimedBy(command, &by)
 	command.MarkFlagRequired("for")
 	command.MarkFlagRequired("reason")
 	return command
@@ -105,14 +106,14 @@ func newBreakGlassList() *cobra.Command {
 					return err
 				}
 				w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-				fmt.Fprintln(w, "ID\tFOR\tISSUED\tBY\tEXPIRES\tREVOKED\tSCOPES\tREASON")
+				fmt.Fprintln(w, "ID\tFOR\tISSUED\tBY (CLAIMED)\tLOGIN\tEXPIRES\tREVOKED\tSCOPES\tREASON")
 				for _, token := range tokens {
 					revoked := "-"
 					if !token.RevokedAt.IsZero() {
 						revoked = token.RevokedAt.UTC().Format(time.RFC3339)
 					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s@%s\t%s\t%s\t%s\t%s\n", token.ID, token.ActorID, token.IssuedAt.UTC().Format(time.RFC3339),
-						argus.Shown(token.IssuedBy), argus.Shown(token.Host), token.ExpiresAt.UTC().Format(time.RFC3339), revoked,
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s@%s\t%s\t%s\t%s\t%s\n", token.ID, token.ActorID, token.IssuedAt.UTC().Format(time.RFC3339),
+						argus.Shown(token.ClaimedBy), argus.Shown(token.IssuedBy), argus.Shown(token.Host), token.ExpiresAt.UTC().Format(time.RFC3339), revoked,
 						strings.ReplaceAll(argus.JoinScopes(token.Scopes), " ", ""), argus.Shown(token.Reason))
 				}
 				return w.Flush()
@@ -124,7 +125,8 @@ func newBreakGlassList() *cobra.Command {
 }
 
 func newBreakGlassRevoke() *cobra.Command {
-	return &cobra.Command{
+	var by string
+	command := &cobra.Command{
 		Use:     "revoke <id>",
 		Short:   "Revoke a token; it ends everywhere within a second",
 		Example: "  argusd break-glass revoke 019b76da-a800-7000-8000-000000000001",
@@ -135,8 +137,16 @@ func newBreakGlassRevoke() *cobra.Command {
 				return fmt.Errorf("%q is not a token's id; argusd break-glass list shows them", args[0])
 			}
 			return withBreakGlassStore(command.Context(), func(conn *pgx.Conn) error {
-				return api.RevokeBreakGlass(command.Context(), conn, id)
+				return api.RevokeBreakGlass(command.Context(), conn, id, by)
 			})
 		},
 	}
+	claimedBy(command, &by)
+	return command
+}
+
+// claimedBy adds the flag by which a person says who they are: the database knows only a login that several share.
+func claimedBy(command *cobra.Command, by *string) {
+	command.Flags().StringVar(by, "by", whoAmI(), "who you are; recorded as your claim, beside the database login (default: SUDO_USER or the user, at this host)")
+	command.Flags().Lookup("by").DefValue = "" // help reads the same on every host
 }

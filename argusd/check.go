@@ -13,13 +13,13 @@ import (
 
 func newCheckCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "check {api|replicator|maintain}",
+		Use:   "check {api|replicator|maintain|hold}",
 		Short: "Test each dependency of a process and say how to mend what is wrong",
 		Long: `Test each dependency of a process, with the process's own environment, and say how to mend what is wrong. Nothing
 is changed. A setting that is allowed and risky is a warning. Ends with 0 when all is well or warned of, 9 when something is not, and 1 when the configuration itself cannot be used.`,
 		Example:   "  argusd check api\n  argusd check replicator",
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"api", "replicator", "maintain"},
+		ValidArgs: []string{"api", "replicator", "maintain", "hold"},
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(command.Context(), time.Minute)
 			defer cancel()
@@ -53,6 +53,9 @@ func checkable(process string) (checks interface {
 	case "replicator":
 		c, err := load[replicatorConfig](nil)
 		return check.Replicator{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL, Slot: c.Slot}, c.warnings(), err
+	case "hold":
+		c, err := load[holdConfig](nil)
+		return check.Hold{PostgresURL: c.PostgresURL}, c.warnings(), err
 	default:
 		c, err := load[maintainConfig](nil)
 		return check.Maintain{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL}, c.warnings(), err

@@ -64,6 +64,7 @@ type migrateConfig struct {
 	API                  string `env:"ARGUS_POSTGRES_API_PASSWORD" help:"lets the role argus_api log in with it; so do the others for theirs" secret:"true"`
 	Replicator           string `env:"ARGUS_POSTGRES_REPLICATOR_PASSWORD" help:"of argus_replicator" secret:"true"`
 	Maintenance          string `env:"ARGUS_POSTGRES_MAINTENANCE_PASSWORD" help:"of argus_maintenance" secret:"true"`
+	Hold                 string `env:"ARGUS_POSTGRES_HOLD_PASSWORD" help:"of argus_hold" secret:"true"`
 	BreakGlass           string `env:"ARGUS_POSTGRES_BREAK_GLASS_PASSWORD" help:"of argus_break_glass" secret:"true"`
 	Auditor              string `env:"ARGUS_POSTGRES_AUDITOR_PASSWORD" help:"of argus_auditor" secret:"true"`
 	ClickHouseReplicator string `env:"ARGUS_CLICKHOUSE_REPLICATOR_PASSWORD" help:"of ClickHouse's argus_replicator" secret:"true"`
@@ -77,7 +78,7 @@ func (c migrateConfig) logins() (postgres, clickhouse map[string]string) {
 		return all
 	}
 	return set(map[string]string{"argus_api": c.API, "argus_replicator": c.Replicator, "argus_maintenance": c.Maintenance,
-			"argus_break_glass": c.BreakGlass, "argus_auditor": c.Auditor}),
+			"argus_hold": c.Hold, "argus_break_glass": c.BreakGlass, "argus_auditor": c.Auditor}),
 		set(map[string]string{"argus_replicator": c.ClickHouseReplicator, "argus_reader": c.ClickHouseReader})
 }
 
@@ -85,6 +86,11 @@ type maintainConfig struct {
 	LogConfig
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_maintenance" secret:"true"`
 	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_replicator, native protocol; empty skips ClickHouse" secret:"true"`
+}
+
+type holdConfig struct {
+	LogConfig
+	PostgresURL string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_hold; argus_maintenance can list" secret:"true"`
 }
 
 type breakGlassConfig struct {

@@ -258,6 +258,13 @@ func (c maintainConfig) problems() []string {
 	return p
 }
 
+func (c holdConfig) problems() []string {
+	var p problems
+	c.LogConfig.check(&p)
+	checkStores(&p, c.PostgresURL, "")
+	return p
+}
+
 func (c breakGlassConfig) problems() []string {
 	var p problems
 	c.LogConfig.check(&p)

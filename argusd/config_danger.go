@@ -126,6 +126,10 @@ func (c maintainConfig) warnings() []string {
 	return append(c.LogConfig.warnings(), storeWarnings(c.PostgresURL, c.ClickHouseURL)...)
 }
 
+func (c holdConfig) warnings() []string {
+	return append(c.LogConfig.warnings(), storeWarnings(c.PostgresURL, "")...)
+}
+
 func openMetrics(address string) []string {
 	host, _, err := net.SplitHostPort(address)
 	if a, parseErr := netip.ParseAddr(host); err == nil && (host == "" || parseErr == nil && a.IsUnspecified()) {

@@ -22,6 +22,7 @@ func TestConfigurationTable(t *testing.T) {
 	table(&b, "replicator", reflect.TypeFor[replicatorConfig]())
 	table(&b, "migrate", reflect.TypeFor[migrateConfig]())
 	table(&b, "maintain", reflect.TypeFor[maintainConfig]())
+	table(&b, "maintain hold", reflect.TypeFor[holdConfig]())
 	table(&b, "break-glass", reflect.TypeFor[breakGlassConfig]())
 	data, err := os.ReadFile("../docs/configuration.md")
 	if err != nil {

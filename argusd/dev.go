@@ -270,7 +270,7 @@ func (d *dev) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, role := range []string{"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance",
+	for _, role := range []string{"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold",
 		"argus_break_glass"} {
 		if err := engines.SetPostgresPassword(ctx, superURL, role, d.state.Passwords[role]); err != nil {
 			return err

@@ -46,7 +46,7 @@ func loadDevState(dir string) (*devState, error) {
 	if s.Tokens == nil {
 		s.Tokens = map[string]string{}
 	}
-	for _, name := range []string{"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance",
+	for _, name := range []string{"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold",
 		"argus_break_glass", "clickhouse/argus_replicator", "clickhouse/argus_reader"} {
 		if s.Passwords[name] == "" {
 			s.Passwords[name] = randomHex(16)

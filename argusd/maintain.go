@@ -97,26 +97,27 @@ func newHoldCommand() *cobra.Command {
 		Use:   "hold",
 		Short: "Add, list and release legal holds",
 		Long: `A legal hold keeps every month that its range touches past retention, in both stores, until it is released. Adding
-and releasing are recorded in argus.audit_admin.`,
+and releasing are recorded in argus.audit_admin, with the database login and with who you say you are. They take the
+Postgres role argus_hold (ARGUS_POSTGRES_URL); argus_maintenance, which drops months, can only list holds.`,
 	}
 	command.AddCommand(newHoldAdd(), newHoldList(), newHoldRelease())
 	return command
 }
 
 func newHoldAdd() *cobra.Command {
-	var from, to, reason string
+	var from, to, reason, by string
 	command := &cobra.Command{
 		Use:     "add",
 		Short:   "Hold a range of time from now on",
 		Example: `  argusd maintain hold add --from 2026-01-01T00:00:00Z --to 2026-04-01T00:00:00Z --reason "case 4711"`,
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			config, err := load[maintainConfig](nil)
+			config, err := load[holdConfig](nil)
 			if err != nil {
 				return err
 			}
 			now := time.Now()
-			hold := maintenance.Hold{Reason: reason, AddedBy: whoAmI()}
+			hold := maintenance.Hold{Reason: reason, AddedBy: by}
 			if hold.From, err = argus.ParseTime(from, now); err != nil {
 				return fmt.Errorf("--from: %w", err)
 			}
@@ -139,6 +140,7 @@ func newHoldAdd() *cobra.Command {
 	command.Flags().StringVar(&from, "from", "", "the first moment held (RFC 3339, or 30d for 30 days ago)")
 	command.Flags().StringVar(&to, "to", "", "the moment the range ends; without it whatever comes is held too")
 	command.Flags().StringVar(&reason, "reason", "", "why, 3 to 500 characters: the case's name")
+	claimedBy(command, &by)
 	command.MarkFlagRequired("from")
 	command.MarkFlagRequired("reason")
 	return command
@@ -151,7 +153,7 @@ func newHoldList() *cobra.Command {
 		Example: "  argusd maintain hold list",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			config, err := load[maintainConfig](nil)
+			config, err := load[holdConfig](nil)
 			if err != nil {
 				return err
 			}
@@ -160,13 +162,13 @@ func newHoldList() *cobra.Command {
 				return err
 			}
 			w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "HOLD\tRANGE\tADDED\tBY\tREASON\tRELEASED")
+			fmt.Fprintln(w, "HOLD\tRANGE\tADDED\tBY (CLAIMED)\tLOGIN\tREASON\tRELEASED")
 			for _, h := range holds {
 				released := "-"
 				if !h.ReleasedAt.IsZero() {
-					released = fmt.Sprintf("%s by %s: %s", h.ReleasedAt.UTC().Format(time.RFC3339), argus.Shown(h.ReleasedBy), argus.Shown(h.ReleaseReason))
+					released = fmt.Sprintf("%s by %s (claimed, as %s): %s", h.ReleasedAt.UTC().Format(time.RFC3339), argus.Shown(h.ReleasedBy), h.ReleasedLogin, argus.Shown(h.ReleaseReason))
 				}
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", h.ID, holdRange(h), h.AddedAt.UTC().Format(time.RFC3339), argus.Shown(h.AddedBy), argus.Shown(h.Reason), released)
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", h.ID, holdRange(h), h.AddedAt.UTC().Format(time.RFC3339), argus.Shown(h.AddedBy), h.AddedLogin, argus.Shown(h.Reason), released)
 			}
 			return w.Flush()
 		},
@@ -174,7 +176,7 @@ func newHoldList() *cobra.Command {
 }
 
 func newHoldRelease() *cobra.Command {
-	var reason string
+	var reason, by string
 	command := &cobra.Command{
 		Use:     "release <hold>",
 		Short:   "Release a hold; what it kept leaves with the next run",
@@ -185,11 +187,11 @@ func newHoldRelease() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%q is not a hold's number; argusd maintain hold list shows them", args[0])
 			}
-			config, err := load[maintainConfig](nil)
+			config, err := load[holdConfig](nil)
 			if err != nil {
 				return err
 			}
-			if err := maintenance.ReleaseHold(command.Context(), config.PostgresURL, id, reason, whoAmI()); err != nil {
+			if err := maintenance.ReleaseHold(command.Context(), config.PostgresURL, id, reason, by); err != nil {
 				return err
 			}
 			fmt.Printf("Hold %d is released.\n", id)
@@ -197,6 +199,7 @@ func newHoldRelease() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&reason, "reason", "", "why, 3 to 500 characters")
+	claimedBy(command, &by)
 	command.MarkFlagRequired("reason")
 	return command
 }

@@ -40,8 +40,11 @@ var (
 		name: "Postgres", folder: "postgres",
 		versions: "public.argus_schema_migrations", digests: "public.argus_schema_files",
 		exists: "SELECT to_regclass('%s') IS NOT NULL",
-		create: `CREATE TABLE IF NOT EXISTS public.argus_schema_files (
-			version_id bigint PRIMARY KEY, sha256 text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp())`,
+		create: `DO $$ BEGIN IF to_regclass('public.argus_schema_files') IS NULL THEN
+			CREATE TABLE public.argus_schema_files (
+				version_id bigint PRIMARY KEY, sha256 text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
+			GRANT SELECT ON public.argus_schema_files TO PUBLIC;
+		END IF; END $$`,
 		note: `INSERT INTO public.argus_schema_files (version_id, sha256) VALUES ($1, $2)
 			ON CONFLICT (version_id) DO UPDATE SET sha256 = EXCLUDED.sha256, at = EXCLUDED.at`,
 	}

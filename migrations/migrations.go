@@ -26,7 +26,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
 //go:embed postgres/*.sql clickhouse/*.sql
@@ -52,15 +51,16 @@ func Postgres(ctx context.Context, url string) (applied int, err error) {
 		return 0, err
 	}
 	defer db.Close()
-	locker, err := sessionLocker()
+	unlock, err := takeTurn(ctx, db)
+	if err != nil {
+		return 0, fmt.Errorf("migrating Postgres: taking the lock: %w", err)
+	}
+	defer unlock()
+	provider, err := newProvider(goose.DialectPostgres, db, postgres)
 	if err != nil {
 		return 0, err
 	}
-	provider, err := newProvider(goose.DialectPostgres, db, postgres, goose.WithSessionLocker(locker))
-	if err != nil {
-		return 0, err
-	}
-	if err := retryConcurrent(func() error { return postgres.remember(ctx, db) }); err != nil {
+	if err := postgres.remember(ctx, db); err != nil {
 		return 0, fmt.Errorf("migrating Postgres: %w", err)
 	}
 	applied, err = up(ctx, provider)
@@ -70,7 +70,7 @@ func Postgres(ctx context.Context, url string) (applied int, err error) {
 	// Whoever starts may ask for the version (CheckPostgres). Granted only once: GRANT writes the catalog.
 	const grant = `DO $$ BEGIN
 		IF NOT has_table_privilege('argus_api', 'public.argus_schema_migrations', 'SELECT') THEN
-			GRANT SELECT ON public.argus_schema_migrations, public.argus_schema_files TO PUBLIC;
+			GRANT SELECT ON public.argus_schema_migrations TO PUBLIC;
 		END IF;
 	END $$`
 	err = retryConcurrent(func() error {
@@ -108,7 +108,12 @@ func ClickHouse(ctx context.Context, url, postgresURL string) (applied int, err 
 		return 0, fmt.Errorf("the ClickHouse URL: %w", err)
 	}
 	if postgresURL != "" {
-		unlock, err := lockPostgres(ctx, postgresURL)
+		db, err := openPostgres(postgresURL)
+		if err != nil {
+			return 0, err
+		}
+		defer db.Close()
+		unlock, err := takeTurn(ctx, db)
 		if err != nil {
 			return 0, fmt.Errorf("migrating ClickHouse: taking the lock in Postgres: %w", err)
 		}
@@ -247,40 +252,41 @@ func openPostgres(url string) (*sql.DB, error) {
 		return nil, errors.New("the Postgres URL is not one: want postgres://user:password@host:port/database")
 	}
 	config.ConnectTimeout = 10 * time.Second
+	// Whoever migrates may be a superuser: names are found in pg_catalog or are written out, also where a schema in the
+	// database's path belongs to another. And calls do not queue behind a statement that waits for a long query.
+	config.RuntimeParams["search_path"] = "pg_catalog, pg_temp"
+	config.RuntimeParams["lock_timeout"] = "5s"
 	return stdlib.OpenDB(*config), nil
 }
 
-// sessionLocker is a lock of the database session: it is gone when its holder is. Tried each second for
-// five minutes.
-func sessionLocker() (lock.SessionLocker, error) {
-	return lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300), lock.WithUnlockTimeout(1, 10))
-}
-
-func lockPostgres(ctx context.Context, url string) (unlock func(), err error) {
-	locker, err := sessionLocker()
+// takeTurn waits up to five minutes until no other migrates in this database. The lock is a row, which only the owner of
+// the table may lock: any role may take an advisory lock, and could so keep a release from being installed. It is gone
+// when its holder is.
+func takeTurn(ctx context.Context, db *sql.DB) (unlock func(), err error) {
+	err = retryConcurrent(func() error {
+		_, err := db.ExecContext(ctx, postgres.create)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	db, err := openPostgres(url)
+	if _, err := db.ExecContext(ctx, "INSERT INTO "+postgres.digests+" (version_id, sha256) VALUES (0, '') ON CONFLICT DO NOTHING"); err != nil {
+		return nil, err
+	}
+	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := db.Conn(ctx)
-	if err == nil {
-		err = locker.SessionLock(ctx, conn)
-	}
-	if err != nil {
-		db.Close()
-		return nil, err
-	}
-	return func() {
-		// The session's end releases the lock; unlocking first lets the next one in at once.
-		if err := locker.SessionUnlock(context.WithoutCancel(ctx), conn); err != nil {
-			slog.Warn("releasing the migration lock", "error", err)
+	for _, statement := range []string{
+		"SET LOCAL lock_timeout = '5min'", "SET LOCAL idle_in_transaction_session_timeout = 0",
+		"SELECT FROM " + postgres.digests + " WHERE version_id = 0 FOR UPDATE",
+	} {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			tx.Rollback()
+			return nil, err
 		}
-		conn.Close()
-		db.Close()
-	}, nil
+	}
+	return func() { tx.Rollback() }, nil
 }
 
 // Versions are the newest schema versions this binary knows.

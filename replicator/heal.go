@@ -130,7 +130,7 @@ func (h *healing) record(ctx context.Context) {
 	}
 	detail, err := json.Marshal(res)
 	if err == nil {
-		_, err = h.r.pool.Exec(ctx, "INSERT INTO argus.audit_admin (kind, detail) VALUES ($1, $2)", kind, detail)
+		_, err = h.r.pool.Exec(ctx, "SELECT argus.record_healing($1, $2)", kind, detail)
 	}
 	if err != nil {
 		h.r.log.Error("the healing was not recorded in argus.audit_admin", "error", err)

@@ -70,7 +70,7 @@ var testRollups = []string{
 
 func prepare(w *world) *world {
 	w.t.Helper()
-	w.api = w.pg.Pool(w.t, w.pg.APIURL)
+	w.api = w.pg.Pool(w.t, w.pg.LoaderURL(w.t)) // its rows are of any time
 	w.copy = w.ch.Conn(w.t, w.ch.MigrateURL)
 	w.postgresURL, w.clickhouseURL = w.pg.ReplicatorURL, w.ch.ReplicatorURL
 	w.logs = filepath.Join(w.t.TempDir(), "replicator.log")

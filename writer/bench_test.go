@@ -38,14 +38,14 @@ func TestBenchFigures(t *testing.T) {
 	var oursOne, insertOne, oursTail, insertTail []float64
 	for range benchRounds {
 		ours = append(ours, appendRate(t, w, 256, benchTime))
-		inserts = append(inserts, insertRate(t, pg.APIURL, 32, benchTime))
-		copies = append(copies, copyRate(t, pg.APIURL, 100_000))
-		a, b := latencies(t, w, pg.APIURL, benchTime)
+		inserts = append(inserts, insertRate(t, pg.LoaderURL(t), 32, benchTime))
+		copies = append(copies, copyRate(t, pg.LoaderURL(t), 100_000))
+		a, b := latencies(t, w, pg.LoaderURL(t), benchTime)
 		oursOne, insertOne = append(oursOne, a), append(insertOne, b)
 		oursTail = append(oursTail, tail(64, 2000, benchTime, func(_ int, r *argus.Record) error {
 			return w.Append(context.Background(), r, false)
 		}))
-		conns := inserters(t, pg.APIURL, 64)
+		conns := inserters(t, pg.LoaderURL(t), 64)
 		insertTail = append(insertTail, tail(64, 2000, benchTime, func(n int, r *argus.Record) error { return conns[n].insert(r) }))
 		conns.close()
 	}

@@ -152,7 +152,7 @@ func TestServerFaults(t *testing.T) {
 	faults := []struct{ name, sql string }{
 		{"an error", advance(`RAISE EXCEPTION 'no' USING ERRCODE = 'XX000';`)},
 		{"disk full", advance(`RAISE EXCEPTION 'no' USING ERRCODE = '53100';`)},
-		{"read only", advance(`SET LOCAL transaction_read_only = on; UPDATE argus.audit_writers SET seq = seq;`)},
+		{"read only", advance(`SET LOCAL transaction_read_only = on; UPDATE argus.audit_writers SET closed_at = now() WHERE false;`)},
 		{"deadlock", advance(`RAISE EXCEPTION 'no' USING ERRCODE = '40P01';`)},
 		{"fenced", advance(`RAISE EXCEPTION 'no' USING ERRCODE = 'AR001';`)},
 		{"a row refused", advance(`RAISE EXCEPTION 'no' USING ERRCODE = '23514';`)},

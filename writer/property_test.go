@@ -37,7 +37,7 @@ func anyRecord(now time.Time) *rapid.Generator[argus.Record] {
 		})
 		r := argus.Record{
 			ID:         uuid.Must(uuid.NewV7()),
-			OccurredAt: now.Add(time.Duration(rapid.Int64Range(-int64(20*24*time.Hour), int64(300*24*time.Hour)).Draw(t, "age"))),
+			OccurredAt: now.Add(time.Duration(rapid.Int64Range(-int64(20*24*time.Hour), int64(50*time.Minute)).Draw(t, "age"))),
 			ActorID:    text("actor"), ImpersonatorID: text("impersonator"),
 			ActorKind: rapid.SampledFrom([]argus.ActorKind{argus.KindPAT, argus.KindClerkSession, argus.KindBreakGlass}).Draw(t, "kind"),
 			PATID:     anyID.Draw(t, "pat"), BreakGlassID: anyID.Draw(t, "break glass"),
@@ -87,6 +87,9 @@ func TestAnyRecord(t *testing.T) {
 				records[i].OccurredAt = now.AddDate(-30, 0, 0) // no partition
 				bad[i] = true
 			case 1:
+				records[i].OccurredAt = now.Add(3 * time.Hour) // by a clock that is wrong
+				bad[i] = true
+			case 2:
 				records[i].ActorKind = "nobody"
 				bad[i] = true
 			}

@@ -125,8 +125,7 @@ func (w *Writer) closeOrphanedWriters(conn *pgx.Conn) error {
 func (w *Writer) deleteLateIntents(conn *pgx.Conn) error {
 	return w.step(func(ctx context.Context) error {
 		_, err := conn.Exec(ctx, `
-			DELETE FROM argus.audit_intents i WHERE i.at < clock_timestamp() - make_interval(secs => $1)
-			   AND EXISTS (SELECT FROM argus.argus_audit_log l WHERE l.id = i.id)`, w.config.tuning.dead.Seconds())
+			SELECT argus.delete_recorded_intents(make_interval(secs => $1))`, w.config.tuning.dead.Seconds())
 		return err
 	})
 }
@@ -158,9 +157,7 @@ func (w *Writer) orphans(conn *pgx.Conn) (found []orphan, err error) {
 	gone := map[uuid.UUID]bool{}
 	err = w.step(func(ctx context.Context) error {
 		rows, err := conn.Query(ctx, `
-			DELETE FROM argus.audit_intents i WHERE i.id = ANY ($1::uuid[])
-			   AND EXISTS (SELECT FROM argus.argus_audit_log l WHERE l.id = i.id)
-			RETURNING i.id`, ids)
+SELECT argus.delete_recorded_intents('0', $1::uuid[])`, ids)
 		if err != nil {
 			return err
 		}

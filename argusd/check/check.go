@@ -99,13 +99,24 @@ func (c Replicator) Check(ctx context.Context, r *Report) {
 	})
 }
 
+// Hold is what argusd maintain hold depends on.
+type Hold struct{ PostgresURL string }
+
+// Check tests it.
+func (c Hold) Check(ctx context.Context, r *Report) {
+	checkPostgres(ctx, r, c.PostgresURL, "argus_hold", func(p *postgres) {
+		p.functions(ctx, r, "argus.add_retention_hold(timestamptz, timestamptz, text, text)", "argus.release_retention_hold(bigint, text, text)")
+	})
+}
+
 // Maintain is what argusd maintain depends on.
 type Maintain struct{ PostgresURL, ClickHouseURL string }
 
 // Check tests it.
 func (c Maintain) Check(ctx context.Context, r *Report) {
 	checkPostgres(ctx, r, c.PostgresURL, "argus_maintenance", func(p *postgres) {
-		p.functions(ctx, r, "argus.create_months_ahead(int)", "argus.drop_expired_months(int)", "argus.expired_months(int)")
+		p.functions(ctx, r, "argus.create_months_ahead(int)", "argus.drop_expired_months(int)", "argus.expired_months(int)",
+			"argus.lock_maintenance()")
 	})
 	if c.ClickHouseURL == "" {
 		r.note("ARGUS_CLICKHOUSE_URL is empty: months are dropped from Postgres alone")

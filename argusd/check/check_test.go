@@ -119,6 +119,8 @@ func TestMisconfigurations(t *testing.T) {
 			map[string]string{"Postgres: role": "log in as argus_replicator", "Postgres: a replication connection": "REPLICATION"}},
 		{"a replicator that may only read the copy", Replicator{pg.ReplicatorURL, ch.ReaderURL, "argus"}, 0,
 			map[string]string{"ClickHouse: write the copy": "log in as argus_replicator"}},
+		{"none, of holds", Hold{pg.HoldURL}, 0, nil},
+		{"holds as argus_maintenance", Hold{pg.MaintenanceURL}, 0, map[string]string{"Postgres: role": "log in as argus_hold"}},
 		{"maintenance as argus_api", Maintain{pg.APIURL, ch.ReaderURL}, 0,
 			map[string]string{"Postgres: role": "log in as argus_maintenance", "ClickHouse: drop months of the copy": "log in as argus_replicator"}},
 	} {

@@ -124,7 +124,7 @@ func (p *postgres) privileges(ctx context.Context, r *Report, wanted []privilege
 	var err error
 	for _, w := range wanted {
 		var has bool
-		if err = p.conn.QueryRow(ctx, "SELECT has_table_privilege($1, $2)", w.table, w.privilege).Scan(&has); err != nil {
+		if err = p.conn.QueryRow(ctx, "SELECT has_any_column_privilege($1, $2)", w.table, w.privilege).Scan(&has); err != nil {
 			break
 		}
 		if !has {

@@ -64,6 +64,7 @@ func TestIntoProduction(t *testing.T) {
 	fill("migrate", map[string]string{"ARGUS_POSTGRES_URL": postgres("", ""), "ARGUS_CLICKHOUSE_URL": clickHouse(ch.MigrateURL),
 		"ARGUS_POSTGRES_API_PASSWORD": "api-password", "ARGUS_POSTGRES_REPLICATOR_PASSWORD": "replicator-password",
 		"ARGUS_POSTGRES_MAINTENANCE_PASSWORD": "maintenance-password", "ARGUS_POSTGRES_BREAK_GLASS_PASSWORD": "break-glass-password",
+		"ARGUS_POSTGRES_HOLD_PASSWORD":    "hold-password-1",
 		"ARGUS_POSTGRES_AUDITOR_PASSWORD": "auditor-password", "ARGUS_CLICKHOUSE_REPLICATOR_PASSWORD": "", "ARGUS_CLICKHOUSE_READER_PASSWORD": ""})
 	fill("api", map[string]string{"ARGUS_POSTGRES_URL": postgres("argus_api", "api-password"), "ARGUS_CLICKHOUSE_URL": clickHouse(ch.ReaderURL),
 		"ARGUS_CURSOR_KEY": "5c1f0e9a7d42b83690e7c45af21d68b3704be9d15a2f8c6613d09e47ab85f2c1", "ARGUS_LISTEN": listen,
@@ -89,8 +90,13 @@ func TestIntoProduction(t *testing.T) {
 	if again := run(settings["migrate"], "argusd", "migrate"); !strings.Contains(again, "Postgres: 0 migrations") || !strings.Contains(again, "passwords set of argus_api") {
 		t.Errorf("migrating again: %s", again)
 	}
-	for _, name := range []string{"api", "replicator", "maintain"} {
+	settings["hold"] = map[string]string{"ARGUS_POSTGRES_URL": postgres("argus_hold", "hold-password-1")}
+	for _, name := range []string{"api", "replicator", "maintain", "hold"} {
 		run(settings[name], "argusd", "check", name)
+	}
+	run(settings["hold"], "argusd", "maintain", "hold", "add", "--from", "30d", "--reason", "a case", "--by", "ada")
+	if held := run(settings["maintain"], "argusd", "maintain", "hold", "list"); !strings.Contains(held, "ada ") || !strings.Contains(held, "argus_hold") {
+		t.Errorf("holds: %s", held)
 	}
 
 	api := start(t, process(t.Context(), bin, settings["api"], "argusd", "api"))
@@ -120,9 +126,9 @@ func TestIntoProduction(t *testing.T) {
 	if did := run(settings["maintain"], "argusd", "maintain"); !strings.Contains(did, "0 partitions created, 0 months dropped") {
 		t.Errorf("maintenance: %s", did)
 	}
-	run(settings["maintain"], "argusd", "maintain", "hold", "add", "--from", "30d", "--reason", "case 4711")
-	run(settings["maintain"], "argusd", "maintain", "hold", "release", "1", "--reason", "closed")
-	if holds := run(settings["maintain"], "argusd", "maintain", "hold", "list"); !strings.Contains(holds, "whatever comes") || !strings.Contains(holds, `"closed"`) {
+	run(settings["hold"], "argusd", "maintain", "hold", "add", "--from", "30d", "--reason", "case 4711")
+	run(settings["hold"], "argusd", "maintain", "hold", "release", "1", "--reason", "closed")
+	if holds := run(settings["maintain"], "argusd", "maintain", "hold", "list"); !strings.Contains(holds, "whatever comes") || !strings.Contains(holds, ": closed") {
 		t.Errorf("holds:\n%s", holds)
 	}
 	stop(t, api)

@@ -51,7 +51,7 @@ func Postgres(ctx context.Context, url string, passwords map[string]string) erro
 	defer conn.Close(context.WithoutCancel(ctx))
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		// Roles belong to the server, whose databases may be several: the lock is this database's only.
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtext('argus.logins'))"); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT FROM argus.locks WHERE name = 'logins' FOR UPDATE"); err != nil {
 			return err
 		}
 		for _, role := range slices.Sorted(maps.Keys(passwords)) {

@@ -2,10 +2,12 @@ package maintenance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/useargus/argus"
 )
@@ -17,8 +19,10 @@ type Hold struct {
 	To            time.Time // exclusive; zero: whatever comes
 	Reason        string    // 3 to 500 characters
 	AddedAt       time.Time
-	AddedBy       string
+	AddedLogin    string    // the database login
+	AddedBy       string    // the person, as they said
 	ReleasedAt    time.Time // zero: it stands
+	ReleasedLogin string
 	ReleasedBy    string
 	ReleaseReason string
 }
@@ -76,20 +80,21 @@ func ReleaseHold(ctx context.Context, postgresURL string, id int64, reason, by s
 func Holds(ctx context.Context, postgresURL string) (holds []Hold, err error) {
 	err = with(ctx, postgresURL, func(conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, `
-			SELECT id, from_at, nullif(to_at, 'infinity'), reason, added_at, added_by, released_at, released_by, release_reason
+			SELECT id, from_at, nullif(to_at, 'infinity'), reason, added_at, added_login, added_by, released_at, released_login,
+			       released_by, release_reason
 			  FROM argus.retention_holds ORDER BY released_at IS NOT NULL, id`)
 		if err != nil {
 			return err
 		}
 		holds, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (h Hold, err error) {
 			var to, released *time.Time
-			var by, reason *string
-			err = row.Scan(&h.ID, &h.From, &to, &h.Reason, &h.AddedAt, &h.AddedBy, &released, &by, &reason)
+			var login, by, reason *string
+			err = row.Scan(&h.ID, &h.From, &to, &h.Reason, &h.AddedAt, &h.AddedLogin, &h.AddedBy, &released, &login, &by, &reason)
 			if to != nil {
 				h.To = *to
 			}
 			if released != nil {
-				h.ReleasedAt, h.ReleasedBy, h.ReleaseReason = *released, *by, *reason
+				h.ReleasedAt, h.ReleasedLogin, h.ReleasedBy, h.ReleaseReason = *released, *login, *by, *reason
 			}
 			return h, err
 		})
@@ -104,5 +109,10 @@ func with(ctx context.Context, url string, f func(*pgx.Conn) error) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	return f(conn)
+	err = f(conn)
+	var denied *pgconn.PgError
+	if errors.As(err, &denied) && denied.Code == "42501" {
+		return fmt.Errorf("the login %s may not do this: let ARGUS_POSTGRES_URL be that of argus_hold (%w)", conn.Config().User, err)
+	}
+	return err
 }

@@ -66,9 +66,16 @@ func Run(ctx context.Context, config Config) (Result, error) {
 		return result, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	// The session's lock: gone when this process is.
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock(hashtext('argus.maintain'))"); err != nil {
-		return result, fmt.Errorf("taking the lock in Postgres: %w", err)
+	// One run at a time. The lock belongs to a transaction of its own connection, and is gone when this process is.
+	turn, err := connect(ctx, config.PostgresURL)
+	if err != nil {
+		return result, err
+	}
+	defer turn.Close(context.WithoutCancel(ctx))
+	for _, statement := range []string{"BEGIN", "SET LOCAL idle_in_transaction_session_timeout = 0", "SELECT argus.lock_maintenance()"} {
+		if _, err := turn.Exec(ctx, statement); err != nil {
+			return result, fmt.Errorf("taking the lock in Postgres: %w", err)
+		}
 	}
 	if err := conn.QueryRow(ctx, "SELECT argus.create_months_ahead($1)", MonthsAhead).Scan(&result.Created); err != nil {
 		return result, fmt.Errorf("creating partitions of Postgres: %w", err)

@@ -35,7 +35,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, pg: enginetest.NewPostgres(t), ch: enginetest.NewClickHouse(t)}
-	w.owner = w.pg.Pool(t, w.pg.SuperuserURL)
+	w.owner = w.pg.Pool(t, w.pg.LoaderURL(t))
 	w.copy = w.ch.Conn(t, w.ch.MigrateURL)
 	w.config = Config{PostgresURL: w.pg.MaintenanceURL, ClickHouseURL: w.ch.ReplicatorURL, wait: time.Millisecond, tries: 2}
 	return w
@@ -166,7 +166,7 @@ func TestRetention(t *testing.T) {
 	if !slices.Equal(other, []string{"argus_schema_files", "argus_schema_migrations", "audit_watermark", "replicator_epoch"}) {
 		t.Errorf("never dropped: %v", other)
 	}
-	hold, gone, err := AddHold(t.Context(), w.pg.MaintenanceURL, Hold{
+	hold, gone, err := AddHold(t.Context(), w.pg.HoldURL, Hold{
 		From: ago(14).Add(48 * time.Hour), To: ago(14).Add(49 * time.Hour), Reason: "case 4711", AddedBy: "ada@ops1"})
 	if err != nil || len(gone) != 0 {
 		t.Fatal(gone, err)
@@ -225,7 +225,7 @@ func TestRetention(t *testing.T) {
 	}
 
 	// Released, the month goes with the next run; the run after that finds nothing.
-	if err := ReleaseHold(t.Context(), w.pg.MaintenanceURL, hold, "case closed", "ada@ops1"); err != nil {
+	if err := ReleaseHold(t.Context(), w.pg.HoldURL, hold, "case closed", "ada@ops1"); err != nil {
 		t.Fatal(err)
 	}
 	result, err := Run(t.Context(), w.config)
@@ -238,7 +238,7 @@ func TestRetention(t *testing.T) {
 	if result, err := Run(t.Context(), w.config); err != nil || len(result.Dropped)+len(result.Copy)+result.Created != 0 {
 		t.Errorf("%+v, %v", result, err)
 	}
-	if _, gone, err := AddHold(t.Context(), w.pg.MaintenanceURL, Hold{From: ago(14), Reason: "too late", AddedBy: "x"}); err != nil ||
+	if _, gone, err := AddHold(t.Context(), w.pg.HoldURL, Hold{From: ago(14), Reason: "too late", AddedBy: "x"}); err != nil ||
 		!slices.Equal(gone, []string{ago(14).Format("2006-01"), ago(13).Format("2006-01")}) {
 		t.Errorf("gone: %v, %v", gone, err)
 	}
@@ -327,7 +327,7 @@ func TestLongQuery(t *testing.T) {
 
 func TestHolds(t *testing.T) {
 	pg := enginetest.NewPostgres(t)
-	url := pg.MaintenanceURL
+	url := pg.HoldURL
 	for _, bad := range []Hold{{From: ago(2), To: ago(3), Reason: "backwards"}, {From: ago(2), Reason: " x "}} {
 		if _, _, err := AddHold(t.Context(), url, bad); err == nil {
 			t.Errorf("%+v was taken", bad)
@@ -348,16 +348,23 @@ func TestHolds(t *testing.T) {
 		t.Error("released twice")
 	}
 	holds, err := Holds(t.Context(), url)
-	if err != nil || len(holds) != 2 || holds[0].ID != second || !holds[0].To.IsZero() || holds[1].ReleasedBy != "eve@ops3" {
+	if err != nil || len(holds) != 2 || holds[0].ID != second || !holds[0].To.IsZero() || holds[1].ReleasedBy != "eve@ops3" ||
+		holds[0].AddedBy != "bob@ops2" || holds[0].AddedLogin != "argus_hold" || holds[1].ReleasedLogin != "argus_hold" {
 		t.Errorf("%+v, %v", holds, err)
 	}
-	// Nobody does by statement what the functions do.
-	for _, role := range []string{pg.MaintenanceURL, pg.OwnerURL} {
+	if err := ReleaseHold(t.Context(), pg.MaintenanceURL, second, "why not", "eve@ops3"); err == nil || !strings.Contains(err.Error(), "argus_hold") {
+		t.Errorf("argus_maintenance released a hold: %v", err)
+	}
+	if listed, err := Holds(t.Context(), pg.MaintenanceURL); err != nil || len(listed) != 2 {
+		t.Errorf("argus_maintenance lists %v, %v", listed, err)
+	}
+	// No role does by statement what the functions do.
+	for _, role := range []string{pg.MaintenanceURL, pg.HoldURL, pg.OwnerURL} {
 		pool := pg.Pool(t, role)
 		for _, sql := range []string{
 			"DELETE FROM argus.retention_holds", "TRUNCATE argus.retention_holds",
 			"UPDATE argus.retention_holds SET to_at = from_at + interval '1 day'",
-			"UPDATE argus.retention_holds SET released_at = NULL, released_by = NULL, release_reason = NULL WHERE released_at IS NOT NULL",
+			"UPDATE argus.retention_holds SET released_at = NULL, released_login = NULL, released_by = NULL, release_reason = NULL WHERE released_at IS NOT NULL",
 		} {
 			if _, err := pool.Exec(t.Context(), sql); err == nil {
 				t.Errorf("done: %s", sql)
@@ -369,14 +376,19 @@ func TestHolds(t *testing.T) {
 		"SELECT * FROM argus.argus_audit_log", "INSERT INTO argus.audit_admin (kind, detail) VALUES ('x', '{}')",
 		"UPDATE argus.maintenance_clock SET believed_from = '-infinity'", "DROP TABLE argus.retention_holds",
 		"SELECT argus.drop_expired_months(30)",
+		"SELECT argus.add_retention_hold(now(), 'infinity', 'why not', 'me')", "SELECT argus.release_retention_hold(2, 'why not', 'me')",
 	} {
 		if _, err := maintenance.Exec(t.Context(), sql); err == nil {
 			t.Errorf("argus_maintenance could: %s", sql)
 		}
 	}
-	for _, url := range []string{pg.APIURL, pg.ReplicatorURL, pg.AuditorURL, pg.BreakGlassURL} {
+	for _, url := range []string{pg.APIURL, pg.ReplicatorURL, pg.AuditorURL, pg.BreakGlassURL, pg.HoldURL} {
 		pool := pg.Pool(t, url)
-		for _, sql := range []string{"SELECT argus.drop_expired_months()", "SELECT argus.release_retention_hold(2, 'why not', 'me')", "SELECT argus.look_at_clock()"} {
+		statements := []string{"SELECT argus.drop_expired_months()", "SELECT argus.look_at_clock()"}
+		if url != pg.HoldURL {
+			statements = append(statements, "SELECT argus.release_retention_hold(2, 'why not', 'me')")
+		}
+		for _, sql := range statements {
 			if _, err := pool.Exec(t.Context(), sql); err == nil {
 				t.Errorf("another role could: %s", sql)
 			}

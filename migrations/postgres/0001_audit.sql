@@ -14,7 +14,7 @@ DECLARE
   r text;
 BEGIN
   FOREACH r IN ARRAY ARRAY['argus_owner', 'argus_api', 'argus_replicator', 'argus_auditor',
-                           'argus_maintenance', 'argus_break_glass'] LOOP
+                           'argus_maintenance', 'argus_hold', 'argus_break_glass'] LOOP
     BEGIN
       IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r) THEN
         EXECUTE format('CREATE ROLE %I NOLOGIN', r);
@@ -32,13 +32,20 @@ $$;
 -- +goose StatementEnd
 
 CREATE SCHEMA argus AUTHORIZATION argus_owner;
-GRANT USAGE ON SCHEMA argus TO argus_api, argus_replicator, argus_auditor, argus_maintenance, argus_break_glass;
+GRANT USAGE ON SCHEMA argus TO argus_api, argus_replicator, argus_auditor, argus_maintenance, argus_hold, argus_break_glass;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
--- A publication needs CREATE on the database, which has no literal name here.
+-- A publication needs CREATE on the database, which has no literal name here. No role of ours needs temporary
+-- tables: what a session makes there could stand in for a type or a table in a function that runs as another role.
+-- The auditor's limits are defaults, which the auditor may change for a session: an auditor's transaction that stays
+-- open keeps Postgres from cleaning up behind the writers. Set them by a proxy if you do not trust your auditors.
 -- +goose StatementBegin
 DO $$
 BEGIN
   EXECUTE format('GRANT CREATE ON DATABASE %I TO argus_owner', current_database());
+  EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+  EXECUTE format('ALTER ROLE argus_auditor IN DATABASE %I SET statement_timeout = ''1h''', current_database());
+  EXECUTE format('ALTER ROLE argus_auditor IN DATABASE %I SET idle_in_transaction_session_timeout = ''5min''', current_database());
   EXECUTE format('ALTER DATABASE %I SET search_path = argus, public', current_database());
   EXECUTE format('ALTER DATABASE %I SET timezone = ''UTC''', current_database());
 END
@@ -47,11 +54,34 @@ $$;
 
 SET ROLE argus_owner;
 
+-- Every function of this schema states who may run it (a grant to a role, none to PUBLIC) and where its names are looked
+-- up: SET search_path = pg_catalog, pg_temp. Named last, pg_temp cannot stand in for a type or a table of ours, which it
+-- does when it is not named; and all names of this schema are written out. TestDefinerFunctions holds both.
+ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
+
+-- ── locks ───────────────────────────────────────────────────────────────────────────────────────────
+-- What must go on is never made to wait for a lock that others may take. Any role that logs in may take any advisory
+-- lock, so there are none here: these rows are locked by functions that run as the owner, and no role may touch them.
+CREATE TABLE argus.locks (name text PRIMARY KEY);
+INSERT INTO argus.locks VALUES ('writers'), ('months'), ('maintenance'), ('logins');
+INSERT INTO argus.locks SELECT 'key ' || n FROM generate_series(0, 1023) n;
+
+-- Locks a text, for instance a call's id, until the transaction ends. Texts share 1024 places: two may wait for each
+-- other without need, briefly.
+-- +goose StatementBegin
+CREATE FUNCTION argus.lock_key(key text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM FROM argus.locks l WHERE l.name = 'key ' || (hashtextextended(key, 0) & 1023) FOR UPDATE;
+END
+$$;
+-- +goose StatementEnd
+
 -- ── append-only ─────────────────────────────────────────────────────────────────────────────────────
 -- Privileges come first (no role below owner has UPDATE, DELETE or TRUNCATE on an audit table). This
 -- trigger is the second wall: it stops the owner's slip of the hand.
 -- +goose StatementBegin
-CREATE FUNCTION argus.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION argus.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   RAISE EXCEPTION '% on %.% refused: audit tables are append-only', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
     USING ERRCODE = 'insufficient_privilege',
@@ -131,6 +161,22 @@ CREATE TABLE argus.remote_support_audit (
   PRIMARY KEY (audit_id, step)
 ) PARTITION BY RANGE (audit_id);
 
+-- A step is dated by Postgres's clock.
+-- +goose StatementBegin
+CREATE FUNCTION argus.refuse_date() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RAISE EXCEPTION 'a step of call % is dated off the clock of Postgres', NEW.audit_id
+    USING ERRCODE = 'check_violation', CONSTRAINT = 'steps_near_clock';
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER near_clock AFTER INSERT ON argus.compute_control_audit FOR EACH ROW
+  WHEN (NEW.at NOT BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp() + interval '1 hour')
+  EXECUTE FUNCTION argus.refuse_date();
+CREATE TRIGGER near_clock AFTER INSERT ON argus.remote_support_audit FOR EACH ROW
+  WHEN (NEW.at NOT BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp() + interval '1 hour')
+  EXECUTE FUNCTION argus.refuse_date();
+
 -- ── what administrators did ─────────────────────────────────────────────────────────────────────────
 CREATE TABLE argus.audit_admin (
   id     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -152,8 +198,8 @@ CREATE TABLE argus.audit_processes (
   heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 50);
 
--- One row for one lifetime of one writer lane. Every batch moves seq by compare-and-set in the same
--- transaction as its rows: whoever finds another value (or closed_at) has been fenced.
+-- One row for one lifetime of one writer lane. An insert into the log moves seq by compare-and-set (rows_follow_writer);
+-- whoever finds another value there (or closed_at) has been fenced.
 CREATE TABLE argus.audit_writers (
   writer_id  bigint      PRIMARY KEY,
   process_id uuid        NOT NULL,
@@ -164,17 +210,42 @@ CREATE TABLE argus.audit_writers (
 ) WITH (fillfactor = 20); -- room for the heap-only updates of every batch
 CREATE INDEX audit_writers_open ON argus.audit_writers (writer_id) WHERE closed_at IS NULL;
 
+-- Of both tables argus_api may write closed_at and heartbeat_at alone, and these triggers write Postgres's clock in their
+-- stead. What is closed stays closed. Neither fires when a batch moves seq.
+-- +goose StatementBegin
+CREATE FUNCTION argus.close_writer_now() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  NEW.closed_at := coalesce(OLD.closed_at, clock_timestamp());
+  RETURN NEW;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER close_now BEFORE UPDATE OF closed_at ON argus.audit_writers
+  FOR EACH ROW EXECUTE FUNCTION argus.close_writer_now();
+
+-- +goose StatementBegin
+CREATE FUNCTION argus.beat_now() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  NEW.heartbeat_at := clock_timestamp();
+  RETURN NEW;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER beat_now BEFORE UPDATE OF heartbeat_at ON argus.audit_processes
+  FOR EACH ROW EXECUTE FUNCTION argus.beat_now();
+
 -- Numbers come from here, never from a sequence: readers rely on "every writer at or below the greatest
 -- visible number is visible", which two transactions committing out of order would break. They start
 -- from the clock in milliseconds, so that a database restored to an earlier moment never gives a number
 -- twice while the columnar copy still holds rows of the first.
 -- +goose StatementBegin
-CREATE FUNCTION argus.open_audit_writer(process uuid, lane int) RETURNS bigint LANGUAGE plpgsql AS $$
+CREATE FUNCTION argus.open_audit_writer(process uuid, lane int) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   n bigint;
 BEGIN
-  -- Serializes openers until their commit.
-  PERFORM pg_advisory_xact_lock(hashtext('argus.open_audit_writer'));
+  -- Openers take turns until their commit.
+  PERFORM FROM argus.locks l WHERE l.name = 'writers' FOR UPDATE;
   SELECT greatest(coalesce(max(w.writer_id), 0) + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
     INTO n FROM argus.audit_writers w;
   INSERT INTO argus.audit_writers (writer_id, process_id, lane) VALUES (n, process, lane);
@@ -182,6 +253,43 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
+
+-- Every insert into the log. Its rows are the next ones of open writers and move their seq, so no row is beyond its
+-- writer's seq or in a closed writer, and no seq is without its rows. AR001: another has fenced the writer. The time a
+-- row was recorded is held near Postgres's clock, so that a row which tells of the past shows when it was told.
+-- +goose StatementBegin
+CREATE FUNCTION argus.rows_follow_writer() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  batch record;
+BEGIN
+  FOR batch IN
+    SELECT i.writer_id, min(i.seq) AS first, max(i.seq) AS last, count(*) AS rows, min(i.recorded_at) AS earliest,
+           greatest(max(i.recorded_at), max(i.occurred_at)) AS latest
+      FROM inserted i GROUP BY i.writer_id ORDER BY i.writer_id
+  LOOP
+    IF batch.earliest < clock_timestamp() - interval '1 hour' OR batch.latest > clock_timestamp() + interval '1 hour' THEN
+      RAISE EXCEPTION 'rows of writer % are dated more than an hour off the clock of Postgres', batch.writer_id
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'rows_near_clock';
+    END IF;
+    UPDATE argus.audit_writers w SET seq = batch.last
+     WHERE w.writer_id = batch.writer_id AND w.seq = batch.first - 1 AND w.closed_at IS NULL;
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'writer % has been fenced', batch.writer_id USING ERRCODE = 'AR001';
+    END IF;
+    -- With as many rows as numbers, a number that is there twice (at different times) leaves another out.
+    IF batch.rows <> batch.last - batch.first + 1
+       OR batch.rows > 1 AND batch.rows <> (SELECT count(DISTINCT i.seq) FROM inserted i WHERE i.writer_id = batch.writer_id) THEN
+      RAISE EXCEPTION 'rows of writer % have holes or come twice', batch.writer_id
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'rows_follow_writer';
+    END IF;
+  END LOOP;
+  RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER rows_follow_writer AFTER INSERT ON argus.argus_audit_log REFERENCING NEW TABLE AS inserted
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.rows_follow_writer();
 
 -- A state-changing call announces itself here, committed with its first write. The audit batch that holds
 -- its row deletes it in the same transaction; what a dead process leaves is turned into interrupted rows.
@@ -193,45 +301,60 @@ CREATE TABLE argus.audit_intents (
 );
 CREATE INDEX audit_intents_process ON argus.audit_intents (process_id);
 
--- The end of every batch: moves a writer's seq by compare-and-set and deletes the intents of the calls whose
--- rows the same transaction has just inserted as from_seq + 1 … to_seq. Nothing of the batch stays when it
--- raises:
---   AR001  the writer does not stand at from_seq or is closed: another has fenced it
+-- The end of every batch, after its rows: deletes the intents of the calls whose rows the same transaction has just
+-- inserted as from_seq + 1 … to_seq. Nothing of the batch stays when it raises:
+--   AR001  the writer does not stand at to_seq or is closed: another has fenced it
 --   AR002  some of the calls already have a row (a dead process's intents become interrupted rows); DETAIL
 --          names them. An intent that is gone without a row was never committed, and is no obstacle.
 -- Intents are locked in one order, so that two batches which sweep the same ones cannot deadlock.
 -- +goose StatementBegin
-CREATE FUNCTION argus.advance_audit_writer(writer bigint, from_seq bigint, to_seq bigint, intents uuid[])
-RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION argus.advance_audit_writer(writer bigint, from_seq bigint, to_seq bigint, intents uuid[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   deleted int;
   swept text;
 BEGIN
-  IF intents IS NOT NULL THEN
-    PERFORM FROM argus.audit_intents i WHERE i.id = ANY (intents) ORDER BY i.id FOR UPDATE;
-    DELETE FROM argus.audit_intents i WHERE i.id = ANY (intents);
-    GET DIAGNOSTICS deleted = ROW_COUNT;
-    IF deleted < cardinality(intents) THEN
-      SELECT string_agg(u.id::text, ',') INTO swept FROM unnest(intents) AS u(id)
-       WHERE EXISTS (SELECT FROM argus.argus_audit_log l
-                      WHERE l.id = u.id AND NOT (l.writer_id = writer AND l.seq > from_seq));
-      IF swept IS NOT NULL THEN
-        RAISE EXCEPTION 'calls already have a row' USING ERRCODE = 'AR002', DETAIL = swept;
-      END IF;
-    END IF;
-  END IF;
-  UPDATE argus.audit_writers w SET seq = to_seq
-   WHERE w.writer_id = writer AND w.seq = from_seq AND w.closed_at IS NULL;
-  IF NOT FOUND THEN
+  IF NOT EXISTS (SELECT FROM argus.audit_writers w WHERE w.writer_id = writer AND w.seq = to_seq AND w.closed_at IS NULL) THEN
     RAISE EXCEPTION 'writer % has been fenced', writer USING ERRCODE = 'AR001';
   END IF;
+  IF intents IS NULL THEN
+    RETURN;
+  END IF;
+  PERFORM FROM argus.audit_intents i WHERE i.id = ANY (intents) ORDER BY i.id FOR UPDATE;
+  DELETE FROM argus.audit_intents i WHERE i.id = ANY (intents)
+     AND i.id IN (SELECT l.id FROM argus.argus_audit_log l WHERE l.writer_id = writer AND l.seq > from_seq AND l.seq <= to_seq);
+  GET DIAGNOSTICS deleted = ROW_COUNT;
+  IF deleted < cardinality(intents) THEN
+    SELECT string_agg(u.id::text, ',') INTO swept FROM unnest(intents) AS u(id)
+     WHERE EXISTS (SELECT FROM argus.argus_audit_log l
+                    WHERE l.id = u.id AND NOT (l.writer_id = writer AND l.seq > from_seq));
+    IF swept IS NOT NULL THEN
+      RAISE EXCEPTION 'calls already have a row' USING ERRCODE = 'AR002', DETAIL = swept;
+    END IF;
+  END IF;
+END
+$$;
+-- +goose StatementEnd
+
+-- Deletes intents of calls that have their row: those older than min_age, and of the given ones any. No other intent can
+-- be deleted but by the batch that writes its row.
+-- +goose StatementBegin
+CREATE FUNCTION argus.delete_recorded_intents(min_age interval, intents uuid[] DEFAULT NULL) RETURNS SETOF uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN QUERY
+    DELETE FROM argus.audit_intents i
+     WHERE (i.id = ANY (intents) OR intents IS NULL AND i.at < clock_timestamp() - min_age)
+       AND EXISTS (SELECT FROM argus.argus_audit_log l WHERE l.id = i.id)
+    RETURNING i.id;
 END
 $$;
 -- +goose StatementEnd
 
 -- ── partitions ──────────────────────────────────────────────────────────────────────────────────────
 -- The smallest version 7 UUID of a moment: the bound of a domain table's partition.
-CREATE FUNCTION argus.uuid_floor(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS $$
+CREATE FUNCTION argus.uuid_floor(at timestamptz) RETURNS uuid
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
   SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
@@ -241,7 +364,7 @@ $$;
 -- auditor's long query. Attaching waits for no reader and no writer. Runs as the owner; search_path pinned.
 -- +goose StatementBegin
 CREATE FUNCTION argus.create_month(month timestamptz) RETURNS int
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   lo timestamptz := date_trunc('month', month, 'UTC');
   hi timestamptz := date_trunc('month', lo + interval '32 days', 'UTC');
@@ -250,7 +373,7 @@ DECLARE
   part text;
   made int := 0;
 BEGIN
-  PERFORM pg_advisory_xact_lock(hashtext('argus.create_month'));
+  PERFORM FROM argus.locks l WHERE l.name = 'months' FOR UPDATE;
   FOREACH root IN ARRAY ARRAY['argus_audit_log', 'compute_control_audit', 'remote_support_audit'] LOOP
     part := root || suffix;
     CONTINUE WHEN to_regclass('argus.' || part) IS NOT NULL;
@@ -275,7 +398,7 @@ $$;
 -- Creates the current month, the one before it, and `ahead` months after it. Returns the tables made.
 -- +goose StatementBegin
 CREATE FUNCTION argus.create_months_ahead(ahead int DEFAULT 24) RETURNS int
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   made int := 0;
   i int;
@@ -310,21 +433,19 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.remote_s
 
 -- ── the grant matrix ────────────────────────────────────────────────────────────────────────────────
 REVOKE ALL ON ALL TABLES IN SCHEMA argus FROM PUBLIC;
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA argus FROM PUBLIC;
 
 GRANT SELECT, INSERT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit TO argus_api;
-GRANT SELECT, INSERT, UPDATE ON argus.audit_writers, argus.audit_processes TO argus_api;
-GRANT SELECT, INSERT, DELETE ON argus.audit_intents TO argus_api;
--- DELETE and SELECT … FOR UPDATE SKIP LOCKED of the sweep need a row lock, which takes UPDATE on some column.
-GRANT UPDATE (at) ON argus.audit_intents TO argus_api;
-GRANT DELETE ON argus.audit_processes TO argus_api;
+GRANT SELECT ON argus.audit_writers, argus.audit_processes, argus.audit_intents TO argus_api;
+GRANT UPDATE (closed_at) ON argus.audit_writers TO argus_api;
+GRANT INSERT (process_id, host), UPDATE (heartbeat_at), DELETE ON argus.audit_processes TO argus_api;
+GRANT INSERT (id, process_id, record) ON argus.audit_intents TO argus_api;
 GRANT SELECT ON argus.audit_months, argus.audit_admin TO argus_api;
 GRANT EXECUTE ON FUNCTION argus.open_audit_writer(uuid, int), argus.advance_audit_writer(bigint, bigint, bigint, uuid[]),
-                          argus.uuid_floor(timestamptz) TO argus_api;
+                          argus.delete_recorded_intents(interval, uuid[]), argus.lock_key(text) TO argus_api;
 
 GRANT SELECT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit,
                 argus.audit_writers, argus.audit_months TO argus_replicator;
-GRANT SELECT, INSERT ON argus.audit_admin TO argus_replicator;
+GRANT SELECT ON argus.audit_admin TO argus_replicator;
 
 GRANT SELECT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit,
                 argus.audit_admin, argus.audit_writers, argus.audit_processes, argus.audit_intents,

@@ -28,7 +28,7 @@ CREATE INDEX personal_access_tokens_actor ON argus.personal_access_tokens (actor
 
 -- A revoked token stays revoked, and nothing about a token's rights changes.
 -- +goose StatementBegin
-CREATE FUNCTION argus.token_is_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION argus.token_is_fixed() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF (OLD.id, OLD.actor_id, OLD.digest, OLD.scopes, OLD.parent_id, OLD.audit_id, OLD.created_at, OLD.expires_at)
      IS DISTINCT FROM
@@ -47,7 +47,7 @@ CREATE TRIGGER token_is_fixed BEFORE UPDATE ON argus.personal_access_tokens
 
 -- Every process that remembers a credential listens here, and forgets the one that is named.
 -- +goose StatementBegin
-CREATE FUNCTION argus.tell_credential_revoked() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION argus.tell_credential_revoked() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM pg_notify('argus_credentials', OLD.id::text);
   RETURN NULL;
@@ -61,8 +61,8 @@ CREATE TRIGGER token_deleted AFTER DELETE ON argus.personal_access_tokens
   FOR EACH ROW EXECUTE FUNCTION argus.tell_credential_revoked();
 
 -- ── break-glass tokens ──────────────────────────────────────────────────────────────────────────────
--- For when Clerk is down. Issued on the host by the role argus_break_glass, which can do only that; issued_at
--- and issued_by are not its to write.
+-- For when Clerk is down. Issued on the host by the role argus_break_glass, which can do only that. Postgres writes
+-- issued_at and issued_by (the login). The person who issues or revokes says who they are in claimed_by.
 CREATE TABLE argus.break_glass_tokens (
   id         uuid        PRIMARY KEY,
   actor_id   text        NOT NULL CHECK (actor_id <> '' AND length(actor_id) <= 200), -- the Clerk user it is for
@@ -72,6 +72,7 @@ CREATE TABLE argus.break_glass_tokens (
   scopes     text[]      NOT NULL CHECK (cardinality(scopes) > 0),
   issued_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   issued_by  text        NOT NULL DEFAULT session_user,
+  claimed_by text        NOT NULL CHECK (length(btrim(claimed_by)) BETWEEN 1 AND 200),
   host       text        NOT NULL DEFAULT '',
   expires_at timestamptz NOT NULL,
   CHECK (expires_at <= issued_at + interval '4 hours')
@@ -82,6 +83,7 @@ CREATE TABLE argus.break_glass_revocations (
   id         uuid        PRIMARY KEY REFERENCES argus.break_glass_tokens (id),
   at         timestamptz NOT NULL DEFAULT clock_timestamp(),
   revoked_by text        NOT NULL DEFAULT session_user,
+  claimed_by text        NOT NULL CHECK (length(btrim(claimed_by)) BETWEEN 1 AND 200),
   host       text        NOT NULL DEFAULT ''
 );
 
@@ -93,15 +95,15 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.break_gl
 -- No token without its record, whoever inserts it and however.
 -- +goose StatementBegin
 CREATE FUNCTION argus.record_break_glass() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF TG_TABLE_NAME = 'break_glass_tokens' THEN
     INSERT INTO argus.audit_admin (kind, detail) VALUES ('break_glass_issued', jsonb_build_object(
       'break_glass_id', NEW.id, 'actor_id', NEW.actor_id, 'reason', NEW.reason, 'scopes', NEW.scopes,
-      'expires_at', NEW.expires_at, 'host', NEW.host));
+      'expires_at', NEW.expires_at, 'claimed_by', NEW.claimed_by, 'host', NEW.host));
   ELSE
     INSERT INTO argus.audit_admin (kind, detail) VALUES ('break_glass_revoked', jsonb_build_object(
-      'break_glass_id', NEW.id, 'host', NEW.host));
+      'break_glass_id', NEW.id, 'claimed_by', NEW.claimed_by, 'host', NEW.host));
     PERFORM pg_notify('argus_credentials', NEW.id::text);
   END IF;
   RETURN NULL;
@@ -118,7 +120,7 @@ CREATE TRIGGER recorded AFTER INSERT ON argus.break_glass_revocations
 -- The function is all that argus_api may do to argus.audit_admin.
 -- +goose StatementBegin
 CREATE FUNCTION argus.record_export(audit_id uuid, rows bigint, complete boolean) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   INSERT INTO argus.audit_admin (kind, detail) VALUES ('export_finished',
     jsonb_build_object('audit_id', audit_id, 'rows', rows, 'complete', complete))
 $$;
@@ -126,8 +128,6 @@ $$;
 
 -- ── grants ──────────────────────────────────────────────────────────────────────────────────────────
 REVOKE ALL ON argus.personal_access_tokens, argus.break_glass_tokens, argus.break_glass_revocations FROM PUBLIC;
-REVOKE ALL ON FUNCTION argus.token_is_fixed(), argus.tell_credential_revoked(), argus.record_break_glass(),
-                       argus.record_export(uuid, bigint, boolean) FROM PUBLIC;
 
 GRANT SELECT, INSERT ON argus.personal_access_tokens TO argus_api;
 GRANT UPDATE (last_used_at, revoked_at, revoked_by) ON argus.personal_access_tokens TO argus_api;
@@ -136,11 +136,12 @@ GRANT EXECUTE ON FUNCTION argus.record_export(uuid, bigint, boolean) TO argus_ap
 
 GRANT SELECT (id, actor_id, name, last_four, scopes, parent_id, audit_id, created_at, expires_at, last_used_at,
               revoked_at, revoked_by) ON argus.personal_access_tokens TO argus_auditor;
-GRANT SELECT (id, actor_id, reason, last_four, scopes, issued_at, issued_by, host, expires_at)
+GRANT SELECT (id, actor_id, reason, last_four, scopes, issued_at, issued_by, claimed_by, host, expires_at)
   ON argus.break_glass_tokens TO argus_auditor, argus_break_glass;
 GRANT SELECT ON argus.break_glass_revocations TO argus_auditor, argus_break_glass;
 
-GRANT INSERT (id, actor_id, reason, digest, last_four, scopes, host, expires_at) ON argus.break_glass_tokens TO argus_break_glass;
-GRANT INSERT (id, host) ON argus.break_glass_revocations TO argus_break_glass;
+GRANT INSERT (id, actor_id, reason, digest, last_four, scopes, claimed_by, host, expires_at)
+  ON argus.break_glass_tokens TO argus_break_glass;
+GRANT INSERT (id, claimed_by, host) ON argus.break_glass_revocations TO argus_break_glass;
 
 RESET ROLE;

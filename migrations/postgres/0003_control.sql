@@ -43,7 +43,7 @@ CREATE UNIQUE INDEX workers_handle ON argus.workers (provider, handle) WHERE sta
 
 -- Terminated is final: an id never comes back to life.
 -- +goose StatementBegin
-CREATE FUNCTION argus.worker_stays_terminated() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION argus.worker_stays_terminated() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   RAISE EXCEPTION 'worker % is terminated and stays so', OLD.id USING ERRCODE = 'check_violation';
 END
@@ -93,7 +93,7 @@ CREATE INDEX support_sessions_tenant ON argus.support_sessions (tenant_id) WHERE
 -- A session is live only on an armed tenant. Both directions, so that neither a slip in the API nor two
 -- calls at once can leave one behind: the row lock on the tenant puts them in order.
 -- +goose StatementBegin
-CREATE FUNCTION argus.session_needs_armed_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION argus.session_needs_armed_tenant() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   is_armed boolean;
 BEGIN
@@ -110,7 +110,7 @@ CREATE TRIGGER needs_armed_tenant BEFORE INSERT OR UPDATE ON argus.support_sessi
   FOR EACH ROW WHEN (NEW.state = 'live') EXECUTE FUNCTION argus.session_needs_armed_tenant();
 
 -- +goose StatementBegin
-CREATE FUNCTION argus.disarm_ends_sessions() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION argus.disarm_ends_sessions() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF EXISTS (SELECT FROM argus.support_sessions WHERE tenant_id = NEW.id AND state = 'live') THEN
     RAISE EXCEPTION 'tenant % still has a live support session', NEW.id
@@ -154,7 +154,6 @@ CREATE INDEX idempotency_keys_created ON argus.idempotency_keys (created_at);
 -- Who launched what, when and why is written once; only how it stands may change, and nothing is deleted
 -- but what has expired.
 REVOKE ALL ON argus.workers, argus.tenants, argus.support_sessions, argus.rate_limits, argus.idempotency_keys FROM PUBLIC;
-REVOKE ALL ON FUNCTION argus.worker_stays_terminated(), argus.session_needs_armed_tenant(), argus.disarm_ends_sessions() FROM PUBLIC;
 
 GRANT SELECT, INSERT ON argus.workers TO argus_api;
 GRANT UPDATE (state, ended_at, cost_per_hour, handle, provider_ref,

@@ -6,28 +6,32 @@
 SET ROLE argus_owner;
 
 -- ── holds ───────────────────────────────────────────────────────────────────────────────────────────
--- A legal hold keeps every month that its range touches. It is added and released, never changed or deleted.
+-- A legal hold keeps every month that its range touches. It is added and released, never changed or deleted. Only
+-- argus_hold may do either: argus_maintenance, which drops months, can release none. Postgres writes the times and the
+-- login. Persons share that login, so added_by and released_by are what they say.
 CREATE TABLE argus.retention_holds (
   id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   from_at        timestamptz NOT NULL,
   to_at          timestamptz NOT NULL, -- exclusive; infinity: whatever comes
   reason         text        NOT NULL CHECK (length(btrim(reason)) BETWEEN 3 AND 2000),
   added_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-  added_by       text        NOT NULL CHECK (length(added_by) <= 200),
+  added_login    text        NOT NULL DEFAULT session_user,
+  added_by       text        NOT NULL CHECK (length(btrim(added_by)) BETWEEN 1 AND 200),
   released_at    timestamptz,
-  released_by    text        CHECK (length(released_by) <= 200),
+  released_login text,
+  released_by    text        CHECK (length(btrim(released_by)) BETWEEN 1 AND 200),
   release_reason text        CHECK (length(btrim(release_reason)) BETWEEN 3 AND 2000),
   CHECK (from_at < to_at),
-  CHECK ((released_at IS NULL) = (released_by IS NULL) AND (released_at IS NULL) = (release_reason IS NULL))
+  CHECK (num_nulls(released_at, released_login, released_by, release_reason) IN (0, 4))
 );
 CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON argus.retention_holds
   FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
 
 -- +goose StatementBegin
-CREATE FUNCTION argus.hold_is_fixed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION argus.hold_is_fixed() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF OLD.released_at IS NOT NULL OR (OLD.id, OLD.from_at, OLD.to_at, OLD.reason, OLD.added_at, OLD.added_by)
-     IS DISTINCT FROM (NEW.id, NEW.from_at, NEW.to_at, NEW.reason, NEW.added_at, NEW.added_by) THEN
+  IF OLD.released_at IS NOT NULL OR (OLD.id, OLD.from_at, OLD.to_at, OLD.reason, OLD.added_at, OLD.added_login, OLD.added_by)
+     IS DISTINCT FROM (NEW.id, NEW.from_at, NEW.to_at, NEW.reason, NEW.added_at, NEW.added_login, NEW.added_by) THEN
     RAISE EXCEPTION 'hold % cannot be changed, only released once', OLD.id USING ERRCODE = 'check_violation';
   END IF;
   RETURN NEW;
@@ -40,16 +44,16 @@ CREATE TRIGGER hold_is_fixed BEFORE UPDATE ON argus.retention_holds
 -- The lock is drop_expired_months': when the function has returned and committed, nothing of the range leaves.
 -- +goose StatementBegin
 CREATE FUNCTION argus.add_retention_hold(from_at timestamptz, to_at timestamptz, reason text, added_by text) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   hold argus.retention_holds;
 BEGIN
-  PERFORM pg_advisory_xact_lock(hashtext('argus.create_month'));
+  PERFORM FROM argus.locks l WHERE l.name = 'months' FOR UPDATE;
   INSERT INTO argus.retention_holds AS h (from_at, to_at, reason, added_by)
   VALUES (add_retention_hold.from_at, add_retention_hold.to_at, add_retention_hold.reason, add_retention_hold.added_by)
   RETURNING h.* INTO hold;
   INSERT INTO argus.audit_admin (kind, detail) VALUES ('hold_added', jsonb_build_object(
-    'hold', hold.id, 'from', hold.from_at, 'to', hold.to_at, 'reason', hold.reason, 'by', hold.added_by));
+    'hold', hold.id, 'from', hold.from_at, 'to', hold.to_at, 'reason', hold.reason, 'claimed_by', hold.added_by));
   RETURN hold.id;
 END
 $$;
@@ -58,17 +62,29 @@ $$;
 -- Returns false when there is no such hold, or it was released before.
 -- +goose StatementBegin
 CREATE FUNCTION argus.release_retention_hold(hold bigint, reason text, released_by text) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   UPDATE argus.retention_holds h
-     SET released_at = clock_timestamp(), released_by = release_retention_hold.released_by, release_reason = release_retention_hold.reason
+     SET released_at = clock_timestamp(), released_login = session_user,
+         released_by = release_retention_hold.released_by, release_reason = release_retention_hold.reason
    WHERE h.id = hold AND h.released_at IS NULL;
   IF NOT FOUND THEN
     RETURN false;
   END IF;
   INSERT INTO argus.audit_admin (kind, detail) VALUES ('hold_released', jsonb_build_object(
-    'hold', hold, 'reason', release_retention_hold.reason, 'by', release_retention_hold.released_by));
+    'hold', hold, 'reason', release_retention_hold.reason, 'claimed_by', release_retention_hold.released_by));
   RETURN true;
+END
+$$;
+-- +goose StatementEnd
+
+-- ── one run at a time ───────────────────────────────────────────────────────────────────────────────
+-- Maintenance holds this to the end of a transaction that lasts as long as its run.
+-- +goose StatementBegin
+CREATE FUNCTION argus.lock_maintenance() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM FROM argus.locks l WHERE l.name = 'maintenance' FOR UPDATE;
 END
 $$;
 -- +goose StatementEnd
@@ -85,7 +101,7 @@ CREATE TABLE argus.maintenance_clock (
 
 -- +goose StatementBegin
 CREATE FUNCTION argus.look_at_clock() RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   t timestamptz := clock_timestamp();
 BEGIN
@@ -102,7 +118,7 @@ $$;
 -- The months that are past retention, oldest first, and why each is kept; null: it may go.
 -- +goose StatementBegin
 CREATE FUNCTION argus.expired_months(retention_days int DEFAULT 365) RETURNS TABLE (month date, kept text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus SET timezone = 'UTC' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   newest timestamptz;
   believed timestamptz;
@@ -141,7 +157,7 @@ $$;
 -- and nothing has happened.
 -- +goose StatementBegin
 CREATE FUNCTION argus.drop_expired_months(retention_days int DEFAULT 365) RETURNS SETOF date
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   m record;
   root text;
@@ -154,7 +170,7 @@ DECLARE
   n bigint;
   h bytea;
 BEGIN
-  PERFORM pg_advisory_xact_lock(hashtext('argus.create_month'));
+  PERFORM FROM argus.locks l WHERE l.name = 'months' FOR UPDATE;
   PERFORM argus.look_at_clock();
   FOR m IN SELECT e.month, to_char(e.month, '"_y"YYYY"m"MM') AS suffix
              FROM argus.expired_months(retention_days) e WHERE e.kept IS NULL LOOP
@@ -191,7 +207,7 @@ $$;
 -- What was dropped from the copy after it: tables and rows by name.
 -- +goose StatementBegin
 CREATE FUNCTION argus.record_copy_dropped(month date, rows jsonb) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, argus AS $$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   INSERT INTO argus.audit_admin (kind, detail) VALUES ('month_dropped_from_copy',
     jsonb_build_object('month', to_char(month, 'YYYY-MM'), 'rows', rows))
 $$;
@@ -199,16 +215,15 @@ $$;
 
 -- ── grants ──────────────────────────────────────────────────────────────────────────────────────────
 REVOKE ALL ON argus.retention_holds, argus.maintenance_clock FROM PUBLIC;
-REVOKE ALL ON FUNCTION argus.add_retention_hold(timestamptz, timestamptz, text, text),
-                       argus.release_retention_hold(bigint, text, text), argus.hold_is_fixed(), argus.look_at_clock(),
-                       argus.expired_months(int), argus.drop_expired_months(int), argus.record_copy_dropped(date, jsonb)
-  FROM PUBLIC;
 
-GRANT SELECT ON argus.retention_holds, argus.maintenance_clock TO argus_maintenance, argus_auditor;
+GRANT SELECT ON argus.retention_holds TO argus_maintenance, argus_hold, argus_auditor;
+GRANT SELECT ON argus.maintenance_clock TO argus_maintenance, argus_auditor;
 GRANT SELECT ON argus.maintenance_clock TO argus_api; -- when maintenance last ran is a metric of the API's processes
+GRANT SELECT ON argus.audit_admin TO argus_hold;      -- which months of a range have left already
+
 GRANT EXECUTE ON FUNCTION argus.add_retention_hold(timestamptz, timestamptz, text, text),
-                          argus.release_retention_hold(bigint, text, text), argus.look_at_clock(),
-                          argus.expired_months(int), argus.drop_expired_months(int), argus.record_copy_dropped(date, jsonb)
-  TO argus_maintenance;
+                          argus.release_retention_hold(bigint, text, text) TO argus_hold;
+GRANT EXECUTE ON FUNCTION argus.lock_maintenance(), argus.look_at_clock(), argus.expired_months(int),
+                          argus.drop_expired_months(int), argus.record_copy_dropped(date, jsonb) TO argus_maintenance;
 
 RESET ROLE;

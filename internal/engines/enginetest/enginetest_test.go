@@ -41,7 +41,7 @@ func TestPostgresDatabases(t *testing.T) {
 			pg := enginetest.NewPostgres(t)
 			for role, url := range map[string]string{
 				"argus_owner": pg.OwnerURL, "argus_api": pg.APIURL, "argus_replicator": pg.ReplicatorURL,
-				"argus_auditor": pg.AuditorURL, "argus_maintenance": pg.MaintenanceURL,
+				"argus_auditor": pg.AuditorURL, "argus_maintenance": pg.MaintenanceURL, "argus_hold": pg.HoldURL,
 				"argus_break_glass": pg.BreakGlassURL, "postgres": pg.SuperuserURL,
 			} {
 				var user, path, zone string

@@ -25,7 +25,7 @@ import (
 type Postgres struct {
 	Database string
 
-	OwnerURL, APIURL, ReplicatorURL, AuditorURL, MaintenanceURL, BreakGlassURL, SuperuserURL string
+	OwnerURL, APIURL, ReplicatorURL, AuditorURL, MaintenanceURL, HoldURL, BreakGlassURL, SuperuserURL string
 
 	mu     sync.Mutex
 	engine *engines.Postgres
@@ -33,7 +33,7 @@ type Postgres struct {
 
 // roles are those the migrations make.
 var roles = []string{
-	"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_break_glass",
+	"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold", "argus_break_glass",
 }
 
 // Postgres15 is the folder of the programs of the oldest Postgres that ARGUS runs on: the one that
@@ -149,6 +149,18 @@ func (pg *Postgres) Pool(t testing.TB, url string) *pgxpool.Pool {
 	return pool
 }
 
+// LoaderURL is the superuser's, for a session in which no trigger fires, as when a dump is loaded: for rows of the past,
+// which no role can insert, and for damage.
+func (pg *Postgres) LoaderURL(t testing.TB) string {
+	t.Helper()
+	u, err := url.Parse(pg.SuperuserURL)
+	must(t, "reading a URL", err)
+	q := u.Query()
+	q.Set("session_replication_role", "replica")
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
 func newPostgres(t testing.TB, srv *server) *Postgres {
 	t.Helper()
 	ctx, cancel := startContext()
@@ -164,7 +176,7 @@ func (s *server) database(name string) *Postgres {
 		pg.engine = s.engine
 	}
 	for i, field := range []*string{
-		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.BreakGlassURL,
+		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.HoldURL, &pg.BreakGlassURL,
 	} {
 		*field = s.url(roles[i], name)
 	}
@@ -237,11 +249,14 @@ func (s *server) copyTemplate(ctx context.Context, name string) error {
 		return err
 	}
 	rows, err := conn.Query(ctx, `
-		SELECT format('ALTER DATABASE %I SET %I = ', $2::text, split_part(c, '=', 1)) ||
+		SELECT CASE WHEN setrole = 0 THEN format('ALTER DATABASE %I SET %I = ', $2::text, split_part(c, '=', 1))
+		            ELSE format('ALTER ROLE %I IN DATABASE %I SET %I = ', pg_get_userbyid(setrole), $2::text, split_part(c, '=', 1)) END ||
 		       CASE WHEN split_part(c, '=', 1) = 'search_path' THEN substr(c, strpos(c, '=') + 1)
 		            ELSE quote_literal(substr(c, strpos(c, '=') + 1)) END
 		  FROM pg_db_role_setting, pg_database d, unnest(setconfig) AS c
-		 WHERE setrole = 0 AND setdatabase = d.oid AND d.datname = $1
+		 WHERE setdatabase = d.oid AND d.datname = $1
+		 UNION ALL
+		SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', $2::text) -- a new database gives PUBLIC more
 		 UNION ALL
 		SELECT format('GRANT %s ON DATABASE %I TO %s', a.privilege_type, $2::text,
 		              CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END)
