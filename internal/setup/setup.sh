@@ -28,7 +28,8 @@ here() {
 package() { # of Debian
   case $1 in
   compiler) echo gcc libc6-dev ;; promtool) echo prometheus ;; postgres15 | psql | pg_basebackup | pg_recvlogical) echo postgresql-15 ;;
-  go | node | npm) echo "" ;; # Debian's are too old *) echo "$1" ;;
+  go | node | npm) ;; # Debian's are too old
+  *) echo "$1" ;;
   esac
 }
 why() {
