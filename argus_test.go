@@ -337,6 +337,26 @@ func TestParseSpan(t *testing.T) {
 	}
 }
 
+// TestSecretsAreHidden: a secret that a caller writes into what is kept is not kept.
+func TestSecretsAreHidden(t *testing.T) {
+	for _, prefix := range []string{PATPrefix, BreakGlassPrefix} {
+		secret := NewSecret(prefix)
+		r := Record{UserAgent: "curl " + secret + " x", ClientRequestID: secret, PathParams: []PathParam{{"id", secret}, {secret, secret[:40]}},
+			ActorID: "a", Route: "GET /v1/tokens/:id"}
+		r.MakeStorable()
+		b := r.AppendJSON(nil)
+		if strings.Contains(string(b), secret[len(prefix):len(prefix)+8]) || r.UserAgent != "curl "+prefix+"… x" || r.PathParams[1].Value != prefix+"…" {
+			t.Errorf("%s", b)
+		}
+		if again := r; again.ComputeHash() != r.ComputeHash() || Text(r.UserAgent, 100) != r.UserAgent {
+			t.Error("hiding twice changes the row")
+		}
+	}
+	if s := "argus_pat_ and argusctl/1"; Text(s, 100) != s {
+		t.Error(Text(s, 100))
+	}
+}
+
 // TestRowKeysAreExact: a row says the same to every reader. encoding/json alone takes another case for the same key,
 // and the last of two.
 func TestRowKeysAreExact(t *testing.T) {

@@ -19,6 +19,7 @@ const (
 	ScopeRemoteSupport    Scope = "remote_support"
 	ScopeRemoteSupportArm Scope = "remote_support:arm"
 	ScopeTokensWrite      Scope = "tokens:write"
+	ScopeTokensAdmin      Scope = "tokens:admin"
 	ScopeEventsRead       Scope = "events:read"
 	ScopeEventsEmit       Scope = "events:emit"
 )
@@ -26,7 +27,7 @@ const (
 // AllScopes lists every scope, in the order they are shown.
 func AllScopes() []Scope {
 	return []Scope{ScopeLogsRead, ScopeTenantsRead, ScopeComputeRead, ScopeComputeWrite, ScopeRemoteSupport,
-		ScopeRemoteSupportArm, ScopeTokensWrite, ScopeEventsRead, ScopeEventsEmit}
+		ScopeRemoteSupportArm, ScopeTokensWrite, ScopeTokensAdmin, ScopeEventsRead, ScopeEventsEmit}
 }
 
 // The presets: named sets of scopes, expanded when a token is created.

@@ -1,13 +1,16 @@
 package argus
 
 import (
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
 
 // Text returns s as both stores can keep it: valid UTF-8, NUL bytes and invalid sequences replaced by U+FFFD,
-// cut at a character boundary to at most limit bytes. It returns s itself when nothing has to change.
+// cut at a character boundary to at most limit bytes. Secrets of tokens in it are hidden (HideSecrets). It returns s
+// itself when nothing has to change.
 func Text(s string, limit int) string {
+	s = HideSecrets(s)
 	if len(s) > limit {
 		// Looks past the cut by one character, so that a sequence split by the limit is dropped, not replaced.
 		end := limit
@@ -32,3 +35,14 @@ func Text(s string, limit int) string {
 	}
 	return b.String()
 }
+
+// HideSecrets replaces the random part of each token's secret in s by one character. A caller may write a secret where
+// it is kept or logged: in a path, a header, as a key of a body.
+func HideSecrets(s string) string {
+	if !strings.Contains(s, "argus_") {
+		return s
+	}
+	return secretIn.ReplaceAllString(s, "$1…")
+}
+
+var secretIn = regexp.MustCompile(`(argus_(?:pat|bg)_)[0-9A-Za-z]+`)

@@ -117,7 +117,9 @@ func (c *contract) checkTokens() {
 	c.expect("createToken", wish{status: 422, code: argus.CodeUnprocessable, token: all,
 		body: map[string]any{"name": "lasting", "scopes": []string{"logs:read"}, "expires_in": "365d"}})
 	c.expect("createToken", wish{status: 400, code: argus.CodeInvalidParameter, token: all, body: map[string]any{"name": "neither"}, wrong: true})
-	c.expect("listTokens", wish{status: 200, token: all})
+	c.expect("listTokens", wish{status: 200, token: all, path: "/v1/tokens?owner=all&state=live&unused_since=1s&limit=1"})
+	c.expect("listTokens", wish{status: 400, code: argus.CodeInvalidCursor, token: all, path: "/v1/tokens?cursor=AAEC"})
+	c.expect("listTokens", wish{status: 403, code: argus.CodeForbidden, token: c.none, path: "/v1/tokens?owner=all"})
 
 	// The key is known by now, and was of another request.
 	c.each(4, func(id string, op *documented) {
@@ -133,6 +135,10 @@ func (c *contract) checkTokens() {
 	var token struct{ Token Token }
 	made.json(c.t, &token)
 	path := "/v1/tokens/" + token.Token.ID.String()
+	c.expect("showToken", wish{status: 200, token: all, path: path})
+	c.expect("showToken", wish{status: 403, code: argus.CodeForbidden, token: c.none, path: path})
+	c.expect("showToken", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/tokens/" + nobody})
+	c.expect("revokeToken", wish{status: 403, code: argus.CodeForbidden, token: c.none, path: path})
 	// An answer that could not be kept for repetitions: they are refused, rather than carried out again.
 	ctx := c.t.Context()
 	_, err := c.owner.Exec(ctx, `REVOKE UPDATE ON argus.idempotency_keys FROM argus_api`)
@@ -148,6 +154,23 @@ func (c *contract) checkTokens() {
 		c.t.Error("a repetition was carried out again")
 	}
 	c.expect("revokeToken", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/tokens/" + nobody})
+
+	key = []string{"Idempotency-Key", "revoking-by-secret"}
+	body := map[string]any{"secret": c.token(grace)}
+	c.expect("revokeTokens", wish{status: 200, token: all, body: body, header: key})
+	if again := c.expect("revokeTokens", wish{status: 200, token: all, body: body, header: key}); again.header.Get(replayedHeader) != "true" {
+		c.t.Error("a repetition was carried out again")
+	}
+	c.expect("revokeTokens", wish{status: 200, token: all})
+	c.expect("revokeTokens", wish{status: 404, code: argus.CodeNotFound, token: all, body: map[string]any{"secret": argus.NewSecret(argus.PATPrefix)}})
+	c.expect("revokeTokens", wish{status: 400, code: argus.CodeInvalidParameter, token: all, body: map[string]any{"owner": "user_2ada", "secret": "x"}, wrong: true})
+	_, err = c.owner.Exec(ctx, `REVOKE UPDATE ON argus.idempotency_keys FROM argus_api`)
+	c.must(err)
+	key = []string{"Idempotency-Key", "revoking-all"}
+	c.expect("revokeTokens", wish{status: 200, token: all, header: key})
+	c.expect("revokeTokens", wish{status: 409, code: argus.CodeConflict, token: all, header: key})
+	_, err = c.owner.Exec(ctx, `GRANT UPDATE ON argus.idempotency_keys TO argus_api`)
+	c.must(err)
 }
 
 func (c *contract) checkTenants() {
@@ -278,6 +301,7 @@ func (c *contract) checkOutage() {
 		"terminateWorker": {path: workers["terminate"] + "terminate"},
 		"createToken":     {},
 		"revokeToken":     {path: "/v1/tokens/" + made.Token.ID.String()},
+		"revokeTokens":    {},
 	}
 	// All announce themselves; then the writer is cut off; then they have their effects. A call that fails before
 	// it does so does not keep the others waiting for good.

@@ -52,7 +52,9 @@ func TestScopeMatrix(t *testing.T) {
 				if refused == allowed || resp.status == 401 || resp.status >= 500 {
 					t.Errorf("%s with %s: %d %s", r.template(method), scope, resp.status, resp.body)
 				}
-				if row.Route != r.template(method) || row.Scope != string(r.Scope) || int(row.Status) != resp.status {
+				// Which tokens are meant may need more than any: then the row names that.
+				more := r.Scope == scopeAny && strings.HasPrefix(r.Path, "/v1/tokens") && row.Scope == string(scope)
+				if row.Route != r.template(method) || row.Scope != string(r.Scope) && !more || int(row.Status) != resp.status {
 					t.Errorf("%s with %s: row %+v", r.template(method), scope, row)
 				}
 				if !allowed && h.audit.wasIntended(row.ID) {

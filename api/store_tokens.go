@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/useargus/argus"
 )
@@ -82,9 +83,12 @@ func (a *API) recordUses(ctx context.Context, uses map[uuid.UUID]time.Time) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
+	// Locked ancestors first, as a revocation does.
 	_, err := a.pool.Exec(ctx, `
+		WITH locked AS (
+		  SELECT id FROM argus.personal_access_tokens WHERE id = ANY ($1::uuid[]) ORDER BY created_at, id FOR NO KEY UPDATE)
 		UPDATE argus.personal_access_tokens t SET last_used_at = u.at
-		  FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, at)
+		  FROM locked JOIN unnest($1::uuid[], $2::timestamptz[]) AS u (id, at) USING (id)
 		 WHERE t.id = u.id AND (t.last_used_at IS NULL OR t.last_used_at < u.at)`, ids, times)
 	return err
 }
@@ -105,39 +109,55 @@ func (a *API) keepUses(ctx context.Context) {
 	}
 }
 
-// Token is a personal access token as its owner sees it.
+// Token is a personal access token as its owner sees it, or a break-glass token where one is revoked by its secret.
 type Token struct {
-	ID         uuid.UUID      `json:"id"`
-	Name       string         `json:"name"`
-	Preset     *string        `json:"preset"` // null when the scopes are no preset's
-	Scopes     []argus.Scope  `json:"scopes"`
-	CreatedAt  argus.JSONTime `json:"created_at"`
-	ExpiresAt  argus.JSONTime `json:"expires_at"`
-	LastUsedAt argus.JSONTime `json:"last_used_at"`
-	RevokedAt  argus.JSONTime `json:"revoked_at"`
-	LastFour   string         `json:"last_four"`
+	ID             uuid.UUID       `json:"id"`
+	Kind           argus.ActorKind `json:"kind"`     // pat or break_glass
+	ActorID        string          `json:"actor_id"` // its owner
+	Name           string          `json:"name"`     // of a break-glass token its reason
+	Preset         *string         `json:"preset"`   // null when the scopes are no preset's
+	Scopes         []argus.Scope   `json:"scopes"`
+	ParentID       *uuid.UUID      `json:"parent_id"` // the token it was made with
+	AuditID        *uuid.UUID      `json:"audit_id"`  // the call that made it; null: made on the host
+	CreatedAt      argus.JSONTime  `json:"created_at"`
+	ExpiresAt      argus.JSONTime  `json:"expires_at"`
+	LastUsedAt     argus.JSONTime  `json:"last_used_at"`
+	RevokedAt      argus.JSONTime  `json:"revoked_at"`
+	RevokedBy      *string         `json:"revoked_by"`
+	RevokedWith    *uuid.UUID      `json:"revoked_with"`     // the ancestor it ended with
+	RevokedAuditID *uuid.UUID      `json:"revoked_audit_id"` // the call that revoked it; null: on the host
+	LastFour       string          `json:"last_four"`
 }
 
-const tokenColumns = `id, name, scopes, created_at, expires_at, last_used_at, revoked_at, last_four`
+const tokenColumns = `t.id, t.actor_id, t.name, t.scopes, t.parent_id, t.audit_id, t.created_at, t.expires_at, t.last_used_at,
+	t.revoked_at, t.revoked_by, t.revoked_with, t.revoked_audit_id, t.last_four`
 
-func scanToken(row pgx.Row) (Token, error) {
-	var t Token
+// scanToken reads tokenColumns, and behind them what more was asked for.
+func scanToken(row pgx.Row, more ...any) (Token, error) {
+	t := Token{Kind: argus.KindPAT}
 	var names []string
 	var created, expires time.Time
 	var used, revoked *time.Time
-	if err := row.Scan(&t.ID, &t.Name, &names, &created, &expires, &used, &revoked, &t.LastFour); err != nil {
+	if err := row.Scan(append([]any{&t.ID, &t.ActorID, &t.Name, &names, &t.ParentID, &t.AuditID, &created, &expires, &used,
+		&revoked, &t.RevokedBy, &t.RevokedWith, &t.RevokedAuditID, &t.LastFour}, more...)...); err != nil {
 		return t, err
 	}
+	t.setScopes(names)
+	t.CreatedAt, t.ExpiresAt = argus.JSONTime(created), argus.JSONTime(expires)
+	t.LastUsedAt, t.RevokedAt = orZero(used), orZero(revoked)
+	return t, nil
+}
+
+func (t *Token) setScopes(names []string) {
 	t.Scopes = knownScopes(names)
 	t.Preset = orNull(argus.PresetOf(t.Scopes))
-	t.CreatedAt, t.ExpiresAt = argus.JSONTime(created), argus.JSONTime(expires)
-	if used != nil {
-		t.LastUsedAt = argus.JSONTime(*used)
+}
+
+func orZero(t *time.Time) argus.JSONTime {
+	if t == nil {
+		return argus.JSONTime{}
 	}
-	if revoked != nil {
-		t.RevokedAt = argus.JSONTime(*revoked)
-	}
-	return t, nil
+	return argus.JSONTime(*t)
 }
 
 // Lifetimes of a personal access token.
@@ -188,31 +208,16 @@ func insertToken(ctx context.Context, tx Tx, n NewToken) (Token, string, error) 
 		notAfter = &n.notAfter
 	}
 	t, err := scanToken(tx.QueryRow(ctx, `
-		INSERT INTO argus.personal_access_tokens (id, actor_id, name, digest, last_four, scopes, parent_id, audit_id, expires_at)
+		INSERT INTO argus.personal_access_tokens AS t (id, actor_id, name, digest, last_four, scopes, parent_id, audit_id, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, least(now() + $9 * interval '1 microsecond', $10))
 		RETURNING `+tokenColumns,
 		id, n.ActorID, n.Name, digest[:], argus.LastFour(secret), n.Scopes, orNull(n.parentID), orNull(n.auditID),
 		n.ExpiresIn.Microseconds(), notAfter))
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "55000" { // object_not_in_prerequisite_state
+		err = argus.Errorf(argus.CodeForbidden, "The token that you call with has ended meanwhile, so it can make no others.")
+	}
 	return t, secret, err
-}
-
-// tokensOf lists an actor's tokens, newest first.
-func (a *API) tokensOf(ctx context.Context, actorID string) ([]Token, error) {
-	rows, err := a.pool.Query(ctx, `SELECT `+tokenColumns+` FROM argus.personal_access_tokens
-		WHERE actor_id = $1 ORDER BY created_at DESC, id DESC LIMIT 1000`, actorID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	tokens := []Token{}
-	for rows.Next() {
-		t, err := scanToken(rows)
-		if err != nil {
-			return nil, err
-		}
-		tokens = append(tokens, t)
-	}
-	return tokens, rows.Err()
 }
 
 // liveTokens counts an actor's tokens that are neither revoked nor expired, holding off others who would make
@@ -224,17 +229,6 @@ func liveTokens(ctx context.Context, tx Tx, actorID string) (n int, err error) {
 	err = tx.QueryRow(ctx, `SELECT count(*) FROM argus.personal_access_tokens
 		WHERE actor_id = $1 AND revoked_at IS NULL AND expires_at > now()`, actorID).Scan(&n)
 	return n, err
-}
-
-// revokeToken revokes an actor's token and returns it; pgx.ErrNoRows when the actor has none of that id. One that
-// is revoked already is left as it is.
-func revokeToken(ctx context.Context, tx Tx, actorID string, id uuid.UUID, by string) (Token, error) {
-	if _, err := tx.Exec(ctx, `UPDATE argus.personal_access_tokens SET revoked_at = clock_timestamp(), revoked_by = $3
-		WHERE id = $2 AND actor_id = $1 AND revoked_at IS NULL`, actorID, id, by); err != nil {
-		return Token{}, err
-	}
-	return scanToken(tx.QueryRow(ctx, `SELECT `+tokenColumns+` FROM argus.personal_access_tokens
-		WHERE id = $2 AND actor_id = $1`, actorID, id))
 }
 
 // tokenNames gives the names of tokens, for display beside their ids.

@@ -241,7 +241,7 @@ func TestStreamsHear(t *testing.T) {
 	}
 	revoke := func(id uuid.UUID) {
 		t.Helper()
-		_, err := h.pool.Exec(t.Context(), "UPDATE argus.personal_access_tokens SET revoked_at = now(), revoked_by = 'user_2ada' WHERE id = $1", id)
+		_, err := RevokeTokens(t.Context(), h.pool, []uuid.UUID{id}, "user_2ada", uuid.Nil)
 		h.must(err)
 	}
 

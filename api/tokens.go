@@ -1,9 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,21 +24,141 @@ func (a *API) tokenRoutes() []route {
 	return []route{
 		{Method: http.MethodGet, Path: "/v1/tokens", Scope: scopeAny, Handle: a.listTokens},
 		{Method: http.MethodPost, Path: "/v1/tokens", Scope: argus.ScopeTokensWrite, Effects: true, Secret: true, Handle: a.createToken},
+		{Method: http.MethodGet, Path: "/v1/tokens/:id", Scope: scopeAny, Handle: a.showToken},
 		{Method: http.MethodDelete, Path: "/v1/tokens/:id", Scope: scopeAny, Effects: true, Handle: a.deleteToken},
+		{Method: http.MethodPost, Path: "/v1/tokens/revoke", Scope: argus.ScopeTokensAdmin, Effects: true, Handle: a.revokeTokens},
 	}
 }
 
-// listTokens lists the caller's own tokens; nobody sees another's.
+// Which tokens a credential may list and end, on the routes with the scope any:
+//
+//   - a session: its user's;
+//   - a token: itself and what descends from it; with tokens:write its owner's;
+//   - with tokens:admin, everybody's.
+//
+// What goes beyond any is recorded as the call's scope.
+const ownTokensOnly = "A token lists and ends itself and what was made with it. For your other tokens sign in, or use a token with the scope tokens:write."
+
+// uses says that the call is allowed by a scope that depends on what it asks for, so that its row says so.
+func (c *call) uses(s argus.Scope) bool {
+	if !c.Actor.Can(s) {
+		return false
+	}
+	c.Record.Scope = string(s)
+	return true
+}
+
+// listTokens lists tokens, newest first: the caller's own, or with owner others'.
 func (a *API) listTokens(c *call) (answer, error) {
+	q := c.Query()
+	for name := range q {
+		if !slices.Contains([]string{"owner", "state", "unused_since", "limit", "cursor"}, name) {
+			return answer{}, argus.Errorf(argus.CodeInvalidParameter, "There is no parameter %q here; there are owner, state, unused_since, limit and cursor.", argus.Text(name, 40))
+		}
+	}
+	query := TokenQuery{}
+	var since string
+	var err error
+	for name, v := range map[string]*string{"owner": &query.Owner, "state": &query.State, "unused_since": &since, "cursor": &query.After} {
+		if *v, err = one(q, name); err != nil {
+			return answer{}, err
+		}
+	}
+	if query.Limit, err = numberOf(q, "limit", argus.MaxLimit); err != nil {
+		return answer{}, err
+	}
+	if query.Limit == 0 {
+		query.Limit = argus.DefaultLimit
+	}
+	if query.State != "" && query.State != TokenLive && query.State != TokenEnded {
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "state must be %s or %s.", TokenLive, TokenEnded)
+	}
+	if since != "" {
+		if query.UnusedSince, err = argus.ParseTime(since, c.arrival); err != nil {
+			return answer{}, err
+		}
+	}
+	switch own := query.Owner == "" || query.Owner == c.Actor.ID; {
+	case own && c.Actor.Kind == argus.KindClerkSession, own && c.uses(argus.ScopeTokensWrite):
+		query.Owner = c.Actor.ID
+	case own && query.Owner == "": // a break-glass token has made none
+		query.Owner, query.Within = c.Actor.ID, cmp.Or(c.Actor.PATID, c.Actor.BreakGlassID)
+	case !own && query.Owner == "all" && c.uses(argus.ScopeTokensAdmin):
+		query.Owner = ""
+	case c.uses(argus.ScopeTokensAdmin):
+	case own:
+		return answer{}, argus.Errorf(argus.CodeForbidden, "%s", ownTokensOnly)
+	default:
+		return answer{}, argus.Errorf(argus.CodeForbidden, "Listing the tokens of others needs the scope %s, which your credential does not have.", argus.ScopeTokensAdmin)
+	}
 	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
-	tokens, err := a.tokensOf(ctx, c.Actor.ID)
+	page, err := ListTokens(ctx, a.pool, query)
 	if err != nil {
 		return answer{}, nothingHappened(err)
 	}
+	var people []string
+	for _, t := range page.Tokens {
+		people = append(people, t.ActorID)
+		if t.RevokedBy != nil {
+			people = append(people, *t.RevokedBy)
+		}
+	}
 	return reply(struct {
-		Tokens []Token `json:"tokens"`
-	}{tokens})
+		Tokens     []Token           `json:"tokens"`
+		NextCursor *string           `json:"next_cursor"`
+		Actors     map[string]string `json:"actors"`
+	}{page.Tokens, orNull(page.Next), a.namesOf(c.Context(), nil, people...)})
+}
+
+// reachable finds the token that the path names, if the caller may list and end it. Of others' tokens it tells nothing,
+// not even whether there are any.
+func (a *API) reachable(c *call) (Token, error) {
+	absent := argus.Errorf(argus.CodeNotFound, "You have no token of this id.")
+	id, err := uuid.Parse(c.Param("id"))
+	if err != nil {
+		return Token{}, absent
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
+	defer cancel()
+	t, descends, err := findToken(ctx, a.pool, id, c.Actor.PATID)
+	switch {
+	case errors.Is(err, errNoRow):
+		return Token{}, absent
+	case err != nil:
+		return Token{}, nothingHappened(err)
+	}
+	own := t.ActorID == c.Actor.ID
+	switch {
+	case own && (c.Actor.Kind == argus.KindClerkSession || descends):
+		return t, nil
+	case own && c.uses(argus.ScopeTokensWrite), c.uses(argus.ScopeTokensAdmin):
+		return t, nil
+	case own:
+		return Token{}, argus.Errorf(argus.CodeForbidden, "%s", ownTokensOnly)
+	}
+	return Token{}, absent
+}
+
+// tokenFamily is a token, and those that end with it or did.
+type tokenFamily struct {
+	Token
+	Descendants []Token `json:"descendants"`
+}
+
+// showToken shows a token, and what its revocation would end besides.
+func (a *API) showToken(c *call) (answer, error) {
+	t, err := a.reachable(c)
+	if err != nil {
+		return answer{}, err
+	}
+	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
+	defer cancel()
+	below, err := descendantsOf(ctx, a.pool, t.ID)
+	if err != nil {
+		return answer{}, nothingHappened(err)
+	}
+	return reply(tokenFamily{t, below})
 }
 
 // createToken makes a token of the caller's that can do no more, and lives no longer, than the credential that
@@ -136,29 +259,99 @@ func newToken(name string, preset *string, scopes []string, expiresIn string) (N
 	return n, nil
 }
 
-// deleteToken revokes one of the caller's tokens, at once and everywhere within a second.
+// deleteToken revokes a token and what descends from it, at once and everywhere within a second.
 func (a *API) deleteToken(c *call) (answer, error) {
-	absent := argus.Errorf(argus.CodeNotFound, "You have no token of this id.")
-	id, err := uuid.Parse(c.Param("id"))
+	t, err := a.reachable(c)
 	if err != nil {
-		return answer{}, absent
+		return answer{}, err
 	}
-	by := c.Actor.ID
-	if c.Actor.ImpersonatorID != "" {
-		by = c.Actor.ImpersonatorID
-	}
-	var t Token
-	err = c.Begin(func(ctx context.Context, tx Tx) error {
-		var err error
-		t, err = revokeToken(ctx, tx, c.Actor.ID, id, by)
-		if errors.Is(err, errNoRow) {
-			return absent
+	var ended []uuid.UUID
+	var told tokenFamily
+	err = c.Begin(func(ctx context.Context, tx Tx) (err error) {
+		if ended, err = RevokeTokens(ctx, tx, []uuid.UUID{t.ID}, c.by(), c.Record.ID); err != nil {
+			return err
 		}
+		if told.Token, _, err = findToken(ctx, tx, t.ID, uuid.Nil); err != nil {
+			return err
+		}
+		told.Descendants, err = descendantsOf(ctx, tx, t.ID)
 		return err
 	})
 	if err != nil {
 		return answer{}, err
 	}
-	a.secrets.forget(id) // before anybody can be told that it is done
-	return reply(t)
+	a.forget(ended)
+	return reply(told)
+}
+
+// revokeTokens ends all tokens of an owner, or the one that a secret belongs to: what a scanner found, nothing else
+// known. The secret comes in the body and stays there: it is in no URL, log or row.
+func (a *API) revokeTokens(c *call) (answer, error) {
+	var body struct {
+		Owner  string `json:"owner"`
+		Secret string `json:"secret"`
+	}
+	if err := c.Bind(&body); err != nil {
+		return answer{}, err
+	}
+	if (body.Owner == "") == (body.Secret == "") {
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "Give either owner, the id of a user, or secret.")
+	}
+	var ids, ended []uuid.UUID
+	if body.Secret != "" {
+		ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
+		defer cancel()
+		t, err := IdentifyToken(ctx, a.pool, strings.TrimSpace(body.Secret))
+		var known *argus.Error
+		if err != nil && !errors.As(err, &known) {
+			err = nothingHappened(err)
+		}
+		if err != nil {
+			return answer{}, err
+		}
+		ids = []uuid.UUID{t.ID}
+	}
+	var told struct {
+		Token   *Token  `json:"token"` // the secret's; null for an owner
+		Revoked []Token `json:"revoked"`
+	}
+	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
+		if body.Owner != "" {
+			if ids, err = OwnersTokens(ctx, tx, body.Owner); err != nil {
+				return err
+			}
+		}
+		if ended, err = RevokeTokens(ctx, tx, ids, c.by(), c.Record.ID); err != nil {
+			return err
+		}
+		if body.Secret != "" {
+			found, err := TokensByID(ctx, tx, ids)
+			if err != nil || len(found) == 0 {
+				return errors.Join(err, errNoRow)
+			}
+			told.Token = &found[0]
+		}
+		told.Revoked, err = TokensByID(ctx, tx, ended)
+		return err
+	})
+	if err != nil {
+		return answer{}, err
+	}
+	a.forget(ended)
+	return reply(told)
+}
+
+// by is who is answerable for the call.
+func (c *call) by() string {
+	if c.Actor.ImpersonatorID != "" {
+		return c.Actor.ImpersonatorID
+	}
+	return c.Actor.ID
+}
+
+// forget drops what this process remembers of tokens, before their caller can be told that they ended.
+func (a *API) forget(ids []uuid.UUID) {
+	for _, id := range ids {
+		a.secrets.forget(id)
+	}
 }

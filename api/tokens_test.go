@@ -214,11 +214,12 @@ func TestRevocationEverywhere(t *testing.T) {
 	other, secret2, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes()})
 	h.must(err)
 	h.answers(secret2, 200)
-	_, err = h.pool.Exec(t.Context(), `UPDATE argus.personal_access_tokens SET revoked_at = now(), revoked_by = 'dba' WHERE id = $1`, other.ID)
+	dba := h.pg.Pool(t, h.pg.OwnerURL)
+	_, err = dba.Exec(t.Context(), `UPDATE argus.personal_access_tokens SET revoked_at = now(), revoked_by = 'dba' WHERE id = $1`, other.ID)
 	h.must(err)
 	eventually(t, "it is refused", func() bool { return h.do(secret2, http.MethodGet, "/v1/operators/me", nil).status == 401 })
 	// And stays revoked.
-	if _, err := h.pool.Exec(t.Context(), `UPDATE argus.personal_access_tokens SET revoked_at = NULL, revoked_by = NULL WHERE id = $1`, other.ID); err == nil {
+	if _, err := dba.Exec(t.Context(), `UPDATE argus.personal_access_tokens SET revoked_at = NULL, revoked_by = NULL WHERE id = $1`, other.ID); err == nil {
 		t.Error("a revocation was taken back")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -190,13 +191,28 @@ func (f *factory) completeTokens(_ *cobra.Command, args []string, _ string) ([]s
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return f.live(func(ctx context.Context, c *client) ([]string, error) {
-		tokens, err := list[token](ctx, c, "/v1/tokens", nil, "tokens")
+		tokens, err := list[token](ctx, c, "/v1/tokens", url.Values{"state": {"live"}}, "tokens")
 		var words []string
 		for _, t := range tokens {
-			if t.value.RevokedAt.IsZero() {
-				words = append(words, word(t.value.ID, t.value.Name))
-			}
+			words = append(words, word(t.value.ID, t.value.Name))
 		}
+		return words, err
+	})
+}
+
+// completeOwners offers those who have live tokens.
+func (f *factory) completeOwners(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return f.live(func(ctx context.Context, c *client) ([]string, error) {
+		var words []string
+		seen := map[string]bool{}
+		query := url.Values{"owner": {"all"}, "state": {"live"}, "limit": {strconv.Itoa(argus.MaxLimit)}}
+		err := eachToken(ctx, c, query, func(it item[token], names map[string]string) error {
+			if id := it.value.ActorID; !seen[id] {
+				seen[id] = true
+				words = append(words, word(id, names[id]))
+			}
+			return nil
+		})
 		return words, err
 	})
 }

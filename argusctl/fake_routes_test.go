@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -41,8 +42,10 @@ func (f *fake) route(r *http.Request) (route string, params []argus.PathParam, s
 		{"POST /compute/ops/workers/:id/stop", "compute:write", f.workerVerb},
 		{"POST /compute/ops/workers/:id/resume", "compute:write", f.workerVerb},
 		{"POST /compute/ops/workers/:id/terminate", "compute:write", f.workerVerb},
-		{"GET /v1/tokens", "any", func(x *exchange) { f.mu.Lock(); defer f.mu.Unlock(); x.reply(200, map[string]any{"tokens": f.tokens}) }},
+		{"GET /v1/tokens", "any", f.tokenList},
 		{"POST /v1/tokens", "tokens:write", f.tokenCreate},
+		{"POST /v1/tokens/revoke", "tokens:admin", f.tokensRevoke},
+		{"GET /v1/tokens/:id", "any", f.tokenShow},
 		{"DELETE /v1/tokens/:id", "any", f.tokenRevoke},
 		{"GET /v1/audit-log/stream", "logs:read", f.stream},
 		{"GET /v1/audit-log/export", "logs:read", f.export},
@@ -210,6 +213,47 @@ func (f *fake) workerVerb(x *exchange) {
 	x.fail(404, "not_found", "There is no such worker.")
 }
 
+// tokenList gives a page of tokens, newest first; with owner those of others, for whoever has tokens:admin.
+func (f *fake) tokenList(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	q := x.r.URL.Query()
+	owner := q.Get("owner")
+	if owner == "" {
+		owner = x.who.me.ActorID
+	} else if !slices.Contains(x.who.scopes, argus.ScopeTokensAdmin) {
+		x.fail(403, "insufficient_scope", "Listing the tokens of others needs the scope tokens:admin, which your credential does not have.")
+		return
+	}
+	family := []any{x.who.me.PATID}
+	for _, k := range f.below(x.who.me.PATID) {
+		family = append(family, k["id"])
+	}
+	matching := []map[string]any{}
+	for _, k := range slices.Backward(f.tokens) {
+		if !slices.Contains(x.who.scopes, argus.ScopeTokensWrite) && q.Get("owner") == "" && !slices.Contains(family, k["id"]) {
+			continue
+		}
+		if (owner == "all" || k["actor_id"] == owner) && (q.Get("state") != "live" || k["revoked_at"] == nil) &&
+			(q.Get("unused_since") == "" || k["last_used_at"] == nil) {
+			matching = append(matching, k)
+		}
+	}
+	from, _ := strconv.Atoi(q.Get("cursor"))
+	limit, _ := strconv.Atoi(q.Get("limit"))
+	if limit == 0 {
+		limit = argus.DefaultLimit
+	}
+	if x.scenario == "pages" {
+		limit = 1
+	}
+	page := map[string]any{"tokens": matching[from:min(from+limit, len(matching))], "next_cursor": nil, "actors": map[string]string{adaID: "Ada Okafor"}}
+	if from+limit < len(matching) {
+		page["next_cursor"] = strconv.Itoa(from + limit)
+	}
+	x.reply(200, page)
+}
+
 func (f *fake) tokenCreate(x *exchange) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -221,8 +265,10 @@ func (f *fake) tokenCreate(x *exchange) {
 			scopes = append(scopes, argus.Scope(name.(string)))
 		}
 	}
-	k := map[string]any{"id": uuid.NewString(), "name": in["name"], "preset": in["preset"], "scopes": scopes, "created_at": time.Now().UTC().Format(argus.TimeFormat),
-		"expires_at": time.Now().Add(90 * 24 * time.Hour).UTC().Format(argus.TimeFormat), "last_used_at": nil, "revoked_at": nil, "last_four": argus.LastFour(secret)}
+	k := fakeToken(x.who.me.ActorID, in["name"], in["preset"], scopes, secret)
+	if x.who.me.PATID != "" {
+		k["parent_id"] = x.who.me.PATID
+	}
 	f.tokens = append(f.tokens, k)
 	c := &caller{token: secret, me: x.who.me, scopes: scopes}
 	c.me.PATID, c.me.Preset, c.me.Scopes = k["id"].(string), preset, nil
@@ -233,17 +279,86 @@ func (f *fake) tokenCreate(x *exchange) {
 	x.reply(201, map[string]any{"token": k, "secret": secret})
 }
 
+// fakeToken is a token as the API shows it.
+func fakeToken(owner string, name, preset, scopes any, secret string) map[string]any {
+	now := time.Now().UTC()
+	return map[string]any{"id": uuid.NewString(), "kind": "pat", "actor_id": owner, "name": name, "preset": preset, "scopes": scopes,
+		"parent_id": nil, "audit_id": uuid.NewString(), "created_at": now.Format(argus.TimeFormat),
+		"expires_at": now.Add(90 * 24 * time.Hour).Format(argus.TimeFormat), "last_used_at": nil, "revoked_at": nil, "revoked_by": nil,
+		"revoked_with": nil, "revoked_audit_id": nil, "last_four": argus.LastFour(secret)}
+}
+
+// below are the live tokens that descend from one.
+func (f *fake) below(id any) []map[string]any {
+	all := []map[string]any{}
+	for _, k := range f.tokens {
+		if k["parent_id"] == id && k["revoked_at"] == nil {
+			all = append(append(all, k), f.below(k["id"])...)
+		}
+	}
+	return all
+}
+
+func (f *fake) tokenShow(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, k := range f.tokens {
+		if k["id"] == x.part(2) {
+			shown := maps.Clone(k)
+			shown["descendants"] = f.below(k["id"])
+			x.reply(200, shown)
+			return
+		}
+	}
+	x.fail(404, "not_found", "You have no token of this id.")
+}
+
+func (f *fake) revoke(k map[string]any) []map[string]any {
+	if k["revoked_at"] != nil {
+		return []map[string]any{}
+	}
+	ended := append([]map[string]any{k}, f.below(k["id"])...)
+	for _, t := range ended {
+		t["revoked_at"] = time.Now().UTC().Format(argus.TimeFormat)
+		f.callers = slices.DeleteFunc(f.callers, func(c *caller) bool { return c.me.PATID == t["id"] })
+	}
+	return ended
+}
+
 func (f *fake) tokenRevoke(x *exchange) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, k := range f.tokens {
 		if k["id"] == x.part(2) {
-			k["revoked_at"] = time.Now().UTC().Format(argus.TimeFormat)
-			x.reply(200, k)
+			ended := f.revoke(k)
+			told := maps.Clone(k)
+			told["descendants"] = ended[min(1, len(ended)):]
+			x.reply(200, told)
 			return
 		}
 	}
-	x.fail(404, "not_found", "There is no such token.")
+	x.fail(404, "not_found", "You have no token of this id.")
+}
+
+func (f *fake) tokensRevoke(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	in := x.in()
+	told := map[string]any{"token": nil, "revoked": []map[string]any{}}
+	for _, k := range f.tokens {
+		secret, _ := in["secret"].(string)
+		if k["actor_id"] == in["owner"] {
+			told["revoked"] = append(told["revoked"].([]map[string]any), f.revoke(k)...)
+		}
+		if secret != "" && k["last_four"] == argus.LastFour(secret) {
+			told["token"], told["revoked"] = k, f.revoke(k)
+		}
+	}
+	if in["secret"] != nil && told["token"] == nil {
+		x.fail(404, "not_found", "No token of this ARGUS has that secret.")
+		return
+	}
+	x.reply(200, told)
 }
 
 // matching returns the rows of a filter in the order of the log, of those that arrived by the position.

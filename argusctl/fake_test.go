@@ -94,9 +94,9 @@ func newFake(t testing.TB, requests string) *fake {
 	consent(&wide, "DOC-2025-0203")
 	f.tenants = []tenant{seven, acme, wide}
 	f.workers = []map[string]any{fakeWorker("w-orphan", "local", "running", true)}
-	f.tokens = []map[string]any{{"id": patOf(adaID).String(), "name": "make dev", "preset": "admin-full", "scopes": callers[0].me.Scopes,
-		"created_at": "2026-01-01T00:00:00.000000Z", "expires_at": "2200-01-01T00:00:00.000000Z", "last_used_at": nil, "revoked_at": nil,
-		"last_four": argus.LastFour(callers[0].token)}}
+	dev := fakeToken(adaID, "make dev", "admin-full", callers[0].me.Scopes, callers[0].token)
+	dev["id"], dev["created_at"], dev["expires_at"] = patOf(adaID).String(), "2026-01-01T00:00:00.000000Z", "2200-01-01T00:00:00.000000Z"
+	f.tokens = []map[string]any{dev}
 	f.away = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.note("AWAY %s %s authorization=%q", r.Method, r.URL.Path, r.Header.Get("Authorization"))
 		fmt.Fprint(w, `{"status":"ok","version":"stolen","stages":[]}`)

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,56 +15,94 @@ import (
 )
 
 func newCmdToken(f *factory) *cobra.Command {
-	return newCmdNoun("token", "Your personal access tokens",
+	return newCmdNoun("token", "Personal access tokens",
 		"  argusctl token ls\n  argusctl token create --name ci --preset support-readonly",
 		newCmdTokenLs(f), newCmdTokenCreate(f), newCmdTokenRevoke(f))
 }
 
 // token is an object of GET /v1/tokens. Its secret is shown once, when it is created.
 type token struct {
-	ID         string    `json:"id"`
-	Name       string    `json:"name"`
-	Preset     string    `json:"preset"`
-	Scopes     []string  `json:"scopes"`
-	CreatedAt  time.Time `json:"created_at"`
-	ExpiresAt  time.Time `json:"expires_at"`
-	LastUsedAt time.Time `json:"last_used_at"`
-	RevokedAt  time.Time `json:"revoked_at"`
-	LastFour   string    `json:"last_four"`
+	ID          string    `json:"id"`
+	Kind        string    `json:"kind"`
+	ActorID     string    `json:"actor_id"`
+	Name        string    `json:"name"`
+	Preset      string    `json:"preset"`
+	Scopes      []string  `json:"scopes"`
+	ParentID    string    `json:"parent_id"`
+	AuditID     string    `json:"audit_id"`
+	CreatedAt   time.Time `json:"created_at"`
+	ExpiresAt   time.Time `json:"expires_at"`
+	LastUsedAt  time.Time `json:"last_used_at"`
+	RevokedAt   time.Time `json:"revoked_at"`
+	RevokedBy   string    `json:"revoked_by"`
+	RevokedWith string    `json:"revoked_with"`
+	LastFour    string    `json:"last_four"`
+}
+
+type tokenLsOptions struct {
+	all         bool
+	owner       string
+	unusedSince string
+	live        bool
 }
 
 func newCmdTokenLs(f *factory) *cobra.Command {
-	return &cobra.Command{
+	o := &tokenLsOptions{}
+	cmd := &cobra.Command{
 		Use:     "ls",
 		Aliases: []string{"list"},
-		Short:   "List your tokens",
-		Example: "  argusctl token ls",
-		Args:    atMost(0),
+		Short:   "List your tokens, or everybody's",
+		Long: `Lists tokens, newest first. Called with a token, it lists that one and what was made with it, or with the scope
+tokens:write all of its owner's. Those of others need the scope tokens:admin.`,
+		Example: `  argusctl token ls
+  argusctl token ls --all --live --unused-since 90d
+  argusctl token ls --owner user_2abc --output wide`,
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return tokenLsRun(ctx, f) })
+			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return tokenLsRun(ctx, f, o) })
 		},
 	}
+	cmd.Flags().BoolVar(&o.all, "all", false, "those of everybody")
+	cmd.Flags().StringVar(&o.owner, "owner", "", "those of this `user`")
+	cmd.Flags().StringVar(&o.unusedSince, "unused-since", "", "those neither used nor made since this `time`: 90d, or RFC 3339")
+	cmd.Flags().BoolVar(&o.live, "live", false, "only those that are neither revoked nor expired")
+	cmd.MarkFlagsMutuallyExclusive("all", "owner")
+	_ = cmd.RegisterFlagCompletionFunc("owner", f.completeOwners)
+	_ = cmd.RegisterFlagCompletionFunc("unused-since", fixed("7d", "30d", "90d", "365d"))
+	return cmd
 }
 
-func tokenLsRun(ctx context.Context, f *factory) error {
+func tokenLsRun(ctx context.Context, f *factory, o *tokenLsOptions) error {
+	query := url.Values{"limit": {strconv.Itoa(argus.MaxLimit)}}
+	if o.all {
+		query.Set("owner", "all")
+	}
+	if o.owner != "" {
+		query.Set("owner", o.owner)
+	}
+	if o.unusedSince != "" {
+		if err := checkTime("--unused-since", o.unusedSince, f.now()); err != nil {
+			return err
+		}
+		query.Set("unused_since", o.unusedSince)
+	}
+	if o.live {
+		query.Set("state", "live")
+	}
 	c, err := f.client()
 	if err != nil {
 		return err
 	}
-	tokens, err := list[token](ctx, c, "/v1/tokens", nil, "tokens")
-	if err != nil {
-		return err
-	}
 	how, _ := f.format()
-	t := &table{columns: []column{{head: "TOKEN", key: "id"}, {head: "NAME", flex: true, min: 8}, {head: "STATE"},
-		{head: "SCOPES", flex: true, min: 8, spare: true}, {head: "EXPIRES", key: "expires_at"}, {head: "LAST USED", key: "last_used_at", spare: true},
-		{head: "ENDS IN", key: "last_four", spare: true}, {head: "CREATED", key: "created_at", wide: true}, {head: "REVOKED", key: "revoked_at", wide: true}}}
-	for _, it := range tokens {
+	others := o.all || o.owner != ""
+	t := &table{columns: []column{{head: "TOKEN", key: "id"}, {head: "OWNER", key: "actor_id", wide: !others}, {head: "NAME", flex: true, min: 8},
+		{head: "STATE"}, {head: "SCOPES", flex: true, min: 8, spare: true}, {head: "EXPIRES", key: "expires_at"},
+		{head: "LAST USED", key: "last_used_at", spare: true}, {head: "ENDS IN", key: "last_four", spare: true},
+		{head: "CREATED", key: "created_at", wide: true}, {head: "REVOKED", key: "revoked_at", wide: true}, {head: "BY", key: "revoked_by", wide: true},
+		{head: "PARENT", key: "parent_id", wide: true}, {head: "MADE IN CALL", key: "audit_id", wide: true}}}
+	err = eachToken(ctx, c, query, func(it item[token], names map[string]string) error {
 		if how == asJSON {
-			if err := f.jsonLine(it.raw); err != nil {
-				return err
-			}
-			continue
+			return f.jsonLine(it.raw)
 		}
 		v := it.value
 		scopes := strings.Join(v.Scopes, " ")
@@ -69,13 +110,49 @@ func tokenLsRun(ctx context.Context, f *factory) error {
 		if v.Preset != "" {
 			shown = val(v.Preset, scopes)
 		}
-		t.rows = append(t.rows, []cell{txt(v.ID), txt(v.Name), v.state(f.now()), shown, f.timeCell(v.ExpiresAt),
-			f.timeCell(v.LastUsedAt), txt(v.LastFour), f.timeCell(v.CreatedAt), f.timeCell(v.RevokedAt)})
-	}
-	if how == asJSON {
+		t.rows = append(t.rows, []cell{txt(v.ID), val(person(v.ActorID, names), v.ActorID), txt(v.Name), v.state(f.now()), shown, f.timeCell(v.ExpiresAt),
+			f.timeCell(v.LastUsedAt), txt(v.LastFour), f.timeCell(v.CreatedAt), f.timeCell(v.RevokedAt), txt(v.RevokedBy), txt(v.ParentID), txt(v.AuditID)})
 		return nil
+	})
+	if err != nil || how == asJSON {
+		return err
 	}
 	return t.print(f, how)
+}
+
+// person is how somebody is shown: by name, if it is known, and id.
+func person(id string, names map[string]string) string {
+	if name := names[id]; name != "" {
+		return name + " (" + id + ")"
+	}
+	return id
+}
+
+// eachToken asks for a list page by page.
+func eachToken(ctx context.Context, c *client, query url.Values, each func(item[token], map[string]string) error) error {
+	for {
+		var page struct {
+			Tokens []json.RawMessage `json:"tokens"`
+			Next   string            `json:"next_cursor"`
+			Actors map[string]string `json:"actors"`
+		}
+		if _, err := c.get(ctx, "/v1/tokens", query, &page); err != nil {
+			return err
+		}
+		for _, raw := range page.Tokens {
+			it := item[token]{raw: raw}
+			if err := unmarshal(raw, &it.value); err != nil {
+				return badAnswer(err)
+			}
+			if err := each(it, page.Actors); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" || page.Next == query.Get("cursor") {
+			return nil
+		}
+		query.Set("cursor", page.Next)
+	}
 }
 
 func (t *token) state(now time.Time) cell {
@@ -169,41 +246,4 @@ func tokenCreateRun(ctx context.Context, f *factory, o *tokenCreateOptions) erro
 	}
 	_, err = f.io.out.WriteString(harmless(created.Secret) + "\n")
 	return err
-}
-
-func newCmdTokenRevoke(f *factory) *cobra.Command {
-	o := &mutationOptions{}
-	cmd := &cobra.Command{
-		Use:               "revoke <token>",
-		Short:             "Revoke a token, everywhere at once",
-		Example:           "  argusctl token revoke 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60",
-		Args:              exactly("token's id"),
-		ValidArgsFunction: f.completeTokens,
-		RunE:              func(cmd *cobra.Command, args []string) error { return tokenRevokeRun(cmd.Context(), f, o, args[0]) },
-	}
-	o.addFlags(cmd)
-	return cmd
-}
-
-func tokenRevokeRun(ctx context.Context, f *factory, o *mutationOptions, id string) error {
-	if strings.HasPrefix(id, argus.PATPrefix) || strings.HasPrefix(id, argus.BreakGlassPrefix) {
-		return usageErrorf("Give the token's id (`argusctl token ls`), never its secret: others can see a command line. Revoke that token.")
-	}
-	s, err := segment("token id", id)
-	if err != nil {
-		return err
-	}
-	a, err := f.mutate(ctx, *o, http.MethodDelete, "/v1/tokens/"+s, nil)
-	if err != nil || a == nil {
-		return err
-	}
-	t, err := decode[token](a)
-	if err != nil {
-		return err
-	}
-	f.said(a, "Revoked token %s (%s).", t.Name, t.ID)
-	if how, _ := f.format(); how == asJSON {
-		return f.jsonLine(a.body)
-	}
-	return nil
 }

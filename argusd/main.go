@@ -5,6 +5,7 @@
 //	argusd migrate     brings both stores to this binary's schema
 //	argusd maintain    partitions ahead, retention
 //	argusd break-glass credentials for when Clerk is down
+//	argusd token       lists and ends personal access tokens when the API is down
 //	argusd check       tests each dependency and says how to mend what it finds
 //	argusd dev         all of it on this machine, with real engines
 package main
@@ -53,7 +54,7 @@ func run() int {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newAPICommand(), newReplicatorCommand(), newMigrateCommand(), newMaintainCommand(),
-		newBreakGlassCommand(), newCheckCommand())
+		newBreakGlassCommand(), newTokenCommand(), newCheckCommand())
 	if withEngines {
 		root.AddCommand(newDevCommand(), newDevAPICommand(), newLocalWorkerCommand())
 	} else {

@@ -20,22 +20,30 @@ CREATE TABLE argus.personal_access_tokens (
   expires_at   timestamptz NOT NULL,
   last_used_at timestamptz,                                              -- within ten minutes or so
   revoked_at   timestamptz,
-  revoked_by   text,
+  revoked_by   text        CHECK (length(revoked_by) <= 200),            -- who asked for it, as the caller said
+  revoked_with uuid        REFERENCES argus.personal_access_tokens (id), -- the ancestor that it ended with; null: itself
+  revoked_audit_id uuid,                                                 -- the call that revoked it; null: on the host
   CHECK (expires_at <= created_at + interval '365 days'),
-  CHECK ((revoked_at IS NULL) = (revoked_by IS NULL))
+  CHECK ((revoked_at IS NULL) = (revoked_by IS NULL)),
+  CHECK (revoked_at IS NOT NULL OR revoked_with IS NULL AND revoked_audit_id IS NULL)
 ) WITH (fillfactor = 80);
-CREATE INDEX personal_access_tokens_actor ON argus.personal_access_tokens (actor_id, created_at);
+CREATE INDEX personal_access_tokens_actor ON argus.personal_access_tokens (actor_id, created_at, id);
+CREATE INDEX personal_access_tokens_created ON argus.personal_access_tokens (created_at, id);
+CREATE INDEX personal_access_tokens_live ON argus.personal_access_tokens (expires_at) WHERE revoked_at IS NULL;
+CREATE INDEX personal_access_tokens_parent ON argus.personal_access_tokens (parent_id, expires_at) WHERE parent_id IS NOT NULL;
+CREATE INDEX personal_access_tokens_with ON argus.personal_access_tokens (revoked_with) WHERE revoked_with IS NOT NULL;
 
 -- A revoked token stays revoked, and nothing about a token's rights changes.
 -- +goose StatementBegin
 CREATE FUNCTION argus.token_is_fixed() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF (OLD.id, OLD.actor_id, OLD.digest, OLD.scopes, OLD.parent_id, OLD.audit_id, OLD.created_at, OLD.expires_at)
+  IF (OLD.id, OLD.actor_id, OLD.name, OLD.digest, OLD.scopes, OLD.parent_id, OLD.audit_id, OLD.created_at, OLD.expires_at)
      IS DISTINCT FROM
-     (NEW.id, NEW.actor_id, NEW.digest, NEW.scopes, NEW.parent_id, NEW.audit_id, NEW.created_at, NEW.expires_at) THEN
+     (NEW.id, NEW.actor_id, NEW.name, NEW.digest, NEW.scopes, NEW.parent_id, NEW.audit_id, NEW.created_at, NEW.expires_at) THEN
     RAISE EXCEPTION 'a token''s owner, rights and dates are fixed' USING ERRCODE = 'check_violation';
   END IF;
-  IF OLD.revoked_at IS NOT NULL AND (OLD.revoked_at, OLD.revoked_by) IS DISTINCT FROM (NEW.revoked_at, NEW.revoked_by) THEN
+  IF OLD.revoked_at IS NOT NULL AND (OLD.revoked_at, OLD.revoked_by, OLD.revoked_with, OLD.revoked_audit_id)
+     IS DISTINCT FROM (NEW.revoked_at, NEW.revoked_by, NEW.revoked_with, NEW.revoked_audit_id) THEN
     RAISE EXCEPTION 'token % is revoked and stays so', OLD.id USING ERRCODE = 'check_violation';
   END IF;
   RETURN NEW;
@@ -45,20 +53,75 @@ $$;
 CREATE TRIGGER token_is_fixed BEFORE UPDATE ON argus.personal_access_tokens
   FOR EACH ROW EXECUTE FUNCTION argus.token_is_fixed();
 
--- Every process that remembers a credential listens here, and forgets the one that is named.
+-- What a token mints is its owner's, can do no more than it, and lives no longer. The lock on the parent makes its
+-- revocation wait for this transaction and then find the child, or this one wait and then find the parent revoked.
 -- +goose StatementBegin
-CREATE FUNCTION argus.tell_credential_revoked() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION argus.token_is_within_parent() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  parent argus.personal_access_tokens;
 BEGIN
-  PERFORM pg_notify('argus_credentials', OLD.id::text);
+  IF NEW.parent_id IS NULL THEN
+    RETURN NEW;
+  END IF;
+  SELECT * INTO parent FROM argus.personal_access_tokens p WHERE p.id = NEW.parent_id FOR SHARE;
+  IF parent.revoked_at IS NOT NULL OR parent.expires_at <= clock_timestamp() THEN
+    RAISE EXCEPTION 'token % has ended', NEW.parent_id USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  IF parent.actor_id <> NEW.actor_id OR NOT NEW.scopes <@ parent.scopes OR NEW.expires_at > parent.expires_at THEN
+    RAISE EXCEPTION 'a token has its parent''s owner, can do no more than it, and lives no longer' USING ERRCODE = 'check_violation';
+  END IF;
+  RETURN NEW;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER token_is_within_parent BEFORE INSERT ON argus.personal_access_tokens
+  FOR EACH ROW EXECUTE FUNCTION argus.token_is_within_parent();
+
+-- Every making and end of a token stands in argus.audit_admin, whoever caused it and however; never its digest. With a
+-- token all that descends from it ends, in the same transaction. Every process that remembers a credential listens on
+-- argus_credentials, and forgets the one that is named.
+-- +goose StatementBegin
+CREATE FUNCTION argus.record_token() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  t argus.personal_access_tokens := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+  which jsonb := jsonb_build_object('token_id', t.id, 'actor_id', t.actor_id, 'name', t.name, 'last_four', t.last_four,
+                                    'parent_id', t.parent_id);
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO argus.audit_admin (kind, detail) VALUES ('token_created', which || jsonb_build_object(
+      'scopes', t.scopes, 'expires_at', t.expires_at, 'audit_id', t.audit_id));
+    RETURN NULL;
+  END IF;
+  PERFORM pg_notify('argus_credentials', t.id::text);
+  IF TG_OP = 'DELETE' THEN
+    INSERT INTO argus.audit_admin (kind, detail) VALUES ('token_deleted', which);
+    RETURN NULL;
+  END IF;
+  -- Another isolation would not see a child that was committed while this statement waited for its parent.
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION 'tokens are revoked at the isolation level READ COMMITTED' USING ERRCODE = 'feature_not_supported';
+  END IF;
+  INSERT INTO argus.audit_admin (kind, detail) VALUES ('token_revoked', which || jsonb_build_object(
+    'by', t.revoked_by, 'with', t.revoked_with, 'audit_id', t.revoked_audit_id));
+  WITH RECURSIVE below (id) AS (
+    SELECT c.id FROM argus.personal_access_tokens c WHERE c.parent_id = t.id AND c.expires_at > clock_timestamp()
+    UNION
+    SELECT c.id FROM argus.personal_access_tokens c JOIN below b ON c.parent_id = b.id WHERE c.expires_at > clock_timestamp()
+  )
+  UPDATE argus.personal_access_tokens c
+     SET revoked_at = t.revoked_at, revoked_by = t.revoked_by, revoked_with = coalesce(t.revoked_with, t.id),
+         revoked_audit_id = t.revoked_audit_id
+    FROM below b WHERE c.id = b.id AND c.revoked_at IS NULL;
   RETURN NULL;
 END
 $$;
 -- +goose StatementEnd
-CREATE TRIGGER token_revoked AFTER UPDATE OF revoked_at ON argus.personal_access_tokens
-  FOR EACH ROW WHEN (OLD.revoked_at IS DISTINCT FROM NEW.revoked_at)
-  EXECUTE FUNCTION argus.tell_credential_revoked();
-CREATE TRIGGER token_deleted AFTER DELETE ON argus.personal_access_tokens
-  FOR EACH ROW EXECUTE FUNCTION argus.tell_credential_revoked();
+CREATE TRIGGER recorded AFTER INSERT OR DELETE ON argus.personal_access_tokens
+  FOR EACH ROW EXECUTE FUNCTION argus.record_token();
+CREATE TRIGGER revoked AFTER UPDATE ON argus.personal_access_tokens
+  FOR EACH ROW WHEN (OLD.revoked_at IS NULL AND NEW.revoked_at IS NOT NULL) EXECUTE FUNCTION argus.record_token();
 
 -- ── break-glass tokens ──────────────────────────────────────────────────────────────────────────────
 -- For when Clerk is down. Issued on the host by the role argus_break_glass, which can do only that. Postgres writes
@@ -115,6 +178,51 @@ CREATE TRIGGER recorded AFTER INSERT ON argus.break_glass_tokens
 CREATE TRIGGER recorded AFTER INSERT ON argus.break_glass_revocations
   FOR EACH ROW EXECUTE FUNCTION argus.record_break_glass();
 
+-- ── revoking ────────────────────────────────────────────────────────────────────────────────────────
+-- Ends credentials of either kind, and what descends from them. Returns those it ended. `by` is what the caller says;
+-- argus.audit_admin also has the login. Ancestors are locked first, as every revocation does, so that two that meet
+-- wait for each other in one order.
+-- +goose StatementBegin
+CREATE FUNCTION argus.revoke_credentials(ids uuid[], by text, audit_id uuid) RETURNS SETOF uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  t timestamptz;
+  family uuid[];
+BEGIN
+  WITH RECURSIVE below (id) AS (
+    SELECT unnest(ids)
+    UNION
+    SELECT c.id FROM argus.personal_access_tokens c JOIN below b ON c.parent_id = b.id WHERE c.expires_at > clock_timestamp()
+  )
+  SELECT array_agg(b.id) INTO family FROM below b;
+  PERFORM FROM argus.personal_access_tokens p WHERE p.id = ANY (family) AND p.revoked_at IS NULL
+    ORDER BY p.created_at, p.id FOR NO KEY UPDATE;
+  t := clock_timestamp();
+  UPDATE argus.personal_access_tokens p
+     SET revoked_at = t, revoked_by = by, revoked_audit_id = revoke_credentials.audit_id
+   WHERE p.id = ANY (ids) AND p.revoked_at IS NULL;
+  RETURN QUERY
+    SELECT p.id FROM argus.personal_access_tokens p
+     WHERE (p.id = ANY (ids) OR p.revoked_with = ANY (ids)) AND p.revoked_at = t;
+  RETURN QUERY
+    INSERT INTO argus.break_glass_revocations AS r (id, claimed_by)
+    SELECT g.id, by FROM argus.break_glass_tokens g WHERE g.id = ANY (ids)
+    ON CONFLICT DO NOTHING RETURNING r.id;
+END
+$$;
+-- +goose StatementEnd
+
+-- Which credential has the secret of this digest; no row when none has. It lets a role tell a secret that it was given
+-- without reading any digest.
+-- +goose StatementBegin
+CREATE FUNCTION argus.identify_credential(digest bytea) RETURNS TABLE (kind text, id uuid)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT 'pat', p.id FROM argus.personal_access_tokens p WHERE p.digest = identify_credential.digest
+  UNION ALL
+  SELECT 'break_glass', g.id FROM argus.break_glass_tokens g WHERE g.digest = identify_credential.digest
+$$;
+-- +goose StatementEnd
+
 -- ── exports ─────────────────────────────────────────────────────────────────────────────────────────
 -- An export's row is committed before its first byte leaves, so how much left is written here at its end.
 -- The function is all that argus_api may do to argus.audit_admin.
@@ -129,13 +237,20 @@ $$;
 -- ── grants ──────────────────────────────────────────────────────────────────────────────────────────
 REVOKE ALL ON argus.personal_access_tokens, argus.break_glass_tokens, argus.break_glass_revocations FROM PUBLIC;
 
-GRANT SELECT, INSERT ON argus.personal_access_tokens TO argus_api;
-GRANT UPDATE (last_used_at, revoked_at, revoked_by) ON argus.personal_access_tokens TO argus_api;
+GRANT SELECT ON argus.personal_access_tokens TO argus_api;
+GRANT INSERT (id, actor_id, name, digest, last_four, scopes, parent_id, audit_id, expires_at)
+  ON argus.personal_access_tokens TO argus_api;
+GRANT UPDATE (last_used_at) ON argus.personal_access_tokens TO argus_api;
+-- On the host, when the API is down, tokens are listed and ended by the role that may issue break-glass tokens: one of
+-- those with tokens:admin could do the same, so this adds nothing to what it can do if stolen, and no secret to guard.
+GRANT EXECUTE ON FUNCTION argus.revoke_credentials(uuid[], text, uuid), argus.identify_credential(bytea)
+  TO argus_api, argus_break_glass;
 GRANT SELECT ON argus.break_glass_tokens, argus.break_glass_revocations TO argus_api;
 GRANT EXECUTE ON FUNCTION argus.record_export(uuid, bigint, boolean) TO argus_api;
 
 GRANT SELECT (id, actor_id, name, last_four, scopes, parent_id, audit_id, created_at, expires_at, last_used_at,
-              revoked_at, revoked_by) ON argus.personal_access_tokens TO argus_auditor;
+              revoked_at, revoked_by, revoked_with, revoked_audit_id)
+  ON argus.personal_access_tokens TO argus_auditor, argus_break_glass;
 GRANT SELECT (id, actor_id, reason, last_four, scopes, issued_at, issued_by, claimed_by, host, expires_at)
   ON argus.break_glass_tokens TO argus_auditor, argus_break_glass;
 GRANT SELECT ON argus.break_glass_revocations TO argus_auditor, argus_break_glass;

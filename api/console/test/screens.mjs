@@ -42,6 +42,16 @@ const PAGES = [
     await page.hover('.u-over >> nth=0', { position: { x: 300, y: 80 } });
   }],
   ['tokens', '#/settings/tokens', 'table, .empty'],
+  ['tokens-all', '#/settings/tokens?owner=all&ended=1', 'table'],
+  ['tokens-revoke', '#/settings/tokens', 'table', async (page) => {
+    await page.click('button[aria-label="Revoke ci pipeline"]');
+    await page.waitForSelector('.token-names');
+  }],
+  ['tokens-owner', '#/settings/tokens?owner=user_2bBenOkafor9Rt', 'table', async (page) => {
+    await page.click('text=Revoke all of');
+    await page.waitForSelector('.token-names');
+  }],
+  ['tokens-found', '#/settings/tokens', 'table', async (page) => page.click('text="Revoke by secret"')],
   ['token-new', '#/settings/tokens?new=1&name=ci', 'dialog'],
   ['profile', '#/profile', 'dl'],
   ['shortcuts', '#/tenants', 'table', async (page) => page.keyboard.press('?')],

@@ -94,6 +94,9 @@ export const COMPUTE_LINK: Link = { names: { all: oneOf('1'), pod: text(256) } }
 export const TENANTS_LINK: Link = { names: { tenant: text(256) } };
 
 export const TOKENS_LINK: Link = {
-  names: { new: oneOf('1'), name: text(100), preset: oneOf(...Object.keys(PRESETS)), scopes, expires_in: lifetime },
+  names: {
+    new: oneOf('1'), name: text(100), preset: oneOf(...Object.keys(PRESETS)), scopes, expires_in: lifetime,
+    owner: text(200), unused_since: spanProblem, ended: oneOf('1'),
+  },
   whole: (query) => (query.has('preset') && query.has('scopes') ? { part: `preset=${query.get('preset')}`, message: 'Give either preset or scopes.' } : null),
 };

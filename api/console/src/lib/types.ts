@@ -173,14 +173,27 @@ export interface Worker {
 
 export interface Token {
   id: string;
+  kind: 'pat' | 'break_glass';
+  actor_id: string;
   name: string;
   preset: string | null;
   scopes: string[];
+  parent_id: string | null;
+  audit_id: string | null;
   created_at: string;
   expires_at: string;
   last_used_at: string | null;
   revoked_at: string | null;
+  revoked_by: string | null;
+  revoked_with: string | null;
+  revoked_audit_id: string | null;
   last_four: string;
+}
+
+export interface TokenList {
+  tokens: Token[];
+  next_cursor: string | null;
+  actors: Record<string, string>;
 }
 
 export interface Operator {
@@ -225,6 +238,7 @@ export const SCOPES: [string, string][] = [
   ['remote_support', 'Start and end support sessions'],
   ['remote_support:arm', 'Arm and disarm remote support'],
   ['tokens:write', 'Create personal access tokens'],
+  ['tokens:admin', 'List and revoke everybody’s tokens'],
   ['events:read', 'Read events'],
   ['events:emit', 'Emit events'],
 ];

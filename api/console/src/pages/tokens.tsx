@@ -1,57 +1,114 @@
 import { useState } from 'preact/hooks';
-import { useChange } from '../lib/change';
 import { call } from '../lib/http';
+import { learnNames, useNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
 import { href, setQuery, usePlace } from '../lib/router';
 import { now, parseTime } from '../lib/time';
 import { useKeys } from '../lib/keys';
-import { PRESETS, SCOPES, type Operator, type Token } from '../lib/types';
-import { Ago, copyText, Empty, Skeleton, When } from '../ui/bits';
+import type { Operator, Token, TokenList } from '../lib/types';
+import { Actor, Ago, Empty, Skeleton } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
-import { Field } from '../ui/fields';
 import { Failure, StaleNotice } from '../ui/notice';
-import { toast } from '../ui/toast';
-import { Form, SubmitRow } from './tenant-actions';
+import { CreateDialog, SecretDialog } from './token-create';
+import { FoundDialog, RevokeDialog, RevokeOwnerDialog } from './token-revoke';
 import * as icons from '../ui/icons';
-import { given as textGiven } from '../lib/text';
 
-const EXPIRY: [string, string][] = [
+const PAGE = 100;
+
+const UNUSED: [string, string][] = [
   ['7d', '7 days'],
   ['30d', '30 days'],
   ['90d', '90 days'],
   ['180d', '180 days'],
-  ['365d', '365 days'],
 ];
 
+/** Asks for so many pages of a list, newest first. */
+async function fetchTokens(query: Record<string, string>, pages: number, signal: AbortSignal): Promise<TokenList> {
+  const list: TokenList = { tokens: [], next_cursor: null, actors: {} };
+  for (let page = 0; page < pages; page++) {
+    const more: TokenList = await call<TokenList>('/v1/tokens', {
+      signal,
+      query: { ...query, limit: String(PAGE), ...(list.next_cursor ? { cursor: list.next_cursor } : {}) },
+    });
+    list.tokens.push(...(more.tokens ?? []));
+    list.next_cursor = more.next_cursor ?? null;
+    learnNames(more.actors);
+    if (!list.next_cursor) break;
+  }
+  return list;
+}
+
 /**
- * The operator's own tokens. #/settings/tokens?new=1&name=ci&preset=support-readonly&expires_in=30d (or
- * scopes=logs:read,tenants:read) opens the form filled in.
+ * The operator's own tokens, or with tokens:admin everybody's (owner=all) or somebody's (owner=user_…).
+ * #/settings/tokens?new=1&name=ci&preset=support-readonly&expires_in=30d (or scopes=logs:read,tenants:read) opens the
+ * form filled in.
  */
 export function TokensPage({ me }: { me: Operator }) {
   const { query } = usePlace();
-  const polled = usePoll('tokens', async (signal) => (await call<{ tokens: Token[] }>('/v1/tokens', { signal })).tokens ?? []);
+  const names = useNames();
+  const admin = me.scopes.includes('tokens:admin');
+  const owner = query.get('owner') ?? '';
+  const unused = query.get('unused_since') ?? '';
+  const ended = query.get('ended') === '1';
+  const asked = { ...(owner && { owner }), ...(unused && { unused_since: unused }), ...(ended ? {} : { state: 'live' }) };
+  const what = JSON.stringify(asked);
+  const [more, setMore] = useState({ what, pages: 1 });
+  const pages = more.what === what ? more.pages : 1;
+  const polled = usePoll(`tokens ${what} ${pages}`, (signal) => fetchTokens(asked, pages, signal));
   const [secret, setSecret] = useState<{ token: Token; secret: string } | null>(null);
-  const [revoking, setRevoking] = useState<Token | null>(null);
-  const [ended, setEnded] = useState(false);
+  const [revoking, setRevoking] = useState<Token | 'owner' | 'found' | null>(null);
   const creating = query.get('new') === '1';
   const mayCreate = me.scopes.includes('tokens:write') && me.actor_kind !== 'break_glass' && !me.impersonator_id;
-  const tokens = polled.data ?? [];
-  const live = tokens.filter((t) => isLive(t));
-  const shown = ended ? tokens : live;
+  const fresh = polled.dataKey.startsWith(`tokens ${what} `);
+  const tokens = (fresh && polled.data?.tokens) || [];
+  const next = fresh ? (polled.data?.next_cursor ?? null) : null;
+  const nameOf = new Map(tokens.map((t) => [t.id, t.name]));
+  const owners = [...new Set([...tokens.map((t) => t.actor_id), ...(owner && owner !== 'all' ? [owner] : [])])].filter((id) => id !== me.actor_id);
   useKeys({ r: polled.reload });
   const close = () => setQuery({ new: null, name: null, preset: null, scopes: null, expires_in: null }, true);
+  const done = () => {
+    setRevoking(null);
+    polled.reload();
+  };
 
   return (
     <div class="page">
       <header class="page-head">
         <h1>
-          Tokens {polled.data && <span class="head-count">({live.length})</span>}
+          Tokens {fresh && <span class="head-count">({tokens.length}{next && '+'})</span>}
         </h1>
         <div class="page-tools">
-          {tokens.length > live.length && (
-            <label class="check">
-              <input type="checkbox" checked={ended} onChange={(e) => setEnded(e.currentTarget.checked)} /> Ended ones too
-            </label>
+          {admin && (
+            <select aria-label="Whose tokens" value={owner} onChange={(e) => setQuery({ owner: e.currentTarget.value || null })}>
+              <option value="">Mine</option>
+              <option value="all">Everybody’s</option>
+              {owners.map((id) => (
+                <option key={id} value={id}>
+                  {names.get(id) ?? id}
+                </option>
+              ))}
+            </select>
+          )}
+          <select aria-label="Last use" value={unused} onChange={(e) => setQuery({ unused_since: e.currentTarget.value || null })}>
+            <option value="">Used or not</option>
+            {(unused && !UNUSED.some(([v]) => v === unused) ? [...UNUSED, [unused, unused] as [string, string]] : UNUSED).map(([value, label]) => (
+              <option key={value} value={value}>
+                Unused for {label}
+              </option>
+            ))}
+          </select>
+          <label class="check">
+            <input type="checkbox" checked={ended} onChange={(e) => setQuery({ ended: e.currentTarget.checked ? '1' : null })} /> Ended ones too
+          </label>
+          {admin && (
+            <button type="button" class="button" onClick={() => setRevoking('found')}>
+              Revoke by secret
+            </button>
+          )}
+          {admin && owner && owner !== 'all' && tokens.some((t) => isLive(t)) && (
+            <button type="button" class="button danger-text" onClick={() => setRevoking('owner')}>
+              Revoke all of {names.get(owner) ?? owner}
+            </button>
           )}
           {mayCreate && (
             <button type="button" class="button primary" onClick={() => setQuery({ new: '1' })}>
@@ -61,21 +118,30 @@ export function TokensPage({ me }: { me: Operator }) {
         </div>
       </header>
       <p class="hint">
-        Your personal access tokens, for <code>argusctl</code> and for programs. What is done with one is recorded under your name.
+        {owner ? (
+          'Personal access tokens of others. A revocation is recorded under your name.'
+        ) : (
+          <>
+            Your personal access tokens, for <code>argusctl</code> and for programs. What is done with one is recorded under your name.
+          </>
+        )}
       </p>
       <StaleNotice polled={polled} what="The list" />
-      {polled.error && !polled.data ? (
-        <Failure error={polled.error} retry={polled.reload} />
-      ) : !polled.data ? (
+      {polled.error && !fresh ? (
+        <Failure error={polled.error} scope={owner ? 'tokens:admin' : undefined} retry={polled.reload} />
+      ) : !fresh ? (
         <Skeleton rows={4} />
-      ) : shown.length === 0 ? (
-        <Empty title="You have no tokens">{mayCreate ? 'Create one to use argusctl.' : 'Your credential may not create one.'}</Empty>
+      ) : tokens.length === 0 ? (
+        <Empty title={owner || unused ? 'No such tokens' : 'You have no tokens'}>
+          {owner || unused ? 'None matches what is chosen above.' : mayCreate ? 'Create one to use argusctl.' : 'Your credential may not create one.'}
+        </Empty>
       ) : (
         <div class="table-wrap">
           <table class="list">
             <thead>
               <tr>
                 <th scope="col">Token</th>
+                {owner && <th scope="col">Owner</th>}
                 <th scope="col">Scopes</th>
                 <th scope="col" class="num">Last used</th>
                 <th scope="col" class="num">Expires</th>
@@ -83,20 +149,55 @@ export function TokensPage({ me }: { me: Operator }) {
               </tr>
             </thead>
             <tbody>
-              {shown.map((t) => (
+              {tokens.map((t) => (
                 <tr key={t.id} class={isLive(t) ? '' : 'over'}>
                   <td>
                     <span class="cell-main">{t.name}</span>
                     {t.id === me.pat_id && <span class="tag">this one</span>}
-                    <span class="sub-line mono">…{t.last_four}</span>
+                    <span class="sub-line">
+                      <span class="mono">…{t.last_four}</span>
+                      {t.parent_id && (
+                        <>
+                          {' '}
+                          made with <span title={t.parent_id}>{nameOf.get(t.parent_id) ?? <span class="mono">{t.parent_id}</span>}</span>
+                        </>
+                      )}
+                      {t.audit_id && me.scopes.includes('logs:read') && (
+                        <>
+                          {' · '}
+                          <a href={href('/settings/audit', { id: t.audit_id, since: '365d' })} aria-label={`The call that made ${t.name}`}>
+                            creation
+                          </a>
+                        </>
+                      )}
+                    </span>
                   </td>
+                  {owner && (
+                    <td data-label="Owner">
+                      <Actor id={t.actor_id} />
+                    </td>
+                  )}
                   <td>
                     {t.preset ? <span class="tag">{t.preset}</span> : <span class="scopes mono">{t.scopes.join(' ')}</span>}
                   </td>
                   <td class="num" data-label="Used">
                     <Ago time={t.last_used_at} />
                   </td>
-                  <td class="num" data-label="Expires">{t.revoked_at ? <span class="tone-bad">revoked <Ago time={t.revoked_at} /></span> : <Ago time={t.expires_at} />}</td>
+                  <td class="num" data-label="Expires">
+                    {t.revoked_at ? (
+                      <span class="tone-bad">
+                        revoked <Ago time={t.revoked_at} />
+                        {t.revoked_by && t.revoked_by !== t.actor_id && (
+                          <span class="sub-line">
+                            by <Actor id={t.revoked_by} />
+                          </span>
+                        )}
+                        {t.revoked_with && <span class="sub-line">with {nameOf.get(t.revoked_with) ?? 'its ancestor'}</span>}
+                      </span>
+                    ) : (
+                      <Ago time={t.expires_at} />
+                    )}
+                  </td>
                   <td class="actions">
                     {me.scopes.includes('logs:read') && (
                       <a class="button small" aria-label={`Its calls: ${t.name}`} href={href('/settings/audit', { pat: t.id, since: '7d' })}>
@@ -114,6 +215,13 @@ export function TokensPage({ me }: { me: Operator }) {
             </tbody>
           </table>
         </div>
+      )}
+      {next && (
+        <p>
+          <button type="button" class="button" disabled={polled.loading} onClick={() => setMore({ what, pages: pages + 1 })}>
+            Show older ones
+          </button>
+        </p>
       )}
       {creating && mayCreate && (
         <CreateDialog
@@ -144,16 +252,10 @@ export function TokensPage({ me }: { me: Operator }) {
         </Dialog>
       )}
       {secret && <SecretDialog made={secret} onClose={() => setSecret(null)} />}
-      {revoking && (
-        <RevokeDialog
-          token={revoking}
-          own={revoking.id === me.pat_id}
-          onClose={() => setRevoking(null)}
-          onDone={() => {
-            setRevoking(null);
-            polled.reload();
-          }}
-        />
+      {revoking === 'owner' && <RevokeOwnerDialog owner={owner} onClose={() => setRevoking(null)} onDone={done} />}
+      {revoking === 'found' && <FoundDialog onClose={() => setRevoking(null)} onDone={done} />}
+      {revoking && typeof revoking === 'object' && (
+        <RevokeDialog token={revoking} own={revoking.id === me.pat_id} others={revoking.actor_id !== me.actor_id} onClose={() => setRevoking(null)} onDone={done} />
       )}
     </div>
   );
@@ -161,152 +263,4 @@ export function TokensPage({ me }: { me: Operator }) {
 
 function isLive(token: Token): boolean {
   return token.revoked_at === null && (parseTime(token.expires_at) ?? 0) > now();
-}
-
-function CreateDialog({ me, query, onClose, onDone }: {
-  me: Operator;
-  query: URLSearchParams;
-  onClose: () => void;
-  onDone: (made: { token: Token; secret: string }) => void;
-}) {
-  const changer = useChange();
-  const asked = (query.get('scopes') ?? '').split(',').filter((s) => SCOPES.some(([name]) => name === s));
-  const given = query.get('preset') ?? '';
-  const [name, setName] = useState(query.get('name') ?? '');
-  const [preset, setPreset] = useState(asked.length > 0 ? '' : given in PRESETS ? given : 'support-readonly');
-  const [scopes, setScopes] = useState<string[]>(asked);
-  const [expires, setExpires] = useState(query.get('expires_in') ?? '90d');
-  const chosen = preset ? PRESETS[preset]! : scopes;
-  const beyond = chosen.filter((s) => !me.scopes.includes(s));
-  const nameError = textGiven('name', name, 1, 100).error;
-  const ready = nameError === null && chosen.length > 0 && beyond.length === 0;
-  const choices = EXPIRY.some(([v]) => v === expires) ? EXPIRY : [...EXPIRY, [expires, expires] as [string, string]];
-  return (
-    <Dialog title="New token" onClose={onClose} wide>
-      <Form
-        onSubmit={async () => {
-          if (!ready) return;
-          const made = await changer.run<{ token: Token; secret: string }>('/v1/tokens', {
-            name: name.trim(),
-            ...(preset ? { preset } : { scopes }),
-            expires_in: expires,
-          });
-          if (made) onDone(made);
-        }}
-      >
-        <Field label="Name" hint={(name.trim() !== '' && nameError) || 'What it is for, so that you recognize it later.'}>
-          {(id, hint) => <input id={id} aria-describedby={hint} autofocus required autocomplete="off" value={name} onInput={(e) => setName(e.currentTarget.value)} />}
-        </Field>
-        <fieldset class="choice-list">
-          <legend>May do</legend>
-          {Object.keys(PRESETS).map((p) => (
-            <label key={p} class="radio">
-              <input type="radio" name="preset" checked={preset === p} onChange={() => setPreset(p)} />
-              <span>
-                <b class="mono">{p}</b>
-                <span class="sub-line">{p === 'admin-full' ? 'Everything' : 'Read the log, tenants and pods; change nothing'}</span>
-              </span>
-            </label>
-          ))}
-          <label class="radio">
-            <input
-              type="radio"
-              name="preset"
-              checked={preset === ''}
-              onChange={() => {
-                if (scopes.length === 0) setScopes(chosen.filter((s) => me.scopes.includes(s)));
-                setPreset('');
-              }}
-            />
-            <span>
-              <b>Chosen scopes</b>
-            </span>
-          </label>
-          {preset === '' && (
-            <div class="scope-list">
-              {SCOPES.map(([scope, what]) => (
-                <label key={scope} class={`check ${me.scopes.includes(scope) ? '' : 'off'}`}>
-                  <input
-                    type="checkbox"
-                    disabled={!me.scopes.includes(scope)}
-                    checked={scopes.includes(scope)}
-                    onChange={(e) => setScopes(e.currentTarget.checked ? [...scopes, scope] : scopes.filter((s) => s !== scope))}
-                  />
-                  <span>
-                    <span class="mono">{scope}</span> <span class="muted">{what}</span>
-                  </span>
-                </label>
-              ))}
-            </div>
-          )}
-        </fieldset>
-        {beyond.length > 0 && (
-          <p class="form-error">
-            A token may do no more than you: you lack <code>{beyond.join(', ')}</code>.
-          </p>
-        )}
-        <Field label="Expires after">
-          {(id) => (
-            <select id={id} value={expires} onChange={(e) => setExpires(e.currentTarget.value)}>
-              {choices.map(([value, label]) => (
-                <option key={value} value={value}>
-                  {label}
-                </option>
-              ))}
-            </select>
-          )}
-        </Field>
-        <SubmitRow changer={changer} ready={ready} label="Create" onClose={onClose} />
-      </Form>
-    </Dialog>
-  );
-}
-
-function SecretDialog({ made, onClose }: { made: { token: Token; secret: string }; onClose: () => void }) {
-  const [copied, setCopied] = useState(false);
-  return (
-    <Dialog title={`Token “${made.token.name}”`} onClose={onClose}>
-      <p>
-        <b>Copy it now:</b> it is shown this once and cannot be had again. It expires <When time={made.token.expires_at} />.
-      </p>
-      <output class="secret mono">{made.secret}</output>
-      <div class="dialog-actions">
-        <button
-          type="button"
-          class="button primary"
-          autofocus
-          onClick={() => {
-            void copyText(made.secret, 'the token').then(() => setCopied(true));
-          }}
-        >
-          {copied ? <icons.Check /> : <icons.Copy />} {copied ? 'Copied' : 'Copy'}
-        </button>
-        <button type="button" class="button" onClick={onClose}>
-          Done
-        </button>
-      </div>
-    </Dialog>
-  );
-}
-
-function RevokeDialog({ token, own, onClose, onDone }: { token: Token; own: boolean; onClose: () => void; onDone: () => void }) {
-  const changer = useChange();
-  return (
-    <Dialog title="Revoke a token" onClose={onClose}>
-      <Form
-        onSubmit={async () => {
-          const revoked = await changer.run<Token>(`/v1/tokens/${encodeURIComponent(token.id)}`, undefined, 'DELETE');
-          if (!revoked) return;
-          toast(`“${token.name}” is revoked.`);
-          onDone();
-        }}
-      >
-        <p>
-          <b>{token.name}</b> <span class="mono muted">…{token.last_four}</span> stops working at once, everywhere. This cannot be undone.
-        </p>
-        {own && <p class="form-error">It is the token you are signed in with here.</p>}
-        <SubmitRow changer={changer} ready label="Revoke" danger onClose={onClose} />
-      </Form>
-    </Dialog>
-  );
 }

@@ -149,6 +149,48 @@ test('tokens: filled in by address, shown once, used, revoked', () =>
     await eventually('refused', async () => (await s.server.call(secret, '/v1/operators/me')).status === 401, 5000);
   }));
 
+test('tokens: what else a revocation ends is shown before, and ends', () =>
+  at('#/settings/tokens', async (page) => {
+    const make = async (secret, name) =>
+      (await s.server.call(secret, '/v1/tokens', { method: 'POST', body: JSON.stringify({ name, scopes: ['tokens:write', 'logs:read'], expires_in: '1d' }), headers: { 'Content-Type': 'application/json' } })).json();
+    const parent = await make(s.server.admin, 'a family');
+    const child = await make(parent.secret, 'its child');
+    const grandchild = await make(child.secret, 'its grandchild');
+    await page.reload();
+    await s.server.enter(page, s.server.admin, '#/settings/tokens');
+    await page.waitForSelector('tr:has-text("its grandchild") >> text=made with');
+    await page.click('button[aria-label="Revoke a family"]');
+    await page.waitForSelector('.token-names');
+    assert.deepEqual(await page.$$eval('.token-names b', (l) => l.map((x) => x.textContent)), ['its child', 'its grandchild']);
+    assert.match(await page.textContent('dialog button[type=submit]'), /Revoke all 3/);
+    await page.click('dialog button[type=submit]');
+    await page.waitForSelector('dialog', { state: 'detached' });
+    for (const t of [parent, child, grandchild]) await eventually('denied', async () => (await s.server.call(t.secret, '/v1/operators/me')).status === 401, 5000);
+    await page.waitForSelector('tr:has-text("its child")', { state: 'detached' });
+    await page.check('text=Ended ones too');
+    await page.waitForSelector('tr:has-text("its grandchild") >> text=with a family');
+  }));
+
+test('tokens: everybody’s, those of one, and one by its secret', () =>
+  at('#/settings/tokens?owner=all', async (page) => {
+    await page.waitForSelector('th >> text=Owner');
+    const { tokens } = await s.server.json(s.server.admin, '/v1/tokens?owner=all&state=live');
+    assert.equal(await page.locator('.list tbody tr').count(), tokens.length);
+    const made = await (await s.server.call(s.server.admin, '/v1/tokens', { method: 'POST', body: JSON.stringify({ name: 'found on a laptop', scopes: ['logs:read'], expires_in: '1d' }), headers: { 'Content-Type': 'application/json' } })).json();
+    await page.click('text="Revoke by secret"');
+    await page.fill('dialog input', made.secret.slice(0, 30));
+    assert.ok(await page.isDisabled('dialog button[type=submit]'));
+    await page.fill('dialog input', made.secret);
+    await page.click('dialog button[type=submit]');
+    await page.waitForSelector('dialog', { state: 'detached' });
+    await eventually('denied', async () => (await s.server.call(made.secret, '/v1/operators/me')).status === 401, 5000);
+    assert.ok(!page.url().includes('argus_pat_') && !(await page.content()).includes(made.secret), 'the secret is gone from the page');
+    await page.selectOption('select[aria-label="Last use"]', '30d');
+    await eventually('the address', () => params(page).get('unused_since') === '30d');
+    const { tokens: unused } = await s.server.json(s.server.admin, '/v1/tokens?owner=all&state=live&unused_since=30d');
+    await eventually('the unused ones', async () => (await page.locator('.list tbody tr').count()) === unused.length);
+  }));
+
 test('performance: sorted, filtered, compared; a route’s page; from a point to the calls behind it', () =>
   at('#/performance?since=6h', async (page) => {
     await page.waitForSelector('.perf tbody tr');

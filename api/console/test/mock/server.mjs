@@ -10,7 +10,7 @@ import { gzipSync } from 'node:zlib';
 import { BREAK_GLASS_REASON, clientOf, filterOf, iso, makeLog, makeRow, OPERATORS, order, PATS, TENANTS } from './log.mjs';
 
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
-const ALL = ['logs:read', 'tenants:read', 'compute:read', 'compute:write', 'remote_support', 'remote_support:arm', 'tokens:write', 'events:read', 'events:emit'];
+const ALL = ['logs:read', 'tenants:read', 'compute:read', 'compute:write', 'remote_support', 'remote_support:arm', 'tokens:write', 'tokens:admin', 'events:read', 'events:emit'];
 const READ = ['logs:read', 'tenants:read', 'compute:read'];
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.md': 'text/plain' };
 const nowUs = () => Math.floor((performance.timeOrigin + performance.now()) * 1000);
@@ -26,10 +26,42 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     ['argus_pat_tenants', { scopes: ['tenants:read'], preset: null, who: OPERATORS[2], pat: PATS[2].id }],
   ]);
   const sessions = new Map();
-  const pats = PATS.map((p, i) => ({
-    id: p.id, name: p.name, preset: i === 0 ? 'admin-full' : 'support-readonly', scopes: i === 0 ? ALL : READ, actor: p.actor,
-    created_at: iso(nowUs() - 40 * 864e8), expires_at: iso(nowUs() + (50 - i * 12) * 864e8), last_used_at: i === 3 ? null : iso(nowUs() - i * 6e8), revoked_at: null, last_four: 'x9Fq',
+  const pat = (p) => ({
+    kind: 'pat', parent_id: null, audit_id: null, created_at: iso(nowUs()), last_used_at: null, revoked_at: null, revoked_by: null, revoked_with: null, revoked_audit_id: null, last_four: 'x9Fq', ...p,
+  });
+  const pats = PATS.map((p, i) => pat({
+    id: p.id, name: p.name, preset: i === 0 ? 'admin-full' : 'support-readonly', scopes: i === 0 ? ALL : READ, actor_id: p.actor,
+    created_at: iso(nowUs() - 40 * 864e8), expires_at: iso(nowUs() + (50 - i * 12) * 864e8), last_used_at: i === 3 ? null : iso(nowUs() - i * 6e8),
   }));
+  // The first made two more, one of which made another; one has ended with its parent.
+  for (const [i, name, parent, ended] of [[1, 'nightly export', 0], [2, 'ci', 0], [3, 'ci, one job', 2], [4, 'old laptop', null, true], [5, 'its script', 4, true]]) {
+    const over = ended && { revoked_at: iso(nowUs() - 3 * 864e8), revoked_by: OPERATORS[1].id, revoked_audit_id: randomUUID() };
+    pats.unshift(pat({
+      id: `01a2${String(i).repeat(4)}-0000-7000-8000-000000000000`, name, preset: null, scopes: ['logs:read', 'tokens:write'], actor_id: PATS[0].actor, audit_id: log[i].id, last_four: `k${i}Za`,
+      created_at: iso(nowUs() - (30 - i) * 864e8), expires_at: iso(nowUs() + 20 * 864e8), last_used_at: i % 2 ? iso(nowUs() - i * 7e9) : null,
+      parent_id: parent === null ? null : parent === 0 ? PATS[0].id : `01a2${String(parent).repeat(4)}-0000-7000-8000-000000000000`, ...over,
+      ...(ended && parent && { revoked_with: `01a2${String(parent).repeat(4)}-0000-7000-8000-000000000000` }),
+    }));
+  }
+  const isLive = (p) => p.revoked_at === null;
+  const below = (id) => pats.filter((p) => p.parent_id === id && isLive(p)).flatMap((p) => [p, ...below(p.id)]);
+  const end = (ids, by) => {
+    const ended = [];
+    for (const id of ids) {
+      const root = pats.find((p) => p.id === id && isLive(p));
+      for (const p of root ? [root, ...below(id)] : []) {
+        Object.assign(p, { revoked_at: iso(nowUs()), revoked_by: by, revoked_with: p.id === id ? null : id });
+        for (const [secret, t] of tokens) if (t.pat === p.id) tokens.delete(secret);
+        ended.push(p);
+      }
+    }
+    return ended;
+  };
+  const reachable = (c) => {
+    const p = pats.find((x) => x.id === c.params[0] && (x.actor_id === c.who.id || c.scopes.includes('tokens:admin')));
+    if (!p) throw fail(404, 'not_found', 'You have no token of this id.');
+    return p;
+  };
   const tenants = TENANTS.map((id, i) => ({
     id, name: ['7-Eleven, Store 001', '7-Eleven, Store 002', 'Northmart, Store 014', 'Quickstop, Store 003', 'Harbor Fuel, Station 021', 'Lakeside Grocers, Store 008'][i],
     armed: i === 1 || i === 3, armed_at: i === 1 || i === 3 ? iso(nowUs() - 25 * 6e7) : null, armed_by: i === 1 || i === 3 ? OPERATORS[i % 4].id : null,
@@ -164,24 +196,35 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       w.state = to;
       return w;
     },
-    'GET /v1/tokens any': (c) => ({ tokens: pats.filter((p) => p.actor === c.who.id).map(({ actor, ...p }) => p) }),
+    'GET /v1/tokens any': (c) => {
+      const owner = c.query.get('owner') ?? c.who.id;
+      if (owner !== c.who.id && !c.scopes.includes('tokens:admin')) throw fail(403, 'insufficient_scope', 'Listing the tokens of others needs the scope tokens:admin, which your credential does not have.');
+      const days = parseInt(c.query.get('unused_since') ?? '0');
+      const found = pats.filter((p) => (owner === 'all' || p.actor_id === owner) && (!c.query.has('state') || isLive(p) === (c.query.get('state') === 'live'))
+        && (!days || Date.parse(p.last_used_at ?? p.created_at) < Date.now() - days * 864e5));
+      const from = Number(c.query.get('cursor') ?? 0);
+      const to = from + Number(c.query.get('limit') ?? 100);
+      return { tokens: found.slice(from, to), next_cursor: to < found.length ? String(to) : null, actors: Object.fromEntries(OPERATORS.map((o) => [o.id, o.name])) };
+    },
     'POST /v1/tokens tokens:write': (c) => {
       const scopes = c.body.preset ? (c.body.preset === 'admin-full' ? ALL : READ) : c.body.scopes;
-      const p = { id: randomUUID(), name: c.body.name, preset: c.body.preset ?? null, scopes, actor: c.who.id, created_at: iso(nowUs()), expires_at: iso(nowUs() + parseInt(c.body.expires_in) * 864e8), last_used_at: null, revoked_at: null, last_four: 'k3Za' };
+      const p = pat({ id: randomUUID(), name: c.body.name, preset: c.body.preset ?? null, scopes, actor_id: c.who.id, parent_id: c.pat, audit_id: c.row.id, expires_at: iso(nowUs() + parseInt(c.body.expires_in) * 864e8), last_four: 'k3Za' });
       pats.unshift(p);
       c.status = 201;
-      const secret = `argus_pat_${createHash('sha256').update(p.id).digest('base64url')}k3Za`;
+      const secret = `argus_pat_${createHash('sha256').update(p.id).digest('hex').slice(0, 45)}k3Za`;
       tokens.set(secret, { scopes, preset: p.preset, who: c.who, pat: p.id });
-      const { actor, ...shown } = p;
-      return { token: shown, secret };
+      return { token: p, secret };
     },
+    'GET /v1/tokens/:id any': (c) => ({ ...reachable(c), descendants: below(c.params[0]) }),
     'DELETE /v1/tokens/:id any': (c) => {
-      const p = pats.find((x) => x.id === c.params[0] && x.actor === c.who.id);
-      if (!p) throw fail(404, 'not_found', 'There is no such token.');
-      p.revoked_at = iso(nowUs());
-      for (const [secret, t] of tokens) if (t.pat === p.id) tokens.delete(secret);
-      const { actor, ...shown } = p;
-      return shown;
+      const p = reachable(c);
+      return { ...p, descendants: end([p.id], c.who.id).slice(1) };
+    },
+    'POST /v1/tokens/revoke tokens:admin': (c) => {
+      if (c.body.owner) return { token: null, revoked: end(pats.filter((p) => p.actor_id === c.body.owner).map((p) => p.id), c.who.id) };
+      const id = tokens.get(c.body.secret)?.pat;
+      if (!id) throw fail(404, 'not_found', 'No token of this ARGUS has that secret.');
+      return { token: pats.find((p) => p.id === id), revoked: end([id], c.who.id) };
     },
     'GET /v1/audit-log logs:read': (c) => {
       const limit = Number(c.query.get('limit') ?? 100);

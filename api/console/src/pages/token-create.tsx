@@ -1,0 +1,144 @@
+import { useState } from 'preact/hooks';
+import { useChange } from '../lib/change';
+import { given as textGiven } from '../lib/text';
+import { PRESETS, SCOPES, type Operator, type Token } from '../lib/types';
+import { copyText, When } from '../ui/bits';
+import { Dialog } from '../ui/dialog';
+import { Field } from '../ui/fields';
+import { Form, SubmitRow } from './tenant-actions';
+import * as icons from '../ui/icons';
+
+const EXPIRY: [string, string][] = [
+  ['7d', '7 days'],
+  ['30d', '30 days'],
+  ['90d', '90 days'],
+  ['180d', '180 days'],
+  ['365d', '365 days'],
+];
+
+export function CreateDialog({ me, query, onClose, onDone }: {
+  me: Operator;
+  query: URLSearchParams;
+  onClose: () => void;
+  onDone: (made: { token: Token; secret: string }) => void;
+}) {
+  const changer = useChange();
+  const asked = (query.get('scopes') ?? '').split(',').filter((s) => SCOPES.some(([name]) => name === s));
+  const given = query.get('preset') ?? '';
+  const [name, setName] = useState(query.get('name') ?? '');
+  const [preset, setPreset] = useState(asked.length > 0 ? '' : given in PRESETS ? given : 'support-readonly');
+  const [scopes, setScopes] = useState<string[]>(asked);
+  const [expires, setExpires] = useState(query.get('expires_in') ?? '90d');
+  const chosen = preset ? PRESETS[preset]! : scopes;
+  const beyond = chosen.filter((s) => !me.scopes.includes(s));
+  const nameError = textGiven('name', name, 1, 100).error;
+  const ready = nameError === null && chosen.length > 0 && beyond.length === 0;
+  const choices = EXPIRY.some(([v]) => v === expires) ? EXPIRY : [...EXPIRY, [expires, expires] as [string, string]];
+  return (
+    <Dialog title="New token" onClose={onClose} wide>
+      <Form
+        onSubmit={async () => {
+          if (!ready) return;
+          const made = await changer.run<{ token: Token; secret: string }>('/v1/tokens', {
+            name: name.trim(),
+            ...(preset ? { preset } : { scopes }),
+            expires_in: expires,
+          });
+          if (made) onDone(made);
+        }}
+      >
+        <Field label="Name" hint={(name.trim() !== '' && nameError) || 'What it is for, so that you recognize it later.'}>
+          {(id, hint) => <input id={id} aria-describedby={hint} autofocus required autocomplete="off" value={name} onInput={(e) => setName(e.currentTarget.value)} />}
+        </Field>
+        <fieldset class="choice-list">
+          <legend>May do</legend>
+          {Object.keys(PRESETS).map((p) => (
+            <label key={p} class="radio">
+              <input type="radio" name="preset" checked={preset === p} onChange={() => setPreset(p)} />
+              <span>
+                <b class="mono">{p}</b>
+                <span class="sub-line">{p === 'admin-full' ? 'Everything' : 'Read the log, tenants and pods; change nothing'}</span>
+              </span>
+            </label>
+          ))}
+          <label class="radio">
+            <input
+              type="radio"
+              name="preset"
+              checked={preset === ''}
+              onChange={() => {
+                if (scopes.length === 0) setScopes(chosen.filter((s) => me.scopes.includes(s)));
+                setPreset('');
+              }}
+            />
+            <span>
+              <b>Chosen scopes</b>
+            </span>
+          </label>
+          {preset === '' && (
+            <div class="scope-list">
+              {SCOPES.map(([scope, what]) => (
+                <label key={scope} class={`check ${me.scopes.includes(scope) ? '' : 'off'}`}>
+                  <input
+                    type="checkbox"
+                    disabled={!me.scopes.includes(scope)}
+                    checked={scopes.includes(scope)}
+                    onChange={(e) => setScopes(e.currentTarget.checked ? [...scopes, scope] : scopes.filter((s) => s !== scope))}
+                  />
+                  <span>
+                    <span class="mono">{scope}</span> <span class="muted">{what}</span>
+                  </span>
+                </label>
+              ))}
+            </div>
+          )}
+        </fieldset>
+        {beyond.length > 0 && (
+          <p class="form-error">
+            A token may do no more than you: you lack <code>{beyond.join(', ')}</code>.
+          </p>
+        )}
+        <Field label="Expires after">
+          {(id) => (
+            <select id={id} value={expires} onChange={(e) => setExpires(e.currentTarget.value)}>
+              {choices.map(([value, label]) => (
+                <option key={value} value={value}>
+                  {label}
+                </option>
+              ))}
+            </select>
+          )}
+        </Field>
+        <SubmitRow changer={changer} ready={ready} label="Create" onClose={onClose} />
+      </Form>
+    </Dialog>
+  );
+}
+
+/** The secret, which is shown this once. */
+export function SecretDialog({ made, onClose }: { made: { token: Token; secret: string }; onClose: () => void }) {
+  const [copied, setCopied] = useState(false);
+  return (
+    <Dialog title={`Token “${made.token.name}”`} onClose={onClose}>
+      <p>
+        <b>Copy it now:</b> it is shown this once and cannot be had again. It expires <When time={made.token.expires_at} />.
+      </p>
+      <output class="secret mono">{made.secret}</output>
+      <div class="dialog-actions">
+        <button
+          type="button"
+          class="button primary"
+          autofocus
+          onClick={() => {
+            void copyText(made.secret, 'the token').then(() => setCopied(true));
+          }}
+        >
+          {copied ? <icons.Check /> : <icons.Copy />} {copied ? 'Copied' : 'Copy'}
+        </button>
+        <button type="button" class="button" onClick={onClose}>
+          Done
+        </button>
+      </div>
+    </Dialog>
+  );
+}
