@@ -34,7 +34,7 @@ func load[T any](environ map[string]string) (T, error) {
 	environ = maps.Clone(environ)
 	variables := map[string]string{} // by field
 	variablesOf(reflect.TypeFor[T](), variables, environ)
-	var found []string
+	found := readSecrets(reflect.TypeFor[T](), variables, environ)
 	var all env.AggregateError
 	if err := env.ParseWithOptions(&config, env.Options{Environment: environ}); errors.As(err, &all) {
 		for _, e := range all.Errors {
@@ -101,8 +101,12 @@ func misspelt(environ, variables map[string]string) []string {
 		}
 		ours := false
 		near, distance := "", 4
+		plain, isFile := strings.CutSuffix(name, "_FILE")
 		for _, known := range variables {
 			ours = ours || known == name
+			if isFile && known == plain && !slices.Contains(slices.Collect(maps.Values(variables)), name) {
+				found = append(found, fmt.Sprintf("%s is not read by anything: %s is no secret, so set it itself", name, plain))
+			}
 			if d := editDistance(name, known); d < distance && environ[known] == "" {
 				near, distance = known, d
 			}

@@ -204,6 +204,13 @@ func example(t *testing.T, process string) map[string]string {
 			all[name] = value
 		}
 	}
+	files, err := filepath.Glob("../../deploy/systemd/credentials/" + process + "/*")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no credentials", err)
+	}
+	for _, file := range files {
+		all[filepath.Base(file)] = "CHANGEME"
+	}
 	return all
 }
 

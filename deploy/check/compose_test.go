@@ -92,7 +92,7 @@ func TestCompose(t *testing.T) {
 				}
 				set[variable] = *value
 			}
-			runs(t, "compose.yaml: "+name, append(slices.Clone([]string(entry)), s.Command...), set)
+			runs(t, "compose.yaml: "+name, append(slices.Clone([]string(entry)), s.Command...), set, nil)
 			// Whose password in a URL is the one that migrate gives to that very role.
 			for variable, value := range set {
 				checkRole(t, name+" "+variable, value, environ)

@@ -89,6 +89,31 @@ func TestDockerfile(t *testing.T) {
 		names = append(names, s.Name)
 	}
 
+	// A base is given by digest or not at all, and its stage refuses a tag.
+	for _, s := range all[:len(all)-1] {
+		variable, required := strings.CutPrefix(s.BaseName, "${")
+		variable, _, ok := strings.Cut(variable, ":?")
+		if !required || !ok {
+			t.Errorf("FROM %s: the base is not pinned", s.BaseName)
+		}
+		refuses := false
+		for _, c := range s.Commands {
+			if run, ok := c.(*instructions.RunCommand); ok && strings.HasPrefix(run.CmdLine[0], "case") {
+				for value, want := range map[string]bool{"node:24": false, "": false, "node:24@sha256:" + strings.Repeat("0", 64): true} {
+					check := exec.Command("sh", "-c", run.CmdLine[0])
+					check.Env = []string{variable + "=" + value}
+					if got := check.Run() == nil; got != want {
+						t.Errorf("%s=%q is taken: %v", variable, value, got)
+					}
+				}
+				refuses = true
+			}
+		}
+		if !refuses {
+			t.Errorf("FROM %s: a tag is not refused", s.BaseName)
+		}
+	}
+
 	image := all[len(all)-1]
 	if image.BaseName != "scratch" {
 		t.Errorf("the image is made from %s", image.BaseName)
@@ -189,5 +214,53 @@ func TestBinaries(t *testing.T) {
 				t.Error(fmt.Errorf("argusd or argusctl links %s", path))
 			}
 		}
+	}
+}
+
+// TestBaseImages: the script records digests, and nothing that is none; the build's Node is a supported one.
+func TestBaseImages(t *testing.T) {
+	dir := t.TempDir()
+	data, err := os.ReadFile(filepath.Join(root, "deploy/base-images.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, lock := filepath.Join(dir, "base-images.sh"), filepath.Join(dir, "base-images.lock")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(script, string(data))
+	digest := "sha256:" + strings.Repeat("1d", 32)
+	run := func(answer string, args ...string) (string, error) {
+		write(filepath.Join(dir, "docker"), "#!/bin/sh\necho "+answer+"\n")
+		cmd := exec.Command(script, args...)
+		cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+		out, err := cmd.Output()
+		return string(out), err
+	}
+	if out, err := run("latest"); err == nil || out != "" {
+		t.Errorf("no digest is taken: %q", out)
+	}
+	if _, err := os.Stat(lock); err == nil {
+		t.Error("no digest is recorded")
+	}
+	want := " --build-arg NODE_IMAGE=docker.io/library/node:24-bookworm-slim@" + digest + " --build-arg GO_IMAGE=docker.io/library/golang:1.26-bookworm@" + digest + "\n"
+	for _, answer := range []string{digest, "not asked again"} {
+		if out, err := run(answer); err != nil || out != want {
+			t.Errorf("%q, %v", out, err)
+		}
+	}
+	other := strings.ReplaceAll(digest, "1d", "2e")
+	if out, err := run(other, "--update"); err != nil || out != strings.ReplaceAll(want, digest, other) {
+		t.Errorf("%q, %v", out, err)
+	}
+	write(lock, "NODE_IMAGE=node:24\nGO_IMAGE=golang:1.26\n")
+	if out, err := run(digest); err == nil {
+		t.Errorf("a tag is passed on: %q", out)
+	}
+	if _, err := os.Stat(filepath.Join(root, "deploy/base-images.lock")); err != nil {
+		t.Log("deploy/base-images.lock is not there yet: the first release makes it, where a registry can be asked")
 	}
 }

@@ -113,7 +113,9 @@ func secrets() map[string]string {
 // runs starts a process as a file in deploy/ does, with its arguments and environment, but for the stores'
 // addresses, where nothing listens. It must take all of it and go on to ask for its store: so every flag and every
 // setting is one that this binary knows.
-func runs(t *testing.T, where string, command []string, environ map[string]string) {
+//
+// The secrets of files are in a directory of credentials, as systemd and a mounted Secret have them.
+func runs(t *testing.T, where string, command []string, environ, files map[string]string) {
 	t.Helper()
 	if len(command) < 2 || command[0] != "/usr/local/bin/argusd" {
 		t.Errorf("%s: runs %q", where, command)
@@ -127,13 +129,13 @@ func runs(t *testing.T, where string, command []string, environ map[string]strin
 	if !ok {
 		t.Errorf("%s: the table of settings knows no process %q", where, process)
 	}
-	for name := range environ {
+	for _, name := range append(slices.Collect(maps.Keys(environ)), slices.Collect(maps.Keys(files))...) {
 		if _, ok := known[name]; !ok {
 			t.Errorf("%s: sets %s, which argusd %s does not read", where, name, process)
 		}
 	}
 	for name, required := range known {
-		if required && environ[name] == "" {
+		if required && environ[name] == "" && files[name] == "" {
 			t.Errorf("%s: does not set %s, which argusd %s requires", where, name, process)
 		}
 	}
@@ -141,7 +143,23 @@ func runs(t *testing.T, where string, command []string, environ map[string]strin
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argusd(t), command[1:]...)
-	for name, value := range environ {
+	credentials := t.TempDir()
+	set := func(name, value string) {
+		if _, ok := files[name]; !ok {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		} else if err := os.WriteFile(filepath.Join(credentials, name), []byte(value+"\n"), 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(files) > 0 {
+		set("CREDENTIALS_DIRECTORY", credentials)
+	}
+	all := maps.Clone(files)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, environ)
+	for name, value := range all {
 		if strings.HasPrefix(name, "ARGUS_") && strings.HasSuffix(name, "_URL") && strings.Contains(name, "POSTGRES") || name == "ARGUS_CLICKHOUSE_URL" {
 			u, err := url.Parse(value)
 			if err != nil {
@@ -157,7 +175,7 @@ func runs(t *testing.T, where string, command []string, environ map[string]strin
 		if name == "ARGUS_CLERK_PUBLISHABLE_KEY" || strings.HasSuffix(name, "LISTEN") {
 			continue // of another issuer; taken by another test
 		}
-		cmd.Env = append(cmd.Env, name+"="+value)
+		set(name, value)
 	}
 	out := &output{asked: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -212,7 +230,7 @@ func (o *output) text() string {
 func TestEveryFileIsChecked(t *testing.T) {
 	others := []string{"check", ".env", "bench.sh", "tour.sh", "OPERATIONS.md"} // have tests of their own
 	checked := []string{
-		"Dockerfile", "Dockerfile.dockerignore", // dockerfile_test.go
+		"Dockerfile", "Dockerfile.dockerignore", "base-images.sh", // dockerfile_test.go
 		"compose.yaml", "compose-env.sh", // compose_test.go
 		"systemd", "helm", // all in them: systemd_test.go, helm_test.go
 		"README.md",                   // readme_test.go

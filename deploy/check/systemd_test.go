@@ -42,7 +42,7 @@ func TestUnits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := []string{"argusd-.service.d"}
+	used := []string{"argusd-.service.d", "credentials"}
 	for _, file := range files {
 		if filepath.Ext(file) != ".service" {
 			continue
@@ -62,13 +62,36 @@ func TestUnits(t *testing.T) {
 		for line := range strings.Lines(string(data)) {
 			name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
 			if ok && !strings.HasPrefix(line, "#") {
-				if value == "CHANGEME" {
-					value = secrets()[name]
-				}
-				environ[name] = value
+				environ[name] = strings.ReplaceAll(value, "CHANGEME", "2acme")
 			}
 		}
-		runs(t, filepath.Base(file), strings.Fields(u["Service.ExecStart"][0]), environ)
+		files := map[string]string{}
+		process := strings.Fields(u["Service.ExecStart"][0])[1]
+		for _, load := range u["Service.LoadCredential"] {
+			name, from, _ := strings.Cut(load, ":")
+			if from != "/etc/argus/credentials/"+process+"/"+name {
+				t.Errorf("%s: %s comes from %s", file, name, from)
+			}
+			example, err := os.ReadFile(filepath.Join(root, "deploy/systemd/credentials", process, name))
+			if err != nil || !strings.Contains(string(example), "CHANGEME") {
+				t.Errorf("%s: the example of %s is %q, %v", file, name, example, err)
+			}
+			files[name] = secrets()[name]
+		}
+		// No secret stands in the environment, which every child and every dump has.
+		for name := range secrets() {
+			if _, ok := environ[name]; ok {
+				t.Errorf("%s sets the secret %s", environFile, name)
+			}
+		}
+		examples, err := os.ReadDir(filepath.Join(root, "deploy/systemd/credentials", process))
+		if err != nil || len(examples) != len(files) {
+			t.Errorf("%s: %d credentials, %d examples, %v", file, len(files), len(examples), err)
+		}
+		if len(u["Service.MemoryMax"]) != 1 {
+			t.Errorf("%s does not set MemoryMax", file)
+		}
+		runs(t, filepath.Base(file), strings.Fields(u["Service.ExecStart"][0]), environ, files)
 	}
 	timer := unit(t, filepath.Join(root, "deploy/systemd/argusd-maintain.timer"))
 	if !slices.Equal(timer["Timer.OnCalendar"], []string{"daily"}) || !slices.Equal(timer["Timer.Persistent"], []string{"yes"}) {
@@ -81,6 +104,9 @@ func TestUnits(t *testing.T) {
 		}
 	}
 	hardening := unit(t, filepath.Join(root, "deploy/systemd/argusd-.service.d/hardening.conf"))
+	if core := hardening["Service.LimitCORE"]; !slices.Equal(core, []string{"0"}) {
+		t.Errorf("LimitCORE is %q: a core dump holds secrets", core)
+	}
 	for _, name := range []string{"DynamicUser", "NoNewPrivileges", "PrivateDevices", "ProtectSystem", "MemoryDenyWriteExecute", "CapabilityBoundingSet"} {
 		if len(hardening["Service."+name]) != 1 {
 			t.Errorf("hardening.conf does not set %s once", name)

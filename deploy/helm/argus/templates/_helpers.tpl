@@ -24,6 +24,7 @@ securityContext:
   runAsNonRoot: true
   runAsUser: 65532
   runAsGroup: 65532
+  fsGroup: 65532   # reads the mounted Secret
   seccompProfile: {type: RuntimeDefault}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
@@ -58,13 +59,21 @@ topologySpreadConstraints:
   {{- end }}
 {{- end }}
 
-{{/* Variables out of a Secret, under their own names: (list "secret" (list "NAME" …)). */}}
+{{/* Secrets are files under the variables' names: no environment, and so no child and no dump, holds them. */}}
 {{- define "argus.secretEnv" -}}
-{{- $secret := index . 0 }}
-{{- range index . 1 }}
-- name: {{ . }}
-  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ . }}}}
+- {name: CREDENTIALS_DIRECTORY, value: /run/secrets/argus}
 {{- end }}
+
+{{- define "argus.secretMounts" -}}
+volumeMounts:
+  - {name: secrets, mountPath: /run/secrets/argus, readOnly: true}
+{{- end }}
+
+{{/* Call with the Secret's name. */}}
+{{- define "argus.secretVolume" -}}
+volumes:
+  - name: secrets
+    secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
 
 {{- define "argus.logEnv" -}}
@@ -83,17 +92,17 @@ topologySpreadConstraints:
 - {name: ARGUS_CLERK_AUTHORIZED_PARTIES, value: {{ join "," .Values.clerk.authorizedParties | quote }}}
 - {name: ARGUS_CLERK_ROLE_SCOPES, value: {{ .Values.clerk.roleScopes | quote }}}
 - {name: ARGUS_CLERK_API_URL, value: {{ .Values.clerk.apiURL | quote }}}
-{{- include "argus.secretEnv" (list .Values.secrets.api (list "ARGUS_POSTGRES_URL" "ARGUS_CLICKHOUSE_URL" "ARGUS_CURSOR_KEY" "ARGUS_CLERK_SECRET_KEY")) }}
+{{ include "argus.secretEnv" . }}
 {{- end }}
 
 {{- define "argus.replicatorEnv" -}}
 {{ include "argus.logEnv" . }}
 - {name: ARGUS_METRICS_LISTEN, value: ":9421"}
 - {name: ARGUS_REPLICATION_SLOT, value: {{ .Values.replicator.slot | quote }}}
-{{- include "argus.secretEnv" (list .Values.secrets.replicator (list "ARGUS_POSTGRES_URL" "ARGUS_CLICKHOUSE_URL")) }}
+{{ include "argus.secretEnv" . }}
 {{- end }}
 
 {{- define "argus.maintainEnv" -}}
 {{ include "argus.logEnv" . }}
-{{- include "argus.secretEnv" (list .Values.secrets.maintain (list "ARGUS_POSTGRES_URL" "ARGUS_CLICKHOUSE_URL")) }}
+{{ include "argus.secretEnv" . }}
 {{- end }}
