@@ -14,6 +14,9 @@ import (
 // the directory that CREDENTIALS_DIRECTORY names, as systemd's LoadCredential= and a mounted Secret have it. It
 // stands in one of the three.
 
+// unreadable stands for a secret whose file cannot be used. Nothing more is told of it.
+const unreadable = "unreadable"
+
 // maxSecretFile bounds a secret's file in bytes.
 const maxSecretFile = 16 << 10
 
@@ -53,7 +56,7 @@ func readSecrets(config reflect.Type, variables, environ map[string]string) (fou
 			text, err := secretFile(at[0])
 			if err != nil {
 				found = append(found, fmt.Sprintf("%s: the file of %s %v", from[0], name, err))
-				text = "unreadable" // the variable is not missing, too
+				text = unreadable
 			}
 			environ[name] = text
 		}
