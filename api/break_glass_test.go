@@ -130,7 +130,7 @@ func TestBreakGlassRole(t *testing.T) {
 		`SELECT * FROM argus.argus_audit_log`,
 		`SELECT * FROM argus.personal_access_tokens`,
 		`INSERT INTO argus.audit_admin (kind, detail) VALUES ('x', '{}')`,
-		`SELECT argus.record_export(gen_random_uuid(), 1, true)`,
+		`SELECT argus.record_reading(gen_random_uuid(), true, true, '{}')`,
 		`SELECT argus.drop_expired_months(365)`,
 	} {
 		if _, err := conn.Exec(t.Context(), sql); err == nil {

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
 )
@@ -61,47 +58,36 @@ func (a *API) exportLog(c *call) (answer, error) {
 		c.SetHeader("Content-Type", "application/x-ndjson; charset=utf-8")
 	}
 	c.SetHeader("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name+"."+format))
-	s, err := c.Start()
+	order := map[bool]string{true: "asc", false: "desc"}[req.Ascending]
+	r, err := c.startReading(true, &req.Filter, map[string]any{"format": format, "order": order, "after": orNull(req.After)})
 	if err != nil {
 		return answer{}, err
 	}
+	s, err := c.Start()
+	if err != nil {
+		r.ended(err)
+		return answer{}, err
+	}
 	w := newExportWriter(s, format, req.After == "")
-	err = a.store.Export(c.Context(), req, w.rows)
+	err = a.store.Export(c.Context(), req, func(rows []argus.Record) error {
+		if err := w.rows(rows); err != nil {
+			return err
+		}
+		r.left(rows...)
+		return nil
+	})
 	if err == nil {
 		err = w.finish()
 	}
-	a.exportEnded(c.Record.ID, w.sent, err == nil)
+	r.ended(err)
 	// A credential that ended, or a shutdown, cuts an export off: its missing trailer says so.
 	if err != nil {
 		return answer{}, errors.Join(err, context.Cause(c.Context()))
 	}
 	h := c.response.Header()
-	h.Set("Argus-Export-Rows", strconv.FormatInt(w.sent, 10))
+	h.Set("Argus-Export-Rows", strconv.FormatInt(r.rows, 10))
 	h.Set("Argus-Export-Complete", "true")
 	return answer{}, nil
-}
-
-// exportEnded records how many rows left, in argus.audit_admin beside the call's own row. It is tried for a
-// while in the background: the caller has what it came for.
-func (a *API) exportEnded(id uuid.UUID, rows int64, complete bool) {
-	a.inBackground(func(ctx context.Context) {
-		// The API may be closing: this much is still written.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		var err error
-		for ctx.Err() == nil {
-			if err = a.recordExport(ctx, id, rows, complete); err == nil {
-				return
-			}
-			select {
-			case <-ctx.Done():
-			case <-a.ctx.Done():
-				cancel()
-			case <-time.After(500 * time.Millisecond):
-			}
-		}
-		a.log.Error("the end of an export was not recorded", "audit_id", id, "rows", rows, "complete", complete, "cause", err)
-	})
 }
 
 // exportWriter renders rows and sends them in pieces of about flushAt bytes.
@@ -142,11 +128,7 @@ func (w *exportWriter) rows(rows []argus.Record) error {
 		}
 	}
 	// Whatever comes next, these have left.
-	if err := w.finish(); err != nil {
-		return err
-	}
-	w.sent += int64(len(rows))
-	return nil
+	return w.finish()
 }
 
 func (w *exportWriter) send() error {

@@ -36,24 +36,36 @@ func (a *API) followLog(c *call) (answer, error) {
 	}
 	c.SetHeader("Content-Type", "text/event-stream")
 	c.SetHeader("X-Accel-Buffering", "no") // nginx would hold events back
+	asked := map[string]any{"from": nil}   // from now on
+	if from != "" {
+		asked["from"] = positionDetail(place.Position)
+	}
+	r, err := c.startReading(false, &req.Filter, asked)
+	if err != nil {
+		return answer{}, err
+	}
 	s, err := c.Start()
 	if err != nil {
+		r.ended(err)
 		return answer{}, err
 	}
 	if from == "" { // from now on: behind this call's own row
 		if place, err = a.store.Place(c.Context(), ""); err != nil {
+			r.ended(err)
 			return answer{}, err
 		}
 	}
 	req.From = &place.Position
-	e := &events{s: s, position: place.Token}
+	e := &events{s: s, position: place.Token, reading: r}
 	if err := e.send("ready", e.position, []byte("{}")); err != nil {
+		r.ended(err)
 		return answer{}, err
 	}
 	ctx, cancel := context.WithCancel(c.Context())
 	var pings sync.WaitGroup
 	pings.Go(func() { e.ping(ctx, cancel) })
 	err = a.store.Follow(ctx, req, e.emit)
+	r.ended(err)
 	cancel()
 	pings.Wait()
 	return answer{}, a.endOfStream(c, e, err)
@@ -78,6 +90,7 @@ func (a *API) endOfStream(c *call, e *events, err error) error {
 type events struct {
 	mu       sync.Mutex
 	s        *stream
+	reading  *reading
 	position string // token of where the stream stands
 	told     string // the last token that was sent
 	buf      []byte
@@ -91,6 +104,8 @@ func (e *events) emit(event argus.FollowEvent) error {
 		e.position = event.Place.Token // the next ping tells it
 		return nil
 	}
+	// It counts before it is sent: a row that may have left is not left out.
+	e.reading.left(*event.Record)
 	return e.send("row", event.Place.Token, event.Record.AppendJSON(nil))
 }
 

@@ -6,10 +6,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// recordExport writes down how an export ended.
-func (a *API) recordExport(ctx context.Context, id uuid.UUID, rows int64, complete bool) error {
+// recordReading writes down how an export or a stream began or ended.
+func (a *API) recordReading(ctx context.Context, id uuid.UUID, export, finished bool, detail map[string]any) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	_, err := a.pool.Exec(ctx, "SELECT argus.record_export($1, $2, $3)", id, rows, complete)
-	return err
+	if _, err := a.pool.Exec(ctx, "SELECT argus.record_reading($1, $2, $3, $4)", id, export, finished, detail); err != nil {
+		return nothingHappened(err)
+	}
+	return nil
 }

@@ -377,9 +377,84 @@ func (h *harness) exportRecorded(id uuid.UUID, rows int, complete bool) {
 	eventually(h.t, "the end of the export is on record", func() bool {
 		var ok bool
 		h.must(h.pool.QueryRow(h.t.Context(), `SELECT EXISTS (SELECT FROM argus.audit_admin WHERE kind = 'export_finished'
-			AND detail = jsonb_build_object('audit_id', $1::uuid, 'rows', $2::int, 'complete', $3::bool))`, id, rows, complete).Scan(&ok))
+			AND detail @> jsonb_build_object('audit_id', $1::uuid, 'rows', $2::int, 'complete', $3::bool))`, id, rows, complete).Scan(&ok))
 		return ok
 	})
+}
+
+// TestReadingsAreOnRecord: what a stream or an export asks for is on record before its first row leaves, so that a kill
+// does not hide it; its end says how many rows left, the first and the last of them, and why.
+func TestReadingsAreOnRecord(t *testing.T) {
+	h := newHarness(t)
+	token := h.token("user_2ada")
+	detail := func(what, kind string, id uuid.UUID) (d map[string]any) {
+		t.Helper()
+		eventually(t, what+" is on record as "+kind, func() bool {
+			err := h.pool.QueryRow(t.Context(), `SELECT detail FROM argus.audit_admin WHERE kind = $1 AND detail ->> 'audit_id' = $2::text`,
+				kind, id.String()).Scan(&d)
+			return err == nil
+		})
+		return d
+	}
+	gate := make(chan struct{})
+	h.store.set(func(f *fakeLog) {
+		f.follow = func(ctx context.Context, _ argus.FollowRequest, emit func(argus.FollowEvent) error) error {
+			<-gate
+			for n := range 3 {
+				if err := emit(argus.FollowEvent{Record: sampleRecord(n + 1), Place: placeOf(int64(n + 5))}); err != nil {
+					return err
+				}
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		f.export = func(ctx context.Context, _ argus.ExportRequest, emit func([]argus.Record) error) error {
+			<-gate
+			return emit([]argus.Record{*sampleRecord(1), *sampleRecord(2)})
+		}
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	stream := h.open(ctx, token, "/v1/audit-log/stream?status=5xx&cursor="+placeOf(4).Token)
+	streamed := h.row()
+	export := h.open(t.Context(), token, "/v1/audit-log/export?actor=user_2ada&since=2026-01-01T00:00:00Z")
+	exported := h.row()
+	began := detail("the stream", "stream_started", streamed.ID)
+	if s := fmt.Sprint(began["filter"], began["from"]); s != "map[status:[5xx]] map[closed_through:2 writers:map[3:4]]" {
+		t.Errorf("the stream's start says %s", s)
+	}
+	if s := fmt.Sprint(detail("the export", "export_started", exported.ID)["filter"]); s != "map[actor:[user_2ada] since:[2026-01-01T00:00:00.000000Z]]" {
+		t.Errorf("the export's start says %s", s)
+	}
+	close(gate)
+	r := bufio.NewReader(stream.Body)
+	for _, name := range []string{"ready", "row", "row", "row"} {
+		if e, err := next(r); err != nil || e.name != name {
+			t.Fatalf("%+v %v", e, err)
+		}
+	}
+	leave()
+	end := detail("the stream", "stream_finished", streamed.ID)
+	if end["rows"] != 3.0 || end["first"] != sampleRecord(1).Key().String() || end["last"] != sampleRecord(3).Key().String() ||
+		end["ended"] != "caller left" || fmt.Sprint(end["filter"]) != "map[status:[5xx]]" {
+		t.Errorf("the stream's end says %v", end)
+	}
+	_, err := io.ReadAll(export.Body)
+	h.must(err)
+	end = detail("the export", "export_finished", exported.ID)
+	if end["rows"] != 2.0 || end["last"] != sampleRecord(2).Key().String() || end["complete"] != true || end["ended"] != "complete" {
+		t.Errorf("the export's end says %v", end)
+	}
+	// What cannot be put on record is not read.
+	_, err = h.pg.Pool(t, h.pg.OwnerURL).Exec(t.Context(), "REVOKE EXECUTE ON FUNCTION argus.record_reading(uuid, boolean, boolean, jsonb) FROM argus_api")
+	h.must(err)
+	for _, path := range []string{"/v1/audit-log/stream", "/v1/audit-log/export"} {
+		if resp := h.do(token, http.MethodGet, path, nil); resp.status < 500 {
+			t.Errorf("%s: %d", path, resp.status)
+		}
+		if row := h.row(); row.Status < 500 {
+			t.Errorf("%s: row %+v", path, row)
+		}
+	}
 }
 
 // TestExportHangUp: the caller's going away ends the export and is on record.

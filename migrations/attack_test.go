@@ -99,7 +99,7 @@ var attempts = map[string][]string{
 		"SELECT argus.advance_audit_writer((SELECT max(writer_id) FROM argus.audit_writers), 0, 0, ARRAY[gen_random_uuid()])"},
 	"delete_recorded_intents": {"SELECT argus.delete_recorded_intents('0')", "SELECT argus.delete_recorded_intents('0', ARRAY[gen_random_uuid()])"},
 	"lock_key":                {"SELECT argus.lock_key('x')"},
-	"record_export":           {"SELECT argus.record_export(gen_random_uuid(), 1, true)"},
+	"record_reading":          {"SELECT argus.record_reading(gen_random_uuid(), true, true, '{}')"},
 	"record_healing":          {"SELECT argus.record_healing('heal', '{}')"},
 	"create_months_ahead":     {"SELECT argus.create_months_ahead(25)"},
 	"drop_expired_months":     {"SELECT argus.drop_expired_months()"},

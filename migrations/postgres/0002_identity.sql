@@ -223,14 +223,16 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 -- +goose StatementEnd
 
--- ── exports ─────────────────────────────────────────────────────────────────────────────────────────
--- An export's row is committed before its first byte leaves, so how much left is written here at its end.
+-- ── exports and streams ─────────────────────────────────────────────────────────────────────────────
+-- The row of an export or a stream is committed before its first byte leaves. So what was asked for is written here
+-- beside it, before that byte too, and how much left at its end. A start without an end: the process died in between.
 -- The function is all that argus_api may do to argus.audit_admin.
 -- +goose StatementBegin
-CREATE FUNCTION argus.record_export(audit_id uuid, rows bigint, complete boolean) RETURNS void
+CREATE FUNCTION argus.record_reading(audit_id uuid, export boolean, finished boolean, detail jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  INSERT INTO argus.audit_admin (kind, detail) VALUES ('export_finished',
-    jsonb_build_object('audit_id', audit_id, 'rows', rows, 'complete', complete))
+  INSERT INTO argus.audit_admin (kind, detail) VALUES (
+    CASE WHEN $2 THEN 'export_' ELSE 'stream_' END || CASE WHEN $3 THEN 'finished' ELSE 'started' END,
+    $4 || jsonb_build_object('audit_id', $1))
 $$;
 -- +goose StatementEnd
 
@@ -246,7 +248,7 @@ GRANT UPDATE (last_used_at) ON argus.personal_access_tokens TO argus_api;
 GRANT EXECUTE ON FUNCTION argus.revoke_credentials(uuid[], text, uuid), argus.identify_credential(bytea)
   TO argus_api, argus_break_glass;
 GRANT SELECT ON argus.break_glass_tokens, argus.break_glass_revocations TO argus_api;
-GRANT EXECUTE ON FUNCTION argus.record_export(uuid, bigint, boolean) TO argus_api;
+GRANT EXECUTE ON FUNCTION argus.record_reading(uuid, boolean, boolean, jsonb) TO argus_api;
 
 GRANT SELECT (id, actor_id, name, last_four, scopes, parent_id, audit_id, created_at, expires_at, last_used_at,
               revoked_at, revoked_by, revoked_with, revoked_audit_id)
