@@ -49,6 +49,7 @@ type Step struct {
 	Step              int16      `json:"step"`
 	At                JSONTime   `json:"at"`
 	ActorID           string     `json:"actor_id"`
+	ImpersonatorID    *string    `json:"impersonator_id"`
 	Action            string     `json:"action"`
 	WorkerID          *string    `json:"worker_id"`
 	Provider          *string    `json:"provider"`
@@ -56,7 +57,9 @@ type Step struct {
 	ToState           *string    `json:"to_state"`
 	TenantID          *string    `json:"tenant_id"`
 	SessionID         *uuid.UUID `json:"session_id"`
-	ConsentDocumentID *string    `json:"consent_document_id"`
+	ConsentDocumentID *string    `json:"consent_document_id"` // of the consent that was effective
+	ConsentRecordedBy *string    `json:"consent_recorded_by"`
+	ConsentRecordedAt JSONTime   `json:"consent_recorded_at"`
 	Reason            *string    `json:"reason"`
 	Result            string     `json:"result"`
 	Error             *string    `json:"error"`

@@ -54,12 +54,12 @@ func (a *Analytics) Get(ctx context.Context, id uuid.UUID) (detail argus.CallDet
 // steps returns the rows of both domain tables that belong to the call, in the order they happened.
 func (a *Analytics) steps(ctx context.Context, id uuid.UUID) ([]argus.Step, error) {
 	rows, err := a.pg.quick.Query(ctx, `
-		SELECT 'compute_control_audit', step, at, actor_id, action, worker_id, provider, from_state, to_state,
-		       NULL::text, NULL::uuid, NULL::text, reason, result, error
+		SELECT 'compute_control_audit', step, at, actor_id, impersonator_id, action, worker_id, provider, from_state, to_state,
+		       NULL::text, NULL::uuid, NULL::text, NULL::text, NULL::timestamptz, reason, result, error
 		  FROM argus.compute_control_audit WHERE audit_id = $1
 		UNION ALL
-		SELECT 'remote_support_audit', step, at, actor_id, action, NULL, NULL, NULL, NULL,
-		       tenant_id, session_id, consent_document_id, reason, result, error
+		SELECT 'remote_support_audit', step, at, actor_id, impersonator_id, action, NULL, NULL, NULL, NULL,
+		       tenant_id, session_id, consent_document_id, consent_recorded_by, consent_recorded_at, reason, result, error
 		  FROM argus.remote_support_audit WHERE audit_id = $1`, [16]byte(id))
 	if err != nil {
 		return nil, err
@@ -67,9 +67,13 @@ func (a *Analytics) steps(ctx context.Context, id uuid.UUID) ([]argus.Step, erro
 	steps, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (argus.Step, error) {
 		s := argus.Step{AuditID: id}
 		var at time.Time
-		err := row.Scan(&s.Table, &s.Step, &at, &s.ActorID, &s.Action, &s.WorkerID, &s.Provider, &s.FromState, &s.ToState,
-			&s.TenantID, &s.SessionID, &s.ConsentDocumentID, &s.Reason, &s.Result, &s.Error)
+		var recorded *time.Time
+		err := row.Scan(&s.Table, &s.Step, &at, &s.ActorID, &s.ImpersonatorID, &s.Action, &s.WorkerID, &s.Provider, &s.FromState, &s.ToState,
+			&s.TenantID, &s.SessionID, &s.ConsentDocumentID, &s.ConsentRecordedBy, &recorded, &s.Reason, &s.Result, &s.Error)
 		s.At = argus.JSONTime(at.UTC())
+		if recorded != nil {
+			s.ConsentRecordedAt = argus.JSONTime(recorded.UTC())
+		}
 		return s, err
 	})
 	slices.SortStableFunc(steps, func(x, y argus.Step) int {

@@ -169,7 +169,7 @@ func (a *API) computeLaunch(c *call) (answer, error) {
 		if err != nil {
 			return err
 		}
-		return addComputeStep(ctx, tx, computeStep{AuditID: c.Record.ID, ActorID: c.Actor.ID, Action: "launch", WorkerID: w.ID,
+		return addComputeStep(ctx, tx, computeStep{stepBy: c.by(), AuditID: c.Record.ID, Action: "launch", WorkerID: w.ID,
 			Provider: w.Provider, Reason: reason, To: WorkerLaunching, Result: resultRequested})
 	})
 	if err != nil {
@@ -215,7 +215,7 @@ func (a *API) computeChange(action string) func(*call) (answer, error) {
 // wantChange writes down what is wanted of a worker, or that it was refused.
 func (a *API) wantChange(ctx context.Context, tx Tx, c *call, id, action, reason string, orphan *foundOrphan) (worker, *argus.Error, error) {
 	t := transitions[action]
-	step := computeStep{AuditID: c.Record.ID, ActorID: c.Actor.ID, Action: action, WorkerID: id, Reason: reason}
+	step := computeStep{stepBy: c.by(), AuditID: c.Record.ID, Action: action, WorkerID: id, Reason: reason}
 	var w worker
 	var ok bool
 	var err error
@@ -295,8 +295,8 @@ func orList(states []WorkerState) string {
 }
 
 // stepOf is the step that ends an operation.
-func stepOf(w *worker, op operation, actor string) computeStep {
-	s := computeStep{AuditID: op.AuditID, ActorID: actor, Action: op.Action, WorkerID: w.ID, Provider: w.Provider, From: w.State}
+func stepOf(w *worker, op operation, by stepBy) computeStep {
+	s := computeStep{stepBy: by, AuditID: op.AuditID, Action: op.Action, WorkerID: w.ID, Provider: w.Provider, From: w.State}
 	if op.Reason != nil {
 		s.Reason = *op.Reason
 	}

@@ -43,7 +43,7 @@ func (a *API) carryOut(c *call, w worker) (answer, error) {
 	var ans answer
 	var problem *argus.Error
 	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
-		ans, problem, err = a.settle(ctx, tx, w, out, c.Actor.ID, failure)
+		ans, problem, err = a.settle(ctx, tx, w, out, c.by(), failure)
 		return err
 	})
 	if c.key != nil {
@@ -136,9 +136,9 @@ func outcomeOf(action string, seen *Instance) outcome {
 
 // settle ends the operation of w: the state, the step, the answer for repetitions. problem is what the caller is
 // answered when what was wanted has not come true.
-func (a *API) settle(ctx context.Context, tx Tx, w worker, out outcome, actor string, failure error) (ans answer, problem *argus.Error, err error) {
+func (a *API) settle(ctx context.Context, tx Tx, w worker, out outcome, by stepBy, failure error) (ans answer, problem *argus.Error, err error) {
 	op := *w.Op
-	step := stepOf(&w, op, actor)
+	step := stepOf(&w, op, by)
 	step.To, step.Result = out.state, resultSucceeded
 	if !out.ok {
 		step.Result, step.Error = resultFailed, "the provider shows that it was not done"
@@ -175,7 +175,7 @@ func (a *API) tooLate(c *call, w worker, launched *Instance) {
 	if launched == nil {
 		return
 	}
-	step := stepOf(&w, *w.Op, systemActor)
+	step := stepOf(&w, *w.Op, bySystem)
 	step.To, step.Result, step.Error = WorkerTerminated, resultFailed, "launched after the call had been given up, and terminated again"
 	ctx, cancel := context.WithTimeout(c.Context(), providerTimeout)
 	defer cancel()
@@ -221,7 +221,7 @@ func (a *API) settleOnce(ctx context.Context) error {
 		}
 		out := outcomeOf(w.Op.Action, instanceOf(&w, shown[w.Provider]))
 		settleErr := a.inTx(ctx, func(ctx context.Context, tx Tx) error {
-			_, _, err := a.settle(ctx, tx, w, out, systemActor, errAbandoned)
+			_, _, err := a.settle(ctx, tx, w, out, bySystem, errAbandoned)
 			return err
 		})
 		switch {

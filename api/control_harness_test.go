@@ -214,7 +214,8 @@ func (c *control) stepsOf(id uuid.UUID) []string {
 			                       coalesce(from_state, '') || '>' || coalesce(to_state, ''), result, error)
 			  FROM argus.compute_control_audit WHERE audit_id = $1
 			 UNION ALL
-			SELECT step, concat_ws(' ', step, actor_id, action, tenant_id, session_id, consent_document_id, result, error)
+			SELECT step, concat_ws(' ', step, actor_id, action, tenant_id, session_id,
+			                       consent_document_id, consent_recorded_by, result, error)
 			  FROM argus.remote_support_audit WHERE audit_id = $1) t ORDER BY step`, id)
 	c.must(err)
 	defer rows.Close()

@@ -97,6 +97,9 @@ func actorsOf(steps []argus.Step) []string {
 	var ids []string
 	for _, s := range steps {
 		ids = append(ids, s.ActorID)
+		if s.ImpersonatorID != nil {
+			ids = append(ids, *s.ImpersonatorID)
+		}
 	}
 	return ids
 }

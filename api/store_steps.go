@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -21,10 +22,17 @@ const (
 // process died and whose effect somebody else had to look up.
 const systemActor = "system"
 
+// stepBy is who takes a step: as in the call's row, the actor and who stood behind them.
+type stepBy struct{ ActorID, ImpersonatorID string }
+
+var bySystem = stepBy{ActorID: systemActor}
+
+func (c *call) by() stepBy { return stepBy{c.Actor.ID, c.Actor.ImpersonatorID} }
+
 // computeStep is a row of argus.compute_control_audit; "" is null.
 type computeStep struct {
+	stepBy
 	AuditID            uuid.UUID
-	ActorID            string
 	Action             string
 	WorkerID, Provider string
 	Reason             string
@@ -35,15 +43,15 @@ type computeStep struct {
 
 // supportStep is a row of argus.remote_support_audit; "" and uuid.Nil are null.
 type supportStep struct {
-	AuditID           uuid.UUID
-	ActorID           string
-	Action            string
-	TenantID          string
-	SessionID         uuid.UUID
-	Reason            string
-	ConsentDocumentID string
-	Result            string
-	Error             string
+	stepBy
+	AuditID   uuid.UUID
+	Action    string
+	TenantID  string
+	SessionID uuid.UUID
+	Reason    string
+	Consent   consentJSON // the one that was effective
+	Result    string
+	Error     string
 }
 
 // Steps of one call are numbered 1, 2, 3 … in the order of their commits. More than one process may add to a
@@ -54,23 +62,24 @@ const lockSteps = `SELECT argus.lock_key('steps ' || $1)`
 func addComputeStep(ctx context.Context, tx Tx, s computeStep) error {
 	return addStep(ctx, tx, s.AuditID, `
 		INSERT INTO argus.compute_control_audit
-		       (audit_id, step, at, actor_id, action, worker_id, provider, reason, from_state, to_state, result, error)
-		SELECT $1, coalesce(max(step), 0) + 1, clock_timestamp(), $2, $3, nullif($4, ''), nullif($5, ''),
-		       nullif($6, ''), nullif($7, ''), nullif($8, ''), $9, nullif($10, '')
+		       (audit_id, step, at, actor_id, impersonator_id, action, worker_id, provider, reason, from_state, to_state, result, error)
+		SELECT $1, coalesce(max(step), 0) + 1, clock_timestamp(), $2, nullif($3, ''), $4, nullif($5, ''), nullif($6, ''),
+		       nullif($7, ''), nullif($8, ''), nullif($9, ''), $10, nullif($11, '')
 		  FROM argus.compute_control_audit WHERE audit_id = $1`,
-		s.ActorID, s.Action, s.WorkerID, s.Provider, s.Reason, string(s.From), string(s.To), s.Result,
+		s.ActorID, s.ImpersonatorID, s.Action, s.WorkerID, s.Provider, s.Reason, string(s.From), string(s.To), s.Result,
 		argus.Text(s.Error, 1000))
 }
 
 func addSupportStep(ctx context.Context, tx Tx, s supportStep) error {
 	return addStep(ctx, tx, s.AuditID, `
 		INSERT INTO argus.remote_support_audit
-		       (audit_id, step, at, actor_id, action, tenant_id, session_id, reason, consent_document_id, result, error)
-		SELECT $1, coalesce(max(step), 0) + 1, clock_timestamp(), $2, $3, $4,
-		       nullif($5::uuid, '00000000-0000-0000-0000-000000000000'), nullif($6, ''), nullif($7, ''), $8, nullif($9, '')
+		       (audit_id, step, at, actor_id, impersonator_id, action, tenant_id, session_id, reason,
+		        consent_document_id, consent_recorded_by, consent_recorded_at, result, error)
+		SELECT $1, coalesce(max(step), 0) + 1, clock_timestamp(), $2, nullif($3, ''), $4, $5,
+		       nullif($6::uuid, '00000000-0000-0000-0000-000000000000'), nullif($7, ''), $8, $9, $10, $11, nullif($12, '')
 		  FROM argus.remote_support_audit WHERE audit_id = $1`,
-		s.ActorID, s.Action, s.TenantID, s.SessionID, s.Reason, s.ConsentDocumentID, s.Result,
-		argus.Text(s.Error, 1000))
+		s.ActorID, s.ImpersonatorID, s.Action, s.TenantID, s.SessionID, s.Reason,
+		s.Consent.DocumentID, s.Consent.RecordedBy, orNull(time.Time(s.Consent.At)), s.Result, argus.Text(s.Error, 1000))
 }
 
 func addStep(ctx context.Context, tx Tx, id uuid.UUID, insert string, args ...any) error {

@@ -35,7 +35,8 @@ func jsonTime(t *time.Time) argus.JSONTime {
 // listTenants returns all tenants, or the one of the given id, with their live sessions.
 func listTenants(ctx context.Context, q querier, id string) ([]tenantJSON, error) {
 	rows, err := q.Query(ctx, `
-		SELECT id, name, armed, armed_at, armed_by, armed_reason, consent, consent_at, consent_document_id, agents, last_activity
+		SELECT id, name, armed, armed_at, armed_by, armed_reason,
+		       consent, consent_at, consent_document_id, consent_recorded_by, agents, last_activity
 		  FROM argus.tenants WHERE $1 = '' OR id = $1 ORDER BY id`, id)
 	if err != nil {
 		return nil, err
@@ -44,7 +45,7 @@ func listTenants(ctx context.Context, q querier, id string) ([]tenantJSON, error
 		var t tenantJSON
 		var armed, consent, activity *time.Time
 		err := row.Scan(&t.ID, &t.Name, &t.Armed, &armed, &t.ArmedBy, &t.ArmedReason, &t.Consent.Given, &consent,
-			&t.Consent.DocumentID, &t.Agents, &activity)
+			&t.Consent.DocumentID, &t.Consent.RecordedBy, &t.Agents, &activity)
 		t.ArmedAt, t.Consent.At, t.LastActivity = jsonTime(armed), jsonTime(consent), jsonTime(activity)
 		t.Sessions = []sessionJSON{}
 		return t, err
@@ -110,18 +111,13 @@ func tenantArmed(ctx context.Context, tx Tx, id string) (armed, found bool, err 
 	return armed, err == nil, err
 }
 
-// armTenant arms the tenant. A document is recorded as its consent, unless it is the one on record: so a consent
-// that was withdrawn cannot be renewed by naming its document again. consented is false, and nothing changed,
-// when the database's CHECK refuses.
-func armTenant(ctx context.Context, tx Tx, id, actor, reason, document string) (consented bool, err error) {
+// armTenant arms the tenant. consented is false, and nothing changed, when the database's CHECK refuses.
+func armTenant(ctx context.Context, tx Tx, id, actor, reason string, audit uuid.UUID) (consented bool, err error) {
 	err = pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
 		_, err := savepoint.Exec(ctx, `
 			UPDATE argus.tenants
-			   SET armed = true, armed_at = clock_timestamp(), armed_by = $2, armed_reason = $3,
-			       consent = consent OR ($4 <> '' AND $4 IS DISTINCT FROM consent_document_id),
-			       consent_at = CASE WHEN $4 <> '' AND $4 IS DISTINCT FROM consent_document_id THEN clock_timestamp() ELSE consent_at END,
-			       consent_document_id = coalesce(nullif($4, ''), consent_document_id)
-			 WHERE id = $1`, id, actor, reason, document)
+			   SET armed = true, armed_at = clock_timestamp(), armed_by = $2, armed_reason = $3, armed_audit_id = $4
+			 WHERE id = $1`, id, actor, reason, audit)
 		return err
 	})
 	var refused *pgconn.PgError
@@ -132,8 +128,8 @@ func armTenant(ctx context.Context, tx Tx, id, actor, reason, document string) (
 }
 
 func disarmTenant(ctx context.Context, tx Tx, id string) error {
-	_, err := tx.Exec(ctx, `UPDATE argus.tenants SET armed = false, armed_at = NULL, armed_by = NULL, armed_reason = NULL
-		WHERE id = $1`, id)
+	_, err := tx.Exec(ctx, `UPDATE argus.tenants SET armed = false, armed_at = NULL, armed_by = NULL, armed_reason = NULL,
+		armed_audit_id = NULL WHERE id = $1`, id)
 	return err
 }
 
@@ -226,9 +222,14 @@ func endDueSessions(ctx context.Context, tx Tx, limit int) ([]dueSession, error)
 
 func seedTenant(ctx context.Context, pool *Pool, t demoTenant) error {
 	_, err := pool.Exec(ctx, `
-		INSERT INTO argus.tenants (id, name, agents, last_activity, consent, consent_at, consent_document_id)
-		SELECT $1, $2, $3, now - make_interval(secs => $4), $5 <> '', CASE WHEN $5 <> '' THEN now - interval '90 days' END, nullif($5, '')
-		  FROM clock_timestamp() now
-		ON CONFLICT (id) DO NOTHING`, t.id, t.name, t.agents, t.idle.Seconds(), t.document)
+		INSERT INTO argus.tenants (id, name, agents, last_activity)
+		SELECT $1, $2, $3, clock_timestamp() - make_interval(secs => $4) ON CONFLICT (id) DO NOTHING`,
+		t.id, t.name, t.agents, t.idle.Seconds())
+	if err != nil || t.document == "" {
+		return err
+	}
+	_, err = pool.Exec(ctx, `
+		INSERT INTO argus.tenant_consents (tenant_id, document_id, recorded_at, recorded_by)
+		SELECT $1, $2, clock_timestamp() - interval '90 days', 'argusd dev' ON CONFLICT DO NOTHING`, t.id, t.document)
 	return err
 }

@@ -45,10 +45,10 @@ func refuse(code argus.Code, format string, args ...any) *gateError {
 }
 
 // support carries out one remote-support action. Its effect is its change of the database alone, so one
-// transaction holds everything: the change, its steps, the call's intent and the answer for repetitions. f
-// returns a *gateError before it has changed anything; then the step "refused" is committed.
-func (a *API) support(c *call, step supportStep, f func(ctx context.Context, tx Tx) (answer, error)) (answer, error) {
-	step.AuditID, step.ActorID = c.Record.ID, c.Actor.ID
+// transaction holds everything: the change, its steps, the call's intent and the answer for repetitions. f fills in
+// the step, and returns a *gateError before it has changed anything; then the step "refused" is committed.
+func (a *API) support(c *call, step *supportStep, f func(ctx context.Context, tx Tx) (answer, error)) (answer, error) {
+	step.AuditID, step.stepBy = c.Record.ID, c.by()
 	var ans answer
 	var refused *gateError
 	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
@@ -62,7 +62,7 @@ func (a *API) support(c *call, step supportStep, f func(ctx context.Context, tx 
 			return err
 		}
 		step.Result, step.Error = resultRefused, refused.Error()
-		return addSupportStep(ctx, tx, step)
+		return addSupportStep(ctx, tx, *step)
 	})
 	switch {
 	case err != nil:
@@ -84,7 +84,7 @@ func (c *call) addSteps(ctx context.Context, tx Tx, step supportStep) error {
 }
 
 func (c *call) addStep(ctx context.Context, tx Tx, step supportStep) error {
-	step.AuditID, step.ActorID = c.Record.ID, c.Actor.ID
+	step.AuditID, step.stepBy = c.Record.ID, c.by()
 	return addSupportStep(ctx, tx, step)
 }
 
@@ -114,7 +114,7 @@ func (a *API) sessionStart(c *call) (answer, error) {
 	}
 	id := c.Param("id")
 	step := supportStep{Action: "start", TenantID: id, Reason: reason}
-	return a.support(c, step, func(ctx context.Context, tx Tx) (answer, error) {
+	return a.support(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
 		armed, found, err := tenantArmed(ctx, tx, id)
 		if err != nil {
 			return answer{}, err
@@ -156,7 +156,7 @@ func (a *API) sessionEnd(c *call) (answer, error) {
 	}
 	id := c.Param("id")
 	step := supportStep{Action: "end", TenantID: id, SessionID: session, Reason: reason}
-	return a.support(c, step, func(ctx context.Context, tx Tx) (answer, error) {
+	return a.support(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
 		live, found, err := lockSession(ctx, tx, id, session)
 		if err != nil {
 			return answer{}, err
@@ -196,7 +196,7 @@ func (a *API) expireOnce(ctx context.Context) (ended int, err error) {
 			return err
 		}
 		for _, s := range due {
-			err := addSupportStep(ctx, tx, supportStep{AuditID: s.AuditID, ActorID: systemActor, Action: "end", TenantID: s.TenantID,
+			err := addSupportStep(ctx, tx, supportStep{stepBy: bySystem, AuditID: s.AuditID, Action: "end", TenantID: s.TenantID,
 				SessionID: s.ID, Reason: "its time was up", Result: resultSucceeded})
 			if err != nil {
 				return err

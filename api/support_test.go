@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/localissuer"
 )
 
 const (
@@ -67,7 +69,7 @@ func TestRemoteSupport(t *testing.T) {
 	const id = "UTD_7ELEVEN_001"
 	r := c.arm(ada, id)
 	c.want(r, http.StatusOK, "")
-	c.wantSteps(r, "1 user_2ada arm UTD_7ELEVEN_001 requested", "2 user_2ada arm UTD_7ELEVEN_001 succeeded")
+	c.wantSteps(r, "1 user_2ada arm UTD_7ELEVEN_001 DOC-2026-0117 argusd dev requested", "2 user_2ada arm UTD_7ELEVEN_001 DOC-2026-0117 argusd dev succeeded")
 	var armed tenantJSON
 	r.json(t, &armed)
 	if !armed.Armed || *armed.ArmedBy != ada || *armed.ArmedReason != "ride-along" || !armed.Consent.Given ||
@@ -162,31 +164,157 @@ func TestArmingGates(t *testing.T) {
 		refused(body, http.StatusForbidden, argus.CodeStepUpRequired)
 	}
 	refused(armBody{Reason: "ride-along", ConfirmID: silent}, http.StatusForbidden, argus.CodeConsentRequired)
-	refused(armBody{Reason: "ride-along", ConfirmID: silent, Document: " \t "}, http.StatusForbidden, argus.CodeConsentRequired)
-	c.refill()
-
-	// A signed document makes the consent; withdrawn, it does not make it again.
-	r := c.post(ada, path, armBody{"ride-along", "DOC-9", silent})
-	c.want(r, http.StatusOK, "")
-	c.wantSteps(r, "1 user_2ada arm "+silent+" DOC-9 requested", "2 user_2ada arm "+silent+" DOC-9 succeeded")
-	if consent := c.tenant(silent).Consent; !consent.Given || *consent.DocumentID != "DOC-9" || time.Time(consent.At).IsZero() {
-		t.Errorf("consent %+v", consent)
-	}
-	c.want(c.post(ada, "/v1/tenants/"+silent+"/disarm", because), http.StatusOK, "")
-	_, err := c.owner.Exec(t.Context(), `UPDATE argus.tenants SET consent = false WHERE id = $1`, silent)
-	c.must(err)
+	// Whoever arms cannot bring a consent along, however its id is written.
 	refused(armBody{"ride-along", "DOC-9", silent}, http.StatusForbidden, argus.CodeConsentRequired)
-	if consent := c.tenant(silent).Consent; consent.Given {
+	for _, id := range []string{" ", "DOC-\u200b9", "\u200b", "DOC-\ufe0f9", "\U000e0041", strings.Repeat("x", 201)} {
+		r := c.post(ada, path, armBody{"ride-along", id, silent})
+		c.want(r, http.StatusBadRequest, argus.CodeInvalidParameter)
+		c.wantSteps(r)
+	}
+	c.checkRows()
+}
+
+// consent returns a connection of the role that records consents on the host.
+func (c *control) consent() *pgx.Conn {
+	c.t.Helper()
+	conn, err := pgx.Connect(c.t.Context(), c.pg.ConsentURL)
+	c.must(err)
+	c.t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+// admin are the last records of argus.audit_admin of a kind, newest first: "actor detail".
+func (c *control) admin(kind string) []string {
+	c.t.Helper()
+	rows, err := c.owner.Query(c.t.Context(), `SELECT actor || ' ' || detail::text FROM argus.audit_admin WHERE kind = $1 ORDER BY id DESC`, kind)
+	c.must(err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	c.must(err)
+	return lines
+}
+
+// TestConsentIsRecorded: a document counts only when the host recorded it before; the step of an arming names it, who
+// recorded it and when; replaced or withdrawn it counts no more; withdrawn it disarms.
+func TestConsentIsRecorded(t *testing.T) {
+	c := newControl(t)
+	ctx := t.Context()
+	host := c.consent()
+	arm := func(document string) *response {
+		t.Helper()
+		c.refill()
+		return c.post(ada, "/v1/tenants/"+silent+"/arm", armBody{"ride-along", document, silent})
+	}
+	said := func(err error, code argus.Code, text string) {
+		t.Helper()
+		if argus.CodeOf(err) != code || !strings.Contains(err.Error(), text) {
+			t.Errorf("%v, want %s with %q", err, code, text)
+		}
+	}
+	c.want(arm("DOC-9"), http.StatusForbidden, argus.CodeConsentRequired)
+	said(RecordConsent(ctx, host, "NOBODY", "DOC-9", "maria"), argus.CodeNotFound, "NOBODY")
+	for _, id := range []string{"", " ", "DOC-\u200b9", "\x00", strings.Repeat("x", 201)} {
+		said(RecordConsent(ctx, host, silent, id, "maria"), argus.CodeInvalidParameter, "consent_document_id")
+		said(RecordConsent(ctx, host, silent, "DOC-9", id), argus.CodeInvalidParameter, "--by")
+	}
+	_, err := WithdrawConsent(ctx, host, silent, "", "maria")
+	said(err, argus.CodeNotFound, "no consent")
+
+	c.must(RecordConsent(ctx, host, silent, " DOC-9\n", "maria"))
+	consent := c.tenant(silent).Consent
+	if !consent.Given || *consent.DocumentID != "DOC-9" || *consent.RecordedBy != "maria" || time.Time(consent.At).IsZero() {
 		t.Errorf("consent %+v", consent)
 	}
-	c.want(c.post(ada, path, armBody{"ride-along", "DOC-10", silent}), http.StatusOK, "")
+	if got := c.admin("consent_recorded")[0]; !strings.HasPrefix(got, "argus_consent {") || !strings.Contains(got, `"claimed_by": "maria"`) ||
+		!strings.Contains(got, `"document_id": "DOC-9"`) || !strings.Contains(got, silent) {
+		t.Errorf("recorded as %s", got)
+	}
+	// The consent changed between the look and the arming: the caller expected another document.
+	c.must(RecordConsent(ctx, host, silent, "DOC-10", "nadia"))
+	r := arm("DOC-9")
+	c.want(r, http.StatusForbidden, argus.CodeConsentRequired)
+	c.wantSteps(r, "1 user_2ada arm "+silent+" DOC-10 nadia refused tenant_consent_required: The consent of tenant "+silent+" is document DOC-10, not DOC-9.")
+	said(RecordConsent(ctx, host, silent, "DOC-9", "maria"), argus.CodeConflict, "counts once") // replaced
+	for _, expected := range []string{"DOC-10", ""} {
+		r = arm(expected)
+		c.want(r, http.StatusOK, "")
+		c.wantSteps(r, "1 user_2ada arm "+silent+" DOC-10 nadia requested", "2 user_2ada arm "+silent+" DOC-10 nadia succeeded")
+		var at time.Time
+		c.must(c.owner.QueryRow(ctx, `SELECT consent_recorded_at FROM argus.remote_support_audit WHERE audit_id = $1 AND step = 2`, auditID(r)).Scan(&at))
+		if want := time.Time(c.tenant(silent).Consent.At); !at.Equal(want) {
+			t.Errorf("the step says the consent was recorded at %s, the tenant %s", at, want)
+		}
+		if expected != "" {
+			c.want(c.post(ada, "/v1/tenants/"+silent+"/disarm", because), http.StatusOK, "")
+		}
+	}
+	// Withdrawn while a session is live: both end at once, filed under the calls they came from.
+	started := c.post(grace, "/v1/tenants/"+silent+"/sessions", because)
+	session := c.session(started, http.StatusCreated)
+	_, err = WithdrawConsent(ctx, host, silent, "DOC-9", "maria")
+	said(err, argus.CodeConflict, "DOC-10")
+	withdrawn, err := WithdrawConsent(ctx, host, silent, "DOC-10", "maria")
+	if c.must(err); withdrawn != "DOC-10" {
+		t.Errorf("withdrew %s", withdrawn)
+	}
+	if got := c.tenant(silent); got.Armed || got.Consent.Given || got.Consent.DocumentID != nil || len(got.Sessions) != 0 {
+		t.Errorf("after the withdrawal: %+v", got)
+	}
+	if steps := c.steps(r); len(steps) != 3 || steps[2] != "3 system disarm "+silent+" DOC-10 nadia succeeded" {
+		t.Errorf("the arming's steps: %q", steps)
+	}
+	if steps := c.steps(started); len(steps) != 3 || steps[2] != "3 system end "+silent+" "+session.ID.String()+" DOC-10 nadia succeeded" {
+		t.Errorf("the session's steps: %q", steps)
+	}
+	if got := c.admin("consent_withdrawn")[0]; !strings.Contains(got, `"disarmed": true`) || !strings.Contains(got, `"sessions_ended": 1`) || !strings.Contains(got, `"claimed_by": "maria"`) {
+		t.Errorf("withdrawn as %s", got)
+	}
+	for _, document := range []string{"DOC-9", "DOC-10", ""} {
+		c.want(arm(document), http.StatusForbidden, argus.CodeConsentRequired)
+		if document != "" {
+			said(RecordConsent(ctx, host, silent, document, "maria"), argus.CodeConflict, "counts once")
+		}
+	}
+	c.must(RecordConsent(ctx, host, silent, "DOC-11", "maria"))
+	c.want(arm("DOC-11"), http.StatusOK, "")
+	list, err := ListConsents(ctx, host, silent)
+	c.must(err)
+	var states []string
+	for _, d := range list {
+		states = append(states, fmt.Sprintf("%s %s %t %t %s", d.DocumentID, d.RecordedBy, d.Effective, !d.WithdrawnAt.IsZero(), d.Login))
+	}
+	if want := "[DOC-11 maria true false argus_consent DOC-10 nadia false true argus_consent DOC-9 maria false false argus_consent]"; fmt.Sprint(states) != want {
+		t.Errorf("listed %v", states)
+	}
 	c.checkRows()
+}
+
+// TestStepsNameTheImpersonator: as the call's row does, in both domain tables.
+func TestStepsNameTheImpersonator(t *testing.T) {
+	c := newControl(t)
+	as := c.issuer.Token(grace, func(claims localissuer.Claims) { claims["act"] = map[string]any{"sub": ada} })
+	arm := c.do(as, http.MethodPost, consenting+"arm", armBody{Reason: "ride-along", ConfirmID: "UTD_7ELEVEN_001"})
+	c.want(arm, http.StatusOK, "")
+	launch := c.do(as, http.MethodPost, "/compute/ops/launch", map[string]string{"provider": "local", "reason": "ride-along"})
+	c.want(launch, http.StatusCreated, "")
+	for _, r := range []*response{arm, launch} {
+		var steps, named int
+		c.must(c.owner.QueryRow(t.Context(), `
+			SELECT count(*), count(*) FILTER (WHERE actor_id = $2 AND impersonator_id = $3) FROM (
+				SELECT actor_id, impersonator_id FROM argus.remote_support_audit WHERE audit_id = $1
+				UNION ALL SELECT actor_id, impersonator_id FROM argus.compute_control_audit WHERE audit_id = $1) t`,
+			auditID(r), grace, ada).Scan(&steps, &named))
+		if steps != 2 || named != 2 {
+			t.Errorf("%d steps, %d name the impersonator", steps, named)
+		}
+	}
+	var armed tenantJSON
+	arm.json(t, &armed)
 }
 
 // Consent has no way around it, whoever asks in whatever words.
 func TestConsentIsTheDatabases(t *testing.T) {
 	c := newControl(t)
-	armed := `armed = true, armed_at = now(), armed_by = 'user_2ada', armed_reason = 'because'`
+	armed := `armed = true, armed_at = now(), armed_by = 'user_2ada', armed_reason = 'because', armed_audit_id = gen_random_uuid()`
 	for _, sql := range []string{
 		`UPDATE argus.tenants SET ` + armed,
 		`UPDATE argus.tenants SET ` + armed + `, consent = true`,
@@ -194,18 +322,46 @@ func TestConsentIsTheDatabases(t *testing.T) {
 		`UPDATE argus.tenants SET ` + armed + `, consent = true, consent_at = now(), consent_document_id = ' '`,
 		`UPDATE argus.tenants SET ` + armed + `, consent_at = now(), consent_document_id = 'DOC-1'`,
 		`UPDATE argus.tenants SET ` + armed + `, consent = true, consent_document_id = 'DOC-1'`,
+		`UPDATE argus.tenants SET ` + armed + `, consent = true, consent_at = now(), consent_document_id = 'DOC-1', consent_recorded_by = 'me'`,
 	} {
 		for name, pool := range map[string]*Pool{"argus_api": c.pool, "argus_owner": c.owner} {
-			if _, err := pool.Exec(t.Context(), sql+` WHERE id = $1`, silent); err == nil || !strings.Contains(err.Error(), "tenant_consent_required") {
+			want := "tenant_consent_required"
+			switch {
+			case name == "argus_api" && strings.Contains(sql, "consent"):
+				want = "permission denied" // a consent is not the API's to write
+			case strings.Contains(sql, "recorded_by"):
+				want = "tenants_consent_recorded" // not even the owner's to invent
+			}
+			if _, err := pool.Exec(t.Context(), sql+` WHERE id = $1`, silent); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("as %s: %s: %v", name, sql, err)
 			}
+		}
+	}
+	for _, sql := range []string{
+		`INSERT INTO argus.tenant_consents (tenant_id, document_id, recorded_by) VALUES ('` + silent + `', 'DOC-1', 'me')`,
+		`INSERT INTO argus.tenant_consent_withdrawals (tenant_id, document_id, withdrawn_by) VALUES ('UTD_7ELEVEN_001', 'DOC-2026-0117', 'me')`,
+		`SELECT argus.add_consent_step(gen_random_uuid(), 'arm', t, NULL) FROM argus.tenants t`,
+	} {
+		if _, err := c.pool.Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("as argus_api: %s: %v", sql, err)
+		}
+	}
+	host := c.consent()
+	for _, sql := range []string{
+		`UPDATE argus.tenants SET armed = false`, `UPDATE argus.tenants SET consent = true`, `SELECT * FROM argus.support_sessions`,
+		`INSERT INTO argus.tenant_consents (tenant_id, document_id, recorded_by, recorded_at) VALUES ('` + silent + `', 'DOC-1', 'me', '2020-01-01')`,
+		`INSERT INTO argus.tenant_consents (tenant_id, document_id, recorded_by, login) VALUES ('` + silent + `', 'DOC-1', 'me', 'postgres')`,
+		`DELETE FROM argus.tenant_consents`, `INSERT INTO argus.audit_admin (kind, detail) VALUES ('consent_recorded', '{}')`,
+	} {
+		if _, err := host.Exec(t.Context(), sql); err == nil || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("as argus_consent: %s: %v", sql, err)
 		}
 	}
 	c.want(c.arm(ada, "UTD_7ELEVEN_001"), http.StatusOK, "")
 	live := c.session(c.post(ada, consenting+"sessions", because), http.StatusCreated)
 	for _, sql := range []string{
-		`UPDATE argus.tenants SET consent = false`,                                                      // while armed
-		`UPDATE argus.tenants SET armed = false, armed_at = NULL, armed_by = NULL, armed_reason = NULL`, // with a live session
+		`UPDATE argus.tenants SET consent = false`, // while armed
+		`UPDATE argus.tenants SET armed = false, armed_at = NULL, armed_by = NULL, armed_reason = NULL, armed_audit_id = NULL`, // with a live session
 		`ALTER TABLE argus.tenants DROP CONSTRAINT tenant_consent_required`,
 		`ALTER TABLE argus.tenants DISABLE TRIGGER ALL`,
 		`INSERT INTO argus.tenants (id, name) VALUES ('X', 'X')`,
@@ -371,7 +527,7 @@ func TestStepNumbers(t *testing.T) {
 	for range n {
 		go func() {
 			errs <- c.api.inTx(t.Context(), func(ctx context.Context, tx Tx) error {
-				return addSupportStep(ctx, tx, supportStep{AuditID: id, ActorID: systemActor, Action: "end", TenantID: silent, Result: resultSucceeded})
+				return addSupportStep(ctx, tx, supportStep{stepBy: bySystem, AuditID: id, Action: "end", TenantID: silent, Result: resultSucceeded})
 			})
 		}()
 	}

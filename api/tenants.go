@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"net/http"
-	"strings"
 
 	"github.com/useargus/argus"
 )
@@ -35,8 +34,9 @@ type tenantJSON struct {
 
 type consentJSON struct {
 	Given      bool           `json:"given"`
-	At         argus.JSONTime `json:"at"`
+	At         argus.JSONTime `json:"at"` // when it was recorded
 	DocumentID *string        `json:"document_id"`
+	RecordedBy *string        `json:"recorded_by"`
 }
 
 // tenantList shows all tenants.
@@ -71,7 +71,7 @@ func unknownTenant() *argus.Error {
 }
 
 // tenantArm allows remote support of a tenant. Its gates, in order: the operator's rate, the step-up, the state,
-// and the consent, which is the database's CHECK.
+// and the consent, which is the database's CHECK. The caller may name the document it expects; it cannot bring one.
 func (a *API) tenantArm(c *call) (answer, error) {
 	var body struct {
 		Reason            string  `json:"reason"`
@@ -85,13 +85,15 @@ func (a *API) tenantArm(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	document, err := checkDocument(body.ConsentDocumentID)
-	if err != nil {
-		return answer{}, err
+	expected := ""
+	if body.ConsentDocumentID != nil {
+		if expected, err = argus.ConsentDocumentID(*body.ConsentDocumentID); err != nil {
+			return answer{}, err
+		}
 	}
 	id := c.Param("id")
-	step := supportStep{Action: "arm", TenantID: id, Reason: reason, ConsentDocumentID: document}
-	return a.support(c, step, func(ctx context.Context, tx Tx) (answer, error) {
+	step := supportStep{Action: "arm", TenantID: id, Reason: reason}
+	return a.support(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
 		wait, err := takeToken(ctx, tx, c.Actor.ID, armAction, armBurst, armPerMinute)
 		if err != nil {
 			return answer{}, err
@@ -112,13 +114,18 @@ func (a *API) tenantArm(c *call) (answer, error) {
 		case t.Armed:
 			return answer{}, refuse(argus.CodeConflict, "Tenant %s is armed already.", id)
 		}
-		consented, err := armTenant(ctx, tx, id, c.Actor.ID, reason, document)
+		step.Consent = t.Consent
+		if t.Consent.Given && expected != "" && expected != *t.Consent.DocumentID {
+			return answer{}, refuse(argus.CodeConsentRequired,
+				"The consent of tenant %s is document %s, not %s. Look at it again before arming.", id, *t.Consent.DocumentID, expected)
+		}
+		consented, err := armTenant(ctx, tx, id, c.Actor.ID, reason, c.Record.ID)
 		if err != nil {
 			return answer{}, err
 		}
 		if !consented {
 			return answer{}, refuse(argus.CodeConsentRequired,
-				"Tenant %s has not consented to remote support. Give the id of its signed consent document: consent_document_id.", id)
+				"Tenant %s has no consent to remote support on record. Its signed document is recorded on the host: argusd tenant consent record.", id)
 		}
 		if err := c.addSteps(ctx, tx, step); err != nil {
 			return answer{}, err
@@ -142,7 +149,7 @@ func (a *API) tenantDisarm(c *call) (answer, error) {
 	}
 	id := c.Param("id")
 	step := supportStep{Action: "disarm", TenantID: id, Reason: reason}
-	return a.support(c, step, func(ctx context.Context, tx Tx) (answer, error) {
+	return a.support(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
 		t, found, err := lockTenant(ctx, tx, id)
 		if err != nil {
 			return answer{}, err
@@ -177,14 +184,6 @@ func (a *API) tenantDisarm(c *call) (answer, error) {
 		t, _, err = findTenant(ctx, tx, id)
 		return answer{Status: http.StatusOK, Value: t}, err
 	})
-}
-
-// checkDocument returns the document's id as it is kept, "" when there is none.
-func checkDocument(s *string) (string, error) {
-	if s == nil || strings.TrimSpace(*s) == "" {
-		return "", nil
-	}
-	return argus.ConsentDocumentID(*s)
 }
 
 // How often one operator may arm, over all API processes: so many at once, then so many a minute.

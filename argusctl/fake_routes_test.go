@@ -124,8 +124,10 @@ func (f *fake) arm(x *exchange) {
 		x.fail(404, "not_found", "There is no such tenant.")
 	case arming && in["confirm_tenant_id"] != t.ID:
 		x.fail(403, "confirmation_mismatch", "confirm_tenant_id must repeat the tenant's id.")
-	case arming && !t.Consent.Given && in["consent_document_id"] == nil:
-		x.fail(403, "tenant_consent_required", "The tenant has given no consent.")
+	case arming && !t.Consent.Given:
+		x.fail(403, "tenant_consent_required", "The tenant has no consent on record.")
+	case arming && in["consent_document_id"] != nil && in["consent_document_id"] != t.Consent.DocumentID:
+		x.fail(403, "tenant_consent_required", "The consent of the tenant is another document.")
 	default:
 		t.Armed, t.ArmedBy, t.ArmedReason, t.ArmedAt = arming, x.who.me.ActorID, in["reason"].(string), time.Now()
 		if !arming {

@@ -84,7 +84,7 @@ func newFake(t testing.TB, requests string) *fake {
 	f := &fake{requests: requests, keys: map[string]stored{}, tries: map[string]int{}, arrived: make(chan struct{}),
 		done: make(chan struct{}), rows: cannedRows(), callers: slices.Clone(callers)}
 	consent := func(v *tenant, document string) {
-		v.Consent.Given, v.Consent.DocumentID = true, document
+		v.Consent.Given, v.Consent.DocumentID, v.Consent.RecordedBy = true, document, "maria"
 		v.Consent.At = time.Date(2025, 1, 17, 9, 0, 0, 0, time.UTC)
 	}
 	seven, acme, wide := tenant{ID: "UTD_7ELEVEN_001", Name: "7-Eleven Dallas", Agents: 12}, tenant{ID: "UTD_HARBOR_021", Name: "Harbor Fuel", Agents: 31},

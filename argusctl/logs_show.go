@@ -117,7 +117,7 @@ func (f *factory) printCall(r *argus.Record, d *callDetail) error {
 
 func (f *factory) stepTable(d *callDetail) *table {
 	t := &table{columns: []column{{head: "STEP", right: true}, {head: "AT", spare: true}, {head: "ACTION"}, {head: "RESULT"},
-		{head: "OF"}, {head: "STATE", spare: true}, {head: "REASON", flex: true, min: 8}, {head: "ACTOR", flex: true, min: 8, spare: true},
+		{head: "OF"}, {head: "STATE", spare: true}, {head: "REASON", flex: true, min: 8}, {head: "ACTOR", flex: true, min: 8, spare: true}, {head: "CONSENT", flex: true, min: 8, spare: true},
 		{head: "ERROR", flex: true, min: 8}}}
 	or := func(s *string) string {
 		if s == nil {
@@ -143,8 +143,16 @@ func (f *factory) stepTable(d *callDetail) *table {
 		case "succeeded":
 			result = result.in(green)
 		}
+		who := nameAndID(d.Actors[s.ActorID], s.ActorID)
+		if by := or(s.ImpersonatorID); by != "" {
+			who = nameAndID(d.Actors[by], by) + " as " + who
+		}
+		consent := or(s.ConsentDocumentID)
+		if by := or(s.ConsentRecordedBy); by != "" {
+			consent += " by " + by + " at " + timeOf(s.ConsentRecordedAt)
+		}
 		t.rows = append(t.rows, []cell{txt(strconv.Itoa(int(s.Step))), txt(timeOf(s.At)), txt(s.Action), result, txt(of), txt(state),
-			txt(or(s.Reason)), txt(nameAndID(d.Actors[s.ActorID], s.ActorID)), txt(or(s.Error))})
+			txt(or(s.Reason)), txt(who), txt(consent), txt(or(s.Error))})
 	}
 	return t
 }

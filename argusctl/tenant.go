@@ -27,6 +27,7 @@ type tenant struct {
 		Given      bool      `json:"given"`
 		At         time.Time `json:"at"`
 		DocumentID string    `json:"document_id"`
+		RecordedBy string    `json:"recorded_by"`
 	} `json:"consent"`
 	Agents       int64     `json:"agents"`
 	LastActivity time.Time `json:"last_activity"`
@@ -166,7 +167,7 @@ func (f *factory) printTenant(a *answer, t *tenant) error {
 		pairs = append(pairs, txt("armed by"), txt(t.ArmedBy), txt("armed at"), f.timeCell(t.ArmedAt),
 			txt("reason"), txt(t.ArmedReason))
 	}
-	pairs = append(pairs, txt("consent"), t.consent(), txt("consent at"), f.timeCell(t.Consent.At),
+	pairs = append(pairs, txt("consent"), t.consent(), txt("recorded by"), txt(t.Consent.RecordedBy), txt("recorded at"), f.timeCell(t.Consent.At),
 		txt("agents"), txt(strconv.FormatInt(t.Agents, 10)), txt("last activity"), f.timeCell(t.LastActivity))
 	if err := f.fields(pairs...); err != nil || len(t.Sessions) == 0 {
 		return err
@@ -205,17 +206,17 @@ func newCmdArm(f *factory, noun string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "arm <tenant>",
 		Short: "Let remote support reach a tenant",
-		Long: `Arms a tenant for remote support. It must have given its consent: name the signed document with --consent
-unless one is on record. The request repeats the tenant id, which the server checks; --confirm has you say it
-twice yourself.`,
+		Long: `Arms a tenant for remote support. It must have given its consent, which is recorded on the server's host.
+--consent-document names the document you expect: the server refuses when another one is on record. The request
+repeats the tenant id, which the server checks; --confirm has you say it twice yourself.`,
 		Example: "  argusctl " + noun + ` arm UTD_7ELEVEN_001 --reason "ride-along"
-  argusctl ` + noun + ` arm UTD_7ELEVEN_001 --reason "ride-along" --consent DOC-2025-0117 --dry-run`,
+  argusctl ` + noun + ` arm UTD_7ELEVEN_001 --reason "ride-along" --consent-document DOC-2025-0117`,
 		Args:              exactly("tenant"),
 		ValidArgsFunction: f.completeTenants,
 		RunE:              func(cmd *cobra.Command, args []string) error { return armRun(cmd.Context(), f, o, args[0]) },
 	}
 	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`")
-	cmd.Flags().StringVar(&o.consent, "consent", "", "the `id` of the signed consent document")
+	cmd.Flags().StringVar(&o.consent, "consent-document", "", "arm only if the consent on record is the document of this `id`")
 	cmd.Flags().StringVar(&o.confirm, "confirm", "", "the `tenant` once more")
 	o.addFlags(cmd)
 	return cmd

@@ -66,6 +66,7 @@ type migrateConfig struct {
 	Maintenance          string `env:"ARGUS_POSTGRES_MAINTENANCE_PASSWORD" help:"of argus_maintenance" secret:"true"`
 	Hold                 string `env:"ARGUS_POSTGRES_HOLD_PASSWORD" help:"of argus_hold" secret:"true"`
 	BreakGlass           string `env:"ARGUS_POSTGRES_BREAK_GLASS_PASSWORD" help:"of argus_break_glass" secret:"true"`
+	Consent              string `env:"ARGUS_POSTGRES_CONSENT_PASSWORD" help:"of argus_consent" secret:"true"`
 	Auditor              string `env:"ARGUS_POSTGRES_AUDITOR_PASSWORD" help:"of argus_auditor" secret:"true"`
 	ClickHouseReplicator string `env:"ARGUS_CLICKHOUSE_REPLICATOR_PASSWORD" help:"of ClickHouse's argus_replicator" secret:"true"`
 	ClickHouseReader     string `env:"ARGUS_CLICKHOUSE_READER_PASSWORD" help:"of ClickHouse's argus_reader" secret:"true"`
@@ -78,7 +79,7 @@ func (c migrateConfig) logins() (postgres, clickhouse map[string]string) {
 		return all
 	}
 	return set(map[string]string{"argus_api": c.API, "argus_replicator": c.Replicator, "argus_maintenance": c.Maintenance,
-			"argus_hold": c.Hold, "argus_break_glass": c.BreakGlass, "argus_auditor": c.Auditor}),
+			"argus_hold": c.Hold, "argus_break_glass": c.BreakGlass, "argus_consent": c.Consent, "argus_auditor": c.Auditor}),
 		set(map[string]string{"argus_replicator": c.ClickHouseReplicator, "argus_reader": c.ClickHouseReader})
 }
 
@@ -96,6 +97,11 @@ type holdConfig struct {
 type breakGlassConfig struct {
 	LogConfig
 	PostgresURL string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_break_glass" secret:"true"`
+}
+
+type consentConfig struct {
+	LogConfig
+	PostgresURL string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_consent" secret:"true"`
 }
 
 func (c apiConfig) cursorKey() []byte {

@@ -137,7 +137,7 @@ var (
 )
 
 func (s *site) roleURL(role string) string {
-	for process, of := range map[string]string{"api": "argus_api", "replicator": "argus_replicator", "maintain": "argus_maintenance", "break-glass": "argus_break_glass"} {
+	for process, of := range map[string]string{"api": "argus_api", "replicator": "argus_replicator", "maintain": "argus_maintenance", "break-glass": "argus_break_glass", "tenant": "argus_consent"} {
 		if of == role {
 			return s.env[process]["ARGUS_POSTGRES_URL"]
 		}

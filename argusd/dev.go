@@ -271,7 +271,7 @@ func (d *dev) migrate(ctx context.Context) error {
 		return err
 	}
 	for _, role := range []string{"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold",
-		"argus_break_glass"} {
+		"argus_break_glass", "argus_consent"} {
 		if err := engines.SetPostgresPassword(ctx, superURL, role, d.state.Passwords[role]); err != nil {
 			return err
 		}
@@ -411,6 +411,7 @@ func (d *dev) writeEnvFiles() error {
 		{"ARGUS_POSTGRES_ADMIN_URL", d.roleURL("argus_owner")},
 		{"ARGUS_POSTGRES_API_URL", d.roleURL("argus_api")},
 		{"ARGUS_POSTGRES_BREAK_GLASS_URL", d.roleURL("argus_break_glass")},
+		{"ARGUS_POSTGRES_CONSENT_URL", d.roleURL("argus_consent")},
 		{"ARGUS_METRICS_URL_API", fmt.Sprint(d.apiMetrics.Load())},
 		{"ARGUS_METRICS_URL_REPLICATOR", fmt.Sprint(d.replicatorMetrics.Load())},
 		{"ARGUS_PID_DEV", fmt.Sprint(os.Getpid())},

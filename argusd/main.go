@@ -54,7 +54,7 @@ func run() int {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newAPICommand(), newReplicatorCommand(), newMigrateCommand(), newMaintainCommand(),
-		newBreakGlassCommand(), newTokenCommand(), newCheckCommand())
+		newBreakGlassCommand(), newTokenCommand(), newTenantCommand(), newCheckCommand())
 	if withEngines {
 		root.AddCommand(newDevCommand(), newDevAPICommand(), newLocalWorkerCommand())
 	} else {

@@ -91,6 +91,7 @@ func newSite(t *testing.T, postgres engines.PostgresConfig) *site {
 		"replicator":  {"ARGUS_POSTGRES_URL": login("replicator"), "ARGUS_CLICKHOUSE_URL": writes, "ARGUS_METRICS_LISTEN": ""},
 		"maintain":    {"ARGUS_POSTGRES_URL": login("maintenance"), "ARGUS_CLICKHOUSE_URL": writes},
 		"break-glass": {"ARGUS_POSTGRES_URL": login("break_glass")},
+		"tenant":      {"ARGUS_POSTGRES_URL": login("consent")},
 	}
 	s.env["migrate"] = map[string]string{"ARGUS_POSTGRES_URL": super, "ARGUS_CLICKHOUSE_URL": s.ch.AdminURL("argus")}
 	for role, password := range roles {

@@ -20,7 +20,8 @@ import (
 // logins are the roles that a process or a person logs in as.
 func logins(pg *enginetest.Postgres) map[string]string {
 	return map[string]string{"argus_api": pg.APIURL, "argus_replicator": pg.ReplicatorURL, "argus_auditor": pg.AuditorURL,
-		"argus_maintenance": pg.MaintenanceURL, "argus_hold": pg.HoldURL, "argus_break_glass": pg.BreakGlassURL}
+		"argus_maintenance": pg.MaintenanceURL, "argus_hold": pg.HoldURL, "argus_break_glass": pg.BreakGlassURL,
+		"argus_consent": pg.ConsentURL}
 }
 
 func connect(t *testing.T, url string) *pgx.Conn {
@@ -132,6 +133,10 @@ var firing = map[string][]string{
 		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, claimed_by, expires_at)
 		 VALUES ('019b76da-a800-7000-8000-000000000002', 'user_x', 'because', pg_catalog.sha256('y'), 'abcd', '{logs:read}', 'me', pg_catalog.now() + '1 hour')`,
 		"INSERT INTO argus.break_glass_revocations (id, claimed_by) VALUES ('019b76da-a800-7000-8000-000000000002', 'me')",
+	},
+	"argus_consent": {
+		"INSERT INTO argus.tenant_consents (tenant_id, document_id, recorded_by) VALUES ('UTD_X', 'DOC-1', 'me')",
+		"INSERT INTO argus.tenant_consent_withdrawals (tenant_id, document_id, withdrawn_by) VALUES ('UTD_X', 'DOC-1', 'me')",
 	},
 }
 

@@ -19,7 +19,8 @@ import (
 var updateGrants = flag.Bool("update", false, "rewrite testdata/grants.golden")
 
 // auditTables are append-only; their partitions are, too.
-var auditTables = []string{"argus_audit_log", "compute_control_audit", "remote_support_audit", "audit_admin"}
+var auditTables = []string{"argus_audit_log", "compute_control_audit", "remote_support_audit", "audit_admin",
+	"tenant_consents", "tenant_consent_withdrawals"}
 
 // TestGrantMatrix walks the catalog: what each role may do with each table, column and function of the schema
 // is exactly what testdata/grants.golden says, so that a change of it is seen in a review.
@@ -104,7 +105,7 @@ func TestGrantMatrix(t *testing.T) {
 			  AND NOT coalesce(array_to_string(proconfig, ',') LIKE '%search_path=%', false)`,
 		"audit tables or partitions without their trigger": `SELECT c.relname::text FROM pg_class c
 			WHERE c.relnamespace = 'argus'::regnamespace AND c.relkind IN ('r', 'p')
-			  AND c.relname ~ '^(argus_audit_log|compute_control_audit|remote_support_audit|audit_admin)(_y|$)'
+			  AND c.relname ~ '^(argus_audit_log|compute_control_audit|remote_support_audit|audit_admin|tenant_consents|tenant_consent_withdrawals)(_y|$)'
 			  AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgfoid = 'argus.refuse_change'::regproc
 			                     AND g.tgenabled = 'O' AND g.tgtype & (8 | 16 | 32) = (8 | 16 | 32))`,
 	} {
@@ -130,9 +131,9 @@ func TestAppendOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	tables := append([]string{partition}, auditTables...)
-	statements := []string{"UPDATE argus.%s SET actor%s = 'x'", "DELETE FROM argus.%s", "TRUNCATE argus.%s"}
+	statements := []string{"UPDATE argus.%s SET actor%s = 'x'", "DELETE FROM argus.%s", "TRUNCATE argus.%s CASCADE"}
 	for role, url := range map[string]string{"argus_owner": pg.OwnerURL, "argus_api": pg.APIURL, "argus_replicator": pg.ReplicatorURL,
-		"argus_auditor": pg.AuditorURL, "argus_maintenance": pg.MaintenanceURL, "argus_break_glass": pg.BreakGlassURL} {
+		"argus_auditor": pg.AuditorURL, "argus_maintenance": pg.MaintenanceURL, "argus_break_glass": pg.BreakGlassURL, "argus_consent": pg.ConsentURL} {
 		pool := pg.Pool(t, url)
 		for _, name := range tables {
 			for _, statement := range statements {
@@ -143,6 +144,9 @@ func TestAppendOnly(t *testing.T) {
 						column = ""
 					}
 					sql = fmt.Sprintf(statement, name, column)
+					if strings.HasPrefix(name, "tenant_consent") {
+						sql = "UPDATE argus." + name + " SET document_id = 'x'"
+					}
 				}
 				_, err := pool.Exec(ctx, sql)
 				var refused *pgconn.PgError

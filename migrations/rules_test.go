@@ -167,12 +167,17 @@ func TestRecords(t *testing.T) {
 			}
 		}
 	}
+	if _, err := super.Exec(t.Context(), "INSERT INTO argus.tenants (id, name) VALUES ('UTD_X', 'x')"); err != nil {
+		t.Fatal(err)
+	}
 	for _, did := range []struct{ url, sql, record string }{
 		{pg.ReplicatorURL, "SELECT argus.record_healing('resync', '{}')", "argus_replicator resync -"},
 		{pg.HoldURL, "SELECT argus.add_retention_hold(now(), 'infinity', 'a reason', 'ada@ops1')", "argus_hold hold_added ada@ops1"},
 		{pg.HoldURL, "SELECT argus.release_retention_hold(1, 'a reason', 'bob@ops1')", "argus_hold hold_released bob@ops1"},
 		{pg.BreakGlassURL, firing["argus_break_glass"][0], "argus_break_glass break_glass_issued me"},
 		{pg.BreakGlassURL, firing["argus_break_glass"][1], "argus_break_glass break_glass_revoked me"},
+		{pg.ConsentURL, firing["argus_consent"][0], "argus_consent consent_recorded me"},
+		{pg.ConsentURL, firing["argus_consent"][1], "argus_consent consent_withdrawn me"},
 	} {
 		if _, err := connect(t, did.url).Exec(t.Context(), did.sql); err != nil {
 			t.Errorf("%s: %v", did.sql, err)

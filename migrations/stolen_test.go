@@ -34,6 +34,9 @@ var deeds = []struct{ what, sql string }{
 	{"make a personal access token", `INSERT INTO argus.personal_access_tokens (id, actor_id, name, digest, last_four, scopes, expires_at)
 		VALUES (gen_random_uuid(), 'user_x', 'x', sha256('x'), 'abcd', '{logs:read}', now() + interval '1 hour')`},
 	{"make a break-glass token, recorded", firing["argus_break_glass"][0]},
+	{"record a tenant's consent, recorded", firing["argus_consent"][0]},
+	{"arm a tenant on a consent that nobody recorded", `UPDATE argus.tenants SET armed = true, armed_at = now(), armed_by = 'x', armed_reason = 'x',
+		armed_audit_id = gen_random_uuid(), consent = true, consent_at = now(), consent_document_id = 'DOC-1', consent_recorded_by = 'x'`},
 	{"record a healing", "SELECT argus.record_healing('heal', '{}')"},
 	{"write any record of what administrators did", "INSERT INTO argus.audit_admin (kind, detail) VALUES ('x', '{}')"},
 	{"drop months past retention that no hold keeps", "SELECT argus.drop_expired_months()"},
@@ -58,7 +61,10 @@ func TestStolen(t *testing.T) {
 	if _, err := connect(t, pg.APIURL).Exec(t.Context(), rowOf(fmt.Sprint(writer), "1", "now()", "now()")); err != nil {
 		t.Fatal(err)
 	}
-	roles := []string{"argus_api", "argus_replicator", "argus_maintenance", "argus_hold", "argus_break_glass", "argus_auditor"}
+	if _, err := connect(t, pg.OwnerURL).Exec(t.Context(), "INSERT INTO argus.tenants (id, name) VALUES ('UTD_X', 'x')"); err != nil {
+		t.Fatal(err)
+	}
+	roles := []string{"argus_api", "argus_replicator", "argus_maintenance", "argus_hold", "argus_break_glass", "argus_consent", "argus_auditor"}
 	urls := logins(pg)
 	if len(urls) != len(roles) {
 		t.Fatal("the table has not all roles that log in")

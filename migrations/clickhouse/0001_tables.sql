@@ -57,18 +57,19 @@ SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_dedupl
 
 -- +goose StatementBegin
 CREATE TABLE IF NOT EXISTS compute_control_audit (
-  audit_id   UUID,
-  step       Int16,
-  at         DateTime64(6, 'UTC'),
-  actor_id   LowCardinality(String),
-  action     LowCardinality(String),
-  worker_id  Nullable(String),
-  provider   LowCardinality(Nullable(String)),
-  reason     Nullable(String),
-  from_state LowCardinality(Nullable(String)),
-  to_state   LowCardinality(Nullable(String)),
-  result     LowCardinality(String),
-  error      Nullable(String)
+  audit_id        UUID,
+  step            Int16,
+  at              DateTime64(6, 'UTC'),
+  actor_id        LowCardinality(String),
+  impersonator_id LowCardinality(Nullable(String)),
+  action          LowCardinality(String),
+  worker_id       Nullable(String),
+  provider        LowCardinality(Nullable(String)),
+  reason          Nullable(String),
+  from_state      LowCardinality(Nullable(String)),
+  to_state        LowCardinality(Nullable(String)),
+  result          LowCardinality(String),
+  error           Nullable(String)
 ) ENGINE = MergeTree
 PARTITION BY toYYYYMM(UUIDv7ToDateTime(audit_id, 'UTC'))
 ORDER BY (audit_id, step)
@@ -81,11 +82,14 @@ CREATE TABLE IF NOT EXISTS remote_support_audit (
   step                Int16,
   at                  DateTime64(6, 'UTC'),
   actor_id            LowCardinality(String),
+  impersonator_id     LowCardinality(Nullable(String)),
   action              LowCardinality(String),
   tenant_id           String,
   session_id          Nullable(UUID),
   reason              Nullable(String),
   consent_document_id Nullable(String),
+  consent_recorded_by Nullable(String),
+  consent_recorded_at Nullable(DateTime64(6, 'UTC')),
   result              LowCardinality(String),
   error               Nullable(String)
 ) ENGINE = MergeTree

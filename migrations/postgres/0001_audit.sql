@@ -14,7 +14,7 @@ DECLARE
   r text;
 BEGIN
   FOREACH r IN ARRAY ARRAY['argus_owner', 'argus_api', 'argus_replicator', 'argus_auditor',
-                           'argus_maintenance', 'argus_hold', 'argus_break_glass'] LOOP
+                           'argus_maintenance', 'argus_hold', 'argus_break_glass', 'argus_consent'] LOOP
     BEGIN
       IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r) THEN
         EXECUTE format('CREATE ROLE %I NOLOGIN', r);
@@ -32,7 +32,7 @@ $$;
 -- +goose StatementEnd
 
 CREATE SCHEMA argus AUTHORIZATION argus_owner;
-GRANT USAGE ON SCHEMA argus TO argus_api, argus_replicator, argus_auditor, argus_maintenance, argus_hold, argus_break_glass;
+GRANT USAGE ON SCHEMA argus TO argus_api, argus_replicator, argus_auditor, argus_maintenance, argus_hold, argus_break_glass, argus_consent;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
 -- A publication needs CREATE on the database, which has no literal name here. No role of ours needs temporary
@@ -130,19 +130,21 @@ CREATE INDEX argus_audit_log_id ON argus.argus_audit_log (id);
 -- ── domain tables ───────────────────────────────────────────────────────────────────────────────────
 -- Keyed by the call's id and a step number. audit_id is a version 7 UUID, so its leading bits are the
 -- time of the call: partitioning by it keeps the key unique and still drops by month.
+-- impersonator_id is who stood behind the actor, as in the call's row; null for steps that no operator takes.
 CREATE TABLE argus.compute_control_audit (
-  audit_id   uuid        NOT NULL,
-  step       smallint    NOT NULL CHECK (step > 0),
-  at         timestamptz NOT NULL,
-  actor_id   text        NOT NULL,
-  action     text        NOT NULL CHECK (action IN ('launch', 'stop', 'resume', 'terminate')),
-  worker_id  text,
-  provider   text,
-  reason     text,
-  from_state text,
-  to_state   text,
-  result     text        NOT NULL CHECK (result IN ('requested', 'succeeded', 'failed', 'refused')),
-  error      text,
+  audit_id        uuid        NOT NULL,
+  step            smallint    NOT NULL CHECK (step > 0),
+  at              timestamptz NOT NULL,
+  actor_id        text        NOT NULL,
+  impersonator_id text,
+  action          text        NOT NULL CHECK (action IN ('launch', 'stop', 'resume', 'terminate')),
+  worker_id       text,
+  provider        text,
+  reason          text,
+  from_state      text,
+  to_state        text,
+  result          text        NOT NULL CHECK (result IN ('requested', 'succeeded', 'failed', 'refused')),
+  error           text,
   PRIMARY KEY (audit_id, step)
 ) PARTITION BY RANGE (audit_id);
 
@@ -151,11 +153,14 @@ CREATE TABLE argus.remote_support_audit (
   step                smallint    NOT NULL CHECK (step > 0),
   at                  timestamptz NOT NULL,
   actor_id            text        NOT NULL,
+  impersonator_id     text,
   action              text        NOT NULL CHECK (action IN ('arm', 'disarm', 'start', 'end')),
   tenant_id           text        NOT NULL,
   session_id          uuid,
   reason              text,
-  consent_document_id text,
+  consent_document_id text,        -- of the consent that was effective, who recorded it and when
+  consent_recorded_by text,
+  consent_recorded_at timestamptz,
   result              text        NOT NULL CHECK (result IN ('requested', 'succeeded', 'failed', 'refused')),
   error               text,
   PRIMARY KEY (audit_id, step)
@@ -182,7 +187,7 @@ CREATE TABLE argus.audit_admin (
   id     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   at     timestamptz NOT NULL DEFAULT clock_timestamp(),
   actor  text        NOT NULL DEFAULT session_user,
-  kind   text        NOT NULL, -- break_glass_issued, break_glass_revoked, month_dropped, hold, resync, heal …
+  kind   text        NOT NULL, -- break_glass_issued, consent_recorded, month_dropped, hold, resync, heal …
   detail jsonb       NOT NULL
 );
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.audit_admin

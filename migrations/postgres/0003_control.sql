@@ -53,25 +53,58 @@ CREATE TRIGGER terminated_is_final BEFORE UPDATE ON argus.workers
   FOR EACH ROW WHEN (OLD.state = 'terminated') EXECUTE FUNCTION argus.worker_stays_terminated();
 
 -- ── remote support ──────────────────────────────────────────────────────────────────────────────────
--- The consent record is a flag, a moment and the id of the signed document. tenant_consent_required is the
--- gate itself, not a copy of it: there is no statement, and no role, that arms a tenant around it.
+-- A consent is a signed document that the role argus_consent has recorded (below). The consent columns say which one
+-- counts now; only that record sets them. tenant_consent_required is the gate itself, not a copy of it: there is no
+-- statement, and no role, that arms a tenant around it.
 CREATE TABLE argus.tenants (
   id                  text        PRIMARY KEY CHECK (id ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$'),
   name                text        NOT NULL,
   consent             boolean     NOT NULL DEFAULT false,
-  consent_at          timestamptz,
-  consent_document_id text        CHECK (length(consent_document_id) <= 800),
+  consent_at          timestamptz, -- when it was recorded
+  consent_document_id text,
+  consent_recorded_by text,
   armed               boolean     NOT NULL DEFAULT false,
   armed_at            timestamptz,
   armed_by            text,
   armed_reason        text,
+  armed_audit_id      uuid,        -- the call that armed it: what a disarming without a call is filed under
   agents              int         NOT NULL DEFAULT 0 CHECK (agents >= 0),
   last_activity       timestamptz,
   CONSTRAINT tenant_consent_required CHECK (
-    NOT armed OR (consent AND consent_at IS NOT NULL AND coalesce(btrim(consent_document_id), '') <> '')),
+    NOT armed OR (consent AND consent_at IS NOT NULL AND consent_document_id IS NOT NULL AND consent_recorded_by IS NOT NULL)),
   CONSTRAINT tenants_armed CHECK (
-    armed = (armed_at IS NOT NULL) AND armed = (armed_by IS NOT NULL) AND armed = (armed_reason IS NOT NULL))
+    armed = (armed_at IS NOT NULL) AND armed = (armed_by IS NOT NULL) AND armed = (armed_reason IS NOT NULL)
+    AND armed = (armed_audit_id IS NOT NULL))
 );
+
+-- Consents as they were recorded, and withdrawn, on the host. Who did it is what argusd was told (by) and the login it
+-- had (login). A document counts once: withdrawn or replaced, its id makes no consent again.
+CREATE TABLE argus.tenant_consents (
+  tenant_id   text        NOT NULL REFERENCES argus.tenants (id),
+  document_id text        NOT NULL CHECK (length(btrim(document_id)) BETWEEN 1 AND 800),
+  recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  recorded_by text        NOT NULL CHECK (length(btrim(recorded_by)) BETWEEN 1 AND 800),
+  login       text        NOT NULL DEFAULT session_user,
+  host        text        NOT NULL DEFAULT '' CHECK (length(host) <= 255),
+  PRIMARY KEY (tenant_id, document_id)
+);
+CREATE TABLE argus.tenant_consent_withdrawals (
+  tenant_id    text        NOT NULL,
+  document_id  text        NOT NULL,
+  withdrawn_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  withdrawn_by text        NOT NULL CHECK (length(btrim(withdrawn_by)) BETWEEN 1 AND 800),
+  login        text        NOT NULL DEFAULT session_user,
+  host         text        NOT NULL DEFAULT '' CHECK (length(host) <= 255),
+  PRIMARY KEY (tenant_id, document_id),
+  FOREIGN KEY (tenant_id, document_id) REFERENCES argus.tenant_consents (tenant_id, document_id)
+);
+ALTER TABLE argus.tenants ADD CONSTRAINT tenants_consent_recorded
+  FOREIGN KEY (id, consent_document_id) REFERENCES argus.tenant_consents (tenant_id, document_id);
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.tenant_consents
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.tenant_consent_withdrawals
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
 
 CREATE TABLE argus.support_sessions (
   id         uuid        PRIMARY KEY,
@@ -123,6 +156,78 @@ $$;
 CREATE TRIGGER ends_sessions BEFORE UPDATE ON argus.tenants
   FOR EACH ROW WHEN (OLD.armed AND NOT NEW.armed) EXECUTE FUNCTION argus.disarm_ends_sessions();
 
+-- A document that is recorded is the tenant's consent from then on, in place of the one before.
+-- +goose StatementBegin
+CREATE FUNCTION argus.consent_recorded() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  replaced text;
+BEGIN
+  SELECT consent_document_id INTO replaced FROM argus.tenants WHERE id = NEW.tenant_id FOR NO KEY UPDATE;
+  UPDATE argus.tenants SET consent = true, consent_at = NEW.recorded_at, consent_document_id = NEW.document_id,
+         consent_recorded_by = NEW.recorded_by WHERE id = NEW.tenant_id;
+  INSERT INTO argus.audit_admin (kind, detail) VALUES ('consent_recorded', jsonb_build_object(
+    'tenant_id', NEW.tenant_id, 'document_id', NEW.document_id, 'claimed_by', NEW.recorded_by, 'host', NEW.host, 'replaces', replaced));
+  RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER recorded AFTER INSERT ON argus.tenant_consents
+  FOR EACH ROW EXECUTE FUNCTION argus.consent_recorded();
+
+-- A tenant that withdraws its consent is disarmed by that, and its live sessions end: in the same transaction, with
+-- steps of the actor system under the calls that armed it and that started them. A month that retention has dropped
+-- takes no step; argus.audit_admin has the withdrawal in any case.
+-- +goose StatementBegin
+CREATE FUNCTION argus.consent_withdrawn() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  t     argus.tenants;
+  s     record;
+  ended int := 0;
+BEGIN
+  SELECT * INTO t FROM argus.tenants WHERE id = NEW.tenant_id FOR NO KEY UPDATE;
+  IF t.consent_document_id IS DISTINCT FROM NEW.document_id THEN
+    RAISE EXCEPTION 'document % is not the consent of tenant %', NEW.document_id, NEW.tenant_id
+      USING ERRCODE = 'check_violation', CONSTRAINT = 'consent_is_effective';
+  END IF;
+  FOR s IN UPDATE argus.support_sessions SET state = 'ended', ended_at = clock_timestamp(), end_reason = 'disarmed'
+            WHERE tenant_id = NEW.tenant_id AND state = 'live' RETURNING id, audit_id LOOP
+    PERFORM argus.add_consent_step(s.audit_id, 'end', t, s.id);
+    ended := ended + 1;
+  END LOOP;
+  IF t.armed THEN
+    PERFORM argus.add_consent_step(t.armed_audit_id, 'disarm', t, NULL);
+  END IF;
+  UPDATE argus.tenants SET consent = false, consent_at = NULL, consent_document_id = NULL, consent_recorded_by = NULL,
+         armed = false, armed_at = NULL, armed_by = NULL, armed_reason = NULL, armed_audit_id = NULL
+   WHERE id = NEW.tenant_id;
+  INSERT INTO argus.audit_admin (kind, detail) VALUES ('consent_withdrawn', jsonb_build_object(
+    'tenant_id', NEW.tenant_id, 'document_id', NEW.document_id, 'claimed_by', NEW.withdrawn_by, 'host', NEW.host,
+    'disarmed', t.armed, 'sessions_ended', ended));
+  RETURN NULL;
+END
+$$;
+-- +goose StatementEnd
+
+-- +goose StatementBegin
+CREATE FUNCTION argus.add_consent_step(call uuid, what text, t argus.tenants, session uuid) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM argus.lock_key('steps ' || call::text); -- as the API does
+  INSERT INTO argus.remote_support_audit (audit_id, step, at, actor_id, action, tenant_id, session_id, reason,
+                                          consent_document_id, consent_recorded_by, consent_recorded_at, result)
+  SELECT call, coalesce(max(step), 0) + 1, clock_timestamp(), 'system', what, t.id, session,
+         'the tenant withdrew its consent', t.consent_document_id, t.consent_recorded_by, t.consent_at, 'succeeded'
+    FROM argus.remote_support_audit WHERE audit_id = call;
+EXCEPTION WHEN check_violation THEN
+  NULL; -- no partition for its month any more
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER withdrawn AFTER INSERT ON argus.tenant_consent_withdrawals
+  FOR EACH ROW EXECUTE FUNCTION argus.consent_withdrawn();
+
 -- ── limits per operator ─────────────────────────────────────────────────────────────────────────────
 -- A token bucket for each operator and action. It lives here so that it holds over all API processes;
 -- its clock is Postgres's.
@@ -154,14 +259,19 @@ CREATE INDEX idempotency_keys_created ON argus.idempotency_keys (created_at);
 -- Who launched what, when and why is written once; only how it stands may change, and nothing is deleted
 -- but what has expired.
 REVOKE ALL ON argus.workers, argus.tenants, argus.support_sessions, argus.rate_limits, argus.idempotency_keys FROM PUBLIC;
+REVOKE ALL ON argus.tenant_consents, argus.tenant_consent_withdrawals FROM PUBLIC;
 
 GRANT SELECT, INSERT ON argus.workers TO argus_api;
 GRANT UPDATE (state, ended_at, cost_per_hour, handle, provider_ref,
               op_audit_id, op_action, op_from_state, op_reason, op_at) ON argus.workers TO argus_api;
 
 GRANT SELECT ON argus.tenants TO argus_api;
-GRANT UPDATE (consent, consent_at, consent_document_id, armed, armed_at, armed_by, armed_reason, last_activity)
-  ON argus.tenants TO argus_api;
+GRANT UPDATE (armed, armed_at, armed_by, armed_reason, armed_audit_id, last_activity) ON argus.tenants TO argus_api;
+
+-- Who consented is not the API's to say: the role argus_consent records it on the host, and can do nothing else.
+GRANT SELECT (id, name, consent, consent_at, consent_document_id, consent_recorded_by, armed) ON argus.tenants TO argus_consent;
+GRANT SELECT, INSERT (tenant_id, document_id, recorded_by, host) ON argus.tenant_consents TO argus_consent;
+GRANT SELECT, INSERT (tenant_id, document_id, withdrawn_by, host) ON argus.tenant_consent_withdrawals TO argus_consent;
 
 GRANT SELECT, INSERT ON argus.support_sessions TO argus_api;
 GRANT UPDATE (state, ended_at, end_reason) ON argus.support_sessions TO argus_api;
@@ -172,6 +282,6 @@ GRANT UPDATE (tokens, at) ON argus.rate_limits TO argus_api;
 GRANT SELECT, INSERT, DELETE ON argus.idempotency_keys TO argus_api;
 GRANT UPDATE (status, body) ON argus.idempotency_keys TO argus_api;
 
-GRANT SELECT ON argus.workers, argus.tenants, argus.support_sessions, argus.rate_limits, argus.idempotency_keys TO argus_auditor;
+GRANT SELECT ON argus.workers, argus.tenants, argus.tenant_consents, argus.tenant_consent_withdrawals, argus.support_sessions, argus.rate_limits, argus.idempotency_keys TO argus_auditor;
 
 RESET ROLE;

@@ -25,7 +25,7 @@ import (
 type Postgres struct {
 	Database string
 
-	OwnerURL, APIURL, ReplicatorURL, AuditorURL, MaintenanceURL, HoldURL, BreakGlassURL, SuperuserURL string
+	OwnerURL, APIURL, ReplicatorURL, AuditorURL, MaintenanceURL, HoldURL, BreakGlassURL, ConsentURL, SuperuserURL string
 
 	mu     sync.Mutex
 	engine *engines.Postgres
@@ -34,6 +34,7 @@ type Postgres struct {
 // roles are those the migrations make.
 var roles = []string{
 	"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold", "argus_break_glass",
+	"argus_consent",
 }
 
 // Postgres15 is the folder of the programs of the oldest Postgres that ARGUS runs on: the one that
@@ -176,7 +177,7 @@ func (s *server) database(name string) *Postgres {
 		pg.engine = s.engine
 	}
 	for i, field := range []*string{
-		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.HoldURL, &pg.BreakGlassURL,
+		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.HoldURL, &pg.BreakGlassURL, &pg.ConsentURL,
 	} {
 		*field = s.url(roles[i], name)
 	}

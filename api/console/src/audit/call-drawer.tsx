@@ -191,7 +191,18 @@ function Steps({ steps, arrived }: { steps: Step[]; arrived: string }) {
               {s.provider !== null && <Fact name="Provider">{s.provider}</Fact>}
               {s.tenant_id !== null && <Fact name="Tenant"><span class="mono">{s.tenant_id}</span></Fact>}
               {s.session_id !== null && <Fact name="Session"><span class="mono wrap-anywhere">{s.session_id}</span></Fact>}
-              {s.consent_document_id !== null && <Fact name="Consent"><span class="mono">{s.consent_document_id}</span></Fact>}
+              {s.consent_document_id !== null && (
+                <Fact name="Consent">
+                  <span class="mono wrap-anywhere">{s.consent_document_id}</span>
+                  {s.consent_recorded_by !== null && (
+                    <span class="sub-line">
+                      recorded by {s.consent_recorded_by}
+                      {s.consent_recorded_at !== null && <>, {utcText(s.consent_recorded_at)}</>}
+                    </span>
+                  )}
+                </Fact>
+              )}
+              {s.impersonator_id !== null && <Fact name="By"><Actor id={s.impersonator_id} /> as <Actor id={s.actor_id} /></Fact>}
               {s.actor_id === 'system' && <Fact name="By">the system</Fact>}
             </dl>
           </li>

@@ -49,6 +49,7 @@ export interface Step {
   step: number;
   at: string;
   actor_id: string;
+  impersonator_id: string | null;
   action: string;
   worker_id: string | null;
   provider: string | null;
@@ -57,6 +58,8 @@ export interface Step {
   tenant_id: string | null;
   session_id: string | null;
   consent_document_id: string | null;
+  consent_recorded_by: string | null;
+  consent_recorded_at: string | null;
   reason: string | null;
   result: string;
   error: string | null;
@@ -152,7 +155,7 @@ export interface Tenant {
   armed_at: string | null;
   armed_by: string | null;
   armed_reason: string | null;
-  consent: { given: boolean; at: string | null; document_id: string | null };
+  consent: { given: boolean; at: string | null; document_id: string | null; recorded_by: string | null };
   agents: number;
   last_activity: string | null;
   sessions: SupportSession[] | null;

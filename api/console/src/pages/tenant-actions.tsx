@@ -3,6 +3,7 @@
 import { useState } from 'preact/hooks';
 import { useChange } from '../lib/change';
 import type { SupportSession, Tenant } from '../lib/types';
+import { When } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
 import { Field, ReasonField, TypedField, validReason } from '../ui/fields';
 import { FormError, useCountdown } from '../ui/notice';
@@ -50,10 +51,9 @@ export function ArmDialog({ tenant, onClose, onDone }: { tenant: Tenant; onClose
   const changer = useChange();
   const [typed, setTyped] = useState('');
   const [reason, setReason] = useState('');
-  const [consent, setConsent] = useState('');
   const [sure, setSure] = useState(false);
-  const onRecord = tenant.consent.given;
-  const ready = typed === tenant.id && validReason(reason) && sure && (onRecord || consent.trim() !== '');
+  const { given, document_id, at, recorded_by } = tenant.consent;
+  const ready = given && typed === tenant.id && validReason(reason) && sure;
   return (
     <Dialog title="Arm remote support" onClose={onClose}>
       <Form
@@ -61,7 +61,7 @@ export function ArmDialog({ tenant, onClose, onDone }: { tenant: Tenant; onClose
           if (!ready) return;
           const armed = await changer.run<Tenant>(path(tenant.id, 'arm'), {
             reason: reason.trim(),
-            ...(consent.trim() !== '' && { consent_document_id: consent.trim() }),
+            consent_document_id: document_id, // as it is shown here: another one is refused
             confirm_tenant_id: typed,
           });
           if (!armed) return;
@@ -74,14 +74,20 @@ export function ArmDialog({ tenant, onClose, onDone }: { tenant: Tenant; onClose
         </p>
         <TypedField label="Type the tenant’s id" expected={tenant.id} value={typed} onInput={setTyped} />
         <ReasonField value={reason} onInput={setReason} />
-        <Field
-          label={onRecord ? 'Consent document (optional)' : 'Consent document'}
-          hint={onRecord ? `On record: ${tenant.consent.document_id ?? 'yes'}. Fill in to replace it.` : 'The id of the signed document. Without it the tenant cannot be armed.'}
-        >
-          {(id, hint) => <input id={id} class="mono" aria-describedby={hint} value={consent} autocomplete="off" required={!onRecord} onInput={(e) => setConsent(e.currentTarget.value)} />}
-        </Field>
+        {given ? (
+          <p>
+            Consent: <span class="mono wrap-anywhere">{document_id}</span>
+            <span class="sub-line">
+              recorded by {recorded_by}, <When time={at} />
+            </span>
+          </p>
+        ) : (
+          <p class="form-error">
+            No consent is on record, so this tenant cannot be armed. The signed document is recorded on the host: <code>argusd tenant consent record</code>
+          </p>
+        )}
         <label class="check">
-          <input type="checkbox" checked={sure} onChange={(e) => setSure(e.currentTarget.checked)} />I have the tenant’s consent, and I know that this is recorded under my name.
+          <input type="checkbox" checked={sure} onChange={(e) => setSure(e.currentTarget.checked)} />The tenant has consented, and I know that this is recorded under my name.
         </label>
         <SubmitRow changer={changer} ready={ready} label="Arm" danger onClose={onClose} />
       </Form>

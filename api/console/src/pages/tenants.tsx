@@ -220,8 +220,10 @@ function TenantDetails({ tenant, canArm, canSupport, canRead, active, onAction }
       <section class="facts-section">
         <h3>Consent</h3>
         <dl>
-          <div class="fact"><dt>Given</dt><dd>{tenant.consent.given ? <When time={tenant.consent.at} /> : <span class="tone-warn">not on record</span>}</dd></div>
+          {!tenant.consent.given && <div class="fact"><dt>Given</dt><dd><span class="tone-warn">not on record</span></dd></div>}
           {tenant.consent.document_id && <div class="fact"><dt>Document</dt><dd><Copyable text={tenant.consent.document_id} what="the document’s id" /></dd></div>}
+          {tenant.consent.given && <div class="fact"><dt>Recorded</dt><dd><When time={tenant.consent.at} /></dd></div>}
+          {tenant.consent.recorded_by && <div class="fact"><dt>By</dt><dd>{tenant.consent.recorded_by}</dd></div>}
         </dl>
       </section>
       <section class="facts-section">

@@ -32,7 +32,9 @@ test('tenants: arm with typed id, reason and consent; a session; disarm', async 
     await page.waitForSelector('.countdown:has-text("now")');
     await page.unroute('**/arm');
     const [sent] = await Promise.all([page.waitForRequest('**/arm'), arm.click()]);
-    assert.deepEqual(sent.postDataJSON(), { reason: 'ride-along', confirm_tenant_id: TENANT });
+    const { consent_document_id: consented, ...rest } = sent.postDataJSON();
+    assert.deepEqual(rest, { reason: 'ride-along', confirm_tenant_id: TENANT });
+    assert.match(consented, /^DOC-/);
     assert.ok(sent.headers()['idempotency-key']);
     await page.waitForSelector('dialog', { state: 'detached' });
     await row.locator('text=Armed').waitFor();

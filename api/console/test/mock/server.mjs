@@ -66,7 +66,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     id, name: ['7-Eleven, Store 001', '7-Eleven, Store 002', 'Northmart, Store 014', 'Quickstop, Store 003', 'Harbor Fuel, Station 021', 'Lakeside Grocers, Store 008'][i],
     armed: i === 1 || i === 3, armed_at: i === 1 || i === 3 ? iso(nowUs() - 25 * 6e7) : null, armed_by: i === 1 || i === 3 ? OPERATORS[i % 4].id : null,
     armed_reason: i === 1 || i === 3 ? 'ride-along with store staff' : null,
-    consent: { given: i !== 2 && i !== 4, at: i !== 2 && i !== 4 ? iso(nowUs() - 90 * 864e8) : null, document_id: i !== 2 && i !== 4 ? `DOC-2026-011${i}` : null },
+    consent: { given: i !== 2 && i !== 4, at: i !== 2 && i !== 4 ? iso(nowUs() - 90 * 864e8) : null, document_id: i !== 2 && i !== 4 ? `DOC-2026-011${i}` : null, recorded_by: i !== 2 && i !== 4 ? 'maria@example.com' : null },
     agents: [12, 9, 7, 15, 4, 21][i], last_activity: iso(nowUs() - [18e7, 246e7, 72e8, 72e7, 936e8, 9e7][i]),
     sessions: i === 3 ? [{ id: randomUUID(), tenant_id: id, state: 'live', started_by: OPERATORS[1].id, started_at: iso(nowUs() - 12 * 6e7), ends_at: iso(nowUs() + 18 * 6e7), ended_at: null, end_reason: null }] : [],
   }));
@@ -152,10 +152,10 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       const t = tenantOf(c.params[0]);
       if (knobs.rate429) throw fail(429, 'rate_limited', 'You arm too often.', knobs.rate429);
       if (c.body.confirm_tenant_id !== t.id) throw fail(403, 'confirmation_mismatch', 'confirm_tenant_id must repeat the tenant’s id.');
-      if (!t.consent.given && !c.body.consent_document_id) throw fail(403, 'tenant_consent_required', 'The tenant has given no consent; give the id of the signed document.');
-      if (c.body.consent_document_id) t.consent = { given: true, at: iso(nowUs()), document_id: c.body.consent_document_id };
+      if (!t.consent.given) throw fail(403, 'tenant_consent_required', `Tenant ${t.id} has no consent to remote support on record.`);
+      if ((c.body.consent_document_id ?? t.consent.document_id) !== t.consent.document_id) throw fail(403, 'tenant_consent_required', `The consent of tenant ${t.id} is document ${t.consent.document_id}, not ${c.body.consent_document_id}.`);
       Object.assign(t, { armed: true, armed_at: iso(nowUs()), armed_by: c.who.id, armed_reason: c.body.reason });
-      step(c, 'remote_support_audit', 'arm', { tenant_id: t.id, consent_document_id: t.consent.document_id });
+      step(c, 'remote_support_audit', 'arm', { tenant_id: t.id, consent_document_id: t.consent.document_id, consent_recorded_by: t.consent.recorded_by, consent_recorded_at: t.consent.at });
       return t;
     },
     'POST /v1/tenants/:id/disarm remote_support:arm': (c) => {
@@ -333,7 +333,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     return t;
   };
   const step = (c, table, action, more) => {
-    const base = { audit_id: c.row.id, actor_id: c.who.id, worker_id: null, provider: null, from_state: null, to_state: null, tenant_id: null, session_id: null, consent_document_id: null, reason: c.body.reason, error: null, ...more };
+    const base = { audit_id: c.row.id, actor_id: c.who.id, worker_id: null, provider: null, from_state: null, to_state: null, tenant_id: null, session_id: null, impersonator_id: null, consent_document_id: null, consent_recorded_by: null, consent_recorded_at: null, reason: c.body.reason, error: null, ...more };
     steps.set(c.row.id, ['requested', 'succeeded'].map((result, i) => ({ ...base, table, step: i + 1, at: iso(nowUs()), action, result })));
   };
 
