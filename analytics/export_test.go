@@ -139,14 +139,17 @@ func TestGetShowsACallAndItsSteps(t *testing.T) {
 	_, err := w.writer.Exec(ctx(t), `INSERT INTO argus.compute_control_audit (audit_id, step, at, actor_id, action, result)
 		VALUES ($1, 1, now(), 'user_a', 'launch', 'requested'), ($1, 2, now() + interval '1 s', 'user_a', 'launch', 'succeeded')`, r.ID.String())
 	w.must(err)
-	_, err = w.writer.Exec(ctx(t), `INSERT INTO argus.remote_support_audit (audit_id, step, at, actor_id, action, tenant_id, result)
-		VALUES ($1, 1, now() + interval '2 s', 'system', 'end', 'UTD_1', 'succeeded')`, r.ID.String())
+	_, err = w.writer.Exec(ctx(t), `INSERT INTO argus.remote_support_audit (audit_id, step, at, actor_id, impersonator_id, action, tenant_id,
+		consent_document_id, consent_recorded_by, consent_recorded_at, result)
+		VALUES ($1, 1, now() + interval '2 s', 'user_a', 'user_b', 'arm', 'UTD_1', 'DOC-1', 'maria', '2026-01-17T09:00:00Z', 'succeeded')`, r.ID.String())
 	w.must(err)
 	for _, want := range w.committed {
 		d, err := a.Get(ctx(t), want.ID)
 		w.must(err)
 		same(t, "call", []argus.Record{d.Record}, []argus.Record{want})
-		if want.ID == r.ID && (len(d.Steps) != 3 || d.Steps[1].Result != "succeeded" || *d.Steps[2].TenantID != "UTD_1") {
+		if want.ID == r.ID && (len(d.Steps) != 3 || d.Steps[1].Result != "succeeded" || *d.Steps[2].TenantID != "UTD_1" ||
+			*d.Steps[2].ImpersonatorID != "user_b" || *d.Steps[2].ConsentDocumentID != "DOC-1" || *d.Steps[2].ConsentRecordedBy != "maria" ||
+			!time.Time(d.Steps[2].ConsentRecordedAt).Equal(time.Date(2026, 1, 17, 9, 0, 0, 0, time.UTC))) {
 			t.Errorf("steps %+v", d.Steps)
 		}
 	}

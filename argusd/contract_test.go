@@ -154,6 +154,9 @@ func (s *site) recordContract() {
 	s.everyKindOfCall()
 	s.must(s.command("maintain"))
 	s.must(s.command("replicator", "--resync"))
+	for _, what := range [][]string{{"record", "UTD_HARBOR_021", "DOC-9"}, {"list"}, {"withdraw", "UTD_HARBOR_021"}} {
+		s.must(s.command("tenant", append([]string{"consent"}, what...)...))
+	}
 	logs, err := filepath.Glob(filepath.Join(s.dataDir(), "log", "*.json"))
 	if err != nil || len(logs) == 0 {
 		s.t.Fatalf("Postgres has no log: %v", err)

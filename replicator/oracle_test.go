@@ -167,14 +167,14 @@ func (w *world) verifyRows() {
 func (w *world) verifySteps() {
 	w.t.Helper()
 	for table, columns := range map[string]string{
-		"compute_control_audit": "audit_id step at actor_id action worker_id provider reason from_state to_state result error",
-		"remote_support_audit":  "audit_id step at actor_id action tenant_id session_id reason consent_document_id result error",
+		"compute_control_audit": "audit_id step at actor_id impersonator_id action worker_id provider reason from_state to_state result error",
+		"remote_support_audit":  "audit_id step at actor_id impersonator_id action tenant_id session_id reason consent_document_id consent_recorded_by consent_recorded_at result error",
 	} {
 		var pg, ch []string
 		for _, c := range strings.Fields(columns) {
 			p, k := c+"::text", "toString("+c+")"
-			if c == "at" {
-				p, k = "(extract(epoch FROM at) * 1000000)::bigint::text", "toString(toUnixTimestamp64Micro(at))"
+			if c == "at" || strings.HasSuffix(c, "_at") {
+				p, k = "(extract(epoch FROM "+c+") * 1000000)::bigint::text", "toString(toUnixTimestamp64Micro("+c+"))"
 			}
 			pg, ch = append(pg, "coalesce("+p+", '~')"), append(ch, "coalesce("+k+", '~')")
 		}
