@@ -169,7 +169,7 @@ func (a *API) computeLaunch(c *call) (answer, error) {
 		if err != nil {
 			return err
 		}
-		return addComputeStep(ctx, tx, computeStep{stepBy: c.by(), AuditID: c.Record.ID, Action: "launch", WorkerID: w.ID,
+		return addComputeStep(ctx, tx, computeStep{stepBy: c.takes(), AuditID: c.Record.ID, Action: "launch", WorkerID: w.ID,
 			Provider: w.Provider, Reason: reason, To: WorkerLaunching, Result: resultRequested})
 	})
 	if err != nil {
@@ -215,7 +215,7 @@ func (a *API) computeChange(action string) func(*call) (answer, error) {
 // wantChange writes down what is wanted of a worker, or that it was refused.
 func (a *API) wantChange(ctx context.Context, tx Tx, c *call, id, action, reason string, orphan *foundOrphan) (worker, *argus.Error, error) {
 	t := transitions[action]
-	step := computeStep{stepBy: c.by(), AuditID: c.Record.ID, Action: action, WorkerID: id, Reason: reason}
+	step := computeStep{stepBy: c.takes(), AuditID: c.Record.ID, Action: action, WorkerID: id, Reason: reason}
 	var w worker
 	var ok bool
 	var err error

@@ -43,7 +43,7 @@ func (a *API) carryOut(c *call, w worker) (answer, error) {
 	var ans answer
 	var problem *argus.Error
 	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
-		ans, problem, err = a.settle(ctx, tx, w, out, c.by(), failure)
+		ans, problem, err = a.settle(ctx, tx, w, out, c.takes(), failure)
 		return err
 	})
 	if c.key != nil {

@@ -27,7 +27,7 @@ type stepBy struct{ ActorID, ImpersonatorID string }
 
 var bySystem = stepBy{ActorID: systemActor}
 
-func (c *call) by() stepBy { return stepBy{c.Actor.ID, c.Actor.ImpersonatorID} }
+func (c *call) takes() stepBy { return stepBy{c.Actor.ID, c.Actor.ImpersonatorID} }
 
 // computeStep is a row of argus.compute_control_audit; "" is null.
 type computeStep struct {

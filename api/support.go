@@ -48,7 +48,7 @@ func refuse(code argus.Code, format string, args ...any) *gateError {
 // transaction holds everything: the change, its steps, the call's intent and the answer for repetitions. f fills in
 // the step, and returns a *gateError before it has changed anything; then the step "refused" is committed.
 func (a *API) support(c *call, step *supportStep, f func(ctx context.Context, tx Tx) (answer, error)) (answer, error) {
-	step.AuditID, step.stepBy = c.Record.ID, c.by()
+	step.AuditID, step.stepBy = c.Record.ID, c.takes()
 	var ans answer
 	var refused *gateError
 	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
@@ -84,7 +84,7 @@ func (c *call) addSteps(ctx context.Context, tx Tx, step supportStep) error {
 }
 
 func (c *call) addStep(ctx context.Context, tx Tx, step supportStep) error {
-	step.AuditID, step.stepBy = c.Record.ID, c.by()
+	step.AuditID, step.stepBy = c.Record.ID, c.takes()
 	return addSupportStep(ctx, tx, step)
 }
 
