@@ -48,7 +48,9 @@ func load[T any](environ map[string]string) (T, error) {
 	}
 	for _, name := range variables {
 		if environ[name] == unreadable {
-			found = slices.DeleteFunc(found, func(problem string) bool { return strings.HasPrefix(problem, name+" ") || strings.HasPrefix(problem, name+":") })
+			found = slices.DeleteFunc(found, func(problem string) bool {
+				return strings.HasPrefix(problem, name+" ") || strings.HasPrefix(problem, name+":")
+			})
 		}
 		if strings.Contains(strings.ToUpper(environ[name]), "CHANGEME") {
 			found = append(found, name+" still holds CHANGEME, the example's placeholder")
