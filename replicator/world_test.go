@@ -346,7 +346,7 @@ func insertSteps(tx pgx.Tx, r *argus.Record) error {
 	for step, result := range []string{"requested", "succeeded"} {
 		if _, err := tx.Exec(context.Background(), `INSERT INTO argus.compute_control_audit
 			(audit_id, step, at, actor_id, impersonator_id, action, worker_id, provider, reason, from_state, to_state, result, error)
-			VALUES ($1, $2, $3, $4, nullif($4, ''), 'launch', $5, 'local', 'a test', NULL, 'running', $6, NULL)`,
+			VALUES ($1, $2, $3, $4::text, nullif($4::text, ''), 'launch', $5, 'local', 'a test', NULL, 'running', $6, NULL)`,
 			r.ID, step+1, r.OccurredAt, r.ActorID, "w-"+hex.EncodeToString(r.ID[12:]), result); err != nil {
 			return err
 		}
@@ -354,6 +354,6 @@ func insertSteps(tx pgx.Tx, r *argus.Record) error {
 	_, err := tx.Exec(context.Background(), `INSERT INTO argus.remote_support_audit
 		(audit_id, step, at, actor_id, action, tenant_id, session_id, reason, consent_document_id, consent_recorded_by,
 		 consent_recorded_at, result, error)
-		VALUES ($1, 1, $2, $3, 'arm', 'UTD_1', $4, 'a | test', 'DOC-1', 'maria', $2 - interval '90 days', 'failed', 'oh – no')`, r.ID, r.OccurredAt, r.ActorID, uuid.New())
+		VALUES ($1, 1, $2::timestamptz, $3, 'arm', 'UTD_1', $4, 'a | test', 'DOC-1', 'maria', $2::timestamptz - interval '90 days', 'failed', 'oh – no')`, r.ID, r.OccurredAt, r.ActorID, uuid.New())
 	return err
 }
