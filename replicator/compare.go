@@ -52,9 +52,10 @@ func (l *layout) postgresHash() string {
 		return "row_hash"
 	}
 	var parts []string
-	for _, name := range l.shared() {
+	for _, c := range l.shared() {
+		name := c.name
 		text := name + "::text"
-		if name == tables[l.table].at {
+		if c.isTime() {
 			text = "(extract(epoch FROM " + name + ") * 1000000)::bigint::text"
 		}
 		parts = append(parts, "coalesce('=' || "+text+", '~')")
@@ -71,9 +72,10 @@ func (l *layout) clickhouseHash(sc scope) string {
 		return "row_hash"
 	}
 	var parts []string
-	for _, name := range l.shared() {
+	for _, c := range l.shared() {
+		name := c.name
 		text := "toString(" + name + ")"
-		if name == tables[l.table].at {
+		if c.isTime() {
 			text = "toString(toUnixTimestamp64Micro(" + name + "))"
 		}
 		parts = append(parts, "ifNull(concat('=', "+text+"), '~')")
@@ -82,15 +84,18 @@ func (l *layout) clickhouseHash(sc scope) string {
 }
 
 // shared are the columns both stores have.
-func (l *layout) shared() []string {
-	var names []string
+func (l *layout) shared() []relationColumn {
+	var columns []relationColumn
 	for i, c := range l.source {
 		if l.types[i] != "" {
-			names = append(names, c.name)
+			columns = append(columns, c)
 		}
 	}
-	return names
+	return columns
 }
+
+// isTime reports whether the column holds a moment, which the stores write as text in two ways.
+func (c relationColumn) isTime() bool { return c.oid == oidTimestamptz || c.oid == oidTimestamp }
 
 // postgresWhere restricts a query on the root table, named l, to the scope.
 func (sc scope) postgresWhere() string {
