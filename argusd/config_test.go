@@ -23,7 +23,7 @@ func TestConfigurationTable(t *testing.T) {
 	table(&b, "migrate", reflect.TypeFor[migrateConfig]())
 	table(&b, "maintain", reflect.TypeFor[maintainConfig]())
 	table(&b, "maintain hold", reflect.TypeFor[holdConfig]())
-	table(&b, "break-glass", reflect.TypeFor[breakGlassConfig]())
+	table(&b, "break-glass, token", reflect.TypeFor[breakGlassConfig]())
 	table(&b, "tenant", reflect.TypeFor[consentConfig]())
 	data, err := os.ReadFile("../docs/configuration.md")
 	if err != nil {

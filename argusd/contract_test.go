@@ -243,7 +243,8 @@ func (s *site) everyKindOfCall() {
 	last := "" // id of what was made last
 	for _, c := range [][2]string{
 		{"GET /v1/health"}, {"GET /v1/operators/me"}, {"GET /v1/tenants"}, {"GET " + tenant}, {"GET /v1/tokens"},
-		{"POST /v1/tokens", `{"name":"a walk","scopes":["logs:read"]}`}, {"DELETE /v1/tokens/{last}"},
+		{"POST /v1/tokens", `{"name":"a walk","scopes":["logs:read"]}`}, {"GET /v1/tokens/{last}"}, {"DELETE /v1/tokens/{last}"},
+		{"POST /v1/tokens/revoke", `{"owner":"user_2nobody"}`},
 		{"POST " + tenant + "/arm", `{"reason":"a walk","confirm_tenant_id":"UTD_LAKESIDE_008"}`},
 		{"POST " + tenant + "/sessions", `{"reason":"a walk","minutes":5}`}, {"POST " + tenant + "/sessions/{last}/end", `{"reason":"a walk"}`},
 		{"POST " + tenant + "/disarm", `{"reason":"a walk"}`}, {"GET /compute/ops/workers"},

@@ -100,16 +100,19 @@ var attempts = map[string][]string{
 		"SELECT argus.advance_audit_writer((SELECT max(writer_id) FROM argus.audit_writers), 0, 0, ARRAY[gen_random_uuid()])"},
 	"delete_recorded_intents": {"SELECT argus.delete_recorded_intents('0')", "SELECT argus.delete_recorded_intents('0', ARRAY[gen_random_uuid()])"},
 	"lock_key":                {"SELECT argus.lock_key('x')"},
-	"record_reading":          {"SELECT argus.record_reading(gen_random_uuid(), true, true, '{}')"},
-	"record_healing":          {"SELECT argus.record_healing('heal', '{}')"},
-	"create_months_ahead":     {"SELECT argus.create_months_ahead(25)"},
-	"drop_expired_months":     {"SELECT argus.drop_expired_months()"},
-	"expired_months":          {"SELECT argus.expired_months()"},
-	"look_at_clock":           {"SELECT argus.look_at_clock()"},
-	"lock_maintenance":        {"SELECT argus.lock_maintenance()"},
-	"record_copy_dropped":     {"SELECT argus.record_copy_dropped('2024-01-01', '{}')"},
-	"add_retention_hold":      {"SELECT argus.add_retention_hold('2024-01-01', 'infinity', 'a reason', 'me')"},
-	"release_retention_hold":  {"SELECT argus.release_retention_hold(1, 'a reason', 'me')"},
+	"revoke_credentials": {"SELECT argus.revoke_credentials(ARRAY(SELECT id FROM argus.personal_access_tokens), 'x', gen_random_uuid())",
+		"SELECT argus.revoke_credentials(ARRAY(SELECT id FROM argus.break_glass_tokens), 'x', NULL)"},
+	"identify_credential":    {"SELECT argus.identify_credential('x')"},
+	"record_reading":         {"SELECT argus.record_reading(gen_random_uuid(), true, true, '{}')"},
+	"record_healing":         {"SELECT argus.record_healing('heal', '{}')"},
+	"create_months_ahead":    {"SELECT argus.create_months_ahead(25)"},
+	"drop_expired_months":    {"SELECT argus.drop_expired_months()"},
+	"expired_months":         {"SELECT argus.expired_months()"},
+	"look_at_clock":          {"SELECT argus.look_at_clock()"},
+	"lock_maintenance":       {"SELECT argus.lock_maintenance()"},
+	"record_copy_dropped":    {"SELECT argus.record_copy_dropped('2024-01-01', '{}')"},
+	"add_retention_hold":     {"SELECT argus.add_retention_hold('2024-01-01', 'infinity', 'a reason', 'me')"},
+	"release_retention_hold": {"SELECT argus.release_retention_hold(1, 'a reason', 'me')"},
 }
 
 var firing = map[string][]string{
@@ -120,7 +123,10 @@ var firing = map[string][]string{
 		"UPDATE argus.audit_processes SET heartbeat_at = 'infinity'",
 		`INSERT INTO argus.personal_access_tokens (id, actor_id, name, digest, last_four, scopes, expires_at)
 		 VALUES (gen_random_uuid(), 'user_x', 'x', pg_catalog.sha256('x'), 'abcd', '{logs:read}', pg_catalog.now() + '1 hour')`,
-		"UPDATE argus.personal_access_tokens SET revoked_at = pg_catalog.now(), revoked_by = 'x'",
+		`INSERT INTO argus.personal_access_tokens (id, actor_id, name, digest, last_four, scopes, parent_id, expires_at)
+		 SELECT gen_random_uuid(), actor_id, 'child', pg_catalog.sha256('z'), 'abcd', scopes, id, expires_at FROM argus.personal_access_tokens`,
+		"UPDATE argus.personal_access_tokens SET last_used_at = pg_catalog.now()",
+		"SELECT argus.revoke_credentials(ARRAY(SELECT id FROM argus.personal_access_tokens WHERE parent_id IS NULL), 'x', gen_random_uuid())",
 		`INSERT INTO argus.compute_control_audit (audit_id, step, at, actor_id, action, result)
 		 VALUES ('019b76da-a800-7000-8000-000000000001', 1, pg_catalog.now() - '1 day'::pg_catalog.interval, 'x', 'launch', 'requested')`,
 		`INSERT INTO argus.workers (id, provider, state, launched_by, ended_at) VALUES ('w', 'x', 'terminated', 'x', pg_catalog.now())`,
