@@ -61,15 +61,16 @@ type migrateConfig struct {
 	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as an administrator (argus_migrate), native protocol; empty skips ClickHouse" secret:"true"`
 
 	// A password that is empty leaves the login as it is.
-	API                  string `env:"ARGUS_POSTGRES_API_PASSWORD" help:"lets the role argus_api log in with it; so do the others for theirs" secret:"true"`
-	Replicator           string `env:"ARGUS_POSTGRES_REPLICATOR_PASSWORD" help:"of argus_replicator" secret:"true"`
-	Maintenance          string `env:"ARGUS_POSTGRES_MAINTENANCE_PASSWORD" help:"of argus_maintenance" secret:"true"`
-	Hold                 string `env:"ARGUS_POSTGRES_HOLD_PASSWORD" help:"of argus_hold" secret:"true"`
-	BreakGlass           string `env:"ARGUS_POSTGRES_BREAK_GLASS_PASSWORD" help:"of argus_break_glass" secret:"true"`
-	Consent              string `env:"ARGUS_POSTGRES_CONSENT_PASSWORD" help:"of argus_consent" secret:"true"`
-	Auditor              string `env:"ARGUS_POSTGRES_AUDITOR_PASSWORD" help:"of argus_auditor" secret:"true"`
-	ClickHouseReplicator string `env:"ARGUS_CLICKHOUSE_REPLICATOR_PASSWORD" help:"of ClickHouse's argus_replicator" secret:"true"`
-	ClickHouseReader     string `env:"ARGUS_CLICKHOUSE_READER_PASSWORD" help:"of ClickHouse's argus_reader" secret:"true"`
+	API                   string `env:"ARGUS_POSTGRES_API_PASSWORD" help:"lets the role argus_api log in with it; so do the others for theirs" secret:"true"`
+	Replicator            string `env:"ARGUS_POSTGRES_REPLICATOR_PASSWORD" help:"of argus_replicator" secret:"true"`
+	Maintenance           string `env:"ARGUS_POSTGRES_MAINTENANCE_PASSWORD" help:"of argus_maintenance" secret:"true"`
+	Hold                  string `env:"ARGUS_POSTGRES_HOLD_PASSWORD" help:"of argus_hold" secret:"true"`
+	BreakGlass            string `env:"ARGUS_POSTGRES_BREAK_GLASS_PASSWORD" help:"of argus_break_glass" secret:"true"`
+	Consent               string `env:"ARGUS_POSTGRES_CONSENT_PASSWORD" help:"of argus_consent" secret:"true"`
+	Auditor               string `env:"ARGUS_POSTGRES_AUDITOR_PASSWORD" help:"of argus_auditor" secret:"true"`
+	ClickHouseReplicator  string `env:"ARGUS_CLICKHOUSE_REPLICATOR_PASSWORD" help:"of ClickHouse's argus_replicator" secret:"true"`
+	ClickHouseMaintenance string `env:"ARGUS_CLICKHOUSE_MAINTENANCE_PASSWORD" help:"of ClickHouse's argus_maintenance" secret:"true"`
+	ClickHouseReader      string `env:"ARGUS_CLICKHOUSE_READER_PASSWORD" help:"of ClickHouse's argus_reader" secret:"true"`
 }
 
 // logins are the passwords that are set, by role or user.
@@ -80,13 +81,13 @@ func (c migrateConfig) logins() (postgres, clickhouse map[string]string) {
 	}
 	return set(map[string]string{"argus_api": c.API, "argus_replicator": c.Replicator, "argus_maintenance": c.Maintenance,
 			"argus_hold": c.Hold, "argus_break_glass": c.BreakGlass, "argus_consent": c.Consent, "argus_auditor": c.Auditor}),
-		set(map[string]string{"argus_replicator": c.ClickHouseReplicator, "argus_reader": c.ClickHouseReader})
+		set(map[string]string{"argus_replicator": c.ClickHouseReplicator, "argus_maintenance": c.ClickHouseMaintenance, "argus_reader": c.ClickHouseReader})
 }
 
 type maintainConfig struct {
 	LogConfig
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_maintenance" secret:"true"`
-	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_replicator, native protocol; empty skips ClickHouse" secret:"true"`
+	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_maintenance, native protocol; empty skips ClickHouse" secret:"true"`
 }
 
 type holdConfig struct {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"text/template"
+
+	"github.com/useargus/argus/connect"
 )
 
 // ClickHouseUser states what one of our ClickHouse users may do. The statement is rendered twice: as SQL on
@@ -15,18 +17,83 @@ type ClickHouseUser struct {
 	Name string
 	// Grants are what stands between GRANT and TO: "SELECT ON {{.Database}}.audit_log".
 	Grants []string
-	// Settings the user starts with and the bounds it may move them in.
+	// Settings the user starts with.
 	Settings []ClickHouseSetting
 	// QueriesPerHour is the quota; 0 is none.
 	QueriesPerHour int64
 }
 
-// ClickHouseSetting is one setting of a user. Max, unless empty, bounds what a query may ask for.
-type ClickHouseSetting struct{ Name, Value, Max string }
+// ClickHouseSetting is one setting of a user: the value that he starts with, and what a query may make of it. Of a user
+// that only reads (readonly = 1) a query may change what has a Min and a Max, within them, and what is Free. It may
+// change nothing else, whatever settings a later version brings.
+//
+// A setting that bounds has a Min: 0 would mean none.
+type ClickHouseSetting struct {
+	Name, Value, Min, Max string
+	Free                  bool
+}
+
+// expiring are the tables whose partitions leave with their month. Rows set aside (…_orphans) stay: they are nobody's
+// to delete silently.
+var expiring = []string{
+	"audit_log", "compute_control_audit", "remote_support_audit",
+	"audit_route_hours", "audit_route_days", "audit_client_hours", "audit_client_days", "audit_actor_hours", "audit_actor_days",
+}
 
 // ClickHouseUsers are the users of the copy, besides the administrator who migrates (argus_migrate in
 // development and tests).
 func ClickHouseUsers() []ClickHouseUser {
+	maintenance := ClickHouseUser{
+		// Drops partitions. ClickHouse has no grant for expired ones alone, nor for partitions without rows: ALTER DELETE is
+		// the narrowest that drops one (see SECURITY.md).
+		Name: "argus_maintenance",
+		Grants: []string{
+			"SELECT ON {{.Database}}.argus_schema_migrations",
+			"SELECT ON system.one",
+			"SELECT ON system.parts",
+			"SELECT ON system.settings",
+		},
+		Settings: []ClickHouseSetting{
+			{Name: "max_execution_time", Value: "600", Min: "1", Max: "3600"},
+			{Name: "max_memory_usage", Value: "1073741824", Min: "1", Max: "1073741824"},
+		},
+		QueriesPerHour: 100_000,
+	}
+	for _, table := range expiring {
+		maintenance.Grants = append(maintenance.Grants, "ALTER DELETE ON {{.Database}}."+table)
+	}
+	reader := ClickHouseUser{
+		// The only one the API holds.
+		Name: "argus_reader",
+		Grants: []string{
+			"SELECT ON {{.Database}}.*",
+			"SELECT ON system.one",
+			"SELECT ON system.settings",
+		},
+		Settings: []ClickHouseSetting{
+			// 1: reads only, and changes no setting but those below that say so.
+			{Name: "readonly", Value: "1"},
+			{Name: "allow_introspection_functions", Value: "0"},
+			{Name: "max_execution_time", Value: "60", Min: "0.001", Max: "3600"},
+			{Name: "max_memory_usage", Value: "1073741824", Min: "1", Max: "2147483648"},
+			{Name: "max_query_size", Value: "262144", Min: "1", Max: "4194304"},
+			{Name: "max_ast_elements", Value: "50000", Min: "1", Max: "200000"},
+			{Name: "max_expanded_ast_elements", Value: "500000", Min: "1", Max: "500000"},
+			{Name: "max_block_size", Value: "65409", Min: "1", Max: "65536"},
+			{Name: "max_concurrent_queries_for_user", Value: "100"},
+			// How a query is run.
+			{Name: "optimize_read_in_order", Value: "1", Free: true},
+			{Name: "read_in_order_use_buffering", Value: "1", Free: true},
+		},
+		QueriesPerHour: 1_000_000,
+	}
+	// Every session states these. Stated here as well, they hold whatever the server's profiles say.
+	for _, s := range connect.ClickHouseMeaning {
+		reader.Settings = append(reader.Settings, ClickHouseSetting{Name: s.Name, Value: s.Value, Free: true})
+	}
+	for _, s := range connect.ClickHouseWhole {
+		reader.Settings = append(reader.Settings, ClickHouseSetting{Name: s.Name, Value: s.Value})
+	}
 	return []ClickHouseUser{
 		{
 			// Inserts, reads back what is there, and rebuilds rollup partitions; nothing outside the database.
@@ -46,22 +113,8 @@ func ClickHouseUsers() []ClickHouseUser {
 				"SELECT ON system.settings",
 			},
 		},
-		{
-			// The only one the API holds.
-			Name: "argus_reader",
-			Grants: []string{
-				"SELECT ON {{.Database}}.*",
-				"SELECT ON system.one",
-				"SELECT ON system.settings",
-			},
-			Settings: []ClickHouseSetting{
-				// 2: reads only, but a query may set its own bounds.
-				{Name: "readonly", Value: "2", Max: "2"},
-				{Name: "max_execution_time", Value: "60", Max: "3600"},
-				{Name: "max_memory_usage", Value: "1073741824", Max: "2147483648"},
-			},
-			QueriesPerHour: 1_000_000,
-		},
+		maintenance,
+		reader,
 	}
 }
 
@@ -103,9 +156,12 @@ func (u ClickHouseUser) statements(database string) ([]string, error) {
 	if len(u.Settings) > 0 {
 		var settings []string
 		for _, s := range u.Settings {
-			setting := s.Name + " = " + s.Value
+			setting := s.Name + " = '" + s.Value + "'"
 			if s.Max != "" {
-				setting += " MAX " + s.Max
+				setting += " MIN " + s.Min + " MAX " + s.Max
+			}
+			if s.Free || s.Max != "" {
+				setting += " CHANGEABLE_IN_READONLY"
 			}
 			settings = append(settings, setting)
 		}

@@ -122,8 +122,9 @@ func (c Maintain) Check(ctx context.Context, r *Report) {
 		r.note("ARGUS_CLICKHOUSE_URL is empty: months are dropped from Postgres alone")
 		return
 	}
-	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_replicator", func(s *clickHouse) {
+	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_maintenance", func(s *clickHouse) {
 		s.grants(ctx, r, "drop months of the copy", "ALTER DELETE")
+		s.lacks(ctx, r, "INSERT", "SELECT", "ALTER UPDATE", "DROP TABLE")
 	})
 }
 

@@ -49,7 +49,7 @@ func TestMisconfigurations(t *testing.T) {
 	clerk := startIssuer(t)
 	api := API{PostgresURL: pg.APIURL, ClickHouseURL: ch.ReaderURL, Clerk: clerk}
 	replicator := Replicator{PostgresURL: pg.ReplicatorURL, ClickHouseURL: ch.ReplicatorURL, Slot: "argus"}
-	maintain := Maintain{PostgresURL: pg.MaintenanceURL, ClickHouseURL: ch.ReplicatorURL}
+	maintain := Maintain{PostgresURL: pg.MaintenanceURL, ClickHouseURL: ch.MaintenanceURL}
 
 	type checker interface {
 		Check(context.Context, *Report)

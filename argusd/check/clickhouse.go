@@ -82,6 +82,20 @@ func mendClickHouse(err error, user string) string {
 	return "see the host and port of ARGUS_CLICKHOUSE_URL (9000; 9440 with ?secure=true), listen_host of ClickHouse, firewalls and network policies"
 }
 
+// lacks: a user who may do more than the process needs is another's.
+func (s *clickHouse) lacks(ctx context.Context, r *Report, privileges ...string) {
+	var problem error
+	for _, p := range privileges {
+		var has uint8
+		err := s.conn.QueryRow(ctx, "CHECK GRANT "+p+" ON audit_log").Scan(&has)
+		if err == nil && has == 1 {
+			err = fmt.Errorf("the user may %s on audit_log", p)
+		}
+		problem = errors.Join(problem, err)
+	}
+	r.Line("ClickHouse: least privilege", problem, "log in as "+s.user+", as made by argusd migrate")
+}
+
 // readonly: the API asks, and sets the bounds of what it asks; it writes nothing.
 func (s *clickHouse) readonly(ctx context.Context, r *Report) {
 	var readonly string
@@ -90,10 +104,10 @@ func (s *clickHouse) readonly(ctx context.Context, r *Report) {
 	case err != nil:
 	case readonly == "0":
 		err = errors.New("the user may write: its setting readonly is 0")
-	case readonly != "2":
-		err = fmt.Errorf("the user may not bound its own queries: its setting readonly is %s", readonly)
+	case readonly != "1":
+		err = fmt.Errorf("the user may lift its own bounds: its setting readonly is %s", readonly)
 	}
-	r.Line("ClickHouse: least privilege", err, "log in as "+s.user+", as made by argusd migrate: readonly = 2")
+	r.Line("ClickHouse: least privilege", err, "log in as "+s.user+", as made by argusd migrate: readonly = 1")
 }
 
 func (s *clickHouse) probe(ctx context.Context, r *Report, what, query string) {

@@ -73,7 +73,7 @@ func TestIntoProduction(t *testing.T) {
 	settings["api"]["ARGUS_METRICS_LISTEN"] = ""
 	fill("replicator", map[string]string{"ARGUS_POSTGRES_URL": postgres("argus_replicator", "replicator-password"), "ARGUS_CLICKHOUSE_URL": clickHouse(ch.ReplicatorURL)})
 	settings["replicator"]["ARGUS_METRICS_LISTEN"] = ""
-	fill("maintain", map[string]string{"ARGUS_POSTGRES_URL": postgres("argus_maintenance", "maintenance-password"), "ARGUS_CLICKHOUSE_URL": clickHouse(ch.ReplicatorURL)})
+	fill("maintain", map[string]string{"ARGUS_POSTGRES_URL": postgres("argus_maintenance", "maintenance-password"), "ARGUS_CLICKHOUSE_URL": clickHouse(ch.MaintenanceURL)})
 
 	bin := buildRelease(t)
 	run := func(environ map[string]string, command ...string) string {

@@ -23,7 +23,7 @@ const maxSkew = time.Minute
 // Config is what maintenance works on.
 type Config struct {
 	PostgresURL   string // as argus_maintenance, the primary
-	ClickHouseURL string // as argus_replicator; empty leaves the copy alone
+	ClickHouseURL string // as argus_maintenance; empty leaves the copy alone
 
 	now   func() time.Time // tests turn this machine's clock
 	wait  time.Duration    // between tries to get at a month that a long query holds; 0 means 5 s

@@ -37,7 +37,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, pg: enginetest.NewPostgres(t), ch: enginetest.NewClickHouse(t)}
 	w.owner = w.pg.Pool(t, w.pg.LoaderURL(t))
 	w.copy = w.ch.Conn(t, w.ch.MigrateURL)
-	w.config = Config{PostgresURL: w.pg.MaintenanceURL, ClickHouseURL: w.ch.ReplicatorURL, wait: time.Millisecond, tries: 2}
+	w.config = Config{PostgresURL: w.pg.MaintenanceURL, ClickHouseURL: w.ch.MaintenanceURL, wait: time.Millisecond, tries: 2}
 	return w
 }
 

@@ -151,6 +151,7 @@ func checkRole(t *testing.T, where, value string, environ map[string]string) {
 		"postgres://argus_replicator:": "POSTGRES_REPLICATOR_PASSWORD", "postgres://argus_maintenance:": "POSTGRES_MAINTENANCE_PASSWORD",
 		"postgres://argus_break_glass:": "POSTGRES_BREAK_GLASS_PASSWORD", "postgres://argus_hold:": "POSTGRES_HOLD_PASSWORD", "postgres://argus_consent:": "POSTGRES_CONSENT_PASSWORD", "clickhouse://argus_migrate:": "CLICKHOUSE_PASSWORD",
 		"clickhouse://argus_replicator:": "CLICKHOUSE_REPLICATOR_PASSWORD", "clickhouse://argus_reader:": "CLICKHOUSE_READER_PASSWORD",
+		"clickhouse://argus_maintenance:": "CLICKHOUSE_MAINTENANCE_PASSWORD",
 	} {
 		if rest, ok := strings.CutPrefix(value, role); ok {
 			if !strings.HasPrefix(rest, environ[variable]+"@") {

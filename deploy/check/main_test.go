@@ -104,7 +104,7 @@ func secrets() map[string]string {
 	all := map[string]string{"ARGUS_CURSOR_KEY": "5c1f0e9a7d42b83690e7c45af21d68b3704be9d15a2f8c6613d09e47ab85f2c1", "ARGUS_CLERK_SECRET_KEY": "sk_live_0000",
 		"ARGUS_POSTGRES_URL": "postgres://role:password@db/argus", "ARGUS_CLICKHOUSE_URL": "clickhouse://user:password@ch:9000/argus"}
 	for _, name := range []string{"POSTGRES_API", "POSTGRES_REPLICATOR", "POSTGRES_MAINTENANCE", "POSTGRES_HOLD", "POSTGRES_BREAK_GLASS", "POSTGRES_CONSENT", "POSTGRES_AUDITOR",
-		"CLICKHOUSE_REPLICATOR", "CLICKHOUSE_READER"} {
+		"CLICKHOUSE_REPLICATOR", "CLICKHOUSE_MAINTENANCE", "CLICKHOUSE_READER"} {
 		all["ARGUS_"+name+"_PASSWORD"] = "0123456789abcdef-" + strings.ToLower(name)
 	}
 	return all

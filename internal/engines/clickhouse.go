@@ -102,7 +102,7 @@ func startClickHouse(ctx context.Context, config ClickHouseConfig) (_ *ClickHous
 	if err := keepAdminPassword(&config); err != nil {
 		return nil, err
 	}
-	acc, err := engineAccount("ClickHouse", "clickhouse", canConfine(), filepath.Join(config.Dir, "lock"), library)
+	acc, err := engineAccount("ClickHouse", "clickhouse", canConfine(), config.Dir, library)
 	if err != nil {
 		return nil, err
 	}

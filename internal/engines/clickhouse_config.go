@@ -37,8 +37,8 @@ var usersTemplate = template.Must(template.New("users").Funcs(xmlFuncs).Parse(`<
       <{{.Name}}>{{xml .Value}}</{{.Name}}>
 {{- end}}
       <constraints>
-{{- range .Settings}}{{if .Max}}
-        <{{.Name}}><max>{{xml .Max}}</max></{{.Name}}>
+{{- range .Settings}}{{if or .Max .Free}}
+        <{{.Name}}>{{if .Max}}<min>{{xml .Min}}</min><max>{{xml .Max}}</max>{{end}}<changeable_in_readonly/></{{.Name}}>
 {{- end}}{{end}}
       </constraints>
     </{{.Name}}>

@@ -16,13 +16,13 @@ import (
 )
 
 // ClickHouse is a fresh, migrated database, dropped at the test's end. The URLs are those of the users
-// argus_migrate (who may do anything), argus_replicator and argus_reader, with credentials and database,
+// argus_migrate (who may do anything), argus_replicator, argus_maintenance and argus_reader, with credentials and database,
 // for the native protocol and over HTTP.
 type ClickHouse struct {
 	Database string
 
-	MigrateURL, ReplicatorURL, ReaderURL             string
-	MigrateHTTPURL, ReplicatorHTTPURL, ReaderHTTPURL string
+	MigrateURL, ReplicatorURL, MaintenanceURL, ReaderURL string
+	MigrateHTTPURL, ReplicatorHTTPURL, ReaderHTTPURL     string
 
 	mu     sync.Mutex
 	engine *engines.ClickHouse
@@ -126,6 +126,7 @@ func newClickHouse(t testing.TB, srv *clickServer) *ClickHouse {
 		MigrateHTTPURL:    srv.adminHTTP(name),
 		ReplicatorURL:     srv.nativeURL("argus_replicator", name),
 		ReplicatorHTTPURL: srv.httpURL("argus_replicator", name),
+		MaintenanceURL:    srv.nativeURL("argus_maintenance", name),
 		ReaderURL:         srv.nativeURL("argus_reader", name),
 		ReaderHTTPURL:     srv.httpURL("argus_reader", name),
 	}
