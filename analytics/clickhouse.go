@@ -16,6 +16,8 @@ import (
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/useargus/argus/connect"
 )
 
 // The columns of an answer are read as the server sends them (ch-go, the block layer of clickhouse-go): an
@@ -87,9 +89,9 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 func (c *watchedConn) SetReadDeadline(time.Time) error { return nil }
 
 func newClickhouseClient(url string, conns int, dialTimeout, stall time.Duration) (*clickhouseClient, error) {
-	o, err := clickhouse.ParseDSN(url)
+	o, err := connect.ClickHouse(url)
 	if err != nil {
-		return nil, fmt.Errorf("the ClickHouse URL: %w", err)
+		return nil, err
 	}
 	if o.Protocol != clickhouse.Native {
 		return nil, errors.New("the ClickHouse URL must be of the native protocol: clickhouse://user:password@host:9000/database")
@@ -295,6 +297,11 @@ func (c *clickhouseClient) dialAddress(ctx context.Context, address string) (*cl
 		raw.Close()
 		return nil, err
 	}
+	// Stated once for the whole session, so that queries need not.
+	if err := client.Do(ctx, ch.Query{Body: connect.ClickHouseSet()}); err != nil {
+		client.Close()
+		return nil, fmt.Errorf("pinning the session's settings: %w", err)
+	}
 	return &clickhouseConn{client: client, raw: raw, address: address}, nil
 }
 
@@ -325,7 +332,6 @@ type bounds struct {
 func (b bounds) settings() []ch.Setting {
 	s := []ch.Setting{
 		{Key: "max_execution_time", Value: strconv.FormatFloat(b.time.Seconds(), 'f', 3, 64), Important: true},
-		{Key: "timeout_overflow_mode", Value: "throw", Important: true},
 		{Key: "max_memory_usage", Value: strconv.FormatInt(b.memory, 10), Important: true},
 		{Key: "max_query_size", Value: "4194304", Important: true},
 		{Key: "max_ast_elements", Value: "200000", Important: true},

@@ -35,7 +35,6 @@ func newPostgresClient(config *pgxpool.Config) (*postgresClient, error) {
 		set["statement_timeout"] = strconv.FormatInt(timeout.Milliseconds(), 10)
 		set["client_connection_check_interval"] = "1s"
 		set["plan_cache_mode"] = plan
-		set["timezone"] = "UTC"
 		return pgxpool.NewWithConfig(context.Background(), c)
 	}
 	quick, err := open(12, quickTime, "force_generic_plan")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/connect"
 )
 
 func newBreakGlassCommand() *cobra.Command {
@@ -34,7 +35,11 @@ func withBreakGlassStore(ctx context.Context, f func(*pgx.Conn) error) error {
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(ctx, config.PostgresURL)
+	session, err := connect.Postgres(config.PostgresURL, "argus-break-glass")
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, session)
 	if err != nil {
 		return err
 	}

@@ -17,11 +17,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/caarlos0/env/v11"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus/argusd/logins"
+	"github.com/useargus/argus/connect"
 )
 
 // load fills config from environ (nil means the process's own environment) and checks it. The error tells all
@@ -284,13 +283,13 @@ func (c breakGlassConfig) problems() []string {
 // checkStores never repeats a URL, nor an error about one: it may hold a password.
 func checkStores(p *problems, postgres, clickhouseURL string) {
 	if postgres != "" {
-		_, err := pgx.ParseConfig(postgres)
+		_, err := connect.Postgres(postgres, "")
 		if !strings.HasPrefix(postgres, "postgres://") && !strings.HasPrefix(postgres, "postgresql://") || strings.Contains(postgres, "#") || err != nil {
 			p.add("ARGUS_POSTGRES_URL must look like postgres://role:password@host:5432/argus; characters like @ / : # in the password must be %%-encoded")
 		}
 	}
 	if clickhouseURL != "" {
-		_, err := clickhouse.ParseDSN(clickhouseURL)
+		_, err := connect.ClickHouse(clickhouseURL)
 		if !strings.HasPrefix(clickhouseURL, "clickhouse://") || strings.Contains(clickhouseURL, "#") || err != nil {
 			p.add("ARGUS_CLICKHOUSE_URL must look like clickhouse://user:password@host:9000/argus; characters like @ / : # in the password must be %%-encoded")
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/migrations"
 )
@@ -244,7 +245,11 @@ func (d *dev) roleURL(role string) string {
 // migrate brings both stores to this binary's schema and lets the roles log in.
 func (d *dev) migrate(ctx context.Context) error {
 	super := d.pg().SuperuserURL("postgres")
-	conn, err := pgx.Connect(ctx, super)
+	session, err := connect.Postgres(super, "argus-dev")
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, session)
 	if err != nil {
 		return err
 	}

@@ -14,12 +14,17 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/connect"
 )
 
 // seed makes the operators' tokens and the tenants, and on the first start the demonstration: real calls by
 // several operators, with the mistakes that operators make.
 func (d *dev) seed(ctx context.Context) error {
-	pool, err := pgxpool.New(ctx, d.roleURL("argus_owner"))
+	session, err := connect.PostgresPool(d.roleURL("argus_owner"), "argus-dev")
+	if err != nil {
+		return err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, session)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/traffic"
 	"github.com/useargus/argus/writer"
 )
@@ -127,7 +128,11 @@ func appendAll(ctx context.Context, w *writer.Writer, rows []argus.Record) error
 // their tokens, which tenants they open, and which calls of the history are there already.
 func (d *dev) prepareHistory(ctx context.Context, h *devHistory) (
 	cast []traffic.Member, tenants []string, there map[uuid.UUID]bool, err error) {
-	conn, err := pgx.Connect(ctx, d.roleURL("argus_owner"))
+	session, err := connect.Postgres(d.roleURL("argus_owner"), "argus-dev")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, session)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/analytics"
 	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/migrations"
 	"github.com/useargus/argus/writer"
 )
@@ -140,13 +141,12 @@ func serveAPI(ctx context.Context, config apiConfig, dev devAPI) error {
 
 // openPool connects to Postgres for everything but the writer and the questions, which have their own.
 func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(url)
+	config, err := connect.PostgresPool(url, "argus-api")
 	if err != nil {
-		return nil, errors.New("ARGUS_POSTGRES_URL cannot be read") // the cause would show the password
+		return nil, err
 	}
 	config.MaxConns = 24
 	config.ConnConfig.ConnectTimeout = time.Second
-	config.ConnConfig.RuntimeParams["application_name"] = "argus-api"
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, err

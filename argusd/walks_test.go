@@ -42,7 +42,7 @@ type site struct {
 }
 
 // newSite starts the stores, migrates them twice at once, and issues a token.
-func newSite(t *testing.T, postgres engines.PostgresConfig) *site {
+func newSite(t *testing.T, postgres engines.PostgresConfig, defaults ...func(*engines.ClickHouseConfig)) *site {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "argus-walk-")
 	if err != nil {
@@ -64,6 +64,9 @@ func newSite(t *testing.T, postgres engines.PostgresConfig) *site {
 		t.Fatal(err)
 	}
 	clickhouse := engines.ClickHouseConfig{Dir: filepath.Join(dir, "clickhouse"), Databases: []string{"argus"}}
+	for _, set := range defaults {
+		set(&clickhouse)
+	}
 	passwords := map[string]string{}
 	for _, user := range migrations.ClickHouseUsers() {
 		passwords[user.Name] = randomHex(16)
@@ -88,8 +91,9 @@ func newSite(t *testing.T, postgres engines.PostgresConfig) *site {
 			"ARGUS_METRICS_LISTEN": "", "ARGUS_SHUTDOWN_DELAY": "1s", "ARGUS_CLERK_ISSUER": "https://127.0.0.1:1",
 			"ARGUS_CLERK_API_URL": "https://127.0.0.1:1/v1", "ARGUS_CLERK_SECRET_KEY": "sk_test_none", // no walk needs Clerk
 			"ARGUS_CLERK_ORGANIZATION": "org_2walk", "ARGUS_CLERK_AUTHORIZED_PARTIES": "https://ops.example.com"},
-		"replicator":  {"ARGUS_POSTGRES_URL": login("replicator"), "ARGUS_CLICKHOUSE_URL": writes, "ARGUS_METRICS_LISTEN": ""},
-		"maintain":    {"ARGUS_POSTGRES_URL": login("maintenance"), "ARGUS_CLICKHOUSE_URL": writes},
+		"replicator": {"ARGUS_POSTGRES_URL": login("replicator"), "ARGUS_CLICKHOUSE_URL": writes, "ARGUS_METRICS_LISTEN": ""},
+		"maintain": {"ARGUS_POSTGRES_URL": login("maintenance"),
+			"ARGUS_CLICKHOUSE_URL": s.ch.NativeURL("argus_maintenance", passwords["argus_maintenance"], "argus")},
 		"break-glass": {"ARGUS_POSTGRES_URL": login("break_glass")},
 		"tenant":      {"ARGUS_POSTGRES_URL": login("consent")},
 	}

@@ -138,7 +138,6 @@ var ClickHouseMeaning = []ClickHouseSetting{
 	{"additional_table_filters", "{}"},
 	{"force_primary_key", "0"},
 	{"force_index_by_date", "0"},
-	{"force_data_skipping_indices", ""},
 	{"limit", "0"},
 	{"offset", "0"},
 	{"extremes", "0"},
@@ -171,6 +170,16 @@ var ClickHouseWhole = []ClickHouseSetting{
 // ClickHouseSession is what every session on ClickHouse states with each query, in order.
 func ClickHouseSession() []ClickHouseSetting {
 	return append(append([]ClickHouseSetting(nil), ClickHouseMeaning...), ClickHouseWhole...)
+}
+
+// ClickHouseSet is the statement by which a session on the native protocol states them all, once.
+func ClickHouseSet() string {
+	var b strings.Builder
+	for i, s := range ClickHouseSession() {
+		b.WriteString(map[bool]string{true: "SET ", false: ", "}[i == 0])
+		fmt.Fprintf(&b, "%s = '%s'", s.Name, s.Value)
+	}
+	return b.String()
 }
 
 // ClickHouse reads the URL, of either protocol. Settings that the URL itself names come after those that are pinned.

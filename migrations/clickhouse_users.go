@@ -49,6 +49,7 @@ func ClickHouseUsers() []ClickHouseUser {
 		Name: "argus_maintenance",
 		Grants: []string{
 			"SELECT ON {{.Database}}.argus_schema_migrations",
+			"SELECT ON {{.Database}}.argus_schema_files",
 			"SELECT ON system.one",
 			"SELECT ON system.parts",
 			"SELECT ON system.settings",

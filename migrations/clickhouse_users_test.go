@@ -167,7 +167,7 @@ func TestMaintenanceOfTheCopy(t *testing.T) {
 			"ALTER TABLE %s FREEZE", "ALTER TABLE %s ADD COLUMN evil Int8", "ALTER TABLE %s MODIFY TTL now()", "ALTER TABLE %s MODIFY SETTING merge_with_ttl_timeout = 1",
 			"RENAME TABLE %s TO evil", "CREATE TABLE evil AS %s", "SHOW CREATE TABLE %s", "BACKUP TABLE %s TO Null",
 		} {
-			if sql = fmt.Sprintf(sql, table); may(sql) && !(table == "argus_schema_migrations" && (strings.HasPrefix(sql, "SELECT") || strings.HasPrefix(sql, "SHOW"))) && !(expires && strings.HasPrefix(sql, "SHOW")) {
+			if sql = fmt.Sprintf(sql, table); may(sql) && !(strings.HasPrefix(table, "argus_schema_") && (strings.HasPrefix(sql, "SELECT") || strings.HasPrefix(sql, "SHOW"))) && !(expires && strings.HasPrefix(sql, "SHOW")) {
 				t.Errorf("maintenance may %s", sql)
 			}
 		}

@@ -22,10 +22,11 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+
+	"github.com/useargus/argus/connect"
 )
 
 //go:embed postgres/*.sql clickhouse/*.sql
@@ -103,9 +104,9 @@ func retryConcurrent(f func() error) (err error) {
 // A server whose users are configured outside SQL, as the embedded one's, keeps them as they are; if one of
 // ours is missing there, that is an error.
 func ClickHouse(ctx context.Context, url, postgresURL string) (applied int, err error) {
-	options, err := clickhouse.ParseDSN(url)
+	options, err := connect.ClickHouse(url)
 	if err != nil {
-		return 0, fmt.Errorf("the ClickHouse URL: %w", err)
+		return 0, err
 	}
 	if postgresURL != "" {
 		db, err := openPostgres(postgresURL)
@@ -205,9 +206,9 @@ func CheckPostgres(ctx context.Context, url string) error {
 // CheckClickHouse is CheckPostgres for ClickHouse. The user needs SELECT on argus_schema_migrations and
 // argus_schema_files.
 func CheckClickHouse(ctx context.Context, url string) error {
-	options, err := clickhouse.ParseDSN(url)
+	options, err := connect.ClickHouse(url)
 	if err != nil {
-		return fmt.Errorf("the ClickHouse URL: %w", err)
+		return err
 	}
 	// A server refuses a connection to a database that it does not have, a lost and replaced one for instance.
 	elsewhere := *options
@@ -246,15 +247,12 @@ func up(ctx context.Context, provider *goose.Provider) (int, error) {
 }
 
 func openPostgres(url string) (*sql.DB, error) {
-	config, err := pgx.ParseConfig(url)
+	config, err := connect.Postgres(url, "argus-migrate")
 	if err != nil {
-		// pgx's own message repeats the URL, with the password cut out but all else in it.
-		return nil, errors.New("the Postgres URL is not one: want postgres://user:password@host:port/database")
+		return nil, err
 	}
 	config.ConnectTimeout = 10 * time.Second
-	// Whoever migrates may be a superuser: names are found in pg_catalog or are written out, also where a schema in the
-	// database's path belongs to another. And calls do not queue behind a statement that waits for a long query.
-	config.RuntimeParams["search_path"] = "pg_catalog, pg_temp"
+	// Calls do not queue behind a statement that waits for a long query.
 	config.RuntimeParams["lock_timeout"] = "5s"
 	return stdlib.OpenDB(*config), nil
 }

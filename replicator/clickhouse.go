@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -14,6 +15,8 @@ import (
 	"github.com/ClickHouse/ch-go"
 	chproto "github.com/ClickHouse/ch-go/proto"
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/useargus/argus/connect"
 )
 
 // store is the ClickHouse database. It is read through clickhouse-go. It is written through ch-go, the layer
@@ -26,9 +29,12 @@ type store struct {
 }
 
 func openStore(url string) (*store, error) {
-	options, err := clickhouse.ParseDSN(url)
+	options, err := connect.ClickHouse(url)
 	if err != nil {
-		return nil, errors.New("the ClickHouse URL is not one: want clickhouse://user:password@host:port/database")
+		return nil, err
+	}
+	for _, s := range replicatorSettings {
+		options.Settings[s.Key] = s.Value
 	}
 	if options.Protocol != clickhouse.Native {
 		return nil, errors.New("the replicator speaks ClickHouse's native protocol: want clickhouse://…, port 9000 or 9440")
@@ -98,7 +104,15 @@ func (s *store) columns(ctx context.Context, table string) ([]chColumn, error) {
 	return out, err
 }
 
-// writeSettings are pinned on every statement that writes: nothing is left to the server's or the user's
+// replicatorSettings are pinned on every statement, beside those of every session (package connect).
+var replicatorSettings = []ch.Setting{
+	{Key: "max_execution_time", Value: "0", Important: true}, // what must be bounded has a context
+	{Key: "max_query_size", Value: "4194304", Important: true},
+	{Key: "max_ast_elements", Value: "200000", Important: true},
+	{Key: "max_expanded_ast_elements", Value: "500000", Important: true},
+}
+
+// writeSettings are pinned on every statement that writes, besides: nothing is left to the server's or the user's
 // defaults, which have moved between versions.
 var writeSettings = []ch.Setting{
 	{Key: "async_insert", Value: "0", Important: true},
@@ -135,11 +149,15 @@ var queryNumber atomic.Uint64
 
 // dialWriter opens a connection whose queries carry the prefix in their ids.
 func (s *store) dialWriter(ctx context.Context, prefix string) (*writer, error) {
+	settings := append(slices.Clone(replicatorSettings), writeSettings...)
+	for _, pinned := range connect.ClickHouseSession() {
+		settings = append(settings, ch.Setting{Key: pinned.Name, Value: pinned.Value, Important: true})
+	}
 	var err error
 	for _, address := range s.options.Addr {
 		o := ch.Options{
 			Address: address, Database: s.database, User: s.options.Auth.Username, Password: s.options.Auth.Password,
-			ClientName: "argus-replicator", TLS: s.options.TLS, Settings: writeSettings,
+			ClientName: "argus-replicator", TLS: s.options.TLS, Settings: settings,
 			DialTimeout: s.options.DialTimeout, HandshakeTimeout: 10 * time.Second, ReadTimeout: time.Second,
 			Compression: ch.CompressionLZ4,
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/connect"
 )
 
 // lease says which replicator of a slot is active, so that the others stand by instead of taking the slot
@@ -40,11 +42,10 @@ func (l *lease) take(ctx context.Context, anew bool, atLeast uint64, force bool)
 	ctx, cancel := context.WithTimeout(ctx, l.ttl/2)
 	defer cancel()
 	if l.conn == nil || l.conn.IsClosed() {
-		config, err := pgx.ParseConfig(l.url)
+		config, err := connect.Postgres(l.url, "argus_replicator_lease")
 		if err != nil {
 			return 0, err
 		}
-		config.RuntimeParams["application_name"] = "argus_replicator_lease"
 		// A small commit each second that nobody misses after a crash need not be flushed.
 		config.RuntimeParams["synchronous_commit"] = "off"
 		if l.conn, err = pgx.ConnectConfig(ctx, config); err != nil {

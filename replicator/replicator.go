@@ -30,6 +30,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/useargus/argus/connect"
 )
 
 // Config says what to copy from where to where. Only the URLs are required.
@@ -105,17 +107,11 @@ func New(config Config) (*Replicator, error) {
 	if err := config.setDefaults(); err != nil {
 		return nil, err
 	}
-	pc, err := pgxpool.ParseConfig(config.PostgresURL)
+	pc, err := connect.PostgresPool(config.PostgresURL, "argus_replicator")
 	if err != nil {
-		return nil, errors.New("the Postgres URL is not one: want postgres://user:password@host:port/database")
+		return nil, err
 	}
 	pc.MaxConns = int32(config.CopyWorkers) + 6
-	pc.ConnConfig.RuntimeParams["application_name"] = "argus_replicator"
-	pc.ConnConfig.RuntimeParams["timezone"] = "UTC"
-	// A repair reads months, and sits in its snapshot while ClickHouse works: bounds that the server or the
-	// role sets for ordinary sessions would end it each time. What must be bounded has a context.
-	pc.ConnConfig.RuntimeParams["statement_timeout"] = "0"
-	pc.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	pc.ConnConfig.ConnectTimeout = 5 * time.Second
 	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/useargus/argus/connect"
 )
 
 // walSenderTimeout is how long the server waits for a sign of life on a replication connection. It is set on
@@ -23,16 +25,12 @@ const walSenderTimeout = 10 * time.Second
 
 // dialReplication opens a connection that takes replication commands for the URL's database.
 func dialReplication(ctx context.Context, url string) (*pgconn.PgConn, error) {
-	config, err := pgconn.ParseConfig(url)
+	config, err := connect.Replication(url, "argus_replicator")
 	if err != nil {
-		return nil, errors.New("the Postgres URL is not one: want postgres://user:password@host:port/database")
+		return nil, err
 	}
 	config.ConnectTimeout = 10 * time.Second
-	config.RuntimeParams["replication"] = "database"
-	config.RuntimeParams["application_name"] = "argus_replicator"
 	config.RuntimeParams["wal_sender_timeout"] = strconv.Itoa(int(walSenderTimeout.Milliseconds()))
-	// Creating a slot leaves a transaction open that holds the exported snapshot.
-	config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	return pgconn.ConnectConfig(ctx, config)
 }
 

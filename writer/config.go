@@ -6,9 +6,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/useargus/argus/connect"
 )
 
 // Config says how to write. Only URL is required.
@@ -70,7 +71,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Queue < 1 {
 		return c, fmt.Errorf("writer: a queue of %d rows", c.Queue)
 	}
-	if _, err := pgx.ParseConfig(c.URL); err != nil {
+	if _, err := connect.Postgres(c.URL, ""); err != nil {
 		return c, fmt.Errorf("writer: the Postgres URL: %w", err)
 	}
 	if c.Host == "" {

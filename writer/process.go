@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/connect"
 )
 
 // identity is this process's row in argus.audit_processes. A process that another declared dead – it was
@@ -97,16 +99,12 @@ var dialer = &net.Dialer{
 
 // connect opens a connection to Postgres that ends when this process or its network does.
 func (w *Writer) connect(name string) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(w.config.URL)
+	config, err := connect.Postgres(w.config.URL, name)
 	if err != nil {
 		return nil, err
 	}
 	for k, v := range map[string]string{
-		"application_name":              name,
-		"synchronous_commit":            "on", // whatever the server's or the role's default is
-		"default_transaction_isolation": "read committed",
-		"statement_timeout":             "5s",
-		"timezone":                      "UTC",
+		"statement_timeout": "5s",
 		// How long a backend outlives a client that vanished without a word.
 		"tcp_keepalives_idle":     "5",
 		"tcp_keepalives_interval": "2",

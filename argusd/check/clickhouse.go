@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/migrations"
 )
 
@@ -22,7 +23,7 @@ type clickHouse struct {
 // checkClickHouse tests what every process needs, then what else asks for; else is not asked when the user cannot
 // log in, or there is no schema of ours.
 func checkClickHouse(ctx context.Context, r *Report, url, user string, more func(*clickHouse)) {
-	options, err := clickhouse.ParseDSN(url)
+	options, err := connect.ClickHouse(url)
 	if err != nil {
 		r.Line("ClickHouse: ARGUS_CLICKHOUSE_URL", errors.New("it cannot be read"), "it must look like clickhouse://"+user+":password@host:9000/argus")
 		return
@@ -58,6 +59,8 @@ func checkClickHouse(ctx context.Context, r *Report, url, user string, more func
 	}
 	r.Line("ClickHouse: version", err, "ARGUS needs ClickHouse 25.8 or newer")
 
+	s.session(ctx, r)
+
 	err = migrations.CheckClickHouse(ctx, url)
 	r.Line("ClickHouse: schema", err, "run argusd migrate with this binary, with the database of ARGUS_CLICKHOUSE_URL; it also grants "+user+" what it needs")
 	if err == nil {
@@ -80,6 +83,35 @@ func mendClickHouse(err error, user string) string {
 		return "this is the HTTP port: ARGUS_CLICKHOUSE_URL needs the native one, 9000, or 9440 with ?secure=true"
 	}
 	return "see the host and port of ARGUS_CLICKHOUSE_URL (9000; 9440 with ?secure=true), listen_host of ClickHouse, firewalls and network policies"
+}
+
+// unpinnedClickHouse are settings that change answers and cannot be stated to be empty.
+var unpinnedClickHouse = []string{"force_data_skipping_indices", "ignore_data_skipping_indices"}
+
+// session finds settings of the user or a profile that reach this process's sessions although they state others.
+func (s *clickHouse) session(ctx context.Context, r *Report) {
+	wanted := map[string]string{}
+	for _, pinned := range connect.ClickHouseSession() {
+		wanted[pinned.Name] = pinned.Value
+	}
+	for _, name := range unpinnedClickHouse {
+		wanted[name] = ""
+	}
+	var wrong []string
+	var set []struct {
+		Name  string `ch:"name"`
+		Value string `ch:"value"`
+	}
+	err := s.conn.Select(ctx, &set, "SELECT name, value FROM system.settings")
+	for _, is := range set {
+		if value, ok := wanted[is.Name]; ok && is.Value != value {
+			wrong = append(wrong, fmt.Sprintf("%s is %q, not %q", is.Name, is.Value, value))
+		}
+	}
+	if len(wrong) > 0 {
+		err = errors.New(strings.Join(wrong, "\n"))
+	}
+	r.Line("ClickHouse: session", err, "take them out of the profiles of "+s.user+", and out of what constrains it; argusd migrate states the rest")
 }
 
 // lacks: a user who may do more than the process needs is another's.

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/migrations"
 )
 
@@ -28,13 +32,12 @@ type privilege struct{ table, privilege string }
 // checkPostgres tests what every process needs, then what else asks for; else is not asked when the role cannot
 // log in, or there is no schema of ours.
 func checkPostgres(ctx context.Context, r *Report, url, role string, more func(*postgres)) {
-	config, err := pgx.ParseConfig(url)
+	config, err := connect.Postgres(url, "argus-check")
 	if err != nil {
 		r.Line("Postgres: ARGUS_POSTGRES_URL", errors.New("it cannot be read"), "it must look like postgres://"+role+":password@host:5432/argus")
 		return
 	}
 	config.ConnectTimeout = 5 * time.Second
-	config.RuntimeParams["application_name"] = "argus-check"
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		r.Line("Postgres: log in", without(err, config.Password), mendLogin(err, role, config.Database))
@@ -53,6 +56,7 @@ func checkPostgres(ctx context.Context, r *Report, url, role string, more func(*
 		err = fmt.Errorf("the server is version %d", version/10000)
 	}
 	r.Line("Postgres: version", err, "ARGUS needs Postgres 15 or newer")
+	p.session(ctx, r)
 
 	var standby bool
 	var theirs time.Time
@@ -98,6 +102,35 @@ func mendLogin(err error, role, database string) string {
 		return "see Postgres's log"
 	}
 	return "see the host and port of ARGUS_POSTGRES_URL, listen_addresses of Postgres, firewalls and network policies"
+}
+
+// unpinned are settings that a session of an ordinary role cannot state, and what they must be.
+var unpinned = map[string]string{
+	"session_replication_role": "origin", "zero_damaged_pages": "off", "ignore_system_indexes": "off",
+	"transaction_timeout": "0", "restrict_nonsystem_relation_kind": "", // stated from version 17 on
+}
+
+// session finds settings of the database or the role that reach this process's sessions although they state others.
+func (p *postgres) session(ctx context.Context, r *Report) {
+	wanted := maps.Clone(connect.PostgresSession)
+	maps.Copy(wanted, unpinned)
+	rows, err := p.conn.Query(ctx, "SELECT lower(name), setting FROM pg_settings WHERE lower(name) = ANY($1)", slices.Collect(maps.Keys(wanted)))
+	var wrong []string
+	if err == nil {
+		var name, value string
+		_, err = pgx.ForEachRow(rows, []any{&name, &value}, func() error {
+			if value != wanted[name] {
+				wrong = append(wrong, fmt.Sprintf("%s is %q, not %q", name, value, wanted[name]))
+			}
+			return nil
+		})
+	}
+	if len(wrong) > 0 {
+		slices.Sort(wrong)
+		err = errors.New(strings.Join(wrong, "\n"))
+	}
+	r.Line("Postgres: session", err, "ALTER DATABASE … RESET or ALTER ROLE … RESET them (\\drds in psql lists what is set); "+
+		"a pooler in between must pass a session's settings on")
 }
 
 // leastPrivilege: a role that could change the log would make its promise worthless.

@@ -18,6 +18,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/connect"
 )
 
 // CheckPassword says why a text is no good password for a login, by its name; nil for a good one.
@@ -39,9 +41,9 @@ func Postgres(ctx context.Context, url string, passwords map[string]string) erro
 	if len(passwords) == 0 {
 		return nil
 	}
-	config, err := pgx.ParseConfig(url)
+	config, err := connect.Postgres(url, "argus-migrate")
 	if err != nil {
-		return errors.New("the URL cannot be read") // the cause would show its password
+		return err
 	}
 	config.ConnectTimeout = 10 * time.Second
 	conn, err := pgx.ConnectConfig(ctx, config)
@@ -91,9 +93,9 @@ func ClickHouse(ctx context.Context, url string, passwords map[string]string) er
 	if len(passwords) == 0 {
 		return nil
 	}
-	options, err := clickhouse.ParseDSN(url)
+	options, err := connect.ClickHouse(url)
 	if err != nil {
-		return errors.New("the URL cannot be read") // the cause would show its password
+		return err
 	}
 	options.Auth.Database = "system" // is always there
 	conn, err := clickhouse.Open(options)

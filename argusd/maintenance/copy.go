@@ -3,7 +3,6 @@ package maintenance
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/connect"
 )
 
 // CopyDropped is a month that left ClickHouse, with the rows that each table and rollup had of it.
@@ -24,9 +25,9 @@ type CopyDropped struct {
 type copyStore struct{ conn clickhouse.Conn }
 
 func openCopy(ctx context.Context, url string) (*copyStore, error) {
-	options, err := clickhouse.ParseDSN(url)
+	options, err := connect.ClickHouse(url)
 	if err != nil {
-		return nil, errors.New("the URL cannot be read") // the cause would show its password
+		return nil, err
 	}
 	options.ClientInfo.Products = append(options.ClientInfo.Products, struct{ Name, Version string }{"argus-maintain", ""})
 	conn, err := clickhouse.Open(options)

@@ -104,7 +104,7 @@ func Holds(ctx context.Context, postgresURL string) (holds []Hold, err error) {
 }
 
 func with(ctx context.Context, url string, f func(*pgx.Conn) error) error {
-	conn, err := connect(ctx, url)
+	conn, err := open(ctx, url)
 	if err != nil {
 		return err
 	}

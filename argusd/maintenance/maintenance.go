@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/useargus/argus/connect"
 )
 
 // MonthsAhead is how many months of partitions are kept in front of the clock.
@@ -61,7 +63,7 @@ func Run(ctx context.Context, config Config) (Result, error) {
 	if config.tries == 0 {
 		config.tries = 12
 	}
-	conn, err := connect(ctx, config.PostgresURL)
+	conn, err := open(ctx, config.PostgresURL)
 	if err != nil {
 		return result, err
 	}
@@ -109,14 +111,12 @@ func Run(ctx context.Context, config Config) (Result, error) {
 	return result, nil
 }
 
-func connect(ctx context.Context, url string) (*pgx.Conn, error) {
-	config, err := pgx.ParseConfig(url)
+func open(ctx context.Context, url string) (*pgx.Conn, error) {
+	config, err := connect.Postgres(url, "argus-maintain")
 	if err != nil {
-		return nil, errors.New("the URL of Postgres cannot be read") // the cause would show its password
+		return nil, err
 	}
 	config.ConnectTimeout = 10 * time.Second
-	config.RuntimeParams["application_name"] = "argus-maintain"
-	config.RuntimeParams["timezone"] = "UTC"
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to Postgres: %w", err)

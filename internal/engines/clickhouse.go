@@ -38,6 +38,8 @@ type ClickHouseConfig struct {
 	Users []ClickHouseLogin
 	// Databases the users' grants are stated for; "argus" when empty. They need not exist.
 	Databases []string
+	// Settings are defaults of every user, those that the engine's own queries run as excepted.
+	Settings map[string]string
 	// MaxMemory in bytes bounds the whole server; 2 GiB when 0.
 	MaxMemory int64
 }
