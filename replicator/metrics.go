@@ -25,6 +25,8 @@ type metrics struct {
 	slotActive     prometheus.Gauge
 	slotRetained   prometheus.Gauge
 	slotSafe       prometheus.Gauge
+	foreignSlots   prometheus.Gauge
+	baseBackups    prometheus.Gauge
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -66,6 +68,8 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		slotActive:     gauge("slot_active", "1 while something reads the replication slot."),
 		slotRetained:   gauge("slot_retained_bytes", "Write-ahead log kept for the slot."),
 		slotSafe:       gauge("slot_safe_bytes", "What may be written before the slot is lost; -1 without a limit."),
+		foreignSlots:   gauge("foreign_slots", "Replication slots of this database, or read by this role, that are not the replicator's."),
+		baseBackups:    gauge("base_backups", "Connections of the replicator's role that copy the cluster's files, or its log without a slot."),
 	}
 	m.rows = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "argus", Subsystem: "replicator", Name: "rows_total", Help: "Rows streamed into ClickHouse.",

@@ -83,6 +83,10 @@ func (r *Replicator) watchSlot(ctx context.Context) {
 		if slot, err := readSlot(asking, r.pool, r.config.Slot); err == nil {
 			r.metrics.slotSeen(slot)
 		}
+		if s, err := readStrangers(asking, r.pool, r.config.Slot); err == nil {
+			r.metrics.foreignSlots.Set(float64(s.slots))
+			r.metrics.baseBackups.Set(float64(s.backups))
+		}
 		cancel()
 		if sleep(ctx, 5*time.Second) != nil {
 			return

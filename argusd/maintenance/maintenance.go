@@ -69,7 +69,7 @@ func Run(ctx context.Context, config Config) (Result, error) {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	// One run at a time. The lock belongs to a transaction of its own connection, and is gone when this process is.
-	turn, err := connect(ctx, config.PostgresURL)
+	turn, err := open(ctx, config.PostgresURL)
 	if err != nil {
 		return result, err
 	}

@@ -38,7 +38,7 @@ type ClickHouseConfig struct {
 	Users []ClickHouseLogin
 	// Databases the users' grants are stated for; "argus" when empty. They need not exist.
 	Databases []string
-	// Settings are defaults of every user, those that the engine's own queries run as excepted.
+	// Settings are defaults of the Users, as a server's profiles have them.
 	Settings map[string]string
 	// MaxMemory in bytes bounds the whole server; 2 GiB when 0.
 	MaxMemory int64

@@ -18,11 +18,12 @@ import (
 // as `default` is denied. What he could still do, were that bound to fail, is no SELECT: a query of one element.
 var usersTemplate = template.Must(template.New("users").Funcs(xmlFuncs).Parse(`<clickhouse>
   <profiles>
-    <default>
+    <default/>
+    <defaults>
 {{- range $name, $value := .Settings}}
       <{{$name}}>{{xml $value}}</{{$name}}>
 {{- end}}
-    </default>
+    </defaults>
     <start>
       <max_sessions_for_user>1</max_sessions_for_user>
       <max_ast_elements>1</max_ast_elements>
@@ -37,6 +38,7 @@ var usersTemplate = template.Must(template.New("users").Funcs(xmlFuncs).Parse(`<
     </start>
 {{- range .Users}}
     <{{.Name}}>
+      <profile>defaults</profile>
 {{- range .Settings}}
       <{{.Name}}>{{xml .Value}}</{{.Name}}>
 {{- end}}

@@ -1,5 +1,6 @@
 -- Who may call: personal access tokens, break-glass tokens, and how both are withdrawn. Of a secret only its
--- SHA-256 is kept; no role but argus_api may read even that.
+-- SHA-256 is kept. By SQL no role but argus_api reads even that. The role argus_replicator can have it nevertheless:
+-- who may replicate may decode every table of the database, and copy the cluster's files (see SECURITY.md).
 
 -- +goose Up
 

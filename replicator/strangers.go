@@ -1,0 +1,30 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+)
+
+// strangers are uses of what the replicator's role may do that are not the replicator's. Postgres gives a role that
+// replicates no less than the whole cluster: it may copy all files (BASE_BACKUP) and decode every table of its
+// database, whatever it may SELECT. Both are seen by any session of the same role.
+type strangers struct {
+	// slots decode this database, or are read by our role, and are not ours.
+	slots int
+	// backups are connections of our role that copy the cluster's files, or stream its log without a slot.
+	backups int
+}
+
+func readStrangers(ctx context.Context, q querier, slot string) (s strangers, err error) {
+	err = q.QueryRow(ctx, `
+		SELECT (SELECT count(*) FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
+		         WHERE s.slot_name <> $1 AND (s.database = current_database() OR a.usename = current_user)),
+		       (SELECT count(*) FROM pg_stat_replication r
+		         WHERE r.usename = current_user AND (r.state = 'backup' OR r.state IN ('catchup', 'streaming')
+		           AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid)))`, slot).
+		Scan(&s.slots, &s.backups)
+	if err != nil {
+		err = fmt.Errorf("looking for slots and base backups that are not ours: %w", err)
+	}
+	return s, err
+}
