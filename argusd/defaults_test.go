@@ -160,6 +160,6 @@ func plain(s *site) string {
 	for name, value := range map[string]string{"datestyle": "ISO, MDY", "intervalstyle": "postgres", "client_encoding": "UTF8", "bytea_output": "hex", "standard_conforming_strings": "on", "timezone": "UTC"} {
 		q.Set(name, value)
 	}
-	u.RawQuery = q.Encode()
+	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // a parameter of a session keeps a plus
 	return u.String()
 }

@@ -18,7 +18,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
-	"github.com/useargus/argus/connect"
+	pinned "github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/migrations"
 )
@@ -91,7 +91,7 @@ func TestReaderKeepsItsBounds(t *testing.T) {
 		}
 	}
 	// Another profile lifts nothing, neither of the session nor of a query.
-	options, err := connect.ClickHouse(ch.ReaderURL)
+	options, err := pinned.ClickHouse(ch.ReaderURL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +315,7 @@ var harmless = map[string][]string{
 }
 
 func stayInside(t *testing.T, o *outside, name, address string, queries []string) {
-	options, err := connect.ClickHouse(address)
+	options, err := pinned.ClickHouse(address)
 	if err != nil {
 		t.Fatal(err)
 	}

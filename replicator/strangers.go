@@ -19,9 +19,11 @@ func readStrangers(ctx context.Context, q querier, slot string) (s strangers, er
 	err = q.QueryRow(ctx, `
 		SELECT (SELECT count(*) FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
 		         WHERE s.slot_name <> $1 AND (s.database = current_database() OR a.usename = current_user)),
-		       (SELECT count(*) FROM pg_stat_replication r
-		         WHERE r.usename = current_user AND (r.state = 'backup' OR r.state IN ('catchup', 'streaming')
-		           AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid)))`, slot).
+		       (SELECT count(*) FROM pg_stat_activity a
+		         WHERE a.usename = current_user AND a.backend_type = 'walsender'
+		           AND (EXISTS (SELECT FROM pg_stat_progress_basebackup b WHERE b.pid = a.pid)
+		             OR a.state = 'active' AND a.query ~* '^\s*START_REPLICATION'
+		               AND NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = a.pid)))`, slot).
 		Scan(&s.slots, &s.backups)
 	if err != nil {
 		err = fmt.Errorf("looking for slots and base backups that are not ours: %w", err)

@@ -29,7 +29,7 @@ func TestMisconfigurations(t *testing.T) {
 	pg := enginetest.StartOwnPostgres(t, engines.PostgresConfig{Settings: map[string]string{"max_slot_wal_keep_size": "1GB"}})
 	ch := enginetest.NewClickHouse(t)
 	crooked := enginetest.StartOwnPostgres(t, engines.PostgresConfig{Settings: map[string]string{
-		"wal_level": "replica", "max_replication_slots": "1", "max_connections": "30", "synchronous_commit": "off"}})
+		"wal_level": "replica", "max_replication_slots": "1", "max_connections": "30", "full_page_writes": "off"}})
 	run := func(pg *enginetest.Postgres, sql string) {
 		t.Helper()
 		if _, err := pg.Pool(t, pg.SuperuserURL).Exec(context.Background(), sql); err != nil {
@@ -84,7 +84,7 @@ func TestMisconfigurations(t *testing.T) {
 		{"nothing migrated", withAPI(func(c *API) { c.PostgresURL = strings.Replace(crooked.APIURL, crooked.Database, "empty", 1) }), 0,
 			map[string]string{"Postgres: schema": "run argusd migrate"}},
 		{"no partitions, no durability, few connections", withAPI(func(c *API) { c.PostgresURL = crooked.APIURL }), 0,
-			map[string]string{"Postgres: partitions ahead": "run argusd maintain", "Postgres: durability": "synchronous_commit = on",
+			map[string]string{"Postgres: partitions ahead": "run argusd maintain", "Postgres: durability": "full_page_writes = on",
 				"Postgres: connections": "set max_connections"}},
 		{"clocks apart", api, 3 * time.Minute,
 			map[string]string{"Postgres: clock": "run NTP", "ClickHouse: clock": "run NTP", "Clerk: clock": "session tokens are refused"}},
@@ -122,7 +122,8 @@ func TestMisconfigurations(t *testing.T) {
 		{"none, of holds", Hold{pg.HoldURL}, 0, nil},
 		{"holds as argus_maintenance", Hold{pg.MaintenanceURL}, 0, map[string]string{"Postgres: role": "log in as argus_hold"}},
 		{"maintenance as argus_api", Maintain{pg.APIURL, ch.ReaderURL}, 0,
-			map[string]string{"Postgres: role": "log in as argus_maintenance", "ClickHouse: drop months of the copy": "log in as argus_replicator"}},
+			map[string]string{"Postgres: role": "log in as argus_maintenance", "ClickHouse: drop months of the copy": "log in as argus_maintenance",
+				"ClickHouse: least privilege": "log in as argus_maintenance"}},
 	} {
 		t.Run(test.mistake, func(t *testing.T) {
 			var out strings.Builder
