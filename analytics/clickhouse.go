@@ -333,9 +333,6 @@ func (b bounds) settings() []ch.Setting {
 	s := []ch.Setting{
 		{Key: "max_execution_time", Value: strconv.FormatFloat(b.time.Seconds(), 'f', 3, 64), Important: true},
 		{Key: "max_memory_usage", Value: strconv.FormatInt(b.memory, 10), Important: true},
-		{Key: "max_query_size", Value: "4194304", Important: true},
-		{Key: "max_ast_elements", Value: "200000", Important: true},
-		{Key: "max_expanded_ast_elements", Value: "500000", Important: true},
 	}
 	switch {
 	case b.all:

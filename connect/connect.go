@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -162,14 +163,21 @@ var ClickHouseWhole = []ClickHouseSetting{
 	{"max_rows_in_distinct", "0"}, {"max_bytes_in_distinct", "0"}, {"distinct_overflow_mode", "throw"},
 	{"max_rows_to_transfer", "0"}, {"max_bytes_to_transfer", "0"}, {"transfer_overflow_mode", "throw"},
 	{"timeout_overflow_mode", "throw"}, {"timeout_overflow_mode_leaf", "throw"}, {"max_execution_time_leaf", "0"},
+	{"max_ast_depth", "1000"}, {"max_parser_depth", "1000"},
 	{"max_columns_to_read", "0"}, {"max_temporary_columns", "0"}, {"max_temporary_non_const_columns", "0"},
 	{"use_query_cache", "0"},
 	{"min_execution_speed", "0"}, {"min_execution_speed_bytes", "0"}, {"max_estimated_execution_time", "0"},
 }
 
-// ClickHouseSession is what every session on ClickHouse states with each query, in order.
+// ClickHouseStatements let through what ARGUS asks: a filter may name thousands of values. A user whose bounds are
+// stated (see migrations.ClickHouseUsers) has them as the greatest.
+var ClickHouseStatements = []ClickHouseSetting{
+	{"max_query_size", "4194304"}, {"max_ast_elements", "200000"}, {"max_expanded_ast_elements", "500000"},
+}
+
+// ClickHouseSession is what every session on ClickHouse states, in order.
 func ClickHouseSession() []ClickHouseSetting {
-	return append(append([]ClickHouseSetting(nil), ClickHouseMeaning...), ClickHouseWhole...)
+	return slices.Concat(ClickHouseMeaning, ClickHouseWhole, ClickHouseStatements)
 }
 
 // ClickHouseSet is the statement by which a session on the native protocol states them all, once.

@@ -107,9 +107,6 @@ func (s *store) columns(ctx context.Context, table string) ([]chColumn, error) {
 // replicatorSettings are pinned on every statement, beside those of every session (package connect).
 var replicatorSettings = []ch.Setting{
 	{Key: "max_execution_time", Value: "0", Important: true}, // what must be bounded has a context
-	{Key: "max_query_size", Value: "4194304", Important: true},
-	{Key: "max_ast_elements", Value: "200000", Important: true},
-	{Key: "max_expanded_ast_elements", Value: "500000", Important: true},
 }
 
 // writeSettings are pinned on every statement that writes, besides: nothing is left to the server's or the user's
