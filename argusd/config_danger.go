@@ -12,10 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/jackc/pgx/v5"
-
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/connect"
 )
 
 // Settings that can be read and are dangerous. What can only be a mistake stops the process at its start. What some
@@ -149,14 +147,14 @@ func storeWarnings(postgres, clickhouseURL string) (all []string) {
 			all = append(all, fmt.Sprintf("%s: %s is not verified, so anybody on the way can be it; %s", name, host, how))
 		}
 	}
-	if config, err := pgx.ParseConfig(postgres); err == nil && postgres != "" {
+	if config, err := connect.Postgres(postgres, ""); err == nil && postgres != "" {
 		const how = "set sslmode=verify-full"
 		warn("ARGUS_POSTGRES_URL", config.Host, how, config.TLSConfig)
 		for _, f := range config.Fallbacks {
 			warn("ARGUS_POSTGRES_URL", f.Host, how, f.TLSConfig)
 		}
 	}
-	if options, err := clickhouse.ParseDSN(clickhouseURL); err == nil && clickhouseURL != "" {
+	if options, err := connect.ClickHouse(clickhouseURL); err == nil && clickhouseURL != "" {
 		for _, address := range options.Addr {
 			host, _, _ := net.SplitHostPort(address)
 			warn("ARGUS_CLICKHOUSE_URL", host, "set secure=true, without skip_verify", options.TLS)
