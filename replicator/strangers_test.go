@@ -4,12 +4,23 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
+
+// eventually: Postgres notices within seconds that a client has gone.
+func eventually(t *testing.T, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not come about")
+		}
+	}
+}
 
 // TestStrangers: what the role of the replicator can do beside replicating, which Postgres cannot deny it, is counted
 // by any session of that role, without a further grant.
@@ -81,6 +92,9 @@ func TestStrangers(t *testing.T) {
 			t.Errorf("%s: %v, %+v, %v", mode, seen, got, err)
 		}
 		backup.Conn().Close() // results.Close would wait for the rest
-		backup.Close(context.Background())
+		eventually(t, func() bool {
+			s, err := readStrangers(t.Context(), ours, "argus")
+			return err == nil && s == (strangers{})
+		})
 	}
 }
