@@ -13,6 +13,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/connect"
 )
 
 func newTenantCommand() *cobra.Command {
@@ -35,7 +36,11 @@ func withConsentStore(ctx context.Context, f func(*pgx.Conn) error) error {
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(ctx, config.PostgresURL)
+	session, err := connect.Postgres(config.PostgresURL, "argus-tenant")
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, session)
 	if err != nil {
 		return err
 	}
