@@ -70,12 +70,16 @@ func (p Position) Through(writerID int64) int64 {
 
 // Covers reports whether every row of q is in p.
 func (p Position) Covers(q Position) bool {
+	listed := int64(0) // of the writers that q may hold completely and p does not
 	for w, seq := range q.Writers {
 		if p.Through(w) < seq {
 			return false
 		}
+		if w > p.ClosedThrough && w <= q.ClosedThrough {
+			listed++
+		}
 	}
-	if q.ClosedThrough > p.ClosedThrough {
+	if q.ClosedThrough-p.ClosedThrough > listed {
 		return false
 	}
 	for w := range p.Writers { // p ends somewhere within w; so must q

@@ -62,7 +62,8 @@ func (d *dev) makeHistory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w, err := writer.New(writer.Config{URL: d.roleURL("argus_api"), KeepRecordedAt: true, Host: "made-up history",
+	// Only the owner may write what was recorded in the past.
+	w, err := writer.New(writer.Config{URL: d.roleURL("argus_owner"), KeepRecordedAt: true, Host: "made-up history",
 		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err

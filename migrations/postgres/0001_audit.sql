@@ -273,7 +273,9 @@ BEGIN
            greatest(max(i.recorded_at), max(i.occurred_at)) AS latest
       FROM inserted i GROUP BY i.writer_id ORDER BY i.writer_id
   LOOP
-    IF batch.earliest < clock_timestamp() - interval '1 hour' OR batch.latest > clock_timestamp() + interval '1 hour' THEN
+    -- The owner, who could switch this off, may tell of the past: the demonstration of make dev does.
+    IF (batch.earliest < clock_timestamp() - interval '1 hour' OR batch.latest > clock_timestamp() + interval '1 hour')
+       AND NOT pg_has_role(session_user, 'argus_owner', 'USAGE') THEN
       RAISE EXCEPTION 'rows of writer % are dated more than an hour off the clock of Postgres', batch.writer_id
         USING ERRCODE = 'check_violation', CONSTRAINT = 'rows_near_clock';
     END IF;
