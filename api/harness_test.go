@@ -36,6 +36,7 @@ type fakeAudit struct {
 	intended  map[uuid.UUID]bool // what Append was told
 	intents   map[uuid.UUID]bool // announced, committed or not
 	available error
+	check     error // of Check alone
 	appendErr error
 	gate      chan struct{} // when not nil, Append waits until it is closed
 }
@@ -77,7 +78,14 @@ func (f *fakeAudit) Available() error {
 	return f.available
 }
 
-func (f *fakeAudit) Check(context.Context) error { return f.Available() }
+func (f *fakeAudit) Check(context.Context) error {
+	if err := f.Available(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.check
+}
 
 func (f *fakeAudit) Stage() argus.Stage { return argus.Stage{Name: "writer", Status: "ok"} }
 

@@ -1,7 +1,11 @@
 package api
 
 import (
+	"context"
+	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/useargus/argus"
@@ -20,28 +24,83 @@ func (a *API) healthRoutes() []route {
 	}
 }
 
-// health answers how each stage of the pipeline does.
-func (a *API) health(c *call) (answer, error) {
-	stages := append(a.storeStages(c.Context()), a.audit.Stage(), a.store.Stage(), a.identityStage())
-	return reply(struct {
-		Status  string        `json:"status"`
-		Version string        `json:"version"`
-		Stages  []argus.Stage `json:"stages"`
-	}{overall(stages), argus.Version, ordered(stages)})
+// facts are what readiness and health are judged by, both, so that they cannot contradict each other.
+type facts struct {
+	starting, leaving bool
+	unwritable        error // why rows cannot be written, or soon cannot be; nil when they can
+	stages            []argus.Stage
 }
 
-// overall is down when calls cannot be served, degraded when anything else is wrong.
-func overall(stages []argus.Stage) string {
-	status := statusOK
+// facts looks at this process and its writer, which takes no time.
+func (a *API) facts(ctx context.Context) facts {
+	f := facts{starting: !a.running.Load(), leaving: a.leaving.Load(), unwritable: a.audit.Check(ctx)}
+	select {
+	case <-a.draining:
+		f.leaving = true
+	default:
+	}
+	f.stages = []argus.Stage{a.audit.Stage()}
+	return f
+}
+
+// unready says why this process should get no calls; "" when it should.
+func (f *facts) unready() string {
+	switch {
+	case f.leaving:
+		return "shutting down"
+	case f.starting:
+		return "starting"
+	case f.unwritable != nil:
+		return "the audit log cannot be written, or soon cannot: see the log, or GET /v1/health"
+	}
+	return ""
+}
+
+// status is down exactly when the process is not ready, and else degraded when any stage is not ok. A stage says why:
+// when none that calls need does, the writer's does.
+func (f *facts) status() (string, []argus.Stage) {
+	stages := slices.Clone(f.stages)
+	why := f.unready()
+	if why != "" {
+		if f.unwritable != nil && !f.leaving && !f.starting {
+			why = "The process gets no calls: " + causeOf(f.unwritable) + "."
+		}
+		for i := range stages {
+			if s := &stages[i]; s.Name == "writer" && s.Status != statusDown {
+				s.Status, s.Detail = statusDown, why
+			}
+		}
+		return statusDown, stages
+	}
 	for _, s := range stages {
-		switch {
-		case s.Status == statusDown && (s.Name == "postgres" || s.Name == "writer"):
-			return statusDown
-		case s.Status != statusOK:
-			status = statusDegraded
+		if s.Status != statusOK {
+			return statusDegraded, stages
 		}
 	}
-	return status
+	return statusOK, stages
+}
+
+// causeOf is what people may read of why rows cannot be written: what the writer found out itself. What Postgres or the
+// network said is for the log.
+func causeOf(err error) string {
+	if errors.Unwrap(err) != nil {
+		return "Postgres cannot be written to; the log says why"
+	}
+	return argus.Text(strings.ReplaceAll(err.Error(), "\n", "; "), 200)
+}
+
+// health answers how each stage of the pipeline does.
+func (a *API) health(c *call) (answer, error) {
+	f := a.facts(c.Context())
+	f.stages = append(f.stages, a.storeStages(c.Context())...)
+	f.stages = append(f.stages, a.store.Stage(), a.identityStage())
+	status, stages := f.status()
+	return reply(struct {
+		Status  string        `json:"status"`
+		Ready   bool          `json:"ready"`
+		Version string        `json:"version"`
+		Stages  []argus.Stage `json:"stages"`
+	}{status, f.unready() == "", argus.Version, ordered(stages)})
 }
 
 // ordered brings the stages into the order of a record's way.
@@ -81,20 +140,10 @@ func (a *API) identityStage() argus.Stage {
 
 // ready says why this process should get no calls; "" when it should.
 func (a *API) ready(r *http.Request) string {
-	select {
-	case <-a.draining:
-		return "shutting down"
-	default:
+	f := a.facts(r.Context())
+	why := f.unready()
+	if why != "" && f.unwritable != nil {
+		a.log.Warn("not ready", "cause", f.unwritable)
 	}
-	if a.leaving.Load() {
-		return "shutting down"
-	}
-	if !a.running.Load() {
-		return "starting"
-	}
-	if err := a.audit.Check(r.Context()); err != nil {
-		a.log.Warn("not ready", "cause", err)
-		return "the audit log cannot be written, or soon cannot: see the log, or GET /v1/health"
-	}
-	return ""
+	return why
 }

@@ -4,11 +4,15 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"pgregory.net/rapid"
 
 	"github.com/useargus/argus"
 )
@@ -172,8 +176,59 @@ func TestHealth(t *testing.T) {
 	if _, by := read(); by["identity"].Status != statusDegraded {
 		t.Errorf("Clerk away: %+v", by["identity"])
 	}
-	if overall([]argus.Stage{{Name: "writer", Status: statusDown}, {Name: "clickhouse", Status: statusDown}}) != statusDown ||
-		overall([]argus.Stage{{Name: "clickhouse", Status: statusDown}}) != statusDegraded || overall(nil) != statusOK {
-		t.Error("overall")
+}
+
+// TestReadinessAndHealthAgree: whatever the facts, health is down exactly when the process is not ready, some stage then
+// says why, and no status is better than any stage's.
+func TestReadinessAndHealthAgree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		f := facts{starting: rapid.Bool().Draw(t, "starting"), leaving: rapid.Bool().Draw(t, "leaving"),
+			unwritable: rapid.SampledFrom([]error{nil, errors.New("only 1 monthly partitions ahead: run argusd maintain"),
+				fmt.Errorf("wrapped: %w", errors.New("password"))}).Draw(t, "unwritable")}
+		worst := statusOK
+		for _, name := range []string{"writer", "postgres", "replicator", "clickhouse", "identity"} {
+			s := argus.Stage{Name: name, Status: rapid.SampledFrom([]string{statusOK, statusDegraded, statusDown}).Draw(t, name)}
+			if s.Status != statusOK {
+				worst = s.Status
+			}
+			f.stages = append(f.stages, s)
+		}
+		status, stages := f.status()
+		ready := f.unready() == ""
+		if ready != (status != statusDown) {
+			t.Fatalf("ready is %v and the status %s: %+v", ready, status, f)
+		}
+		if status == statusOK && worst != statusOK {
+			t.Fatalf("ok with a stage that is %s: %+v", worst, f)
+		}
+		blamed := false
+		for _, s := range stages {
+			blamed = blamed || s.Status == statusDown
+			if strings.Contains(s.Detail, "password") {
+				t.Fatalf("a cause is shown: %+v", s)
+			}
+		}
+		if status == statusDown && !blamed {
+			t.Fatalf("down with no stage that is: %+v", stages)
+		}
+	})
+	// As it is served.
+	h := newHarness(t)
+	token := h.token("user_2ada")
+	for _, unwritable := range []error{nil, errors.New("partitions and clock are not checked yet"), nil} {
+		h.audit.set(func(f *fakeAudit) { f.check = unwritable })
+		var v struct {
+			Status string
+			Ready  bool
+			Stages []argus.Stage
+		}
+		h.must(json.Unmarshal(h.do(token, http.MethodGet, "/v1/health", nil).body, &v))
+		probe := h.do("", http.MethodGet, "/readyz", nil).status
+		if want := unwritable == nil; v.Ready != want || (probe == 200) != want || (v.Status == statusDown) == want {
+			t.Errorf("%v: /readyz %d, health %+v", unwritable, probe, v)
+		}
+		if unwritable != nil && !strings.Contains(fmt.Sprint(v.Stages), "not checked yet") {
+			t.Errorf("no stage says why: %+v", v.Stages)
+		}
 	}
 }
