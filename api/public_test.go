@@ -212,7 +212,9 @@ func TestReadinessAndHealthAgree(t *testing.T) {
 			t.Fatalf("down with no stage that is: %+v", stages)
 		}
 	})
-	// As it is served.
+}
+
+func TestReadinessAndHealthAreServedAlike(t *testing.T) {
 	h := newHarness(t)
 	token := h.token("user_2ada")
 	for _, unwritable := range []error{nil, errors.New("partitions and clock are not checked yet"), nil} {
