@@ -365,8 +365,39 @@ LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
   SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- Creates the partitions of one month (any moment in it, UTC) where they are missing, with their triggers:
--- statement triggers on the root do not reach partitions. A month is attached when it is whole: CREATE TABLE …
+-- The partitions directly below a table, by their bounds: a name is the choice of whoever attached it. lo is inclusive,
+-- hi exclusive; of a domain table they are the times in the leading bits of the UUIDs. Null is an open bound; of a DEFAULT
+-- partition both are. What is being detached is no partition. The settings make bounds read as they were written.
+CREATE FUNCTION argus.partitions_of(root regclass) RETURNS TABLE (part regclass, lo timestamptz, hi timestamptz)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' AS $$
+  SELECT p.part,
+         CASE WHEN p.lo ~ '^[0-9a-f]{8}-' THEN to_timestamp(('x' || left(replace(p.lo, '-', ''), 12))::bit(48)::bigint / 1000.0)
+              ELSE p.lo::timestamptz END,
+         CASE WHEN p.hi ~ '^[0-9a-f]{8}-' THEN to_timestamp(('x' || left(replace(p.hi, '-', ''), 12))::bit(48)::bigint / 1000.0)
+              ELSE p.hi::timestamptz END
+    FROM (SELECT i.inhrelid::regclass AS part, substring(b.bound FROM 'FROM \(''([^'']+)''\)') AS lo,
+                 substring(b.bound FROM 'TO \(''([^'']+)''\)') AS hi
+            FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            CROSS JOIN LATERAL (SELECT pg_get_expr(c.relpartbound, c.oid) AS bound) b
+           WHERE i.inhparent = partitions_of.root AND NOT i.inhdetachpending) p
+$$;
+
+-- The months that a table has partitions for, as parts of them: a partition may hold several months, and several
+-- partitions one month. An open upper bound counts for ten years from now on; rows below an open lower bound, and in a
+-- DEFAULT partition, are of no month here.
+CREATE FUNCTION argus.months_of(root regclass) RETURNS TABLE (month date, part regclass, whole boolean)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO' AS $$
+  SELECT m.month::date, p.part,
+         sum(least(p.hi, m.month + interval '1 month') - greatest(p.lo, m.month)) OVER (PARTITION BY m.month)
+           = m.month + interval '1 month' - m.month
+    FROM (SELECT o.part, o.lo::timestamp AS lo, coalesce(o.hi, date_trunc('month', now()) + interval '10 years')::timestamp AS hi
+            FROM argus.partitions_of(months_of.root) o WHERE o.lo IS NOT NULL) p
+    CROSS JOIN LATERAL generate_series(date_trunc('month', p.lo), p.hi - interval '1 microsecond', interval '1 month') m (month)
+$$;
+
+-- Creates the partitions of one month (any moment in it, UTC) where they are missing, with their triggers, since
+-- statement triggers on the root do not reach partitions. A month that is there under another name, or in a partition of
+-- several months, is left as it is. A month is attached when it is whole: CREATE TABLE …
 -- PARTITION OF would lock the log against everything, and calls would queue behind it while it waits for an
 -- auditor's long query. Attaching waits for no reader and no writer. Runs as the owner; search_path pinned.
 -- +goose StatementBegin
@@ -378,12 +409,21 @@ DECLARE
   suffix text := to_char(lo AT TIME ZONE 'UTC', '"_y"YYYY"m"MM');
   root text;
   part text;
+  whole boolean;
   made int := 0;
 BEGIN
   PERFORM FROM argus.locks l WHERE l.name = 'months' FOR UPDATE;
   FOREACH root IN ARRAY ARRAY['argus_audit_log', 'compute_control_audit', 'remote_support_audit'] LOOP
+    SELECT bool_and(m.whole) INTO whole FROM argus.months_of(('argus.' || root)::regclass) m
+     WHERE m.month = (lo AT TIME ZONE 'UTC')::date;
+    IF NOT whole THEN
+      RAISE WARNING 'partitions of % hold parts of % only: attach what is missing of it', root, to_char(lo AT TIME ZONE 'UTC', 'YYYY-MM');
+    END IF;
+    CONTINUE WHEN whole IS NOT NULL;
     part := root || suffix;
-    CONTINUE WHEN to_regclass('argus.' || part) IS NOT NULL;
+    WHILE to_regclass('argus.' || part) IS NOT NULL LOOP -- of a month that was detached, say
+      part := part || '_new';
+    END LOOP;
     EXECUTE format('CREATE TABLE argus.%I (LIKE argus.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', part, root);
     EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.%I
                     FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change()', part);
@@ -421,15 +461,14 @@ END
 $$;
 -- +goose StatementEnd
 
--- The months that have partitions, oldest first: what readiness and maintenance look at. CASE, because a condition
--- on month may be tried on every relation there is before the join leaves the partitions.
+-- The months that the log has partitions for, whole, oldest first: what readiness and maintenance look at.
 CREATE VIEW argus.audit_months AS
-  SELECT CASE WHEN c.relname ~ '_y[0-9]{4}m[0-9]{2}$' THEN to_date(right(c.relname, 7), 'YYYY"m"MM') END AS month,
-         c.relname AS partition
-    FROM pg_catalog.pg_inherits i
-    JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-   WHERE i.inhparent = 'argus.argus_audit_log'::regclass
-   ORDER BY 1;
+  SELECT m.month, min(c.relname::text)::name AS partition
+    FROM argus.months_of('argus.argus_audit_log'::regclass) m
+    JOIN pg_catalog.pg_class c ON c.oid = m.part
+   WHERE m.whole
+   GROUP BY m.month
+   ORDER BY m.month;
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.argus_audit_log
   FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
@@ -458,6 +497,8 @@ GRANT SELECT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote
                 argus.audit_admin, argus.audit_writers, argus.audit_processes, argus.audit_intents,
                 argus.audit_months TO argus_auditor;
 
+GRANT EXECUTE ON FUNCTION argus.partitions_of(regclass), argus.months_of(regclass)
+  TO argus_api, argus_replicator, argus_auditor, argus_maintenance; -- by those who may read audit_months
 GRANT EXECUTE ON FUNCTION argus.create_months_ahead(int) TO argus_maintenance;
 GRANT SELECT ON argus.audit_months, argus.audit_admin TO argus_maintenance;
 

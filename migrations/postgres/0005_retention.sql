@@ -115,20 +115,32 @@ $$;
 -- +goose StatementEnd
 
 -- ── months past retention ───────────────────────────────────────────────────────────────────────────
--- The months that are past retention, oldest first, and why each is kept; null: it may go.
+-- Which partition, of any of the three tables, holds rows of which month.
+CREATE FUNCTION argus.parts_of_months() RETURNS TABLE (month date, part regclass)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT m.month, m.part
+    FROM unnest(ARRAY['argus.argus_audit_log', 'argus.compute_control_audit', 'argus.remote_support_audit']::regclass[]) root (oid)
+    CROSS JOIN LATERAL argus.months_of(root.oid) m
+$$;
+
+-- The months that are past retention, oldest first, and why each is kept; null: it may go. A partition leaves whole, so a
+-- month stays with those that share a partition with it.
 -- +goose StatementBegin
 CREATE FUNCTION argus.expired_months(retention_days int DEFAULT 365) RETURNS TABLE (month date, kept text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
   newest timestamptz;
   believed timestamptz;
+  months date[];
+  reasons text[];
+  shared record;
 BEGIN
   IF retention_days < 365 THEN
     RAISE EXCEPTION 'retention is at least 365 days, not %', retention_days;
   END IF;
   SELECT max(l.occurred_at) INTO newest FROM argus.argus_audit_log l;
   SELECT c.believed_from INTO believed FROM argus.maintenance_clock c;
-  RETURN QUERY
+  SELECT array_agg(e.month ORDER BY e.month), array_agg(e.kept ORDER BY e.month) INTO months, reasons FROM (
     SELECT m.month, CASE
         WHEN held.id IS NOT NULL THEN format('hold %s: %s', held.id, held.reason)
         WHEN clock_timestamp() < believed THEN format(
@@ -137,67 +149,74 @@ BEGIN
         -- A clock that runs ahead of the log proves nothing.
         WHEN newest IS NULL OR newest < due.at THEN format(
           'the log itself has no row of %s or later', to_char(due.at, 'YYYY-MM-DD'))
-      END
+      END AS kept
       FROM argus.audit_months m
       CROSS JOIN LATERAL (SELECT (m.month + interval '1 month')::timestamptz + make_interval(days => retention_days)) due (at)
       LEFT JOIN LATERAL (
         SELECT h.id, h.reason FROM argus.retention_holds h
          WHERE h.released_at IS NULL AND h.from_at < m.month + interval '1 month' AND h.to_at > m.month
          ORDER BY h.id LIMIT 1) held ON true
-     WHERE clock_timestamp() >= due.at + interval '3 days'
-     ORDER BY m.month;
+     WHERE clock_timestamp() >= due.at + interval '3 days') e;
+  LOOP
+    SELECT going.i, other.part, other.month INTO shared
+      FROM unnest(months, reasons) WITH ORDINALITY going (month, kept, i)
+      JOIN argus.parts_of_months() mine ON mine.month = going.month
+      JOIN argus.parts_of_months() other ON other.part = mine.part AND other.month <> mine.month
+      LEFT JOIN unnest(months, reasons) too (month, kept) ON too.month = other.month
+     WHERE going.kept IS NULL AND (too.month IS NULL OR too.kept IS NOT NULL)
+     ORDER BY going.i, other.month LIMIT 1;
+    EXIT WHEN NOT FOUND;
+    reasons[shared.i] := format('its partition %s also holds %s, which stays', shared.part, to_char(shared.month, 'YYYY-MM'));
+  END LOOP;
+  RETURN QUERY SELECT e.month, e.kept FROM unnest(months, reasons) e (month, kept) ORDER BY e.month;
 END
 $$;
 -- +goose StatementEnd
 
 -- Drops the months that expired_months lets go and returns them. Each drop is recorded with its counts and a
 -- hash of its row hashes: SHA-256 over the minutes' SHA-256s, each over its rows' hashes, in the order of the
--- log. That is made under a lock on the old month alone; the log itself is locked only for the drop, and not
+-- log. That is made under a lock on the old partitions alone; the log itself is locked only for the drop, and not
 -- waited for longer than half a second, so that calls never queue behind a long query: then 55P03 is raised,
 -- and nothing has happened.
 -- +goose StatementBegin
 CREATE FUNCTION argus.drop_expired_months(retention_days int DEFAULT 365) RETURNS SETOF date
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
-  m record;
-  root text;
-  part text;
-  parts text[];
-  drops text := '';
+  months date[];
+  m date;
+  part regclass;
+  parts regclass[];
   details jsonb[] := '{}';
-  months date[] := '{}';
-  counts bigint[];
   n bigint;
+  n_compute bigint;
+  n_support bigint;
   h bytea;
 BEGIN
   PERFORM FROM argus.locks l WHERE l.name = 'months' FOR UPDATE;
   PERFORM argus.look_at_clock();
-  FOR m IN SELECT e.month, to_char(e.month, '"_y"YYYY"m"MM') AS suffix
-             FROM argus.expired_months(retention_days) e WHERE e.kept IS NULL LOOP
-    parts := '{}';
-    counts := '{}';
-    FOREACH root IN ARRAY ARRAY['argus_audit_log', 'compute_control_audit', 'remote_support_audit'] LOOP
-      part := format('argus.%I', root || m.suffix);
-      parts := parts || part;
-      EXECUTE 'LOCK TABLE ' || part || ' IN SHARE MODE';
-      EXECUTE 'SELECT count(*) FROM ' || part INTO n;
-      counts := counts || n;
-    END LOOP;
-    EXECUTE format($q$
-      SELECT sha256(coalesce(string_agg(d, ''::bytea ORDER BY minute), ''::bytea)) FROM (
-        SELECT date_trunc('minute', occurred_at) AS minute,
-               sha256(string_agg(row_hash, ''::bytea ORDER BY occurred_at, writer_id, seq)) AS d
-          FROM %s GROUP BY 1) t $q$, parts[1]) INTO h;
-    drops := drops || CASE WHEN drops = '' THEN '' ELSE ', ' END || array_to_string(parts, ', ');
-    months := months || m.month;
-    details := details || jsonb_build_object('month', to_char(m.month, 'YYYY-MM'),
-      'rows', counts[1], 'rows_sha256', encode(h, 'hex'), 'compute_control_rows', counts[2], 'remote_support_rows', counts[3]);
-  END LOOP;
-  IF drops = '' THEN
+  SELECT array_agg(e.month ORDER BY e.month) INTO months FROM argus.expired_months(retention_days) e WHERE e.kept IS NULL;
+  IF months IS NULL THEN
     RETURN;
   END IF;
+  SELECT array_agg(DISTINCT p.part) INTO parts FROM argus.parts_of_months() p WHERE p.month = ANY (months);
+  FOREACH part IN ARRAY parts LOOP
+    EXECUTE format('LOCK TABLE %s IN SHARE MODE', part);
+  END LOOP;
+  FOREACH m IN ARRAY months LOOP
+    SELECT count(*) INTO n_compute FROM argus.compute_control_audit c
+     WHERE c.audit_id >= argus.uuid_floor(m::timestamptz) AND c.audit_id < argus.uuid_floor(m + interval '1 month');
+    SELECT count(*) INTO n_support FROM argus.remote_support_audit r
+     WHERE r.audit_id >= argus.uuid_floor(m::timestamptz) AND r.audit_id < argus.uuid_floor(m + interval '1 month');
+    SELECT coalesce(sum(t.n), 0), sha256(coalesce(string_agg(t.d, ''::bytea ORDER BY t.minute), ''::bytea)) INTO n, h FROM (
+      SELECT date_trunc('minute', l.occurred_at) AS minute, count(*) AS n,
+             sha256(string_agg(l.row_hash, ''::bytea ORDER BY l.occurred_at, l.writer_id, l.seq)) AS d
+        FROM argus.argus_audit_log l
+       WHERE l.occurred_at >= m::timestamptz AND l.occurred_at < m + interval '1 month' GROUP BY 1) t;
+    details := details || jsonb_build_object('month', to_char(m, 'YYYY-MM'),
+      'rows', n, 'rows_sha256', encode(h, 'hex'), 'compute_control_rows', n_compute, 'remote_support_rows', n_support);
+  END LOOP;
   PERFORM set_config('lock_timeout', '500ms', true);
-  EXECUTE 'DROP TABLE ' || drops;
+  EXECUTE 'DROP TABLE ' || array_to_string(parts, ', ');
   INSERT INTO argus.audit_admin (kind, detail) SELECT 'month_dropped', d FROM unnest(details) d;
   RETURN QUERY SELECT unnest(months);
 END
