@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/useargus/argus"
 )
 
@@ -182,4 +184,39 @@ func TestPagesWhoseRowsPostgresLacks(t *testing.T) {
 		w.must(err)
 		same(t, gone, page.Rows, w.match(f, w.now(), false))
 	}
+}
+
+// Writers that say less than what they wrote hide nothing that was copied; a Postgres that has lost the rows does.
+func TestWritersThatSayLess(t *testing.T) {
+	w := newWorld(t)
+	rng := rand.New(rand.NewPCG(7, 8))
+	now := time.Now()
+	lowered, reopened := w.openWriter(), w.openWriter()
+	w.write(lowered, randomRecords(rng, 50, now)...)
+	w.write(reopened, randomRecords(rng, 50, now)...)
+	w.closeWriter(reopened)
+	w.replicate()
+	w.write(w.openWriter(), randomRecords(rng, 5, now)...)
+	a := w.analytics()
+	super := w.pg.Pool(t, w.pg.SuperuserURL)
+	tamper := func(q string, args ...any) {
+		t.Helper()
+		_, err := super.Exec(ctx(t), "SET session_replication_role = replica; "+q+"; RESET session_replication_role", append([]any{pgx.QueryExecModeSimpleProtocol}, args...)...)
+		w.must(err)
+	}
+	search := func(what string, want argus.Position) {
+		t.Helper()
+		page, err := a.Search(ctx(t), argus.SearchRequest{Filter: argus.Filter{Since: now.Add(-24 * time.Hour * 400)}, Limit: 1000})
+		w.must(err)
+		same(t, what, page.Rows, w.match(argus.Filter{}, want, false))
+	}
+	search("untouched", w.now())
+	tamper("UPDATE argus.audit_writers SET seq = 3 WHERE writer_id = $1", lowered)
+	search("seq lowered", w.now())
+	tamper("UPDATE argus.audit_writers SET closed_at = NULL, seq = 0 WHERE writer_id = $1", reopened)
+	search("reopened", w.now())
+	tamper("DELETE FROM argus.argus_audit_log WHERE writer_id = $1 AND seq > 3", lowered)
+	less := w.now()
+	less.Writers[lowered] = 3
+	search("rows of another history", less)
 }

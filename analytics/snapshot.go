@@ -58,13 +58,27 @@ type cut struct {
 // readCut reads it from Postgres in one statement. Without a snapshot given it takes one now: the greatest
 // writer_id (numbers are given one transaction after the other, so every lesser one is visible too) and each open
 // writer's seq, which moves in the transactions that insert its rows.
+//
+// A writer that says less than the watermark, or is open although the watermark has it as closed and complete, was
+// tampered with, or Postgres was restored to an earlier moment. Its rows decide then: those that are there are answered
+// for, and those of another history are not. The damage itself is for the replicator to tell.
 func (a *Analytics) readCut(ctx context.Context, wm argus.Position, of *argus.Position) (cut, error) {
+	ids := slices.Collect(maps.Keys(wm.Writers))
+	seqs := make([]int64, len(ids))
+	for i, id := range ids {
+		seqs[i] = wm.Writers[id]
+	}
 	rows, err := a.pg.quick.Query(ctx, `
-		SELECT clock_timestamp(), newest.writer_id, w.writer_id, w.seq, w.closed_at IS NULL
+		SELECT clock_timestamp(), newest.writer_id, w.writer_id,
+		       CASE WHEN w.seq < ($3::bigint[])[array_position($2::bigint[], w.writer_id)]
+		              OR w.closed_at IS NULL AND w.writer_id <= $1 AND NOT w.writer_id = ANY($2::bigint[])
+		            THEN greatest(w.seq, (SELECT max(l.seq) FROM argus.argus_audit_log l WHERE l.writer_id = w.writer_id))
+		            ELSE w.seq END,
+		       w.closed_at IS NULL
 		  FROM (SELECT coalesce(max(writer_id), 0) AS writer_id FROM argus.audit_writers) newest
 		  LEFT JOIN argus.audit_writers w
 		    ON w.writer_id > $1 OR w.writer_id = ANY($2::bigint[]) OR w.closed_at IS NULL`,
-		wm.ClosedThrough, slices.Collect(maps.Keys(wm.Writers)))
+		wm.ClosedThrough, ids, seqs)
 	if err != nil {
 		return cut{}, err
 	}
