@@ -230,6 +230,7 @@ func (c replicatorConfig) problems() []string {
 	var p problems
 	c.LogConfig.check(&p)
 	checkStores(&p, c.PostgresURL, c.ClickHouseURL)
+	checkOneServer(&p, c.ClickHouseURL)
 	if c.MetricsListen != "" {
 		checkAddress(&p, "ARGUS_METRICS_LISTEN", c.MetricsListen)
 	}
@@ -243,6 +244,7 @@ func (c migrateConfig) problems() []string {
 	var p problems
 	c.LogConfig.check(&p)
 	checkStores(&p, c.PostgresURL, c.ClickHouseURL)
+	checkOneServer(&p, c.ClickHouseURL)
 	v := reflect.ValueOf(c)
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("env"), ",")
@@ -263,6 +265,7 @@ func (c maintainConfig) problems() []string {
 	var p problems
 	c.LogConfig.check(&p)
 	checkStores(&p, c.PostgresURL, c.ClickHouseURL)
+	checkOneServer(&p, c.ClickHouseURL)
 	return p
 }
 
@@ -293,6 +296,13 @@ func checkStores(p *problems, postgres, clickhouseURL string) {
 		if !strings.HasPrefix(clickhouseURL, "clickhouse://") || strings.Contains(clickhouseURL, "#") || err != nil {
 			p.add("ARGUS_CLICKHOUSE_URL must look like clickhouse://user:password@host:9000/argus; characters like @ / : # in the password must be %%-encoded")
 		}
+	}
+}
+
+// checkOneServer: what is read from one server is nothing to go by for what is written to another.
+func checkOneServer(p *problems, clickhouseURL string) {
+	if options, err := clickhouse.ParseDSN(clickhouseURL); err == nil && len(options.Addr) > 1 {
+		p.add("ARGUS_CLICKHOUSE_URL names several hosts: name one server. Each copy has a replicator and a slot of its own, and is migrated and maintained by itself")
 	}
 }
 

@@ -187,6 +187,14 @@ func TestConfigurationMistakes(t *testing.T) {
 	_, err = load[replicatorConfig](map[string]string{"ARGUS_REPLICATION_SLOT": "My-Slot", "ARGUS_METRICS_LISTEN": "9421"})
 	expect(t, err, "ARGUS_REPLICATION_SLOT", "lower-case letters")
 	expect(t, err, "ARGUS_METRICS_LISTEN", "not an address")
+	// What is read from one server is nothing to go by for another; the API may have several.
+	hosts := map[string]string{"ARGUS_POSTGRES_URL": "postgres://h1,h2/argus", "ARGUS_CLICKHOUSE_URL": "clickhouse://u:hunter2@h1:9000,h2:9000/argus"}
+	_, err = load[replicatorConfig](hosts)
+	expect(t, err, "ARGUS_CLICKHOUSE_URL", "name one server")
+	_, err = load[migrateConfig](hosts)
+	expect(t, err, "ARGUS_CLICKHOUSE_URL", "name one server")
+	_, err = load[maintainConfig](hosts)
+	expect(t, err, "ARGUS_CLICKHOUSE_URL", "name one server")
 	_, err = load[migrateConfig](map[string]string{"ARGUS_POSTGRES_URL": "postgres://h/argus", "ARGUS_POSTGRES_API_PASSWORD": "hunter2",
 		"ARGUS_CLICKHOUSE_READER_PASSWORD": "hunter2 hunter2 hunter2"})
 	expect(t, err, "ARGUS_POSTGRES_API_PASSWORD", "openssl rand")

@@ -108,6 +108,9 @@ func ClickHouse(ctx context.Context, url, postgresURL string) (applied int, err 
 	if err != nil {
 		return 0, err
 	}
+	if len(options.Addr) > 1 {
+		return 0, errors.New("the ClickHouse URL names several hosts: name one server, and migrate each copy by itself")
+	}
 	if postgresURL != "" {
 		db, err := openPostgres(postgresURL)
 		if err != nil {

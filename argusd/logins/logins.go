@@ -97,6 +97,9 @@ func ClickHouse(ctx context.Context, url string, passwords map[string]string) er
 	if err != nil {
 		return err
 	}
+	if len(options.Addr) > 1 {
+		return errors.New("the URL names several hosts: name one server")
+	}
 	options.Auth.Database = "system" // is always there
 	conn, err := clickhouse.Open(options)
 	if err != nil {

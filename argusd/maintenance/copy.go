@@ -29,6 +29,9 @@ func openCopy(ctx context.Context, url string) (*copyStore, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(options.Addr) > 1 {
+		return nil, errors.New("the URL names several hosts: name one server, and run this for each copy")
+	}
 	options.ClientInfo.Products = append(options.ClientInfo.Products, struct{ Name, Version string }{"argus-maintain", ""})
 	conn, err := clickhouse.Open(options)
 	if err != nil {
