@@ -197,7 +197,11 @@ func (d *dev) startAll(ctx context.Context) error {
 		return err
 	}
 	d.issuer = issuer
+	began := time.Now()
 	if err := d.replicator.begin(ctx); err != nil {
+		return err
+	}
+	if err := d.waitCopying(ctx, began); err != nil {
 		return err
 	}
 	if err := d.api.begin(ctx); err != nil {
@@ -376,6 +380,28 @@ func (d *dev) waitReady(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// waitCopying returns when the replicator has said that it copies, or after a quarter of a minute: then health says
+// what it does instead.
+func (d *dev) waitCopying(ctx context.Context, since time.Time) error {
+	conn, err := pgx.Connect(ctx, d.roleURL("argus_owner"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for copying, deadline := false, time.Now().Add(15*time.Second); !copying && time.Now().Before(deadline); {
+		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM argus.replicator_status
+			WHERE updated_at > $1 AND status->>'state' = 'streaming')`, since).Scan(&copying); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
 }
 
 func (d *dev) stop() {

@@ -23,6 +23,7 @@ import (
 // TestPipeline walks the way of a record with argusctl, Postgres and ClickHouse, as the product page has it.
 func TestPipeline(t *testing.T) {
 	d := startDev(t)
+	t.Run("ReadyIsWell", d.testReadyIsWell)
 	t.Run("OwnCallsAppear", d.testOwnCallsAppear)
 	t.Run("SameRowsEverywhere", d.testSameRowsEverywhere)
 	t.Run("ExitCodes", d.testExitCodes)
@@ -39,6 +40,14 @@ func TestPipeline(t *testing.T) {
 
 // short runs a test's rounds at the number given, or fewer where many would tell no more.
 const ownCallTries = 40
+
+// testReadyIsWell: when argusd dev says that ARGUS is ready, every stage says that it is well.
+func (d *devServer) testReadyIsWell(t *testing.T) {
+	d.t = t
+	if out, errOut, code := d.shell("argusctl health --check"); code != 0 {
+		t.Errorf("exit %d: %s%s", code, out, errOut)
+	}
+}
 
 func (d *devServer) testOwnCallsAppear(t *testing.T) {
 	d.t = t
