@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -152,14 +153,14 @@ func TestHealth(t *testing.T) {
 		_, err := replicator.Exec(context.Background(), sql)
 		h.must(err)
 	}
-	tell(`INSERT INTO argus.replicator_status (updated_at, status) VALUES (now(), '{"state": "streaming", "lag_seconds": 0.1, "slot": {"wal_status": "reserved"}}')`)
+	tell(`INSERT INTO argus.replicator_status (slot, updated_at, status) VALUES ('argus', now(), '{"state": "streaming", "lag_seconds": 0.1, "slot": {"wal_status": "reserved"}}')`)
 	if v, by := read(); v.Status != statusOK || by["replicator"].Facts["lag_seconds"] != 0.1 || by["identity"].Status != statusOK {
 		t.Errorf("%+v", v)
 	}
 	for status, want := range map[string]string{
 		`{"state": "failing", "last_error": "postgres://somewhere"}`: statusDown, `{"state": "copying", "copied_rows": 5}`: statusDegraded,
 		`{"state": "streaming", "lag_seconds": 99}`: statusDegraded, `{"state": "streaming", "slot": {"wal_status": "lost"}}`: statusDegraded,
-		`{"state": 1}`: statusDegraded, `{"state": "streaming"}`: statusOK,
+		`{"state": 1}`: statusDegraded, `{"state": "streaming", "finding_count": 2}`: statusDegraded, `{"state": "streaming"}`: statusOK,
 	} {
 		tell(`UPDATE argus.replicator_status SET updated_at = now(), status = '` + status + `'`)
 		if _, by := read(); by["replicator"].Status != want || strings.Contains(by["replicator"].Detail, "somewhere") {
@@ -169,6 +170,16 @@ func TestHealth(t *testing.T) {
 	tell(`UPDATE argus.replicator_status SET updated_at = now() - interval '1 minute', status = '{"state": "streaming"}'`)
 	if v, by := read(); v.Status != statusDegraded || by["replicator"].Status != statusDown {
 		t.Errorf("silent: %+v", v)
+	}
+	// Two copies of one log: a dead one is not hidden behind one that is well, and a slot that was dropped is no news.
+	stages := replicatorStages([]replicatorWord{
+		{Slot: "argus_a", UpdatedAt: time.Now(), Status: []byte(`{"state": "streaming"}`), Here: true},
+		{Slot: "argus_b", UpdatedAt: time.Now().Add(-time.Minute), Status: []byte(`{"state": "streaming"}`), Here: true},
+		{Slot: "argus_c", UpdatedAt: time.Now(), Status: []byte(`{"state": "failing"}`)},
+	}, time.Now())
+	if len(stages) != 2 || stages[0].Status != statusOK || stages[0].Facts["slot"] != "argus_a" ||
+		stages[1].Status != statusDown || stages[1].Facts["slot"] != "argus_b" || stages[1].Name != "replicator" {
+		t.Errorf("two slots: %+v", stages)
 	}
 	h.issuer.SetDown(true)
 	h.age(keysMaxAge)

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/useargus/argus"
@@ -18,29 +20,27 @@ func (a *API) storeStages(ctx context.Context) []argus.Stage {
 	pool := a.pool.Stat()
 	postgres := argus.Stage{Name: "postgres", Status: statusOK, Facts: map[string]any{
 		"connections": pool.TotalConns(), "connections_used": pool.AcquiredConns(), "connections_limit": pool.MaxConns()}}
-	replicator := argus.Stage{Name: "replicator", Status: statusOK, Facts: map[string]any{}}
-
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	var version string
 	var theirs time.Time
 	var months int
 	var replica bool
-	var updated *time.Time
-	var told []byte
+	var words []replicatorWord
 	sent := time.Now()
 	err := a.pool.QueryRow(ctx, `
 		SELECT current_setting('server_version'), clock_timestamp(), pg_is_in_recovery(),
 		       (SELECT count(*) FROM argus.audit_months WHERE month > (now() AT TIME ZONE 'UTC')::date),
-		       s.updated_at, s.status
-		  FROM (VALUES (true)) one (one) LEFT JOIN argus.replicator_status s USING (one)`).
-		Scan(&version, &theirs, &replica, &months, &updated, &told)
+		       coalesce((SELECT jsonb_agg(s ORDER BY s.slot) FROM (
+		         SELECT s.slot, s.updated_at, s.status, p.slot_name IS NOT NULL AS here
+		           FROM argus.replicator_status s LEFT JOIN pg_catalog.pg_replication_slots p ON p.slot_name = s.slot) s), '[]')`).
+		Scan(&version, &theirs, &replica, &months, &words)
 	took := time.Since(sent)
 	if err != nil {
 		a.log.Warn("Postgres's health not read", "cause", err)
 		postgres.Status, postgres.Detail = statusDown, "Postgres does not answer."
-		replicator.Status, replicator.Detail = statusDegraded, "What the replicator does cannot be read while Postgres is away."
-		return []argus.Stage{postgres, replicator}
+		return []argus.Stage{postgres, {Name: "replicator", Status: statusDegraded,
+			Detail: "What the replicator does cannot be read while Postgres is away."}}
 	}
 	skew := sent.Add(took / 2).Sub(theirs)
 	postgres.Facts["version"] = version
@@ -55,16 +55,42 @@ func (a *API) storeStages(ctx context.Context) []argus.Stage {
 	case skew.Abs() > time.Minute:
 		postgres.Status, postgres.Detail = statusDegraded, "The clocks of this machine and of Postgres differ by more than a minute."
 	}
-	return []argus.Stage{postgres, replicatorStage(replicator, updated, told, theirs)}
+	return append([]argus.Stage{postgres}, replicatorStages(words, theirs)...)
+}
+
+// replicatorWord is what the replicator of a slot wrote about itself, and when.
+type replicatorWord struct {
+	Slot      string          `json:"slot"`
+	UpdatedAt time.Time       `json:"updated_at"`
+	Status    json.RawMessage `json:"status"`
+	Here      bool            `json:"here"` // the slot is there
+}
+
+// replicatorStages has one stage for each slot, which names it when there are several. What was written for a slot that
+// was dropped since is no news beside another.
+func replicatorStages(words []replicatorWord, now time.Time) []argus.Stage {
+	here := slices.DeleteFunc(slices.Clone(words), func(w replicatorWord) bool { return !w.Here })
+	if len(here) == 0 && len(words) > 0 {
+		here = []replicatorWord{slices.MaxFunc(words, func(a, b replicatorWord) int { return a.UpdatedAt.Compare(b.UpdatedAt) })}
+	}
+	if len(here) == 0 {
+		return []argus.Stage{{Name: "replicator", Status: statusDown, Detail: "No replicator has run yet: nothing is copied to ClickHouse."}}
+	}
+	var stages []argus.Stage
+	for _, w := range here {
+		s := replicatorStage(w, now)
+		if len(here) > 1 {
+			s.Facts["slot"] = w.Slot
+		}
+		stages = append(stages, s)
+	}
+	return stages
 }
 
 // replicatorStage reads what the replicator wrote about itself (package replicator, Status). Its errors are for
 // its own log.
-func replicatorStage(s argus.Stage, updated *time.Time, told []byte, now time.Time) argus.Stage {
-	if updated == nil {
-		s.Status, s.Detail = statusDown, "No replicator has run yet: nothing is copied to ClickHouse."
-		return s
-	}
+func replicatorStage(told replicatorWord, now time.Time) argus.Stage {
+	s := argus.Stage{Name: "replicator", Status: statusOK, Facts: map[string]any{}}
 	var word struct {
 		State         string  `json:"state"`
 		LagBytes      int64   `json:"lag_bytes"`
@@ -72,21 +98,22 @@ func replicatorStage(s argus.Stage, updated *time.Time, told []byte, now time.Ti
 		RowsPerSecond float64 `json:"rows_per_second"`
 		CopiedRows    int64   `json:"copied_rows"`
 		ExpectedRows  int64   `json:"expected_rows"`
+		Findings      int     `json:"finding_count"`
 		Slot          struct {
 			WALStatus string `json:"wal_status"`
 		} `json:"slot"`
 	}
-	if err := unmarshal(told, &word); err != nil {
+	if err := unmarshal(told.Status, &word); err != nil {
 		s.Status, s.Detail = statusDegraded, "What the replicator wrote about itself cannot be read."
 		return s
 	}
-	silence := now.Sub(*updated)
+	silence := now.Sub(told.UpdatedAt)
 	s.Facts = map[string]any{"state": word.State, "lag_bytes": word.LagBytes, "lag_seconds": word.LagSeconds,
 		"rows_per_second": word.RowsPerSecond, "wal_status": word.Slot.WALStatus,
 		"reported_seconds_ago": silence.Round(100 * time.Millisecond).Seconds()}
 	switch {
 	case silence > replicatorSilence:
-		s.Status, s.Detail = statusDown, "The replicator has not been heard of since "+updated.UTC().Format(time.RFC3339)+"."
+		s.Status, s.Detail = statusDown, "The replicator has not been heard of since "+told.UpdatedAt.UTC().Format(time.RFC3339)+"."
 	case word.State == "failing":
 		s.Status, s.Detail = statusDown, "The replicator cannot copy at the moment; its log says why."
 	case word.State == "copying":
@@ -94,6 +121,9 @@ func replicatorStage(s argus.Stage, updated *time.Time, told []byte, now time.Ti
 		s.Facts["copied_rows"], s.Facts["expected_rows"] = word.CopiedRows, word.ExpectedRows
 	case word.State == "starting":
 		s.Status, s.Detail = statusDegraded, "The replicator is starting."
+	case word.Findings > 0:
+		s.Status, s.Detail = statusDegraded, "The log in Postgres is damaged: argusd replicator --check names the findings."
+		s.Facts["findings"] = word.Findings
 	case word.LagSeconds > replicatorLag.Seconds():
 		s.Status, s.Detail = statusDegraded, "The copy in ClickHouse is behind."
 	case word.Slot.WALStatus == "unreserved" || word.Slot.WALStatus == "lost":

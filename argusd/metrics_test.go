@@ -61,7 +61,7 @@ func TestMetricsTable(t *testing.T) {
 	ac.Pool, ac.Audit, ac.Log, ac.Registerer = pool, w, questions, registry
 	_, err = api.New(ac)
 	must(err)
-	r, err := replicator.New(replicator.Config{PostgresURL: config.PostgresURL, ClickHouseURL: config.ClickHouseURL, Registerer: registry})
+	r, err := replicator.New(replicator.Config{PostgresURL: config.PostgresURL, ClickHouseURL: "clickhouse://argus_replicator@localhost:9000/argus", Registerer: registry})
 	must(err)
 	defer r.Close()
 

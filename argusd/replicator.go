@@ -25,8 +25,8 @@ func newReplicatorCommand() *cobra.Command {
 		Use:   "replicator",
 		Short: "Copy the audit tables from Postgres to ClickHouse, exactly once",
 		Long: `Copy the audit tables from Postgres to ClickHouse, exactly once. Several may run: one is active, the others stand
-by. --check compares both stores and the rollups, and ends with 0 when they are equal, 9 when they differ, and 3
-when nothing could be compared. --resync compares, and copies what is missing.`,
+by. --check compares both stores and the rollups, and ends with 0 when they are equal, 9 when they differ or
+the log in Postgres is damaged, and 3 when nothing could be compared. --resync compares, and copies what is missing.`,
 		Example: "  argusd replicator\n  argusd replicator --check --since 7d\n  argusd replicator --resync",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -113,6 +113,9 @@ func runCheck(ctx context.Context, r *replicator.Replicator, since string) error
 		return &exitError{3, fmt.Errorf("nothing could be compared: %w", err)}
 	}
 	fmt.Fprintln(os.Stdout, result)
+	if len(result.Differences) == 0 && len(result.Findings) > 0 {
+		return &exitError{9, errors.New("the log in Postgres is damaged: no copying mends it, see deploy/observability/RUNBOOKS.md#arguslogdamaged")}
+	}
 	if !result.Equal() {
 		return &exitError{9, errors.New("the copy differs from the system of record; argusd replicator --resync mends it")}
 	}

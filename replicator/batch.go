@@ -13,18 +13,24 @@ type batch struct {
 	// end: everything that committed before it is in this batch or was durable before. It stays behind the
 	// rows while the last transaction goes on in the next batch.
 	end     lsn
-	writers map[int64]int64    // greatest seq of each writer in here
 	days    map[int32]struct{} // of the audit log's rows, counted from 1970
 	lastDay int32
-	lastTo  int64 // the writer and seq not yet in writers: rows of one writer come in runs
-	lastSeq int64
+
+	// runs are the rows of the audit log in the order they came; a batch of healthy writers has one for each. newest
+	// is the last run of each writer, run the one that the last row went to.
+	runs   []seqRun
+	newest map[int64]int
+	run    int
 
 	altered                   int   // rows whose row_hash is not that of their columns
 	alteredWriter, alteredSeq int64 // the first of them
 }
 
+// seqRun is rows of a writer that follow one another: the seqs first to last.
+type seqRun struct{ writer, first, last int64 }
+
 func newBatch() *batch {
-	return &batch{writers: map[int64]int64{}, days: map[int32]struct{}{}, lastDay: -1 << 31}
+	return &batch{newest: map[int64]int{}, days: map[int32]struct{}{}, lastDay: -1 << 31}
 }
 
 func (b *batch) reset() {
@@ -33,24 +39,30 @@ func (b *batch) reset() {
 			r.reset()
 		}
 	}
-	clear(b.writers)
+	clear(b.newest)
 	clear(b.days)
-	*b = batch{tables: b.tables, writers: b.writers, days: b.days, lastDay: -1 << 31}
+	*b = batch{tables: b.tables, runs: b.runs[:0], newest: b.newest, days: b.days, lastDay: -1 << 31}
 }
 
-// seqs returns the greatest seq of each writer.
-func (b *batch) seqs() map[int64]int64 {
-	b.settle()
-	return b.writers
-}
-
-func (b *batch) settle() {
-	if b.lastTo != 0 {
-		b.writers[b.lastTo] = max(b.writers[b.lastTo], b.lastSeq)
+// follow adds a row of the audit log to the runs.
+func (b *batch) follow(writer, seq int64) {
+	if b.run < len(b.runs) {
+		if r := &b.runs[b.run]; r.writer == writer && r.last+1 == seq {
+			r.last = seq
+			return
+		}
 	}
+	if i, ok := b.newest[writer]; ok && b.runs[i].last+1 == seq {
+		b.runs[i].last = seq
+		b.run = i
+		return
+	}
+	b.run = len(b.runs)
+	b.newest[writer] = b.run
+	b.runs = append(b.runs, seqRun{writer, seq, seq})
 }
 
-// merge takes the days of another batch.
+// daysInto adds the days of the batch.
 func (b *batch) daysInto(days map[int32]struct{}) { maps.Copy(days, b.days) }
 
 // rowReader turns tuples into rows of a batch. Both the stream and the first copy read through it.
@@ -128,12 +140,7 @@ func (rr *rowReader) add(b *batch, t int, size int) error {
 	if err != nil {
 		return err
 	}
-	if writer != b.lastTo {
-		b.settle()
-		b.lastTo, b.lastSeq = writer, seq
-	} else {
-		b.lastSeq = max(b.lastSeq, seq)
-	}
+	b.follow(writer, seq)
 	if day := r.day(rr.values); day != b.lastDay {
 		b.days[day] = struct{}{}
 		b.lastDay = day

@@ -19,12 +19,14 @@ type Result struct {
 	Pending int64
 	// Differences, one a month and table or rollup: the first row each, in words.
 	Differences []string
+	// Findings are damage of the log itself, which no copying mends; at most a thousand.
+	Findings []Finding
 }
 
-// Equal reports whether nothing differed.
-func (r Result) Equal() bool { return len(r.Differences) == 0 }
+// Equal reports whether nothing differed, and the log is whole.
+func (r Result) Equal() bool { return len(r.Differences)+len(r.Findings) == 0 }
 
-// String says what was compared, and the first difference.
+// String says what was compared, the first difference, and the first findings.
 func (r Result) String() string {
 	s := fmt.Sprintf("compared %d rows, %d steps and %d months of rollups", r.Rows, r.Steps, r.Rollups)
 	if r.Pending > 0 {
@@ -33,7 +35,18 @@ func (r Result) String() string {
 	if r.Equal() {
 		return s + ": equal"
 	}
-	return fmt.Sprintf("%s: %d differences, the first:\n%s", s, len(r.Differences), r.Differences[0])
+	if len(r.Differences) > 0 {
+		s = fmt.Sprintf("%s: %d differences, the first:\n%s", s, len(r.Differences), r.Differences[0])
+	} else {
+		s += ": the copies agree"
+	}
+	if len(r.Findings) > 0 {
+		s = fmt.Sprintf("%s\nthe log in Postgres is damaged, %d findings:", s, len(r.Findings))
+		for _, f := range r.Findings[:min(len(r.Findings), 20)] {
+			s += fmt.Sprintf("\n%s: %s", f.Kind, f.Text)
+		}
+	}
+	return s
 }
 
 // ErrNothingCompared: there was nothing to compare, or no way to.
@@ -41,11 +54,12 @@ var ErrNothingCompared = errors.New("nothing was compared")
 
 // Check compares what occurred since a time (zero for all) in both stores: the rows that the watermark promises,
 // by identity and row_hash, which is recomputed from ClickHouse's columns; the domain tables by all columns; and
-// every rollup with what its rows make. It changes nothing, and copying may go on meanwhile.
+// every rollup with what its rows make. It holds all rows of each writer to argus.audit_writers, whenever they occurred,
+// and recomputes the row_hash of Postgres's rows too. It changes nothing, and copying may go on meanwhile.
 //
 // An error means that nothing, or not all, could be compared.
 func (r *Replicator) Check(ctx context.Context, since time.Time) (Result, error) {
-	c := &checking{r: r, since: since}
+	c := &checking{r: r, since: since, saidHash: map[month]bool{}}
 	err := c.run(ctx)
 	if err == nil && c.result.Rows+c.result.Steps == 0 && c.result.Equal() {
 		err = fmt.Errorf("%w: no rows since then", ErrNothingCompared)
@@ -59,6 +73,8 @@ type checking struct {
 	late   bool // nobody copies: of the domain tables what is young may be missing
 	mark   watermark
 	result Result
+
+	saidHash map[month]bool
 }
 
 func (c *checking) run(ctx context.Context) error {
@@ -79,6 +95,16 @@ func (c *checking) run(ctx context.Context) error {
 	return c.r.within(ctx, snap, func(tx pgx.Tx) error {
 		layouts, err := c.r.layouts(ctx, tx)
 		if err != nil {
+			return err
+		}
+		all, err := readRows(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if c.result.Findings, err = reconcile(ctx, tx, all); err != nil {
+			return err
+		}
+		if err := c.writers(ctx, tx); err != nil {
 			return err
 		}
 		for t := range tables {
@@ -156,18 +182,46 @@ func (c *checking) auditMonth(ctx context.Context, tx pgx.Tx, l *layout, sc scop
 	if err := c.beyond(ctx, sc); err != nil {
 		return err
 	}
-	return c.hashes(ctx, sc)
+	return c.hashes(ctx, tx, l, sc)
 }
 
-// hashes recomputes row_hash from ClickHouse's columns.
-func (c *checking) hashes(ctx context.Context, sc scope) error {
-	wrong, err := c.r.store.strings(ctx, fmt.Sprintf(
-		"SELECT concat('writer ', toString(writer_id), ', seq ', toString(seq)) FROM audit_log WHERE %s AND row_hash != %s ORDER BY writer_id, seq LIMIT 1",
-		sc.clickhouseWhere(), clickhouseRowHash()))
-	if err == nil && len(wrong) > 0 {
-		c.differs("%s: the columns in ClickHouse do not make the row_hash of %s", sc.month, wrong[0])
+// writers holds what argus.audit_writers says to what the watermark promises.
+func (c *checking) writers(ctx context.Context, tx pgx.Tx) error {
+	reading, err := readWriters(ctx, tx, c.mark.position)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, f := range writerDamage(c.mark.position, reading) {
+		if !slices.ContainsFunc(c.result.Findings, func(g Finding) bool { return g.Kind == f.Kind && g.WriterID == f.WriterID }) {
+			c.result.Findings = append(c.result.Findings, f)
+		}
+	}
+	return nil
+}
+
+// hashes recomputes row_hash from the columns of either store.
+func (c *checking) hashes(ctx context.Context, tx pgx.Tx, l *layout, sc scope) error {
+	bad, err := alteredIn(ctx, tx, l, tables[sc.table].postgres+" l", sc.postgresWhere())
+	if err != nil {
+		return err
+	}
+	c.result.Findings = append(c.result.Findings, bad.findings()...)
+	return c.r.store.each(ctx, func(scan func(...any) error) error {
+		var writer, seq int64
+		var mark string
+		if err := scan(&writer, &seq, &mark); err != nil {
+			return err
+		}
+		// What is wrong in Postgres too, and in the same way, was copied as it is.
+		if row, ok := bad[rowKey{writer: writer, b: seq}]; !ok || fmt.Sprintf("%X", row.mark) != mark {
+			if !c.saidHash[sc.month] {
+				c.differs("%s: the columns in ClickHouse do not make the row_hash of writer %d, seq %d", sc.month, writer, seq)
+			}
+			c.saidHash[sc.month] = true
+		}
+		return nil
+	}, fmt.Sprintf("SELECT writer_id, seq, hex(SHA256(concat(row_hash, %s))) FROM audit_log WHERE %s AND row_hash != %[1]s ORDER BY writer_id, seq LIMIT %[3]d",
+		clickhouseRowHash(), sc.clickhouseWhere(), maxFindings))
 }
 
 func (c *checking) stepsMonth(ctx context.Context, tx pgx.Tx, l *layout, sc scope) error {

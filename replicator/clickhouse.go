@@ -19,13 +19,13 @@ import (
 	"github.com/useargus/argus/connect"
 )
 
-// store is the ClickHouse database. It is read through clickhouse-go. It is written through ch-go, the layer
-// below it: fenced inserts (see term) are INSERT … SELECT … FROM input(), which clickhouse-go's batches
+// store is the ClickHouse database, on one server (see server). It is read through clickhouse-go. It is written through
+// ch-go, the layer below it: fenced inserts (see term) are INSERT … SELECT … FROM input(), which clickhouse-go's batches
 // cannot express, and columns are sent from where they lie (see column).
 type store struct {
 	options  *clickhouse.Options
 	database string
-	read     clickhouse.Conn
+	server   server
 }
 
 func openStore(url string) (*store, error) {
@@ -39,21 +39,19 @@ func openStore(url string) (*store, error) {
 	if options.Protocol != clickhouse.Native {
 		return nil, errors.New("the replicator speaks ClickHouse's native protocol: want clickhouse://…, port 9000 or 9440")
 	}
+	if len(options.Addr) > 1 {
+		return nil, errors.New("the ClickHouse URL names several hosts: name one; every copy needs a replicator and a slot of its own")
+	}
 	if options.Auth.Database == "" {
 		options.Auth.Database = "default"
 	}
-	options.MaxOpenConns, options.MaxIdleConns = 8, 4
 	if options.DialTimeout == 0 {
 		options.DialTimeout = 5 * time.Second
 	}
-	read, err := clickhouse.Open(options)
-	if err != nil {
-		return nil, err
-	}
-	return &store{options: options, database: options.Auth.Database, read: read}, nil
+	return &store{options: options, database: options.Auth.Database}, nil
 }
 
-func (s *store) close() { s.read.Close() }
+func (s *store) close() { s.server.forget() }
 
 // strings reads one column of strings.
 func (s *store) strings(ctx context.Context, query string, args ...any) ([]string, error) {
@@ -69,11 +67,11 @@ func (s *store) strings(ctx context.Context, query string, args ...any) ([]strin
 
 // each calls f for every row of the answer.
 func (s *store) each(ctx context.Context, f func(scan func(...any) error) error, query string, args ...any) error {
-	rows, err := s.read.Query(ctx, query, args...)
+	rows, done, err := s.query(ctx, query, args...)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
+	defer done()
 	for rows.Next() {
 		if err := f(rows.Scan); err != nil {
 			return err
@@ -83,7 +81,7 @@ func (s *store) each(ctx context.Context, f func(scan func(...any) error) error,
 }
 
 func (s *store) number(ctx context.Context, query string, args ...any) (n uint64, err error) {
-	err = s.read.QueryRow(ctx, query, args...).Scan(&n)
+	err = s.each(ctx, func(scan func(...any) error) error { return scan(&n) }, query, args...)
 	return n, err
 }
 
@@ -144,35 +142,43 @@ type writer struct {
 
 var queryNumber atomic.Uint64
 
-// dialWriter opens a connection whose queries carry the prefix in their ids.
+// dialWriter opens a connection whose queries carry the prefix in their ids, to the server that is read from.
 func (s *store) dialWriter(ctx context.Context, prefix string) (*writer, error) {
 	settings := append(slices.Clone(replicatorSettings), writeSettings...)
 	for _, pinned := range connect.ClickHouseSession() {
 		settings = append(settings, ch.Setting{Key: pinned.Name, Value: pinned.Value, Important: true})
 	}
-	var err error
-	for _, address := range s.options.Addr {
-		o := ch.Options{
-			Address: address, Database: s.database, User: s.options.Auth.Username, Password: s.options.Auth.Password,
-			ClientName: "argus-replicator", TLS: s.options.TLS, Settings: settings,
-			DialTimeout: s.options.DialTimeout, HandshakeTimeout: 10 * time.Second, ReadTimeout: time.Second,
-			Compression: ch.CompressionLZ4,
-		}
-		if o.TLS != nil && o.TLS.ServerName == "" {
-			o.TLS = o.TLS.Clone()
-			o.TLS.ServerName, _, _ = net.SplitHostPort(address)
-		}
-		if isLoopback(address) {
-			o.Compression = ch.CompressionDisabled // it would only cost time
-		}
-		o.Dialer = dialer{&net.Dialer{Timeout: s.options.DialTimeout, KeepAlive: 15 * time.Second}, o.TLS}
-		o.TLS = nil
-		var client *ch.Client
-		if client, err = ch.Dial(ctx, o); err == nil {
-			return &writer{client: client, prefix: prefix}, nil
-		}
+	if len(s.options.Addr) == 0 {
+		return nil, errors.New("the ClickHouse URL names no host")
 	}
-	return nil, fmt.Errorf("connecting to ClickHouse: %w", err)
+	address := s.options.Addr[0]
+	o := ch.Options{
+		Address: address, Database: s.database, User: s.options.Auth.Username, Password: s.options.Auth.Password,
+		ClientName: "argus-replicator", Settings: settings,
+		DialTimeout: s.options.DialTimeout, HandshakeTimeout: 10 * time.Second, ReadTimeout: time.Second,
+		Compression: ch.CompressionLZ4,
+	}
+	if isLoopback(address) {
+		o.Compression = ch.CompressionDisabled // it would only cost time
+	}
+	o.Dialer = dialer{&net.Dialer{Timeout: s.options.DialTimeout, KeepAlive: 15 * time.Second}, s.options.TLS}
+	client, err := ch.Dial(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to ClickHouse: %w", err)
+	}
+	var id chproto.ColStr
+	err = client.Do(ctx, ch.Query{Body: "SELECT toString(serverUUID()) AS id", Result: chproto.Results{{Name: "id", Data: &id}}})
+	if err == nil && id.Rows() != 1 {
+		err = errors.New("ClickHouse does not say which server it is")
+	}
+	if err == nil {
+		err = s.server.is(id.Row(0))
+	}
+	if err != nil {
+		client.Close()
+		return nil, fmt.Errorf("connecting to ClickHouse: %w", err)
+	}
+	return &writer{client: client, prefix: prefix}, nil
 }
 
 // dialer adds TLS by itself: ch-go's own way drops the dialer's keep-alives.
@@ -185,7 +191,12 @@ func (d dialer) DialContext(ctx context.Context, network, address string) (net.C
 	if d.tls == nil {
 		return d.net.DialContext(ctx, network, address)
 	}
-	return (&tls.Dialer{NetDialer: d.net, Config: d.tls}).DialContext(ctx, network, address)
+	config := d.tls
+	if config.ServerName == "" {
+		config = config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(address)
+	}
+	return (&tls.Dialer{NetDialer: d.net, Config: config}).DialContext(ctx, network, address)
 }
 
 func isLoopback(address string) bool {

@@ -43,6 +43,8 @@ type scope struct {
 	beyond bool
 	// recompute: a row of ClickHouse counts by row_hash only if that is what its columns make.
 	recompute bool
+	// altered rows of Postgres are compared by their marks, when recompute is set.
+	altered altered
 }
 
 // What a row is compared by: row_hash, or for the domain tables a hash of all columns as text. Both are
@@ -182,6 +184,8 @@ func (sc scope) group() string {
 }
 
 // postgresDigests of the scope, by writer.
+//
+// Of altered rows the marks count.
 func postgresDigests(ctx context.Context, q querier, l *layout, sc scope) (map[int64]digest, error) {
 	rows, err := q.Query(ctx, fmt.Sprintf(`
 		SELECT %s, count(*), sum(('x' || substr(encode(h, 'hex'), 1, 15))::bit(60)::bigint)::text
@@ -201,6 +205,7 @@ func postgresDigests(ctx context.Context, q querier, l *layout, sc scope) (map[i
 		out[writer] = digest{count, n.And(n, maxUint64).Uint64()} // ClickHouse's sum wraps around
 		return nil
 	})
+	sc.altered.adjust(out)
 	return out, err
 }
 
@@ -234,8 +239,26 @@ func (r *Replicator) monthsOf(ctx context.Context, q querier, table int) (all []
 		}
 		return pgx.CollectRows(rows, func(row pgx.CollectableRow) (m month, err error) { return m, row.Scan(&m) })
 	}
-	if all, err = collect("SELECT to_char(month, 'YYYYMM')::int FROM argus.audit_months"); err != nil {
+	// A month is known by the bounds of its partitions, whatever they are called. Rows outside of bounds are asked.
+	root := tables[table].postgres
+	at := "l.occurred_at"
+	if table != auditTable {
+		at = "to_timestamp(('x' || left(replace(l.audit_id::text, '-', ''), 12))::bit(48)::bigint / 1000.0)"
+	}
+	if all, err = collect("SELECT DISTINCT to_char(month, 'YYYYMM')::int FROM argus.months_of('" + root + "')"); err != nil {
 		return nil, nil, err
+	}
+	beyond, err := collect(fmt.Sprintf(`SELECT DISTINCT to_char(%s AT TIME ZONE 'UTC', 'YYYYMM')::int FROM %s l
+		WHERE EXISTS (SELECT FROM argus.partitions_of('%s') WHERE lo IS NULL OR hi IS NULL)
+		  AND l.tableoid IN (SELECT t.relid FROM argus.partitions_of('%[3]s') p, pg_partition_tree(p.part) t WHERE p.lo IS NULL OR p.hi IS NULL)`,
+		at, root, root))
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, m := range beyond {
+		if !slices.Contains(all, m) {
+			all = append(all, m)
+		}
 	}
 	// What retention has dropped in Postgres, and not yet here, is not missing there.
 	dropped, err := collect("SELECT replace(detail->>'month', '-', '')::int FROM argus.audit_admin WHERE kind = 'month_dropped'")

@@ -56,10 +56,6 @@ func (r *Replicator) within(ctx context.Context, s snapshot, f func(tx pgx.Tx) e
 
 // copyRows copies rows of the table that the condition on l selects into ClickHouse, where none of them is.
 func (t *term) copyRows(ctx context.Context, tx pgx.Tx, l *layout, from, where string, limit batchLimit, copied func(int)) error {
-	var columns []string
-	for _, c := range l.source {
-		columns = append(columns, "l."+quoteName(c.name))
-	}
 	w := &copyWriter{table: l.table, batch: newBatch()}
 	w.batch.tables[l.table] = newRows(l)
 	w.flush = func(b *batch) error {
@@ -72,6 +68,18 @@ func (t *term) copyRows(ctx context.Context, tx pgx.Tx, l *layout, from, where s
 		return nil
 	}
 	w.limit = limit
+	if err := copyOut(ctx, tx, l, from, where, w); err != nil || w.batch.rows == 0 {
+		return err
+	}
+	return w.flush(w.batch)
+}
+
+// copyOut gives w the rows of the table that the condition on l selects, with the columns in the layout's order.
+func copyOut(ctx context.Context, tx pgx.Tx, l *layout, from, where string, w *copyWriter) error {
+	var columns []string
+	for _, c := range l.source {
+		columns = append(columns, "l."+quoteName(c.name))
+	}
 	_, err := tx.Conn().PgConn().CopyTo(ctx, w, fmt.Sprintf("COPY (SELECT %s FROM %s WHERE %s) TO STDOUT (FORMAT binary)",
 		strings.Join(columns, ", "), from, where))
 	if w.err != nil {
@@ -79,9 +87,6 @@ func (t *term) copyRows(ctx context.Context, tx pgx.Tx, l *layout, from, where s
 	}
 	if err == nil && !w.ended {
 		err = fmt.Errorf("copying %s: %w", tables[l.table].postgres, errMalformed)
-	}
-	if err == nil && w.batch.rows > 0 {
-		err = w.flush(w.batch)
 	}
 	return err
 }

@@ -73,12 +73,12 @@ func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, w
 		return d, err
 	}
 	defer pgRows.Close()
-	chRows, err := r.store.read.Query(ctx, fmt.Sprintf("SELECT %s, hex(%s) AS h FROM %s WHERE %s ORDER BY %s, h",
+	chRows, done, err := r.store.query(ctx, fmt.Sprintf("SELECT %s, hex(%s) AS h FROM %s WHERE %s ORDER BY %s, h",
 		chKey, l.clickhouseHash(sc), info.clickhouse, chWhere, chOrder))
 	if err != nil {
 		return d, err
 	}
-	defer chRows.Close()
+	defer done()
 
 	nextPG := func() (k rowKey, ok bool, err error) {
 		if !pgRows.Next() {
@@ -87,6 +87,9 @@ func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, w
 		var hash []byte
 		err = pgRows.Scan(&k.writer, &k.call, &k.b, &hash)
 		copy(k.hash[:], hash)
+		if row, ok := sc.altered[rowKey{writer: k.writer, b: k.b}]; ok {
+			k.hash = row.mark
+		}
 		return k, true, err
 	}
 	nextCH := func() (k rowKey, ok bool, err error) {

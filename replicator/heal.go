@@ -17,14 +17,16 @@ import (
 
 // Reasons to heal.
 const (
-	healFirstCopy  = "first_copy" // nothing is known of an earlier copy
-	healUnfinished = "unfinished" // an earlier one was interrupted
-	healLostMark   = "copy_lost"  // the slot is there, and ClickHouse knows nothing
-	healSlotLost   = "slot_lost"  // the slot is gone or invalid: what it would have sent is not known
-	healSlotMoved  = "slot_moved" // somebody else acknowledged what is not in ClickHouse
-	healRestored   = "restored"   // Postgres has another history, or fewer rows, than the copy
-	healDifference = "difference" // the periodic comparison found one
-	healResync     = "resync"     // by hand
+	healFirstCopy   = "first_copy"  // nothing is known of an earlier copy
+	healUnfinished  = "unfinished"  // an earlier one was interrupted
+	healLostMark    = "copy_lost"   // the slot is there, and ClickHouse knows nothing
+	healSlotLost    = "slot_lost"   // the slot is gone or invalid: what it would have sent is not known
+	healSlotMoved   = "slot_moved"  // somebody else acknowledged what is not in ClickHouse
+	healGap         = "gap"         // the stream left out rows
+	healPublication = "publication" // it was changed: what the slot held may lack rows
+	healRestored    = "restored"    // Postgres has another history, or fewer rows, than the copy
+	healDifference  = "difference"  // the periodic comparison found one
+	healResync      = "resync"      // by hand
 )
 
 // healed is what a healing did; it is recorded in argus.audit_admin.
@@ -57,6 +59,7 @@ type healing struct {
 
 	mu      sync.Mutex
 	result  healed
+	altered []Finding      // rows whose hash is wrong in Postgres itself
 	touched map[month]bool // months of the audit log whose rollups are to be rebuilt
 	spare   chan *term     // connections of the term that are free
 }
@@ -85,18 +88,18 @@ func (r *Replicator) heal(ctx context.Context, t *term, snap snapshot, reason st
 
 	// The position as of the snapshot: all of it is in ClickHouse now.
 	if err := r.within(ctx, snap, func(tx pgx.Tx) error {
-		greatest, states, err := readWriters(ctx, tx, argus.Position{})
-		p := tracker{argus.Position{Writers: map[int64]int64{}}}
-		for _, s := range states {
-			p.position.Writers[s.id] = s.seq
+		all, err := readRows(ctx, tx)
+		if err != nil {
+			return err
 		}
-		p.settle(greatest, states)
 		mark = t.mark
-		mark.position = p.position
-		return err
+		mark.position = positionOf(all)
+		return r.judgeRows(ctx, tx, all)
 	}); err != nil {
 		return err
 	}
+	r.findings.add(h.altered...)
+	r.tellFindings()
 	mark.healing = false
 	if err := t.publish(ctx, mark); err != nil {
 		return err
@@ -197,6 +200,9 @@ func (h *healing) month(ctx context.Context, sc scope, any bool) error {
 		if !any {
 			return h.copyMonth(ctx, t, tx, sc)
 		}
+		if err := h.findAltered(ctx, tx, &sc); err != nil {
+			return err
+		}
 		here, err := h.r.store.digests(ctx, l, sc)
 		if err != nil {
 			return err
@@ -238,6 +244,9 @@ func (h *healing) month(ctx context.Context, sc scope, any bool) error {
 
 // confirm compares a repaired month once more.
 func (h *healing) confirm(ctx context.Context, tx pgx.Tx, sc scope) error {
+	if err := h.findAltered(ctx, tx, &sc); err != nil { // what was copied since may be
+		return err
+	}
 	here, err := h.r.store.digests(ctx, h.layouts[sc.table], sc)
 	if err != nil {
 		return err
@@ -255,6 +264,23 @@ func (h *healing) confirm(ctx context.Context, tx pgx.Tx, sc scope) error {
 		}
 	}
 	return nil
+}
+
+// findAltered finds the rows whose hash is wrong in Postgres itself, when hashes are recomputed. They are named, and
+// copied as they are: ClickHouse holds what Postgres holds.
+func (h *healing) findAltered(ctx context.Context, tx pgx.Tx, sc *scope) (err error) {
+	if sc.table != auditTable || !sc.recompute {
+		return nil
+	}
+	sc.altered, err = h.r.alteredOf(ctx, tx, h.layouts[sc.table], *sc)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range sc.altered.findings() {
+		if !slices.Contains(h.altered, f) {
+			h.altered = append(h.altered, f)
+		}
+	}
+	return err
 }
 
 // copyMonth copies a month of which ClickHouse has nothing.

@@ -25,8 +25,10 @@ func ago(days int) time.Time { return time.Now().Add(-time.Duration(days) * 24 *
 // admin counts what was recorded of a kind and reason.
 func (w *world) admin(kind, reason string) (n int) {
 	w.t.Helper()
-	super := w.pg.Pool(w.t, w.pg.SuperuserURL)
-	w.must(super.QueryRow(w.ctx(), "SELECT count(*) FROM argus.audit_admin WHERE kind = $1 AND detail->>'reason' = $2", kind, reason).Scan(&n))
+	if w.super == nil {
+		w.super = w.pg.Pool(w.t, w.pg.SuperuserURL)
+	}
+	w.must(w.super.QueryRow(w.ctx(), "SELECT count(*) FROM argus.audit_admin WHERE kind = $1 AND detail->>'reason' = $2", kind, reason).Scan(&n))
 	return n
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // errDifference ends a term, so that the next one heals.
@@ -18,8 +20,14 @@ func (s *session) inspect(ctx context.Context) error {
 		return nil
 	}
 	var complete time.Time // when all months were looked at
-	for pause := min(s.r.config.CheckEvery, 5*time.Second); sleep(ctx, pause) == nil; pause = s.r.config.CheckEvery {
+	for pause := min(s.r.config.CheckEvery, 5*time.Second); s.rest(ctx, pause) == nil; pause = s.r.config.CheckEvery {
 		all := time.Since(complete) > 24*time.Hour
+		if all || s.suspicious {
+			s.suspicious, s.reconciled = false, time.Now()
+			if err := s.r.reconcileNow(ctx); err != nil && ctx.Err() == nil {
+				s.r.log.Warn("reconciling the writers failed", "error", err)
+			}
+		}
 		difference := ""
 		for range 3 { // it counts when it stays
 			var err error
@@ -37,13 +45,77 @@ func (s *session) inspect(ctx context.Context) error {
 			}
 		}
 		if difference != "" {
-			s.r.mu.Lock()
-			s.r.wanted = healDifference
-			s.r.mu.Unlock()
+			s.r.want(healDifference)
 			return fmt.Errorf("%w: %s", errDifference, difference)
 		}
 		if all {
 			complete = time.Now()
+		}
+	}
+	return nil
+}
+
+// rest waits for the next comparison, or until damage of the writers was seen.
+func (s *session) rest(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-s.reconcile:
+		s.suspicious = true
+		// All rows are read for it: not more than once a minute.
+		return sleep(ctx, min(s.r.config.CheckEvery, time.Minute)-time.Since(s.reconciled))
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// reconcileNow holds all rows of all writers to each other, as of now.
+func (r *Replicator) reconcileNow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
+	defer cancel()
+	return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		all, err := readRows(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return r.judgeRows(ctx, tx, all)
+	})
+}
+
+// judgeRows makes what the rows say now the findings of the last reconciliation.
+func (r *Replicator) judgeRows(ctx context.Context, q querier, all []writerRows) error {
+	found, err := reconcile(ctx, q, all)
+	if err != nil {
+		return err
+	}
+	r.findings.reconciled(found)
+	r.tellFindings()
+	return nil
+}
+
+// stepsWindow is how far back the steps are counted each stepsEvery. The slot holds them in no numbering of its own.
+const stepsWindow = time.Hour
+
+var stepsEvery = 10 * time.Second // tests shorten it
+
+// watchSteps counts the steps of recent calls in both stores.
+func (s *session) watchSteps(ctx context.Context) error {
+	if s.r.config.CheckEvery < 0 {
+		return nil
+	}
+	for sleep(ctx, stepsEvery) == nil {
+		difference, err := s.stepsDifference(ctx, time.Now().Add(-stepsWindow))
+		if err == nil && difference != "" { // it counts when it stays
+			difference, err = s.stepsDifference(ctx, time.Now().Add(-stepsWindow))
+		}
+		switch {
+		case err != nil && ctx.Err() == nil:
+			s.r.log.Warn("counting the steps failed", "error", err)
+		case err == nil && difference != "":
+			s.r.want(healGap)
+			return fmt.Errorf("%w: %s", errGap, difference)
 		}
 	}
 	return nil
@@ -82,7 +154,7 @@ func (s *session) countDifference(ctx context.Context, all bool) (string, error)
 	if difference, err := s.lostPartition(ctx, newest); err != nil || difference != "" {
 		return difference, err
 	}
-	return s.stepsDifference(ctx)
+	return s.stepsDifference(ctx, time.Time{})
 }
 
 // lostPartition looks for partitions that rollups should have.
@@ -112,28 +184,34 @@ func (s *session) lostPartition(ctx context.Context, months []month) (string, er
 	return "", nil
 }
 
-// stepsDifference compares how many rows the domain tables have. What ClickHouse has, Postgres has; and what
-// Postgres had, ClickHouse has once the watermark has passed.
-func (s *session) stepsDifference(ctx context.Context) (string, error) {
+// stepsDifference compares how many rows the domain tables have of calls since then; zero for all. What ClickHouse has,
+// Postgres has; and what Postgres had, ClickHouse has once the watermark has passed.
+func (s *session) stepsDifference(ctx context.Context, since time.Time) (string, error) {
 	for t, info := range tables {
 		if t == auditTable {
 			continue
 		}
-		// Of months that retention has dropped there, and not yet here, nothing is compared.
-		months, _, err := s.r.monthsOf(ctx, s.r.pool, t)
-		if err != nil {
-			return "", err
+		here, there := "SELECT count() FROM "+info.clickhouse, "SELECT count(*) FROM "+info.postgres
+		if since.IsZero() {
+			// Of months that retention has dropped there, and not yet here, nothing is compared.
+			months, _, err := s.r.monthsOf(ctx, s.r.pool, t)
+			if err != nil {
+				return "", err
+			}
+			if len(months) == 0 {
+				continue
+			}
+			here += " WHERE " + callMonth + " IN (" + joinInts(months) + ")"
+		} else {
+			here += fmt.Sprintf(" WHERE bitShiftRight(toUInt128(audit_id), 80) >= %d", since.UnixMilli())
+			there += " WHERE audit_id >= " + uuidFloor(since)
 		}
-		if len(months) == 0 {
-			continue
-		}
-		here := "SELECT count() FROM " + info.clickhouse + " WHERE " + callMonth + " IN (" + joinInts(months) + ")"
 		before, err := s.r.store.number(ctx, here)
 		if err != nil {
 			return "", err
 		}
-		var there uint64
-		if err := s.r.pool.QueryRow(ctx, "SELECT count(*) FROM "+info.postgres).Scan(&there); err != nil {
+		var rows uint64
+		if err := s.r.pool.QueryRow(ctx, there).Scan(&rows); err != nil {
 			return "", err
 		}
 		var text string
@@ -153,8 +231,8 @@ func (s *session) stepsDifference(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if before > there || after < there {
-			return fmt.Sprintf("%s has %d rows in Postgres and %d in ClickHouse", info.postgres, there, after), nil
+		if before > rows || after < rows {
+			return fmt.Sprintf("%s has %d rows in Postgres and %d in ClickHouse", info.postgres, rows, after), nil
 		}
 	}
 	return "", nil

@@ -23,7 +23,7 @@ import (
 const childVariable = "ARGUS_REPLICATOR_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	idlePublish = 200 * time.Millisecond
+	idlePublish, lookEvery = 200*time.Millisecond, 200*time.Millisecond
 	if call := os.Getenv(childVariable); call != "" {
 		os.Exit(runChild(call))
 	}
@@ -164,6 +164,11 @@ func (w *world) start() (stop func()) {
 	w.t.Helper()
 	config := w.config()
 	config.Logger = w.logger()
+	return w.startWith(config)
+}
+
+func (w *world) startWith(config Config) (stop func()) {
+	w.t.Helper()
 	r, err := New(config)
 	if err != nil {
 		w.t.Fatal(err)
@@ -178,6 +183,16 @@ func (w *world) start() (stop func()) {
 	})
 	w.t.Cleanup(stop)
 	return stop
+}
+
+// status is what the replicator says of itself.
+func (w *world) status() (s Status) {
+	w.t.Helper()
+	var data []byte
+	if err := w.api.QueryRow(w.ctx(), "SELECT status FROM argus.replicator_status").Scan(&data); err == nil {
+		w.must(json.Unmarshal(data, &s))
+	}
+	return s
 }
 
 // rounds is how many kills the tests of kills make in total.

@@ -21,6 +21,8 @@ type metrics struct {
 	errors         prometheus.Counter
 	altered        prometheus.Counter
 	ignoredColumns *prometheus.GaugeVec
+	findings       *prometheus.GaugeVec
+	publication    prometheus.Gauge
 	slotUsable     prometheus.Gauge
 	slotActive     prometheus.Gauge
 	slotRetained   prometheus.Gauge
@@ -64,6 +66,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		copyExpected:   gauge("copy_rows_expected", "Rows that the first copy or the healing that is going on has to copy."),
 		errors:         counter("errors_total", "Failures after which copying began anew."),
 		altered:        counter("altered_rows_total", "Rows whose row_hash is not that of their columns."),
+		publication:    gauge("publication_whole", "0 while the publication leaves out rows or columns, so that nothing is copied."),
 		slotUsable:     gauge("slot_usable", "1 while the replication slot exists and is valid."),
 		slotActive:     gauge("slot_active", "1 while something reads the replication slot."),
 		slotRetained:   gauge("slot_retained_bytes", "Write-ahead log kept for the slot."),
@@ -80,7 +83,14 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 	m.ignoredColumns = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "argus", Subsystem: "replicator", Name: "ignored_column", Help: "1 for a column of Postgres that is not copied.",
 	}, []string{"table", "column"})
-	all = append(all, m.rows, m.heals, m.ignoredColumns)
+	m.publication.Set(1)
+	m.findings = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "argus", Subsystem: "replicator", Name: "findings", Help: "Damage of the log itself that is known now, by kind.",
+	}, []string{"kind"})
+	for _, kind := range findingKinds {
+		m.findings.WithLabelValues(kind)
+	}
+	all = append(all, m.rows, m.heals, m.ignoredColumns, m.findings)
 	if registerer != nil {
 		registerer.MustRegister(all...)
 	}

@@ -59,19 +59,23 @@ func TestTrackerAgainstModel(t *testing.T) {
 			},
 			"read": func(*rapid.T) { waiting = read(published) },
 			"publish": func(t *rapid.T) {
-				batch := map[int64]int64{}
+				var batch []seqRun
 				for id, w := range writers {
 					if w.copied < w.seq && rapid.Bool().Draw(t, "copied") {
+						batch = append(batch, seqRun{id, w.copied + 1, w.seq})
 						w.copied = w.seq
-						batch[id] = w.seq
 					}
 				}
 				next := published
+				gaps, late := track.irregular(batch)
+				if len(gaps)+len(late) > 0 {
+					t.Fatalf("gaps %v and late rows %v are seen in %v at %s", gaps, late, batch, track.position)
+				}
 				track.advance(batch)
 				if waiting != nil {
 					// Another reading may be asked for, with the old position, before this one is applied.
 					late := read(next)
-					track.settle(waiting.greatest, waiting.states)
+					track.settle(*waiting)
 					waiting = nil
 					if rapid.Bool().Draw(t, "late") {
 						waiting = late
@@ -82,19 +86,19 @@ func TestTrackerAgainstModel(t *testing.T) {
 			},
 		})
 		// When all is quiet everything is promised.
-		all := map[int64]int64{}
+		var all []seqRun
 		for id, w := range writers {
 			if w.copied < w.seq {
-				all[id] = w.seq
+				all = append(all, seqRun{id, w.copied + 1, w.seq})
 			}
 			w.copied = w.seq
 		}
 		track.advance(all)
 		if waiting != nil {
-			track.settle(waiting.greatest, waiting.states)
+			track.settle(*waiting)
 		}
 		last := read(track.position)
-		track.settle(last.greatest, last.states)
+		track.settle(*last)
 		for id, w := range writers {
 			if w.seq > 0 && !track.position.Contains(id, w.seq) {
 				t.Fatalf("writer %d has %d rows, all copied, and the position leaves some out: %s", id, w.seq, track.position)

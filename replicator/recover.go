@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,7 +18,27 @@ import (
 //
 // By hand (resync) it ends after healing.
 func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool) error {
-	r.health.update(func(s *Status) { s.State = "starting"; s.Host = r.lease.host })
+	r.health.update(func(s *Status) {
+		s.Host = r.lease.host
+		if s.State != "failing" { // it fails until it streams
+			s.State = "starting"
+		}
+	})
+	// Before anything is done to the slot or the copy: what the stream would lack, no copy may claim.
+	publication, err := readPublication(ctx, r.pool, r.config.Publication)
+	if err != nil {
+		return err
+	}
+	if err := r.whole(publication); err != nil {
+		return err
+	}
+	if len(publication.Notes) > 0 {
+		r.log.Warn("the publication is not as argusd migrate made it", "notes", strings.Join(publication.Notes, "; "))
+	}
+	r.store.server.forget()
+	if _, err := r.layouts(ctx, r.pool); err != nil {
+		return err
+	}
 	known, err := r.store.epoch(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the epoch from ClickHouse: %w", err)
@@ -40,33 +62,59 @@ func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool
 		return fmt.Errorf("connecting for replication: %w", err)
 	}
 	defer closeReplication(conn)
-	until, err := r.resume(ctx, t, conn)
+	until, err := r.resume(ctx, t, conn, publication)
 	if err != nil || byHand {
 		return err
 	}
 	wal, err := startStream(ctx, conn, r.config.Slot, r.config.Publication, t.mark.lsn)
 	if err != nil {
-		return r.brokenSlot(fmt.Errorf("starting the stream: %w", err))
+		return r.brokenSlot(t, fmt.Errorf("starting the stream: %w", err))
 	}
 	r.health.update(func(s *Status) { s.State = "streaming" })
 	r.log.Info("streaming", "from", t.mark.lsn, "epoch", t.epoch)
-	return r.brokenSlot(r.stream(ctx, t, wal, until, stop))
+	return r.brokenSlot(t, r.stream(ctx, t, wal, until, stop))
 }
 
-// brokenSlot notices that the catalog shows the slot as valid, and the log behind it is gone (files restored
-// without it, or invalidated this moment): the next term makes a new one.
-func (r *Replicator) brokenSlot(err error) error {
+// brokenSlot notices a slot whose history cannot be decoded, although the catalog shows it as valid: the next term
+// makes a new one and heals. The publication was whole when the term began, so what the new one holds can be.
+func (r *Replicator) brokenSlot(t *term, err error) error {
 	var answer *pgconn.PgError
-	if errors.As(err, &answer) && (answer.Code == "58P01" || answer.Code == "55000") {
-		r.mu.Lock()
-		r.distrusted = answer.Message
-		r.mu.Unlock()
+	useless := errors.Is(err, errThinnedHistory)
+	if errors.As(err, &answer) {
+		switch answer.Code {
+		case "58P01", // files restored without the log behind the slot
+			"55000", // invalidated this moment
+			"42704": // it has a time without the publication
+			useless = true
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// What fails again and again at the same place, and is no outage, will not decode tomorrow.
+	if useless || answer != nil && !outage(answer.Code) || errors.Is(err, errMalformed) {
+		if r.stuckAt != t.mark.lsn {
+			r.stuckAt, r.stuck = t.mark.lsn, 0
+		}
+		r.stuck++
+		if useless || r.stuck >= 5 {
+			r.distrusted, r.stuck = err.Error(), 0
+		}
 	}
 	return err
 }
 
+// outage tells errors of Postgres that pass, or that its operator mends: connections, resources, shutdown, conflicts,
+// rights and configuration.
+func outage(code string) bool {
+	switch code[:min(2, len(code))] {
+	case "08", "25", "28", "3D", "40", "53", "57":
+		return true
+	}
+	return code == "42501"
+}
+
 // resume makes t.mark a watermark to stream from, healing first where it must, and returns where doubt ends.
-func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn) (doubt lsn, err error) {
+func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, publication Publication) (doubt lsn, err error) {
 	sys, err := identifySystem(ctx, conn)
 	if err != nil {
 		return 0, fmt.Errorf("asking Postgres which system it is: %w", err)
@@ -87,6 +135,9 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn) (
 	if err != nil {
 		return 0, fmt.Errorf("reading the watermark: %w", err)
 	}
+	if known && slot.usable && mark.publication != 0 && mark.publication != publication.print {
+		slot.usable, slot.unusable, slot.changed = false, "the publication was changed: what the slot holds may lack rows", true
+	}
 	reason, err := r.reason(ctx, sys, slot, mark, known)
 	if err != nil {
 		return 0, err
@@ -95,7 +146,7 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn) (
 		// Of the position nothing is sure: rows may have been written anew under the same numbers.
 		mark.position, mark.lsn, mark.ceiling = argus.Position{}, 0, 0
 	}
-	mark.system, mark.timeline = sys.id, sys.timeline
+	mark.system, mark.timeline, mark.publication = sys.id, sys.timeline, publication.print
 	t.mark = mark
 	if reason == "" {
 		// What an earlier term gave to ClickHouse had been flushed by Postgres before it was sent.
@@ -157,31 +208,79 @@ func (r *Replicator) reason(ctx context.Context, sys system, slot slotState, mar
 		max(sys.flushed, slot.flushed) < mark.lsn:
 		return healRestored, nil
 	}
-	// Rows are streamed when they are flushed, and may be visible a moment later: look twice.
-	for try := 0; ; try++ {
-		greatest, states, err := readWriters(ctx, r.pool, mark.position)
-		if err != nil {
-			return "", fmt.Errorf("reading the writers: %w", err)
-		}
-		lost := regressed(mark.position, greatest, states)
-		if len(lost) == 0 {
-			break
-		}
-		if try == 3 {
-			r.log.Error("Postgres has fewer rows than the copy: it was restored to an earlier moment", "writers", lost)
-			return healRestored, nil
-		}
-		if err := sleep(ctx, 500*time.Millisecond); err != nil {
-			return "", err
-		}
+	restored, err := r.restored(ctx, mark.position)
+	switch {
+	case err != nil:
+		return "", err
+	case restored:
+		return healRestored, nil
 	}
 	switch {
 	case mark.healing:
 		return healUnfinished, nil
+	case slot.changed:
+		return healPublication, nil
 	case !slot.usable:
 		return healSlotLost, nil
 	case slot.confirmed > mark.lsn:
 		return healSlotMoved, nil
 	}
 	return wanted, nil
+}
+
+// restored tells whether Postgres has fewer rows than the copy: it was restored to an earlier moment, or failed over to
+// a standby that lagged. Writers that say less while their rows are there are damaged, which is told and not healed.
+func (r *Replicator) restored(ctx context.Context, p argus.Position) (bool, error) {
+	// Rows are streamed when they are flushed, and may be visible a moment later: look again.
+	for try := 0; ; try++ {
+		reading, err := readWriters(ctx, r.pool, p)
+		if err != nil {
+			return false, fmt.Errorf("reading the writers: %w", err)
+		}
+		lost := regressed(p, reading)
+		if len(lost) == 0 {
+			return false, nil
+		}
+		if try == 3 {
+			return r.lacks(ctx, p, lost)
+		}
+		if err := sleep(ctx, 500*time.Millisecond); err != nil {
+			return false, err
+		}
+	}
+}
+
+// lacks tells whether Postgres lacks the newest row that the copy has of one of the writers.
+func (r *Replicator) lacks(ctx context.Context, p argus.Position, writers []int64) (bool, error) {
+	for chunk := range slices.Chunk(writers, 1000) {
+		type row struct {
+			seq  int64
+			hash string
+		}
+		newest := map[int64]row{}
+		if err := r.store.each(ctx, func(scan func(...any) error) error {
+			var id int64
+			var n row
+			err := scan(&id, &n.seq, &n.hash)
+			newest[id] = n
+			return err
+		}, "SELECT writer_id, max(seq), hex(argMax(row_hash, seq)) FROM audit_log WHERE writer_id IN ("+joinInts(chunk)+") GROUP BY writer_id"); err != nil {
+			return false, err
+		}
+		for _, id := range chunk {
+			var there bool
+			if n, ok := newest[id]; ok {
+				err := r.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM argus.argus_audit_log
+					WHERE writer_id = $1 AND seq = $2 AND row_hash = decode($3, 'hex'))`, id, n.seq, n.hash).Scan(&there)
+				if err != nil {
+					return false, err
+				}
+			}
+			if !there {
+				r.log.Error("Postgres has fewer rows than the copy: it was restored to an earlier moment", "writers", len(writers), "writer_id", id)
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }

@@ -100,6 +100,12 @@ type Replicator struct {
 	wanted string // a reason to heal at the next term, from within or by hand; "" for none
 	// distrusted is why the slot is of no use although the catalog shows it as valid; "" when it is not.
 	distrusted string
+	// stuckAt is the position at which the stream has failed stuck times in a row.
+	stuckAt lsn
+	stuck   int
+	told    map[Finding]bool // findings that the log has told
+
+	findings findings
 }
 
 // New connects to nothing yet. Close releases what it holds.
@@ -157,6 +163,9 @@ func (r *Replicator) Run(ctx context.Context) error {
 			break
 		}
 		r.failed(err)
+		if !errors.Is(err, errLeaseLost) && !errors.Is(err, errFenced) {
+			r.writeStatus(ctx) // nobody else reports until the next try
+		}
 		if time.Since(began) > 30*time.Second {
 			pause = 0
 		}
@@ -216,13 +225,18 @@ func (r *Replicator) lead(ctx context.Context, byHand bool) error {
 // Resync compares all of both stores, copies what ClickHouse lacks, sets aside what Postgres does not have, and
 // rebuilds rollups that are not what their rows make. A replicator that runs meanwhile stands by until it is done.
 func (r *Replicator) Resync(ctx context.Context) error {
-	r.mu.Lock()
-	r.wanted = healResync
-	r.mu.Unlock()
+	r.want(healResync)
 	if _, err := r.lease.take(ctx, true, 0, true); err != nil {
 		return err
 	}
 	return r.lead(ctx, true)
+}
+
+// want makes the next term heal.
+func (r *Replicator) want(reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wanted = reason
 }
 
 func (r *Replicator) failed(err error) {

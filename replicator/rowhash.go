@@ -21,6 +21,14 @@ const (
 	canonParams, canonIP, canonHash                              = 12, 17, 23
 )
 
+func canonicalNames() []string {
+	var names []string
+	for _, c := range canonicalColumns {
+		names = append(names, c.name)
+	}
+	return append(names, "row_hash")
+}
+
 func hasCanonicalColumns(source []relationColumn) bool {
 	if len(source) <= canonHash || source[canonHash] != (relationColumn{"row_hash", oidBytea}) {
 		return false

@@ -35,25 +35,28 @@ type session struct {
 	in     *intake
 	stream *walStream
 
+	suspects map[Finding]int // of the goroutine that watches: how many looks in a row have shown each
+
 	// Of the goroutine that inserts:
 	tracker tracker
 	doubt   lsn // what committed before it may be in ClickHouse already; 0 when all of that has come
 	days    map[int32]struct{}
 	last    lsn           // commit position of the last row given to ClickHouse
+	end     lsn           // what committed before it is in ClickHouse, as far as the stream brought it
 	insert  time.Duration // how long the last one took
 
-	until     lsn // where doubt was at first
-	writers   atomic.Pointer[writersReading]
-	published atomic.Pointer[watermark]
-	received  atomic.Uint64
-	durable   atomic.Uint64
-	flushed   atomic.Uint64 // where Postgres's log ends, as last asked
-	ack       chan struct{} // acknowledge now
-}
+	until     lsn           // where doubt was at first
+	reconcile chan struct{} // soon
 
-type writersReading struct {
-	greatest int64
-	states   []writerState
+	suspicious bool // of the goroutine that compares: damage was seen
+	reconciled time.Time
+	writers    atomic.Pointer[writersReading]
+	published  atomic.Pointer[watermark]
+	received   atomic.Uint64
+	durable    atomic.Uint64
+	flushed    atomic.Uint64 // where Postgres's log ends, as last asked
+	confirmed  atomic.Uint64 // what committed before it was decoded under the publication of the term
+	ack        chan struct{} // acknowledge now
 }
 
 // stream copies from the term's watermark on until an error, or until stop closes: then it finishes the batch
@@ -64,7 +67,7 @@ func (r *Replicator) stream(ctx context.Context, t *term, wal *walStream, doubt 
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, wal.close)()
 	s := &session{
-		r: r, t: t, stream: wal, doubt: doubt, days: map[int32]struct{}{}, ack: make(chan struct{}, 1),
+		r: r, t: t, stream: wal, doubt: doubt, days: map[int32]struct{}{}, ack: make(chan struct{}, 1), reconcile: make(chan struct{}, 1),
 		tracker: tracker{t.mark.position.Clone()},
 	}
 	if doubt <= t.mark.lsn {
@@ -76,6 +79,7 @@ func (r *Replicator) stream(ctx context.Context, t *term, wal *walStream, doubt 
 	}
 	s.setDurable()
 	s.received.Store(uint64(t.mark.lsn))
+	s.confirmed.Store(uint64(t.mark.lsn))
 	s.in = newIntake(wal, t.mark.lsn, batchLimit{r.config.BatchRows, r.config.BatchBytes})
 	s.in.log, s.in.metrics = r.log, r.metrics
 	s.in.reply = s.acknowledgeSoon
@@ -93,6 +97,7 @@ func (r *Replicator) stream(ctx context.Context, t *term, wal *walStream, doubt 
 	start(func() error { return s.acknowledge(ctx) })
 	start(func() error { return s.watch(ctx) })
 	start(func() error { return s.inspect(ctx) })
+	start(func() error { return s.watchSteps(ctx) })
 	stopping, stopTaking := context.WithCancel(ctx)
 	running.Go(func() {
 		select {
@@ -191,15 +196,18 @@ func (s *session) insertBatch(ctx context.Context, b *batch) error {
 		}
 	}
 	boundary("ceiling")
+	doubt := b.first < s.doubt
+	if err := s.prove(ctx, b, doubt); err != nil {
+		return err
+	}
 	s.last = max(s.last, b.last)
 	began := time.Now()
-	doubt := b.first < s.doubt
 	if err := s.t.insertBatch(ctx, b, doubt); err != nil {
 		return err
 	}
 	s.insert = time.Since(began)
 	boundary("inserted")
-	s.tracker.advance(b.seqs())
+	s.tracker.advance(b.runs)
 	if doubt {
 		b.daysInto(s.days)
 	}
@@ -214,10 +222,64 @@ func (s *session) insertBatch(ctx context.Context, b *batch) error {
 	s.r.health.copied(b.rows)
 	if b.altered > 0 {
 		m.altered.Add(float64(b.altered))
-		s.r.log.Error("rows whose row_hash is not that of their columns: Postgres holds altered or forged rows",
-			"rows", b.altered, "writer_id", b.alteredWriter, "seq", b.alteredSeq)
+		s.r.findings.add(Finding{RowsAltered, b.alteredWriter, fmt.Sprintf(
+			"%d rows came whose columns do not make their row_hash, the first is row %d of writer %d", b.altered, b.alteredSeq, b.alteredWriter)})
+		s.r.tellFindings()
 	}
 	return nil
+}
+
+// errGap ends a term, so that the next one heals: the stream left out rows that Postgres has.
+var errGap = errors.New("the stream left out rows")
+
+// prove holds a batch, before any of it is inserted, to the position: each writer's rows must follow on what is here,
+// or be in doubt. So no watermark ever promises a row that the stream left out, whatever kept it from coming.
+func (s *session) prove(ctx context.Context, b *batch, doubt bool) error {
+	gaps, late := s.tracker.irregular(b.runs)
+	if err := s.explain(ctx, gaps); err != nil {
+		return err
+	}
+	if len(late) > 0 && !doubt {
+		for _, run := range late {
+			s.r.findings.add(Finding{RowsLate, run.writer, fmt.Sprintf(
+				"rows %d to %d of writer %d were written after row %d", run.first, run.last, run.writer, s.tracker.position.Through(run.writer))})
+		}
+		s.r.tellFindings()
+		s.reconcileSoon()
+	}
+	return nil
+}
+
+// explain looks for the rows that were left out. Postgres has some: the stream lacks them. It has none: the hole is
+// Postgres's own, which is told, and no copying mends. Their writer's later rows had to wait for the commit of those
+// before them, so they are visible if they are there.
+func (s *session) explain(ctx context.Context, gaps []seqRun) error {
+	if len(gaps) == 0 {
+		return nil
+	}
+	any, err := s.r.rowsIn(ctx, gaps)
+	if err != nil {
+		return err
+	}
+	g := gaps[0]
+	if any {
+		s.r.want(healGap)
+		return fmt.Errorf("%w: of %d writers, the first is %d, rows %d to %d", errGap, len(gaps), g.writer, g.first, g.last)
+	}
+	for _, g := range gaps {
+		s.r.findings.add(Finding{RowsMissing, g.writer, fmt.Sprintf("the log lacks rows %d to %d of writer %d", g.first, g.last, g.writer)})
+	}
+	s.r.tellFindings()
+	s.reconcileSoon()
+	return nil
+}
+
+// reconcileSoon has all rows of all writers looked at.
+func (s *session) reconcileSoon() {
+	select {
+	case s.reconcile <- struct{}{}:
+	default:
+	}
 }
 
 // endDoubt makes the rollups right: of what was in doubt every row is in its table by now, exactly once, but a
@@ -235,13 +297,22 @@ func (s *session) endDoubt(ctx context.Context) error {
 	return nil
 }
 
-// publish says that everything that committed before end is in ClickHouse.
+// publish says that everything that committed before end is in ClickHouse. Rows of the log prove by themselves that none
+// was left out. Steps do not: their part of the promise ends where the publication was last seen to be whole.
 func (s *session) publish(ctx context.Context, end lsn) error {
-	if reading := s.writers.Swap(nil); reading != nil {
-		s.tracker.settle(reading.greatest, reading.states)
-	}
 	w := s.t.mark
-	w.lsn = max(w.lsn, end)
+	s.end = max(s.end, end)
+	w.lsn = max(w.lsn, min(s.end, lsn(s.confirmed.Load())))
+	// All that a reading shows has come by the time the stream has passed it. It waits until then.
+	if reading := s.writers.Load(); reading != nil && w.lsn >= reading.at {
+		s.writers.Store(nil)
+		gaps := s.tracker.owed(reading.states)
+		if err := s.explain(ctx, gaps); err != nil {
+			return err
+		}
+		s.tracker.advance(gaps) // of Postgres's own holes there is no more to come
+		s.tracker.settle(*reading)
+	}
 	w.ceiling = max(w.lsn, s.last) + ceilingAhead
 	w.position = s.tracker.position.Clone()
 	began := time.Now()
@@ -267,7 +338,13 @@ func (s *session) finish(ctx context.Context) error {
 	if s.doubt != 0 {
 		return nil // the doubt stays for the next one to resolve
 	}
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := s.confirm(asking); err != nil {
+		return err
+	}
 	w := s.t.mark
+	w.lsn = max(w.lsn, min(s.end, lsn(s.confirmed.Load())))
 	// Rows of a transaction that goes on past the last batch stay in doubt.
 	w.ceiling = max(w.lsn, s.last+1)
 	if s.last < w.lsn {

@@ -22,6 +22,7 @@ type slotState struct {
 	now        time.Time // by the server's clock
 	usable     bool
 	unusable   string
+	changed    bool // unusable because the publication was changed
 	otherOwner string
 }
 

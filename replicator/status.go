@@ -23,8 +23,11 @@ type Status struct {
 	WatermarkLSN  string     `json:"watermark_lsn"`
 	Slot          slotState  `json:"slot"`
 	// CopiedRows of ExpectedRows while State is copying.
-	CopiedRows   int64      `json:"copied_rows"`
-	ExpectedRows int64      `json:"expected_rows"`
+	CopiedRows   int64 `json:"copied_rows"`
+	ExpectedRows int64 `json:"expected_rows"`
+	// FindingCount is how many findings there are, and Findings the first few. See Finding.
+	FindingCount int        `json:"finding_count"`
+	Findings     []Finding  `json:"findings,omitempty"`
 	LastError    string     `json:"last_error"` // "" when there was none since the start
 	LastErrorAt  *time.Time `json:"last_error_at"`
 	StartedAt    time.Time  `json:"started_at"`
@@ -62,7 +65,7 @@ func (h *health) failed(err error) {
 }
 
 // tick is called once a second.
-func (h *health) tick() Status {
+func (h *health) tick() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n := len(h.ring)
@@ -72,25 +75,29 @@ func (h *health) tick() Status {
 		h.status.RowsPerSecond = float64(h.rows-h.ring[(h.ticks-span)%n]) / float64(span)
 	}
 	h.ticks++
-	return h.status
 }
 
 // report writes the status to Postgres while this replicator is active.
 func (r *Replicator) report(ctx context.Context) {
 	for {
-		status := r.health.tick()
-		if data, err := json.Marshal(status); err == nil {
-			r.writeStatus(ctx, data)
-		}
+		r.health.tick()
+		r.writeStatus(ctx)
 		if sleep(ctx, time.Second) != nil {
 			return
 		}
 	}
 }
 
-func (r *Replicator) writeStatus(ctx context.Context, data []byte) {
+// writeStatus writes what is known now. Each slot has a row: two copies of one log do not overwrite each other's.
+func (r *Replicator) writeStatus(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	r.health.mu.Lock()
+	data, err := json.Marshal(r.health.status)
+	r.health.mu.Unlock()
+	if err != nil {
+		return
+	}
 	tx, err := r.pool.Begin(ctx)
 	if err != nil {
 		return
@@ -100,8 +107,8 @@ func (r *Replicator) writeStatus(ctx context.Context, data []byte) {
 		return
 	}
 	if _, err := tx.Exec(ctx, `
-		INSERT INTO argus.replicator_status (updated_at, status) VALUES (clock_timestamp(), $1)
-		ON CONFLICT (one) DO UPDATE SET updated_at = excluded.updated_at, status = excluded.status`, data); err != nil {
+		INSERT INTO argus.replicator_status (slot, updated_at, status) VALUES ($1, clock_timestamp(), $2)
+		ON CONFLICT (slot) DO UPDATE SET updated_at = excluded.updated_at, status = excluded.status`, r.config.Slot, data); err != nil {
 		r.log.Debug("the status was not written", "error", err)
 		return
 	}

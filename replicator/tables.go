@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -24,20 +25,28 @@ type table struct {
 	key [2]string
 	// at is the column of the time by which rows of a batch lie together in ClickHouse.
 	at string
+	// columns must all be in the stream and in both stores. Columns that a later release adds are copied when both
+	// stores have them.
+	columns []string
 }
 
 var tables = [tableCount]table{
 	computeTable: {
 		postgres: "argus.compute_control_audit", clickhouse: "compute_control_audit",
 		orphans: "compute_control_orphans", key: [2]string{"audit_id", "step"}, at: "at",
+		columns: []string{"audit_id", "step", "at", "actor_id", "action", "worker_id", "provider", "reason", "from_state",
+			"to_state", "result", "error"},
 	},
 	supportTable: {
 		postgres: "argus.remote_support_audit", clickhouse: "remote_support_audit",
 		orphans: "remote_support_orphans", key: [2]string{"audit_id", "step"}, at: "at",
+		columns: []string{"audit_id", "step", "at", "actor_id", "action", "tenant_id", "session_id", "reason",
+			"consent_document_id", "result", "error"},
 	},
 	auditTable: {
 		postgres: "argus.argus_audit_log", clickhouse: "audit_log",
 		orphans: "audit_orphans", key: [2]string{"writer_id", "seq"}, at: "occurred_at",
+		columns: canonicalNames(),
 	},
 }
 
@@ -65,7 +74,7 @@ type layout struct {
 	audited int // columns of the canonical encoding are source[:audited]; 0 when they are not all there, in order
 }
 
-// newLayout matches columns by name. The identity and the time must be there; any other column that the
+// newLayout matches columns by name. All of table.columns must be there, on both sides; any other column that the
 // ClickHouse table does not have, or has in a type that cannot take it, is left out.
 func newLayout(t int, source []relationColumn, target []chColumn) (*layout, error) {
 	l := &layout{table: t, source: source, types: make([]string, len(source)), key: [2]int{-1, -1}, at: -1}
@@ -89,15 +98,23 @@ func newLayout(t int, source []relationColumn, target []chColumn) (*layout, erro
 			l.at = i
 		}
 	}
-	if l.key[0] < 0 || l.key[1] < 0 || l.at < 0 {
-		return nil, fmt.Errorf("%s and its copy %s do not share the columns %s, %s and %s",
-			tables[t].postgres, tables[t].clickhouse, tables[t].key[0], tables[t].key[1], tables[t].at)
+	for _, name := range tables[t].columns {
+		i := slices.IndexFunc(source, func(c relationColumn) bool { return c.name == name })
+		switch {
+		case i < 0:
+			return nil, fmt.Errorf("%w: %s comes without its column %s", errThinnedHistory, tables[t].postgres, name)
+		case l.types[i] == "":
+			return nil, fmt.Errorf("%s in ClickHouse has no column %s that takes Postgres's: run argusd migrate", tables[t].clickhouse, name)
+		}
 	}
 	if t == auditTable && hasCanonicalColumns(source) {
 		l.audited = len(canonicalColumns)
 	}
 	return l, nil
 }
+
+// errThinnedHistory: the slot holds rows that were decoded while the publication left out columns.
+var errThinnedHistory = errors.New("rows in the slot are not whole")
 
 // rows gathers rows of one table for an insert.
 type rows struct {

@@ -19,7 +19,7 @@ import (
 // most one term can write at any moment, whatever the network, a debugger or SIGSTOP do to its predecessors:
 //
 //   - Every statement that writes rows asks, at its start on the server, whether the newest row of
-//     replicator_epoch names this term (guard). A predecessor's statement that starts after ours was written
+//     replicator_epoch names this term, and whether this is the server that the term reads from (guard). A predecessor's statement that starts after ours was written
 //     fails.
 //   - One that started before is in system.processes; begin kills it and waits for its end.
 //   - What cannot ask (ALTER … REPLACE PARTITION) takes a table made in the same term and filled by a
@@ -64,6 +64,7 @@ func (s *store) begin(ctx context.Context, epoch uint64, insertTimeout time.Dura
 	if err != nil {
 		return nil, fmt.Errorf("beginning a term: %w", err)
 	}
+	s.server.bind(t.holder)
 	if err := t.dropScratch(ctx); err != nil {
 		return nil, err
 	}
@@ -88,8 +89,8 @@ func (t *term) queryPrefix() string { return queryPrefix + t.store.database + "/
 
 // guard is a condition that is true, or fails the statement when the term is over.
 func (t *term) guard() string {
-	return fmt.Sprintf("throwIf((SELECT argMax(holder, (epoch, holder)) FROM replicator_epoch) != %s, %s) = 0",
-		literal(t.holder), literal(fencedText))
+	return fmt.Sprintf("throwIf((SELECT argMax(holder, (epoch, holder)) FROM replicator_epoch) != %s OR toString(serverUUID()) != %s, %s) = 0",
+		literal(t.holder), literal(t.store.server.known()), literal(fencedText))
 }
 
 // exec runs a statement that writes.
@@ -144,7 +145,7 @@ func (t *term) endOthers(ctx context.Context) error {
 		if n == 0 {
 			return nil
 		}
-		if err := t.store.read.Exec(ctx, "KILL QUERY WHERE "+others+" ASYNC"); err != nil {
+		if err := t.store.order(ctx, "KILL QUERY WHERE "+others+" ASYNC"); err != nil {
 			return fmt.Errorf("ending what an earlier term still does: %w", err)
 		}
 		if err := sleep(ctx, pause); err != nil {
@@ -164,7 +165,9 @@ type watermark struct {
 	ceiling  lsn
 	system   uint64
 	timeline uint32
-	healing  bool
+	// publication is the print of the publication under which the history up to lsn was decoded; 0 when unknown.
+	publication uint64
+	healing     bool
 	// position holds always, also while healing.
 	position argus.Position
 }
@@ -175,9 +178,9 @@ func (s *store) watermark(ctx context.Context) (w watermark, ok bool, err error)
 	var writers, seqs []int64
 	err = s.each(ctx, func(scan func(...any) error) error {
 		ok = true
-		return scan(&w.version, &w.epoch, &w.at, &at, &ceiling, &w.system, &w.timeline, &w.healing,
+		return scan(&w.version, &w.epoch, &w.at, &at, &ceiling, &w.system, &w.timeline, &w.publication, &w.healing,
 			&w.position.ClosedThrough, &writers, &seqs)
-	}, `SELECT version, epoch, published_at, lsn, ceiling, system_id, timeline, healing, closed_through, writers, seqs
+	}, `SELECT version, epoch, published_at, lsn, ceiling, system_id, timeline, publication, healing, closed_through, writers, seqs
 	     FROM audit_watermark ORDER BY version DESC LIMIT 1`)
 	if err != nil || !ok {
 		return watermark{}, false, err
@@ -200,9 +203,9 @@ func (t *term) publish(ctx context.Context, w watermark) error {
 	w.version, w.epoch = t.epoch<<32|uint64(t.number), t.epoch
 	var b strings.Builder
 	fmt.Fprintf(&b, `INSERT INTO audit_watermark
-		(version, epoch, published_at, lsn, ceiling, system_id, timeline, healing, closed_through, writers, seqs)
-		SELECT %d, %d, now64(6, 'UTC'), %d, %d, %d, %d, %t, %d, `,
-		w.version, w.epoch, uint64(w.lsn), uint64(w.ceiling), w.system, w.timeline, w.healing, w.position.ClosedThrough)
+		(version, epoch, published_at, lsn, ceiling, system_id, timeline, publication, healing, closed_through, writers, seqs)
+		SELECT %d, %d, now64(6, 'UTC'), %d, %d, %d, %d, %d, %t, %d, `,
+		w.version, w.epoch, uint64(w.lsn), uint64(w.ceiling), w.system, w.timeline, w.publication, w.healing, w.position.ClosedThrough)
 	writers := sortedWriters(w.position)
 	writeArray(&b, writers, func(id int64) int64 { return id })
 	b.WriteString(", ")

@@ -2,23 +2,60 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
 
-// watch asks Postgres each second how the writers stand, how the slot is, and where the log ends.
+// watch asks Postgres each second how the writers stand, how the slot is, where the log ends, and whether the
+// publication is the one that the term began with. It ends the term when it is not.
 func (s *session) watch(ctx context.Context) error {
 	warned := ""
 	for {
-		if err := s.look(ctx, &warned); err != nil && ctx.Err() == nil {
+		err := s.look(ctx, &warned)
+		if errors.Is(err, errThinned) || errors.Is(err, errPublicationChanged) {
+			return err
+		}
+		if err != nil && ctx.Err() == nil {
 			// The stream and the lease notice by themselves when Postgres is away.
 			s.r.log.Debug("asking Postgres for the state of the slot", "error", err)
 		}
-		if sleep(ctx, time.Second) != nil {
+		if sleep(ctx, lookEvery) != nil {
 			return nil
 		}
 	}
 }
+
+var lookEvery = time.Second // tests shorten it
+
+// confirm reads where the log ends, and then whether the publication is still the one the term began with. What committed
+// before that end was decoded under it then: a change shows for good.
+func (s *session) confirm(ctx context.Context) error {
+	var text string
+	if err := s.r.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&text); err != nil {
+		return err
+	}
+	at, err := parseLSN(text)
+	if err != nil {
+		return err
+	}
+	publication, err := readPublication(ctx, s.r.pool, s.r.config.Publication)
+	if err != nil {
+		return err
+	}
+	if err := s.r.whole(publication); err != nil {
+		return err
+	}
+	if publication.print != s.published.Load().publication {
+		return errPublicationChanged
+	}
+	s.confirmed.Store(uint64(at))
+	return nil
+}
+
+// errPublicationChanged ends a term. The next one makes a new slot, since what this one holds was decoded under other
+// facts, and heals.
+var errPublicationChanged = errors.New("the publication was changed")
 
 func (s *session) look(ctx context.Context, warned *string) error {
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -37,12 +74,16 @@ func (s *session) look(ctx context.Context, warned *string) error {
 				"wal_status", text, "retained_bytes", slot.RetainedBytes)
 		}
 	}
+	if err := s.confirm(asking); err != nil {
+		return err
+	}
 	w := s.published.Load()
-	greatest, states, err := readWriters(asking, r.pool, w.position)
+	reading, err := readWriters(asking, r.pool, w.position)
 	if err != nil {
 		return fmt.Errorf("reading the writers: %w", err)
 	}
-	s.writers.Store(&writersReading{greatest, states})
+	s.writers.CompareAndSwap(nil, &reading)
+	s.judge(writerDamage(w.position, reading))
 
 	bytes := max(0, int64(slot.flushed)-int64(w.lsn))
 	seconds := s.lag(slot).Seconds()
@@ -53,6 +94,25 @@ func (s *session) look(ctx context.Context, warned *string) error {
 		h.WatermarkAt, h.WatermarkLSN = &w.at, w.lsn.String()
 	})
 	return nil
+}
+
+// judge takes note of damage of the writers that stays. A row is streamed when it is flushed and may be visible a
+// moment later, so that one look alone proves nothing.
+func (s *session) judge(found []Finding) {
+	var stays []Finding
+	before := s.suspects
+	s.suspects = map[Finding]int{}
+	for _, f := range found {
+		key := Finding{Kind: f.Kind, WriterID: f.WriterID}
+		if s.suspects[key] = before[key] + 1; s.suspects[key] >= 3 {
+			stays = append(stays, f)
+		}
+		if s.suspects[key] == 3 {
+			s.reconcileSoon()
+		}
+	}
+	s.r.findings.set(&s.r.findings.writers, stays)
+	s.r.tellFindings()
 }
 
 // lag is the age of the oldest commit that is not in ClickHouse, about: 0 when all that is decoded is there and

@@ -35,6 +35,8 @@ type world struct {
 	copy clickhouse.Conn // as the administrator
 	logs string
 
+	super *pgxpool.Pool // nil until it is used
+
 	postgresURL, clickhouseURL string // as the replicator sees them; a proxy's maybe
 	change                     func(*Config)
 }

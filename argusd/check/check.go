@@ -95,6 +95,7 @@ func (c Replicator) Check(ctx context.Context, r *Report) {
 		p.replication(ctx, r, c.Slot)
 	})
 	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_replicator", func(s *clickHouse) {
+		s.one(ctx, r, c.ClickHouseURL)
 		s.grants(ctx, r, "write the copy", "SELECT, INSERT, ALTER, CREATE TABLE, DROP TABLE, TRUNCATE")
 	})
 }
@@ -123,6 +124,7 @@ func (c Maintain) Check(ctx context.Context, r *Report) {
 		return
 	}
 	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_maintenance", func(s *clickHouse) {
+		s.one(ctx, r, c.ClickHouseURL)
 		s.grants(ctx, r, "drop months of the copy", "ALTER DELETE")
 		s.lacks(ctx, r, "INSERT", "SELECT", "ALTER UPDATE", "DROP TABLE")
 	})

@@ -147,6 +147,31 @@ func (s *clickHouse) probe(ctx context.Context, r *Report, what, query string) {
 	r.Line("ClickHouse: "+what, s.conn.QueryRow(ctx, query).Scan(&n), "log in as "+s.user+", and run argusd migrate, which grants it what it needs")
 }
 
+// one: what is read from one server is nothing to go by for what is written to another. A balancer shows when several
+// connections are asked.
+func (s *clickHouse) one(ctx context.Context, r *Report, url string) {
+	options, err := clickhouse.ParseDSN(url)
+	if err == nil && len(options.Addr) > 1 {
+		err = errors.New("the URL names several hosts")
+	}
+	seen := map[string]bool{}
+	for i := 0; i < 6 && err == nil; i++ {
+		var conn clickhouse.Conn
+		if conn, err = clickhouse.Open(options); err != nil {
+			break
+		}
+		var id string
+		if err = conn.QueryRow(ctx, "SELECT toString(serverUUID())").Scan(&id); err == nil {
+			seen[id] = true
+		}
+		conn.Close()
+	}
+	if err == nil && len(seen) > 1 {
+		err = fmt.Errorf("the URL leads to %d servers", len(seen))
+	}
+	r.Line("ClickHouse: one server", err, "let ARGUS_CLICKHOUSE_URL lead to one server; each copy has a replicator and a slot of its own")
+}
+
 func (s *clickHouse) grants(ctx context.Context, r *Report, what, wanted string) {
 	var has uint8
 	err := s.conn.QueryRow(ctx, "CHECK GRANT "+wanted+" ON audit_log").Scan(&has)

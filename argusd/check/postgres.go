@@ -15,6 +15,7 @@ import (
 
 	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/migrations"
+	"github.com/useargus/argus/replicator"
 )
 
 // apiConnections is about what one API process may have open at once: for calls, questions, lanes and listening.
@@ -231,22 +232,14 @@ func (p *postgres) replication(ctx context.Context, r *Report, slot string) {
 		"ALTER ROLE argus_replicator REPLICATION (of a managed Postgres: what its provider has instead), raise max_wal_senders, "+
 			"and let it in by pg_hba.conf: hostssl "+p.config.Database+" argus_replicator <network> scram-sha-256")
 
-	var tables int
-	var insertOnly bool
-	err = p.conn.QueryRow(ctx, `
-		SELECT (SELECT count(*) FROM pg_publication_tables WHERE pubname = 'argus'
-		         AND schemaname = 'argus' AND tablename IN ('argus_audit_log', 'compute_control_audit', 'remote_support_audit')),
-		       coalesce((SELECT pubviaroot AND pubinsert AND NOT (pubupdate OR pubdelete OR pubtruncate)
-		                   FROM pg_publication WHERE pubname = 'argus'), false)`).Scan(&tables, &insertOnly)
-	switch {
-	case err != nil:
-	case tables != 3:
-		err = fmt.Errorf("the publication argus has %d of the 3 tables", tables)
-	case !insertOnly:
-		err = errors.New("the publication argus is not as argusd migrate made it")
+	publication, err := replicator.InspectPublication(ctx, p.conn, "argus")
+	if err == nil && len(publication.Thins) > 0 {
+		err = errors.New(strings.Join(publication.Thins, "\n"))
 	}
-	r.Line("Postgres: publication", err, "as argus_owner: DROP PUBLICATION IF EXISTS argus; CREATE PUBLICATION argus FOR TABLE argus.argus_audit_log, "+
-		"argus.compute_control_audit, argus.remote_support_audit WITH (publish = 'insert', publish_via_partition_root = true)")
+	r.Line("Postgres: publication", err, "as argus_owner: "+replicator.PublicationSQL("argus")+" The replicator then makes a new slot and copies what is missing")
+	for _, note := range publication.Notes {
+		r.note("the publication argus is not as argusd migrate made it: " + note)
+	}
 
 	p.slot(ctx, r, slot)
 	var keep string

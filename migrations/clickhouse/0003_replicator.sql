@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS audit_watermark (
                                        -- ClickHouse: what is in doubt after a crash lies between lsn and ceiling
   system_id      UInt64,               -- with timeline: the history that lsn belongs to
   timeline       UInt32,
+  publication    UInt64,               -- stands for the publication that history was decoded under; 0 when unknown
   healing        Bool                  -- rows before lsn may be missing here; what writers and seqs say holds nevertheless
 ) ENGINE = MergeTree
 ORDER BY version

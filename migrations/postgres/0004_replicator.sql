@@ -16,9 +16,9 @@ CREATE TABLE argus.replicator_lease (
 GRANT SELECT, INSERT, UPDATE ON argus.replicator_lease TO argus_replicator;
 GRANT SELECT ON argus.replicator_lease TO argus_auditor;
 
--- The active one's state of health, for GET /v1/health. Keys of status: see replicator/status.go.
+-- The state of health of each slot's active replicator, for GET /v1/health. Keys of status: see replicator/status.go.
 CREATE TABLE argus.replicator_status (
-  one        boolean     PRIMARY KEY DEFAULT true CHECK (one),
+  slot       text        PRIMARY KEY,
   updated_at timestamptz NOT NULL,
   status     jsonb       NOT NULL
 ) WITH (fillfactor = 20);
