@@ -135,7 +135,7 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, p
 	if err != nil {
 		return 0, fmt.Errorf("reading the watermark: %w", err)
 	}
-	if known && slot.usable && mark.publication != 0 && mark.publication != publication.print {
+	if known && slot.Exists && mark.publication != 0 && mark.publication != publication.print {
 		slot.usable, slot.unusable, slot.changed = false, "the publication was changed: what the slot holds may lack rows", true
 	}
 	reason, err := r.reason(ctx, sys, slot, mark, known)
