@@ -42,7 +42,7 @@ export function HealthPage() {
         <>
           <ul class="stages">
             {health.stages.map((stage) => (
-              <StageCard key={stage.name} stage={stage} />
+              <StageCard key={`${stage.name} ${stage.facts?.slot ?? ''}`} stage={stage} />
             ))}
           </ul>
           <p class="faint small">Server {health.version}</p>
