@@ -195,9 +195,9 @@ func writerDamage(p argus.Position, r writersReading) (found []Finding) {
 		case !listed && s.id <= p.ClosedThrough && !s.closed:
 			found = append(found, Finding{WriterReopened, s.id, fmt.Sprintf("writer %d was closed, and is open again", s.id)})
 		}
-		if ahead(s.id, r.now) {
-			found = append(found, Finding{WriterAhead, s.id, fmt.Sprintf("the number of writer %d lies in the future", s.id)})
-		}
+	}
+	if ahead(r.greatest, r.now) {
+		found = append(found, Finding{WriterAhead, r.greatest, fmt.Sprintf("the number of writer %d lies in the future", r.greatest)})
 	}
 	for _, id := range sortedWriters(p) {
 		if !known[id] {
