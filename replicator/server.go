@@ -106,15 +106,20 @@ func (s *store) reader(ctx context.Context) (p *proven, fresh bool, err error) {
 		return nil, false, err
 	}
 	var id, newest string
-	ask := "SELECT toString(serverUUID()), ''"
+	var known uint64
+	ask := "SELECT toString(serverUUID()), '', toUInt64(1)"
 	if holder != "" {
-		ask = "SELECT toString(serverUUID()), (SELECT argMax(holder, (epoch, holder)) FROM replicator_epoch)"
+		ask = "SELECT toString(serverUUID()), argMax(holder, (epoch, holder)), countIf(holder = " + literal(holder) + ") FROM replicator_epoch"
 	}
-	if err = conn.QueryRow(ctx, ask).Scan(&id, &newest); err == nil {
+	if err = conn.QueryRow(ctx, ask).Scan(&id, &newest, &known); err == nil {
 		err = v.is(id)
 	}
-	if err == nil && newest != holder {
-		err = fmt.Errorf("%w: a connection to read by leads to a server on which this term did not begin", errFenced)
+	switch {
+	case err != nil:
+	case known == 0:
+		err = fmt.Errorf("%w: a connection to read by does not know the term that began on another", errOtherServer)
+	case newest != holder:
+		err = errFenced
 	}
 	if err != nil {
 		conn.Close()
