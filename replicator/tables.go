@@ -25,8 +25,9 @@ type table struct {
 	key [2]string
 	// at is the column of the time by which rows of a batch lie together in ClickHouse.
 	at string
-	// columns must all be in the stream and in both stores. Columns that a later release adds are copied when both
-	// stores have them.
+	// columns must all be in the stream, however old. What a migration added since is not here: a slot may hold rows of
+	// before. The publication must carry every column that there is now (see Publication), and each is copied when
+	// both stores have it.
 	columns []string
 }
 
