@@ -301,7 +301,7 @@ func checkStores(p *problems, postgres, clickhouseURL string) {
 
 // checkOneServer: what is read from one server is nothing to go by for what is written to another.
 func checkOneServer(p *problems, clickhouseURL string) {
-	if options, err := clickhouse.ParseDSN(clickhouseURL); err == nil && len(options.Addr) > 1 {
+	if options, err := connect.ClickHouse(clickhouseURL); err == nil && len(options.Addr) > 1 {
 		p.add("ARGUS_CLICKHOUSE_URL names several hosts: name one server. Each copy has a replicator and a slot of its own, and is migrated and maintained by itself")
 	}
 }
