@@ -34,6 +34,8 @@ $$;
 CREATE SCHEMA argus AUTHORIZATION argus_owner;
 GRANT USAGE ON SCHEMA argus TO argus_api, argus_replicator, argus_auditor, argus_maintenance, argus_hold, argus_break_glass, argus_consent;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+-- Large objects belong to no schema: any login could fill the disk with them. Only a superuser's migration can say so.
+REVOKE EXECUTE ON FUNCTION pg_catalog.lo_creat(integer), pg_catalog.lo_create(oid), pg_catalog.lo_from_bytea(oid, bytea) FROM PUBLIC;
 
 -- A publication needs CREATE on the database, which has no literal name here. No role of ours needs temporary
 -- tables: what a session makes there could stand in for a type or a table in a function that runs as another role.
