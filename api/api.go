@@ -180,6 +180,11 @@ func (a *API) Handler() http.Handler {
 		if a.leaving.Load() {
 			w.Header().Set("Connection", "close")
 		}
+		if len(r.TransferEncoding) > 0 {
+			// It may have stated a length as well, which net/http drops without a word. A proxy that went by that length
+			// takes what follows for this request's body, so nothing may follow (RFC 9112, 6.3).
+			w.Header().Set("Connection", "close")
+		}
 		if c := connectionOf(r); c != nil {
 			c.begin()
 			defer c.end()
