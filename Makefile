@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X github.com/useargus/argus.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 CONSOLE_SOURCES := $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
 
-.PHONY: help dev build release engines console setup test test-go test-console test-deploy race bench crash soak lint prose clean
+.PHONY: help dev build release engines console setup test test-go test-console test-deploy race bench crash soak attack lint prose clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,10 @@ crash: build ## the fault tests in full: 100 kills a stage; about an hour
 
 soak: build ## ten minutes of mixed calls with random kills of every process, then the oracle
 	ARGUS_SOAK=$${ARGUS_SOAK:-10m} go test -timeout 60m -count 1 -v -run '^TestSoak$$' ./argusd
+
+attack: ## try to break a running make dev, and print tried, held, failed (ARGUS_DEV_DIR names it)
+	@test -x bin/argusctl || $(MAKE) --no-print-directory build
+	@go run ./internal/attack/cmd
 
 bench: ## one table: figure, ours, reference, ratio, target
 	@internal/setup/setup.sh bench

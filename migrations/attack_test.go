@@ -334,7 +334,8 @@ func TestNoAdvisoryLocks(t *testing.T) {
 		if d.IsDir() && (d.Name() == "node_modules" || strings.HasPrefix(d.Name(), ".") && path != "..") {
 			return filepath.SkipDir
 		}
-		if ext := filepath.Ext(path); ext != ".go" && ext != ".sql" || filepath.Base(path) == "attack_test.go" {
+		if ext := filepath.Ext(path); ext != ".go" && ext != ".sql" || filepath.Base(path) == "attack_test.go" ||
+			strings.HasPrefix(path, "../internal/attack/") { // who takes them to see that nobody waits
 			return nil
 		}
 		text, err := os.ReadFile(path)
