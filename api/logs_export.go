@@ -68,6 +68,10 @@ func (a *API) exportLog(c *call) (answer, error) {
 		r.ended(err)
 		return answer{}, err
 	}
+	if err := s.Flush(); err != nil { // the first rows may take a while
+		r.ended(err)
+		return answer{}, err
+	}
 	w := newExportWriter(s, format, req.After == "")
 	err = a.store.Export(c.Context(), req, func(rows []argus.Record) error {
 		if err := w.rows(rows); err != nil {

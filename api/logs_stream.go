@@ -49,7 +49,9 @@ func (a *API) followLog(c *call) (answer, error) {
 		r.ended(err)
 		return answer{}, err
 	}
-	if from == "" { // from now on: behind this call's own row
+	// From now on means behind this call's own row. The headers leave with the first event, so a call that is made after
+	// they came is in the stream.
+	if from == "" {
 		if place, err = a.store.Place(c.Context(), ""); err != nil {
 			r.ended(err)
 			return answer{}, err

@@ -27,8 +27,8 @@ type stream struct {
 	control *http.ResponseController
 }
 
-// Start commits the row with status 200, latency up to now, and sends the headers set so far. From then on the
-// answer can only be cut off, never changed. Whatever error it returns, the handler returns too.
+// Start commits the row with status 200, latency up to now, and fixes the headers set so far. They leave with the first
+// Flush. From Start on the answer can only be cut off, never changed. Whatever error it returns, the handler returns too.
 //
 // The call's context ends when the credential is no longer good, context.Cause then being the *argus.Error that
 // a new call would be answered with.
@@ -64,7 +64,7 @@ func (c *call) Start() (*stream, error) {
 	c.look = make(chan struct{}, 1)
 	c.api.watched.add(c)
 	c.api.inBackground(func(context.Context) { c.api.watch(ctx, cancel, c) })
-	return s, s.control.Flush()
+	return s, nil
 }
 
 // Write sends p, waiting at most answerTimeout for a slow caller.
