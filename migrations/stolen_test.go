@@ -14,7 +14,7 @@ import (
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
-// deeds are the rows of SECURITY.md's table: what whoever has a role's password tries, each in a transaction that is
+// deeds are the rows of SECURITY.md's table: what a thief of a role's password tries, each in a transaction that is
 // rolled back. WRITER stands for an open writer that has one row.
 var deeds = []struct{ what, sql string }{
 	{"read the audit log", "SELECT FROM argus.argus_audit_log LIMIT 1"},
@@ -35,7 +35,7 @@ var deeds = []struct{ what, sql string }{
 		VALUES (gen_random_uuid(), 'user_x', 'x', sha256('x'), 'abcd', '{logs:read}', now() + interval '1 hour')`},
 	{"make a break-glass token, recorded", firing["argus_break_glass"][0]},
 	{"record a tenant's consent, recorded", firing["argus_consent"][0]},
-	{"arm a tenant on a consent that nobody recorded", `UPDATE argus.tenants SET armed = true, armed_at = now(), armed_by = 'x', armed_reason = 'x',
+	{"arm a tenant on a consent that was never recorded", `UPDATE argus.tenants SET armed = true, armed_at = now(), armed_by = 'x', armed_reason = 'x',
 		armed_audit_id = gen_random_uuid(), consent = true, consent_at = now(), consent_document_id = 'DOC-1', consent_recorded_by = 'x'`},
 	{"record a healing", "SELECT argus.record_healing('heal', '{}')"},
 	{"write any record of what administrators did", "INSERT INTO argus.audit_admin (kind, detail) VALUES ('x', '{}')"},
@@ -70,7 +70,7 @@ func TestStolen(t *testing.T) {
 		t.Fatal("the table has not all roles that log in")
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "| whoever has the password of … can | `%s` |\n|%s\n", strings.Join(roles, "` | `"), strings.Repeat(" --- |", len(roles)+1))
+	fmt.Fprintf(&b, "| with the password of … one can | `%s` |\n|%s\n", strings.Join(roles, "` | `"), strings.Repeat(" --- |", len(roles)+1))
 	for _, deed := range deeds {
 		fmt.Fprintf(&b, "| %s |", deed.what)
 		for _, role := range roles {
