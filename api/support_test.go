@@ -466,8 +466,8 @@ func TestStartMeetsDisarm(t *testing.T) {
 	c := newControl(t)
 	urls := []string{c.url, c.serve()}
 	for range 50 {
-		_, err := c.owner.Exec(t.Context(), `UPDATE argus.tenants SET armed = true, armed_at = now(), armed_by = 'user_2ada', armed_reason = 'test'
-			WHERE id = 'UTD_7ELEVEN_001'`)
+		_, err := c.owner.Exec(t.Context(), `UPDATE argus.tenants SET armed = true, armed_at = now(), armed_by = 'user_2ada', armed_reason = 'test',
+			armed_audit_id = gen_random_uuid() WHERE id = 'UTD_7ELEVEN_001'`)
 		c.must(err)
 		var wg sync.WaitGroup
 		var started, disarmed *response
