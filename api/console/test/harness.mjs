@@ -2,7 +2,7 @@
 // from bin/ (or where ARGUSD says), or, with ARGUS_CONSOLE_MOCK=1, the mock.
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';

@@ -122,7 +122,7 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
             <Fact key={name} name={`:${name}`}><Copyable text={value} what={`the parameter ${name}`} /></Fact>
           ))}
           <Fact name="Arrived"><When time={row.occurred_at} digits={6} /></Fact>
-          <Fact name="Recorded">{utcText(row.recorded_at, 6)} <span class="muted">{recordedAfter >= 1000 ? `${formatSpan(recordedAfter)} later` : formatMs(recordedAfter) + ' later'}</span></Fact>
+          <Fact name="Recorded">{utcText(row.recorded_at, 6)} <span class="muted">{recordedAfter >= 1000 ? `${formatSpan(recordedAfter)} later` : `${formatMs(recordedAfter)} later`}</span></Fact>
           <Fact name="Outcome">{row.outcome === 'completed' ? 'Completed' : 'Interrupted'}{row.status !== null && <> with <Status status={row.status} /></>}</Fact>
           <Fact name="Latency">{row.latency_us === null ? '–' : <>{formatMs(row.latency_us / 1000)} <span class="muted">{row.latency_us.toLocaleString('en-US')} µs</span></>}</Fact>
           <Fact name="Scope checked"><code>{row.scope}</code></Fact>

@@ -33,7 +33,7 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
   const busiest = bars.reduce((best, b) => (b.count > (best?.count ?? 0) ? b : best), bars[0]);
   const errors = bars.reduce((n, b) => n + b.errors, 0);
   const label = facets
-    ? `Calls over time: ${plural(facets.total, 'call')}, ${plural(errors, 'server error')}` + (busiest && busiest.count > 0 ? `, most at ${utcOf(parseTime(busiest.at)!)}` : '')
+    ? `Calls over time: ${plural(facets.total, 'call')}, ${plural(errors, 'server error')}${busiest && busiest.count > 0 ? `, most at ${utcOf(parseTime(busiest.at)!)}` : ''}`
     : 'Calls over time';
   const at = bar ? parseTime(bar.at)! : 0;
 

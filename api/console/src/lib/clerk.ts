@@ -3,7 +3,7 @@
 
 import type { Clerk } from '@clerk/clerk-js/no-rhc';
 import { claimsOf } from './local';
-import type { Credential } from './session';
+import type { Credential } from './credential';
 import type { Config } from './types';
 
 let loading: Promise<Clerk> | null = null;

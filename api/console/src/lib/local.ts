@@ -2,7 +2,7 @@
 // back with #session_token=…&refresh_token=…&state=… behind the address, which reaches no server's log. The
 // session token lives for a minute; POST /token, beside the sign-in page, gives the next one.
 
-import type { Credential } from './session';
+import type { Credential } from './credential';
 import type { Config } from './types';
 
 const SESSION = 'argus.local-session';

@@ -19,7 +19,7 @@ export function parseHash(hash: string): Place {
 /** The address of a place, readable: what a URL may hold unescaped behind its hash stays as it is. */
 export function href(path: string, query?: URLSearchParams | Record<string, string>): string {
   const text = new URLSearchParams(query).toString();
-  const readable = text.replace(/%(2F|3A|40|2C|3E|3D)/g, (escape) => (escape === '%3D' ? escape : decodeURIComponent(escape)));
+  const readable = text.replace(/%(2F|3A|40|2C|3E|3D)/g, (sequence) => (sequence === '%3D' ? sequence : decodeURIComponent(sequence)));
   return `#${path}${readable ? `?${readable}` : ''}`;
 }
 

@@ -5,17 +5,8 @@
 import { Store } from './store';
 import type { Config, Operator } from './types';
 import * as clerk from './clerk';
+import type { Credential } from './credential';
 import * as local from './local';
-
-/** A way to get the bearer token of the next call. */
-export interface Credential {
-  kind: 'clerk' | 'local' | 'token';
-  /** The token to send; fresh asks for one that was not used before. null: not signed in any more. */
-  token(fresh: boolean): Promise<string | null>;
-  signOut(): Promise<void>;
-  /** What the credential itself tells about its holder, for display. */
-  organization?(): { name: string; role: string } | null;
-}
 
 export type State =
   | { step: 'starting' }

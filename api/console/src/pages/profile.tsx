@@ -5,7 +5,7 @@ import { useStore } from '../lib/store';
 import { setTheme, useTheme, type Theme } from '../lib/theme';
 import { SCOPES, type Operator } from '../lib/types';
 import { Copyable, KIND_LABEL } from '../ui/bits';
-import { fetchTenants } from './tenants';
+import { fetchTenants } from '../lib/tenants';
 
 export function ProfilePage({ me }: { me: Operator }) {
   const credential = currentCredential();

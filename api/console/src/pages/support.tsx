@@ -6,7 +6,7 @@ import type { Operator, SupportSession } from '../lib/types';
 import { Actor, Ago, Empty, Skeleton } from '../ui/bits';
 import { Failure, StaleNotice } from '../ui/notice';
 import { EndSessionDialog } from './tenant-actions';
-import { fetchTenants } from './tenants';
+import { fetchTenants } from '../lib/tenants';
 
 function Left({ until }: { until: string }) {
   const time = useNow(1);

@@ -1,10 +1,9 @@
 import { useMemo, useState } from 'preact/hooks';
-import { call } from '../lib/http';
-import { learnNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
 import { activeTenant, setActiveTenant } from '../lib/active-tenant';
 import { href, setQuery, usePlace } from '../lib/router';
 import { useStore } from '../lib/store';
+import { fetchTenants } from '../lib/tenants';
 import { parseTime } from '../lib/time';
 import type { Operator, Tenant } from '../lib/types';
 import { Actor, Ago, Copyable, Empty, Skeleton, SortHead, When } from '../ui/bits';
@@ -13,18 +12,6 @@ import { Failure, StaleNotice } from '../ui/notice';
 import { ArmDialog, DisarmDialog, EndSessionDialog, StartSessionDialog } from './tenant-actions';
 import { SessionList } from './support';
 import { useKeys } from '../lib/keys';
-
-export interface TenantList {
-  tenants: Tenant[];
-  actors?: Record<string, string>;
-}
-
-export async function fetchTenants(signal: AbortSignal): Promise<TenantList> {
-  const list = await call<TenantList>('/v1/tenants', { signal });
-  list.tenants ??= [];
-  learnNames(list.actors);
-  return list;
-}
 
 export type TenantAction = { kind: 'arm' | 'disarm' | 'start'; tenant: Tenant } | { kind: 'end'; tenant: Tenant; session: string };
 

@@ -37,7 +37,7 @@ const EMPTY = createHash('sha256').update('').digest('hex');
 
 export function iso(us) {
   const ms = Math.floor(us / 1000);
-  return new Date(ms).toISOString().slice(0, 20) + String(us - Math.floor(us / 1e6) * 1e6).padStart(6, '0') + 'Z';
+  return `${new Date(ms).toISOString().slice(0, 20) + String(us - Math.floor(us / 1e6) * 1e6).padStart(6, '0')}Z`;
 }
 
 export function makeRow(us, over = {}) {
@@ -105,7 +105,7 @@ export function moment(text) {
   const t = Date.parse(text);
   if (Number.isNaN(t)) return null;
   const digits = /\.(\d+)/.exec(text)?.[1] ?? '';
-  return new Date(t).toISOString().slice(0, 20) + digits.padEnd(6, '0').slice(0, 6) + 'Z';
+  return `${new Date(t).toISOString().slice(0, 20) + digits.padEnd(6, '0').slice(0, 6)}Z`;
 }
 
 const NAMES = ['actor', 'actor_kind', 'pat', 'break_glass', 'route', 'method', 'status', 'outcome', 'client', 'user_agent', 'client_ip', 'tenant', 'id', 'request_id', 'latency_min'];

@@ -199,7 +199,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     'GET /v1/tokens any': (c) => {
       const owner = c.query.get('owner') ?? c.who.id;
       if (owner !== c.who.id && !c.scopes.includes('tokens:admin')) throw fail(403, 'insufficient_scope', 'Listing the tokens of others needs the scope tokens:admin, which your credential does not have.');
-      const days = parseInt(c.query.get('unused_since') ?? '0');
+      const days = parseInt(c.query.get('unused_since') ?? '0', 10);
       const found = pats.filter((p) => (owner === 'all' || p.actor_id === owner) && (!c.query.has('state') || isLive(p) === (c.query.get('state') === 'live'))
         && (!days || Date.parse(p.last_used_at ?? p.created_at) < Date.now() - days * 864e5));
       const from = Number(c.query.get('cursor') ?? 0);
@@ -208,7 +208,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     },
     'POST /v1/tokens tokens:write': (c) => {
       const scopes = c.body.preset ? (c.body.preset === 'admin-full' ? ALL : READ) : c.body.scopes;
-      const p = pat({ id: randomUUID(), name: c.body.name, preset: c.body.preset ?? null, scopes, actor_id: c.who.id, parent_id: c.pat, audit_id: c.row.id, expires_at: iso(nowUs() + parseInt(c.body.expires_in) * 864e8), last_four: 'k3Za' });
+      const p = pat({ id: randomUUID(), name: c.body.name, preset: c.body.preset ?? null, scopes, actor_id: c.who.id, parent_id: c.pat, audit_id: c.row.id, expires_at: iso(nowUs() + parseInt(c.body.expires_in, 10) * 864e8), last_four: 'k3Za' });
       pats.unshift(p);
       c.status = 201;
       const secret = `argus_pat_${createHash('sha256').update(p.id).digest('hex').slice(0, 45)}k3Za`;
@@ -350,7 +350,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     const f = filterOf(q);
     res.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
     const from = c.req.headers['last-event-id'] ?? q.get('cursor');
-    let position = from ? parseInt(/-(\w+)$/.exec(from)?.[1] ?? '0', 36) : c.snapshot;
+    const position = from ? parseInt(/-(\w+)$/.exec(from)?.[1] ?? '0', 36) : c.snapshot;
     const send = (event, data, id) => res.write(`event: ${event}\n${id ? `id: c6.7-${id.toString(36)}\n` : ''}data: ${JSON.stringify(data)}\n\n`);
     send('ready', {}, position);
     for (const r of log.filter((x) => x.seq > position && f.match(x)).sort((a, b) => a.seq - b.seq)) send('row', r, r.seq);
@@ -409,7 +409,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       body_sha256: createHash('sha256').update(body).digest('hex'), body_bytes: body.length, client_request_id: null,
     });
     const params = route.test.exec(url.pathname).slice(1).map(decodeURIComponent);
-    [...route.template.matchAll(/:(\w+)/g)].forEach(([, name], i) => (row.path_params[name] = params[i]));
+    for (const [i, [, name]] of [...route.template.matchAll(/:(\w+)/g)].entries()) row.path_params[name] = params[i];
     const c = { req, query: url.searchParams, params, who: cred.who, kind: cred.pat ? 'pat' : 'clerk_session', pat: cred.pat ?? null, preset: cred.preset, scopes: cred.scopes, row, snapshot, status: 200, body: {} };
     const settle = (status) => append(Object.assign(row, { status, latency_us: nowUs() - started, recorded_at: iso(nowUs() + 300) }));
     try {

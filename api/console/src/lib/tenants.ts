@@ -1,0 +1,16 @@
+// The tenants, as several pages ask for them.
+import { call } from './http';
+import { learnNames } from './names';
+import type { Tenant } from './types';
+
+export interface TenantList {
+  tenants: Tenant[];
+  actors?: Record<string, string>;
+}
+
+export async function fetchTenants(signal: AbortSignal): Promise<TenantList> {
+  const list = await call<TenantList>('/v1/tenants', { signal });
+  list.tenants ??= [];
+  learnNames(list.actors);
+  return list;
+}
