@@ -1,5 +1,5 @@
-import { defineConfig, type Plugin } from 'vite';
 import { fileURLToPath } from 'node:url';
+import { defineConfig, type Plugin } from 'vite';
 
 // The page appears once, in its colours: the script that knows the theme may hold back the first paint.
 function blockRender(): Plugin {
@@ -20,9 +20,7 @@ export default defineConfig({
   resolve: {
     // Clerk's wallets and password meter belong to its own sign-in form, which the console does not show:
     // it signs in by redirect.
-    alias: ['@coinbase/wallet-sdk', '@base-org/account', '@zxcvbn-ts/core', '@zxcvbn-ts/language-common'].map(
-      (find) => ({ find, replacement: none }),
-    ),
+    alias: ['@coinbase/wallet-sdk', '@base-org/account', '@zxcvbn-ts/core', '@zxcvbn-ts/language-common'].map((find) => ({ find, replacement: none })),
   },
   build: {
     target: 'es2022',
@@ -34,8 +32,6 @@ export default defineConfig({
   },
   server: {
     // npm run dev: the page from here, everything else from a running server.
-    proxy: Object.fromEntries(
-      ['/v1', '/compute', '/console-config.json'].map((path) => [path, process.env.ARGUS_URL ?? 'http://127.0.0.1:8420']),
-    ),
+    proxy: Object.fromEntries(['/v1', '/compute', '/console-config.json'].map((path) => [path, process.env.ARGUS_URL ?? 'http://127.0.0.1:8420'])),
   },
 });

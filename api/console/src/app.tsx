@@ -1,15 +1,15 @@
 import type { ComponentChildren, RefObject } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import type { Problem } from './lib/filter';
+import { useKeys } from './lib/keys';
+import { AUDIT_LINK, COMPUTE_LINK, type Link, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK } from './lib/link';
+import { learnNames } from './lib/names';
+import { cut } from './lib/quote';
 import { go, href, usePlace } from './lib/router';
 import { session } from './lib/session';
 import { useStore } from './lib/store';
-import { useKeys } from './lib/keys';
-import { AUDIT_LINK, COMPUTE_LINK, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK, type Link } from './lib/link';
-import { now } from './lib/time';
-import type { Problem } from './lib/filter';
-import { cut } from './lib/quote';
-import { learnNames } from './lib/names';
 import { setTheme, useTheme } from './lib/theme';
+import { now } from './lib/time';
 import type { Operator } from './lib/types';
 import { AuditPage } from './pages/audit';
 import { ComputePage } from './pages/compute';
@@ -23,9 +23,9 @@ import { TenantsPage } from './pages/tenants';
 import { TokensPage } from './pages/tokens';
 import { Spinner } from './ui/bits';
 import { Dialog } from './ui/dialog';
+import * as icons from './ui/icons';
 import { Notice } from './ui/notice';
 import { Toasts } from './ui/toast';
-import * as icons from './ui/icons';
 
 interface Page {
   path: string;
@@ -44,8 +44,26 @@ interface Page {
 
 const PAGES: Page[] = [
   { path: '/tenants', label: 'Tenants', group: 'Monitor', scope: 'tenants:read', icon: icons.Tenants, link: TENANTS_LINK, view: TenantsPage, key: 't' },
-  { path: '/performance', label: 'Performance', group: 'Monitor', scope: 'logs:read', icon: icons.Gauge, link: PERFORMANCE_LINK, view: PerformancePage, key: 'p' },
-  { path: '/performance/route', label: 'Performance', group: 'Monitor', scope: 'logs:read', icon: icons.Gauge, link: ROUTE_LINK, view: RoutePage, under: '/performance' },
+  {
+    path: '/performance',
+    label: 'Performance',
+    group: 'Monitor',
+    scope: 'logs:read',
+    icon: icons.Gauge,
+    link: PERFORMANCE_LINK,
+    view: PerformancePage,
+    key: 'p',
+  },
+  {
+    path: '/performance/route',
+    label: 'Performance',
+    group: 'Monitor',
+    scope: 'logs:read',
+    icon: icons.Gauge,
+    link: ROUTE_LINK,
+    view: RoutePage,
+    under: '/performance',
+  },
   { path: '/compute', label: 'Compute', group: 'Compute', scope: 'compute:read', icon: icons.Server, link: COMPUTE_LINK, view: ComputePage, key: 'c' },
   { path: '/support', label: 'Live sessions', group: 'Remote support', scope: 'tenants:read', icon: icons.Headset, link: NO_LINK, view: SupportPage, key: 's' },
   { path: '/health', label: 'Health', group: 'Data & admin', scope: '', icon: icons.Heart, link: NO_LINK, view: HealthPage, key: 'h' },
@@ -82,7 +100,9 @@ function Waiting({ text, failed }: { text: string; failed?: boolean }) {
   return (
     <main class="centred">
       <icons.Eye />
-      <p class={failed ? "" : "muted"} role={failed ? "alert" : "status"}>{text}</p>
+      <p class={failed ? '' : 'muted'} role={failed ? 'alert' : 'status'}>
+        {text}
+      </p>
       {!failed && <Spinner label="Starting" />}
     </main>
   );
@@ -122,7 +142,14 @@ function Shell({ me }: { me: Operator }) {
 
   return (
     <div class={`shell ${open ? 'rail-open' : ''}`}>
-      <a class="skip" href={location.hash} onClick={(e) => { e.preventDefault(); main.current?.focus(); }}>
+      <a
+        class="skip"
+        href={location.hash}
+        onClick={(e) => {
+          e.preventDefault();
+          main.current?.focus();
+        }}
+      >
         Skip to the page
       </a>
       <div class="topbar">
@@ -247,7 +274,13 @@ function ThemeButton() {
   const label = { system: 'as the system', light: 'light', dark: 'dark' };
   const Icon = { system: icons.Half, light: icons.Sun, dark: icons.Moon }[theme];
   return (
-    <button type="button" class="icon-button" aria-label={`Colours: ${label[theme]}. Change to ${label[next[theme]]}`} title={`Colours: ${label[theme]}`} onClick={() => setTheme(next[theme])}>
+    <button
+      type="button"
+      class="icon-button"
+      aria-label={`Colours: ${label[theme]}. Change to ${label[next[theme]]}`}
+      title={`Colours: ${label[theme]}`}
+      onClick={() => setTheme(next[theme])}
+    >
       <Icon />
     </button>
   );

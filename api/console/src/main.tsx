@@ -5,8 +5,8 @@ import './styles/controls.css';
 import './styles/tables.css';
 import './styles/audit.css';
 import { App } from './app';
-import { showTexts } from './lib/shown';
 import { start } from './lib/session';
+import { showTexts } from './lib/shown';
 import { startTheme } from './lib/theme';
 
 showTexts();

@@ -83,7 +83,9 @@ try {
   const busyMs = ((await busy()) - busyBefore) * 1000;
   await Promise.all(callers);
   const real = made / ((performance.now() - begun) / 1000);
-  await page.waitForFunction((n) => Number(/([\d,]+) loaded/.exec(document.querySelector('.results-count').textContent)?.[1].replace(/\D/g, '')) >= n, made, { timeout: 30_000 });
+  await page.waitForFunction((n) => Number(/([\d,]+) loaded/.exec(document.querySelector('.results-count').textContent)?.[1].replace(/\D/g, '')) >= n, made, {
+    timeout: 30_000,
+  });
   print(`console: live tail at ${Math.round(real)} rows/s, frames over 50 ms`, long(gaps), long(idle), '0', dropped(gaps) === 0);
   print('console: live tail, the page’s thread, busy', `${(busyMs / seconds / 10).toFixed(0)} %`, '', '');
   print('console: live tail, frame p99', `${p(gaps, 0.99).toFixed(1)} ms`, `${p(idle, 0.99).toFixed(1)} ms`, '<= 50 ms', p(gaps, 0.99) <= 50);
@@ -107,16 +109,19 @@ try {
     });
     await page.waitForTimeout(30);
   }
-  const scrolling = page.evaluate(() => new Promise((done) => {
-    const main = document.querySelector('.main');
-    const end = performance.now() + 5000;
-    let y = 0;
-    const step = (now) => {
-      main.scrollTop = y += 170; // about 10 000 pixels a second
-      now < end ? requestAnimationFrame(step) : done();
-    };
-    requestAnimationFrame(step);
-  }));
+  const scrolling = page.evaluate(
+    () =>
+      new Promise((done) => {
+        const main = document.querySelector('.main');
+        const end = performance.now() + 5000;
+        let y = 0;
+        const step = (now) => {
+          main.scrollTop = y += 170; // about 10 000 pixels a second
+          now < end ? requestAnimationFrame(step) : done();
+        };
+        requestAnimationFrame(step);
+      }),
+  );
   const [gaps, idle] = await both(page, 5000);
   await scrolling;
   print('console: scrolling through 100 000 rows, frames over 50 ms', long(gaps), long(idle), '0', dropped(gaps) === 0);

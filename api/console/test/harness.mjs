@@ -12,7 +12,10 @@ import { startMock } from './mock/server.mjs';
 
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const BROWSERS = [
-  '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', path.join(ROOT, 'bin/tools/chromium/chromium'),
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+  path.join(ROOT, 'bin/tools/chromium/chromium'),
   '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
 ];
 
@@ -21,7 +24,15 @@ export async function launch() {
   if (!executablePath) throw new Error('There is no Chromium. Run internal/setup/setup.sh test, or name one in CHROMIUM.');
   return chromium.launch({
     executablePath,
-    args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic'],
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      '--disable-quic',
+    ],
   });
 }
 
@@ -37,7 +48,12 @@ async function freePort() {
 async function readEnv(file) {
   const script = `set -a; . ${JSON.stringify(file)}; env -0`;
   const out = execFileSync('sh', ['-c', script], { env: { PATH: process.env.PATH } }).toString();
-  return Object.fromEntries(out.split('\0').filter(Boolean).map((l) => [l.slice(0, l.indexOf('=')), l.slice(l.indexOf('=') + 1)]));
+  return Object.fromEntries(
+    out
+      .split('\0')
+      .filter(Boolean)
+      .map((l) => [l.slice(0, l.indexOf('=')), l.slice(l.indexOf('=') + 1)]),
+  );
 }
 
 async function startDev() {

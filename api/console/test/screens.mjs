@@ -19,38 +19,68 @@ const PAGES = [
   ['health', '#/health', '.stages'],
   ['audit', '#/settings/audit', 'tr[data-id]'],
   ['audit-filtered', '#/settings/audit?status=4xx&status=5xx&not_client=argusctl&since=7d', 'tr[data-id]'],
-  ['audit-search', '#/settings/audit', 'tr[data-id]', async (page) => {
-    await page.keyboard.press('/');
-    await page.keyboard.type('status:5xx an');
-    await page.waitForSelector('.choices');
-  }],
-  ['audit-drawer', '#/settings/audit?method=POST&since=7d', 'tr[data-id]', async (page) => {
-    await page.locator('tr[data-id]').nth(2).click();
-    await page.waitForSelector('.drawer .steps, .drawer dl');
-    await page.waitForTimeout(300);
-  }],
-  ['audit-filter-menu', '#/settings/audit', 'tr[data-id]', async (page) => {
-    await page.click('button:has-text("Filter")');
-    await page.click('.popover >> text=Route');
-    await page.waitForSelector('.values .menu-item');
-  }],
+  [
+    'audit-search',
+    '#/settings/audit',
+    'tr[data-id]',
+    async (page) => {
+      await page.keyboard.press('/');
+      await page.keyboard.type('status:5xx an');
+      await page.waitForSelector('.choices');
+    },
+  ],
+  [
+    'audit-drawer',
+    '#/settings/audit?method=POST&since=7d',
+    'tr[data-id]',
+    async (page) => {
+      await page.locator('tr[data-id]').nth(2).click();
+      await page.waitForSelector('.drawer .steps, .drawer dl');
+      await page.waitForTimeout(300);
+    },
+  ],
+  [
+    'audit-filter-menu',
+    '#/settings/audit',
+    'tr[data-id]',
+    async (page) => {
+      await page.click('button:has-text("Filter")');
+      await page.click('.popover >> text=Route');
+      await page.waitForSelector('.values .menu-item');
+    },
+  ],
   ['audit-window', '#/settings/audit', 'tr[data-id]', async (page) => page.click('.window-button')],
   ['audit-empty', '#/settings/audit?route=/nowhere', '.empty'],
   ['audit-unreadable', '#/settings/audit?since=yesterday&colour=red&status=5xx', '.unreadable'],
   ['performance', '#/performance?since=24h', '.perf tbody tr .spark path'],
-  ['route', '#/performance/route?route=GET%20/v1/tenants&since=24h', '.u-over', async (page) => {
-    await page.hover('.u-over >> nth=0', { position: { x: 300, y: 80 } });
-  }],
+  [
+    'route',
+    '#/performance/route?route=GET%20/v1/tenants&since=24h',
+    '.u-over',
+    async (page) => {
+      await page.hover('.u-over >> nth=0', { position: { x: 300, y: 80 } });
+    },
+  ],
   ['tokens', '#/settings/tokens', 'table, .empty'],
   ['tokens-all', '#/settings/tokens?owner=all&ended=1', 'table'],
-  ['tokens-revoke', '#/settings/tokens', 'table', async (page) => {
-    await page.click('button[aria-label="Revoke ci pipeline"]');
-    await page.waitForSelector('.token-names');
-  }],
-  ['tokens-owner', '#/settings/tokens?owner=user_2bBenOkafor9Rt', 'table', async (page) => {
-    await page.click('text=Revoke all of');
-    await page.waitForSelector('.token-names');
-  }],
+  [
+    'tokens-revoke',
+    '#/settings/tokens',
+    'table',
+    async (page) => {
+      await page.click('button[aria-label="Revoke ci pipeline"]');
+      await page.waitForSelector('.token-names');
+    },
+  ],
+  [
+    'tokens-owner',
+    '#/settings/tokens?owner=user_2bBenOkafor9Rt',
+    'table',
+    async (page) => {
+      await page.click('text=Revoke all of');
+      await page.waitForSelector('.token-names');
+    },
+  ],
   ['tokens-found', '#/settings/tokens', 'table', async (page) => page.click('text="Revoke by secret"')],
   ['token-new', '#/settings/tokens?new=1&name=ci', 'dialog'],
   ['profile', '#/profile', 'dl'],
@@ -59,7 +89,12 @@ const PAGES = [
 
 const s = await server();
 const browser = await launch();
-for (const [theme, width, height] of [['light', 1280, 800], ['dark', 1280, 800], ['light', 390, 844], ['dark', 390, 844]]) {
+for (const [theme, width, height] of [
+  ['light', 1280, 800],
+  ['dark', 1280, 800],
+  ['light', 390, 844],
+  ['dark', 390, 844],
+]) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, reducedMotion: 'reduce' });
   const page = await context.newPage();
   page.on('console', (m) => m.type() === 'error' && console.log(`${theme} ${width}: ${m.text()}`));

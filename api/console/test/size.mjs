@@ -23,7 +23,9 @@ for (const file of wanted) {
   total += size;
 }
 const lazy = (await readdir(path.join(dist, 'assets'))).filter((f) => f.endsWith('.js') && !wanted.has(`assets/${f}`));
-console.log(`first load ${(total / 1000).toFixed(1)} kB compressed of ${BUDGET / 1000} (${parts.join(', ')}); loaded when needed: ${lazy.join(', ') || 'nothing'}`);
+console.log(
+  `first load ${(total / 1000).toFixed(1)} kB compressed of ${BUDGET / 1000} (${parts.join(', ')}); loaded when needed: ${lazy.join(', ') || 'nothing'}`,
+);
 if ([...wanted].some((f) => f.includes('clerk'))) throw new Error('Clerk is in the first load');
 if (!lazy.some((f) => f.includes('clerk'))) throw new Error('Clerk is not a chunk of its own');
 if (total > BUDGET) throw new Error('the first load is over its budget');

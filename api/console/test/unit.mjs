@@ -1,9 +1,10 @@
 // Bundles the unit tests, which are TypeScript, and hands them to Node's own test runner.
-import { build } from 'vite';
-import { readdir, rm } from 'node:fs/promises';
+
 import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'vite';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const out = path.join(root, 'build-unit');

@@ -1,19 +1,26 @@
 import type { ComponentChildren } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
+import type { Term } from '../lib/filter';
 import { formatBytes, formatMs, splitRoute } from '../lib/format';
-import { asApiError, call, type ApiError } from '../lib/http';
+import { type ApiError, asApiError, call } from '../lib/http';
 import { learnNames, useNames } from '../lib/names';
-import { parseTime, utcText, formatSpan } from '../lib/time';
+import { formatSpan, parseTime, utcText } from '../lib/time';
 import type { CallDetail, Row, Step } from '../lib/types';
 import { Actor, Copyable, copyText, KIND_LABEL, KindIcon, Skeleton, Status, When } from '../ui/bits';
 import { Drawer } from '../ui/drawer';
+import * as icons from '../ui/icons';
 import { Failure } from '../ui/notice';
 import { DigestCheck } from './digest-check';
-import { useEffect, useState } from 'preact/hooks';
-import type { Term } from '../lib/filter';
-import * as icons from '../ui/icons';
 
 /** Everything about one call. */
-export function CallDrawer({ id, row, onClose, onFilter, permalink, takeFocus }: {
+export function CallDrawer({
+  id,
+  row,
+  onClose,
+  onFilter,
+  permalink,
+  takeFocus,
+}: {
   id: string;
   /** the row when the table has it: shown until the whole call has come */
   row: Row | undefined;
@@ -64,7 +71,13 @@ export function CallDrawer({ id, row, onClose, onFilter, permalink, takeFocus }:
             <span class="drawer-route" title={shown.route}>
               <span class={`method m-${splitRoute(shown.route).method.toLowerCase()}`}>{splitRoute(shown.route).method}</span> {splitRoute(shown.route).path}
             </span>
-            <button type="button" class="icon-button" aria-label="Copy the permalink" title="Copy the permalink" onClick={() => void copyText(permalink, 'the permalink')}>
+            <button
+              type="button"
+              class="icon-button"
+              aria-label="Copy the permalink"
+              title="Copy the permalink"
+              onClick={() => void copyText(permalink, 'the permalink')}
+            >
               <icons.Link />
             </button>
           </>
@@ -108,62 +121,166 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
         <p class="drawer-note">The process serving this call died after the call was allowed to take effect. Whether it did stands in the steps below.</p>
       )}
       <div class="same" role="group" aria-label="Related calls">
-        <button type="button" class="button small" onClick={() => filter('actor', row.actor_id)}>Same actor</button>
-        <button type="button" class="button small" onClick={() => filter('route', row.route)}>Same route</button>
-        {row.pat_id && <button type="button" class="button small" onClick={() => filter('pat', row.pat_id!)}>Same token</button>}
-        {row.break_glass_id && <button type="button" class="button small" onClick={() => filter('break_glass', row.break_glass_id!)}>Same break-glass token</button>}
-        <button type="button" class="button small" onClick={() => filter('client_ip', row.client_ip)}>Same address</button>
+        <button type="button" class="button small" onClick={() => filter('actor', row.actor_id)}>
+          Same actor
+        </button>
+        <button type="button" class="button small" onClick={() => filter('route', row.route)}>
+          Same route
+        </button>
+        {row.pat_id && (
+          <button type="button" class="button small" onClick={() => filter('pat', row.pat_id!)}>
+            Same token
+          </button>
+        )}
+        {row.break_glass_id && (
+          <button type="button" class="button small" onClick={() => filter('break_glass', row.break_glass_id!)}>
+            Same break-glass token
+          </button>
+        )}
+        <button type="button" class="button small" onClick={() => filter('client_ip', row.client_ip)}>
+          Same address
+        </button>
       </div>
 
       <Section title="What">
         <dl>
-          <Fact name="Route"><Copyable text={row.route} what="the route" /></Fact>
+          <Fact name="Route">
+            <Copyable text={row.route} what="the route" />
+          </Fact>
           {Object.entries(row.path_params ?? {}).map(([name, value]) => (
-            <Fact key={name} name={`:${name}`}><Copyable text={value} what={`the parameter ${name}`} /></Fact>
+            <Fact key={name} name={`:${name}`}>
+              <Copyable text={value} what={`the parameter ${name}`} />
+            </Fact>
           ))}
-          <Fact name="Arrived"><When time={row.occurred_at} digits={6} /></Fact>
-          <Fact name="Recorded">{utcText(row.recorded_at, 6)} <span class="muted">{recordedAfter >= 1000 ? `${formatSpan(recordedAfter)} later` : `${formatMs(recordedAfter)} later`}</span></Fact>
-          <Fact name="Outcome">{row.outcome === 'completed' ? 'Completed' : 'Interrupted'}{row.status !== null && <> with <Status status={row.status} /></>}</Fact>
-          <Fact name="Latency">{row.latency_us === null ? '–' : <>{formatMs(row.latency_us / 1000)} <span class="muted">{row.latency_us.toLocaleString('en-US')} µs</span></>}</Fact>
-          <Fact name="Scope checked"><code>{row.scope}</code></Fact>
+          <Fact name="Arrived">
+            <When time={row.occurred_at} digits={6} />
+          </Fact>
+          <Fact name="Recorded">
+            {utcText(row.recorded_at, 6)}{' '}
+            <span class="muted">{recordedAfter >= 1000 ? `${formatSpan(recordedAfter)} later` : `${formatMs(recordedAfter)} later`}</span>
+          </Fact>
+          <Fact name="Outcome">
+            {row.outcome === 'completed' ? 'Completed' : 'Interrupted'}
+            {row.status !== null && (
+              <>
+                {' '}
+                with <Status status={row.status} />
+              </>
+            )}
+          </Fact>
+          <Fact name="Latency">
+            {row.latency_us === null ? (
+              '–'
+            ) : (
+              <>
+                {formatMs(row.latency_us / 1000)} <span class="muted">{row.latency_us.toLocaleString('en-US')} µs</span>
+              </>
+            )}
+          </Fact>
+          <Fact name="Scope checked">
+            <code>{row.scope}</code>
+          </Fact>
         </dl>
       </Section>
 
       <Section title="Who">
         <dl>
-          <Fact name="Actor">{names.has(row.actor_id) && <div><Actor id={row.actor_id} /></div>}<Copyable text={row.actor_id} what="the actor" /></Fact>
-          {row.impersonator_id && <Fact name="Impersonated by">{names.has(row.impersonator_id) && <div><Actor id={row.impersonator_id} /></div>}<Copyable text={row.impersonator_id} what="the impersonator" /></Fact>}
-          <Fact name="Credential"><KindIcon kind={row.actor_kind} /> {KIND_LABEL[row.actor_kind] ?? row.actor_kind}</Fact>
-          {row.pat_id && <Fact name="Token">{names.has(row.pat_id) && <div>{names.get(row.pat_id)}</div>}<Copyable text={row.pat_id} what="the token’s id" /></Fact>}
-          {row.break_glass_id && <Fact name="Break-glass token"><Copyable text={row.break_glass_id} what="the break-glass token’s id" /></Fact>}
+          <Fact name="Actor">
+            {names.has(row.actor_id) && (
+              <div>
+                <Actor id={row.actor_id} />
+              </div>
+            )}
+            <Copyable text={row.actor_id} what="the actor" />
+          </Fact>
+          {row.impersonator_id && (
+            <Fact name="Impersonated by">
+              {names.has(row.impersonator_id) && (
+                <div>
+                  <Actor id={row.impersonator_id} />
+                </div>
+              )}
+              <Copyable text={row.impersonator_id} what="the impersonator" />
+            </Fact>
+          )}
+          <Fact name="Credential">
+            <KindIcon kind={row.actor_kind} /> {KIND_LABEL[row.actor_kind] ?? row.actor_kind}
+          </Fact>
+          {row.pat_id && (
+            <Fact name="Token">
+              {names.has(row.pat_id) && <div>{names.get(row.pat_id)}</div>}
+              <Copyable text={row.pat_id} what="the token’s id" />
+            </Fact>
+          )}
+          {row.break_glass_id && (
+            <Fact name="Break-glass token">
+              <Copyable text={row.break_glass_id} what="the break-glass token’s id" />
+            </Fact>
+          )}
           {row.break_glass_id && <Fact name="Break-glass reason">{detail?.break_glass_reason ?? '–'}</Fact>}
         </dl>
       </Section>
 
       <Section title="From where">
         <dl>
-          <Fact name="Address"><Copyable text={row.client_ip} what="the address" /></Fact>
+          <Fact name="Address">
+            <Copyable text={row.client_ip} what="the address" />
+          </Fact>
           <Fact name="User agent">{row.user_agent === '' ? <span class="muted">none</span> : <Copyable text={row.user_agent} what="the user agent" />}</Fact>
         </dl>
       </Section>
 
       <Section title="What was submitted">
         <dl>
-          <Fact name="Body">{row.body_bytes === 0 ? 'empty' : <>{formatBytes(row.body_bytes)}{row.body_bytes >= 1024 && <span class="muted"> {row.body_bytes.toLocaleString('en-US')} bytes</span>}</>}</Fact>
-          <Fact name="SHA-256">{row.body_sha256 ? <Copyable text={row.body_sha256} what="the digest" /> : <span class="muted">none: the body was too large or was cut off</span>}</Fact>
+          <Fact name="Body">
+            {row.body_bytes === 0 ? (
+              'empty'
+            ) : (
+              <>
+                {formatBytes(row.body_bytes)}
+                {row.body_bytes >= 1024 && <span class="muted"> {row.body_bytes.toLocaleString('en-US')} bytes</span>}
+              </>
+            )}
+          </Fact>
+          <Fact name="SHA-256">
+            {row.body_sha256 ? <Copyable text={row.body_sha256} what="the digest" /> : <span class="muted">none: the body was too large or was cut off</span>}
+          </Fact>
         </dl>
         {row.body_sha256 && <DigestCheck key={row.id} digest={row.body_sha256} bytes={row.body_bytes} />}
       </Section>
 
-      {detail ? <Steps steps={detail.steps ?? []} arrived={row.occurred_at} /> : row.method !== 'GET' && !failed && <Section title="Steps"><Skeleton rows={2} /></Section>}
+      {detail ? (
+        <Steps steps={detail.steps ?? []} arrived={row.occurred_at} />
+      ) : (
+        row.method !== 'GET' &&
+        !failed && (
+          <Section title="Steps">
+            <Skeleton rows={2} />
+          </Section>
+        )
+      )}
 
       <Section title="Identity of the row">
         <dl>
-          <Fact name="Call id"><Copyable text={row.id} what="the call’s id" /></Fact>
-          {row.client_request_id && <Fact name="Request id"><Copyable text={row.client_request_id} what="the request id" /></Fact>}
-          {row.trace_id && <Fact name="Trace id"><Copyable text={row.trace_id} what="the trace id" /></Fact>}
-          <Fact name="Writer, number">{row.writer_id}, {row.seq}</Fact>
-          <Fact name="Row hash"><Copyable text={row.row_hash} what="the row hash" /></Fact>
+          <Fact name="Call id">
+            <Copyable text={row.id} what="the call’s id" />
+          </Fact>
+          {row.client_request_id && (
+            <Fact name="Request id">
+              <Copyable text={row.client_request_id} what="the request id" />
+            </Fact>
+          )}
+          {row.trace_id && (
+            <Fact name="Trace id">
+              <Copyable text={row.trace_id} what="the trace id" />
+            </Fact>
+          )}
+          <Fact name="Writer, number">
+            {row.writer_id}, {row.seq}
+          </Fact>
+          <Fact name="Row hash">
+            <Copyable text={row.row_hash} what="the row hash" />
+          </Fact>
         </dl>
       </Section>
     </>
@@ -181,16 +298,35 @@ function Steps({ steps, arrived }: { steps: Step[]; arrived: string }) {
           <li key={`${s.table}${s.step}`} class={`step tone-${TONE[s.result] ?? 'plain'}`}>
             <p>
               <b>{s.action}</b> {s.result}
-              {s.from_state !== null || s.to_state !== null ? <span class="muted"> {s.from_state ?? '–'} → {s.to_state ?? '–'}</span> : null}
-              <span class="muted step-at" title={utcText(s.at, 6)}>+{formatSpanExact((parseTime(s.at) ?? 0) - (parseTime(arrived) ?? 0))}</span>
+              {s.from_state !== null || s.to_state !== null ? (
+                <span class="muted">
+                  {' '}
+                  {s.from_state ?? '–'} → {s.to_state ?? '–'}
+                </span>
+              ) : null}
+              <span class="muted step-at" title={utcText(s.at, 6)}>
+                +{formatSpanExact((parseTime(s.at) ?? 0) - (parseTime(arrived) ?? 0))}
+              </span>
             </p>
             {s.error && <p class="tone-bad">{s.error}</p>}
             <dl class="step-facts">
               {s.reason !== null && <Fact name="Reason">{s.reason}</Fact>}
-              {s.worker_id !== null && <Fact name="Pod"><span class="mono">{s.worker_id}</span></Fact>}
+              {s.worker_id !== null && (
+                <Fact name="Pod">
+                  <span class="mono">{s.worker_id}</span>
+                </Fact>
+              )}
               {s.provider !== null && <Fact name="Provider">{s.provider}</Fact>}
-              {s.tenant_id !== null && <Fact name="Tenant"><span class="mono">{s.tenant_id}</span></Fact>}
-              {s.session_id !== null && <Fact name="Session"><span class="mono wrap-anywhere">{s.session_id}</span></Fact>}
+              {s.tenant_id !== null && (
+                <Fact name="Tenant">
+                  <span class="mono">{s.tenant_id}</span>
+                </Fact>
+              )}
+              {s.session_id !== null && (
+                <Fact name="Session">
+                  <span class="mono wrap-anywhere">{s.session_id}</span>
+                </Fact>
+              )}
               {s.consent_document_id !== null && (
                 <Fact name="Consent">
                   <span class="mono wrap-anywhere">{s.consent_document_id}</span>
@@ -202,7 +338,11 @@ function Steps({ steps, arrived }: { steps: Step[]; arrived: string }) {
                   )}
                 </Fact>
               )}
-              {s.impersonator_id !== null && <Fact name="By"><Actor id={s.impersonator_id} /> as <Actor id={s.actor_id} /></Fact>}
+              {s.impersonator_id !== null && (
+                <Fact name="By">
+                  <Actor id={s.impersonator_id} /> as <Actor id={s.actor_id} />
+                </Fact>
+              )}
               {s.actor_id === 'system' && <Fact name="By">the system</Fact>}
             </dl>
           </li>

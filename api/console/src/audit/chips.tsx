@@ -1,12 +1,12 @@
-import { activeTenant } from '../lib/active-tenant';
-import { useStore } from '../lib/store';
-import { FILTERS, isFilterName, labelOf, valueProblem, type Filter, type Term } from '../lib/filter';
-import { useNames } from '../lib/names';
-import { shortId, formatShort } from '../lib/format';
-import type { Facets } from '../lib/types';
-import { Popover } from '../ui/menu';
-import * as icons from '../ui/icons';
 import { useState } from 'preact/hooks';
+import { activeTenant } from '../lib/active-tenant';
+import { FILTERS, type Filter, isFilterName, labelOf, type Term, valueProblem } from '../lib/filter';
+import { formatShort, shortId } from '../lib/format';
+import { useNames } from '../lib/names';
+import { useStore } from '../lib/store';
+import type { Facets } from '../lib/types';
+import * as icons from '../ui/icons';
+import { Popover } from '../ui/menu';
 
 /** The conditions in force. Pressing the name turns one around, pressing the value edits it. */
 export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: (filter: Filter) => void; onEdit: (term: Term) => void }) {
@@ -39,10 +39,21 @@ export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: 
               >
                 {label} {term.not ? 'is not' : 'is'}
               </button>
-              <button type="button" class="chip-value" title={name ? `${term.value}: edit` : 'Edit'} aria-label={`Edit ${label} ${shown}`} onClick={() => onEdit(term)}>
+              <button
+                type="button"
+                class="chip-value"
+                title={name ? `${term.value}: edit` : 'Edit'}
+                aria-label={`Edit ${label} ${shown}`}
+                onClick={() => onEdit(term)}
+              >
                 {name ?? shortId(shown, 28)}
               </button>
-              <button type="button" class="chip-remove" aria-label={`Remove the filter ${label} ${shown}`} onClick={() => onChange({ ...filter, terms: without(term) })}>
+              <button
+                type="button"
+                class="chip-remove"
+                aria-label={`Remove the filter ${label} ${shown}`}
+                onClick={() => onChange({ ...filter, terms: without(term) })}
+              >
                 <icons.Close />
               </button>
             </span>
@@ -71,8 +82,27 @@ const QUICK: [string, Term[]][] = [
 /** Adds a filter without typing: the usual ones, or a field and one of its values. */
 export function FilterMenu({ facets, me, onWant, onAdd }: { facets: Facets | undefined; me: string; onWant: () => void; onAdd: (terms: Term[]) => void }) {
   return (
-    <Popover label={<><icons.Plus /><span>Filter</span></>} panelLabel="Add a filter" align="end">
-      {(close) => <FilterPanel facets={facets} me={me} onWant={onWant} onAdd={(terms) => { onAdd(terms); close(); }} />}
+    <Popover
+      label={
+        <>
+          <icons.Plus />
+          <span>Filter</span>
+        </>
+      }
+      panelLabel="Add a filter"
+      align="end"
+    >
+      {(close) => (
+        <FilterPanel
+          facets={facets}
+          me={me}
+          onWant={onWant}
+          onAdd={(terms) => {
+            onAdd(terms);
+            close();
+          }}
+        />
+      )}
     </Popover>
   );
 }
@@ -119,7 +149,17 @@ function FilterPanel({ facets, me, onWant, onAdd }: { facets: Facets | undefined
   );
 }
 
-function ValuePanel({ field, facets, onBack, onAdd }: { field: (typeof FILTERS)[number]; facets: Facets | undefined; onBack: () => void; onAdd: (terms: Term[]) => void }) {
+function ValuePanel({
+  field,
+  facets,
+  onBack,
+  onAdd,
+}: {
+  field: (typeof FILTERS)[number];
+  facets: Facets | undefined;
+  onBack: () => void;
+  onAdd: (terms: Term[]) => void;
+}) {
   const [text, setText] = useState('');
   const [param, setParam] = useState('id');
   const [not, setNot] = useState(false);

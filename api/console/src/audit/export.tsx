@@ -1,10 +1,10 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatBytes, formatCount } from '../lib/format';
-import { asApiError, open, type ApiError } from '../lib/http';
-import { Popover } from '../ui/menu';
+import { type ApiError, asApiError, open } from '../lib/http';
 import { Dialog } from '../ui/dialog';
-import { FormError } from '../ui/notice';
 import * as icons from '../ui/icons';
+import { Popover } from '../ui/menu';
+import { FormError } from '../ui/notice';
 
 type Format = 'csv' | 'ndjson';
 
@@ -59,7 +59,16 @@ export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; 
   const rows = progress ? Math.max(0, progress.lines - (progress.format === 'csv' && progress.lines > 0 ? 1 : 0)) : 0;
   return (
     <>
-      <Popover label={<><icons.Download /><span>Export</span></>} panelLabel="Export" align="end">
+      <Popover
+        label={
+          <>
+            <icons.Download />
+            <span>Export</span>
+          </>
+        }
+        panelLabel="Export"
+        align="end"
+      >
         {(shut) => (
           <div class="menu">
             {(['csv', 'ndjson'] as const).map((format) => (
@@ -83,7 +92,12 @@ export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; 
         <Dialog title={progress.done ? 'Exported' : progress.error ? 'The export failed' : 'Exporting…'} onClose={close}>
           <p aria-live="polite" class="export-figure">
             <b>{formatCount(rows)}</b> rows, {formatBytes(progress.bytes)}
-            {progress.done && <span class="muted"> in {fileName}.{progress.format}</span>}
+            {progress.done && (
+              <span class="muted">
+                {' '}
+                in {fileName}.{progress.format}
+              </span>
+            )}
           </p>
           {progress.error && <FormError error={progress.error} />}
           {progress.error && progress.bytes > 0 && <p class="muted">Nothing was saved: half a log would look like a whole one.</p>}

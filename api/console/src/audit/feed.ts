@@ -1,7 +1,7 @@
 // The rows of the audit page: pages of a search, and the live tail that goes on where the search's snapshot
 // ended. It knows nothing of the page's elements.
 
-import { asApiError, call, isAbort, type ApiError } from '../lib/http';
+import { type ApiError, asApiError, call, isAbort } from '../lib/http';
 import { learnNames } from '../lib/names';
 import { follow, type StreamState } from '../lib/sse';
 import { Store } from '../lib/store';
@@ -269,7 +269,11 @@ export class Feed {
     if (rows.length > 0) {
       const last = this.rows[this.rows.length - 1];
       const inside = this.complete || !last ? rows : rows.filter((r) => compareRows(r, last) < 0);
-      if (inside.length < rows.length) this.behind = mergeRows(this.behind, rows.filter((r) => !inside.includes(r)));
+      if (inside.length < rows.length)
+        this.behind = mergeRows(
+          this.behind,
+          rows.filter((r) => !inside.includes(r)),
+        );
       this.rows = mergeRows(inside, this.rows);
       // Where everything is new, nothing is marked.
       this.fresh = new Set(inside.length <= 20 ? inside.map((r) => r.id) : []);

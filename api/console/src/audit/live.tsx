@@ -8,7 +8,13 @@ export function LiveToggle({ feed, on, onToggle }: { feed: Feed; on: boolean; on
   const step = feed.live === 'off' ? 'off' : feed.live.step;
   const text = !on ? 'Live' : step === 'open' ? 'Live' : step === 'stopped' ? 'Stopped' : 'Connecting';
   return (
-    <button type="button" class={`button live ${on ? `on ${step}` : ''}`} aria-pressed={on} onClick={onToggle} title="Follow new calls as they are recorded (l)">
+    <button
+      type="button"
+      class={`button live ${on ? `on ${step}` : ''}`}
+      aria-pressed={on}
+      onClick={onToggle}
+      title="Follow new calls as they are recorded (l)"
+    >
       <span class="live-dot" aria-hidden="true" />
       {text}
     </button>

@@ -120,12 +120,24 @@ export function LogTable(props: TableProps) {
                 Time (UTC) <span aria-hidden="true">{props.ascending ? '↑' : '↓'}</span>
               </button>
             </th>
-            <th scope="col" class="c-actor">Actor</th>
-            <th scope="col" class="c-route">Route</th>
-            <th scope="col" class="c-status">Status</th>
-            <th scope="col" class="c-latency num">Latency</th>
-            <th scope="col" class="c-client">Client</th>
-            <th scope="col" class="c-ip">Address</th>
+            <th scope="col" class="c-actor">
+              Actor
+            </th>
+            <th scope="col" class="c-route">
+              Route
+            </th>
+            <th scope="col" class="c-status">
+              Status
+            </th>
+            <th scope="col" class="c-latency num">
+              Latency
+            </th>
+            <th scope="col" class="c-client">
+              Client
+            </th>
+            <th scope="col" class="c-ip">
+              Address
+            </th>
           </tr>
         </thead>
         <tbody ref={body}>
@@ -170,8 +182,16 @@ class LogRow extends Component<RowProps> {
   override shouldComponentUpdate(next: RowProps): boolean {
     const p = this.props;
     return (
-      p.row !== next.row || p.index !== next.index || p.actor !== next.actor || p.age !== next.age || p.current !== next.current ||
-      p.marked !== next.marked || p.open !== next.open || p.fresh !== next.fresh || p.rowHref !== next.rowHref || p.onOpen !== next.onOpen
+      p.row !== next.row ||
+      p.index !== next.index ||
+      p.actor !== next.actor ||
+      p.age !== next.age ||
+      p.current !== next.current ||
+      p.marked !== next.marked ||
+      p.open !== next.open ||
+      p.fresh !== next.fresh ||
+      p.rowHref !== next.rowHref ||
+      p.onOpen !== next.onOpen
     );
   }
 
@@ -198,7 +218,11 @@ class LogRow extends Component<RowProps> {
           <span class="t-date">{date} </span>
           <span class="t-clock">{clock}</span>
           <span class="t-ago">{age}</span>
-          {late && <span class="t-late" title="Recorded long after it arrived">late</span>}
+          {late && (
+            <span class="t-late" title="Recorded long after it arrived">
+              late
+            </span>
+          )}
         </td>
         <td class="c-actor" title={row.actor_id}>
           <KindIcon kind={row.actor_kind} />

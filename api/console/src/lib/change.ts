@@ -1,5 +1,5 @@
 import { useRef, useState } from 'preact/hooks';
-import { asApiError, change, type ApiError } from './http';
+import { type ApiError, asApiError, change } from './http';
 
 export interface Changer {
   busy: boolean;
@@ -19,7 +19,7 @@ export function useChange(): Changer {
   return {
     busy,
     error,
-    run: async <T,>(path: string, body: unknown, method: 'POST' | 'DELETE' = 'POST') => {
+    run: async <T>(path: string, body: unknown, method: 'POST' | 'DELETE' = 'POST') => {
       const what = JSON.stringify([method, path, body]);
       if (attempt.current.what !== what) attempt.current = { what, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
       setBusy(true);

@@ -2,8 +2,8 @@
 // the configuration says Clerk.
 
 import type { Clerk } from '@clerk/clerk-js/no-rhc';
-import { claimsOf } from './local';
 import type { Credential } from './credential';
+import { claimsOf } from './local';
 import type { Config } from './types';
 
 let loading: Promise<Clerk> | null = null;

@@ -93,7 +93,7 @@ export function valueProblem(name: string, value: string): string | null {
     case 'request_id':
       return /^[ \t]*$/.test(value) ? 'the value is empty.' : null;
     case 'client':
-      return /[/ ]/.test(value) ? 'write the program\'s name alone, as before the first slash or blank of its user agent; user_agent finds the rest.' : null;
+      return /[/ ]/.test(value) ? "write the program's name alone, as before the first slash or blank of its user agent; user_agent finds the rest." : null;
     case 'user_agent':
       if (bytes(value) > MAX_USER_AGENT) return `the log keeps ${MAX_USER_AGENT} bytes of a user agent; write no more than these.`;
       return value.includes('\0') ? 'the value is not valid UTF-8 text; where a user agent was not, the log has U+FFFD.' : null;
@@ -157,7 +157,7 @@ export function readFilter(query: URLSearchParams, now: number, others: Record<s
       if (problem) wrong(problem);
       else moments[key] = value;
     } else if (name.startsWith('param.') && !isFilterName(name)) {
-      wrong('Write param.<name>=<value>, the name as in the route\'s template.');
+      wrong("Write param.<name>=<value>, the name as in the route's template.");
     } else if (!isFilterName(name)) {
       wrong(`There is no parameter ${quoted(cut(key, 64))} here.`);
     } else {

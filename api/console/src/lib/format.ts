@@ -8,7 +8,11 @@ export function formatCount(n: number): string {
 /** 1.2k, 3.4M: for where there is little room. */
 export function formatShort(n: number): string {
   if (n < 1000) return n < 10 && !Number.isInteger(n) ? n.toFixed(1) : String(Math.round(n));
-  for (const [unit, size] of [['G', 1e9], ['M', 1e6], ['k', 1e3]] as const) {
+  for (const [unit, size] of [
+    ['G', 1e9],
+    ['M', 1e6],
+    ['k', 1e3],
+  ] as const) {
     if (n >= size) return `${(n / size).toFixed(n / size < 10 ? 1 : 0)}${unit}`;
   }
   return String(n);

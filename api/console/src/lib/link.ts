@@ -1,7 +1,7 @@
 // What a link may hold behind its page. A part that cannot be read is said, and the page shows nothing else instead:
 // another window or another filter than the link's would be a wrong answer.
 
-import { readFilter, type Problem } from './filter';
+import { type Problem, readFilter } from './filter';
 import { cut, quoted } from './quote';
 import { parseSpan, spanProblem } from './time';
 import { PRESETS, SCOPES } from './types';
@@ -44,13 +44,17 @@ function encodingProblems(raw: string): Problem[] {
   return problems;
 }
 
-const oneOf = (...values: string[]): Check => (value, name) =>
-  values.includes(value) ? null : `${name} must be ${values.slice(0, -1).join(', ')}${values.length > 1 ? ' or ' : ''}${values.at(-1)}.`;
+const oneOf =
+  (...values: string[]): Check =>
+  (value, name) =>
+    values.includes(value) ? null : `${name} must be ${values.slice(0, -1).join(', ')}${values.length > 1 ? ' or ' : ''}${values.at(-1)}.`;
 
-const text = (limit: number): Check => (value, name) => {
-  const length = [...value.trim()].length;
-  return length >= 1 && length <= limit ? null : `${name} must have 1 to ${limit} characters.`;
-};
+const text =
+  (limit: number): Check =>
+  (value, name) => {
+    const length = [...value.trim()].length;
+    return length >= 1 && length <= limit ? null : `${name} must have 1 to ${limit} characters.`;
+  };
 
 const auditId: Check = (value) =>
   /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value) ? null : 'An audit id has 36 characters, like 01976d3e-7c2a-7b1e-9f00-0123456789ab.';
@@ -71,7 +75,9 @@ export const AUDIT_LINK: Link = {
   names: { row: auditId, order: oneOf('asc', 'desc'), live: oneOf('1') },
   whole: (query) => {
     const against = ['until', 'order'].find((name) => query.has(name) && query.get(name) !== 'desc');
-    return query.has('live') && against ? { part: `${against}=${query.get(against)}`, message: `live=1 goes on from now, newest first: it excludes ${against}.` } : null;
+    return query.has('live') && against
+      ? { part: `${against}=${query.get(against)}`, message: `live=1 goes on from now, newest first: it excludes ${against}.` }
+      : null;
   },
 };
 
@@ -86,7 +92,8 @@ export const PERFORMANCE_LINK: Link = {
 
 export const ROUTE_LINK: Link = {
   filter: true,
-  whole: (query) => (query.getAll('route').length === 1 ? null : { part: `route=${query.get('route') ?? ''}`, message: 'This page is about one route: give route once.' }),
+  whole: (query) =>
+    query.getAll('route').length === 1 ? null : { part: `route=${query.get('route') ?? ''}`, message: 'This page is about one route: give route once.' },
 };
 
 export const COMPUTE_LINK: Link = { names: { all: oneOf('1'), pod: text(256) } };
@@ -95,8 +102,14 @@ export const TENANTS_LINK: Link = { names: { tenant: text(256) } };
 
 export const TOKENS_LINK: Link = {
   names: {
-    new: oneOf('1'), name: text(100), preset: oneOf(...Object.keys(PRESETS)), scopes, expires_in: lifetime,
-    owner: text(200), unused_since: spanProblem, ended: oneOf('1'),
+    new: oneOf('1'),
+    name: text(100),
+    preset: oneOf(...Object.keys(PRESETS)),
+    scopes,
+    expires_in: lifetime,
+    owner: text(200),
+    unused_since: spanProblem,
+    ended: oneOf('1'),
   },
   whole: (query) => (query.has('preset') && query.has('scopes') ? { part: `preset=${query.get('preset')}`, message: 'Give either preset or scopes.' } : null),
 };

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { asApiError, isAbort, type ApiError } from './http';
+import { type ApiError, asApiError, isAbort } from './http';
 import { session } from './session';
 
 export const REFRESH = 15_000;

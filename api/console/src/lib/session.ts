@@ -2,11 +2,11 @@
 // A credential lives in this tab's memory; only the local issuer's short session is kept across a reload,
 // in the tab's session storage, as Clerk keeps its own.
 
-import { Store } from './store';
-import type { Config, Operator } from './types';
 import * as clerk from './clerk';
 import type { Credential } from './credential';
 import * as local from './local';
+import { Store } from './store';
+import type { Config, Operator } from './types';
 
 export type State =
   | { step: 'starting' }

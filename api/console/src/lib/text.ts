@@ -43,7 +43,9 @@ function escaped(c: string): string {
 /** A text as a person may see it: hidden characters, and halves of surrogate pairs, are escapes. */
 export function shown(text: string): string {
   if (!SUSPECT.test(text)) return text;
-  return characters(text).map((c) => (c.hidden ? escaped(c.text) : c.text)).join('');
+  return characters(text)
+    .map((c) => (c.hidden ? escaped(c.text) : c.text))
+    .join('');
 }
 
 const BLANKS = /[\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/u;
@@ -52,7 +54,11 @@ const BLANKS = /[\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\
 export function given(what: string, text: string, least: number, most: number): { kept: string; error: string | null } {
   const no = (error: string) => ({ kept: '', error });
   if (/[\ud800-\udfff\ufffd]/u.test(text)) return no(`The ${what} holds a character that cannot be read. Write it anew, in UTF-8.`);
-  const kept = text.replace(/[\u200e\u200f\u061c]/gu, '').split(BLANKS).filter(Boolean).join(' ');
+  const kept = text
+    .replace(/[\u200e\u200f\u061c]/gu, '')
+    .split(BLANKS)
+    .filter(Boolean)
+    .join(' ');
   let seen = 0;
   let joined = false;
   for (const c of characters(kept)) {

@@ -1,6 +1,13 @@
-import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { RefObject } from 'preact';
-import { addTerm, filterOf, withFilter, type Filter, type Term } from '../lib/filter';
+import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { CallDrawer } from '../audit/call-drawer';
+import { Chips, FilterMenu } from '../audit/chips';
+import { ExportMenu } from '../audit/export';
+import { Feed } from '../audit/feed';
+import { Histogram } from '../audit/histogram';
+import { LiveNotice, LiveToggle } from '../audit/live';
+import { LogTable } from '../audit/table';
+import { addTerm, type Filter, filterOf, type Term, withFilter } from '../lib/filter';
 import { formatCount, plural } from '../lib/format';
 import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
@@ -11,18 +18,11 @@ import { useStore } from '../lib/store';
 import { format } from '../lib/syntax';
 import { useNow, utcOf } from '../lib/time';
 import type { Facets, Operator, Row } from '../lib/types';
-import { Feed } from '../audit/feed';
-import { Chips, FilterMenu } from '../audit/chips';
-import { Histogram } from '../audit/histogram';
-import { LogTable } from '../audit/table';
-import { CallDrawer } from '../audit/call-drawer';
-import { ExportMenu } from '../audit/export';
-import { LiveToggle, LiveNotice } from '../audit/live';
 import { Empty, Skeleton, Spinner } from '../ui/bits';
+import * as icons from '../ui/icons';
 import { Failure, SourceNotice, StaleNotice } from '../ui/notice';
 import { SearchBox } from '../ui/searchbox';
 import { WindowPicker } from '../ui/window-picker';
-import * as icons from '../ui/icons';
 
 const PATH = '/settings/audit';
 export const DEFAULT_WINDOW = '1h';
@@ -267,10 +267,15 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
                 {loaded === 0 && (
                   <Empty title="No calls match">
                     <p>
-                      Nothing in this window fits the filter. Route filters match the template, such as <code>GET /v1/tenants/:id</code>, not the literal address.
+                      Nothing in this window fits the filter. Route filters match the template, such as <code>GET /v1/tenants/:id</code>, not the literal
+                      address.
                     </p>
                     <div class="wider">
-                      {[['24h', 'Last 24 hours'], ['30d', 'Last 30 days'], ['365d', 'Last year']].map(([span, label]) => (
+                      {[
+                        ['24h', 'Last 24 hours'],
+                        ['30d', 'Last 30 days'],
+                        ['365d', 'Last year'],
+                      ].map(([span, label]) => (
                         <button key={span} type="button" class="button small" onClick={() => setFilter({ ...filter, since: span!, until: '' })}>
                           {label}
                         </button>
@@ -337,7 +342,7 @@ function RowsTable(props: {
 
 function Foot({ feed }: { feed: Feed }) {
   return (
-    <p class={feed.moreError ? "log-foot failed" : "log-foot"} aria-live="polite">
+    <p class={feed.moreError ? 'log-foot failed' : 'log-foot'} aria-live="polite">
       {feed.moreError ? (
         <>
           <span class="tone-bad">{feed.moreError.message}</span>{' '}
@@ -372,4 +377,3 @@ function reveal(scroller: HTMLElement | null, index: number): void {
   if (top < head) scroller.scrollBy({ top: top - head });
   else if (top + height > scroller.clientHeight) scroller.scrollBy({ top: top + height - scroller.clientHeight + 8 });
 }
-

@@ -2,26 +2,33 @@ import { useState } from 'preact/hooks';
 import { useChange } from '../lib/change';
 import { formatPrice } from '../lib/format';
 import { call } from '../lib/http';
+import { useKeys } from '../lib/keys';
 import { learnNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
 import { href, setQuery, usePlace } from '../lib/router';
 import { formatSpan, useNow } from '../lib/time';
-import { useKeys } from '../lib/keys';
 import type { Operator, Worker } from '../lib/types';
 import { Actor, Copyable, Empty, Skeleton, When } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
 import { Drawer } from '../ui/drawer';
 import { Field, ReasonField, TypedField, validReason } from '../ui/fields';
+import * as icons from '../ui/icons';
 import { Failure, StaleNotice } from '../ui/notice';
 import { toast } from '../ui/toast';
 import { Form, SubmitRow } from './tenant-actions';
-import * as icons from '../ui/icons';
 
 type Verb = 'stop' | 'resume' | 'terminate';
 type Action = { kind: 'launch' } | { kind: Verb; worker: Worker };
 
 const TONE: Record<Worker['state'], string> = {
-  running: 'ok', stopped: 'plain', terminated: 'plain', failed: 'bad', launching: 'accent', stopping: 'accent', resuming: 'accent', terminating: 'accent',
+  running: 'ok',
+  stopped: 'plain',
+  terminated: 'plain',
+  failed: 'bad',
+  launching: 'accent',
+  stopping: 'accent',
+  resuming: 'accent',
+  terminating: 'accent',
 };
 
 function verbs(worker: Worker): Verb[] {
@@ -97,25 +104,52 @@ export function ComputePage({ me }: { me: Operator }) {
               <tr>
                 <th scope="col">Pod</th>
                 <th scope="col">State</th>
-                <th scope="col" class="num">$/hr</th>
-                <th scope="col" class="num">Uptime</th>
-                <th scope="col" class="wide-only">Launched by</th>
-                {canWrite && <th scope="col" class="actions">Action</th>}
+                <th scope="col" class="num">
+                  $/hr
+                </th>
+                <th scope="col" class="num">
+                  Uptime
+                </th>
+                <th scope="col" class="wide-only">
+                  Launched by
+                </th>
+                {canWrite && (
+                  <th scope="col" class="actions">
+                    Action
+                  </th>
+                )}
               </tr>
             </thead>
             <tbody>
               {workers.map((w) => (
-                <tr key={w.id} class={w.id === openId ? 'open' : ''} onClick={(e) => { if (!(e.target as HTMLElement).closest('button, a')) setQuery({ pod: w.id }, openId !== null); }}>
+                <tr
+                  key={w.id}
+                  class={w.id === openId ? 'open' : ''}
+                  onClick={(e) => {
+                    if (!(e.target as HTMLElement).closest('button, a')) setQuery({ pod: w.id }, openId !== null);
+                  }}
+                >
                   <td>
-                    <a class="cell-main mono" href={href('/compute', { ...(all && { all: '1' }), pod: w.id })}>{w.id}</a>
-                    <span class="sub-line">{w.provider}{w.reason && <> · {w.reason}</>}</span>
+                    <a class="cell-main mono" href={href('/compute', { ...(all && { all: '1' }), pod: w.id })}>
+                      {w.id}
+                    </a>
+                    <span class="sub-line">
+                      {w.provider}
+                      {w.reason && <> · {w.reason}</>}
+                    </span>
                   </td>
                   <td>
                     <WorkerState worker={w} />
                   </td>
-                  <td class="num" data-label="$/hr">{w.cost_per_hour === null ? '–' : formatPrice(w.cost_per_hour)}</td>
-                  <td class="num" data-label="Uptime"><Uptime worker={w} at={polled.at} /></td>
-                  <td class="wide-only" data-label="By">{w.launched_by ? <Actor id={w.launched_by} /> : <span class="muted">–</span>}</td>
+                  <td class="num" data-label="$/hr">
+                    {w.cost_per_hour === null ? '–' : formatPrice(w.cost_per_hour)}
+                  </td>
+                  <td class="num" data-label="Uptime">
+                    <Uptime worker={w} at={polled.at} />
+                  </td>
+                  <td class="wide-only" data-label="By">
+                    {w.launched_by ? <Actor id={w.launched_by} /> : <span class="muted">–</span>}
+                  </td>
                   {canWrite && (
                     <td class="actions">
                       <WorkerButtons worker={w} onAction={setAction} />
@@ -129,7 +163,13 @@ export function ComputePage({ me }: { me: Operator }) {
       )}
       {openId && (
         <Drawer label="Pod" focusKey={openId} onClose={() => setQuery({ pod: null })} head={<span class="mono ellipsis">{openId}</span>}>
-          {open ? <WorkerDetails worker={open} at={polled.at} me={me} onAction={setAction} /> : polled.data ? <Empty title="There is no such pod">It may have been terminated: show terminated ones too.</Empty> : <Skeleton />}
+          {open ? (
+            <WorkerDetails worker={open} at={polled.at} me={me} onAction={setAction} />
+          ) : polled.data ? (
+            <Empty title="There is no such pod">It may have been terminated: show terminated ones too.</Empty>
+          ) : (
+            <Skeleton />
+          )}
         </Drawer>
       )}
       {action?.kind === 'launch' && <LaunchDialog known={[...new Set(workers.map((w) => w.provider))]} onClose={() => setAction(null)} onDone={done} />}
@@ -142,7 +182,11 @@ function WorkerState({ worker }: { worker: Worker }) {
   return (
     <>
       <span class={`pill-state tone-${TONE[worker.state] ?? 'plain'}`}>{worker.state}</span>
-      {worker.orphan && <span class="pill-state tone-warn" title="The provider runs it, but ARGUS did not launch it. It can only be terminated.">orphan</span>}
+      {worker.orphan && (
+        <span class="pill-state tone-warn" title="The provider runs it, but ARGUS did not launch it. It can only be terminated.">
+          orphan
+        </span>
+      )}
     </>
   );
 }
@@ -160,7 +204,13 @@ function WorkerButtons({ worker, onAction }: { worker: Worker; onAction: (action
   return (
     <>
       {verbs(worker).map((verb) => (
-        <button key={verb} type="button" class={`button small ${verb === 'terminate' ? 'danger-text' : ''}`} aria-label={`${VERB[verb]} ${worker.id}`} onClick={() => onAction({ kind: verb, worker })}>
+        <button
+          key={verb}
+          type="button"
+          class={`button small ${verb === 'terminate' ? 'danger-text' : ''}`}
+          aria-label={`${VERB[verb]} ${worker.id}`}
+          onClick={() => onAction({ kind: verb, worker })}
+        >
           {VERB[verb]}
         </button>
       ))}
@@ -182,22 +232,63 @@ function WorkerDetails({ worker, at, me, onAction }: { worker: Worker; at: numbe
       <section class="facts-section">
         <h3>Identity</h3>
         <dl>
-          <div class="fact"><dt>Id</dt><dd><Copyable text={worker.id} what="the pod’s id" /></dd></div>
-          <div class="fact"><dt>Provider</dt><dd>{worker.provider}</dd></div>
+          <div class="fact">
+            <dt>Id</dt>
+            <dd>
+              <Copyable text={worker.id} what="the pod’s id" />
+            </dd>
+          </div>
+          <div class="fact">
+            <dt>Provider</dt>
+            <dd>{worker.provider}</dd>
+          </div>
           {Object.entries(worker.provider_ref ?? {}).map(([name, value]) => (
-            <div class="fact" key={name}><dt>{name}</dt><dd class="mono wrap-anywhere">{typeof value === 'string' ? value : JSON.stringify(value)}</dd></div>
+            <div class="fact" key={name}>
+              <dt>{name}</dt>
+              <dd class="mono wrap-anywhere">{typeof value === 'string' ? value : JSON.stringify(value)}</dd>
+            </div>
           ))}
         </dl>
       </section>
       <section class="facts-section">
         <h3>Status</h3>
         <dl>
-          <div class="fact"><dt>State</dt><dd><WorkerState worker={worker} /></dd></div>
-          <div class="fact"><dt>$/hr</dt><dd>{worker.cost_per_hour === null ? '–' : formatPrice(worker.cost_per_hour)}</dd></div>
-          <div class="fact"><dt>Uptime</dt><dd><Uptime worker={worker} at={at} /></dd></div>
-          <div class="fact"><dt>Launched</dt><dd><When time={worker.launched_at} /></dd></div>
-          {worker.launched_by && <div class="fact"><dt>By</dt><dd><Actor id={worker.launched_by} /></dd></div>}
-          {worker.reason && <div class="fact"><dt>Reason</dt><dd>{worker.reason}</dd></div>}
+          <div class="fact">
+            <dt>State</dt>
+            <dd>
+              <WorkerState worker={worker} />
+            </dd>
+          </div>
+          <div class="fact">
+            <dt>$/hr</dt>
+            <dd>{worker.cost_per_hour === null ? '–' : formatPrice(worker.cost_per_hour)}</dd>
+          </div>
+          <div class="fact">
+            <dt>Uptime</dt>
+            <dd>
+              <Uptime worker={worker} at={at} />
+            </dd>
+          </div>
+          <div class="fact">
+            <dt>Launched</dt>
+            <dd>
+              <When time={worker.launched_at} />
+            </dd>
+          </div>
+          {worker.launched_by && (
+            <div class="fact">
+              <dt>By</dt>
+              <dd>
+                <Actor id={worker.launched_by} />
+              </dd>
+            </div>
+          )}
+          {worker.reason && (
+            <div class="fact">
+              <dt>Reason</dt>
+              <dd>{worker.reason}</dd>
+            </div>
+          )}
         </dl>
         {worker.orphan && <p class="drawer-note">The provider runs it, but ARGUS did not launch it. It can only be terminated.</p>}
       </section>
@@ -225,8 +316,20 @@ function LaunchDialog({ known, onClose, onDone }: { known: string[]; onClose: ()
         <Field label="Provider">
           {(id) => (
             <>
-              <input id={id} class="mono" list={`${id}-known`} value={provider} required autocomplete="off" onInput={(e) => setProvider(e.currentTarget.value)} />
-              <datalist id={`${id}-known`}>{known.map((p) => <option key={p} value={p} />)}</datalist>
+              <input
+                id={id}
+                class="mono"
+                list={`${id}-known`}
+                value={provider}
+                required
+                autocomplete="off"
+                onInput={(e) => setProvider(e.currentTarget.value)}
+              />
+              <datalist id={`${id}-known`}>
+                {known.map((p) => (
+                  <option key={p} value={p} />
+                ))}
+              </datalist>
             </>
           )}
         </Field>

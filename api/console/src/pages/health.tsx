@@ -1,7 +1,7 @@
-import { call } from '../lib/http';
-import { usePoll } from '../lib/poll';
 import { formatFigure } from '../lib/format';
+import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
+import { usePoll } from '../lib/poll';
 import { parseTime, utcText } from '../lib/time';
 import type { Health, Stage } from '../lib/types';
 import { Skeleton } from '../ui/bits';
@@ -28,10 +28,7 @@ export function HealthPage() {
   return (
     <div class="page">
       <header class="page-head">
-        <h1>
-          Health{' '}
-          {health && <span class={`head-count tone-${TONE[health.status]}`}>{WORD[health.status]}</span>}
-        </h1>
+        <h1>Health {health && <span class={`head-count tone-${TONE[health.status]}`}>{WORD[health.status]}</span>}</h1>
       </header>
       <StaleNotice polled={polled} what="The health" />
       {polled.error && !health ? (

@@ -1,4 +1,5 @@
 import { useMemo, useState } from 'preact/hooks';
+import { Chips } from '../audit/chips';
 import { filterOf, withFilter } from '../lib/filter';
 import { formatCount, formatMs, formatPercent, formatRate, plural, splitRoute } from '../lib/format';
 import { call } from '../lib/http';
@@ -8,11 +9,10 @@ import { go, href, setQuery, usePlace } from '../lib/router';
 import { momentMs, now } from '../lib/time';
 import type { GroupBy, Perf, PerfFigures, PerfRow, PerfSeries } from '../lib/types';
 import { Empty, Skeleton, SortHead, Spinner } from '../ui/bits';
+import { Delta } from '../ui/delta';
 import { Failure, SourceNotice, StaleNotice } from '../ui/notice';
 import { Sparkline } from '../ui/plot';
 import { WindowPicker, windowLabel } from '../ui/window-picker';
-import { Delta } from '../ui/delta';
-import { Chips } from '../audit/chips';
 
 export const PERF_WINDOW = '1h';
 
@@ -104,7 +104,15 @@ export function PerformancePage() {
       <header class="page-head">
         <h1>Performance</h1>
         <div class="page-tools">
-          <input id="perf-filter" type="search" class="filter-input" aria-label="Filter the rows" placeholder="Filter" value={text} onInput={(e) => setText(e.currentTarget.value)} />
+          <input
+            id="perf-filter"
+            type="search"
+            class="filter-input"
+            aria-label="Filter the rows"
+            placeholder="Filter"
+            value={text}
+            onInput={(e) => setText(e.currentTarget.value)}
+          />
           <label class="select">
             <span class="offscreen">Group by</span>
             <select value={by} onChange={(e) => setQuery({ by: e.currentTarget.value === 'route' ? null : e.currentTarget.value })}>
@@ -118,7 +126,11 @@ export function PerformancePage() {
           <WindowPicker since={since} until={filter.until} onChange={setWindow} />
         </div>
       </header>
-      <Chips filter={filter} onChange={(f) => go(href('/performance', withFilter(query, f)))} onEdit={(t) => go(href('/performance', withFilter(query, { ...filter, terms: filter.terms.filter((x) => x !== t) })))} />
+      <Chips
+        filter={filter}
+        onChange={(f) => go(href('/performance', withFilter(query, f)))}
+        onEdit={(t) => go(href('/performance', withFilter(query, { ...filter, terms: filter.terms.filter((x) => x !== t) })))}
+      />
       <SourceNotice answer={data} />
       <StaleNotice polled={perf} what="The figures" />
       {perf.error && !data ? (
@@ -143,7 +155,9 @@ export function PerformancePage() {
               <thead>
                 <tr>
                   <SortHead label={GROUPS.find(([g]) => g === shownBy)![1]} name="group" sort={sort} onSort={onSort} />
-                  <th scope="col" class="c-spark">Trend</th>
+                  <th scope="col" class="c-spark">
+                    Trend
+                  </th>
                   <SortHead label="Calls" name="count" sort={sort} onSort={onSort} numeric />
                   <SortHead label="RPM" name="rpm" sort={sort} onSort={onSort} numeric hint="Completed calls a minute" />
                   <SortHead label="Errors" name="error_rate" sort={sort} onSort={onSort} numeric hint="Share of 5xx answers" />
@@ -156,7 +170,13 @@ export function PerformancePage() {
               </thead>
               <tbody>
                 {rows.map((r) => (
-                  <Figures key={groupOf(r, shownBy)} row={r} by={shownBy} target={targetOf(groupOf(r, shownBy))} spark={series.dataKey === key ? series.data?.get(groupOf(r, shownBy)) : undefined} />
+                  <Figures
+                    key={groupOf(r, shownBy)}
+                    row={r}
+                    by={shownBy}
+                    target={targetOf(groupOf(r, shownBy))}
+                    spark={series.dataKey === key ? series.data?.get(groupOf(r, shownBy)) : undefined}
+                  />
                 ))}
               </tbody>
             </table>
@@ -174,7 +194,11 @@ function Figures({ row, by, target, spark }: { row: PerfRow; by: GroupBy; target
   const before: PerfFigures | null = row.before && row.before.count > 0 ? row.before : null;
   const changed = new Set(row.changed ?? []);
   return (
-    <tr onClick={(e) => { if (!(e.target as HTMLElement).closest('a') && !getSelection()?.toString()) go(target); }}>
+    <tr
+      onClick={(e) => {
+        if (!(e.target as HTMLElement).closest('a') && !getSelection()?.toString()) go(target);
+      }}
+    >
       <td class="c-group">
         <a class="cell-main" href={target} title={group}>
           {method && <span class={`method m-${method.toLowerCase()}`}>{method} </span>}

@@ -2,10 +2,10 @@ import { activeTenant, setActiveTenant } from '../lib/active-tenant';
 import { usePoll } from '../lib/poll';
 import { consoleConfig, currentCredential, signOut } from '../lib/session';
 import { useStore } from '../lib/store';
-import { setTheme, useTheme, type Theme } from '../lib/theme';
-import { SCOPES, type Operator } from '../lib/types';
-import { Copyable, KIND_LABEL } from '../ui/bits';
 import { fetchTenants } from '../lib/tenants';
+import { setTheme, type Theme, useTheme } from '../lib/theme';
+import { type Operator, SCOPES } from '../lib/types';
+import { Copyable, KIND_LABEL } from '../ui/bits';
 
 export function ProfilePage({ me }: { me: Operator }) {
   const credential = currentCredential();
@@ -27,20 +27,61 @@ export function ProfilePage({ me }: { me: Operator }) {
       <section class="facts-section card">
         <h3>Who</h3>
         <dl>
-          <div class="fact"><dt>Name</dt><dd>{me.name ?? '–'}</dd></div>
-          <div class="fact"><dt>E-mail</dt><dd>{me.email ?? '–'}</dd></div>
-          <div class="fact"><dt>Clerk user</dt><dd><Copyable text={me.actor_id} what="the user’s id" /></dd></div>
-          {organization && <div class="fact"><dt>Organization</dt><dd>{organization.name}</dd></div>}
-          {organization?.role && <div class="fact"><dt>Role</dt><dd>{organization.role}</dd></div>}
-          {me.impersonator_id && <div class="fact"><dt>Impersonated by</dt><dd class="mono">{me.impersonator_id}</dd></div>}
+          <div class="fact">
+            <dt>Name</dt>
+            <dd>{me.name ?? '–'}</dd>
+          </div>
+          <div class="fact">
+            <dt>E-mail</dt>
+            <dd>{me.email ?? '–'}</dd>
+          </div>
+          <div class="fact">
+            <dt>Clerk user</dt>
+            <dd>
+              <Copyable text={me.actor_id} what="the user’s id" />
+            </dd>
+          </div>
+          {organization && (
+            <div class="fact">
+              <dt>Organization</dt>
+              <dd>{organization.name}</dd>
+            </div>
+          )}
+          {organization?.role && (
+            <div class="fact">
+              <dt>Role</dt>
+              <dd>{organization.role}</dd>
+            </div>
+          )}
+          {me.impersonator_id && (
+            <div class="fact">
+              <dt>Impersonated by</dt>
+              <dd class="mono">{me.impersonator_id}</dd>
+            </div>
+          )}
         </dl>
       </section>
       <section class="facts-section card">
         <h3>Credential</h3>
         <dl>
-          <div class="fact"><dt>Kind</dt><dd>{KIND_LABEL[me.actor_kind] ?? me.actor_kind}, {signedInBy}</dd></div>
-          {me.pat_id && <div class="fact"><dt>Token</dt><dd><Copyable text={me.pat_id} what="the token’s id" /></dd></div>}
-          <div class="fact"><dt>Preset</dt><dd>{me.preset ?? 'none: chosen scopes'}</dd></div>
+          <div class="fact">
+            <dt>Kind</dt>
+            <dd>
+              {KIND_LABEL[me.actor_kind] ?? me.actor_kind}, {signedInBy}
+            </dd>
+          </div>
+          {me.pat_id && (
+            <div class="fact">
+              <dt>Token</dt>
+              <dd>
+                <Copyable text={me.pat_id} what="the token’s id" />
+              </dd>
+            </div>
+          )}
+          <div class="fact">
+            <dt>Preset</dt>
+            <dd>{me.preset ?? 'none: chosen scopes'}</dd>
+          </div>
           <div class="fact">
             <dt>Scopes</dt>
             <dd>
@@ -59,7 +100,9 @@ export function ProfilePage({ me }: { me: Operator }) {
         <h3>Console</h3>
         <dl>
           <div class="fact">
-            <dt><label for="active-tenant">Active tenant</label></dt>
+            <dt>
+              <label for="active-tenant">Active tenant</label>
+            </dt>
             <dd>
               {tenants.data ? (
                 <select id="active-tenant" value={tenant ?? ''} onChange={(e) => setActiveTenant(e.currentTarget.value || null)}>
@@ -76,7 +119,9 @@ export function ProfilePage({ me }: { me: Operator }) {
             </dd>
           </div>
           <div class="fact">
-            <dt><label for="theme">Colours</label></dt>
+            <dt>
+              <label for="theme">Colours</label>
+            </dt>
             <dd>
               <select id="theme" value={theme} onChange={(e) => setTheme(e.currentTarget.value as Theme)}>
                 <option value="system">as the system</option>
@@ -85,8 +130,21 @@ export function ProfilePage({ me }: { me: Operator }) {
               </select>
             </dd>
           </div>
-          <div class="fact"><dt>Backend</dt><dd><Copyable text={location.origin} what="the address" /></dd></div>
-          <div class="fact"><dt>Version</dt><dd>{consoleConfig().version} · <a href="/assets/licenses.md" target="_blank" rel="noopener">licences</a></dd></div>
+          <div class="fact">
+            <dt>Backend</dt>
+            <dd>
+              <Copyable text={location.origin} what="the address" />
+            </dd>
+          </div>
+          <div class="fact">
+            <dt>Version</dt>
+            <dd>
+              {consoleConfig().version} ·{' '}
+              <a href="/assets/licenses.md" target="_blank" rel="noopener">
+                licences
+              </a>
+            </dd>
+          </div>
         </dl>
       </section>
     </div>

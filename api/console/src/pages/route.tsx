@@ -40,7 +40,12 @@ export function RoutePage() {
   const key = params.toString();
   const series = usePoll<PerfSeries>(key, (signal) => call<PerfSeries>('/v1/perf/series', { signal, query: params }));
   const perf = usePoll<Perf>(key, (signal) => call<Perf>('/v1/perf', { signal, query: new URLSearchParams(`${key}&group_by=route&compare=true`) }));
-  useKeys({ r: () => { series.reload(); perf.reload(); } });
+  useKeys({
+    r: () => {
+      series.reload();
+      perf.reload();
+    },
+  });
 
   const points = series.data?.series[0]?.points ?? [];
   const step = series.data?.step_seconds ?? 60;
@@ -50,7 +55,13 @@ export function RoutePage() {
     const at = points.map((p) => parseTime(p.at)! / 1000);
     const some = (value: (i: number) => number | null) => points.map((p, i) => (p.count > 0 ? value(i) : null));
     return {
-      quantiles: [at, withMax ? some((i) => points[i]!.max_ms) : at.map(() => null), some((i) => points[i]!.p99_ms), some((i) => points[i]!.p95_ms), some((i) => points[i]!.p50_ms)],
+      quantiles: [
+        at,
+        withMax ? some((i) => points[i]!.max_ms) : at.map(() => null),
+        some((i) => points[i]!.p99_ms),
+        some((i) => points[i]!.p95_ms),
+        some((i) => points[i]!.p50_ms),
+      ],
       // A bucket that the window cuts would look like a drop.
       rate: [at, points.map((p, i) => ((at[i]! + step) * 1000 > end || at[i]! * 1000 < start ? null : p.rpm))],
       errors: [at, some((i) => points[i]!.client_error_rate * 100), some((i) => points[i]!.error_rate * 100)],
@@ -104,13 +115,38 @@ export function RoutePage() {
       ) : (
         <>
           <div class="figures" aria-label="Figures of the window">
-            <FigureBox label="Calls" value={figures ? formatCount(figures.count) : '–'} note={figures && figures.interrupted > 0 ? `${formatCount(figures.interrupted)} cut off` : ''} />
-            <FigureBox label="A minute" value={figures ? formatRate(figures.rpm) : '–'} delta={figures && <Delta now={figures.rpm} before={before?.rpm} real={changed.has('rpm')} />} />
-            <FigureBox label="Errors" value={figures ? formatPercent(figures.error_rate) : '–'} bad={(figures?.error_rate ?? 0) > 0} delta={figures && <Delta now={figures.error_rate} before={before?.error_rate} real={changed.has('error_rate')} bad="up" points />} />
+            <FigureBox
+              label="Calls"
+              value={figures ? formatCount(figures.count) : '–'}
+              note={figures && figures.interrupted > 0 ? `${formatCount(figures.interrupted)} cut off` : ''}
+            />
+            <FigureBox
+              label="A minute"
+              value={figures ? formatRate(figures.rpm) : '–'}
+              delta={figures && <Delta now={figures.rpm} before={before?.rpm} real={changed.has('rpm')} />}
+            />
+            <FigureBox
+              label="Errors"
+              value={figures ? formatPercent(figures.error_rate) : '–'}
+              bad={(figures?.error_rate ?? 0) > 0}
+              delta={figures && <Delta now={figures.error_rate} before={before?.error_rate} real={changed.has('error_rate')} bad="up" points />}
+            />
             <FigureBox label="4xx" value={figures ? formatPercent(figures.client_error_rate) : '–'} />
-            <FigureBox label="p50" value={formatMs(figures?.p50_ms ?? null)} delta={figures && <Delta now={figures.p50_ms} before={before?.p50_ms} real={changed.has('p50')} bad="up" />} />
-            <FigureBox label="p95" value={formatMs(figures?.p95_ms ?? null)} delta={figures && <Delta now={figures.p95_ms} before={before?.p95_ms} real={changed.has('p95')} bad="up" />} />
-            <FigureBox label="p99" value={formatMs(figures?.p99_ms ?? null)} delta={figures && <Delta now={figures.p99_ms} before={before?.p99_ms} real={changed.has('p99')} bad="up" />} />
+            <FigureBox
+              label="p50"
+              value={formatMs(figures?.p50_ms ?? null)}
+              delta={figures && <Delta now={figures.p50_ms} before={before?.p50_ms} real={changed.has('p50')} bad="up" />}
+            />
+            <FigureBox
+              label="p95"
+              value={formatMs(figures?.p95_ms ?? null)}
+              delta={figures && <Delta now={figures.p95_ms} before={before?.p95_ms} real={changed.has('p95')} bad="up" />}
+            />
+            <FigureBox
+              label="p99"
+              value={formatMs(figures?.p99_ms ?? null)}
+              delta={figures && <Delta now={figures.p99_ms} before={before?.p99_ms} real={changed.has('p99')} bad="up" />}
+            />
             <FigureBox label="Max" value={formatMs(figures?.max_ms ?? null)} />
           </div>
           {figures && figures.p99_ms !== null && figures.count > 0 && (
@@ -132,7 +168,9 @@ export function RoutePage() {
               <p class="chart-read mono" aria-hidden="true">
                 {point ? (
                   <span>
-                    <b>{utcOf(parseTime(point.at)!)}</b> + {formatSpan(step * 1000)} · {formatCount(point.count)} calls · p50 {formatMs(point.p50_ms)} · p95 {formatMs(point.p95_ms)} · p99 {formatMs(point.p99_ms)} · max {formatMs(point.max_ms)} · 5xx {formatPercent(point.error_rate)} · 4xx {formatPercent(point.client_error_rate)}
+                    <b>{utcOf(parseTime(point.at)!)}</b> + {formatSpan(step * 1000)} · {formatCount(point.count)} calls · p50 {formatMs(point.p50_ms)} · p95{' '}
+                    {formatMs(point.p95_ms)} · p99 {formatMs(point.p99_ms)} · max {formatMs(point.max_ms)} · 5xx {formatPercent(point.error_rate)} · 4xx{' '}
+                    {formatPercent(point.client_error_rate)}
                   </span>
                 ) : (
                   <span class="faint">Points of {formatSpan(step * 1000)} each</span>
@@ -149,11 +187,26 @@ export function RoutePage() {
                     </label>
                   </span>
                 </h2>
-                <Plot {...chart} label={`Latency over time: p50 ${formatMs(figures?.p50_ms ?? null)}, p95 ${formatMs(figures?.p95_ms ?? null)}, p99 ${formatMs(figures?.p99_ms ?? null)} over the window`} height={220} data={columns.quantiles} series={QUANTILES} format={formatMs} />
+                <Plot
+                  {...chart}
+                  label={`Latency over time: p50 ${formatMs(figures?.p50_ms ?? null)}, p95 ${formatMs(figures?.p95_ms ?? null)}, p99 ${formatMs(figures?.p99_ms ?? null)} over the window`}
+                  height={220}
+                  data={columns.quantiles}
+                  series={QUANTILES}
+                  format={formatMs}
+                />
               </section>
               <section class="chart" aria-label="Rate">
                 <h2>Calls a minute</h2>
-                <Plot {...chart} label={`Calls a minute over time, ${formatRate(figures?.rpm ?? 0)} on average`} height={130} data={columns.rate} series={RATE} format={formatShort} floor={1} />
+                <Plot
+                  {...chart}
+                  label={`Calls a minute over time, ${formatRate(figures?.rpm ?? 0)} on average`}
+                  height={130}
+                  data={columns.rate}
+                  series={RATE}
+                  format={formatShort}
+                  floor={1}
+                />
               </section>
               <section class="chart" aria-label="Errors">
                 <h2>
@@ -162,7 +215,15 @@ export function RoutePage() {
                     <span class="swatch bar-warn" /> 4xx <span class="swatch bar-bad" /> 5xx
                   </span>
                 </h2>
-                <Plot {...chart} label={`Share of errors over time: ${formatPercent(figures?.error_rate ?? 0)} server errors, ${formatPercent(figures?.client_error_rate ?? 0)} refusals`} height={130} data={columns.errors} series={ERRORS} format={(v) => `${v < 10 && v > 0 ? v.toFixed(1) : v.toFixed(0)} %`} floor={1} />
+                <Plot
+                  {...chart}
+                  label={`Share of errors over time: ${formatPercent(figures?.error_rate ?? 0)} server errors, ${formatPercent(figures?.client_error_rate ?? 0)} refusals`}
+                  height={130}
+                  data={columns.errors}
+                  series={ERRORS}
+                  format={(v) => `${v < 10 && v > 0 ? v.toFixed(1) : v.toFixed(0)} %`}
+                  floor={1}
+                />
               </section>
             </div>
           )}

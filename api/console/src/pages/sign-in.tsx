@@ -38,50 +38,60 @@ function SignInCard({ reason, pasted }: { reason: string; pasted: boolean }) {
   const possible = config.auth === 'clerk' ? config.clerk_publishable_key !== null : config.local_sign_in_url !== null;
   return (
     <div class="sign-in-card">
-        <p class="brand">
-          <icons.Eye /> ARGUS
+      <p class="brand">
+        <icons.Eye /> ARGUS
+      </p>
+      <h1>Operations console</h1>
+      {reason && (
+        <p class="sign-in-reason" role="alert">
+          {reason}
         </p>
-        <h1>Operations console</h1>
-        {reason && (
-          <p class="sign-in-reason" role="alert">
-            {reason}
-          </p>
-        )}
-        {possible && (
-          <button type="button" class="button primary wide" autofocus={!pasted} onClick={() => void signIn()}>
-            {config.auth === 'clerk' ? 'Sign in' : 'Sign in at the local issuer'}
-          </button>
-        )}
-        <details class="paste" open={!possible || pasted || undefined}>
-          <summary>Use a token</summary>
-          <form
-            onSubmit={(event) => {
-              event.preventDefault();
-              setBusy(true);
-              setProblem('');
-              void useToken(token).then((wrong) => {
-                setBusy(false);
-                if (wrong) setProblem(wrong.replace(/^401: t/, 'T'));
-                else setToken('');
-              });
-            }}
-          >
-            <Field label="Personal access token or break-glass token" hint="It stays in this tab’s memory and is gone when the tab is closed or reloaded.">
-              {(id, hint) => (
-                <input id={id} class="mono" type="password" aria-describedby={hint} autocomplete="off" spellcheck={false} placeholder="argus_pat_…" value={token} onInput={(e) => setToken(e.currentTarget.value)} />
-              )}
-            </Field>
-            {problem && (
-              <p class="form-error" role="alert">
-                {problem}
-              </p>
+      )}
+      {possible && (
+        <button type="button" class="button primary wide" autofocus={!pasted} onClick={() => void signIn()}>
+          {config.auth === 'clerk' ? 'Sign in' : 'Sign in at the local issuer'}
+        </button>
+      )}
+      <details class="paste" open={!possible || pasted || undefined}>
+        <summary>Use a token</summary>
+        <form
+          onSubmit={(event) => {
+            event.preventDefault();
+            setBusy(true);
+            setProblem('');
+            void useToken(token).then((wrong) => {
+              setBusy(false);
+              if (wrong) setProblem(wrong.replace(/^401: t/, 'T'));
+              else setToken('');
+            });
+          }}
+        >
+          <Field label="Personal access token or break-glass token" hint="It stays in this tab’s memory and is gone when the tab is closed or reloaded.">
+            {(id, hint) => (
+              <input
+                id={id}
+                class="mono"
+                type="password"
+                aria-describedby={hint}
+                autocomplete="off"
+                spellcheck={false}
+                placeholder="argus_pat_…"
+                value={token}
+                onInput={(e) => setToken(e.currentTarget.value)}
+              />
             )}
-            <button type="submit" class="button wide" disabled={busy || token.trim() === ''}>
-              {busy ? 'Checking…' : 'Use this token'}
-            </button>
-          </form>
-        </details>
-        <p class="faint small">{config.version}</p>
+          </Field>
+          {problem && (
+            <p class="form-error" role="alert">
+              {problem}
+            </p>
+          )}
+          <button type="submit" class="button wide" disabled={busy || token.trim() === ''}>
+            {busy ? 'Checking…' : 'Use this token'}
+          </button>
+        </form>
+      </details>
+      <p class="faint small">{config.version}</p>
     </div>
   );
 }

@@ -1,17 +1,21 @@
 import { useState } from 'preact/hooks';
 import { usePoll } from '../lib/poll';
 import { href } from '../lib/router';
+import { fetchTenants } from '../lib/tenants';
 import { formatSpan, parseTime, useNow, utcText } from '../lib/time';
 import type { Operator, SupportSession } from '../lib/types';
 import { Actor, Ago, Empty, Skeleton } from '../ui/bits';
 import { Failure, StaleNotice } from '../ui/notice';
 import { EndSessionDialog } from './tenant-actions';
-import { fetchTenants } from '../lib/tenants';
 
 function Left({ until }: { until: string }) {
   const time = useNow(1);
   const left = (parseTime(until) ?? time) - time;
-  return <span title={utcText(until, 6)} class={left < 5 * 60_000 ? 'tone-warn' : ''}>{left > 0 ? formatSpan(Math.ceil(left / 1000) * 1000) : 'over'}</span>;
+  return (
+    <span title={utcText(until, 6)} class={left < 5 * 60_000 ? 'tone-warn' : ''}>
+      {left > 0 ? formatSpan(Math.ceil(left / 1000) * 1000) : 'over'}
+    </span>
+  );
 }
 
 /** The sessions of one tenant, in its drawer. */
@@ -50,7 +54,12 @@ export function SupportPage({ me }: { me: Operator }) {
     <div class="page">
       <header class="page-head">
         <h1>
-          Live sessions {polled.data && <span class="head-count">({sessions.length} · {armed.length} tenants armed)</span>}
+          Live sessions{' '}
+          {polled.data && (
+            <span class="head-count">
+              ({sessions.length} · {armed.length} tenants armed)
+            </span>
+          )}
         </h1>
       </header>
       <StaleNotice polled={polled} what="The list" />
@@ -61,9 +70,21 @@ export function SupportPage({ me }: { me: Operator }) {
       ) : sessions.length === 0 ? (
         <Empty title="No support session is live">
           {armed.length === 0 ? (
-            <>No tenant is armed. <a href={href('/tenants')}>Tenants</a></>
+            <>
+              No tenant is armed. <a href={href('/tenants')}>Tenants</a>
+            </>
           ) : (
-            <>Armed: {armed.map((t, i) => <>{i > 0 && ', '}<a key={t.id} class="mono" href={href('/tenants', { tenant: t.id })}>{t.id}</a></>)}</>
+            <>
+              Armed:{' '}
+              {armed.map((t, i) => (
+                <>
+                  {i > 0 && ', '}
+                  <a key={t.id} class="mono" href={href('/tenants', { tenant: t.id })}>
+                    {t.id}
+                  </a>
+                </>
+              ))}
+            </>
           )}
         </Empty>
       ) : (
@@ -73,21 +94,41 @@ export function SupportPage({ me }: { me: Operator }) {
               <tr>
                 <th scope="col">Tenant</th>
                 <th scope="col">Started by</th>
-                <th scope="col" class="num">Started</th>
-                <th scope="col" class="num">Time left</th>
-                {canEnd && <th scope="col" class="actions">Action</th>}
+                <th scope="col" class="num">
+                  Started
+                </th>
+                <th scope="col" class="num">
+                  Time left
+                </th>
+                {canEnd && (
+                  <th scope="col" class="actions">
+                    Action
+                  </th>
+                )}
               </tr>
             </thead>
             <tbody>
               {sessions.map((s) => (
                 <tr key={s.id}>
-                  <td><a class="cell-main mono" href={href('/tenants', { tenant: s.tenant_id })}>{s.tenant_id}</a></td>
-                  <td><Actor id={s.started_by} /></td>
-                  <td class="num" data-label="Started"><Ago time={s.started_at} /></td>
-                  <td class="num" data-label="Left"><Left until={s.ends_at} /></td>
+                  <td>
+                    <a class="cell-main mono" href={href('/tenants', { tenant: s.tenant_id })}>
+                      {s.tenant_id}
+                    </a>
+                  </td>
+                  <td>
+                    <Actor id={s.started_by} />
+                  </td>
+                  <td class="num" data-label="Started">
+                    <Ago time={s.started_at} />
+                  </td>
+                  <td class="num" data-label="Left">
+                    <Left until={s.ends_at} />
+                  </td>
                   {canEnd && (
                     <td class="actions">
-                      <button type="button" class="button small" aria-label={`End the session with ${s.tenant_id}`} onClick={() => setEnding(s)}>End</button>
+                      <button type="button" class="button small" aria-label={`End the session with ${s.tenant_id}`} onClick={() => setEnding(s)}>
+                        End
+                      </button>
                     </td>
                   )}
                 </tr>

@@ -1,6 +1,8 @@
 // The dialogs of remote support.
 
+import type { ComponentChildren } from 'preact';
 import { useState } from 'preact/hooks';
+import type { Changer } from '../lib/change';
 import { useChange } from '../lib/change';
 import type { SupportSession, Tenant } from '../lib/types';
 import { When } from '../ui/bits';
@@ -8,15 +10,25 @@ import { Dialog } from '../ui/dialog';
 import { Field, ReasonField, TypedField, validReason } from '../ui/fields';
 import { FormError, useCountdown } from '../ui/notice';
 import { toast } from '../ui/toast';
-import type { Changer } from '../lib/change';
-import type { ComponentChildren } from 'preact';
 
 function path(tenantId: string, rest: string): string {
   return `/v1/tenants/${encodeURIComponent(tenantId)}/${rest}`;
 }
 
 /** The foot of a dialog that changes something: it waits out a 429. */
-export function SubmitRow({ changer, ready, label, danger, onClose }: { changer: Changer; ready: boolean; label: string; danger?: boolean; onClose: () => void }) {
+export function SubmitRow({
+  changer,
+  ready,
+  label,
+  danger,
+  onClose,
+}: {
+  changer: Changer;
+  ready: boolean;
+  label: string;
+  danger?: boolean;
+  onClose: () => void;
+}) {
   const wait = useCountdown(changer.error);
   return (
     <>
@@ -87,7 +99,8 @@ export function ArmDialog({ tenant, onClose, onDone }: { tenant: Tenant; onClose
           </p>
         )}
         <label class="check">
-          <input type="checkbox" checked={sure} onChange={(e) => setSure(e.currentTarget.checked)} />The tenant has consented, and I know that this is recorded under my name.
+          <input type="checkbox" checked={sure} onChange={(e) => setSure(e.currentTarget.checked)} />
+          The tenant has consented, and I know that this is recorded under my name.
         </label>
         <SubmitRow changer={changer} ready={ready} label="Arm" danger onClose={onClose} />
       </Form>
@@ -142,7 +155,9 @@ export function StartSessionDialog({ tenant, onClose, onDone }: { tenant: Tenant
         </p>
         <ReasonField value={reason} onInput={setReason} autofocus />
         <Field label="Minutes" hint="1 to 120">
-          {(id, hint) => <input id={id} aria-describedby={hint} type="number" min="1" max="120" value={minutes} onInput={(e) => setMinutes(e.currentTarget.value)} />}
+          {(id, hint) => (
+            <input id={id} aria-describedby={hint} type="number" min="1" max="120" value={minutes} onInput={(e) => setMinutes(e.currentTarget.value)} />
+          )}
         </Field>
         <SubmitRow changer={changer} ready={ready} label="Start" onClose={onClose} />
       </Form>
@@ -159,7 +174,10 @@ export function EndSessionDialog({ tenantId, session, onClose, onDone }: { tenan
       <Form
         onSubmit={async () => {
           if (!ready) return;
-          const ended = await changer.run<SupportSession>(path(tenantId, `sessions/${encodeURIComponent(session)}/end`), reason.trim() === '' ? {} : { reason: reason.trim() });
+          const ended = await changer.run<SupportSession>(
+            path(tenantId, `sessions/${encodeURIComponent(session)}/end`),
+            reason.trim() === '' ? {} : { reason: reason.trim() },
+          );
           if (!ended) return;
           toast(`The session with ${tenantId} has ended.`);
           onDone();

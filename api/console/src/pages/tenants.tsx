@@ -1,6 +1,7 @@
 import { useMemo, useState } from 'preact/hooks';
-import { usePoll } from '../lib/poll';
 import { activeTenant, setActiveTenant } from '../lib/active-tenant';
+import { useKeys } from '../lib/keys';
+import { usePoll } from '../lib/poll';
 import { href, setQuery, usePlace } from '../lib/router';
 import { useStore } from '../lib/store';
 import { fetchTenants } from '../lib/tenants';
@@ -9,9 +10,8 @@ import type { Operator, Tenant } from '../lib/types';
 import { Actor, Ago, Copyable, Empty, Skeleton, SortHead, When } from '../ui/bits';
 import { Drawer } from '../ui/drawer';
 import { Failure, StaleNotice } from '../ui/notice';
-import { ArmDialog, DisarmDialog, EndSessionDialog, StartSessionDialog } from './tenant-actions';
 import { SessionList } from './support';
-import { useKeys } from '../lib/keys';
+import { ArmDialog, DisarmDialog, EndSessionDialog, StartSessionDialog } from './tenant-actions';
 
 export type TenantAction = { kind: 'arm' | 'disarm' | 'start'; tenant: Tenant } | { kind: 'end'; tenant: Tenant; session: string };
 
@@ -61,10 +61,23 @@ export function TenantsPage({ me }: { me: Operator }) {
     <div class={openId ? 'page with-drawer' : 'page'}>
       <header class="page-head">
         <h1>
-          Tenants {polled.data && <span class="head-count">({tenants.length} · {armed} armed)</span>}
+          Tenants{' '}
+          {polled.data && (
+            <span class="head-count">
+              ({tenants.length} · {armed} armed)
+            </span>
+          )}
         </h1>
         <div class="page-tools">
-          <input id="tenant-filter" type="search" class="filter-input" aria-label="Filter tenants" placeholder="Filter" value={text} onInput={(e) => setText(e.currentTarget.value)} />
+          <input
+            id="tenant-filter"
+            type="search"
+            class="filter-input"
+            aria-label="Filter tenants"
+            placeholder="Filter"
+            value={text}
+            onInput={(e) => setText(e.currentTarget.value)}
+          />
         </div>
       </header>
       <StaleNotice polled={polled} what="The list" />
@@ -83,12 +96,22 @@ export function TenantsPage({ me }: { me: Operator }) {
                 <SortHead label="Remote support" name="support" sort={sort} onSort={onSort} />
                 <SortHead label="Agents" name="agents" sort={sort} onSort={onSort} numeric />
                 <SortHead label="Last activity" name="activity" sort={sort} onSort={onSort} numeric />
-                {(canArm || canSupport) && <th scope="col" class="actions">Action</th>}
+                {(canArm || canSupport) && (
+                  <th scope="col" class="actions">
+                    Action
+                  </th>
+                )}
               </tr>
             </thead>
             <tbody>
               {shown.map((t) => (
-                <tr key={t.id} class={t.id === openId ? 'open' : ''} onClick={(e) => { if (!(e.target as HTMLElement).closest('button, a')) setQuery({ tenant: t.id }, openId !== null); }}>
+                <tr
+                  key={t.id}
+                  class={t.id === openId ? 'open' : ''}
+                  onClick={(e) => {
+                    if (!(e.target as HTMLElement).closest('button, a')) setQuery({ tenant: t.id }, openId !== null);
+                  }}
+                >
                   <td>
                     <a class="cell-main" href={href('/tenants', { tenant: t.id })}>
                       <span class="mono">{t.id}</span>
@@ -99,7 +122,9 @@ export function TenantsPage({ me }: { me: Operator }) {
                   <td>
                     <SupportState tenant={t} />
                   </td>
-                  <td class="num" data-label="Agents">{t.agents}</td>
+                  <td class="num" data-label="Agents">
+                    {t.agents}
+                  </td>
                   <td class="num" data-label="Active">
                     <Ago time={t.last_activity} />
                   </td>
@@ -119,7 +144,14 @@ export function TenantsPage({ me }: { me: Operator }) {
       {openId && (
         <Drawer label="Tenant" focusKey={openId} onClose={() => setQuery({ tenant: null })} head={<span class="mono">{openId}</span>}>
           {open ? (
-            <TenantDetails tenant={open} canArm={canArm} canSupport={canSupport} canRead={me.scopes.includes('logs:read')} active={open.id === active} onAction={setAction} />
+            <TenantDetails
+              tenant={open}
+              canArm={canArm}
+              canSupport={canSupport}
+              canRead={me.scopes.includes('logs:read')}
+              active={open.id === active}
+              onAction={setAction}
+            />
           ) : polled.data ? (
             <Empty title="There is no such tenant" />
           ) : (
@@ -130,7 +162,9 @@ export function TenantsPage({ me }: { me: Operator }) {
       {action?.kind === 'arm' && <ArmDialog tenant={action.tenant} onClose={() => setAction(null)} onDone={done} />}
       {action?.kind === 'disarm' && <DisarmDialog tenant={action.tenant} onClose={() => setAction(null)} onDone={done} />}
       {action?.kind === 'start' && <StartSessionDialog tenant={action.tenant} onClose={() => setAction(null)} onDone={() => done()} />}
-      {action?.kind === 'end' && <EndSessionDialog tenantId={action.tenant.id} session={action.session} onClose={() => setAction(null)} onDone={() => done()} />}
+      {action?.kind === 'end' && (
+        <EndSessionDialog tenantId={action.tenant.id} session={action.session} onClose={() => setAction(null)} onDone={() => done()} />
+      )}
     </div>
   );
 }
@@ -145,14 +179,29 @@ function SupportState({ tenant }: { tenant: Tenant }) {
       {tenant.armed && tenant.armed_at && (
         <span class="sub-line">
           <Ago time={tenant.armed_at} />
-          {tenant.armed_by && <> by <Actor id={tenant.armed_by} /></>}
+          {tenant.armed_by && (
+            <>
+              {' '}
+              by <Actor id={tenant.armed_by} />
+            </>
+          )}
         </span>
       )}
     </>
   );
 }
 
-function TenantButtons({ tenant, canArm, canSupport, onAction }: { tenant: Tenant; canArm: boolean; canSupport: boolean; onAction: (action: TenantAction) => void }) {
+function TenantButtons({
+  tenant,
+  canArm,
+  canSupport,
+  onAction,
+}: {
+  tenant: Tenant;
+  canArm: boolean;
+  canSupport: boolean;
+  onAction: (action: TenantAction) => void;
+}) {
   return (
     <>
       {canSupport && tenant.armed && (tenant.sessions?.length ?? 0) === 0 && (
@@ -174,7 +223,14 @@ function TenantButtons({ tenant, canArm, canSupport, onAction }: { tenant: Tenan
   );
 }
 
-function TenantDetails({ tenant, canArm, canSupport, canRead, active, onAction }: {
+function TenantDetails({
+  tenant,
+  canArm,
+  canSupport,
+  canRead,
+  active,
+  onAction,
+}: {
   tenant: Tenant;
   canArm: boolean;
   canSupport: boolean;
@@ -198,28 +254,92 @@ function TenantDetails({ tenant, canArm, canSupport, canRead, active, onAction }
       <section class="facts-section">
         <h3>Tenant</h3>
         <dl>
-          <div class="fact"><dt>Name</dt><dd>{tenant.name}</dd></div>
-          <div class="fact"><dt>Id</dt><dd><Copyable text={tenant.id} what="the tenant’s id" /></dd></div>
-          <div class="fact"><dt>Agents</dt><dd>{tenant.agents}</dd></div>
-          <div class="fact"><dt>Last activity</dt><dd><When time={tenant.last_activity} /></dd></div>
+          <div class="fact">
+            <dt>Name</dt>
+            <dd>{tenant.name}</dd>
+          </div>
+          <div class="fact">
+            <dt>Id</dt>
+            <dd>
+              <Copyable text={tenant.id} what="the tenant’s id" />
+            </dd>
+          </div>
+          <div class="fact">
+            <dt>Agents</dt>
+            <dd>{tenant.agents}</dd>
+          </div>
+          <div class="fact">
+            <dt>Last activity</dt>
+            <dd>
+              <When time={tenant.last_activity} />
+            </dd>
+          </div>
         </dl>
       </section>
       <section class="facts-section">
         <h3>Consent</h3>
         <dl>
-          {!tenant.consent.given && <div class="fact"><dt>Given</dt><dd><span class="tone-warn">not on record</span></dd></div>}
-          {tenant.consent.document_id && <div class="fact"><dt>Document</dt><dd><Copyable text={tenant.consent.document_id} what="the document’s id" /></dd></div>}
-          {tenant.consent.given && <div class="fact"><dt>Recorded</dt><dd><When time={tenant.consent.at} /></dd></div>}
-          {tenant.consent.recorded_by && <div class="fact"><dt>By</dt><dd>{tenant.consent.recorded_by}</dd></div>}
+          {!tenant.consent.given && (
+            <div class="fact">
+              <dt>Given</dt>
+              <dd>
+                <span class="tone-warn">not on record</span>
+              </dd>
+            </div>
+          )}
+          {tenant.consent.document_id && (
+            <div class="fact">
+              <dt>Document</dt>
+              <dd>
+                <Copyable text={tenant.consent.document_id} what="the document’s id" />
+              </dd>
+            </div>
+          )}
+          {tenant.consent.given && (
+            <div class="fact">
+              <dt>Recorded</dt>
+              <dd>
+                <When time={tenant.consent.at} />
+              </dd>
+            </div>
+          )}
+          {tenant.consent.recorded_by && (
+            <div class="fact">
+              <dt>By</dt>
+              <dd>{tenant.consent.recorded_by}</dd>
+            </div>
+          )}
         </dl>
       </section>
       <section class="facts-section">
         <h3>Remote support</h3>
         <dl>
-          <div class="fact"><dt>State</dt><dd>{tenant.armed ? 'Armed' : 'Disarmed'}</dd></div>
-          {tenant.armed && <div class="fact"><dt>Since</dt><dd><When time={tenant.armed_at} /></dd></div>}
-          {tenant.armed_by && <div class="fact"><dt>By</dt><dd><Actor id={tenant.armed_by} /></dd></div>}
-          {tenant.armed_reason && <div class="fact"><dt>Reason</dt><dd>{tenant.armed_reason}</dd></div>}
+          <div class="fact">
+            <dt>State</dt>
+            <dd>{tenant.armed ? 'Armed' : 'Disarmed'}</dd>
+          </div>
+          {tenant.armed && (
+            <div class="fact">
+              <dt>Since</dt>
+              <dd>
+                <When time={tenant.armed_at} />
+              </dd>
+            </div>
+          )}
+          {tenant.armed_by && (
+            <div class="fact">
+              <dt>By</dt>
+              <dd>
+                <Actor id={tenant.armed_by} />
+              </dd>
+            </div>
+          )}
+          {tenant.armed_reason && (
+            <div class="fact">
+              <dt>Reason</dt>
+              <dd>{tenant.armed_reason}</dd>
+            </div>
+          )}
         </dl>
         <SessionList sessions={tenant.sessions ?? []} onEnd={canSupport ? (session) => onAction({ kind: 'end', tenant, session: session.id }) : undefined} />
       </section>

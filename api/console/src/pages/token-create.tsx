@@ -1,12 +1,12 @@
 import { useState } from 'preact/hooks';
 import { useChange } from '../lib/change';
 import { given as textGiven } from '../lib/text';
-import { PRESETS, SCOPES, type Operator, type Token } from '../lib/types';
+import { type Operator, PRESETS, SCOPES, type Token } from '../lib/types';
 import { copyText, When } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
 import { Field } from '../ui/fields';
-import { Form, SubmitRow } from './tenant-actions';
 import * as icons from '../ui/icons';
+import { Form, SubmitRow } from './tenant-actions';
 
 const EXPIRY: [string, string][] = [
   ['7d', '7 days'],
@@ -16,7 +16,12 @@ const EXPIRY: [string, string][] = [
   ['365d', '365 days'],
 ];
 
-export function CreateDialog({ me, query, onClose, onDone }: {
+export function CreateDialog({
+  me,
+  query,
+  onClose,
+  onDone,
+}: {
   me: Operator;
   query: URLSearchParams;
   onClose: () => void;
@@ -48,7 +53,9 @@ export function CreateDialog({ me, query, onClose, onDone }: {
         }}
       >
         <Field label="Name" hint={(name.trim() !== '' && nameError) || 'What it is for, so that you recognize it later.'}>
-          {(id, hint) => <input id={id} aria-describedby={hint} autofocus required autocomplete="off" value={name} onInput={(e) => setName(e.currentTarget.value)} />}
+          {(id, hint) => (
+            <input id={id} aria-describedby={hint} autofocus required autocomplete="off" value={name} onInput={(e) => setName(e.currentTarget.value)} />
+          )}
         </Field>
         <fieldset class="choice-list">
           <legend>May do</legend>

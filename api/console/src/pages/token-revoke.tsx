@@ -1,6 +1,6 @@
 import { useEffect, useState } from 'preact/hooks';
 import { useChange } from '../lib/change';
-import { asApiError, call, isAbort, type ApiError } from '../lib/http';
+import { type ApiError, asApiError, call, isAbort } from '../lib/http';
 import type { Token, TokenList } from '../lib/types';
 import { Actor, Spinner } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
@@ -46,7 +46,19 @@ function count(n: number): string {
 }
 
 /** Revokes a token, and shows before what ends with it. */
-export function RevokeDialog({ token, own, others, onClose, onDone }: { token: Token; own: boolean; others: boolean; onClose: () => void; onDone: () => void }) {
+export function RevokeDialog({
+  token,
+  own,
+  others,
+  onClose,
+  onDone,
+}: {
+  token: Token;
+  own: boolean;
+  others: boolean;
+  onClose: () => void;
+  onDone: () => void;
+}) {
   const changer = useChange();
   const path = `/v1/tokens/${encodeURIComponent(token.id)}`;
   const { answer, error } = useOnce<Token & { descendants: Token[] }>(path, {});
@@ -84,7 +96,13 @@ export function RevokeDialog({ token, own, others, onClose, onDone }: { token: T
           </div>
         )}
         {error && <FormError error={error} />}
-        <SubmitRow changer={changer} ready={answer !== null || error !== null} label={below.length > 0 ? `Revoke all ${below.length + 1}` : 'Revoke'} danger onClose={onClose} />
+        <SubmitRow
+          changer={changer}
+          ready={answer !== null || error !== null}
+          label={below.length > 0 ? `Revoke all ${below.length + 1}` : 'Revoke'}
+          danger
+          onClose={onClose}
+        />
       </Form>
     </Dialog>
   );
@@ -137,7 +155,18 @@ export function FoundDialog({ onClose, onDone }: { onClose: () => void; onDone: 
         <p>A token whose secret was found stops working at once, everywhere, and what was made with it. Break-glass tokens too.</p>
         <Field label="Secret" hint="It is sent once, in the request’s body, and kept nowhere.">
           {(id, hint) => (
-            <input id={id} aria-describedby={hint} class="mono" type="password" autofocus required autocomplete="off" spellcheck={false} value={secret} onInput={(e) => setSecret(e.currentTarget.value)} />
+            <input
+              id={id}
+              aria-describedby={hint}
+              class="mono"
+              type="password"
+              autofocus
+              required
+              autocomplete="off"
+              spellcheck={false}
+              value={secret}
+              onInput={(e) => setSecret(e.currentTarget.value)}
+            />
           )}
         </Field>
         {secret.trim() !== '' && !whole && <p class="form-error">A secret begins with argus_pat_ or argus_bg_ and has 49 characters behind that.</p>}

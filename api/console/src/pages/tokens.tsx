@@ -1,17 +1,17 @@
 import { useState } from 'preact/hooks';
 import { call } from '../lib/http';
+import { useKeys } from '../lib/keys';
 import { learnNames, useNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
 import { href, setQuery, usePlace } from '../lib/router';
 import { now, parseTime } from '../lib/time';
-import { useKeys } from '../lib/keys';
 import type { Operator, Token, TokenList } from '../lib/types';
 import { Actor, Ago, Empty, Skeleton } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
+import * as icons from '../ui/icons';
 import { Failure, StaleNotice } from '../ui/notice';
 import { CreateDialog, SecretDialog } from './token-create';
 import { FoundDialog, RevokeDialog, RevokeOwnerDialog } from './token-revoke';
-import * as icons from '../ui/icons';
 
 const PAGE = 100;
 
@@ -75,7 +75,13 @@ export function TokensPage({ me }: { me: Operator }) {
     <div class="page">
       <header class="page-head">
         <h1>
-          Tokens {fresh && <span class="head-count">({tokens.length}{next && '+'})</span>}
+          Tokens{' '}
+          {fresh && (
+            <span class="head-count">
+              ({tokens.length}
+              {next && '+'})
+            </span>
+          )}
         </h1>
         <div class="page-tools">
           {admin && (
@@ -143,9 +149,15 @@ export function TokensPage({ me }: { me: Operator }) {
                 <th scope="col">Token</th>
                 {owner && <th scope="col">Owner</th>}
                 <th scope="col">Scopes</th>
-                <th scope="col" class="num">Last used</th>
-                <th scope="col" class="num">Expires</th>
-                <th scope="col" class="actions">Action</th>
+                <th scope="col" class="num">
+                  Last used
+                </th>
+                <th scope="col" class="num">
+                  Expires
+                </th>
+                <th scope="col" class="actions">
+                  Action
+                </th>
               </tr>
             </thead>
             <tbody>
@@ -177,9 +189,7 @@ export function TokensPage({ me }: { me: Operator }) {
                       <Actor id={t.actor_id} />
                     </td>
                   )}
-                  <td>
-                    {t.preset ? <span class="tag">{t.preset}</span> : <span class="scopes mono">{t.scopes.join(' ')}</span>}
-                  </td>
+                  <td>{t.preset ? <span class="tag">{t.preset}</span> : <span class="scopes mono">{t.scopes.join(' ')}</span>}</td>
                   <td class="num" data-label="Used">
                     <Ago time={t.last_used_at} />
                   </td>
@@ -238,11 +248,15 @@ export function TokensPage({ me }: { me: Operator }) {
       {creating && !mayCreate && (
         <Dialog title="New token" onClose={close}>
           <p>
-            {me.actor_kind === 'break_glass'
-              ? 'A break-glass token cannot create tokens.'
-              : me.impersonator_id
-                ? 'An impersonated session cannot create tokens.'
-                : <>This needs the scope <code>tokens:write</code>, which your credential lacks.</>}
+            {me.actor_kind === 'break_glass' ? (
+              'A break-glass token cannot create tokens.'
+            ) : me.impersonator_id ? (
+              'An impersonated session cannot create tokens.'
+            ) : (
+              <>
+                This needs the scope <code>tokens:write</code>, which your credential lacks.
+              </>
+            )}
           </p>
           <div class="dialog-actions">
             <button type="button" class="button" onClick={close}>
@@ -255,7 +269,13 @@ export function TokensPage({ me }: { me: Operator }) {
       {revoking === 'owner' && <RevokeOwnerDialog owner={owner} onClose={() => setRevoking(null)} onDone={done} />}
       {revoking === 'found' && <FoundDialog onClose={() => setRevoking(null)} onDone={done} />}
       {revoking && typeof revoking === 'object' && (
-        <RevokeDialog token={revoking} own={revoking.id === me.pat_id} others={revoking.actor_id !== me.actor_id} onClose={() => setRevoking(null)} onDone={done} />
+        <RevokeDialog
+          token={revoking}
+          own={revoking.id === me.pat_id}
+          others={revoking.actor_id !== me.actor_id}
+          onClose={() => setRevoking(null)}
+          onDone={done}
+        />
       )}
     </div>
   );

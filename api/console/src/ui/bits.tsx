@@ -2,11 +2,11 @@
 
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { ago, parseTime, useNow, utcText } from '../lib/time';
 import { formatMs } from '../lib/format';
 import { useName } from '../lib/names';
-import { toast } from './toast';
+import { ago, parseTime, useNow, utcText } from '../lib/time';
 import * as icons from './icons';
+import { toast } from './toast';
 
 /** A time as "2026-01-31 12:00:00 UTC", and how long ago that was. */
 export function When({ time, digits = 0, relative = true }: { time: string | null; digits?: number; relative?: boolean }) {
@@ -142,7 +142,14 @@ export function Empty({ title, children }: { title: string; children?: Component
 }
 
 /** A column's heading that sorts when pressed. */
-export function SortHead({ label, name, sort, onSort, numeric, hint }: {
+export function SortHead({
+  label,
+  name,
+  sort,
+  onSort,
+  numeric,
+  hint,
+}: {
   label: string;
   name: string;
   sort: { by: string; down: boolean };

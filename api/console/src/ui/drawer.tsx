@@ -1,10 +1,16 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
-import { Close } from './icons';
 import { useKeys } from '../lib/keys';
+import { Close } from './icons';
 
 /** A panel at the right edge that leaves the page usable; Esc closes it. */
-export function Drawer({ label, head, onClose, children, focusKey }: {
+export function Drawer({
+  label,
+  head,
+  onClose,
+  children,
+  focusKey,
+}: {
   label: string;
   head: ComponentChildren;
   onClose: () => void;

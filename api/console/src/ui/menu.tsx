@@ -2,7 +2,14 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 
 /** A button that opens a panel below it. The panel closes by Esc, by a click elsewhere, or by close(). */
-export function Popover({ label, title, className = 'button', panelLabel, align = 'start', children }: {
+export function Popover({
+  label,
+  title,
+  className = 'button',
+  panelLabel,
+  align = 'start',
+  children,
+}: {
   label: ComponentChildren;
   title?: string;
   className?: string;

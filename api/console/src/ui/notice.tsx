@@ -2,10 +2,10 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { ApiError } from '../lib/http';
 import type { Polled } from '../lib/poll';
-import { formatSpan, now, parseTime, useNow, utcOf } from '../lib/time';
-import type { Answer } from '../lib/types';
 import { session } from '../lib/session';
 import { useStore } from '../lib/store';
+import { formatSpan, now, parseTime, useNow, utcOf } from '../lib/time';
+import type { Answer } from '../lib/types';
 import * as icons from './icons';
 
 export function Notice({ tone, children }: { tone: 'info' | 'warn' | 'bad'; children: ComponentChildren }) {
@@ -58,7 +58,8 @@ export function SourceNotice({ answer }: { answer: Answer | undefined }) {
   if (behind < 2 || through === null) return null;
   return (
     <Notice tone="info">
-      <b>The copy in ClickHouse lags {formatSpan(Math.floor((now() - through) / 1000) * 1000)} behind.</b> Nothing is missing: the rows since {utcOf(through)} are read from Postgres.
+      <b>The copy in ClickHouse lags {formatSpan(Math.floor((now() - through) / 1000) * 1000)} behind.</b> Nothing is missing: the rows since {utcOf(through)}{' '}
+      are read from Postgres.
     </Notice>
   );
 }

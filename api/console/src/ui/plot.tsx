@@ -1,8 +1,8 @@
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
-import { colour, themeChanges } from '../lib/theme';
 import { useStore } from '../lib/store';
+import { colour, themeChanges } from '../lib/theme';
 
 export interface PlotSeries {
   label: string;

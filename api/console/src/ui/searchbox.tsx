@@ -2,11 +2,11 @@
 // arrows choose, Enter or Tab takes.
 
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { type Choice, complete } from '../lib/complete';
 import type { Term } from '../lib/filter';
-import { complete, type Choice } from '../lib/complete';
+import { formatShort } from '../lib/format';
 import { parse } from '../lib/syntax';
 import type { Facets } from '../lib/types';
-import { formatShort } from '../lib/format';
 import * as icons from './icons';
 
 export interface Found {
@@ -15,7 +15,13 @@ export interface Found {
   until: string | null;
 }
 
-export function SearchBox({ draft, facets, onWant, onSearch, placeholder }: {
+export function SearchBox({
+  draft,
+  facets,
+  onWant,
+  onSearch,
+  placeholder,
+}: {
   /** a text to edit, given from outside; a new object puts it into the box */
   draft: { text: string } | null;
   facets: Facets | undefined;
@@ -146,7 +152,9 @@ export function SearchBox({ draft, facets, onWant, onSearch, placeholder }: {
           setOpen(true);
         }}
       />
-      <kbd class="key-hint" aria-hidden="true">/</kbd>
+      <kbd class="key-hint" aria-hidden="true">
+        /
+      </kbd>
       {problem && (
         <p class="search-problem" id={`${id}-problem`} role="alert">
           {problem}

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { momentMs, now, parseSpan, parseTime, toRFC3339, utcOf } from '../lib/time';
-import { Popover } from './menu';
 import * as icons from './icons';
+import { Popover } from './menu';
 
 const PRESETS: [string, string][] = [
   ['15m', 'Last 15 minutes'],
@@ -37,7 +37,19 @@ function shortMoment(text: string, beside?: string): string {
 /** Chooses a window: one of the usual ones, or from one time (UTC) to another. */
 export function WindowPicker({ since, until, onChange }: { since: string; until: string; onChange: (since: string, until: string) => void }) {
   return (
-    <Popover label={<><icons.Clock /><span>{windowLabel(since, until)}</span><icons.Down /></>} panelLabel="Time window" className="button window-button" title="Time window" align="end">
+    <Popover
+      label={
+        <>
+          <icons.Clock />
+          <span>{windowLabel(since, until)}</span>
+          <icons.Down />
+        </>
+      }
+      panelLabel="Time window"
+      className="button window-button"
+      title="Time window"
+      align="end"
+    >
       {(close) => (
         <div class="window-panel">
           <div class="menu" role="group" aria-label="Usual windows">

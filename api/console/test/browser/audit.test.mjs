@@ -22,7 +22,14 @@ test('the search box: names complete from what the log holds, and become chips',
     await page.keyboard.type('POST route:"GET /v1/operators/me"');
     await page.keyboard.press('Enter');
     await eventually('the chips', async () => (await page.locator('.chip').count()) === 3);
-    assert.deepEqual([...params(page)], [['status', '2xx'], ['not_method', 'POST'], ['route', 'GET /v1/operators/me']]);
+    assert.deepEqual(
+      [...params(page)],
+      [
+        ['status', '2xx'],
+        ['not_method', 'POST'],
+        ['route', 'GET /v1/operators/me'],
+      ],
+    );
     await auditReady(page);
     const routes = new Set(await page.$$eval('a.route', (l) => l.map((a) => a.title)));
     assert.deepEqual([...routes], ['GET /v1/operators/me']);
@@ -78,7 +85,14 @@ test('paging to the end shows as many calls as the API counts, each once, newest
     const seen = [];
     for (let i = 0; ; i++) {
       for (const id of await shownIds(page)) if (!seen.includes(id)) seen.push(id);
-      if (((await page.textContent('.log-foot')) ?? '').startsWith('The end') && (await page.evaluate(() => { const m = document.querySelector('.main'); return m.scrollTop + m.clientHeight >= m.scrollHeight - 2; }))) break;
+      if (
+        ((await page.textContent('.log-foot')) ?? '').startsWith('The end') &&
+        (await page.evaluate(() => {
+          const m = document.querySelector('.main');
+          return m.scrollTop + m.clientHeight >= m.scrollHeight - 2;
+        }))
+      )
+        break;
       assert.ok(i < 200, 'the end does not come');
       await page.evaluate(() => document.querySelector('.main').scrollBy(0, 500));
       await page.waitForTimeout(60);
@@ -87,7 +101,10 @@ test('paging to the end shows as many calls as the API counts, each once, newest
     assert.deepEqual([...seen].sort(), [...made].sort());
     const api = [];
     for (let cursor = ''; ; ) {
-      const found = await s.server.json(s.server.admin, `/v1/audit-log?client=${client}&since=1h&limit=1000${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+      const found = await s.server.json(
+        s.server.admin,
+        `/v1/audit-log?client=${client}&since=1h&limit=1000${cursor && `&cursor=${encodeURIComponent(cursor)}`}`,
+      );
       api.push(...found.rows.map((r) => r.id));
       if (!(cursor = found.next_cursor)) break;
     }
@@ -160,7 +177,20 @@ test('the drawer tells everything about a call, and filters by it', async () => 
     await page.waitForSelector(`.drawer .fact:has-text("${id}")`);
     const text = await page.textContent('.drawer');
     const { date, clock } = { date: row.occurred_at.slice(0, 10), clock: row.occurred_at.slice(11, 26) };
-    for (const part of [row.route, 'UTD_NOBODY_000', `${date} ${clock} UTC`, row.actor_id, row.pat_id, row.client_ip, `${client}/2.0 (test)`, row.body_sha256, row.row_hash, row.scope, String(row.status), `${row.writer_id}, ${row.seq}`]) {
+    for (const part of [
+      row.route,
+      'UTD_NOBODY_000',
+      `${date} ${clock} UTC`,
+      row.actor_id,
+      row.pat_id,
+      row.client_ip,
+      `${client}/2.0 (test)`,
+      row.body_sha256,
+      row.row_hash,
+      row.scope,
+      String(row.status),
+      `${row.writer_id}, ${row.seq}`,
+    ]) {
       assert.ok(text.includes(part), `the drawer does not say ${part}`);
     }
     if (!s.server.mock && !process.env.ARGUS_CONSOLE_MOCKED) assert.ok(text.includes('req-4711'));
@@ -237,9 +267,15 @@ test('the export is exactly the filter: as many rows as the table, the same ones
     };
     const ndjson = await save('NDJSON');
     assert.match(ndjson.name, /^argus-audit-log_\d{8}T\d{6}Z\.ndjson$/);
-    const exported = ndjson.text.trim().split('\n').map((l) => JSON.parse(l));
+    const exported = ndjson.text
+      .trim()
+      .split('\n')
+      .map((l) => JSON.parse(l));
     const api = (await s.server.json(s.server.admin, `/v1/audit-log?client=${client}&since=1h&limit=1000`)).rows;
-    assert.deepEqual(exported.map((r) => r.id), api.map((r) => r.id));
+    assert.deepEqual(
+      exported.map((r) => r.id),
+      api.map((r) => r.id),
+    );
     assert.deepEqual(exported[0], api[0]);
     const csv = await save('CSV');
     const lines = csv.text.trim().split('\n');
@@ -251,7 +287,9 @@ test('the export is exactly the filter: as many rows as the table, the same ones
 test('what callers send is text, never markup', async () => {
   const evil = '<img src=x onerror="window.owned=1"><script>window.owned=2</script>';
   const client = agent('hostile');
-  const answer = await s.server.call(s.server.admin, `/v1/tenants/${encodeURIComponent(`"><svg onload=window.owned=3>${client}`)}`, { headers: { 'User-Agent': `${client}/1 ${evil}` } });
+  const answer = await s.server.call(s.server.admin, `/v1/tenants/${encodeURIComponent(`"><svg onload=window.owned=3>${client}`)}`, {
+    headers: { 'User-Agent': `${client}/1 ${evil}` },
+  });
   const id = answer.headers.get('argus-audit-id');
   await at(`#/settings/audit?client=${client}&since=1h&user_agent=${encodeURIComponent(evil)}&row=${id}`, async (page) => {
     await auditReady(page);
@@ -282,12 +320,19 @@ test('a link that cannot be read: its parts are named, nothing is asked for, not
     const said = page.locator('.unreadable');
     await said.waitFor();
     const text = await said.textContent();
-    for (const part of ['since=yesterday', '"yesterday" is no time; write RFC 3339', 'colour=red', 'There is no parameter "colour" here.']) assert.ok(text.includes(part), `${part} in ${text}`);
+    for (const part of ['since=yesterday', '"yesterday" is no time; write RFC 3339', 'colour=red', 'There is no parameter "colour" here.'])
+      assert.ok(text.includes(part), `${part} in ${text}`);
     assert.equal(await page.locator('table').count(), 0);
     // The server says the same of the same link.
     const answer = await s.server.call(s.server.admin, '/v1/audit-log?since=yesterday&status=2xx');
     assert.ok(text.includes((await answer.json()).error.message));
-    for (const hash of ['#/performance?until=soon', '#/performance/route?since=1h', '#/compute?all=yes', '#/settings/tokens?new=1&preset=root', '#/tenants?tenant=a&tenant=b']) {
+    for (const hash of [
+      '#/performance?until=soon',
+      '#/performance/route?since=1h',
+      '#/compute?all=yes',
+      '#/settings/tokens?new=1&preset=root',
+      '#/tenants?tenant=a&tenant=b',
+    ]) {
       await page.evaluate((to) => (location.hash = to), hash);
       await eventually(hash, async () => (await said.count()) === 1 && (await page.locator('table, dialog, .drawer').count()) === 0);
     }

@@ -28,7 +28,10 @@ test('Postgres answers instead of ClickHouse: said on the audit page and on perf
 
 test('the copy lags: said when it stays so, with the time it has reached', () =>
   at('', async (page) => {
-    await changed(page, /\/v1\/audit-log(\/facets)?\?/, () => ({ source: 'clickhouse+postgres', replicated_through: new Date(Date.now() - 240_000).toISOString().replace('Z', '000Z') }));
+    await changed(page, /\/v1\/audit-log(\/facets)?\?/, () => ({
+      source: 'clickhouse+postgres',
+      replicated_through: new Date(Date.now() - 240_000).toISOString().replace('Z', '000Z'),
+    }));
     await page.evaluate(() => (location.hash = '#/settings/audit'));
     await auditReady(page);
     await page.keyboard.press('r');
@@ -55,7 +58,11 @@ test('an error of the server on the log: rows stay; an empty page names the code
     let broken = true;
     await page.route('**/v1/audit-log**', (route) =>
       broken
-        ? route.fulfill({ status: 503, headers: { 'Retry-After': '1' }, json: { error: { code: 'unavailable', message: 'The log could not be read in time.', audit_id: '0198c9a2-5f44-7aaa-8bbb-0123456789ab' } } })
+        ? route.fulfill({
+            status: 503,
+            headers: { 'Retry-After': '1' },
+            json: { error: { code: 'unavailable', message: 'The log could not be read in time.', audit_id: '0198c9a2-5f44-7aaa-8bbb-0123456789ab' } },
+          })
         : route.continue(),
     );
     await page.keyboard.press('r');
@@ -92,10 +99,14 @@ if (Number(process.env.ARGUS_PID_CLICKHOUSE)) {
       }
       await page.goto(page.url().replace('#/health', '#/settings/audit'));
       await auditReady(page);
-      await eventually('the banner to go', async () => {
-        await page.keyboard.press('r');
-        await page.waitForTimeout(1000);
-        return (await page.locator('.notice').count()) === 0;
-      }, 60_000);
+      await eventually(
+        'the banner to go',
+        async () => {
+          await page.keyboard.press('r');
+          await page.waitForTimeout(1000);
+          return (await page.locator('.notice').count()) === 0;
+        },
+        60_000,
+      );
     }));
 }

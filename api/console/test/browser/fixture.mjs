@@ -41,7 +41,11 @@ export async function withPage(options, run) {
   try {
     await run(page, context);
     assert.deepEqual(errors, [], 'errors in the page');
-    assert.deepEqual([...strangers].filter((h) => !(options.hosts ?? []).includes(h)), [], 'requests to other hosts');
+    assert.deepEqual(
+      [...strangers].filter((h) => !(options.hosts ?? []).includes(h)),
+      [],
+      'requests to other hosts',
+    );
     assert.deepEqual(await page.evaluate(() => window.refused ?? []), [], 'refused by the Content-Security-Policy');
   } catch (cause) {
     const name = `failed-${Date.now()}.png`;
@@ -104,19 +108,25 @@ export const rows = (page) => page.locator('tr[data-id]');
 /** Waits for the audit page's first rows; the number of calls it counts. */
 export async function auditReady(page) {
   await page.waitForSelector('tr[data-id], .empty');
-  await page.waitForFunction(() => /^[\d,]+ calls?/.test(document.querySelector('.results-count')?.textContent ?? '') && !document.querySelector('.log-area.pending'));
+  await page.waitForFunction(
+    () => /^[\d,]+ calls?/.test(document.querySelector('.results-count')?.textContent ?? '') && !document.querySelector('.log-area.pending'),
+  );
   return Number((await page.textContent('.results-count b')).replace(/\D/g, ''));
 }
 
 /** Scrolls until the last page is loaded; the number of rows then. */
 export async function scrollToEnd(page) {
-  await eventually('the end of the log', async () => {
-    await page.evaluate(() => {
-      const main = document.querySelector('.main');
-      main.scrollTop = main.scrollHeight;
-    });
-    return (await page.textContent('.log-foot'))?.startsWith('The end');
-  }, 60_000);
+  await eventually(
+    'the end of the log',
+    async () => {
+      await page.evaluate(() => {
+        const main = document.querySelector('.main');
+        main.scrollTop = main.scrollHeight;
+      });
+      return (await page.textContent('.log-foot'))?.startsWith('The end');
+    },
+    60_000,
+  );
   return Number((await page.textContent('.log-foot')).replace(/\D/g, ''));
 }
 

@@ -55,7 +55,10 @@ async function cuttable() {
   const proxy = createServer((from) => {
     if (down) return from.destroy();
     const to = connect(Number(target.port), target.hostname);
-    for (const [a, b] of [[from, to], [to, from]]) {
+    for (const [a, b] of [
+      [from, to],
+      [to, from],
+    ]) {
       open.add(a);
       a.on('error', () => undefined);
       a.on('close', () => {

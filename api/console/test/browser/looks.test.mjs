@@ -25,10 +25,25 @@ const PLACES = [
 async function check(page, what) {
   const found = await page.evaluate(`(async () => { ${axe}; return (await axe.run(document, { resultTypes: ['violations'] })).violations; })()`);
   const serious = found.filter((v) => ['serious', 'critical'].includes(v.impact));
-  assert.deepEqual(serious.map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).slice(0, 3).join(' | ')}`), [], what);
+  assert.deepEqual(
+    serious.map(
+      (v) =>
+        `${v.id}: ${v.nodes
+          .map((n) => `${n.target} ${n.failureSummary}`)
+          .slice(0, 3)
+          .join(' | ')}`,
+    ),
+    [],
+    what,
+  );
 }
 
-for (const [theme, width, height] of [['light', 1280, 800], ['dark', 1280, 800], ['light', 390, 844], ['dark', 390, 844]]) {
+for (const [theme, width, height] of [
+  ['light', 1280, 800],
+  ['dark', 1280, 800],
+  ['light', 390, 844],
+  ['dark', 390, 844],
+]) {
   test(`${theme}, ${width} wide: accessible, and nothing sticks out`, () =>
     withPage({ viewport: { width, height }, colorScheme: theme }, async (page) => {
       await page.goto(shared.server.url);
@@ -45,7 +60,11 @@ for (const [theme, width, height] of [['light', 1280, 800], ['dark', 1280, 800],
           const main = document.querySelector('.main');
           return [document.documentElement.scrollWidth - innerWidth, main.scrollWidth - main.clientWidth];
         });
-        assert.deepEqual(over.map((n) => Math.max(0, n)), [0, 0], `${place} is wider than its window`);
+        assert.deepEqual(
+          over.map((n) => Math.max(0, n)),
+          [0, 0],
+          `${place} is wider than its window`,
+        );
       }
       await page.evaluate(() => (location.hash = '#/settings/audit'));
       await auditReady(page);

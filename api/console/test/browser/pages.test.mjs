@@ -7,7 +7,11 @@ const params = (page) => new URLSearchParams(new URL(page.url()).hash.split('?')
 const TENANT = 'UTD_LAKESIDE_008';
 
 test('tenants: arm with typed id, reason and consent; a session; disarm', async () => {
-  await s.server.call(s.server.admin, `/v1/tenants/${TENANT}/disarm`, { method: 'POST', body: JSON.stringify({ reason: 'before the test' }), headers: { 'Content-Type': 'application/json' } });
+  await s.server.call(s.server.admin, `/v1/tenants/${TENANT}/disarm`, {
+    method: 'POST',
+    body: JSON.stringify({ reason: 'before the test' }),
+    headers: { 'Content-Type': 'application/json' },
+  });
   await at('#/tenants', async (page) => {
     const row = page.locator(`tr:has-text("${TENANT}")`);
     await row.waitFor();
@@ -25,7 +29,13 @@ test('tenants: arm with typed id, reason and consent; a session; disarm', async 
     await page.fill('dialog input >> nth=1', 'ride-along');
 
     // refused for now: it counts down
-    await page.route('**/arm', (route) => route.fulfill({ status: 429, headers: { 'Retry-After': '2', 'Content-Type': 'application/json' }, body: JSON.stringify({ error: { code: 'rate_limited', message: 'You arm too often.', audit_id: null } }) }));
+    await page.route('**/arm', (route) =>
+      route.fulfill({
+        status: 429,
+        headers: { 'Retry-After': '2', 'Content-Type': 'application/json' },
+        body: JSON.stringify({ error: { code: 'rate_limited', message: 'You arm too often.', audit_id: null } }),
+      }),
+    );
     await arm.click();
     await page.waitForSelector('.countdown:has-text("Try again in")');
     assert.ok(await arm.isDisabled());
@@ -86,7 +96,10 @@ test('compute: launch, stop, resume, terminate, each with its reason', () =>
     await page.waitForSelector('.drawer >> text=Uptime');
     assert.match(await page.textContent('.drawer'), /console test/);
     const drawer = page.locator('.drawer');
-    for (const [verb, state] of [['Stop', 'stopped'], ['Resume', 'running']]) {
+    for (const [verb, state] of [
+      ['Stop', 'stopped'],
+      ['Resume', 'running'],
+    ]) {
       await drawer.locator(`button:has-text("${verb}")`).click();
       await page.fill('dialog input >> nth=0', `${verb} it`);
       await page.check('dialog input[type=checkbox]');
@@ -126,14 +139,21 @@ test('a lost answer is repeated under the same key', () =>
     assert.equal(keys[0], keys[1]);
     const { workers } = await s.server.json(s.server.admin, '/compute/ops/workers');
     assert.equal(workers.filter((w) => w.reason === 'lost answer').length, 1);
-    await s.server.call(s.server.admin, `/compute/ops/workers/${id}/terminate`, { method: 'POST', body: JSON.stringify({ reason: 'after the test' }), headers: { 'Content-Type': 'application/json' } });
+    await s.server.call(s.server.admin, `/compute/ops/workers/${id}/terminate`, {
+      method: 'POST',
+      body: JSON.stringify({ reason: 'after the test' }),
+      headers: { 'Content-Type': 'application/json' },
+    });
   }));
 
 test('tokens: filled in by address, shown once, used, revoked', () =>
   at('#/settings/tokens?new=1&name=from%20a%20link&scopes=logs:read,tenants:read&expires_in=7d', async (page) => {
     await page.waitForSelector('dialog');
     assert.equal(await page.inputValue('dialog input >> nth=0'), 'from a link');
-    assert.deepEqual(await page.$$eval('.scope-list label', (l) => l.filter((x) => x.querySelector('input').checked).map((x) => x.querySelector('.mono').textContent)), ['logs:read', 'tenants:read']);
+    assert.deepEqual(
+      await page.$$eval('.scope-list label', (l) => l.filter((x) => x.querySelector('input').checked).map((x) => x.querySelector('.mono').textContent)),
+      ['logs:read', 'tenants:read'],
+    );
     assert.equal(await page.inputValue('dialog select'), '7d');
     await page.click('dialog button[type=submit]');
     await page.waitForSelector('.secret');
@@ -154,7 +174,13 @@ test('tokens: filled in by address, shown once, used, revoked', () =>
 test('tokens: what else a revocation ends is shown before, and ends', () =>
   at('#/settings/tokens', async (page) => {
     const make = async (secret, name) =>
-      (await s.server.call(secret, '/v1/tokens', { method: 'POST', body: JSON.stringify({ name, scopes: ['tokens:write', 'logs:read'], expires_in: '1d' }), headers: { 'Content-Type': 'application/json' } })).json();
+      (
+        await s.server.call(secret, '/v1/tokens', {
+          method: 'POST',
+          body: JSON.stringify({ name, scopes: ['tokens:write', 'logs:read'], expires_in: '1d' }),
+          headers: { 'Content-Type': 'application/json' },
+        })
+      ).json();
     const parent = await make(s.server.admin, 'a family');
     const child = await make(parent.secret, 'its child');
     const grandchild = await make(child.secret, 'its grandchild');
@@ -167,7 +193,8 @@ test('tokens: what else a revocation ends is shown before, and ends', () =>
     assert.match(await page.textContent('dialog button[type=submit]'), /Revoke all 3/);
     await page.click('dialog button[type=submit]');
     await page.waitForSelector('dialog', { state: 'detached' });
-    for (const t of [parent, child, grandchild]) await eventually('denied', async () => (await s.server.call(t.secret, '/v1/operators/me')).status === 401, 5000);
+    for (const t of [parent, child, grandchild])
+      await eventually('denied', async () => (await s.server.call(t.secret, '/v1/operators/me')).status === 401, 5000);
     await page.waitForSelector('tr:has-text("its child")', { state: 'detached' });
     await page.check('text=Ended ones too');
     await page.waitForSelector('tr:has-text("its grandchild") >> text=with a family');
@@ -178,7 +205,13 @@ test('tokens: everybody’s, those of one, and one by its secret', () =>
     await page.waitForSelector('th >> text=Owner');
     const { tokens } = await s.server.json(s.server.admin, '/v1/tokens?owner=all&state=live');
     assert.equal(await page.locator('.list tbody tr').count(), tokens.length);
-    const made = await (await s.server.call(s.server.admin, '/v1/tokens', { method: 'POST', body: JSON.stringify({ name: 'found on a laptop', scopes: ['logs:read'], expires_in: '1d' }), headers: { 'Content-Type': 'application/json' } })).json();
+    const made = await (
+      await s.server.call(s.server.admin, '/v1/tokens', {
+        method: 'POST',
+        body: JSON.stringify({ name: 'found on a laptop', scopes: ['logs:read'], expires_in: '1d' }),
+        headers: { 'Content-Type': 'application/json' },
+      })
+    ).json();
     await page.click('text="Revoke by secret"');
     await page.fill('dialog input', made.secret.slice(0, 30));
     assert.ok(await page.isDisabled('dialog button[type=submit]'));
@@ -205,7 +238,10 @@ test('performance: sorted, filtered, compared; a route’s page; from a point to
     await eventually('the sort', () => params(page).get('sort') === 'p99');
     const ms = (t) => (t === '–' ? -1 : parseFloat(t) * (t.endsWith(' s') ? 1000 : 1));
     const p99 = (await column(8)).map(ms);
-    assert.deepEqual(p99, [...p99].sort((a, b) => b - a));
+    assert.deepEqual(
+      p99,
+      [...p99].sort((a, b) => b - a),
+    );
     await page.fill('#perf-filter', 'operators/me');
     await eventually('the filter', async () => (await page.locator('.perf tbody tr').count()) === 1);
     await page.click('.perf tbody a');
@@ -218,7 +254,10 @@ test('performance: sorted, filtered, compared; a route’s page; from a point to
     await page.mouse.move(box.x + box.width * 0.98, box.y + box.height / 2);
     await eventually('the figures at the cursor', async () => /calls · p50/.test(await page.textContent('.chart-read')));
     const marks = await page.$$eval('.chart .u-cursor-x', (l) => l.map((c) => c.style.transform));
-    assert.ok(marks.every((m) => m === marks[0] && m !== ''), marks.join(' '));
+    assert.ok(
+      marks.every((m) => m === marks[0] && m !== ''),
+      marks.join(' '),
+    );
 
     const call = await page.textContent('.chart-read');
     await page.mouse.click(box.x + box.width * 0.98, box.y + box.height / 2);
@@ -256,7 +295,17 @@ test('texts that hide, reorder or steer are shown as escapes, in tips and labels
   at('#/health', async (page) => {
     const name = 'evil\u202egpj\u200b\x1b[2J\u0301\u0301\u0301\u0301\u0301\ud800 👩\u200d👧';
     await page.route('**/v1/tokens', async (route) => {
-      const token = { id: '0198c9a2-5f44-7aaa-8bbb-0123456789ab', name, last_four: 'abcd', scopes: ['logs:read'], preset: null, created_at: '2026-01-01T00:00:00Z', expires_at: '2099-01-01T00:00:00Z', revoked_at: null, last_used_at: null };
+      const token = {
+        id: '0198c9a2-5f44-7aaa-8bbb-0123456789ab',
+        name,
+        last_four: 'abcd',
+        scopes: ['logs:read'],
+        preset: null,
+        created_at: '2026-01-01T00:00:00Z',
+        expires_at: '2099-01-01T00:00:00Z',
+        revoked_at: null,
+        last_used_at: null,
+      };
       await route.fulfill({ contentType: 'application/json', body: JSON.stringify({ tokens: [token] }) });
     });
     await page.evaluate(() => (location.hash = '#/settings/tokens'));
@@ -264,10 +313,12 @@ test('texts that hide, reorder or steer are shown as escapes, in tips and labels
     await page.locator('td', { hasText: escaped }).first().waitFor();
     const raw = await page.evaluate(() => {
       const bad = /[\u202e\u200b\x1b\ud800]/u;
-      return [...document.querySelectorAll('*')].flatMap((e) => [
-        ...[...e.attributes].filter((a) => a.name !== 'value').map((a) => a.value),
-        ...[...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data),
-      ]).filter((text) => bad.test(text));
+      return [...document.querySelectorAll('*')]
+        .flatMap((e) => [
+          ...[...e.attributes].filter((a) => a.name !== 'value').map((a) => a.value),
+          ...[...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.data),
+        ])
+        .filter((text) => bad.test(text));
     });
     assert.deepEqual(raw, []);
   }));

@@ -93,10 +93,20 @@ test('what is shown follows the scopes; a refusal names the one that lacks', asy
     async (page) => {
       await page.waitForSelector('h1:has-text("Tenants")');
       assert.equal(new URL(page.url()).hash, '#/tenants');
-      assert.deepEqual(await page.$$eval('.rail section a', (l) => l.map((a) => a.textContent.trim())), ['Tenants', 'Live sessions', 'Health', 'Tokens', 'Profile']);
+      assert.deepEqual(await page.$$eval('.rail section a', (l) => l.map((a) => a.textContent.trim())), [
+        'Tenants',
+        'Live sessions',
+        'Health',
+        'Tokens',
+        'Profile',
+      ]);
       await page.waitForSelector('table');
       assert.equal(await page.locator('button[aria-label^="Arm "]').count(), 0);
-      for (const [place, scope] of [['#/settings/audit', 'logs:read'], ['#/performance', 'logs:read'], ['#/compute', 'compute:read']]) {
+      for (const [place, scope] of [
+        ['#/settings/audit', 'logs:read'],
+        ['#/performance', 'logs:read'],
+        ['#/compute', 'compute:read'],
+      ]) {
         await page.evaluate((hash) => (location.hash = hash), place);
         await page.waitForSelector('.failure');
         await eventually(place, async () => (await page.textContent('.failure')).includes(`needs the scope ${scope}`));
@@ -135,7 +145,13 @@ test('Clerk: its library is fetched only when the configuration says so, and its
         const headers = { 'access-control-allow-origin': clerk.url, 'access-control-allow-credentials': 'true', 'content-type': 'application/json' };
         const environment = {
           auth_config: { object: 'auth_config', id: 'a', single_session_mode: true },
-          display_config: { object: 'display_config', id: 'd', instance_environment_type: 'production', sign_in_url: 'https://accounts.argus.example/sign-in', sign_up_url: 'https://accounts.argus.example/sign-up' },
+          display_config: {
+            object: 'display_config',
+            id: 'd',
+            instance_environment_type: 'production',
+            sign_in_url: 'https://accounts.argus.example/sign-in',
+            sign_up_url: 'https://accounts.argus.example/sign-up',
+          },
           user_settings: { attributes: {}, social: {}, actions: {}, sign_in: {}, sign_up: {} },
           organization_settings: { enabled: true },
         };
@@ -148,7 +164,10 @@ test('Clerk: its library is fetched only when the configuration says so, and its
       assert.match(await page.textContent('.sign-in-reason'), /Clerk could not be reached/);
       assert.ok(asked.length > 0, 'Clerk was asked');
       const files = await page.evaluate(() => performance.getEntriesByType('resource').map((r) => r.name));
-      assert.ok(files.some((f) => f.includes('clerk')), 'the library came from this server');
+      assert.ok(
+        files.some((f) => f.includes('clerk')),
+        'the library came from this server',
+      );
       await page.click('.paste summary');
       await page.fill('.paste input', 'argus_pat_admin');
       await page.press('.paste input', 'Enter');

@@ -16,19 +16,38 @@ export const OPERATORS = [
 ];
 export const TENANTS = ['UTD_7ELEVEN_001', 'UTD_7ELEVEN_002', 'UTD_NORTHMART_014', 'UTD_QUICKSTOP_003', 'UTD_HARBOR_021', 'UTD_LAKESIDE_008'];
 const ROUTES = [
-  ['GET', '/v1/tenants', 'tenants:read', 30, 6], ['GET', '/v1/tenants/:id', 'tenants:read', 18, 4],
-  ['GET', '/v1/operators/me', 'any', 14, 2], ['GET', '/v1/health', 'any', 10, 3],
-  ['GET', '/compute/ops/workers', 'compute:read', 16, 22], ['GET', '/v1/audit-log', 'logs:read', 22, 18],
-  ['GET', '/v1/audit-log/facets', 'logs:read', 10, 15], ['GET', '/v1/perf', 'logs:read', 8, 24],
-  ['POST', '/v1/tenants/:id/arm', 'remote_support:arm', 2, 14], ['POST', '/v1/tenants/:id/disarm', 'remote_support:arm', 2, 12],
-  ['POST', '/v1/tenants/:id/sessions', 'remote_support', 2, 13], ['POST', '/compute/ops/launch', 'compute:write', 1, 900],
-  ['POST', '/compute/ops/workers/:id/stop', 'compute:write', 1, 400], ['POST', '/v1/tokens', 'tokens:write', 1, 9],
-  ['DELETE', '/v1/tokens/:id', 'any', 1, 8], ['GET', '(unmatched)', 'none', 1, 0.4],
+  ['GET', '/v1/tenants', 'tenants:read', 30, 6],
+  ['GET', '/v1/tenants/:id', 'tenants:read', 18, 4],
+  ['GET', '/v1/operators/me', 'any', 14, 2],
+  ['GET', '/v1/health', 'any', 10, 3],
+  ['GET', '/compute/ops/workers', 'compute:read', 16, 22],
+  ['GET', '/v1/audit-log', 'logs:read', 22, 18],
+  ['GET', '/v1/audit-log/facets', 'logs:read', 10, 15],
+  ['GET', '/v1/perf', 'logs:read', 8, 24],
+  ['POST', '/v1/tenants/:id/arm', 'remote_support:arm', 2, 14],
+  ['POST', '/v1/tenants/:id/disarm', 'remote_support:arm', 2, 12],
+  ['POST', '/v1/tenants/:id/sessions', 'remote_support', 2, 13],
+  ['POST', '/compute/ops/launch', 'compute:write', 1, 900],
+  ['POST', '/compute/ops/workers/:id/stop', 'compute:write', 1, 400],
+  ['POST', '/v1/tokens', 'tokens:write', 1, 9],
+  ['DELETE', '/v1/tokens/:id', 'any', 1, 8],
+  ['GET', '(unmatched)', 'none', 1, 0.4],
 ];
 const TOTAL = ROUTES.reduce((n, r) => n + r[3], 0);
-const AGENTS = ['argusctl/1.4.0 (linux; amd64)', 'argusctl/1.3.2 (darwin; arm64)', 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0 Safari/537.36', 'Mozilla/5.0 (Macintosh) Firefox/141.0', 'python-requests/2.32', 'curl/8.9.1'];
+const AGENTS = [
+  'argusctl/1.4.0 (linux; amd64)',
+  'argusctl/1.3.2 (darwin; arm64)',
+  'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0 Safari/537.36',
+  'Mozilla/5.0 (Macintosh) Firefox/141.0',
+  'python-requests/2.32',
+  'curl/8.9.1',
+];
 const IPS = ['203.0.113.17', '203.0.113.44', '198.51.100.9', '2001:db8:40::7', '10.20.0.5'];
-export const PATS = OPERATORS.map((o, i) => ({ id: `0190a1b2-c3d4-7e5f-8a9b-00000000000${i}`, actor: o.id, name: ['ci pipeline', 'ben laptop', 'night shift', 'terraform'][i] }));
+export const PATS = OPERATORS.map((o, i) => ({
+  id: `0190a1b2-c3d4-7e5f-8a9b-00000000000${i}`,
+  actor: o.id,
+  name: ['ci pipeline', 'ben laptop', 'night shift', 'terraform'][i],
+}));
 const BREAK_GLASS = '0190ffff-0000-7000-8000-00000000bead';
 export const BREAK_GLASS_REASON = 'Clerk is down, INC-4711';
 
@@ -48,21 +67,50 @@ export function makeRow(us, over = {}) {
   const roll = random();
   const kind = roll < 0.5 ? 'pat' : roll < 0.996 ? 'clerk_session' : 'break_glass';
   const bad = random();
-  const status = path === '(unmatched)' ? 404 : bad < 0.008 ? 500 : bad < 0.012 ? 503 : bad < 0.03 ? 403 : bad < 0.036 ? 429 : method === 'POST' && (path.endsWith('launch') || path.endsWith('tokens')) ? 201 : 200;
+  const status =
+    path === '(unmatched)'
+      ? 404
+      : bad < 0.008
+        ? 500
+        : bad < 0.012
+          ? 503
+          : bad < 0.03
+            ? 403
+            : bad < 0.036
+              ? 429
+              : method === 'POST' && (path.endsWith('launch') || path.endsWith('tokens'))
+                ? 201
+                : 200;
   const interrupted = random() < 0.0004 && method !== 'GET';
   const latency = Math.max(80, Math.round(typical * 1000 * Math.exp((random() + random() + random() - 1.5) * 1.1) * (random() < 0.01 ? 12 : 1)));
   const body = method === 'POST' ? JSON.stringify({ reason: 'ride-along' }) : '';
   seq++;
   return {
-    writer_id: 7, seq, id: randomUUID(), occurred_at: iso(us), recorded_at: iso(us + latency + 900),
-    actor_id: who.id, impersonator_id: null, actor_kind: kind,
-    pat_id: kind === 'pat' ? PATS.find((p) => p.actor === who.id).id : null, break_glass_id: kind === 'break_glass' ? BREAK_GLASS : null,
-    scope, route: `${method} ${path}`,
-    path_params: path.includes(':id') ? { id: path.includes('workers') ? `wkr_${Math.floor(random() * 9)}` : path.includes('tokens') ? PATS[0].id : pick(TENANTS) } : {},
-    method, status: interrupted ? null : status, outcome: interrupted ? 'interrupted' : 'completed', latency_us: interrupted ? null : latency,
-    client_ip: pick(IPS), user_agent: kind === 'clerk_session' ? AGENTS[2 + Math.floor(random() * 2)] : pick(AGENTS),
-    body_sha256: body ? createHash('sha256').update(body).digest('hex') : EMPTY, body_bytes: body.length,
-    client_request_id: random() < 0.2 ? randomUUID() : null, trace_id: null,
+    writer_id: 7,
+    seq,
+    id: randomUUID(),
+    occurred_at: iso(us),
+    recorded_at: iso(us + latency + 900),
+    actor_id: who.id,
+    impersonator_id: null,
+    actor_kind: kind,
+    pat_id: kind === 'pat' ? PATS.find((p) => p.actor === who.id).id : null,
+    break_glass_id: kind === 'break_glass' ? BREAK_GLASS : null,
+    scope,
+    route: `${method} ${path}`,
+    path_params: path.includes(':id')
+      ? { id: path.includes('workers') ? `wkr_${Math.floor(random() * 9)}` : path.includes('tokens') ? PATS[0].id : pick(TENANTS) }
+      : {},
+    method,
+    status: interrupted ? null : status,
+    outcome: interrupted ? 'interrupted' : 'completed',
+    latency_us: interrupted ? null : latency,
+    client_ip: pick(IPS),
+    user_agent: kind === 'clerk_session' ? AGENTS[2 + Math.floor(random() * 2)] : pick(AGENTS),
+    body_sha256: body ? createHash('sha256').update(body).digest('hex') : EMPTY,
+    body_bytes: body.length,
+    client_request_id: random() < 0.2 ? randomUUID() : null,
+    trace_id: null,
     row_hash: createHash('sha256').update(String(seq)).digest('hex'),
     ...over,
   };
@@ -108,23 +156,52 @@ export function moment(text) {
   return `${new Date(t).toISOString().slice(0, 20) + digits.padEnd(6, '0').slice(0, 6)}Z`;
 }
 
-const NAMES = ['actor', 'actor_kind', 'pat', 'break_glass', 'route', 'method', 'status', 'outcome', 'client', 'user_agent', 'client_ip', 'tenant', 'id', 'request_id', 'latency_min'];
+const NAMES = [
+  'actor',
+  'actor_kind',
+  'pat',
+  'break_glass',
+  'route',
+  'method',
+  'status',
+  'outcome',
+  'client',
+  'user_agent',
+  'client_ip',
+  'tenant',
+  'id',
+  'request_id',
+  'latency_min',
+];
 
 function matchValue(name, value, r) {
   switch (name) {
-    case 'actor': return r.actor_id === value;
-    case 'actor_kind': return r.actor_kind === value;
-    case 'pat': return r.pat_id === value;
-    case 'break_glass': return r.break_glass_id === value;
-    case 'method': return r.method === value.toUpperCase();
-    case 'outcome': return r.outcome === value;
-    case 'client': return clientOf(r.user_agent) === value;
-    case 'user_agent': return r.user_agent.includes(value);
-    case 'client_ip': return r.client_ip === value;
-    case 'id': return r.id === value;
-    case 'request_id': return r.client_request_id === value;
-    case 'tenant': return r.route.split(' ')[1]?.startsWith('/v1/tenants/:id') && r.path_params.id === value;
-    case 'latency_min': return r.latency_us !== null && r.latency_us >= spanMs(value) * 1000;
+    case 'actor':
+      return r.actor_id === value;
+    case 'actor_kind':
+      return r.actor_kind === value;
+    case 'pat':
+      return r.pat_id === value;
+    case 'break_glass':
+      return r.break_glass_id === value;
+    case 'method':
+      return r.method === value.toUpperCase();
+    case 'outcome':
+      return r.outcome === value;
+    case 'client':
+      return clientOf(r.user_agent) === value;
+    case 'user_agent':
+      return r.user_agent.includes(value);
+    case 'client_ip':
+      return r.client_ip === value;
+    case 'id':
+      return r.id === value;
+    case 'request_id':
+      return r.client_request_id === value;
+    case 'tenant':
+      return r.route.split(' ')[1]?.startsWith('/v1/tenants/:id') && r.path_params.id === value;
+    case 'latency_min':
+      return r.latency_us !== null && r.latency_us >= spanMs(value) * 1000;
     case 'route': {
       const prefix = value.endsWith('*');
       const text = prefix ? value.slice(0, -1) : value;
@@ -161,8 +238,10 @@ export function filterOf(query) {
   }
   const list = [...terms].map(([key, values]) => ({ name: key.replace(/^not_/, ''), not: key.startsWith('not_'), values }));
   return {
-    since, until,
-    match: (r) => (!since || r.occurred_at >= since) && (!until || r.occurred_at < until) && list.every((t) => t.values.some((v) => matchValue(t.name, v, r)) !== t.not),
+    since,
+    until,
+    match: (r) =>
+      (!since || r.occurred_at >= since) && (!until || r.occurred_at < until) && list.every((t) => t.values.some((v) => matchValue(t.name, v, r)) !== t.not),
   };
 }
 

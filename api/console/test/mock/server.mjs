@@ -10,7 +10,18 @@ import { gzipSync } from 'node:zlib';
 import { BREAK_GLASS_REASON, clientOf, filterOf, iso, makeLog, makeRow, OPERATORS, order, PATS, TENANTS } from './log.mjs';
 
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
-const ALL = ['logs:read', 'tenants:read', 'compute:read', 'compute:write', 'remote_support', 'remote_support:arm', 'tokens:write', 'tokens:admin', 'events:read', 'events:emit'];
+const ALL = [
+  'logs:read',
+  'tenants:read',
+  'compute:read',
+  'compute:write',
+  'remote_support',
+  'remote_support:arm',
+  'tokens:write',
+  'tokens:admin',
+  'events:read',
+  'events:emit',
+];
 const READ = ['logs:read', 'tenants:read', 'compute:read'];
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.md': 'text/plain' };
 const nowUs = () => Math.floor((performance.timeOrigin + performance.now()) * 1000);
@@ -27,21 +38,56 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
   ]);
   const sessions = new Map();
   const pat = (p) => ({
-    kind: 'pat', parent_id: null, audit_id: null, created_at: iso(nowUs()), last_used_at: null, revoked_at: null, revoked_by: null, revoked_with: null, revoked_audit_id: null, last_four: 'x9Fq', ...p,
+    kind: 'pat',
+    parent_id: null,
+    audit_id: null,
+    created_at: iso(nowUs()),
+    last_used_at: null,
+    revoked_at: null,
+    revoked_by: null,
+    revoked_with: null,
+    revoked_audit_id: null,
+    last_four: 'x9Fq',
+    ...p,
   });
-  const pats = PATS.map((p, i) => pat({
-    id: p.id, name: p.name, preset: i === 0 ? 'admin-full' : 'support-readonly', scopes: i === 0 ? ALL : READ, actor_id: p.actor,
-    created_at: iso(nowUs() - 40 * 864e8), expires_at: iso(nowUs() + (50 - i * 12) * 864e8), last_used_at: i === 3 ? null : iso(nowUs() - i * 6e8),
-  }));
+  const pats = PATS.map((p, i) =>
+    pat({
+      id: p.id,
+      name: p.name,
+      preset: i === 0 ? 'admin-full' : 'support-readonly',
+      scopes: i === 0 ? ALL : READ,
+      actor_id: p.actor,
+      created_at: iso(nowUs() - 40 * 864e8),
+      expires_at: iso(nowUs() + (50 - i * 12) * 864e8),
+      last_used_at: i === 3 ? null : iso(nowUs() - i * 6e8),
+    }),
+  );
   // The first made two more, one of which made another; one has ended with its parent.
-  for (const [i, name, parent, ended] of [[1, 'nightly export', 0], [2, 'ci', 0], [3, 'ci, one job', 2], [4, 'old laptop', null, true], [5, 'its script', 4, true]]) {
+  for (const [i, name, parent, ended] of [
+    [1, 'nightly export', 0],
+    [2, 'ci', 0],
+    [3, 'ci, one job', 2],
+    [4, 'old laptop', null, true],
+    [5, 'its script', 4, true],
+  ]) {
     const over = ended && { revoked_at: iso(nowUs() - 3 * 864e8), revoked_by: OPERATORS[1].id, revoked_audit_id: randomUUID() };
-    pats.unshift(pat({
-      id: `01a2${String(i).repeat(4)}-0000-7000-8000-000000000000`, name, preset: null, scopes: ['logs:read', 'tokens:write'], actor_id: PATS[0].actor, audit_id: log[i].id, last_four: `k${i}Za`,
-      created_at: iso(nowUs() - (30 - i) * 864e8), expires_at: iso(nowUs() + 20 * 864e8), last_used_at: i % 2 ? iso(nowUs() - i * 7e9) : null,
-      parent_id: parent === null ? null : parent === 0 ? PATS[0].id : `01a2${String(parent).repeat(4)}-0000-7000-8000-000000000000`, ...over,
-      ...(ended && parent && { revoked_with: `01a2${String(parent).repeat(4)}-0000-7000-8000-000000000000` }),
-    }));
+    pats.unshift(
+      pat({
+        id: `01a2${String(i).repeat(4)}-0000-7000-8000-000000000000`,
+        name,
+        preset: null,
+        scopes: ['logs:read', 'tokens:write'],
+        actor_id: PATS[0].actor,
+        audit_id: log[i].id,
+        last_four: `k${i}Za`,
+        created_at: iso(nowUs() - (30 - i) * 864e8),
+        expires_at: iso(nowUs() + 20 * 864e8),
+        last_used_at: i % 2 ? iso(nowUs() - i * 7e9) : null,
+        parent_id: parent === null ? null : parent === 0 ? PATS[0].id : `01a2${String(parent).repeat(4)}-0000-7000-8000-000000000000`,
+        ...over,
+        ...(ended && parent && { revoked_with: `01a2${String(parent).repeat(4)}-0000-7000-8000-000000000000` }),
+      }),
+    );
   }
   const isLive = (p) => p.revoked_at === null;
   const below = (id) => pats.filter((p) => p.parent_id === id && isLive(p)).flatMap((p) => [p, ...below(p.id)]);
@@ -63,16 +109,54 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     return p;
   };
   const tenants = TENANTS.map((id, i) => ({
-    id, name: ['7-Eleven, Store 001', '7-Eleven, Store 002', 'Northmart, Store 014', 'Quickstop, Store 003', 'Harbor Fuel, Station 021', 'Lakeside Grocers, Store 008'][i],
-    armed: i === 1 || i === 3, armed_at: i === 1 || i === 3 ? iso(nowUs() - 25 * 6e7) : null, armed_by: i === 1 || i === 3 ? OPERATORS[i % 4].id : null,
+    id,
+    name: [
+      '7-Eleven, Store 001',
+      '7-Eleven, Store 002',
+      'Northmart, Store 014',
+      'Quickstop, Store 003',
+      'Harbor Fuel, Station 021',
+      'Lakeside Grocers, Store 008',
+    ][i],
+    armed: i === 1 || i === 3,
+    armed_at: i === 1 || i === 3 ? iso(nowUs() - 25 * 6e7) : null,
+    armed_by: i === 1 || i === 3 ? OPERATORS[i % 4].id : null,
     armed_reason: i === 1 || i === 3 ? 'ride-along with store staff' : null,
-    consent: { given: i !== 2 && i !== 4, at: i !== 2 && i !== 4 ? iso(nowUs() - 90 * 864e8) : null, document_id: i !== 2 && i !== 4 ? `DOC-2026-011${i}` : null, recorded_by: i !== 2 && i !== 4 ? 'maria@example.com' : null },
-    agents: [12, 9, 7, 15, 4, 21][i], last_activity: iso(nowUs() - [18e7, 246e7, 72e8, 72e7, 936e8, 9e7][i]),
-    sessions: i === 3 ? [{ id: randomUUID(), tenant_id: id, state: 'live', started_by: OPERATORS[1].id, started_at: iso(nowUs() - 12 * 6e7), ends_at: iso(nowUs() + 18 * 6e7), ended_at: null, end_reason: null }] : [],
+    consent: {
+      given: i !== 2 && i !== 4,
+      at: i !== 2 && i !== 4 ? iso(nowUs() - 90 * 864e8) : null,
+      document_id: i !== 2 && i !== 4 ? `DOC-2026-011${i}` : null,
+      recorded_by: i !== 2 && i !== 4 ? 'maria@example.com' : null,
+    },
+    agents: [12, 9, 7, 15, 4, 21][i],
+    last_activity: iso(nowUs() - [18e7, 246e7, 72e8, 72e7, 936e8, 9e7][i]),
+    sessions:
+      i === 3
+        ? [
+            {
+              id: randomUUID(),
+              tenant_id: id,
+              state: 'live',
+              started_by: OPERATORS[1].id,
+              started_at: iso(nowUs() - 12 * 6e7),
+              ends_at: iso(nowUs() + 18 * 6e7),
+              ended_at: null,
+              end_reason: null,
+            },
+          ]
+        : [],
   }));
   const workers = [0, 1, 2, 3].map((i) => ({
-    id: `wkr_0190c3${i}`, provider: 'local', state: ['running', 'running', 'stopped', 'running'][i], orphan: i === 3, reason: i === 3 ? null : ['nightly backfill', 'model eval', 'ticket 8812'][i],
-    launched_by: i === 3 ? null : OPERATORS[i].id, launched_at: iso(nowUs() - (i + 1) * 5e9), uptime_seconds: (i + 1) * 5000, cost_per_hour: [1.2, 0.45, 0, 2.8][i], provider_ref: { pid: 4000 + i },
+    id: `wkr_0190c3${i}`,
+    provider: 'local',
+    state: ['running', 'running', 'stopped', 'running'][i],
+    orphan: i === 3,
+    reason: i === 3 ? null : ['nightly backfill', 'model eval', 'ticket 8812'][i],
+    launched_by: i === 3 ? null : OPERATORS[i].id,
+    launched_at: iso(nowUs() - (i + 1) * 5e9),
+    uptime_seconds: (i + 1) * 5000,
+    cost_per_hour: [1.2, 0.45, 0, 2.8][i],
+    provider_ref: { pid: 4000 + i },
   }));
   const steps = new Map();
   const idempotent = new Map();
@@ -99,12 +183,25 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     const ms = done.map((r) => r.latency_us / 1000).sort((a, b) => a - b);
     const q = (p) => (ms.length === 0 ? null : ms[Math.ceil(p * ms.length) - 1]);
     return {
-      count: done.length, interrupted: rows.length - done.length, rpm: done.length / minutes,
-      error_rate: done.filter((r) => r.status >= 500).length / (done.length || 1), client_error_rate: done.filter((r) => r.status >= 400 && r.status < 500).length / (done.length || 1),
-      p50_ms: q(0.5), p95_ms: q(0.95), p99_ms: q(0.99), max_ms: ms.at(-1) ?? null,
+      count: done.length,
+      interrupted: rows.length - done.length,
+      rpm: done.length / minutes,
+      error_rate: done.filter((r) => r.status >= 500).length / (done.length || 1),
+      client_error_rate: done.filter((r) => r.status >= 400 && r.status < 500).length / (done.length || 1),
+      p50_ms: q(0.5),
+      p95_ms: q(0.95),
+      p99_ms: q(0.99),
+      max_ms: ms.at(-1) ?? null,
     };
   };
-  const groupKey = (by) => (r) => ({ route: r.route, method: r.method, actor_kind: r.actor_kind, client: clientOf(r.user_agent), status_class: r.status === null ? 'interrupted' : `${Math.floor(r.status / 100)}xx` })[by];
+  const groupKey = (by) => (r) =>
+    ({
+      route: r.route,
+      method: r.method,
+      actor_kind: r.actor_kind,
+      client: clientOf(r.user_agent),
+      status_class: r.status === null ? 'interrupted' : `${Math.floor(r.status / 100)}xx`,
+    })[by];
   const groups = (rows, by) => {
     const map = new Map();
     for (const r of rows) {
@@ -135,13 +232,29 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
   };
 
   const routes = {
-    'GET /v1/operators/me any': (c) => ({ actor_id: c.who.id, actor_kind: c.kind, impersonator_id: null, name: c.who.name, email: c.who.email, pat_id: c.pat, break_glass_id: null, preset: c.preset, scopes: c.scopes }),
+    'GET /v1/operators/me any': (c) => ({
+      actor_id: c.who.id,
+      actor_kind: c.kind,
+      impersonator_id: null,
+      name: c.who.name,
+      email: c.who.email,
+      pat_id: c.pat,
+      break_glass_id: null,
+      preset: c.preset,
+      scopes: c.scopes,
+    }),
     'GET /v1/health any': () => ({
-      status: knobs.postgres ? 'degraded' : 'ok', version: 'v0.0.0-mock',
+      status: knobs.postgres ? 'degraded' : 'ok',
+      version: 'v0.0.0-mock',
       stages: [
         { name: 'postgres', status: 'ok', detail: '', facts: { partitions_ahead: 24, clock_skew_seconds: 0.002 } },
         { name: 'writer', status: 'ok', detail: '', facts: { lanes: 2, queue: 0, commits_per_second: 38.2 } },
-        { name: 'replicator', status: knobs.lag ? 'degraded' : 'ok', detail: knobs.lag ? `The copy is ${knobs.lag} s behind.` : '', facts: { lag_seconds: knobs.lag || 0.12, slot: 'active', wal_behind_bytes: 0 } },
+        {
+          name: 'replicator',
+          status: knobs.lag ? 'degraded' : 'ok',
+          detail: knobs.lag ? `The copy is ${knobs.lag} s behind.` : '',
+          facts: { lag_seconds: knobs.lag || 0.12, slot: 'active', wal_behind_bytes: 0 },
+        },
         { name: 'clickhouse', status: knobs.postgres ? 'down' : 'ok', detail: knobs.postgres ? 'ClickHouse does not answer; Postgres does.' : '', facts: {} },
         { name: 'identity', status: 'ok', detail: '', facts: { keys_age_seconds: 120 } },
       ],
@@ -153,9 +266,15 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       if (knobs.rate429) throw fail(429, 'rate_limited', 'You arm too often.', knobs.rate429);
       if (c.body.confirm_tenant_id !== t.id) throw fail(403, 'confirmation_mismatch', 'confirm_tenant_id must repeat the tenant’s id.');
       if (!t.consent.given) throw fail(403, 'tenant_consent_required', `Tenant ${t.id} has no consent to remote support on record.`);
-      if ((c.body.consent_document_id ?? t.consent.document_id) !== t.consent.document_id) throw fail(403, 'tenant_consent_required', `The consent of tenant ${t.id} is document ${t.consent.document_id}, not ${c.body.consent_document_id}.`);
+      if ((c.body.consent_document_id ?? t.consent.document_id) !== t.consent.document_id)
+        throw fail(403, 'tenant_consent_required', `The consent of tenant ${t.id} is document ${t.consent.document_id}, not ${c.body.consent_document_id}.`);
       Object.assign(t, { armed: true, armed_at: iso(nowUs()), armed_by: c.who.id, armed_reason: c.body.reason });
-      step(c, 'remote_support_audit', 'arm', { tenant_id: t.id, consent_document_id: t.consent.document_id, consent_recorded_by: t.consent.recorded_by, consent_recorded_at: t.consent.at });
+      step(c, 'remote_support_audit', 'arm', {
+        tenant_id: t.id,
+        consent_document_id: t.consent.document_id,
+        consent_recorded_by: t.consent.recorded_by,
+        consent_recorded_at: t.consent.at,
+      });
       return t;
     },
     'POST /v1/tenants/:id/disarm remote_support:arm': (c) => {
@@ -167,7 +286,16 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     'POST /v1/tenants/:id/sessions remote_support': (c) => {
       const t = tenantOf(c.params[0]);
       if (!t.armed) throw fail(409, 'conflict', 'The tenant is not armed.');
-      const s = { id: randomUUID(), tenant_id: t.id, state: 'live', started_by: c.who.id, started_at: iso(nowUs()), ends_at: iso(nowUs() + (c.body.minutes ?? 30) * 6e7), ended_at: null, end_reason: null };
+      const s = {
+        id: randomUUID(),
+        tenant_id: t.id,
+        state: 'live',
+        started_by: c.who.id,
+        started_at: iso(nowUs()),
+        ends_at: iso(nowUs() + (c.body.minutes ?? 30) * 6e7),
+        ended_at: null,
+        end_reason: null,
+      };
       t.sessions.push(s);
       c.status = 201;
       return s;
@@ -182,7 +310,18 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     'GET /compute/ops/workers compute:read': (c) => ({ workers: workers.filter((w) => c.query.get('all') === 'true' || w.state !== 'terminated') }),
     'POST /compute/ops/launch compute:write': (c) => {
       if (c.body.provider !== 'local') throw fail(400, 'invalid_parameter', `There is no provider "${c.body.provider}" here; there is local.`);
-      const w = { id: `wkr_${randomUUID().slice(0, 8)}`, provider: 'local', state: 'running', orphan: false, reason: c.body.reason, launched_by: c.who.id, launched_at: iso(nowUs()), uptime_seconds: 0, cost_per_hour: 0.6, provider_ref: { pid: 5001 } };
+      const w = {
+        id: `wkr_${randomUUID().slice(0, 8)}`,
+        provider: 'local',
+        state: 'running',
+        orphan: false,
+        reason: c.body.reason,
+        launched_by: c.who.id,
+        launched_at: iso(nowUs()),
+        uptime_seconds: 0,
+        cost_per_hour: 0.6,
+        provider_ref: { pid: 5001 },
+      };
       workers.unshift(w);
       c.status = 201;
       step(c, 'compute_control_audit', 'launch', { worker_id: w.id, provider: 'local', to_state: 'running' });
@@ -198,17 +337,36 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     },
     'GET /v1/tokens any': (c) => {
       const owner = c.query.get('owner') ?? c.who.id;
-      if (owner !== c.who.id && !c.scopes.includes('tokens:admin')) throw fail(403, 'insufficient_scope', 'Listing the tokens of others needs the scope tokens:admin, which your credential does not have.');
+      if (owner !== c.who.id && !c.scopes.includes('tokens:admin'))
+        throw fail(403, 'insufficient_scope', 'Listing the tokens of others needs the scope tokens:admin, which your credential does not have.');
       const days = parseInt(c.query.get('unused_since') ?? '0', 10);
-      const found = pats.filter((p) => (owner === 'all' || p.actor_id === owner) && (!c.query.has('state') || isLive(p) === (c.query.get('state') === 'live'))
-        && (!days || Date.parse(p.last_used_at ?? p.created_at) < Date.now() - days * 864e5));
+      const found = pats.filter(
+        (p) =>
+          (owner === 'all' || p.actor_id === owner) &&
+          (!c.query.has('state') || isLive(p) === (c.query.get('state') === 'live')) &&
+          (!days || Date.parse(p.last_used_at ?? p.created_at) < Date.now() - days * 864e5),
+      );
       const from = Number(c.query.get('cursor') ?? 0);
       const to = from + Number(c.query.get('limit') ?? 100);
-      return { tokens: found.slice(from, to), next_cursor: to < found.length ? String(to) : null, actors: Object.fromEntries(OPERATORS.map((o) => [o.id, o.name])) };
+      return {
+        tokens: found.slice(from, to),
+        next_cursor: to < found.length ? String(to) : null,
+        actors: Object.fromEntries(OPERATORS.map((o) => [o.id, o.name])),
+      };
     },
     'POST /v1/tokens tokens:write': (c) => {
       const scopes = c.body.preset ? (c.body.preset === 'admin-full' ? ALL : READ) : c.body.scopes;
-      const p = pat({ id: randomUUID(), name: c.body.name, preset: c.body.preset ?? null, scopes, actor_id: c.who.id, parent_id: c.pat, audit_id: c.row.id, expires_at: iso(nowUs() + parseInt(c.body.expires_in, 10) * 864e8), last_four: 'k3Za' });
+      const p = pat({
+        id: randomUUID(),
+        name: c.body.name,
+        preset: c.body.preset ?? null,
+        scopes,
+        actor_id: c.who.id,
+        parent_id: c.pat,
+        audit_id: c.row.id,
+        expires_at: iso(nowUs() + parseInt(c.body.expires_in, 10) * 864e8),
+        last_four: 'k3Za',
+      });
       pats.unshift(p);
       c.status = 201;
       const secret = `argus_pat_${createHash('sha256').update(p.id).digest('hex').slice(0, 45)}k3Za`;
@@ -221,7 +379,14 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       return { ...p, descendants: end([p.id], c.who.id).slice(1) };
     },
     'POST /v1/tokens/revoke tokens:admin': (c) => {
-      if (c.body.owner) return { token: null, revoked: end(pats.filter((p) => p.actor_id === c.body.owner).map((p) => p.id), c.who.id) };
+      if (c.body.owner)
+        return {
+          token: null,
+          revoked: end(
+            pats.filter((p) => p.actor_id === c.body.owner).map((p) => p.id),
+            c.who.id,
+          ),
+        };
       const id = tokens.get(c.body.secret)?.pat;
       if (!id) throw fail(404, 'not_found', 'No token of this ARGUS has that secret.');
       return { token: pats.find((p) => p.id === id), revoked: end([id], c.who.id) };
@@ -250,16 +415,31 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       const last = rows.at(-1);
       const key = last && { occurred_at: last.occurred_at, writer_id: last.writer_id, seq: last.seq };
       return {
-        rows, next_cursor: more ? Buffer.from(JSON.stringify([key, at === null ? snapshot : top, f.since, f.until])).toString('base64url') : null,
-        snapshot: `c6.7-${snapshot.toString(36)}`, since: f.since, until: f.until, ...answerOf(), actors: actorsOf(rows),
+        rows,
+        next_cursor: more ? Buffer.from(JSON.stringify([key, at === null ? snapshot : top, f.since, f.until])).toString('base64url') : null,
+        snapshot: `c6.7-${snapshot.toString(36)}`,
+        since: f.since,
+        until: f.until,
+        ...answerOf(),
+        actors: actorsOf(rows),
         break_glass: rows.some((r) => r.break_glass_id) ? { [rows.find((r) => r.break_glass_id).break_glass_id]: BREAK_GLASS_REASON } : {},
       };
     },
     'GET /v1/audit-log/facets logs:read': (c) => {
       const f = windowed(c.query, '365d');
       const fields = (c.query.get('fields') ?? 'actor,route,status,actor_kind,pat,client,method').split(',').filter(Boolean);
-      const get = { actor: (r) => r.actor_id, route: (r) => r.route, status: (r) => r.status && String(r.status), actor_kind: (r) => r.actor_kind, pat: (r) => r.pat_id, client: (r) => clientOf(r.user_agent), method: (r) => r.method, break_glass: (r) => r.break_glass_id };
-      const name = (field, v) => (field === 'actor' ? OPERATORS.find((o) => o.id === v)?.name : field === 'pat' ? pats.find((p) => p.id === v)?.name : null) ?? null;
+      const get = {
+        actor: (r) => r.actor_id,
+        route: (r) => r.route,
+        status: (r) => r.status && String(r.status),
+        actor_kind: (r) => r.actor_kind,
+        pat: (r) => r.pat_id,
+        client: (r) => clientOf(r.user_agent),
+        method: (r) => r.method,
+        break_glass: (r) => r.break_glass_id,
+      };
+      const name = (field, v) =>
+        (field === 'actor' ? OPERATORS.find((o) => o.id === v)?.name : field === 'pat' ? pats.find((p) => p.id === v)?.name : null) ?? null;
       const out = {};
       for (const field of fields) {
         const counts = new Map();
@@ -267,7 +447,10 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
           const v = get[field]?.(r);
           if (v !== null && v !== undefined) counts.set(v, (counts.get(v) ?? 0) + 1);
         }
-        out[field] = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 100).map(([value, count]) => ({ value, name: name(field, value), count }));
+        out[field] = [...counts]
+          .sort((a, b) => b[1] - a[1])
+          .slice(0, 100)
+          .map(([value, count]) => ({ value, name: name(field, value), count }));
       }
       const step = stepOf(c.query, f, 120);
       const bars = new Map(buckets(f, step).map((t) => [t, { at: iso(t * 1e6), count: 0, client_errors: 0, errors: 0 }]));
@@ -285,13 +468,37 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       if (!r) throw fail(404, 'not_found', 'There is no such call.');
       let own = steps.get(r.id) ?? [];
       if (own.length === 0 && /\/(arm|disarm|stop)$/.test(r.route)) {
-        const base = { audit_id: r.id, actor_id: r.actor_id, worker_id: null, provider: null, from_state: null, to_state: null, tenant_id: null, session_id: null, consent_document_id: null, reason: 'ride-along', error: null };
+        const base = {
+          audit_id: r.id,
+          actor_id: r.actor_id,
+          worker_id: null,
+          provider: null,
+          from_state: null,
+          to_state: null,
+          tenant_id: null,
+          session_id: null,
+          consent_document_id: null,
+          reason: 'ride-along',
+          error: null,
+        };
         const table = r.route.includes('compute') ? 'compute_control_audit' : 'remote_support_audit';
-        const more = table === 'compute_control_audit' ? { worker_id: r.path_params.id, provider: 'local', from_state: 'running', to_state: 'stopped' } : { tenant_id: r.path_params.id, consent_document_id: 'DOC-2026-0117' };
+        const more =
+          table === 'compute_control_audit'
+            ? { worker_id: r.path_params.id, provider: 'local', from_state: 'running', to_state: 'stopped' }
+            : { tenant_id: r.path_params.id, consent_document_id: 'DOC-2026-0117' };
         const action = r.route.split('/').pop();
         own = [
           { ...base, ...more, table, step: 1, at: r.occurred_at, action, result: 'requested' },
-          { ...base, ...more, table, step: 2, at: r.recorded_at, action, result: r.status < 300 ? 'succeeded' : 'refused', error: r.status < 300 ? null : 'rate_limited: You arm too often.' },
+          {
+            ...base,
+            ...more,
+            table,
+            step: 2,
+            at: r.recorded_at,
+            action,
+            result: r.status < 300 ? 'succeeded' : 'refused',
+            error: r.status < 300 ? null : 'rate_limited: You arm too often.',
+          },
         ];
       }
       return { ...r, steps: own, source: 'clickhouse', actors: actorsOf([r]), break_glass_reason: r.break_glass_id ? BREAK_GLASS_REASON : null };
@@ -300,17 +507,28 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       const by = c.query.get('group_by') ?? 'route';
       const f = windowed(c.query, '1h');
       const span = Date.parse(f.end) - Date.parse(f.since);
-      const before = groups(log.filter((r) => { const t = Date.parse(r.occurred_at); return t < Date.parse(f.since) && t >= Date.parse(f.since) - span; }), by);
+      const before = groups(
+        log.filter((r) => {
+          const t = Date.parse(r.occurred_at);
+          return t < Date.parse(f.since) && t >= Date.parse(f.since) - span;
+        }),
+        by,
+      );
       return {
-        group_by: by, since: f.since, until: f.end, ...answerOf(),
-        rows: [...groups(f.rows, by)].map(([g, rows]) => {
-          const now = figures(rows, span / 60e3);
-          const was = figures(before.get(g) ?? [], span / 60e3);
-          const changed = ['p50', 'p95', 'p99'].filter((q) => was[`${q}_ms`] && Math.abs(now[`${q}_ms`] - was[`${q}_ms`]) / was[`${q}_ms`] > 0.2);
-          if (Math.abs(now.error_rate - was.error_rate) > 0.01) changed.push('error_rate');
-          if (was.rpm && Math.abs(now.rpm - was.rpm) / was.rpm > 0.2) changed.push('rpm');
-          return { [by]: g, ...now, ...(c.query.get('compare') === 'true' && { before: { [by]: g, ...was }, changed }) };
-        }).sort((a, b) => b.count - a.count),
+        group_by: by,
+        since: f.since,
+        until: f.end,
+        ...answerOf(),
+        rows: [...groups(f.rows, by)]
+          .map(([g, rows]) => {
+            const now = figures(rows, span / 60e3);
+            const was = figures(before.get(g) ?? [], span / 60e3);
+            const changed = ['p50', 'p95', 'p99'].filter((q) => was[`${q}_ms`] && Math.abs(now[`${q}_ms`] - was[`${q}_ms`]) / was[`${q}_ms`] > 0.2);
+            if (Math.abs(now.error_rate - was.error_rate) > 0.01) changed.push('error_rate');
+            if (was.rpm && Math.abs(now.rpm - was.rpm) / was.rpm > 0.2) changed.push('rpm');
+            return { [by]: g, ...now, ...(c.query.get('compare') === 'true' && { before: { [by]: g, ...was }, changed }) };
+          })
+          .sort((a, b) => b.count - a.count),
       };
     },
     'GET /v1/perf/series logs:read': (c) => {
@@ -333,8 +551,27 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     return t;
   };
   const step = (c, table, action, more) => {
-    const base = { audit_id: c.row.id, actor_id: c.who.id, worker_id: null, provider: null, from_state: null, to_state: null, tenant_id: null, session_id: null, impersonator_id: null, consent_document_id: null, consent_recorded_by: null, consent_recorded_at: null, reason: c.body.reason, error: null, ...more };
-    steps.set(c.row.id, ['requested', 'succeeded'].map((result, i) => ({ ...base, table, step: i + 1, at: iso(nowUs()), action, result })));
+    const base = {
+      audit_id: c.row.id,
+      actor_id: c.who.id,
+      worker_id: null,
+      provider: null,
+      from_state: null,
+      to_state: null,
+      tenant_id: null,
+      session_id: null,
+      impersonator_id: null,
+      consent_document_id: null,
+      consent_recorded_by: null,
+      consent_recorded_at: null,
+      reason: c.body.reason,
+      error: null,
+      ...more,
+    };
+    steps.set(
+      c.row.id,
+      ['requested', 'succeeded'].map((result, i) => ({ ...base, table, step: i + 1, at: iso(nowUs()), action, result })),
+    );
   };
 
   const compiled = Object.entries(routes).map(([key, handle]) => {
@@ -393,7 +630,13 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     if (url.pathname.startsWith('/__mock')) return control(url, body, res);
     if (url.pathname.startsWith('/__issuer')) return issuer(req, url, body, res);
     if (url.pathname === '/console-config.json') {
-      return json(res, 200, { version: 'mock', auth, clerk_publishable_key: clerkKey, clerk_frontend_api: null, local_sign_in_url: auth === 'local' ? `${base()}/__issuer/sign-in` : null });
+      return json(res, 200, {
+        version: 'mock',
+        auth,
+        clerk_publishable_key: clerkKey,
+        clerk_frontend_api: null,
+        local_sign_in_url: auth === 'local' ? `${base()}/__issuer/sign-in` : null,
+      });
     }
     const route = compiled.find((r) => r.method === req.method && r.test.test(url.pathname));
     if (!route) return file(url, res);
@@ -404,13 +647,37 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     if (!cred) return json(res, 401, { error: { code: 'unauthenticated', message: 'The credential is not accepted.', audit_id: null } });
     const snapshot = log.reduce((n, r) => Math.max(n, r.seq), 0);
     const row = makeRow(started, {
-      actor_id: cred.who.id, actor_kind: cred.pat ? 'pat' : 'clerk_session', pat_id: cred.pat ?? null, break_glass_id: null, scope: route.scope, route: `${req.method} ${route.template}`,
-      method: req.method, client_ip: '127.0.0.1', user_agent: req.headers['user-agent'] ?? '', outcome: 'completed', path_params: {},
-      body_sha256: createHash('sha256').update(body).digest('hex'), body_bytes: body.length, client_request_id: null,
+      actor_id: cred.who.id,
+      actor_kind: cred.pat ? 'pat' : 'clerk_session',
+      pat_id: cred.pat ?? null,
+      break_glass_id: null,
+      scope: route.scope,
+      route: `${req.method} ${route.template}`,
+      method: req.method,
+      client_ip: '127.0.0.1',
+      user_agent: req.headers['user-agent'] ?? '',
+      outcome: 'completed',
+      path_params: {},
+      body_sha256: createHash('sha256').update(body).digest('hex'),
+      body_bytes: body.length,
+      client_request_id: null,
     });
     const params = route.test.exec(url.pathname).slice(1).map(decodeURIComponent);
     for (const [i, [, name]] of [...route.template.matchAll(/:(\w+)/g)].entries()) row.path_params[name] = params[i];
-    const c = { req, query: url.searchParams, params, who: cred.who, kind: cred.pat ? 'pat' : 'clerk_session', pat: cred.pat ?? null, preset: cred.preset, scopes: cred.scopes, row, snapshot, status: 200, body: {} };
+    const c = {
+      req,
+      query: url.searchParams,
+      params,
+      who: cred.who,
+      kind: cred.pat ? 'pat' : 'clerk_session',
+      pat: cred.pat ?? null,
+      preset: cred.preset,
+      scopes: cred.scopes,
+      row,
+      snapshot,
+      status: 200,
+      body: {},
+    };
     const settle = (status) => append(Object.assign(row, { status, latency_us: nowUs() - started, recorded_at: iso(nowUs() + 300) }));
     try {
       if (route.scope !== 'any' && !cred.scopes.includes(route.scope)) throw fail(403, 'insufficient_scope', `This call needs the scope ${route.scope}.`);
@@ -430,7 +697,12 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       const status = cause.status ?? (typeof cause === 'string' ? 400 : 500);
       if (status === 500) console.error(cause);
       settle(status);
-      json(res, status, { error: { code: cause.code ?? 'invalid_parameter', message: String(cause.message ?? cause), audit_id: row.id } }, { 'Argus-Audit-Id': row.id, ...(cause.retry && { 'Retry-After': String(cause.retry) }) });
+      json(
+        res,
+        status,
+        { error: { code: cause.code ?? 'invalid_parameter', message: String(cause.message ?? cause), audit_id: row.id } },
+        { 'Argus-Audit-Id': row.id, ...(cause.retry && { 'Retry-After': String(cause.retry) }) },
+      );
     }
   });
 
@@ -468,7 +740,9 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     if (url.pathname.endsWith('/sign-in') && req.method === 'GET') {
       res.writeHead(200, { 'Content-Type': 'text/html' });
       const hidden = ['redirect_url', 'state'].map((n) => `<input type=hidden name=${n} value="${url.searchParams.get(n)}">`).join('');
-      return res.end(`<form method=post action=/__issuer/sign-in>${hidden}${OPERATORS.map((o) => `<button name=operator value=${o.id}>${o.name}</button>`).join('')}</form>`);
+      return res.end(
+        `<form method=post action=/__issuer/sign-in>${hidden}${OPERATORS.map((o) => `<button name=operator value=${o.id}>${o.name}</button>`).join('')}</form>`,
+      );
     }
     if (url.pathname.endsWith('/sign-in')) {
       const form = new URLSearchParams(body.toString());

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { test, type TestContext } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { compareRows, Feed, FIRST_PAGE, LIVE_KEEP, LIVE_WAIT, mergeRows } from '../../src/audit/feed';
 import { useToken } from '../../src/lib/session';
 import { EventParser, type ServerEvent } from '../../src/lib/sse';
@@ -34,13 +34,18 @@ class FakeLog {
     const limit = Number(url.searchParams.get('limit'));
     const cursor = url.searchParams.get('cursor');
     const [top, place] = cursor ? (JSON.parse(cursor) as [number, Row]) : [this.rows.length, null];
-    const found = this.rows
-      .filter((r) => r.seq <= top && (!until || r.occurred_at < until) && (!place || compareRows(place, r) < 0))
-      .sort(compareRows);
+    const found = this.rows.filter((r) => r.seq <= top && (!until || r.occurred_at < until) && (!place || compareRows(place, r) < 0)).sort(compareRows);
     const page = found.slice(0, limit);
     return Response.json({
-      rows: page, snapshot: String(top), next_cursor: found.length > limit ? JSON.stringify([top, page[page.length - 1]]) : null,
-      since: null, until: null, source: 'clickhouse', replicated_through: null, actors: {}, break_glass: {},
+      rows: page,
+      snapshot: String(top),
+      next_cursor: found.length > limit ? JSON.stringify([top, page[page.length - 1]]) : null,
+      since: null,
+      until: null,
+      source: 'clickhouse',
+      replicated_through: null,
+      actors: {},
+      break_glass: {},
     });
   };
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import table from '../../../../testdata/grammar.json';
-import { AUDIT_LINK, COMPUTE_LINK, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK, type Link } from '../../src/lib/link';
+import { AUDIT_LINK, COMPUTE_LINK, type Link, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK } from '../../src/lib/link';
 import { momentMs, momentProblem, parseSpan, spanProblem } from '../../src/lib/time';
 
 const now = Date.parse(table.now);
@@ -24,17 +24,24 @@ test('lengths of time are the server’s', () => {
 
 test('queries are the server’s, and so is what is said of them', () => {
   for (const c of table.queries as { query: string; error?: string }[]) {
-    for (const link of [AUDIT_LINK, PERFORMANCE_LINK]) assert.deepEqual(said(c.query, link), c.error ? Array(said(c.query, link).length || 1).fill(c.error) : [], c.query);
+    for (const link of [AUDIT_LINK, PERFORMANCE_LINK])
+      assert.deepEqual(said(c.query, link), c.error ? Array(said(c.query, link).length || 1).fill(c.error) : [], c.query);
   }
 });
 
 test('each page reads its own names and no others', () => {
   const id = '0198c9a2-5f44-7aaa-8bbb-0123456789ab';
   const good: [Link, string][] = [
-    [AUDIT_LINK, `row=${id}&order=asc&status=4xx`], [AUDIT_LINK, 'live=1&since=1h'], [AUDIT_LINK, 'live=1&order=desc'],
-    [PERFORMANCE_LINK, 'by=client&sort=p99&dir=asc&since=24h'], [ROUTE_LINK, 'route=GET+/v1/tenants&since=1h&not_actor=x'],
-    [COMPUTE_LINK, 'all=1&pod=wkr_1'], [TENANTS_LINK, 'tenant=UTD_7ELEVEN_001'], [NO_LINK, ''],
-    [TOKENS_LINK, 'new=1&name=from%20a%20link&scopes=logs:read,tenants:read&expires_in=7d'], [TOKENS_LINK, 'new=1&preset=admin-full'],
+    [AUDIT_LINK, `row=${id}&order=asc&status=4xx`],
+    [AUDIT_LINK, 'live=1&since=1h'],
+    [AUDIT_LINK, 'live=1&order=desc'],
+    [PERFORMANCE_LINK, 'by=client&sort=p99&dir=asc&since=24h'],
+    [ROUTE_LINK, 'route=GET+/v1/tenants&since=1h&not_actor=x'],
+    [COMPUTE_LINK, 'all=1&pod=wkr_1'],
+    [TENANTS_LINK, 'tenant=UTD_7ELEVEN_001'],
+    [NO_LINK, ''],
+    [TOKENS_LINK, 'new=1&name=from%20a%20link&scopes=logs:read,tenants:read&expires_in=7d'],
+    [TOKENS_LINK, 'new=1&preset=admin-full'],
   ];
   for (const [link, query] of good) assert.deepEqual(said(query, link), [], query);
   const bad: [Link, string, string][] = [
@@ -69,5 +76,8 @@ test('each page reads its own names and no others', () => {
 });
 
 test('a problem names the part of the link, and every part is looked at', () => {
-  assert.deepEqual(linkProblems('since=yesterday&status=5xx&colour=red&row=x', AUDIT_LINK, now).map((p) => p.part), ['row=x', 'since=yesterday', 'colour=red']);
+  assert.deepEqual(
+    linkProblems('since=yesterday&status=5xx&colour=red&row=x', AUDIT_LINK, now).map((p) => p.part),
+    ['row=x', 'since=yesterday', 'colour=red'],
+  );
 });

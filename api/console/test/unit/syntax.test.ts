@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { format, parse, quote, wordAt, words } from '../../src/lib/syntax';
 import type { Term } from '../../src/lib/filter';
+import { format, parse, quote, wordAt, words } from '../../src/lib/syntax';
 
 const term = (name: string, value: string, not = false): Term => ({ name, value, not });
 
@@ -45,7 +45,11 @@ test('what is not understood is said, and the rest counts', () => {
   assert.deepEqual(p.terms, [term('status', '403')]);
   assert.deepEqual(
     p.problems.map((x) => [x.start, x.end]),
-    [[0, 13], [14, 24], [36, 46]],
+    [
+      [0, 13],
+      [14, 24],
+      [36, 46],
+    ],
   );
   assert.match(p.problems[0]!.message, /\(403\), a class/);
   assert.match(p.problems[1]!.message, /user_agent:frobnicate/);
@@ -60,10 +64,7 @@ test('quotes, escapes, and a quote left open', () => {
 });
 
 test('values keep colons, commas and equal signs', () => {
-  assert.deepEqual(parse('user_agent:a:b,c=d client_ip:2001:db8::/32').terms, [
-    term('user_agent', 'a:b,c=d'),
-    term('client_ip', '2001:db8::/32'),
-  ]);
+  assert.deepEqual(parse('user_agent:a:b,c=d client_ip:2001:db8::/32').terms, [term('user_agent', 'a:b,c=d'), term('client_ip', '2001:db8::/32')]);
 });
 
 test('path parameters by name', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ago, formatSpan, microAfter, momentMs, parseSpan, parseTime, toRFC3339, utcParts, utcText } from '../../src/lib/time';
 import { formatMs, formatPercent, formatRate, formatShort, shortId, splitRoute } from '../../src/lib/format';
+import { ago, formatSpan, microAfter, momentMs, parseSpan, parseTime, toRFC3339, utcParts, utcText } from '../../src/lib/time';
 
 test('lengths of time', () => {
   assert.equal(parseSpan('90s'), 90_000);
