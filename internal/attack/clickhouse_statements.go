@@ -27,30 +27,28 @@ func (g *group) copyBounds() {
 			}
 			continue
 		}
-		if who.user != "argus_reader" {
-			continue
-		}
-		out, err := g.ch(g.ctx, who, "SELECT name FROM system.settings WHERE (isNotNull(min) OR isNotNull(max) OR readonly) ORDER BY name")
-		g.need(err)
-		bounded := strings.Fields(out)
-		g.control("the reader has bounds", func() error {
-			if len(bounded) < 2 {
-				return fmt.Errorf("only %v are bounded", bounded)
-			}
-			return nil
-		})
-		for _, must := range []string{"max_execution_time", "max_memory_usage", "readonly"} {
-			if !contains(bounded, must) {
-				bounded = append(bounded, must)
+		bounded := g.chSettings(who, "isNotNull(min) OR isNotNull(max)")
+		if who.user == "argus_reader" {
+			g.control("the reader has bounds", func() error {
+				if len(bounded) < 2 {
+					return fmt.Errorf("only %d settings are bounded", len(bounded))
+				}
+				return nil
+			})
+			for _, must := range []string{"max_execution_time", "max_memory_usage", "readonly"} {
+				if !slices.ContainsFunc(bounded, func(s chSetting) bool { return s.name == must }) {
+					bounded = append(bounded, chSetting{name: must})
+				}
 			}
 		}
-		for _, name := range bounded {
+		for _, setting := range bounded {
+			name := setting.name
 			values := []string{"0", "18446744073709551615", "999999999999"}
-			if strings.Contains(name, "time") { // of seconds
-				values = []string{"0", "99999999", "0.0"}
-			}
-			if name == "readonly" {
+			switch {
+			case name == "readonly":
 				values = []string{"0"}
+			case strings.Contains(name, "time"): // of seconds
+				values = []string{"0", "99999999", "0.0"}
 			}
 			for _, value := range values {
 				for way, run := range map[string]func() error{
@@ -59,10 +57,35 @@ func (g *group) copyBounds() {
 					"SET":      func() error { _, err := g.ch(g.ctx, who, "SET "+name+" = "+value); return err },
 				} {
 					g.try(fmt.Sprintf("%s: %s = %s by %s", who.name, name, value, way), func() error {
-						return chRefused(run(), chConstraint, chReadonly)
+						err := run()
+						if err != nil && strings.Contains(err.Error(), "has to be greater than 0") { // refused to everybody
+							return nil
+						}
+						return chRefused(err, chConstraint, chReadonly)
 					})
 				}
 			}
+		}
+		if who.user != "argus_reader" {
+			continue
+		}
+		// What is not to be changed at all, with another value than it has.
+		fixed := g.chSettings(who, "readonly AND alias_for = '' AND isNull(min) AND isNull(max) AND type IN ('Bool', 'UInt64', 'Int64')")
+		if g.config.Short {
+			fixed = fixed[:min(len(fixed), 60)]
+		}
+		for _, setting := range fixed {
+			value := "1"
+			if setting.value == "1" {
+				value = "2"
+				if setting.kind == "Bool" {
+					value = "0"
+				}
+			}
+			g.try(fmt.Sprintf("%s: %s = %s", who.name, setting.name, value), func() error {
+				_, err := g.ch(g.ctx, who, "SELECT 1", setting.name, value)
+				return chRefused(err, chConstraint, chReadonly)
+			})
 		}
 		for _, name := range []string{"allow_ddl", "allow_introspection_functions"} {
 			g.try(who.name+": "+name+" has its use", func() error {
@@ -75,6 +98,30 @@ func (g *group) copyBounds() {
 			return err
 		})
 	}
+}
+
+// chSetting is a setting as a user has it.
+type chSetting struct{ name, value, kind string }
+
+func (g *group) chSettings(who chUser, condition string) (all []chSetting) {
+	out, err := g.ch(g.ctx, who, "SELECT name, value, type FROM system.settings WHERE "+condition+" ORDER BY name")
+	g.need(err)
+	for line := range strings.Lines(out) {
+		if f := strings.Split(strings.TrimRight(line, "\n"), "\t"); len(f) == 3 {
+			all = append(all, chSetting{f[0], f[1], f[2]})
+		}
+	}
+	return all
+}
+
+// chMay says what of the statements is a user's own work. Maintenance drops partitions, for which ClickHouse has no
+// narrower grant than this.
+func chMay(who chUser, sql string) bool {
+	may := map[string][]string{
+		"argus_replicator":  {"system.mutations ", "system.parts ", "system.processes "},
+		"argus_maintenance": {"system.parts ", " DROP PARTITION ID ", " DELETE WHERE 0", "DELETE FROM "},
+	}[who.user]
+	return slices.ContainsFunc(may, func(part string) bool { return strings.Contains(sql, part) && !strings.Contains(sql, "orphans") })
 }
 
 // copyStatements runs, as each user, what changes or tells more than its work needs.
@@ -108,15 +155,13 @@ func (g *group) copyStatements() {
 			server = append(server, "SELECT * FROM system."+table+" LIMIT 1")
 		}
 	}
-	// What the replicator reads for its work.
-	replicatorReads := []string{"mutations", "parts", "processes"}
 	for _, who := range g.chThieves() {
 		all := server
 		if who.user != "argus_replicator" {
 			all = append(slices.Clone(server), reading...)
 		}
 		for _, sql := range all {
-			if who.user == "argus_replicator" && slices.ContainsFunc(replicatorReads, func(t string) bool { return strings.Contains(sql, "system."+t+" ") }) {
+			if chMay(who, sql) {
 				continue
 			}
 			if strings.HasPrefix(sql, "SYSTEM STOP LISTEN") && who.anonymous() && !g.chLocked(who) {

@@ -94,6 +94,7 @@ var writable = map[string]map[string]string{
 	},
 	"argus_replicator":  {"argus.replicator_lease": "IU", "argus.replicator_status": "IU"},
 	"argus_break_glass": {"argus.break_glass_tokens": "I", "argus.break_glass_revocations": "I"},
+	"argus_consent":     {"argus.tenant_consents": "I", "argus.tenant_consent_withdrawals": "I"},
 }
 
 // foreignTables tries to write, lock, empty and reshape every table that is not the role's own business, and to call
