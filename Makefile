@@ -44,13 +44,12 @@ api/console/dist/index.html: api/console/node_modules/.package-lock.json $(CONSO
 	cd api/console && npm run --silent build
 	@touch $@
 
-test: setup build test-go test-console test-deploy ## everything that must hold, on real engines; under 15 minutes on two cores
+test: setup build lint test-go test-console test-deploy ## everything that must hold, on real engines; under 15 minutes on two cores
 
 setup: ## provide the programs that tests need: apt, else npm and Go's modules into bin/tools
 	@internal/setup/setup.sh test
 
 test-go:
-	go vet ./...
 	go test -race -timeout 30m -p 2 $$(go list ./... | grep -v -e /analytics$$ -e /replicator$$)
 	go test -timeout 20m -p 1 ./analytics ./replicator # with the race detector in make race: it takes them too long here
 
@@ -78,10 +77,11 @@ bench: ## one table: figure, ours, reference, ratio, target
 	@$(MAKE) --no-print-directory build
 	@deploy/bench.sh
 
-lint: ## gofmt, go vet, staticcheck
+lint: api/console/node_modules/.package-lock.json ## gofmt, go vet, staticcheck (staticcheck.conf); the console's formatter and linter (biome.jsonc)
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
+	cd api/console && npm run --silent lint
 
 prose: ## how the documents read: words a sentence, the longest, vague words
 	@go run ./internal/prose

@@ -96,10 +96,9 @@ func (a *API) exportLog(c *call) (answer, error) {
 
 // exportWriter renders rows and sends them in pieces of about flushAt bytes.
 type exportWriter struct {
-	s    *stream
-	csv  bool
-	buf  []byte
-	sent int64
+	s   *stream
+	csv bool
+	buf []byte
 }
 
 const flushAt = 128 << 10

@@ -287,7 +287,9 @@ func TestLocks(t *testing.T) {
 				}
 				if _, err := inner.Exec(t.Context(), fmt.Sprintf(sql, table)); err == nil {
 					held++
-					err = inner.Commit(t.Context())
+					if err := inner.Commit(t.Context()); err != nil {
+						t.Fatal(err)
+					}
 				} else if err = inner.Rollback(t.Context()); err != nil {
 					t.Fatal(err)
 				}

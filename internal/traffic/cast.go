@@ -176,9 +176,7 @@ func (g *Generator) playMember(m Member) actor {
 	if m.Kind == argus.KindPAT {
 		a.tokens = []uuid.UUID{m.PATID}
 	}
-	for _, i := range g.rng.Perm(len(g.routes)) {
-		a.routes = append(a.routes, i)
-	}
+	a.routes = g.rng.Perm(len(g.routes))
 	slices.SortStableFunc(a.routes, func(i, j int) int { return btoi(g.routes[i].mutates) - btoi(g.routes[j].mutates) })
 	a.habit = zipf(len(a.routes), 1.1)
 	return a
