@@ -192,7 +192,7 @@ func (t *target) raw(ctx context.Context, text string) ([]*answer, error) {
 		return nil, err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(1500 * time.Millisecond))
 	if _, err := io.WriteString(conn, text); err != nil && !strings.Contains(err.Error(), "reset") && !strings.Contains(err.Error(), "broken pipe") {
 		return nil, err
 	}

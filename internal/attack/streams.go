@@ -153,19 +153,24 @@ func (g *group) openStreams() {
 
 	// Nobody else ends a stream: a notice that is sent by who may send notices is checked before it is believed.
 	stayID, stay := g.mint(admin, "1h", "logs:read")
+	notified := map[string]error{}
 	for _, role := range g.thieves() {
 		s, err := g.open(follow, stay, 0)
 		g.need(err)
+		defer s.conn.Close()
 		_, err = g.conns[role].Exec(g.ctx, "SELECT pg_notify('argus_credentials', $1)", stayID)
-		g.try(role+": end another's stream by a false notice", func() error {
-			if err != nil {
-				return nil
+		waiting.Go(func() {
+			var seen error
+			if err == nil && s.ended(1500*time.Millisecond) == nil {
+				seen = errors.New("the stream ended")
 			}
-			if s.ended(1500*time.Millisecond) == nil {
-				return errors.New("the stream ended")
-			}
-			return nil
+			mu.Lock()
+			defer mu.Unlock()
+			notified[role] = seen
 		})
-		s.conn.Close()
+	}
+	waiting.Wait()
+	for role, seen := range notified {
+		g.settle(role+": end another's stream by a false notice", seen)
 	}
 }
