@@ -385,7 +385,11 @@ func (d *dev) waitReady(ctx context.Context) error {
 // waitCopying returns when the replicator has said that it copies, or after a quarter of a minute: then health says
 // what it does instead.
 func (d *dev) waitCopying(ctx context.Context, since time.Time) error {
-	conn, err := pgx.Connect(ctx, d.roleURL("argus_owner"))
+	config, err := connect.Postgres(d.roleURL("argus_owner"), "argusd dev")
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err
 	}

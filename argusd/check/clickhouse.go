@@ -150,7 +150,7 @@ func (s *clickHouse) probe(ctx context.Context, r *Report, what, query string) {
 // one: what is read from one server is nothing to go by for what is written to another. A balancer shows when several
 // connections are asked.
 func (s *clickHouse) one(ctx context.Context, r *Report, url string) {
-	options, err := clickhouse.ParseDSN(url)
+	options, err := connect.ClickHouse(url)
 	if err == nil && len(options.Addr) > 1 {
 		err = errors.New("the URL names several hosts")
 	}
