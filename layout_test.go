@@ -28,6 +28,12 @@ var fences = map[string][]string{
 	"github.com/spf13/cobra":              {"argusctl", "argusd"},
 }
 
+// rooms are the packages inside api. Each imports the root package, what is listed here, and no other package of ours.
+var rooms = map[string][]string{
+	"api/credential": {module + "/connect", "github.com/jackc/pgx/v5", "github.com/clerk/clerk-sdk-go/v2", "github.com/go-jose/go-jose/v3",
+		"github.com/go-json-experiment/json", "github.com/google/uuid", "golang.org/x/sync"},
+}
+
 // forTests may be imported by every test besides what its package may import.
 var forTests = []string{module + "/internal/engines", module + "/internal/engines/enginetest", module + "/internal/localissuer",
 	module + "/internal/traffic", module + "/migrations"}
@@ -65,6 +71,14 @@ func TestImportRule(t *testing.T) {
 		}
 		folder := folderOf(p.ImportPath)
 		seen[folder] = true
+		if room := strings.TrimPrefix(p.ImportPath, module+"/"); strings.HasPrefix(room, "api/") && room != "api/console" {
+			for _, imported := range p.Imports {
+				may := func(library string) bool { return imported == library || strings.HasPrefix(imported, library+"/") }
+				if strings.Contains(imported, ".") && imported != module && !slices.ContainsFunc(rooms[room], may) {
+					t.Errorf("%s imports %s: it imports the root package and %s", p.ImportPath, imported, strings.Join(rooms[room], ", "))
+				}
+			}
+		}
 		imports := p.Imports
 		for _, imported := range append(p.TestImports, p.XTestImports...) {
 			// A test reads both stores, whatever its stage does, so the fences are not for it; the import rule is.
@@ -110,7 +124,7 @@ func TestImportRule(t *testing.T) {
 	}
 }
 
-// TestStoreFiles: in api, only the store files know Postgres.
+// TestStoreFiles: in api and in api/credential, only the store files know Postgres.
 func TestStoreFiles(t *testing.T) {
 	out, err := exec.Command("grep", "-l", `"github.com/jackc/pgx`, "-r", "api", "--include=*.go").Output()
 	var exit *exec.ExitError
@@ -119,8 +133,8 @@ func TestStoreFiles(t *testing.T) {
 	}
 	for file := range strings.FieldsSeq(string(out)) {
 		name := file[strings.LastIndex(file, "/")+1:]
-		if !strings.HasPrefix(name, "store_") && !strings.HasSuffix(name, "_test.go") {
-			t.Errorf("%s imports pgx: only api/store_*.go do", file)
+		if !strings.HasPrefix(name, "store_") && !strings.HasPrefix(name, "pg_") && !strings.HasSuffix(name, "_test.go") {
+			t.Errorf("%s imports pgx: only api/store_*.go and api/credential/pg_*.go do", file)
 		}
 	}
 }

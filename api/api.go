@@ -2,7 +2,7 @@
 // until its row is committed (audit.go is that middleware, route.go the table of everything served).
 //
 // It knows the stages behind it by two interfaces, Audit and Log; argusd joins them. gin is used here alone, SQL
-// stands in the files named store_*.go.
+// stands in the files named store_*.go. Who calls is found out by the package credential.
 package api
 
 import (
@@ -21,6 +21,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 )
 
 // Audit makes rows durable: the writer. Its methods may be called from many goroutines.
@@ -70,7 +71,7 @@ type Config struct {
 	Log        Log
 	Logger     *slog.Logger          // nil: slog.Default
 	Registerer prometheus.Registerer // nil: metrics are kept but not shown
-	Clerk      ClerkConfig
+	Clerk      credential.ClerkConfig
 
 	// TrustedProxies are the networks whose X-Forwarded-For is believed. None by default.
 	TrustedProxies []netip.Prefix
@@ -79,27 +80,27 @@ type Config struct {
 	// Providers are where workers run; none by default. Their names are unique.
 	Providers []Provider
 
-	recheckEvery time.Duration // shortened by tests
-	bodyGrace    time.Duration // shortened by tests
-	txTimeout    time.Duration // shortened by tests
-	extra        []route       // added by tests
+	recheckEvery time.Duration    // shortened by tests
+	bodyGrace    time.Duration    // shortened by tests
+	txTimeout    time.Duration    // shortened by tests
+	now          func() time.Time // of what is known of Clerk; set by tests
+	extra        []route          // added by tests
 }
 
 // API is the ops API. Make it with New.
 type API struct {
-	config  Config
-	pool    *Pool
-	audit   Audit
-	store   Log
-	log     *slog.Logger
-	metrics *metrics
-	limits  *limits
-	outage  rate.Sometimes // paces the log of calls that fail all alike
-	clerk   *clerkIdentity
-	secrets *secretCache
-	watched watched
-	engine  *gin.Engine
-	policy  string // the console's Content-Security-Policy
+	config      Config
+	pool        *Pool
+	audit       Audit
+	store       Log
+	log         *slog.Logger
+	metrics     *metrics
+	limits      *limits
+	outage      rate.Sometimes // paces the log of calls that fail all alike
+	watched     watched
+	credentials *credential.Verifier
+	engine      *gin.Engine
+	policy      string // the console's Content-Security-Policy
 
 	providers map[string]Provider // by name
 
@@ -138,7 +139,6 @@ func New(config Config) (*API, error) {
 		log:      config.Logger.With("stage", "api"),
 		limits:   newLimits(config.Limits),
 		outage:   rate.Sometimes{Interval: time.Second},
-		secrets:  newSecretCache(),
 		draining: make(chan struct{}),
 	}
 	a.metrics = newMetrics(config.Registerer, a.limits)
@@ -147,11 +147,13 @@ func New(config Config) (*API, error) {
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	var err error
-	if a.clerk, err = newClerkIdentity(a.ctx, config.Clerk, a.log, a.inBackground); err != nil {
+	if a.credentials, err = credential.New(a.ctx, credential.Config{
+		Pool: a.pool, Clerk: config.Clerk, Log: a.log, Run: a.inBackground, Heard: a.watched.heard,
+		Listening: a.metrics.listening, MayLookUp: a.limits.exhausted, Now: config.now,
+	}); err != nil {
 		return nil, err
 	}
-	a.clerk.heard = a.watched.heard
-	a.work = append(a.work, a.listen, a.sweep, a.keepUses)
+	a.work = append(append(a.work, a.sweep), a.credentials.Work()...)
 	a.table = concat(a.routes(), config.extra)
 	if err := checkRoutes(a.table); err != nil {
 		return nil, err
@@ -198,7 +200,6 @@ func (a *API) Start(ctx context.Context) error {
 	for _, f := range a.work {
 		a.inBackground(f)
 	}
-	a.inBackground(func(ctx context.Context) { _ = a.clerk.keys.refresh(ctx, time.Time{}) }) // so that the first call need not wait
 	a.running.Store(true)
 	return nil
 }
@@ -221,7 +222,7 @@ func (a *API) Close(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		a.background.Wait()
-		a.clerk.http.CloseIdleConnections()
+		a.credentials.CloseIdleConnections()
 		close(done)
 	}()
 	select {

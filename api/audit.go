@@ -55,11 +55,11 @@ func (a *API) serve(g *gin.Context, r *route) {
 	rec := &argus.Record{
 		ID:              id,
 		OccurredAt:      argus.Micros(arrival),
-		ActorID:         cred.actor.ID,
-		ImpersonatorID:  cred.actor.ImpersonatorID,
-		ActorKind:       cred.actor.Kind,
-		PATID:           cred.actor.PATID,
-		BreakGlassID:    cred.actor.BreakGlassID,
+		ActorID:         cred.Actor.ID,
+		ImpersonatorID:  cred.Actor.ImpersonatorID,
+		ActorKind:       cred.Actor.Kind,
+		PATID:           cred.Actor.PATID,
+		BreakGlassID:    cred.Actor.BreakGlassID,
 		Scope:           string(r.Scope),
 		Route:           r.template(method),
 		Method:          method,
@@ -70,7 +70,7 @@ func (a *API) serve(g *gin.Context, r *route) {
 		TraceID:         traceID(request.Header.Get("Traceparent")),
 	}
 	c := &call{
-		Actor: cred.actor, Record: rec, IP: ip,
+		Actor: cred.Actor, Record: rec, IP: ip,
 		api: a, route: r, request: request, response: g.Writer, params: g.Params, header: http.Header{},
 		credential: cred, arrival: arrival, release: release,
 	}
@@ -81,7 +81,7 @@ func (a *API) serve(g *gin.Context, r *route) {
 		rec.PathParams = append(rec.PathParams, argus.PathParam{Name: p.Key, Value: c.Param(p.Key)})
 	}
 	rec.MakeStorable() // an intent holds the record as it is now
-	if cred.actor.Kind == argus.KindBreakGlass {
+	if cred.Actor.Kind == argus.KindBreakGlass {
 		a.log.Warn("break-glass call", "route", rec.Route, "actor", rec.ActorID, "break_glass_id", rec.BreakGlassID, "audit_id", id)
 		a.metrics.breakGlass.Inc()
 	}
@@ -125,15 +125,15 @@ func (a *API) run(c *call) (ans answer, err error) {
 		return answer{}, &unaudited{err}
 	}
 	// Before the body is read: a caller past its limits may not hold a place by sending none. Its row has no digest.
-	if err := a.limits.call(c.credential.principal); err != nil {
+	if err := a.limits.call(c.credential.Principal); err != nil {
 		leaveRest(c.response)
 		return answer{}, err
 	}
-	if err := a.limits.enterCall(c.credential.person); err != nil {
+	if err := a.limits.enterCall(c.credential.Person()); err != nil {
 		leaveRest(c.response)
 		return answer{}, err
 	}
-	c.leave = sync.OnceFunc(func() { a.limits.leaveCall(c.credential.person) })
+	c.leave = sync.OnceFunc(func() { a.limits.leaveCall(c.credential.Person()) })
 	if c.Body, err = readBody(c.response, c.request, c.Record, a.config.bodyGrace); err != nil {
 		leaveRest(c.response)
 		return answer{}, err

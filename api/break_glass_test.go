@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/internal/localissuer"
 )
@@ -26,7 +27,7 @@ func (h *harness) glassConn() *pgx.Conn {
 
 func (h *harness) breakGlass(scopes ...argus.Scope) string {
 	h.t.Helper()
-	_, secret, err := IssueBreakGlass(context.Background(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down", Scopes: scopes})
+	_, secret, err := credential.IssueBreakGlass(context.Background(), h.glassConn(), credential.NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down", Scopes: scopes})
 	h.must(err)
 	return secret
 }
@@ -44,10 +45,10 @@ func TestBreakGlass(t *testing.T) {
 	h := newHarness(t)
 	ctx := t.Context()
 	conn := h.glassConn()
-	issued, secret, err := IssueBreakGlass(ctx, conn, NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
+	issued, secret, err := credential.IssueBreakGlass(ctx, conn, credential.NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
 	if argus.PresetOf(issued.Scopes) != argus.PresetSupportReadonly || issued.IssuedBy != "argus_break_glass" ||
-		issued.ExpiresAt.Sub(issued.IssuedAt).Round(time.Second) != DefaultBreakGlassLifetime {
+		issued.ExpiresAt.Sub(issued.IssuedAt).Round(time.Second) != credential.DefaultBreakGlassLifetime {
 		t.Errorf("issued %+v", issued)
 	}
 	h.issuer.SetDown(true) // never asked
@@ -60,20 +61,20 @@ func TestBreakGlass(t *testing.T) {
 		t.Error("a break-glass call must be loud, and must not log its secret")
 	}
 	// It may not make tokens, whatever its scopes.
-	_, full, err := IssueBreakGlass(ctx, conn, NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down", Scopes: argus.AllScopes(), TTL: MaxBreakGlassLifetime})
+	_, full, err := credential.IssueBreakGlass(ctx, conn, credential.NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down", Scopes: argus.AllScopes(), TTL: credential.MaxBreakGlassLifetime})
 	h.must(err)
 	if resp := h.do(full, http.MethodPost, "/v1/tokens", map[string]any{"name": "x", "preset": "admin-full"}); resp.status != 403 {
 		t.Errorf("a token made by break-glass: %d %s", resp.status, resp.body)
 	}
 	h.row()
 
-	h.must(RevokeBreakGlass(ctx, conn, issued.ID, "grace@ops1"))
-	h.must(RevokeBreakGlass(ctx, conn, issued.ID, "grace@ops1")) // again changes nothing
+	h.must(credential.RevokeBreakGlass(ctx, conn, issued.ID, "grace@ops1"))
+	h.must(credential.RevokeBreakGlass(ctx, conn, issued.ID, "grace@ops1")) // again changes nothing
 	eventually(t, "the revocation is heard", func() bool { return h.do(secret, http.MethodGet, "/v1/audit-log", nil).status == 401 })
-	if err := RevokeBreakGlass(ctx, conn, uuid.New(), "grace@ops1"); argus.CodeOf(err) != argus.CodeNotFound {
+	if err := credential.RevokeBreakGlass(ctx, conn, uuid.New(), "grace@ops1"); argus.CodeOf(err) != argus.CodeNotFound {
 		t.Errorf("revoking nothing: %v", err)
 	}
-	list, err := ListBreakGlass(ctx, conn, time.Now().Add(-time.Hour))
+	list, err := credential.ListBreakGlass(ctx, conn, time.Now().Add(-time.Hour))
 	h.must(err)
 	if len(list) != 2 || list[1].ID != issued.ID || list[1].RevokedAt.IsZero() || !list[0].RevokedAt.IsZero() {
 		t.Errorf("list %+v", list)
@@ -88,10 +89,10 @@ func TestBreakGlass(t *testing.T) {
 	if made != 2 || ended != 1 {
 		t.Errorf("%d issued and %d revoked on record", made, ended)
 	}
-	for name, n := range map[string]NewBreakGlass{
+	for name, n := range map[string]credential.NewBreakGlass{
 		"no reason":   {ActorID: "user_2ada"},
 		"short":       {ActorID: "user_2ada", Reason: "xx"},
-		"too long":    {ActorID: "user_2ada", Reason: "Clerk is down", TTL: MaxBreakGlassLifetime + time.Second},
+		"too long":    {ActorID: "user_2ada", Reason: "Clerk is down", TTL: credential.MaxBreakGlassLifetime + time.Second},
 		"no user":     {ActorID: "ada", Reason: "Clerk is down"},
 		"odd scopes":  {ActorID: "user_2ada", Reason: "Clerk is down", Scopes: []argus.Scope{"root"}},
 		"no scopes":   {ActorID: "user_2ada", Reason: "Clerk is down", Scopes: []argus.Scope{}},
@@ -102,7 +103,7 @@ func TestBreakGlass(t *testing.T) {
 		"two lines":   {ActorID: "user_2ada", Reason: "Clerk is down", By: "grace\nada"},
 		"long name":   {ActorID: "user_2ada", Reason: "Clerk is down", By: strings.Repeat("x", 201)},
 	} {
-		if _, _, err := IssueBreakGlass(ctx, conn, n); argus.CodeOf(err) != argus.CodeInvalidParameter {
+		if _, _, err := credential.IssueBreakGlass(ctx, conn, n); argus.CodeOf(err) != argus.CodeInvalidParameter {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -112,7 +113,7 @@ func TestBreakGlass(t *testing.T) {
 func TestBreakGlassRole(t *testing.T) {
 	h := newHarnessWith(t, enginetest.NewPostgres(t))
 	conn := h.glassConn()
-	_, _, err := IssueBreakGlass(t.Context(), conn, NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
+	_, _, err := credential.IssueBreakGlass(t.Context(), conn, credential.NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
 	for _, sql := range []string{
 		`SELECT digest FROM argus.break_glass_tokens`,

@@ -11,6 +11,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 )
 
 // call is one authenticated request on its way through the API. Handlers get it and return an answer; the
@@ -29,7 +30,7 @@ type call struct {
 	query      url.Values
 	ctx        context.Context
 	header     http.Header // of the answer, errors included
-	credential *credential
+	credential *credential.Credential
 	arrival    time.Time
 	release    func()                  // gives back the place among the calls served at once
 	leave      func()                  // and that among the person's; nil before it is taken

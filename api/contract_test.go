@@ -16,6 +16,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/console"
+	"github.com/useargus/argus/api/credential"
 )
 
 // TestContract: what openapi.json says of the running server is so, and all that is so. Each operation is called
@@ -132,7 +133,7 @@ func (c *contract) checkTokens() {
 		}
 	})
 
-	var token struct{ Token Token }
+	var token struct{ Token credential.Token }
 	made.json(c.t, &token)
 	path := "/v1/tokens/" + token.Token.ID.String()
 	c.expect("showToken", wish{status: 200, token: all, path: path})
@@ -280,7 +281,7 @@ func (c *contract) checkOutage() {
 	c.expect("armTenant", arm("UTD_LAKESIDE_008"))
 	var s sessionJSON
 	c.expect("startSession", wish{status: 201, token: token, path: "/v1/tenants/UTD_7ELEVEN_002/sessions"}).json(c.t, &s)
-	var made struct{ Token Token }
+	var made struct{ Token credential.Token }
 	c.expect("createToken", wish{status: 201, token: token}).json(c.t, &made)
 	workers := map[string]string{}
 	for _, verb := range []string{"stop", "resume", "terminate"} {

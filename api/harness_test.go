@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/internal/localissuer"
 )
@@ -252,7 +254,8 @@ type harness struct {
 	api    *API
 	url    string
 	logs   *logBuffer
-	clerk  ClerkConfig
+	clerk  credential.ClerkConfig
+	aged   *atomic.Int64 // nanoseconds, by which the API's clock for what it knows of Clerk is ahead
 	client *http.Client
 }
 
@@ -266,7 +269,7 @@ func newHarness(t testing.TB, edit ...func(*Config)) *harness {
 
 func newHarnessWith(t testing.TB, pg *enginetest.Postgres) *harness {
 	t.Helper()
-	h := &harness{t: t, pg: pg, logs: &logBuffer{}, store: &fakeLog{},
+	h := &harness{t: t, pg: pg, aged: new(atomic.Int64), logs: &logBuffer{}, store: &fakeLog{},
 		audit: &fakeAudit{intended: map[uuid.UUID]bool{}, intents: map[uuid.UUID]bool{}}}
 	h.pool = pg.Pool(t, pg.APIURL)
 
@@ -282,7 +285,7 @@ func newHarnessWith(t testing.TB, pg *enginetest.Postgres) *harness {
 	t.Cleanup(server.Close)
 	admin, _ := argus.PresetScopes(argus.PresetAdminFull)
 	support, _ := argus.PresetScopes(argus.PresetSupportReadonly)
-	h.clerk = ClerkConfig{Issuer: url, SecretKey: "sk_test_harness", APIURL: url + "/v1", AuthorizedParties: []string{testConsole},
+	h.clerk = credential.ClerkConfig{Issuer: url, SecretKey: "sk_test_harness", APIURL: url + "/v1", AuthorizedParties: []string{testConsole},
 		Organization: testOrganization, Local: true, RoleScopes: map[string][]argus.Scope{"org:admin": admin, "org:member": support}}
 	h.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: 30 * time.Second}
 	t.Cleanup(h.client.CloseIdleConnections)
@@ -294,7 +297,8 @@ func (h *harness) start(edit ...func(*Config)) *harness {
 	h.t.Helper()
 	h.config = Config{Pool: h.pool, Audit: h.audit, Log: h.store, Clerk: h.clerk,
 		Logger:     slog.New(slog.NewJSONHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Registerer: prometheus.NewRegistry()}
+		Registerer: prometheus.NewRegistry(),
+		now:        func() time.Time { return time.Now().Add(time.Duration(h.aged.Load())) }}
 	for _, f := range edit {
 		f(&h.config)
 	}
@@ -336,15 +340,21 @@ func (h *harness) token(owner string, scopes ...argus.Scope) string {
 	if len(scopes) == 0 {
 		scopes = argus.AllScopes()
 	}
-	_, secret, err := IssueToken(context.Background(), h.pool, NewToken{ActorID: owner, Name: "test", Scopes: scopes})
+	_, secret, err := credential.IssueToken(context.Background(), h.pool, credential.NewToken{ActorID: owner, Name: "test", Scopes: scopes})
 	h.must(err)
 	return secret
+}
+
+// hears reports whether the API hears of revocations.
+func (h *harness) hears() bool {
+	listening, _ := h.api.credentials.Channel()
+	return listening
 }
 
 // listening waits until the API hears of revocations, and so remembers tokens.
 func (h *harness) listening() {
 	h.t.Helper()
-	eventually(h.t, "the revocation channel is up", h.api.secrets.listening)
+	eventually(h.t, "the revocation channel is up", h.hears)
 }
 
 // secrets are credentials, whole or in good part.

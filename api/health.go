@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 )
 
 // What a stage can be.
@@ -121,14 +122,14 @@ func ordered(stages []argus.Stage) []argus.Stage {
 
 // identityStage tells whether credentials can be checked: Clerk's keys, and the channel of revocations.
 func (a *API) identityStage() argus.Stage {
-	age, known, err := a.clerk.keys.state()
-	channel := a.secrets.listening()
+	age, known, err := a.credentials.ClerkKeys()
+	channel, _ := a.credentials.Channel()
 	s := argus.Stage{Name: "identity", Status: statusOK, Facts: map[string]any{"revocation_channel": channel}}
 	if known {
 		s.Facts["keys_age_seconds"] = age.Round(time.Second).Seconds()
 	}
 	switch {
-	case err != nil && (!known || age >= keysGrace):
+	case err != nil && (!known || age >= credential.KeysGrace):
 		s.Status, s.Detail = statusDown, "Clerk does not answer and its keys are not known: sessions are refused; tokens of owners not seen within the hour too. Break-glass tokens work."
 	case err != nil:
 		s.Status, s.Detail = statusDegraded, "Clerk does not answer; known keys and rights are used for an hour."

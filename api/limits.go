@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 )
 
 // Limits bounds what callers may take. A zero field means its default; a negative one means no limit.
@@ -24,8 +25,8 @@ type Limits struct {
 	StreamsEach   int     // streams and exports of one person at once; 128
 	PerSecond     float64 // calls of one credential per second, sustained; 200
 	Burst         int     // calls of one credential at once; 1000
-	FailPerSecond float64 // refused credentials of one address per second, sustained; 1
-	FailBurst     int     // refused credentials of one address at once; 30
+	FailPerSecond float64 // bad credentials of one address per second, sustained; 1
+	FailBurst     int     // bad credentials of one address at once; 30
 }
 
 func (l Limits) withDefaults() Limits {
@@ -98,7 +99,7 @@ func (l *limits) enter() (release func(), err error) {
 func (l *limits) check(ip netip.Addr) error {
 	if _, full := l.checking.enter(addressKey(ip)); full {
 		return argus.Errorf(argus.CodeRateLimited, "Too many credentials of this address are being checked. Try again.").
-			WithRetryAfter(time.Second).WithCause(&refusal{reasonFlood, nil})
+			WithRetryAfter(time.Second).WithCause(&credential.Unauthenticated{Reason: credential.ReasonFlood})
 	}
 	return nil
 }
@@ -180,13 +181,13 @@ func (l *limits) call(principal string) error {
 	return nil
 }
 
-// failed counts one refused credential of an address; past the limit it is the 429 to answer instead.
+// failed counts one bad credential of an address; past the limit it is the 429 to answer instead.
 func (l *limits) failed(ip netip.Addr) error {
 	if l.address == nil {
 		return nil
 	}
 	if wait := l.address.take(addressKey(ip)); wait > 0 {
-		return tooManyRefused(wait)
+		return tooManyBad(wait)
 	}
 	return nil
 }
@@ -197,14 +198,14 @@ func (l *limits) exhausted(ip netip.Addr) error {
 		return nil
 	}
 	if wait := l.address.wait(addressKey(ip)); wait > 0 {
-		return tooManyRefused(wait)
+		return tooManyBad(wait)
 	}
 	return nil
 }
 
-func tooManyRefused(wait time.Duration) error {
+func tooManyBad(wait time.Duration) error {
 	return argus.Errorf(argus.CodeRateLimited, "Too many credentials of this address were refused. Wait.").
-		WithRetryAfter(wait).WithCause(&refusal{reasonFlood, nil})
+		WithRetryAfter(wait).WithCause(&credential.Unauthenticated{Reason: credential.ReasonFlood})
 }
 
 // hold makes a flooding caller wait before it is answered, so that whoever guesses over few connections cannot

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 )
 
 func (a *API) logRoutes() []route {
@@ -128,9 +129,9 @@ func (a *API) namesOf(ctx context.Context, rows []argus.Record, more ...string) 
 	}
 	slices.Sort(ids)
 	names := map[string]string{}
-	for id, p := range a.clerk.persons(ctx, slices.Compact(ids)) {
-		if p.name != "" {
-			names[id] = p.name
+	for id, p := range a.credentials.Persons(ctx, slices.Compact(ids)) {
+		if p.Name != "" {
+			names[id] = p.Name
 		}
 	}
 	return names
@@ -144,7 +145,7 @@ func (a *API) reasonsOf(ctx context.Context, rows []argus.Record) map[uuid.UUID]
 			ids = append(ids, id)
 		}
 	}
-	reasons, err := a.breakGlassReasons(ctx, ids)
+	reasons, err := credential.BreakGlassReasons(ctx, a.pool, ids)
 	if err != nil {
 		a.log.Warn("reasons of break-glass tokens not read", "cause", err)
 	}
@@ -220,8 +221,8 @@ func (a *API) facetNames(ctx context.Context, field argus.FilterName, values []a
 		for _, v := range values {
 			ids = append(ids, v.Value)
 		}
-		for id, p := range a.clerk.persons(ctx, ids) {
-			names[id] = p.name
+		for id, p := range a.credentials.Persons(ctx, ids) {
+			names[id] = p.Name
 		}
 	case argus.FilterPAT:
 		var ids []uuid.UUID
@@ -230,7 +231,7 @@ func (a *API) facetNames(ctx context.Context, field argus.FilterName, values []a
 				ids = append(ids, id)
 			}
 		}
-		found, err := a.tokenNames(ctx, ids)
+		found, err := credential.TokenNames(ctx, a.pool, ids)
 		if err != nil {
 			a.log.Warn("names of tokens not read", "cause", err)
 		}

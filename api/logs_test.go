@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 )
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -21,7 +22,7 @@ func nan() float64 { return math.NaN() }
 // TestSearchAnswer: the page as wire shapes say, names and reasons beside it.
 func TestSearchAnswer(t *testing.T) {
 	h := newHarness(t)
-	glass, _, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2grace", By: "grace@ops1", Reason: "Clerk is down"})
+	glass, _, err := credential.IssueBreakGlass(t.Context(), h.glassConn(), credential.NewBreakGlass{ActorID: "user_2grace", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
 	rec := sampleRecord(1)
 	byGlass := sampleRecord(2)
@@ -62,9 +63,7 @@ func TestSearchAnswer(t *testing.T) {
 	}
 	// Names are a convenience: Clerk away or slow, the page comes all the same.
 	h.issuer.SetDelay(time.Hour)
-	h.api.clerk.mu.Lock()
-	clear(h.api.clerk.people)
-	h.api.clerk.mu.Unlock()
+	h.age(personMaxAge)
 	if resp := h.do(h.token("user_2ada"), http.MethodGet, "/v1/audit-log", nil); resp.status != 200 {
 		t.Errorf("names missing: %d", resp.status)
 	}
@@ -253,7 +252,7 @@ func TestPerfUntilInTheFuture(t *testing.T) {
 
 func TestFacetsAnswer(t *testing.T) {
 	h := newHarness(t)
-	made, _, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "nightly", Scopes: argus.AllScopes()})
+	made, _, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "nightly", Scopes: argus.AllScopes()})
 	h.must(err)
 	var asked argus.FacetsRequest
 	h.store.facets = func(_ context.Context, r argus.FacetsRequest) (argus.FacetsResult, error) {

@@ -51,3 +51,12 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 	}
 	return m
 }
+
+// listening shows whether revocations are heard.
+func (m *metrics) listening(up bool) {
+	if up {
+		m.channelUp.Set(1)
+	} else {
+		m.channelUp.Set(0)
+	}
+}

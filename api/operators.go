@@ -16,8 +16,8 @@ func (a *API) operatorRoutes() []route {
 
 // operatorMe answers who the credential belongs to and what it may do.
 func (a *API) operatorMe(c *call) (answer, error) {
-	if p, ok := a.clerk.persons(c.Context(), []string{c.Actor.ID})[c.Actor.ID]; ok {
-		c.Actor.Name, c.Actor.Email = p.name, p.email
+	if p, ok := a.credentials.Persons(c.Context(), []string{c.Actor.ID})[c.Actor.ID]; ok {
+		c.Actor.Name, c.Actor.Email = p.Name, p.Email
 	}
 	me := struct {
 		ActorID        string          `json:"actor_id"`

@@ -20,6 +20,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/console"
+	"github.com/useargus/argus/api/credential"
 )
 
 // public registers what needs no credential and leaves no row: probes, the console's files, the API's
@@ -183,7 +184,7 @@ func (a *API) consoleHeaders(h http.Header) {
 
 // contentPolicy allows what the console needs and nothing else: its own files, its own API, and the one place
 // it signs in at.
-func contentPolicy(c ClerkConfig) (string, error) {
+func contentPolicy(c credential.ClerkConfig) (string, error) {
 	connect, images, workers := "'self'", "'self'", "'none'"
 	switch {
 	case c.Local && c.LocalSignInURL != "":

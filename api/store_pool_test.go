@@ -151,7 +151,7 @@ func TestPostgresAway(t *testing.T) {
 	h.audit.taken()
 	away := func(what string) {
 		t.Helper()
-		eventually(t, "the tokens remembered are not believed any more", func() bool { return !h.api.secrets.listening() })
+		eventually(t, "the tokens remembered are not believed any more", func() bool { return !h.hears() })
 		for range 2 {
 			begin := time.Now()
 			resp := h.do(pat, http.MethodGet, "/v1/operators/me", nil)

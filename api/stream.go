@@ -36,11 +36,11 @@ func (c *call) Start() (*stream, error) {
 	if !c.route.Stream {
 		return nil, errors.New("api: Start in a route registered without Stream")
 	}
-	if err := c.api.limits.enterStream(c.credential.person); err != nil {
+	if err := c.api.limits.enterStream(c.credential.Person()); err != nil {
 		return nil, err
 	}
 	if failed := c.commit(http.StatusOK); failed != nil {
-		c.api.limits.leaveStream(c.credential.person)
+		c.api.limits.leaveStream(c.credential.Person())
 		return nil, &unaudited{failed}
 	}
 	c.started = true
@@ -82,7 +82,7 @@ func (a *API) finishStream(c *call, err error) {
 		c.cancel(nil)
 		a.watched.remove(c)
 	}
-	a.limits.leaveStream(c.credential.person)
+	a.limits.leaveStream(c.credential.Person())
 	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(http.StatusOK)).Inc()
 	if err == nil || errors.Is(err, errHeadOnly) {
 		return

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/internal/localissuer"
 )
 
@@ -146,7 +148,7 @@ func TestFollow(t *testing.T) {
 func TestStreamsRecheck(t *testing.T) {
 	h := newHarness(t, func(c *Config) { c.recheckEvery = 20 * time.Millisecond })
 	h.listening()
-	made, secret, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes()})
+	made, secret, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes()})
 	h.must(err)
 	follow := func(token string) *bufio.Reader {
 		t.Helper()
@@ -177,17 +179,17 @@ func TestStreamsRecheck(t *testing.T) {
 	h.age(ownerMaxAge)
 	denied("owner demoted", r, argus.CodeForbidden)
 
-	glass, secret, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
+	glass, secret, err := credential.IssueBreakGlass(t.Context(), h.glassConn(), credential.NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
 	r = follow(secret)
-	h.must(RevokeBreakGlass(t.Context(), h.glassConn(), glass.ID, "grace@ops1"))
+	h.must(credential.RevokeBreakGlass(t.Context(), h.glassConn(), glass.ID, "grace@ops1"))
 	denied("break-glass revoked", r, argus.CodeUnauthenticated)
 
 	// A session token lives a minute; the stream as long as the session.
 	brief := func() (string, string) {
 		session := "sess_dXNlcl8yYWRhAA" // user_2ada
 		return session, h.issuer.Token("user_2ada", func(c localissuer.Claims) {
-			c["sid"], c["exp"] = session, time.Now().Add(-leeway).Add(1200*time.Millisecond).Unix()+1
+			c["sid"], c["exp"] = session, time.Now().Add(-5*time.Second).Add(1200*time.Millisecond).Unix()+1
 		})
 	}
 	session, token := brief()
@@ -234,14 +236,14 @@ func TestStreamsHear(t *testing.T) {
 	}
 	other := h.token("user_2ada")
 	untouched := follow(other)
-	token := func(life time.Duration) (Token, string) {
-		made, secret, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes(), ExpiresIn: life})
+	token := func(life time.Duration) (credential.Token, string) {
+		made, secret, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes(), ExpiresIn: life})
 		h.must(err)
 		return made, secret
 	}
 	revoke := func(id uuid.UUID) {
 		t.Helper()
-		_, err := RevokeTokens(t.Context(), h.pool, []uuid.UUID{id}, "user_2ada", uuid.Nil)
+		_, err := credential.RevokeTokens(t.Context(), h.pool, []uuid.UUID{id}, "user_2ada", uuid.Nil)
 		h.must(err)
 	}
 
@@ -253,10 +255,10 @@ func TestStreamsHear(t *testing.T) {
 		t.Errorf("the export of a revoked token looks whole: %v", export.Trailer)
 	}
 
-	glass, secret, err := IssueBreakGlass(t.Context(), h.glassConn(), NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
+	glass, secret, err := credential.IssueBreakGlass(t.Context(), h.glassConn(), credential.NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
 	r = follow(secret)
-	h.must(RevokeBreakGlass(t.Context(), h.glassConn(), glass.ID, "grace@ops1"))
+	h.must(credential.RevokeBreakGlass(t.Context(), h.glassConn(), glass.ID, "grace@ops1"))
 	denied("break-glass revoked", r, argus.CodeUnauthenticated)
 
 	_, secret = token(2 * time.Second)
@@ -265,8 +267,8 @@ func TestStreamsHear(t *testing.T) {
 	// Another call learns that the owner's rights have shrunk: all streams of the owner hear of it, sessions included.
 	byToken, bySession := follow(h.token("user_2grace")), follow(h.issuer.Token("user_2grace"))
 	h.issuer.SetOperator(localissuer.Operator{ID: "user_2grace", Name: "G", Role: "org:guest"})
-	_, err = h.api.clerk.askOwner(t.Context(), "user_2grace")
-	h.must(err)
+	h.age(ownerMaxAge)
+	h.answers(h.token("user_2grace"), 200)
 	denied("owner demoted", byToken, argus.CodeForbidden)
 	denied("owner demoted, a session", bySession, argus.CodeForbidden)
 
@@ -275,7 +277,8 @@ func TestStreamsHear(t *testing.T) {
 	claims := func(c localissuer.Claims) { c["sid"] = session }
 	first, second := follow(h.issuer.Token("user_2ada", claims)), follow(h.issuer.Token("user_2ada", claims))
 	h.issuer.EndSession(session)
-	_, err = h.api.clerk.renew(t.Context(), &credential{actor: argus.Actor{ID: "user_2ada"}, sessionID: session})
+	_, err = h.api.credentials.Recheck(t.Context(), h.issuer.Token("user_2ada", claims), netip.Addr{},
+		&credential.Credential{Actor: argus.Actor{ID: "user_2ada"}, SessionID: session}, true)
 	if argus.CodeOf(err) != argus.CodeUnauthenticated {
 		t.Fatal(err)
 	}
@@ -288,7 +291,10 @@ func TestStreamsHear(t *testing.T) {
 	_, err = h.pg.Pool(t, h.pg.OwnerURL).Exec(t.Context(), "ALTER TABLE argus.personal_access_tokens DISABLE TRIGGER USER")
 	h.must(err)
 	revoke(made.ID)
-	h.api.secrets.lost() // the channel was away for a moment
+	// The channel is away for a moment.
+	_, err = h.pg.Pool(t, h.pg.SuperuserURL).Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND query LIKE 'SELECT pg_notify(%'`)
+	h.must(err)
 	denied("revoked unheard", r, argus.CodeUnauthenticated)
 
 	h.api.Drain()

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 )
 
 // maxTokenName is the length of a token's name in characters, as argus.Given counts them.
@@ -56,7 +57,7 @@ func (a *API) listTokens(c *call) (answer, error) {
 			return answer{}, argus.Errorf(argus.CodeInvalidParameter, "There is no parameter %q here; there are owner, state, unused_since, limit and cursor.", argus.Text(name, 40))
 		}
 	}
-	query := TokenQuery{}
+	query := credential.TokenQuery{}
 	var since string
 	var err error
 	for name, v := range map[string]*string{"owner": &query.Owner, "state": &query.State, "unused_since": &since, "cursor": &query.After} {
@@ -70,8 +71,8 @@ func (a *API) listTokens(c *call) (answer, error) {
 	if query.Limit == 0 {
 		query.Limit = argus.DefaultLimit
 	}
-	if query.State != "" && query.State != TokenLive && query.State != TokenEnded {
-		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "state must be %s or %s.", TokenLive, TokenEnded)
+	if query.State != "" && query.State != credential.TokenLive && query.State != credential.TokenEnded {
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "state must be %s or %s.", credential.TokenLive, credential.TokenEnded)
 	}
 	if since != "" {
 		if query.UnusedSince, err = argus.ParseTime(since, c.arrival); err != nil {
@@ -93,7 +94,7 @@ func (a *API) listTokens(c *call) (answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
-	page, err := ListTokens(ctx, a.pool, query)
+	page, err := credential.ListTokens(ctx, a.pool, query)
 	if err != nil {
 		return answer{}, nothingHappened(err)
 	}
@@ -105,28 +106,28 @@ func (a *API) listTokens(c *call) (answer, error) {
 		}
 	}
 	return reply(struct {
-		Tokens     []Token           `json:"tokens"`
-		NextCursor *string           `json:"next_cursor"`
-		Actors     map[string]string `json:"actors"`
+		Tokens     []credential.Token `json:"tokens"`
+		NextCursor *string            `json:"next_cursor"`
+		Actors     map[string]string  `json:"actors"`
 	}{page.Tokens, orNull(page.Next), a.namesOf(c.Context(), nil, people...)})
 }
 
 // reachable finds the token that the path names, if the caller may list and end it. Of others' tokens it tells nothing,
 // not even whether there are any.
-func (a *API) reachable(c *call) (Token, error) {
+func (a *API) reachable(c *call) (credential.Token, error) {
 	absent := argus.Errorf(argus.CodeNotFound, "You have no token of this id.")
 	id, err := uuid.Parse(c.Param("id"))
 	if err != nil {
-		return Token{}, absent
+		return credential.Token{}, absent
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
-	t, descends, err := findToken(ctx, a.pool, id, c.Actor.PATID)
+	t, descends, err := credential.FindToken(ctx, a.pool, id, c.Actor.PATID)
 	switch {
 	case errors.Is(err, errNoRow):
-		return Token{}, absent
+		return credential.Token{}, absent
 	case err != nil:
-		return Token{}, nothingHappened(err)
+		return credential.Token{}, nothingHappened(err)
 	}
 	own := t.ActorID == c.Actor.ID
 	switch {
@@ -135,15 +136,15 @@ func (a *API) reachable(c *call) (Token, error) {
 	case own && c.uses(argus.ScopeTokensWrite), c.uses(argus.ScopeTokensAdmin):
 		return t, nil
 	case own:
-		return Token{}, argus.Errorf(argus.CodeForbidden, "%s", ownTokensOnly)
+		return credential.Token{}, argus.Errorf(argus.CodeForbidden, "%s", ownTokensOnly)
 	}
-	return Token{}, absent
+	return credential.Token{}, absent
 }
 
 // tokenFamily is a token, and those that end with it or did.
 type tokenFamily struct {
-	Token
-	Descendants []Token `json:"descendants"`
+	credential.Token
+	Descendants []credential.Token `json:"descendants"`
 }
 
 // showToken shows a token, and what its revocation would end besides.
@@ -154,7 +155,7 @@ func (a *API) showToken(c *call) (answer, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
-	below, err := descendantsOf(ctx, a.pool, t.ID)
+	below, err := credential.DescendantsOf(ctx, a.pool, t.ID)
 	if err != nil {
 		return answer{}, nothingHappened(err)
 	}
@@ -192,27 +193,27 @@ func (a *API) createToken(c *call) (answer, error) {
 		return answer{}, argus.Errorf(argus.CodeForbidden, "A token can do no more than the credential it is made with, which lacks %s.", argus.JoinScopes(missing))
 	}
 	if c.Actor.Kind == argus.KindPAT {
-		n.parentID, n.notAfter = c.Actor.PATID, c.credential.expires
-		if body.ExpiresIn != "" && time.Now().Add(n.ExpiresIn).After(n.notAfter.Add(time.Minute)) {
+		n.ParentID, n.NotAfter = c.Actor.PATID, c.credential.Expires
+		if body.ExpiresIn != "" && time.Now().Add(n.ExpiresIn).After(n.NotAfter.Add(time.Minute)) {
 			return answer{}, argus.Errorf(argus.CodeUnprocessable, "A token lives no longer than the one it is made with, which ends at %s.",
-				n.notAfter.UTC().Format(time.RFC3339))
+				n.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
-	n.ActorID, n.auditID = c.Actor.ID, c.Record.ID
+	n.ActorID, n.AuditID = c.Actor.ID, c.Record.ID
 
 	var made struct {
-		Token  Token  `json:"token"`
-		Secret string `json:"secret"`
+		Token  credential.Token `json:"token"`
+		Secret string           `json:"secret"`
 	}
 	err = c.Begin(func(ctx context.Context, tx Tx) error {
-		live, err := liveTokens(ctx, tx, c.Actor.ID)
+		live, err := credential.LiveTokens(ctx, tx, c.Actor.ID)
 		if err != nil {
 			return err
 		}
 		if live >= maxLiveTokens {
 			return argus.Errorf(argus.CodeUnprocessable, "You have %d tokens already; revoke some that are not used any more.", live)
 		}
-		made.Token, made.Secret, err = insertToken(ctx, tx, n)
+		made.Token, made.Secret, err = credential.InsertToken(ctx, tx, n)
 		return err
 	})
 	if err != nil {
@@ -222,8 +223,8 @@ func (a *API) createToken(c *call) (answer, error) {
 }
 
 // newToken checks what was asked for.
-func newToken(name string, preset *string, scopes []string, expiresIn string) (NewToken, error) {
-	var n NewToken
+func newToken(name string, preset *string, scopes []string, expiresIn string) (credential.NewToken, error) {
+	var n credential.NewToken
 	var err error
 	if n.Name, err = argus.Given("name", name, 1, maxTokenName); err != nil {
 		return n, err
@@ -245,13 +246,13 @@ func newToken(name string, preset *string, scopes []string, expiresIn string) (N
 			return n, argus.Errorf(argus.CodeInvalidParameter, "scopes must name at least one.")
 		}
 	}
-	n.ExpiresIn = DefaultTokenLifetime
+	n.ExpiresIn = credential.DefaultTokenLifetime
 	if expiresIn != "" {
 		d, err := argus.ParseSpan(expiresIn)
 		if err != nil {
 			return n, err
 		}
-		if d > MaxTokenLifetime {
+		if d > credential.MaxTokenLifetime {
 			return n, argus.Errorf(argus.CodeInvalidParameter, "expires_in is 365d at most.")
 		}
 		n.ExpiresIn = d
@@ -268,13 +269,13 @@ func (a *API) deleteToken(c *call) (answer, error) {
 	var ended []uuid.UUID
 	var told tokenFamily
 	err = c.Begin(func(ctx context.Context, tx Tx) (err error) {
-		if ended, err = RevokeTokens(ctx, tx, []uuid.UUID{t.ID}, c.by(), c.Record.ID); err != nil {
+		if ended, err = credential.RevokeTokens(ctx, tx, []uuid.UUID{t.ID}, c.by(), c.Record.ID); err != nil {
 			return err
 		}
-		if told.Token, _, err = findToken(ctx, tx, t.ID, uuid.Nil); err != nil {
+		if told.Token, _, err = credential.FindToken(ctx, tx, t.ID, uuid.Nil); err != nil {
 			return err
 		}
-		told.Descendants, err = descendantsOf(ctx, tx, t.ID)
+		told.Descendants, err = credential.DescendantsOf(ctx, tx, t.ID)
 		return err
 	})
 	if err != nil {
@@ -301,7 +302,7 @@ func (a *API) revokeTokens(c *call) (answer, error) {
 	if body.Secret != "" {
 		ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 		defer cancel()
-		t, err := IdentifyToken(ctx, a.pool, strings.TrimSpace(body.Secret))
+		t, err := credential.IdentifyToken(ctx, a.pool, strings.TrimSpace(body.Secret))
 		var known *argus.Error
 		if err != nil && !errors.As(err, &known) {
 			err = nothingHappened(err)
@@ -312,26 +313,26 @@ func (a *API) revokeTokens(c *call) (answer, error) {
 		ids = []uuid.UUID{t.ID}
 	}
 	var told struct {
-		Token   *Token  `json:"token"` // the secret's; null for an owner
-		Revoked []Token `json:"revoked"`
+		Token   *credential.Token  `json:"token"` // the secret's; null for an owner
+		Revoked []credential.Token `json:"revoked"`
 	}
 	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
 		if body.Owner != "" {
-			if ids, err = OwnersTokens(ctx, tx, body.Owner); err != nil {
+			if ids, err = credential.OwnersTokens(ctx, tx, body.Owner); err != nil {
 				return err
 			}
 		}
-		if ended, err = RevokeTokens(ctx, tx, ids, c.by(), c.Record.ID); err != nil {
+		if ended, err = credential.RevokeTokens(ctx, tx, ids, c.by(), c.Record.ID); err != nil {
 			return err
 		}
 		if body.Secret != "" {
-			found, err := TokensByID(ctx, tx, ids)
+			found, err := credential.TokensByID(ctx, tx, ids)
 			if err != nil || len(found) == 0 {
 				return errors.Join(err, errNoRow)
 			}
 			told.Token = &found[0]
 		}
-		told.Revoked, err = TokensByID(ctx, tx, ended)
+		told.Revoked, err = credential.TokensByID(ctx, tx, ended)
 		return err
 	})
 	if err != nil {
@@ -352,6 +353,6 @@ func (c *call) by() string {
 // forget drops what this process remembers of tokens, before their caller can be told that they ended.
 func (a *API) forget(ids []uuid.UUID) {
 	for _, id := range ids {
-		a.secrets.forget(id)
+		a.credentials.Forget(id)
 	}
 }

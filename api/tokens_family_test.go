@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/internal/localissuer"
 )
 
@@ -38,7 +39,7 @@ func (h *harness) list(with, query string) (names []string) {
 	if resp.status != 200 {
 		h.t.Fatalf("listing %s: %d %s", query, resp.status, resp.body)
 	}
-	var list struct{ Tokens []Token }
+	var list struct{ Tokens []credential.Token }
 	resp.json(h.t, &list)
 	for _, t := range list.Tokens {
 		names = append(names, t.Name)
@@ -47,7 +48,7 @@ func (h *harness) list(with, query string) (names []string) {
 	return names
 }
 
-func (h *harness) family(resp *response) (t Token, descendants []string) {
+func (h *harness) family(resp *response) (t credential.Token, descendants []string) {
 	h.t.Helper()
 	var f tokenFamily
 	resp.json(h.t, &f)
@@ -162,8 +163,8 @@ func TestMintingMeetsRevocation(t *testing.T) {
 	h := newHarness(t)
 	ctx := t.Context()
 	session := h.issuer.Token("user_2ada")
-	child := func(parent Token) NewToken {
-		return NewToken{ActorID: "user_2ada", Name: "child", Scopes: []argus.Scope{argus.ScopeLogsRead}, parentID: parent.ID, notAfter: time.Time(parent.ExpiresAt)}
+	child := func(parent credential.Token) credential.NewToken {
+		return credential.NewToken{ActorID: "user_2ada", Name: "child", Scopes: []argus.Scope{argus.ScopeLogsRead}, ParentID: parent.ID, NotAfter: time.Time(parent.ExpiresAt)}
 	}
 	blocked := func(what string) {
 		t.Helper()
@@ -183,7 +184,7 @@ func TestMintingMeetsRevocation(t *testing.T) {
 		// Minted first: the revocation waits for it, and finds it.
 		tx, err := h.pool.Begin(ctx)
 		h.must(err)
-		made, _, err := insertToken(ctx, tx, child(parent.Token))
+		made, _, err := credential.InsertToken(ctx, tx, child(parent.Token))
 		h.must(err)
 		done := make(chan *response, 1)
 		go func() { done <- h.do(session, http.MethodDelete, "/v1/tokens/"+root.Token.ID.String(), nil) }()
@@ -193,7 +194,7 @@ func TestMintingMeetsRevocation(t *testing.T) {
 		if _, below := h.family(resp); resp.status != 200 || !slices.Contains(below, "child") || len(below) != depth+1 {
 			t.Errorf("%s: %d, ended %v", name, resp.status, below)
 		}
-		if got, _, err := findToken(ctx, h.pool, made.ID, uuid.Nil); err != nil || got.RevokedWith == nil || *got.RevokedWith != root.Token.ID {
+		if got, _, err := credential.FindToken(ctx, h.pool, made.ID, uuid.Nil); err != nil || got.RevokedWith == nil || *got.RevokedWith != root.Token.ID {
 			t.Errorf("%s, minted while its ancestor was revoked, survived: %+v %v", name, got, err)
 		}
 
@@ -205,7 +206,7 @@ func TestMintingMeetsRevocation(t *testing.T) {
 		}
 		tx, err = h.pool.Begin(ctx)
 		h.must(err)
-		_, err = RevokeTokens(ctx, tx, []uuid.UUID{root.Token.ID}, "user_2ada", uuid.Nil)
+		_, err = credential.RevokeTokens(ctx, tx, []uuid.UUID{root.Token.ID}, "user_2ada", uuid.Nil)
 		h.must(err)
 		go func() {
 			done <- h.do(parent.Secret, http.MethodPost, "/v1/tokens", map[string]any{"name": "late", "scopes": []string{"logs:read"}})
@@ -226,7 +227,7 @@ func TestMintingMeetsRevocation(t *testing.T) {
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
 	_, err = tx.Exec(ctx, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 	h.must(err)
-	if _, err := RevokeTokens(ctx, tx, []uuid.UUID{last.Token.ID}, "x", uuid.Nil); err == nil || !strings.Contains(err.Error(), "READ COMMITTED") {
+	if _, err := credential.RevokeTokens(ctx, tx, []uuid.UUID{last.Token.ID}, "x", uuid.Nil); err == nil || !strings.Contains(err.Error(), "READ COMMITTED") {
 		t.Errorf("revoked at REPEATABLE READ: %v", err)
 	}
 }
@@ -234,27 +235,27 @@ func TestMintingMeetsRevocation(t *testing.T) {
 // TestMintedWithin: the database holds what minting promises, whatever a process asks of it.
 func TestMintedWithin(t *testing.T) {
 	h := newHarness(t)
-	parent, _, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "parent", Scopes: []argus.Scope{argus.ScopeLogsRead}, ExpiresIn: time.Hour})
+	parent, _, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "parent", Scopes: []argus.Scope{argus.ScopeLogsRead}, ExpiresIn: time.Hour})
 	h.must(err)
-	for what, edit := range map[string]func(*NewToken){
-		"of another owner": func(n *NewToken) { n.ActorID = "user_2grace" },
-		"wider":            func(n *NewToken) { n.Scopes = []argus.Scope{argus.ScopeLogsRead, argus.ScopeComputeWrite} },
-		"longer": func(n *NewToken) {
-			n.notAfter = time.Time(parent.ExpiresAt).Add(time.Second)
+	for what, edit := range map[string]func(*credential.NewToken){
+		"of another owner": func(n *credential.NewToken) { n.ActorID = "user_2grace" },
+		"wider":            func(n *credential.NewToken) { n.Scopes = []argus.Scope{argus.ScopeLogsRead, argus.ScopeComputeWrite} },
+		"longer": func(n *credential.NewToken) {
+			n.NotAfter = time.Time(parent.ExpiresAt).Add(time.Second)
 			n.ExpiresIn = 2 * time.Hour
 		},
-		"of a parent that is none": func(n *NewToken) { n.parentID = uuid.New() },
+		"of a parent that is none": func(n *credential.NewToken) { n.ParentID = uuid.New() },
 	} {
-		n := NewToken{ActorID: "user_2ada", Name: what, Scopes: parent.Scopes, parentID: parent.ID, notAfter: time.Time(parent.ExpiresAt)}
+		n := credential.NewToken{ActorID: "user_2ada", Name: what, Scopes: parent.Scopes, ParentID: parent.ID, NotAfter: time.Time(parent.ExpiresAt)}
 		edit(&n)
-		if made, _, err := IssueToken(t.Context(), h.pool, n); err == nil {
+		if made, _, err := credential.IssueToken(t.Context(), h.pool, n); err == nil {
 			t.Errorf("a child %s was made: %+v", what, made)
 		}
 	}
-	short, _, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "short", Scopes: parent.Scopes, ExpiresIn: time.Millisecond})
+	short, _, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "short", Scopes: parent.Scopes, ExpiresIn: time.Millisecond})
 	h.must(err)
 	time.Sleep(2 * time.Millisecond)
-	if _, _, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "late", Scopes: parent.Scopes, parentID: short.ID, notAfter: time.Time(short.ExpiresAt)}); err == nil {
+	if _, _, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "late", Scopes: parent.Scopes, ParentID: short.ID, NotAfter: time.Time(short.ExpiresAt)}); err == nil {
 		t.Error("an expired parent made a child")
 	}
 	// The API's role says neither when a token was made nor that it is revoked.
@@ -407,7 +408,7 @@ func TestRevokeTokens(t *testing.T) {
 	revoke := func(body any) (*response, []string) {
 		t.Helper()
 		resp := h.do(admin, http.MethodPost, "/v1/tokens/revoke", body)
-		var told struct{ Revoked []Token }
+		var told struct{ Revoked []credential.Token }
 		resp.json(t, &told)
 		names := []string{}
 		for _, r := range told.Revoked {
@@ -498,7 +499,7 @@ func TestTokenPages(t *testing.T) {
 		for {
 			resp := h.do(admin, http.MethodGet, "/v1/tokens?"+query+cursor, nil)
 			var page struct {
-				Tokens     []Token
+				Tokens     []credential.Token
 				NextCursor *string `json:"next_cursor"`
 			}
 			if resp.json(t, &page); resp.status != 200 {

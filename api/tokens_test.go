@@ -4,18 +4,16 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/internal/localissuer"
 )
 
 type madeToken struct {
-	Token  Token
+	Token  credential.Token
 	Secret string
 }
 
@@ -48,8 +46,9 @@ func TestTokens(t *testing.T) {
 		t.Errorf("row %+v", row)
 	}
 	// The list holds no secret, only the owner's own, and their last use soon.
-	h.must(h.api.recordUses(t.Context(), h.api.secrets.takeUses()))
-	var list struct{ Tokens []Token }
+	h.must(h.api.Close(t.Context())) // uses are written down at the end
+	h.start()
+	var list struct{ Tokens []credential.Token }
 	resp = h.do(ada, http.MethodGet, "/v1/tokens", nil)
 	resp.json(t, &list)
 	if len(list.Tokens) != 1 || list.Tokens[0].ID != made.Token.ID || time.Time(list.Tokens[0].LastUsedAt).IsZero() || strings.Contains(string(resp.body), made.Secret[12:40]) {
@@ -66,7 +65,7 @@ func TestTokens(t *testing.T) {
 	h.audit.taken()
 	// A token may revoke itself; its row is written, and then it is no more.
 	resp = h.do(made.Secret, http.MethodDelete, "/v1/tokens/"+made.Token.ID.String(), nil)
-	var revoked Token
+	var revoked credential.Token
 	resp.json(t, &revoked)
 	if row := h.row(); resp.status != 200 || time.Time(revoked.RevokedAt).IsZero() || !h.audit.wasIntended(row.ID) {
 		t.Errorf("%d %s", resp.status, resp.body)
@@ -101,7 +100,7 @@ func TestNoWidening(t *testing.T) {
 		}
 		return resp, made
 	}
-	short, shortSecret, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "short",
+	short, shortSecret, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "short",
 		Scopes: []argus.Scope{argus.ScopeTokensWrite, argus.ScopeLogsRead}, ExpiresIn: 24 * time.Hour})
 	h.must(err)
 
@@ -138,7 +137,7 @@ func TestNoWidening(t *testing.T) {
 	}
 	// The default and the longest life of one made by a session.
 	_, made := create(h.issuer.Token("user_2ada"), map[string]any{"preset": "admin-full"})
-	if got := time.Time(made.Token.ExpiresAt).Sub(time.Time(made.Token.CreatedAt)); got != DefaultTokenLifetime {
+	if got := time.Time(made.Token.ExpiresAt).Sub(time.Time(made.Token.CreatedAt)); got != credential.DefaultTokenLifetime {
 		t.Errorf("default %s", got)
 	}
 	if resp, _ := create(h.issuer.Token("user_2ada"), map[string]any{"preset": "admin-full", "expires_in": "365d"}); resp.status != 201 {
@@ -163,9 +162,9 @@ func TestRepeatedCreation(t *testing.T) {
 	if first.status != 201 || again.status != 409 || strings.Contains(string(again.body), "argus_pat_") {
 		t.Errorf("%d, then %d %s", first.status, again.status, again.body)
 	}
-	var list struct{ Tokens []Token }
+	var list struct{ Tokens []credential.Token }
 	h.do(ada, http.MethodGet, "/v1/tokens", nil).json(t, &list)
-	if n := len(slices.DeleteFunc(list.Tokens, func(t Token) bool { return t.Name != "once" })); n != 1 {
+	if n := len(slices.DeleteFunc(list.Tokens, func(t credential.Token) bool { return t.Name != "once" })); n != 1 {
 		t.Errorf("%d tokens", n)
 	}
 	if rows := h.audit.taken(); len(rows) != 3 {
@@ -186,15 +185,13 @@ func TestRevocationEverywhere(t *testing.T) {
 	h.start()
 	second := h.url
 	h.listening()
-	made, secret, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes()})
+	made, secret, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes()})
 	h.must(err)
-	_, digest, _ := argus.ParseSecret(secret)
 	admin := h.token("user_2ada")
 	h.url = second
 	eventually(t, "the second API remembers the token", func() bool {
 		h.do(secret, http.MethodGet, "/v1/operators/me", nil)
-		_, ok := h.api.secrets.get(digest)
-		return ok
+		return h.remembers(secret)
 	})
 	h.url = first
 	if resp := h.do(admin, http.MethodDelete, "/v1/tokens/"+made.ID.String(), nil); resp.status != 200 {
@@ -211,7 +208,7 @@ func TestRevocationEverywhere(t *testing.T) {
 		t.Errorf("the second API still takes it after %s: %d", time.Since(told), resp.status)
 	}
 	// An owner who revokes by plain SQL is heard too.
-	other, secret2, err := IssueToken(t.Context(), h.pool, NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes()})
+	other, secret2, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "x", Scopes: argus.AllScopes()})
 	h.must(err)
 	h.answers(secret2, 200)
 	dba := h.pg.Pool(t, h.pg.OwnerURL)
@@ -224,68 +221,20 @@ func TestRevocationEverywhere(t *testing.T) {
 	}
 }
 
+// remembers reports whether the API takes a token while it can be looked up by nobody.
+func (h *harness) remembers(secret string) bool {
+	h.t.Helper()
+	tx, err := h.pg.Pool(h.t, h.pg.OwnerURL).Begin(h.t.Context())
+	h.must(err)
+	defer func() { h.must(tx.Rollback(h.t.Context())) }()
+	_, err = tx.Exec(h.t.Context(), "LOCK TABLE argus.personal_access_tokens IN ACCESS EXCLUSIVE MODE")
+	h.must(err)
+	return h.do(secret, http.MethodGet, "/v1/operators/me", nil).status == 200
+}
+
 func (h *harness) answers(token string, status int) {
 	h.t.Helper()
 	if resp := h.do(token, http.MethodGet, "/v1/operators/me", nil); resp.status != status {
 		h.t.Fatalf("%d %s, want %d", resp.status, resp.body, status)
-	}
-}
-
-// TestSecretCache: nothing is remembered across a revocation, whichever way round its notice and the answer of
-// the database come, nor without the channel.
-func TestSecretCache(t *testing.T) {
-	row := &secretRow{id: uuid.New(), kind: argus.KindPAT}
-	digest := [32]byte{1}
-	s := newSecretCache()
-	put := func() { s.put(digest, row, s.epoch()) }
-	known := func() bool { _, ok := s.get(digest); return ok }
-
-	if put(); known() {
-		t.Error("remembered without a channel")
-	}
-	s.heard(time.Now())
-	if put(); !known() {
-		t.Fatal("not remembered")
-	}
-	if s.forget(row.id); known() {
-		t.Error("remembered after its revocation")
-	}
-	epoch := s.epoch()
-	s.forget(row.id) // while the database was being asked
-	if s.put(digest, row, epoch); known() {
-		t.Error("an answer from before a revocation was remembered")
-	}
-	epoch = s.epoch()
-	s.lost()
-	s.heard(time.Now())
-	if s.put(digest, row, epoch); known() {
-		t.Error("an answer from before a gap in the channel was remembered")
-	}
-	put()
-	s.heard(time.Now().Add(-freshFor))
-	if known() {
-		t.Error("remembered though the channel has been silent")
-	}
-	s.heard(time.Now())
-	if s.lost(); known() {
-		t.Error("remembered after the channel was lost")
-	}
-	s.heard(time.Now())
-	var all sync.WaitGroup
-	for i := range 4 {
-		all.Go(func() {
-			for n := range 2000 {
-				r := &secretRow{id: uuid.New()}
-				d := [32]byte{byte(i), byte(n), byte(n >> 8)}
-				s.put(d, r, s.epoch())
-				s.used(r)
-				s.get(d)
-				s.forget(r.id)
-			}
-		})
-	}
-	all.Wait()
-	if len(s.rows) != 0 || len(s.ids) != 0 {
-		t.Errorf("%d rows, %d ids left", len(s.rows), len(s.ids))
 	}
 }

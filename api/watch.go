@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/useargus/argus/api/credential"
 )
 
 const (
@@ -17,15 +19,15 @@ const (
 	sweepEvery = time.Second
 )
 
-// watch ends a stream when its credential is refused, or when the server is about to shut down. It checks the
+// watch ends a stream when its credential is no longer good, or when the server is about to shut down. It checks the
 // credential when something of it was heard, when it expires, and every recheckEvery. A credential that cannot be
-// checked at the moment is tried again sooner; past recheckGrace it is refused, and at once when it may have ended.
+// checked at the moment is tried again sooner; past recheckGrace the stream ends, and at once when it may have ended.
 func (a *API) watch(ctx context.Context, cancel context.CancelCauseFunc, c *call) {
 	wait, checked := time.Duration(0), time.Now() // at once: something may have been heard just before the stream was watched
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		if left := time.Until(c.credential.expires); left > 0 {
+		if left := time.Until(c.credential.Expires); left > 0 {
 			wait = min(wait, left+time.Millisecond)
 		}
 		timer.Reset(wait)
@@ -63,31 +65,13 @@ type watched struct {
 	by map[string]map[*call]bool
 }
 
-func (c *call) watchedBy() []string {
-	keys := []string{personKey(c.Actor.ID)}
-	if id := c.Actor.PATID; id != uuid.Nil {
-		keys = append(keys, tokenKey(id))
-	}
-	if id := c.Actor.BreakGlassID; id != uuid.Nil {
-		keys = append(keys, tokenKey(id))
-	}
-	if id := c.credential.sessionID; id != "" {
-		keys = append(keys, sessionKey(id))
-	}
-	return keys
-}
-
-func tokenKey(id uuid.UUID) string { return "token " + id.String() }
-func personKey(id string) string   { return "person " + id }
-func sessionKey(id string) string  { return "session " + id }
-
 func (w *watched) add(c *call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.by == nil {
 		w.by = map[string]map[*call]bool{}
 	}
-	for _, key := range c.watchedBy() {
+	for _, key := range c.credential.Keys() {
 		if w.by[key] == nil {
 			w.by[key] = map[*call]bool{}
 		}
@@ -98,7 +82,7 @@ func (w *watched) add(c *call) {
 func (w *watched) remove(c *call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, key := range c.watchedBy() {
+	for _, key := range c.credential.Keys() {
 		if delete(w.by[key], c); len(w.by[key]) == 0 {
 			delete(w.by, key)
 		}
@@ -148,16 +132,16 @@ func (a *API) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		listening, losses := a.secrets.channel()
+		listening, losses := a.credentials.Channel()
 		if listening && losses == swept {
 			continue
 		}
-		ended, err := a.endedTokens(ctx, a.watched.tokens())
+		ended, err := a.credentials.Ended(ctx, a.watched.tokens())
 		if err != nil {
 			continue // Postgres is away; the streams' own checks go on
 		}
 		for _, id := range ended {
-			a.watched.heard(tokenKey(id))
+			a.watched.heard(credential.TokenKey(id))
 		}
 		if listening {
 			swept = losses

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/connect"
 )
 
@@ -56,7 +56,7 @@ func newBreakGlassIssue() *cobra.Command {
 		Example: `  argusd break-glass issue --for user_2abc --reason "Clerk is down, tenant UTD_7ELEVEN_001 offline" --ttl 30m`,
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			request := api.NewBreakGlass{ActorID: user, Reason: reason, By: by}
+			request := credential.NewBreakGlass{ActorID: user, Reason: reason, By: by}
 			var err error
 			if request.TTL, err = argus.ParseSpan(ttl); err != nil {
 				return err
@@ -72,7 +72,7 @@ func newBreakGlassIssue() *cobra.Command {
 				}
 			}
 			return withBreakGlassStore(command.Context(), func(conn *pgx.Conn) error {
-				token, secret, err := api.IssueBreakGlass(command.Context(), conn, request)
+				token, secret, err := credential.IssueBreakGlass(command.Context(), conn, request)
 				if err != nil {
 					return err
 				}
@@ -106,7 +106,7 @@ func newBreakGlassList() *cobra.Command {
 				return err
 			}
 			return withBreakGlassStore(command.Context(), func(conn *pgx.Conn) error {
-				tokens, err := api.ListBreakGlass(command.Context(), conn, from)
+				tokens, err := credential.ListBreakGlass(command.Context(), conn, from)
 				if err != nil {
 					return err
 				}
@@ -142,7 +142,7 @@ func newBreakGlassRevoke() *cobra.Command {
 				return fmt.Errorf("%q is not a token's id; argusd break-glass list shows them", args[0])
 			}
 			return withBreakGlassStore(command.Context(), func(conn *pgx.Conn) error {
-				return api.RevokeBreakGlass(command.Context(), conn, id, by)
+				return credential.RevokeBreakGlass(command.Context(), conn, id, by)
 			})
 		},
 	}

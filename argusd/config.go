@@ -11,6 +11,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/api/credential"
 )
 
 // Configuration comes from the environment alone, one struct a process. Every value is checked at start and
@@ -160,7 +161,7 @@ func (c apiConfig) api(dev devAPI) (api.Config, error) {
 	}
 	config := api.Config{
 		TrustedProxies: proxies,
-		Clerk: api.ClerkConfig{
+		Clerk: credential.ClerkConfig{
 			Issuer: c.Issuer, SecretKey: c.SecretKey, PublishableKey: c.PublishableKey, APIURL: c.APIURL,
 			AuthorizedParties: c.AuthorizedParties, Organization: c.Organization, RoleScopes: scopes,
 		},

@@ -21,6 +21,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/internal/engines"
 )
 
@@ -234,7 +235,7 @@ func (s *site) everyKindOfCall() {
 	}
 	defer pool.Close()
 	scopes, _ := argus.PresetScopes(argus.PresetAdminFull)
-	_, secret, err := api.IssueToken(t.Context(), pool, api.NewToken{ActorID: "user_2mira", Name: "a walk", Scopes: scopes, ExpiresIn: time.Hour})
+	_, secret, err := credential.IssueToken(t.Context(), pool, credential.NewToken{ActorID: "user_2mira", Name: "a walk", Scopes: scopes, ExpiresIn: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

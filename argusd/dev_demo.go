@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/connect"
 )
 
@@ -37,7 +38,7 @@ func (d *dev) seed(ctx context.Context) error {
 		if secret := d.state.Tokens[name]; secret != "" && d.accepted(ctx, secret) {
 			continue
 		}
-		_, secret, err := api.IssueToken(ctx, pool, api.NewToken{
+		_, secret, err := credential.IssueToken(ctx, pool, credential.NewToken{
 			ActorID: o.id, Name: "make dev", Scopes: o.scopes, ExpiresIn: 90 * 24 * time.Hour})
 		if err != nil {
 			return err

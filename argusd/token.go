@@ -15,7 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/api/credential"
 )
 
 func newTokenCommand() *cobra.Command {
@@ -31,7 +31,7 @@ read no digest. Revocations are recorded in argus.audit_admin with the login and
 }
 
 func newTokenList() *cobra.Command {
-	query := api.TokenQuery{}
+	query := credential.TokenQuery{}
 	var unused string
 	var live bool
 	command := &cobra.Command{
@@ -48,13 +48,13 @@ func newTokenList() *cobra.Command {
 				}
 			}
 			if live {
-				query.State = api.TokenLive
+				query.State = credential.TokenLive
 			}
 			query.Limit = argus.MaxLimit
 			return withBreakGlassStore(command.Context(), func(conn *pgx.Conn) error {
 				w := newTokenTable(command.OutOrStdout())
 				for {
-					page, err := api.ListTokens(command.Context(), conn, query)
+					page, err := credential.ListTokens(command.Context(), conn, query)
 					if err != nil {
 						return err
 					}
@@ -85,12 +85,12 @@ func newTokenIdentify() *cobra.Command {
 				return err
 			}
 			return withBreakGlassStore(command.Context(), func(conn *pgx.Conn) error {
-				t, err := api.IdentifyToken(command.Context(), conn, secret)
+				t, err := credential.IdentifyToken(command.Context(), conn, secret)
 				if err != nil {
 					return err
 				}
 				w := newTokenTable(command.OutOrStdout())
-				w.add([]api.Token{t})
+				w.add([]credential.Token{t})
 				return w.Flush()
 			})
 		},
@@ -133,13 +133,13 @@ func newTokenRevoke() *cobra.Command {
 				var ids []uuid.UUID
 				switch {
 				case text != "":
-					t, err := api.IdentifyToken(command.Context(), conn, text)
+					t, err := credential.IdentifyToken(command.Context(), conn, text)
 					if err != nil {
 						return err
 					}
 					ids = []uuid.UUID{t.ID}
 				case owner != "":
-					if ids, err = api.OwnersTokens(command.Context(), conn, owner); err != nil {
+					if ids, err = credential.OwnersTokens(command.Context(), conn, owner); err != nil {
 						return err
 					}
 				default:
@@ -147,7 +147,7 @@ func newTokenRevoke() *cobra.Command {
 					if err != nil {
 						return errors.New("that is not a token's id; argusd token list shows them")
 					}
-					found, err := api.TokensByID(command.Context(), conn, []uuid.UUID{id})
+					found, err := credential.TokensByID(command.Context(), conn, []uuid.UUID{id})
 					if err != nil {
 						return err
 					}
@@ -168,11 +168,11 @@ func newTokenRevoke() *cobra.Command {
 
 func revokeOnHost(command *cobra.Command, conn *pgx.Conn, ids []uuid.UUID, by string) error {
 	ctx := command.Context()
-	ended, err := api.RevokeTokens(ctx, conn, ids, by, uuid.Nil)
+	ended, err := credential.RevokeTokens(ctx, conn, ids, by, uuid.Nil)
 	if err != nil {
 		return err
 	}
-	tokens, err := api.TokensByID(ctx, conn, ended)
+	tokens, err := credential.TokensByID(ctx, conn, ended)
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func newTokenTable(out io.Writer) tokenTable {
 	return tokenTable{w}
 }
 
-func (w tokenTable) add(tokens []api.Token) {
+func (w tokenTable) add(tokens []credential.Token) {
 	at := func(t argus.JSONTime) string {
 		if time.Time(t).IsZero() {
 			return "-"

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
@@ -41,9 +41,9 @@ func TestTokensOnHost(t *testing.T) {
 		return out
 	}
 	pool := pg.Pool(t, pg.APIURL)
-	issue := func(owner, name string) (api.Token, string) {
+	issue := func(owner, name string) (credential.Token, string) {
 		t.Helper()
-		token, secret, err := api.IssueToken(t.Context(), pool, api.NewToken{ActorID: owner, Name: name, Scopes: argus.AllScopes()})
+		token, secret, err := credential.IssueToken(t.Context(), pool, credential.NewToken{ActorID: owner, Name: name, Scopes: argus.AllScopes()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +70,7 @@ func TestTokensOnHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer glass.Close(context.Background())
-	_, glassSecret, err := api.IssueBreakGlass(t.Context(), glass, api.NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down", By: "mira", TTL: time.Hour})
+	_, glassSecret, err := credential.IssueBreakGlass(t.Context(), glass, credential.NewBreakGlass{ActorID: "user_2ada", Reason: "Clerk is down", By: "mira", TTL: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

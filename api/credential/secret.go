@@ -1,4 +1,4 @@
-package api
+package credential
 
 import (
 	"context"
@@ -23,49 +23,49 @@ type secretRow struct {
 }
 
 // verifySecret finds the token of a digest and what it may do at this moment.
-func (a *API) verifySecret(ctx context.Context, kind argus.ActorKind, digest [32]byte, ip netip.Addr) (*credential, error) {
-	row, remembered := a.secrets.get(digest)
+func (v *Verifier) verifySecret(ctx context.Context, kind argus.ActorKind, digest [32]byte, ip netip.Addr) (*Credential, error) {
+	row, remembered := v.secrets.get(digest)
 	if !remembered {
 		// Anybody can make a text with a right checksum: an address that sent too many bad ones may not make us
 		// ask the database.
-		if err := a.limits.exhausted(ip); err != nil {
+		if err := v.config.MayLookUp(ip); err != nil {
 			return nil, err
 		}
-		epoch := a.secrets.epoch()
+		epoch := v.secrets.epoch()
 		var err error
-		if row, err = a.findSecret(ctx, kind, digest); err != nil {
+		if row, err = v.findSecret(ctx, kind, digest); err != nil {
 			return nil, err
 		}
 		if row == nil {
-			return nil, refused(reasonUnknown, nil)
+			return nil, unauthenticated(reasonUnknown, nil)
 		}
-		a.secrets.put(digest, row, epoch)
+		v.secrets.put(digest, row, epoch)
 	}
 	switch now := time.Now(); {
 	case row.revoked:
-		return nil, refused(reasonRevoked, nil)
+		return nil, unauthenticated(reasonRevoked, nil)
 	case !now.Before(row.expires):
-		return nil, refused(reasonExpired, nil)
+		return nil, unauthenticated(reasonExpired, nil)
 	}
 	actor := argus.Actor{ID: row.actorID, Kind: row.kind, Scopes: row.scopes}
 	if row.kind == argus.KindPAT {
-		owner, err := a.clerk.owner(ctx, row.actorID)
+		owner, err := v.clerk.owner(ctx, row.actorID)
 		if err != nil {
 			return nil, err
 		}
 		actor.PATID, actor.Scopes = row.id, argus.Intersect(row.scopes, owner.scopes)
-		actor.Name, actor.Email = owner.name, owner.email
-		a.secrets.used(row)
+		actor.Name, actor.Email = owner.Name, owner.Email
+		v.secrets.used(row)
 	} else {
 		// Clerk is not asked: break-glass is for when it is down.
 		actor.BreakGlassID = row.id
 	}
 	actor.Preset = argus.PresetOf(actor.Scopes)
-	return &credential{actor: actor, principal: row.id.String(), expires: row.expires}, nil
+	return &Credential{Actor: actor, Principal: row.id.String(), Expires: row.expires}, nil
 }
 
 // secretCache remembers tokens, but only as long as it is sure to hear of revocations: readers get something only
-// while the listener (store_listen.go) has had the channel's echo within the last freshFor.
+// while the listener (pg_listen.go) has had the channel's echo within the last freshFor.
 type secretCache struct {
 	mu      sync.Mutex
 	rows    map[[32]byte]*secretRow
@@ -159,13 +159,6 @@ func (s *secretCache) used(row *secretRow) {
 		row.lastUsed = now
 		s.uses[row.id] = now
 	}
-}
-
-// listening reports whether revocations are heard at this moment.
-func (s *secretCache) listening() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return time.Now().Before(s.fresh)
 }
 
 // channel reports whether revocations are heard at this moment, and how often the channel was lost.

@@ -1,4 +1,4 @@
-package api
+package credential
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -21,6 +20,7 @@ import (
 	"github.com/clerk/clerk-sdk-go/v2/session"
 	"github.com/clerk/clerk-sdk-go/v2/user"
 	josejwt "github.com/go-jose/go-jose/v3/jwt"
+	exact "github.com/go-json-experiment/json"
 
 	"github.com/useargus/argus"
 )
@@ -77,15 +77,16 @@ type clerkIdentity struct {
 	users    *user.Client
 	sessions *session.Client
 	keys     *keyring
-	log      *slog.Logger
-	base     context.Context                 // ends with the API
-	run      func(func(ctx context.Context)) // runs in the API's background
+	base     context.Context                 // ends with the Verifier's owner
+	run      func(func(ctx context.Context)) // runs in the owner's background
 	heard    func(key string)                // told when a person's rights or a session turn out to have changed
+	now      func() time.Time
 
 	directory
 }
 
-func newClerkIdentity(base context.Context, config ClerkConfig, log *slog.Logger, run func(func(ctx context.Context))) (*clerkIdentity, error) {
+func newClerkIdentity(base context.Context, owner *Config) (*clerkIdentity, error) {
+	config := owner.Clerk
 	if err := config.check(); err != nil {
 		return nil, err
 	}
@@ -100,11 +101,11 @@ func newClerkIdentity(base context.Context, config ClerkConfig, log *slog.Logger
 	sdk := clerk.BackendConfig{URL: &config.APIURL, Key: &config.SecretKey, HTTPClient: client}
 	backend := clerk.NewBackend(&sdk)
 	c := &clerkIdentity{
-		config: config, http: client, backend: backend, log: log, base: base, run: run,
+		config: config, http: client, backend: backend, base: base, run: owner.Run, heard: owner.Heard, now: owner.Now,
 		members: &organizationmembership.Client{Backend: backend}, users: &user.Client{Backend: backend},
 		sessions: &session.Client{Backend: backend},
 	}
-	c.keys = &keyring{base: base, run: run, fetch: (&jwks.Client{Backend: backend}).Get}
+	c.keys = &keyring{base: base, run: owner.Run, now: owner.Now, fetch: (&jwks.Client{Backend: backend}).Get}
 	c.directory.init()
 	return c, nil
 }
@@ -155,25 +156,25 @@ const maxSessionToken = time.Hour
 
 // verify checks a Clerk session token: signed with a key of this instance by RS256, by exactly this issuer, for
 // a console that is ours, within its time, of a session fully signed in, in the one organization.
-func (c *clerkIdentity) verify(ctx context.Context, token string) (*credential, error) {
+func (c *clerkIdentity) verify(ctx context.Context, token string) (*Credential, error) {
 	parsed, err := josejwt.ParseSigned(token)
 	if err != nil || len(parsed.Headers) != 1 {
-		return nil, refused(reasonToken, err)
+		return nil, unauthenticated(reasonToken, err)
 	}
 	header := parsed.Headers[0]
 	if kind, ok := header.ExtraHeaders["typ"].(string); ok && !strings.EqualFold(kind, "JWT") {
 		// An OAuth access token or a machine's is signed with the same keys.
-		return nil, refused(reasonToken, fmt.Errorf("a token of type %q", argus.Text(kind, 32)))
+		return nil, unauthenticated(reasonToken, fmt.Errorf("a token of type %q", argus.Text(kind, 32)))
 	}
 	if header.Algorithm != "RS256" || header.KeyID == "" {
-		return nil, refused(reasonToken, fmt.Errorf("signed by %q", argus.Text(header.Algorithm, 32)))
+		return nil, unauthenticated(reasonToken, fmt.Errorf("signed by %q", argus.Text(header.Algorithm, 32)))
 	}
 	key, err := c.keys.get(ctx, header.KeyID)
 	if err != nil {
 		return nil, err
 	}
 	if key == nil {
-		return nil, refused(reasonKey, fmt.Errorf("signed with the unknown key %q", argus.Text(header.KeyID, 64)))
+		return nil, unauthenticated(reasonKey, fmt.Errorf("signed with the unknown key %q", argus.Text(header.KeyID, 64)))
 	}
 	read, err := jwt.Verify(ctx, &jwt.VerifyParams{
 		Token: token, JWK: key, Leeway: leeway,
@@ -182,14 +183,14 @@ func (c *clerkIdentity) verify(ctx context.Context, token string) (*credential, 
 		CustomClaimsConstructor: func(context.Context) any { return new(sessionClaims) },
 	})
 	if errors.Is(err, josejwt.ErrExpired) {
-		return nil, refused(reasonExpired, nil)
+		return nil, unauthenticated(reasonExpired, nil)
 	}
 	if err != nil {
-		return nil, refused(reasonToken, err)
+		return nil, unauthenticated(reasonToken, err)
 	}
 	claims, _ := read.Custom.(*sessionClaims)
 	if claims == nil {
-		return nil, refused(reasonToken, errors.New("no claims"))
+		return nil, unauthenticated(reasonToken, errors.New("no claims"))
 	}
 	if claims.Version == 2 && read.Version == 2 { // the SDK took these from the claims o and fea, by go-jose
 		claims.Organization, claims.Role = read.ActiveOrganizationID, read.ActiveOrganizationRole
@@ -198,37 +199,37 @@ func (c *clerkIdentity) verify(ctx context.Context, token string) (*credential, 
 	err = claims.ValidateWithLeeway(josejwt.Expected{Issuer: c.config.Issuer, Time: time.Now()}, leeway)
 	switch {
 	case errors.Is(err, josejwt.ErrExpired):
-		return nil, refused(reasonExpired, nil)
+		return nil, unauthenticated(reasonExpired, nil)
 	case err != nil:
-		return nil, refused(reasonToken, err)
+		return nil, unauthenticated(reasonToken, err)
 	case claims.Expiry != nil && (claims.IssuedAt == nil || claims.Expiry.Time().Sub(claims.IssuedAt.Time()) > maxSessionToken):
-		return nil, refused(reasonToken, errors.New("the token lives longer than a session's"))
+		return nil, unauthenticated(reasonToken, errors.New("the token lives longer than a session's"))
 	case claims.Expiry == nil:
-		return nil, refused(reasonToken, errors.New("no exp"))
+		return nil, unauthenticated(reasonToken, errors.New("no exp"))
 	case !c.ours(claims.Party):
-		return nil, refused(reasonToken, errors.New("azp is not ours"))
+		return nil, unauthenticated(reasonToken, errors.New("azp is not ours"))
 	case claims.Status == "pending":
-		return nil, refused(reasonPending, nil)
+		return nil, unauthenticated(reasonPending, nil)
 	case claims.Status != "" && claims.Status != "active":
-		return nil, refused(reasonToken, errors.New("the session's status is not active"))
+		return nil, unauthenticated(reasonToken, errors.New("the session's status is not active"))
 	case claims.SessionID == "":
-		return nil, refused(reasonToken, errors.New("no sid: not a session's token"))
+		return nil, unauthenticated(reasonToken, errors.New("no sid: not a session's token"))
 	case !validUserID(claims.Subject):
-		return nil, refused(reasonToken, errors.New("sub is not a user"))
+		return nil, unauthenticated(reasonToken, errors.New("sub is not a user"))
 	case claims.Organization != c.config.Organization:
-		return nil, refused(reasonOrganiz, fmt.Errorf("org_id is %q", argus.Text(claims.Organization, 64)))
+		return nil, unauthenticated(reasonOrganiz, fmt.Errorf("org_id is %q", argus.Text(claims.Organization, 64)))
 	}
 	impersonator, err := actorClaim(claims.Actor)
 	if err != nil {
-		return nil, refused(reasonToken, err)
+		return nil, unauthenticated(reasonToken, err)
 	}
 	actor := argus.Actor{
 		ID: claims.Subject, ImpersonatorID: impersonator, Kind: argus.KindClerkSession,
 		Scopes: c.scopes(claims.Role, claims.Permissions),
 	}
 	actor.Preset = argus.PresetOf(actor.Scopes)
-	return &credential{actor: actor, principal: "session of " + actor.ID, expires: claims.Expiry.Time().Add(leeway),
-		sessionID: claims.SessionID}, nil
+	return &Credential{Actor: actor, Principal: "session of " + actor.ID, Expires: claims.Expiry.Time().Add(leeway),
+		SessionID: claims.SessionID}, nil
 }
 
 // ours reports whether tokens of this party are taken.
@@ -236,7 +237,7 @@ func (c *clerkIdentity) ours(azp string) bool {
 	return azp != "" && slices.Contains(c.config.AuthorizedParties, azp)
 }
 
-// actorClaim reads act, which names who impersonates the session's user. One that cannot be read is refused:
+// actorClaim reads act, which names who impersonates the session's user. One that cannot be read is rejected:
 // else somebody else's deed would be put down to the user.
 func actorClaim(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || string(raw) == "null" {
@@ -245,7 +246,7 @@ func actorClaim(raw json.RawMessage) (string, error) {
 	var act struct {
 		Subject string `json:"sub"`
 	}
-	if err := unmarshal(raw, &act); err != nil || act.Subject == "" {
+	if err := exact.Unmarshal(raw, &act); err != nil || act.Subject == "" {
 		return "", errors.New("act names nobody")
 	}
 	return act.Subject, nil
@@ -253,27 +254,27 @@ func actorClaim(raw json.RawMessage) (string, error) {
 
 // renew answers for a session whose token has expired: Clerk is asked whether the session is still active, and
 // what its user may do now.
-func (c *clerkIdentity) renew(ctx context.Context, old *credential) (*credential, error) {
+func (c *clerkIdentity) renew(ctx context.Context, old *Credential) (*Credential, error) {
 	ctx, cancel := context.WithTimeout(ctx, clerkTimeout)
 	defer cancel()
-	s, err := c.sessions.Get(ctx, url.PathEscape(old.sessionID))
+	s, err := c.sessions.Get(ctx, url.PathEscape(old.SessionID))
 	switch {
 	case isNotFound(err):
-		c.heard(sessionKey(old.sessionID))
-		return nil, refused(reasonRevoked, nil)
+		c.heard(sessionKey(old.SessionID))
+		return nil, unauthenticated(reasonRevoked, nil)
 	case err != nil:
 		return nil, clerkAway(err)
-	case s.ID != old.sessionID || s.UserID != old.actor.ID || s.Status != "active":
-		c.heard(sessionKey(old.sessionID))
-		return nil, refused(reasonRevoked, fmt.Errorf("the session is %q", argus.Text(s.Status, 32)))
+	case s.ID != old.SessionID || s.UserID != old.Actor.ID || s.Status != "active":
+		c.heard(sessionKey(old.SessionID))
+		return nil, unauthenticated(reasonRevoked, fmt.Errorf("the session is %q", argus.Text(s.Status, 32)))
 	}
-	owner, err := c.owner(ctx, old.actor.ID)
+	owner, err := c.owner(ctx, old.Actor.ID)
 	if err != nil {
 		return nil, err
 	}
 	renewed := *old
-	renewed.actor.Scopes = owner.scopes
-	renewed.actor.Preset = argus.PresetOf(owner.scopes)
+	renewed.Actor.Scopes = owner.scopes
+	renewed.Actor.Preset = argus.PresetOf(owner.scopes)
 	return &renewed, nil
 }
 

@@ -1,4 +1,4 @@
-package api
+package credential
 
 import (
 	"context"
@@ -99,9 +99,9 @@ func parseTokenCursor(s string) (at time.Time, id uuid.UUID, ok bool) {
 	return at, id, at.Year() > 1970 && at.Year() < 10_000
 }
 
-// findToken gives the token of an id, and whether it descends from another, or is it. Without one the error is
-// errNoRow.
-func findToken(ctx context.Context, db Querier, id, ancestor uuid.UUID) (t Token, descends bool, err error) {
+// FindToken gives the token of an id, and whether it descends from another, or is it. Without one the error is
+// pgx.ErrNoRows.
+func FindToken(ctx context.Context, db Querier, id, ancestor uuid.UUID) (t Token, descends bool, err error) {
 	t, err = scanToken(db.QueryRow(ctx, `WITH RECURSIVE up (id, parent_id) AS (
 		  SELECT id, parent_id FROM argus.personal_access_tokens WHERE id = $1
 		  UNION
@@ -111,9 +111,9 @@ func findToken(ctx context.Context, db Querier, id, ancestor uuid.UUID) (t Token
 	return t, descends, err
 }
 
-// descendantsOf lists the live tokens that a revocation of this one would end with it, or, of one that is revoked,
+// DescendantsOf lists the live tokens that a revocation of this one would end with it, or, of one that is revoked,
 // those that did. No owner has more than maxLiveTokens.
-func descendantsOf(ctx context.Context, db Querier, id uuid.UUID) ([]Token, error) {
+func DescendantsOf(ctx context.Context, db Querier, id uuid.UUID) ([]Token, error) {
 	rows, err := db.Query(ctx, family+`
 		SELECT `+tokenColumns+` FROM argus.personal_access_tokens t
 		 WHERE t.revoked_with = $1 OR t.id <> $1 AND t.id IN (SELECT id FROM family) AND t.revoked_at IS NULL AND t.expires_at > now()
@@ -197,7 +197,7 @@ func IdentifyToken(ctx context.Context, db Querier, secret string) (Token, error
 	}
 	found, err := TokensByID(ctx, db, []uuid.UUID{id})
 	if err == nil && len(found) == 0 {
-		err = errNoRow
+		err = pgx.ErrNoRows
 	}
 	if err != nil {
 		return Token{}, err

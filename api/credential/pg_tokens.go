@@ -1,4 +1,4 @@
-package api
+package credential
 
 import (
 	"context"
@@ -8,13 +8,20 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
 )
 
+// Pool is a pool of connections to Postgres.
+type Pool = pgxpool.Pool
+
+// lookupTimeout bounds one small read: a part of the two seconds that a call without effects may wait for.
+const lookupTimeout = 1200 * time.Millisecond
+
 // findSecret looks a token up by its digest; nil without an error when there is none. When Postgres does not
 // answer, nobody can be authenticated and nothing could be audited.
-func (a *API) findSecret(ctx context.Context, kind argus.ActorKind, digest [32]byte) (*secretRow, error) {
+func (v *Verifier) findSecret(ctx context.Context, kind argus.ActorKind, digest [32]byte) (*secretRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	query := `SELECT id, actor_id, scopes, expires_at, revoked_at IS NOT NULL, last_used_at
@@ -26,7 +33,7 @@ func (a *API) findSecret(ctx context.Context, kind argus.ActorKind, digest [32]b
 	row := &secretRow{kind: kind}
 	var names []string
 	var lastUsed *time.Time
-	err := a.pool.QueryRow(ctx, query, digest[:]).Scan(&row.id, &row.actorID, &names, &row.expires, &row.revoked, &lastUsed)
+	err := v.pool.QueryRow(ctx, query, digest[:]).Scan(&row.id, &row.actorID, &names, &row.expires, &row.revoked, &lastUsed)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, nil
@@ -41,14 +48,14 @@ func (a *API) findSecret(ctx context.Context, kind argus.ActorKind, digest [32]b
 	return row, nil
 }
 
-// endedTokens gives those of the tokens, of either kind, that are revoked.
-func (a *API) endedTokens(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+// Ended gives those of the tokens, of either kind, that are revoked.
+func (v *Verifier) Ended(ctx context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	rows, err := a.pool.Query(ctx, `
+	rows, err := v.pool.Query(ctx, `
 		SELECT id FROM argus.personal_access_tokens WHERE id = ANY($1) AND revoked_at IS NOT NULL
 		 UNION ALL SELECT id FROM argus.break_glass_revocations WHERE id = ANY($1)`, ids)
 	if err != nil {
@@ -72,7 +79,7 @@ func knownScopes(names []string) []argus.Scope {
 }
 
 // recordUses writes last_used_at for many tokens at once.
-func (a *API) recordUses(ctx context.Context, uses map[uuid.UUID]time.Time) error {
+func (v *Verifier) recordUses(ctx context.Context, uses map[uuid.UUID]time.Time) error {
 	if len(uses) == 0 {
 		return nil
 	}
@@ -84,7 +91,7 @@ func (a *API) recordUses(ctx context.Context, uses map[uuid.UUID]time.Time) erro
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	// Locked ancestors first, as a revocation does.
-	_, err := a.pool.Exec(ctx, `
+	_, err := v.pool.Exec(ctx, `
 		WITH locked AS (
 		  SELECT id FROM argus.personal_access_tokens WHERE id = ANY ($1::uuid[]) ORDER BY created_at, id FOR NO KEY UPDATE)
 		UPDATE argus.personal_access_tokens t SET last_used_at = u.at
@@ -94,7 +101,7 @@ func (a *API) recordUses(ctx context.Context, uses map[uuid.UUID]time.Time) erro
 }
 
 // keepUses writes uses down every half minute, and once more at the end.
-func (a *API) keepUses(ctx context.Context) {
+func (v *Verifier) keepUses(ctx context.Context) {
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
 	for over := false; !over; {
@@ -103,8 +110,8 @@ func (a *API) keepUses(ctx context.Context) {
 			over = true
 		case <-tick.C:
 		}
-		if err := a.recordUses(context.WithoutCancel(ctx), a.secrets.takeUses()); err != nil {
-			a.log.Warn("last_used_at not written", "cause", err)
+		if err := v.recordUses(context.WithoutCancel(ctx), v.secrets.takeUses()); err != nil {
+			v.log.Warn("last_used_at not written", "cause", err)
 		}
 	}
 }
@@ -173,9 +180,9 @@ type NewToken struct {
 	Scopes    []argus.Scope
 	ExpiresIn time.Duration // 0 means DefaultTokenLifetime; at most MaxTokenLifetime
 
-	notAfter time.Time // zero: no further bound
-	parentID uuid.UUID // uuid.Nil: made with no token
-	auditID  uuid.UUID // uuid.Nil: made on the host
+	NotAfter time.Time // zero: no further bound
+	ParentID uuid.UUID // uuid.Nil: made with no token
+	AuditID  uuid.UUID // uuid.Nil: made on the host
 }
 
 // IssueToken makes a token without a call, as argusd dev does for its demonstration; pool is the owner's or the
@@ -186,14 +193,16 @@ func IssueToken(ctx context.Context, pool *Pool, n NewToken) (Token, string, err
 		return Token{}, "", err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	t, secret, err := insertToken(ctx, tx, n)
+	t, secret, err := InsertToken(ctx, tx, n)
 	if err != nil {
 		return Token{}, "", err
 	}
 	return t, secret, tx.Commit(ctx)
 }
 
-func insertToken(ctx context.Context, tx Tx, n NewToken) (Token, string, error) {
+// InsertToken makes a token in the caller's transaction. The secret is returned this once. A parent that has ended
+// meanwhile is CodeForbidden.
+func InsertToken(ctx context.Context, tx pgx.Tx, n NewToken) (Token, string, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return Token{}, "", err
@@ -204,14 +213,14 @@ func insertToken(ctx context.Context, tx Tx, n NewToken) (Token, string, error) 
 		n.ExpiresIn = DefaultTokenLifetime
 	}
 	var notAfter *time.Time
-	if !n.notAfter.IsZero() {
-		notAfter = &n.notAfter
+	if !n.NotAfter.IsZero() {
+		notAfter = &n.NotAfter
 	}
 	t, err := scanToken(tx.QueryRow(ctx, `
 		INSERT INTO argus.personal_access_tokens AS t (id, actor_id, name, digest, last_four, scopes, parent_id, audit_id, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, least(now() + $9 * interval '1 microsecond', $10))
 		RETURNING `+tokenColumns,
-		id, n.ActorID, n.Name, digest[:], argus.LastFour(secret), n.Scopes, orNull(n.parentID), orNull(n.auditID),
+		id, n.ActorID, n.Name, digest[:], argus.LastFour(secret), n.Scopes, orNull(n.ParentID), orNull(n.AuditID),
 		n.ExpiresIn.Microseconds(), notAfter))
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "55000" { // object_not_in_prerequisite_state
@@ -220,9 +229,9 @@ func insertToken(ctx context.Context, tx Tx, n NewToken) (Token, string, error) 
 	return t, secret, err
 }
 
-// liveTokens counts an actor's tokens that are neither revoked nor expired, holding off others who would make
+// LiveTokens counts an actor's tokens that are neither revoked nor expired, holding off others who would make
 // one for the same actor until the transaction ends.
-func liveTokens(ctx context.Context, tx Tx, actorID string) (n int, err error) {
+func LiveTokens(ctx context.Context, tx pgx.Tx, actorID string) (n int, err error) {
 	if _, err := tx.Exec(ctx, "SELECT argus.lock_key('tokens ' || $1)", actorID); err != nil {
 		return 0, err
 	}
@@ -231,14 +240,14 @@ func liveTokens(ctx context.Context, tx Tx, actorID string) (n int, err error) {
 	return n, err
 }
 
-// tokenNames gives the names of tokens, for display beside their ids.
-func (a *API) tokenNames(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]string, error) {
+// TokenNames gives the names of tokens, for display beside their ids.
+func TokenNames(ctx context.Context, db Querier, ids []uuid.UUID) (map[uuid.UUID]string, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	rows, err := a.pool.Query(ctx, `SELECT id, name FROM argus.personal_access_tokens WHERE id = ANY($1)`, ids)
+	rows, err := db.Query(ctx, `SELECT id, name FROM argus.personal_access_tokens WHERE id = ANY($1)`, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -253,4 +262,13 @@ func (a *API) tokenNames(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]st
 		names[id] = name
 	}
 	return names, rows.Err()
+}
+
+// orNull is NULL, and null in JSON, for the zero value.
+func orNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
 }

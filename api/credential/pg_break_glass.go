@@ -1,4 +1,4 @@
-package api
+package credential
 
 import (
 	"context"
@@ -136,14 +136,14 @@ func claimable(by string) bool {
 	return n >= 1 && n <= 200 && strings.TrimSpace(by) == by && argus.Shown(by) == by
 }
 
-// breakGlassReasons gives the reasons of tokens, for display beside their rows.
-func (a *API) breakGlassReasons(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]string, error) {
+// BreakGlassReasons gives the reasons of tokens, for display beside their rows.
+func BreakGlassReasons(ctx context.Context, db Querier, ids []uuid.UUID) (map[uuid.UUID]string, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	rows, err := a.pool.Query(ctx, `SELECT id, reason FROM argus.break_glass_tokens WHERE id = ANY($1)`, ids)
+	rows, err := db.Query(ctx, `SELECT id, reason FROM argus.break_glass_tokens WHERE id = ANY($1)`, ids)
 	if err != nil {
 		return nil, err
 	}

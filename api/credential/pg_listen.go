@@ -1,4 +1,4 @@
-package api
+package credential
 
 import (
 	"context"
@@ -18,20 +18,20 @@ const (
 // listen keeps a connection on the channel of revocations for as long as ctx lives. What keeps remembered tokens
 // alive is not that the connection looks open, but that its own notices come back: that also finds out a half
 // dead connection, a hung server, and a pooler that only pretends to LISTEN.
-func (a *API) listen(ctx context.Context) {
+func (v *Verifier) listen(ctx context.Context) {
 	wait := 100 * time.Millisecond
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := a.listenOnce(ctx)
-		a.secrets.lost()
+		err := v.listenOnce(ctx)
+		v.secrets.lost()
 		if ctx.Err() != nil {
 			return
 		}
 		if time.Since(began) > 5*time.Second {
 			wait = 100 * time.Millisecond
 		}
-		a.log.Warn("revocation channel lost; every token is looked up until it is back", "cause", err, "retry_in", wait)
-		a.metrics.channelUp.Set(0)
+		v.log.Warn("revocation channel lost; every token is looked up until it is back", "cause", err, "retry_in", wait)
+		v.config.Listening(false)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -40,10 +40,10 @@ func (a *API) listen(ctx context.Context) {
 	}
 }
 
-func (a *API) listenOnce(ctx context.Context) error {
+func (v *Verifier) listenOnce(ctx context.Context) error {
 	start, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(start, a.pool.Config().ConnConfig.Copy())
+	conn, err := pgx.ConnectConfig(start, v.pool.Config().ConnConfig.Copy())
 	if err != nil {
 		return err
 	}
@@ -58,11 +58,11 @@ func (a *API) listenOnce(ctx context.Context) error {
 	nonce := "echo " + uuid.NewString()
 	for {
 		sent := time.Now()
-		if err := a.echo(ctx, conn, nonce); err != nil {
+		if err := v.echo(ctx, conn, nonce); err != nil {
 			return err
 		}
-		a.secrets.heard(sent)
-		a.metrics.channelUp.Set(1)
+		v.secrets.heard(sent)
+		v.config.Listening(true)
 		for rest := echoEvery; rest > 0; rest = echoEvery - time.Since(sent) {
 			quiet, stop := context.WithTimeout(ctx, rest)
 			n, err := conn.WaitForNotification(quiet)
@@ -74,14 +74,14 @@ func (a *API) listenOnce(ctx context.Context) error {
 				}
 				return err
 			}
-			a.revoked(n.Payload)
+			v.revoked(n.Payload)
 		}
 	}
 }
 
 // echo sends a notice and waits until it is back. The server delivers notices in the order of their commits, so
 // everything that was revoked before has been heard then.
-func (a *API) echo(ctx context.Context, conn *pgx.Conn, nonce string) error {
+func (v *Verifier) echo(ctx context.Context, conn *pgx.Conn, nonce string) error {
 	ctx, cancel := context.WithTimeout(ctx, echoTimeout)
 	defer cancel()
 	if _, err := conn.Exec(ctx, "SELECT pg_notify($1, $2)", credentialChannel, nonce); err != nil {
@@ -95,16 +95,16 @@ func (a *API) echo(ctx context.Context, conn *pgx.Conn, nonce string) error {
 		if n.Payload == nonce {
 			return nil
 		}
-		a.revoked(n.Payload)
+		v.revoked(n.Payload)
 	}
 }
 
-func (a *API) revoked(payload string) {
+func (v *Verifier) revoked(payload string) {
 	if strings.HasPrefix(payload, "echo ") { // another process's
 		return
 	}
 	if id, err := uuid.Parse(payload); err == nil {
-		a.secrets.forget(id)
-		a.watched.heard(tokenKey(id))
+		v.secrets.forget(id)
+		v.config.Heard(TokenKey(id))
 	}
 }

@@ -1,4 +1,4 @@
-package api
+package credential
 
 import (
 	"context"
@@ -31,15 +31,15 @@ const (
 
 // owner is what Clerk says of a user: member of the organization, and with which rights.
 type owner struct {
-	person
+	Person
 	scopes []argus.Scope
 	why    string    // why the user may not sign in; "" when it may
 	at     time.Time // when Clerk said so
 	tried  time.Time // when Clerk was asked since, in vain; zero when it was not
 }
 
-// person is how a user is shown.
-type person struct{ name, email string }
+// Person is how a user is shown.
+type Person struct{ Name, Email string }
 
 // directory remembers what Clerk said of users.
 type directory struct {
@@ -51,7 +51,7 @@ type directory struct {
 }
 
 type knownPerson struct {
-	person
+	Person
 	at time.Time
 }
 
@@ -60,16 +60,16 @@ func (d *directory) init() {
 }
 
 // owner returns the live rights of a token's owner. A user who was deleted, banned, or is no member of the
-// organization is refused.
+// organization is unauthenticated.
 func (c *clerkIdentity) owner(ctx context.Context, id string) (*owner, error) {
 	if !validUserID(id) {
-		return nil, refused(reasonOwner, nil)
+		return nil, unauthenticated(reasonOwner, nil)
 	}
 	c.mu.Lock()
 	o := c.owners[id]
 	c.mu.Unlock()
 	if o != nil {
-		age := time.Since(o.at)
+		age := c.now().Sub(o.at)
 		limit := ownerMaxAge
 		if o.why != "" {
 			limit = strangerAge
@@ -77,7 +77,7 @@ func (c *clerkIdentity) owner(ctx context.Context, id string) (*owner, error) {
 		// Nobody waits for a Clerk that did not answer before.
 		failed := !o.tried.IsZero()
 		if age < limit || failed && age < ownerGrace {
-			if age >= ownerRefresh && time.Since(o.tried) >= ownerPause {
+			if age >= ownerRefresh && c.now().Sub(o.tried) >= ownerPause {
 				c.run(func(ctx context.Context) { _, _ = c.askOwner(ctx, id) })
 			}
 			return o.check()
@@ -87,7 +87,7 @@ func (c *clerkIdentity) owner(ctx context.Context, id string) (*owner, error) {
 	switch {
 	case err == nil:
 		return fresh.check()
-	case o != nil && time.Since(o.at) < ownerGrace:
+	case o != nil && c.now().Sub(o.at) < ownerGrace:
 		return o.check()
 	}
 	return nil, clerkAway(err)
@@ -96,7 +96,7 @@ func (c *clerkIdentity) owner(ctx context.Context, id string) (*owner, error) {
 func (o *owner) check() (*owner, error) {
 	if o.why != "" {
 		return nil, argus.Errorf(argus.CodeUnauthenticated, "The token's owner may no longer sign in: %s.", o.why).
-			WithCause(&refusal{reasonOwner, nil})
+			WithCause(&Unauthenticated{Reason: reasonOwner})
 	}
 	return o, nil
 }
@@ -115,9 +115,9 @@ func (c *clerkIdentity) askOwner(ctx context.Context, id string) (*owner, error)
 		}
 		c.mu.Lock()
 		old := c.owners[id]
-		makeRoom(c.owners, func(o *owner) bool { return time.Since(o.at) > ownerGrace })
+		makeRoom(c.owners, func(o *owner) bool { return c.now().Sub(o.at) > ownerGrace })
 		c.owners[id] = o
-		c.people[id] = knownPerson{o.person, o.at}
+		c.people[id] = knownPerson{o.Person, o.at}
 		c.mu.Unlock()
 		if old == nil || o.why != old.why || !slices.Equal(o.scopes, old.scopes) {
 			c.heard(personKey(id))
@@ -142,13 +142,13 @@ func (c *clerkIdentity) triedInVain(id string) {
 	defer c.mu.Unlock()
 	if old := c.owners[id]; old != nil {
 		again := *old
-		again.tried = time.Now()
+		again.tried = c.now()
 		c.owners[id] = &again
 	}
 }
 
 func (c *clerkIdentity) fetchOwner(ctx context.Context, id string) (*owner, error) {
-	at := time.Now() // an answer is as old as its question
+	at := c.now() // an answer is as old as its question
 	u, err := c.users.Get(ctx, url.PathEscape(id))
 	switch {
 	case isNotFound(err):
@@ -156,7 +156,7 @@ func (c *clerkIdentity) fetchOwner(ctx context.Context, id string) (*owner, erro
 	case err != nil:
 		return nil, err
 	}
-	o := &owner{person: personOf(u), at: at}
+	o := &owner{Person: personOf(u), at: at}
 	if u.ID != id || u.Banned {
 		o.why = "the user is banned"
 		return o, nil
@@ -179,39 +179,39 @@ func (c *clerkIdentity) fetchOwner(ctx context.Context, id string) (*owner, erro
 	return o, nil
 }
 
-func personOf(u *clerk.User) person {
-	var p person
+func personOf(u *clerk.User) Person {
+	var p Person
 	for _, part := range []*string{u.FirstName, u.LastName} {
 		if part != nil {
-			p.name = strings.TrimSpace(p.name + " " + *part)
+			p.Name = strings.TrimSpace(p.Name + " " + *part)
 		}
 	}
-	if p.name == "" && u.Username != nil {
-		p.name = *u.Username
+	if p.Name == "" && u.Username != nil {
+		p.Name = *u.Username
 	}
 	for _, e := range u.EmailAddresses {
-		if e != nil && (p.email == "" || u.PrimaryEmailAddressID != nil && e.ID == *u.PrimaryEmailAddressID) {
-			p.email = e.EmailAddress
+		if e != nil && (p.Email == "" || u.PrimaryEmailAddressID != nil && e.ID == *u.PrimaryEmailAddressID) {
+			p.Email = e.EmailAddress
 		}
 	}
-	return person{argus.Text(p.name, 200), argus.Text(p.email, 200)}
+	return Person{argus.Text(p.Name, 200), argus.Text(p.Email, 200)}
 }
 
 // persons gives how users are shown, those it can find within namesWait. Unknown ones are missing.
-func (c *clerkIdentity) persons(ctx context.Context, ids []string) map[string]person {
-	found := map[string]person{}
+func (c *clerkIdentity) persons(ctx context.Context, ids []string) map[string]Person {
+	found := map[string]Person{}
 	var ask []string
 	c.mu.Lock()
 	for _, id := range ids {
 		p, ok := c.people[id]
-		if ok && p.person != (person{}) {
-			found[id] = p.person
+		if ok && p.Person != (Person{}) {
+			found[id] = p.Person
 		}
-		if (!ok || time.Since(p.at) > personMaxAge) && validUserID(id) && !slices.Contains(ask, id) {
+		if (!ok || c.now().Sub(p.at) > personMaxAge) && validUserID(id) && !slices.Contains(ask, id) {
 			ask = append(ask, id)
 		}
 	}
-	resting := time.Since(c.failed) < 10*time.Second
+	resting := c.now().Sub(c.failed) < 10*time.Second
 	c.mu.Unlock()
 	if len(ask) == 0 || resting {
 		return found
@@ -228,8 +228,8 @@ func (c *clerkIdentity) persons(ctx context.Context, ids []string) map[string]pe
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, id := range ask {
-		if p := c.people[id]; p.person != (person{}) {
-			found[id] = p.person
+		if p := c.people[id]; p.Person != (Person{}) {
+			found[id] = p.Person
 		}
 	}
 	return found
@@ -251,16 +251,16 @@ func (c *clerkIdentity) fetchPersons(ids []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		c.failed = time.Now()
+		c.failed = c.now()
 		return err
 	}
-	makeRoom(c.people, func(p knownPerson) bool { return time.Since(p.at) > personMaxAge })
+	makeRoom(c.people, func(p knownPerson) bool { return c.now().Sub(p.at) > personMaxAge })
 	for _, id := range ids { // one that Clerk does not know is remembered as such
-		c.people[id] = knownPerson{at: time.Now()}
+		c.people[id] = knownPerson{at: c.now()}
 	}
 	for _, u := range list {
 		if u != nil && slices.Contains(ids, u.ID) {
-			c.people[u.ID] = knownPerson{personOf(u), time.Now()}
+			c.people[u.ID] = knownPerson{personOf(u), c.now()}
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package api
+package credential
 
 import (
 	"context"
@@ -13,19 +13,20 @@ import (
 )
 
 // Ages of the key set. They count from the fetch and never slide, so a key that Clerk withdrew is gone after
-// keysMaxAge while Clerk answers, and after keysGrace if it does not.
+// keysMaxAge while Clerk answers, and after KeysGrace if it does not.
 const (
 	keysRefresh = 5 * time.Minute  // from then on fetched anew in the background
 	keysMaxAge  = 10 * time.Minute // from then on a call waits for the new set
-	keysGrace   = time.Hour        // how long the old set is used while Clerk is away
+	KeysGrace   = time.Hour        // how long the old set is used while Clerk is away
 	keysPause   = 10 * time.Second // between fetches on account of unknown key ids, and after a failed one
 )
 
 // keyring holds Clerk's signing keys.
 type keyring struct {
 	fetch func(context.Context, *jwks.GetParams) (*clerk.JSONWebKeySet, error)
-	base  context.Context // ends with the API
+	base  context.Context // ends with the Verifier's owner
 	run   func(func(ctx context.Context))
+	now   func() time.Time
 
 	flight singleflight.Group
 	mu     sync.Mutex
@@ -39,13 +40,13 @@ type keyring struct {
 // one fetch every keysPause, however many come.
 func (k *keyring) get(ctx context.Context, id string) (*clerk.JSONWebKey, error) {
 	k.mu.Lock()
-	key, age, seen := k.keys[id], time.Since(k.got), k.tried
+	key, age, seen := k.keys[id], k.now().Sub(k.got), k.tried
 	pause := keysPause
 	if k.keys == nil {
 		pause = time.Second // nobody with a session gets in before
 	}
-	rested := time.Since(seen) >= pause
-	known := k.keys != nil && age < keysGrace
+	rested := k.now().Sub(seen) >= pause
+	known := k.keys != nil && age < KeysGrace
 	failed := k.err
 	k.mu.Unlock()
 
@@ -64,7 +65,7 @@ func (k *keyring) get(ctx context.Context, id string) (*clerk.JSONWebKey, error)
 	err := k.refresh(ctx, seen)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err != nil && (k.keys == nil || time.Since(k.got) >= keysGrace) {
+	if err != nil && (k.keys == nil || k.now().Sub(k.got) >= KeysGrace) {
 		return nil, clerkAway(err)
 	}
 	return k.keys[id], nil
@@ -91,7 +92,7 @@ func (k *keyring) refresh(ctx context.Context, seen time.Time) error {
 		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.tried, k.err = time.Now(), err
+		k.tried, k.err = k.now(), err
 		if err == nil {
 			k.keys, k.got = keys, k.tried
 		}
@@ -103,7 +104,7 @@ func (k *keyring) refresh(ctx context.Context, seen time.Time) error {
 	case <-ctx.Done():
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.tried, k.err = time.Now(), ctx.Err()
+		k.tried, k.err = k.now(), ctx.Err()
 		return ctx.Err()
 	}
 }
@@ -129,5 +130,5 @@ func usable(set *clerk.JSONWebKeySet) (map[string]*clerk.JSONWebKey, error) {
 func (k *keyring) state() (age time.Duration, known bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return time.Since(k.got), k.keys != nil, k.err
+	return k.now().Sub(k.got), k.keys != nil, k.err
 }
