@@ -32,6 +32,7 @@ var fences = map[string][]string{
 var rooms = map[string][]string{
 	"api/credential": {module + "/connect", "github.com/jackc/pgx/v5", "github.com/clerk/clerk-sdk-go/v2", "github.com/go-jose/go-jose/v3",
 		"github.com/go-json-experiment/json", "github.com/google/uuid", "golang.org/x/sync"},
+	"api/provider": {"github.com/go-json-experiment/json", "golang.org/x/sys"},
 }
 
 // forTests may be imported by every test besides what its package may import.

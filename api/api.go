@@ -22,6 +22,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/credential"
+	"github.com/useargus/argus/api/provider"
 )
 
 // Audit makes rows durable: the writer. Its methods may be called from many goroutines.
@@ -78,7 +79,7 @@ type Config struct {
 	Limits         Limits
 
 	// Providers are where workers run; none by default. Their names are unique.
-	Providers []Provider
+	Providers []provider.Provider
 
 	recheckEvery time.Duration    // shortened by tests
 	bodyGrace    time.Duration    // shortened by tests
@@ -102,7 +103,7 @@ type API struct {
 	engine      *gin.Engine
 	policy      string // the console's Content-Security-Policy
 
-	providers map[string]Provider // by name
+	providers map[string]provider.Provider // by name
 
 	table []route
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/provider"
 )
 
 func (a *API) computeRoutes() []route {
@@ -26,8 +27,8 @@ func (a *API) computeRoutes() []route {
 }
 
 // control registers the providers, and the background work by which any API process ends what others began.
-func (a *API) control(providers []Provider) error {
-	a.providers = map[string]Provider{}
+func (a *API) control(providers []provider.Provider) error {
+	a.providers = map[string]provider.Provider{}
 	for _, p := range providers {
 		if a.providers[p.Name()] != nil {
 			return fmt.Errorf("api: two providers are called %q", p.Name())
@@ -71,6 +72,27 @@ func (a *API) repeatedly(pause time.Duration, failure string, f func(context.Con
 		}
 	}
 }
+
+// WorkerState is where a worker stands. States that end in -ing are wanted: a call asked, and what the provider
+// made of it is not written down yet.
+type WorkerState string
+
+const (
+	WorkerLaunching   WorkerState = "launching"
+	WorkerRunning     WorkerState = "running"
+	WorkerStopping    WorkerState = "stopping"
+	WorkerStopped     WorkerState = "stopped"
+	WorkerResuming    WorkerState = "resuming"
+	WorkerTerminating WorkerState = "terminating"
+	WorkerTerminated  WorkerState = "terminated" // final
+	WorkerFailed      WorkerState = "failed"     // its launch failed; there is nothing at the provider
+)
+
+// How long a provider is waited for.
+const (
+	providerTimeout = 20 * time.Second // an action, or finding out what became of one
+	listTimeout     = 5 * time.Second  // a question of somebody who only looks
+)
 
 // transition is what an action does to a worker: from one of these states, through the wanted one, to done.
 type transition struct {
@@ -137,7 +159,7 @@ func (a *API) computeList(c *call) (answer, error) {
 	}
 	for _, o := range orphans {
 		list = append(list, workerJSON{
-			ID: o.Handle, Provider: o.provider, State: o.State, Orphan: true, LaunchedAt: argus.JSONTime(argus.Micros(o.StartedAt)),
+			ID: o.Handle, Provider: o.provider, State: WorkerState(o.State), Orphan: true, LaunchedAt: argus.JSONTime(argus.Micros(o.StartedAt)),
 			UptimeSeconds: int64(max(0, time.Since(o.StartedAt).Seconds())), CostPerHour: o.CostPerHour, Ref: o.Ref,
 		})
 	}
@@ -222,7 +244,7 @@ func (a *API) wantChange(ctx context.Context, tx Tx, c *call, id, action, reason
 	if orphan != nil && action == "terminate" {
 		w, ok, err = insertOrphan(ctx, tx, orphan.provider, orphan.Instance, reason, c.Record.ID)
 		if err == nil && ok {
-			step.Provider, step.From, step.To, step.Result = w.Provider, orphan.State, t.wanted, resultRequested
+			step.Provider, step.From, step.To, step.Result = w.Provider, WorkerState(orphan.State), t.wanted, resultRequested
 			return w, nil, addComputeStep(ctx, tx, step)
 		}
 	}
@@ -237,10 +259,10 @@ func (a *API) wantChange(ctx context.Context, tx Tx, c *call, id, action, reason
 	case !ok && orphan == nil:
 		return w, nil, unknownWorker()
 	case !ok && action != "terminate":
-		step.Provider, step.From = orphan.provider, orphan.State
+		step.Provider, step.From = orphan.provider, WorkerState(orphan.State)
 		refused = argus.Errorf(argus.CodeConflict, "Worker %s is an orphan: it can only be terminated.", id)
 	case !ok:
-		step.Provider, step.From = orphan.provider, orphan.State
+		step.Provider, step.From = orphan.provider, WorkerState(orphan.State)
 		refused = argus.Errorf(argus.CodeConflict, "Worker %s is in another worker's hands by now. List the workers again.", id)
 	case w.Orphan && action != "terminate":
 		refused = argus.Errorf(argus.CodeConflict, "Worker %s is an orphan: it can only be terminated.", id)

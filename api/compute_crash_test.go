@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/provider"
 )
 
 // vanish ends the goroutine that serves a call as a crash would: nothing behind it is run, nothing is answered.
@@ -139,7 +140,7 @@ func TestComputeCrashPoints(t *testing.T) {
 				}
 				instances, err := c.local.List(t.Context())
 				c.must(err)
-				there := slices.ContainsFunc(instances, func(in Instance) bool { return in.WorkerID == w.ID && in.State == want })
+				there := slices.ContainsFunc(instances, func(in provider.Instance) bool { return in.WorkerID == w.ID && WorkerState(in.State) == want })
 				if there != (want == WorkerRunning || want == WorkerStopped) || len(instances) > 1 {
 					t.Errorf("the provider shows %+v, want %s", instances, want)
 				}

@@ -7,13 +7,14 @@ import (
 	"slices"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/provider"
 )
 
 const maxWorkerID = 200
 
 // instanceOf returns the instance that is w's, nil when there is none: the one its row names or, before the
 // launch is settled, the one that carries its id. All others of its id are orphans.
-func instanceOf(w *worker, all []Instance) *Instance {
+func instanceOf(w *worker, all []provider.Instance) *provider.Instance {
 	for i := range all {
 		if w.Handle != nil && *w.Handle == all[i].Handle || w.Handle == nil && w.ID == all[i].WorkerID {
 			return &all[i]
@@ -24,15 +25,15 @@ func instanceOf(w *worker, all []Instance) *Instance {
 
 // foundOrphan is an instance that no worker row knows.
 type foundOrphan struct {
-	Instance
+	provider.Instance
 	provider string
 }
 
 // instances asks every provider what it runs. One that does not answer is left out, and its error returned.
-func (a *API) instances(ctx context.Context) (all map[string][]Instance, err error) {
+func (a *API) instances(ctx context.Context) (all map[string][]provider.Instance, err error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	all = map[string][]Instance{}
+	all = map[string][]provider.Instance{}
 	for name, p := range a.providers {
 		list, failed := p.List(ctx)
 		if failed != nil {
@@ -47,7 +48,7 @@ func (a *API) instances(ctx context.Context) (all map[string][]Instance, err err
 // orphans returns those of the instances that no living row accounts for. They must have been listed before this
 // is called, and are looked at once more afterwards: so neither a launch nor a termination that happens at this
 // moment looks like one.
-func (a *API) orphans(ctx context.Context, instances map[string][]Instance) ([]foundOrphan, error) {
+func (a *API) orphans(ctx context.Context, instances map[string][]provider.Instance) ([]foundOrphan, error) {
 	workers, err := listWorkers(ctx, a.pool, false)
 	if err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func (a *API) orphans(ctx context.Context, instances map[string][]Instance) ([]f
 	}
 	again, _ := a.instances(ctx)
 	found = slices.DeleteFunc(found, func(o foundOrphan) bool {
-		return !slices.ContainsFunc(again[o.provider], func(in Instance) bool { return in.Handle == o.Handle })
+		return !slices.ContainsFunc(again[o.provider], func(in provider.Instance) bool { return in.Handle == o.Handle })
 	})
 	slices.SortFunc(found, func(x, y foundOrphan) int { return x.StartedAt.Compare(y.StartedAt) })
 	return found, nil
@@ -128,7 +129,7 @@ func (a *API) observeOnce(ctx context.Context) error {
 		}
 		state := WorkerTerminated
 		if in := instanceOf(w, list); in != nil {
-			state = in.State
+			state = WorkerState(in.State)
 		}
 		if state == w.State {
 			continue

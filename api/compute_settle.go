@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/provider"
 )
 
 // A change of a worker goes through three commits, and may be cut off between any two:
@@ -29,7 +30,7 @@ func (a *API) carryOut(c *call, w worker) (answer, error) {
 
 	out, known := outcome{state: transitions[op.Action].done, seen: launched, ok: true}, true
 	if launched != nil {
-		out.state = launched.State
+		out.state = WorkerState(launched.State)
 	}
 	if failure != nil {
 		a.log.Error("provider failed", "provider", w.Provider, "action", op.Action, "worker", w.ID, "audit_id", op.AuditID, "cause", failure)
@@ -64,7 +65,7 @@ func (a *API) carryOut(c *call, w worker) (answer, error) {
 }
 
 // act lets the provider do what is wanted. The instance is that of a launch.
-func (a *API) act(ctx context.Context, w worker) (*Instance, error) {
+func (a *API) act(ctx context.Context, w worker) (*provider.Instance, error) {
 	p := a.providers[w.Provider]
 	if w.Op.Action == "launch" {
 		in, err := p.Launch(ctx, w.ID)
@@ -99,8 +100,8 @@ func (a *API) act(ctx context.Context, w worker) (*Instance, error) {
 // outcome is what became of an operation.
 type outcome struct {
 	state WorkerState
-	seen  *Instance // nil: not looked at, or not there
-	ok    bool      // what was wanted has come true
+	seen  *provider.Instance // nil: not looked at, or not there
+	ok    bool               // what was wanted has come true
 }
 
 // askWhatIsTrue finds out from the provider what became of the operation on w; known is false when it does not
@@ -117,7 +118,7 @@ func (a *API) askWhatIsTrue(ctx context.Context, w worker) (out outcome, known b
 }
 
 // outcomeOf judges an action by what the provider shows after it.
-func outcomeOf(action string, seen *Instance) outcome {
+func outcomeOf(action string, seen *provider.Instance) outcome {
 	if seen == nil {
 		switch action {
 		case "launch":
@@ -127,7 +128,7 @@ func outcomeOf(action string, seen *Instance) outcome {
 		}
 		return outcome{state: WorkerTerminated}
 	}
-	out := outcome{state: seen.State, seen: seen, ok: seen.State == transitions[action].done}
+	out := outcome{state: WorkerState(seen.State), seen: seen, ok: WorkerState(seen.State) == transitions[action].done}
 	if action == "launch" {
 		out.ok = true // and stopped by somebody since
 	}
@@ -171,7 +172,7 @@ func (a *API) settle(ctx context.Context, tx Tx, w worker, out outcome, by stepB
 
 // tooLate undoes a launch that came after its call had been given up (this process stood still for long), and
 // says so in one more step. What it cannot undo shows as an orphan; other actions show in the worker's state.
-func (a *API) tooLate(c *call, w worker, launched *Instance) {
+func (a *API) tooLate(c *call, w worker, launched *provider.Instance) {
 	if launched == nil {
 		return
 	}
@@ -203,7 +204,7 @@ func (a *API) settleOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	shown := map[string][]Instance{}
+	shown := map[string][]provider.Instance{}
 	for _, w := range workers {
 		p := a.providers[w.Provider]
 		if p == nil {

@@ -13,15 +13,16 @@ import (
 	"testing"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/provider"
 )
 
 func TestComputeLifecycle(t *testing.T) {
 	c := newControl(t)
-	c.want(c.post(ada, "/compute/ops/launch", launchBody{LocalProviderName, "ride\x00along"}), http.StatusBadRequest, argus.CodeInvalidParameter)
-	r := c.post(ada, "/compute/ops/launch", launchBody{LocalProviderName, "  ride\n along "})
+	c.want(c.post(ada, "/compute/ops/launch", launchBody{provider.LocalName, "ride\x00along"}), http.StatusBadRequest, argus.CodeInvalidParameter)
+	r := c.post(ada, "/compute/ops/launch", launchBody{provider.LocalName, "  ride\n along "})
 	w := c.worker(r, http.StatusCreated)
 	c.wantSteps(r, "1 user_2ada launch "+w.ID+" local >launching requested", "2 user_2ada launch "+w.ID+" local launching>running succeeded")
-	if *w.Reason != "ride along" || *w.LaunchedBy != ada || w.State != WorkerRunning || w.Orphan || w.Provider != LocalProviderName {
+	if *w.Reason != "ride along" || *w.LaunchedBy != ada || w.State != WorkerRunning || w.Orphan || w.Provider != provider.LocalName {
 		t.Errorf("launched %s", r.body)
 	}
 	pid := pidOf(t, w.Ref)
@@ -75,7 +76,7 @@ func TestComputeLifecycle(t *testing.T) {
 	none(c.post(ada, "/compute/ops/workers/%00%ff/terminate", because), http.StatusNotFound, argus.CodeNotFound)
 	none(c.post(ada, "/compute/ops/launch", launchBody{"mars", "ride-along"}), http.StatusBadRequest, argus.CodeInvalidParameter)
 	for _, reason := range []string{"", "  ab ", strings.Repeat("é", 501)} {
-		none(c.post(ada, "/compute/ops/launch", launchBody{LocalProviderName, reason}), http.StatusBadRequest, argus.CodeInvalidParameter)
+		none(c.post(ada, "/compute/ops/launch", launchBody{provider.LocalName, reason}), http.StatusBadRequest, argus.CodeInvalidParameter)
 		none(c.post(ada, path+"/stop", reasonBody{reason}), http.StatusBadRequest, argus.CodeInvalidParameter)
 	}
 	c.want(c.post(ada, path+"/stop", reasonBody{strings.Repeat("é", 500)}), http.StatusConflict, argus.CodeConflict)
@@ -209,7 +210,7 @@ func TestOrphans(t *testing.T) {
 		c.wantSteps(r, "1 user_2ada "+action+" "+lost.Handle+" local running> refused")
 	}
 	urls := []string{c.url, c.serve()}
-	for _, orphan := range []Instance{lost, twin} {
+	for _, orphan := range []provider.Instance{lost, twin} {
 		var wg sync.WaitGroup
 		answers := make([]*response, len(urls))
 		for i, url := range urls {

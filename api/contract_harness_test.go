@@ -28,6 +28,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/analytics"
+	"github.com/useargus/argus/api/provider"
 	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/writer"
 )
@@ -129,7 +130,7 @@ func newContract(t *testing.T) *contract {
 func (c *contract) joined(log Log, limits Limits) func(*Config) {
 	return func(config *Config) {
 		config.Audit, config.Log = c.faults, log
-		config.Providers = []Provider{c.provider}
+		config.Providers = []provider.Provider{c.provider}
 		config.Limits, config.txTimeout = limits, 30*time.Second
 	}
 }

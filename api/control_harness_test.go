@@ -3,9 +3,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/provider"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
@@ -98,7 +102,7 @@ func (c *controlAudit) sweep(t testing.TB) {
 type control struct {
 	*harness
 	audit    *controlAudit
-	local    *localProvider
+	local    provider.Provider
 	provider *flakyProvider
 	owner    *pgxpool.Pool
 	tokens   map[string]string
@@ -123,7 +127,7 @@ func newControl(t *testing.T) *control {
 func (c *control) serve() (url string) {
 	c.start(func(config *Config) {
 		config.Audit = c.audit
-		config.Providers = []Provider{c.provider}
+		config.Providers = []provider.Provider{c.provider}
 		config.Limits = Limits{PerSecond: -1, Burst: -1}
 	})
 	return c.url
@@ -157,7 +161,7 @@ type launchBody struct {
 
 var (
 	because = reasonBody{"ride-along"}
-	start   = launchBody{LocalProviderName, "ride-along"}
+	start   = launchBody{provider.LocalName, "ride-along"}
 )
 
 // launch starts a worker and returns it.
@@ -280,7 +284,7 @@ func (c *control) checkRows() {
 
 // flakyProvider is a provider whose calls can be cut off or made to fail, before or after they had their effect.
 type flakyProvider struct {
-	Provider
+	provider.Provider
 	mu     sync.Mutex
 	before func(action string) error
 	after  func(action string) error
@@ -311,7 +315,7 @@ func (p *flakyProvider) around(action string, do func() error) error {
 	return nil
 }
 
-func (p *flakyProvider) Launch(ctx context.Context, id string) (in Instance, err error) {
+func (p *flakyProvider) Launch(ctx context.Context, id string) (in provider.Instance, err error) {
 	err = p.around("launch", func() (err error) { in, err = p.Provider.Launch(ctx, id); return err })
 	return in, err
 }
@@ -328,7 +332,7 @@ func (p *flakyProvider) Terminate(ctx context.Context, ref json.RawMessage) erro
 	return p.around("terminate", func() error { return p.Provider.Terminate(ctx, ref) })
 }
 
-func (p *flakyProvider) List(ctx context.Context) ([]Instance, error) {
+func (p *flakyProvider) List(ctx context.Context) ([]provider.Instance, error) {
 	p.mu.Lock()
 	err := p.list
 	p.mu.Unlock()
@@ -345,4 +349,56 @@ func onlyOnce(f func() error) func(string) error {
 		do.Do(func() { err = f() })
 		return err
 	}
+}
+
+// The test binary is its own local worker program.
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == "local-worker" {
+		if err := provider.RunLocalWorker(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		os.Exit(0)
+	}
+}
+
+// newTestLocal returns a local provider of a folder of its own, whose workers end with the test.
+func newTestLocal(t *testing.T) provider.Provider {
+	t.Helper()
+	dir := t.TempDir()
+	p, err := provider.NewLocal(provider.LocalConfig{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := provider.StopLocalWorkers(dir); err != nil {
+			t.Error(err)
+		}
+		if _, err := p.List(context.Background()); err != nil { // it takes the ended ones out of the process table
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func pidOf(t *testing.T, ref json.RawMessage) int {
+	t.Helper()
+	var r struct{ PID int }
+	if err := json.Unmarshal(ref, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r.PID
+}
+
+// procState is the state letter of a process, 0 when it is gone.
+func procState(pid int) byte {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	state := text[bytes.LastIndexByte(text, ')')+2]
+	if state == 'Z' || state == 'X' {
+		return 0
+	}
+	return state
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/provider"
 )
 
 func TestIdempotency(t *testing.T) {
@@ -26,7 +27,7 @@ func TestIdempotency(t *testing.T) {
 	if auditID(again) == auditID(first) || len(c.steps(again)) != 0 || c.audit.appended[auditID(again)] != 1 {
 		t.Error("the repetition has no row of its own, or steps")
 	}
-	c.want(launch(ada, "k1", launchBody{LocalProviderName, "another reason"}), http.StatusUnprocessableEntity, argus.CodeKeyReused)
+	c.want(launch(ada, "k1", launchBody{provider.LocalName, "another reason"}), http.StatusUnprocessableEntity, argus.CodeKeyReused)
 	path := "/compute/ops/workers/" + w.ID + "/"
 	c.want(c.post(ada, path+"stop", because, idempotencyHeader, "k1"), http.StatusUnprocessableEntity, argus.CodeKeyReused)
 	if other := c.worker(launch(grace, "k1", start), http.StatusCreated); other.ID == w.ID {

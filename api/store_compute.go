@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/api/provider"
 )
 
 // worker is a row of argus.workers.
@@ -105,13 +107,13 @@ func insertLaunching(ctx context.Context, tx Tx, id, provider, actor, reason str
 
 // insertOrphan makes the row of an instance that no row knows, already wanted terminated. ok is false when
 // somebody else's row has it by now.
-func insertOrphan(ctx context.Context, tx Tx, provider string, in Instance, reason string, audit uuid.UUID) (worker, bool, error) {
+func insertOrphan(ctx context.Context, tx Tx, at string, in provider.Instance, reason string, audit uuid.UUID) (worker, bool, error) {
 	return queryWorker(ctx, tx, `
 		INSERT INTO argus.workers (id, provider, state, orphan, launched_at, cost_per_hour, handle, provider_ref,
 		                           op_audit_id, op_action, op_from_state, op_reason, op_at)
 		VALUES ($1, $2, 'terminating', true, $3, $4, $1, $5::text::jsonb, $6, 'terminate', $7, $8, clock_timestamp())
 		ON CONFLICT DO NOTHING
-		RETURNING`+workerColumns, in.Handle, provider, in.StartedAt, in.CostPerHour, string(in.Ref), audit, in.State, reason)
+		RETURNING`+workerColumns, in.Handle, at, in.StartedAt, in.CostPerHour, string(in.Ref), audit, string(in.State), reason)
 }
 
 // wantWorker records what is wanted of a locked worker.
@@ -130,7 +132,7 @@ func wantWorker(ctx context.Context, tx Tx, id string, wanted WorkerState, actio
 
 // settleWorker ends the operation of the given call: the worker is in the given state now. seen is what the
 // provider shows, nil when there is nothing. errSettled when the operation has ended already.
-func settleWorker(ctx context.Context, tx Tx, id string, audit uuid.UUID, state WorkerState, seen *Instance) (worker, error) {
+func settleWorker(ctx context.Context, tx Tx, id string, audit uuid.UUID, state WorkerState, seen *provider.Instance) (worker, error) {
 	var handle, ref *string
 	var cost *float64
 	if seen != nil {

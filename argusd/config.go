@@ -12,6 +12,7 @@ import (
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
 	"github.com/useargus/argus/api/credential"
+	"github.com/useargus/argus/api/provider"
 )
 
 // Configuration comes from the environment alone, one struct a process. Every value is checked at start and
@@ -171,7 +172,7 @@ func (c apiConfig) api(dev devAPI) (api.Config, error) {
 		config.Clerk.LocalSignInURL = c.Issuer + "/sign-in"
 	}
 	if dev.workersDir != "" {
-		local, err := api.NewLocalProvider(api.LocalConfig{Dir: dev.workersDir})
+		local, err := provider.NewLocal(provider.LocalConfig{Dir: dev.workersDir})
 		if err != nil {
 			return api.Config{}, err
 		}

@@ -20,8 +20,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/api"
 	"github.com/useargus/argus/api/credential"
+	"github.com/useargus/argus/api/provider"
 	"github.com/useargus/argus/internal/engines"
 )
 
@@ -217,7 +217,7 @@ func (s *site) everyKindOfCall() {
 	if err := os.Mkdir(workers, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	defer api.StopLocalWorkers(workers)
+	defer provider.StopLocalWorkers(workers)
 	s.env["dev-api"] = maps.Clone(s.env["api"])
 	maps.Copy(s.env["dev-api"], map[string]string{"ARGUS_LISTEN": addr, "ARGUS_DEV_WORKERS_DIR": workers, "ARGUS_CLERK_ISSUER": issuer.URL,
 		"ARGUS_CLERK_API_URL": issuer.APIURL, "ARGUS_CLERK_SECRET_KEY": state.ClerkKey, "ARGUS_CLERK_ORGANIZATION": issuerOrganization,

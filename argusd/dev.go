@@ -21,7 +21,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
-	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/api/provider"
 	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/migrations"
@@ -415,7 +415,7 @@ func (d *dev) stop() {
 		u.end(ctx)
 		if u == d.api {
 			// What "compute launch" started on this machine ends with the machine's ARGUS.
-			if _, err := api.StopLocalWorkers(d.workersDir()); err != nil {
+			if _, err := provider.StopLocalWorkers(d.workersDir()); err != nil {
 				d.log.Error("local workers could not be stopped", "error", err)
 			}
 		}
@@ -485,6 +485,6 @@ func newLocalWorkerCommand() *cobra.Command {
 		Short:              "What the provider local runs; not for use by itself",
 		Hidden:             true,
 		DisableFlagParsing: true,
-		RunE:               func(_ *cobra.Command, args []string) error { return api.RunLocalWorker(args) },
+		RunE:               func(_ *cobra.Command, args []string) error { return provider.RunLocalWorker(args) },
 	}
 }

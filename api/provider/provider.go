@@ -1,4 +1,7 @@
-package api
+// Package provider is where workers run: the interface of a compute provider, its instances, and the providers.
+//
+// A worker is the api's: a row with a state and its steps. An instance is the provider's: what runs.
+package provider
 
 import (
 	"context"
@@ -9,8 +12,8 @@ import (
 // Provider is a place where workers run. Implementations are safe for concurrent use, also by several API
 // processes at once.
 //
-// An error of Launch, Stop, Resume or Terminate does not say that nothing happened: whoever gets one asks
-// List what is true. Calls are bounded by their context.
+// An error of Launch, Stop, Resume or Terminate does not say that nothing happened. The caller then asks List what
+// is true. Calls are bounded by their context.
 type Provider interface {
 	// Name is the word operators write in "provider"; it never changes.
 	Name() string
@@ -35,29 +38,16 @@ type Provider interface {
 type Instance struct {
 	Handle      string          // the provider's own name for it: unique, never used for another, fit for a URL path
 	WorkerID    string          // what it was launched as
-	State       WorkerState     // WorkerRunning or WorkerStopped
+	State       State           // Running or Stopped
 	StartedAt   time.Time       //
 	CostPerHour float64         // US dollars
 	Ref         json.RawMessage // a JSON object by which the provider finds it again; shown to operators, so no secret
 }
 
-// WorkerState is where a worker stands. States that end in -ing are wanted: a call asked, and what the provider
-// made of it is not written down yet.
-type WorkerState string
+// State is where an instance stands.
+type State string
 
 const (
-	WorkerLaunching   WorkerState = "launching"
-	WorkerRunning     WorkerState = "running"
-	WorkerStopping    WorkerState = "stopping"
-	WorkerStopped     WorkerState = "stopped"
-	WorkerResuming    WorkerState = "resuming"
-	WorkerTerminating WorkerState = "terminating"
-	WorkerTerminated  WorkerState = "terminated" // final
-	WorkerFailed      WorkerState = "failed"     // its launch failed; there is nothing at the provider
-)
-
-// How long a provider is waited for.
-const (
-	providerTimeout = 20 * time.Second // an action, or finding out what became of one
-	listTimeout     = 5 * time.Second  // a question of somebody who only looks
+	Running State = "running"
+	Stopped State = "stopped" // Resume continues it
 )

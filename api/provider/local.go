@@ -1,4 +1,4 @@
-package api
+package provider
 
 import (
 	"errors"
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// LocalProviderName is the provider of argusd dev: its workers are processes of this machine.
-const LocalProviderName = "local"
+// LocalName is the provider of argusd dev: its workers are processes of this machine.
+const LocalName = "local"
 
 // localWorkerCommand is argusd's hidden subcommand that a local worker runs.
 const localWorkerCommand = "local-worker"

@@ -1,11 +1,11 @@
 //go:build !linux
 
-package api
+package provider
 
 import "errors"
 
-// NewLocalProvider needs Linux: only there can a process be told from a later one of the same number.
-func NewLocalProvider(LocalConfig) (Provider, error) {
+// NewLocal needs Linux: only there can a process be told from a later one of the same number.
+func NewLocal(LocalConfig) (Provider, error) {
 	return nil, errors.New("the local provider needs Linux")
 }
 

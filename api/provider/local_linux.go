@@ -1,4 +1,4 @@
-package api
+package provider
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	exact "github.com/go-json-experiment/json"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,10 +41,10 @@ type localRef struct {
 // errInstanceGone says that the process has ended; another may have its number by now.
 var errInstanceGone = errors.New("the worker's process has ended")
 
-// NewLocalProvider returns the provider of argusd dev.
-func NewLocalProvider(config LocalConfig) (Provider, error) { return newLocalProvider(config) }
+// NewLocal returns the provider of argusd dev.
+func NewLocal(config LocalConfig) (Provider, error) { return newLocal(config) }
 
-func newLocalProvider(config LocalConfig) (*localProvider, error) {
+func newLocal(config LocalConfig) (*localProvider, error) {
 	config, err := config.absolute()
 	if err != nil {
 		return nil, fmt.Errorf("local provider: %w", err)
@@ -55,7 +56,7 @@ func newLocalProvider(config LocalConfig) (*localProvider, error) {
 	return &localProvider{config: config, boot: strings.TrimSpace(string(boot)), children: map[int]struct{}{}}, nil
 }
 
-func (p *localProvider) Name() string { return LocalProviderName }
+func (p *localProvider) Name() string { return LocalName }
 
 func (p *localProvider) Launch(ctx context.Context, workerID string) (Instance, error) {
 	if err := ctx.Err(); err != nil {
@@ -107,7 +108,7 @@ func (p *localProvider) Terminate(ctx context.Context, ref json.RawMessage) erro
 // (errInstanceGone).
 func (p *localProvider) signal(ctx context.Context, raw json.RawMessage, sig unix.Signal, done func(procStat) bool) error {
 	var ref localRef
-	if err := unmarshal(raw, &ref); err != nil || ref.PID <= 1 {
+	if err := exact.Unmarshal(raw, &ref); err != nil || ref.PID <= 1 {
 		return fmt.Errorf("not a reference of the local provider: %s", raw)
 	}
 	if ref.BootID != p.boot {
@@ -161,13 +162,13 @@ func (p *localProvider) List(ctx context.Context) ([]Instance, error) {
 }
 
 func (p *localProvider) instance(stat procStat, workerID string) Instance {
-	state := WorkerRunning
+	state := Running
 	if stat.state == 'T' || stat.state == 't' {
-		state = WorkerStopped
+		state = Stopped
 	}
 	ref, _ := json.Marshal(localRef{stat.pid, stat.start, p.boot}) // cannot fail
 	return Instance{
-		Handle:    fmt.Sprintf("%s-%.8s-%d-%d", LocalProviderName, p.boot, stat.pid, stat.start),
+		Handle:    fmt.Sprintf("%s-%.8s-%d-%d", LocalName, p.boot, stat.pid, stat.start),
 		WorkerID:  workerID,
 		State:     state,
 		StartedAt: stat.startedAt(),
@@ -186,14 +187,17 @@ func (p *localProvider) reap() {
 	}
 }
 
+// stopTimeout bounds the ending of all local workers.
+const stopTimeout = 20 * time.Second
+
 // StopLocalWorkers ends every local worker of a data folder and returns how many there were. argusd dev calls
 // it when it ends; their rows follow as soon as an API looks.
 func StopLocalWorkers(dir string) (int, error) {
-	p, err := newLocalProvider(LocalConfig{Dir: dir})
+	p, err := newLocal(LocalConfig{Dir: dir})
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), providerTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	workers, err := p.List(ctx)
 	if err != nil {

@@ -1,6 +1,6 @@
 //go:build linux
 
-package api
+package provider
 
 import (
 	"encoding/json"
@@ -28,7 +28,7 @@ func init() {
 func newTestLocal(t *testing.T) *localProvider {
 	t.Helper()
 	dir := t.TempDir()
-	p, err := newLocalProvider(LocalConfig{Dir: dir})
+	p, err := newLocal(LocalConfig{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func procState(pid int) byte {
 	return stat.state
 }
 
-func TestLocalProviderLifecycle(t *testing.T) {
+func TestLocalLifecycle(t *testing.T) {
 	p, ctx := newTestLocal(t), t.Context()
 	in, err := p.Launch(ctx, "wk_life")
 	if err != nil {
@@ -77,11 +77,11 @@ func TestLocalProviderLifecycle(t *testing.T) {
 	}
 
 	// Another process's provider of the same folder sees and moves it; one of another folder does not see it.
-	other, err := newLocalProvider(LocalConfig{Dir: p.config.Dir})
+	other, err := newLocal(LocalConfig{Dir: p.config.Dir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := func(want WorkerState, states ...byte) {
+	check := func(want State, states ...byte) {
 		t.Helper()
 		list, err := other.List(ctx)
 		if err != nil || len(list) != 1 {
@@ -94,15 +94,15 @@ func TestLocalProviderLifecycle(t *testing.T) {
 			t.Errorf("the process is in state %c, want one of %q", s, states)
 		}
 	}
-	check(WorkerRunning, 'R', 'S')
+	check(Running, 'R', 'S')
 	if err := other.Stop(ctx, in.Ref); err != nil {
 		t.Fatal(err)
 	}
-	check(WorkerStopped, 'T')
+	check(Stopped, 'T')
 	if err := p.Resume(ctx, in.Ref); err != nil {
 		t.Fatal(err)
 	}
-	check(WorkerRunning, 'R', 'S')
+	check(Running, 'R', 'S')
 	if list, err := newTestLocal(t).List(ctx); err != nil || len(list) > 0 {
 		t.Errorf("another folder sees %v, %v", list, err)
 	}
@@ -129,7 +129,7 @@ func TestLocalProviderLifecycle(t *testing.T) {
 }
 
 // A process that has the number of a worker, but is another one, is never signalled.
-func TestLocalProviderSparesReusedNumbers(t *testing.T) {
+func TestLocalSparesReusedNumbers(t *testing.T) {
 	p, ctx := newTestLocal(t), t.Context()
 	in, err := p.Launch(ctx, "wk_bystander")
 	if err != nil {
@@ -191,4 +191,14 @@ func TestLocalWorkersEnd(t *testing.T) {
 	}
 	eventually(t, "the worker ends", func() bool { return procState(pidOf(t, in.Ref)) == 0 })
 	os.Mkdir(q.config.Dir, 0o700) // for the cleanup
+}
+
+// eventually waits for something that is about to be true.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
 }
