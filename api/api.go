@@ -2,7 +2,7 @@
 // until its row is committed (audit.go is that middleware, route.go the table of everything served).
 //
 // It knows the stages behind it by two interfaces, Audit and Log; argusd joins them. gin is used here alone, SQL
-// stands in the files named store_*.go. Who calls is found out by the package credential.
+// stands in the files named pg_*.go. Who calls is found out by the package credential.
 package api
 
 import (

@@ -13,7 +13,7 @@ import (
 	"github.com/useargus/argus"
 )
 
-// Tx is a transaction on the API's pool. Files named store_*.go are the only ones that speak SQL.
+// Tx is a transaction on the API's pool. Files named pg_*.go are the only ones that speak SQL.
 type Tx = pgx.Tx
 
 // Pool is the API's pool of connections, as the role argus_api.
