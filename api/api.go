@@ -93,7 +93,7 @@ type API struct {
 	config      Config
 	pool        *Pool
 	audit       Audit
-	store       Log
+	auditLog    Log
 	log         *slog.Logger
 	metrics     *metrics
 	limits      *limits
@@ -136,7 +136,7 @@ func New(config Config) (*API, error) {
 		config.txTimeout = txTimeout
 	}
 	a := &API{
-		config: config, pool: config.Pool, audit: config.Audit, store: config.Log,
+		config: config, pool: config.Pool, audit: config.Audit, auditLog: config.Log,
 		log:      config.Logger.With("stage", "api"),
 		limits:   newLimits(config.Limits),
 		outage:   rate.Sometimes{Interval: time.Second},

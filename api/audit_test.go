@@ -304,7 +304,7 @@ func TestPanics(t *testing.T) {
 		route{Method: "GET", Path: "/test/unrenderable", Scope: scopeAny, Handle: func(*call) (answer, error) { return reply(func() {}) }},
 		route{Method: "GET", Path: "/test/error", Scope: scopeAny, Handle: func(*call) (answer, error) { return answer{}, errors.New("secret detail") }},
 		route{Method: "POST", Path: "/test/after", Scope: scopeAny, Effects: true, Handle: func(c *call) (answer, error) {
-			if err := c.Begin(func(context.Context, Tx) error { return nil }); err != nil {
+			if err := c.InTx(func(context.Context, Tx) error { return nil }); err != nil {
 				return answer{}, err
 			}
 			panic("after the intent")
@@ -338,7 +338,7 @@ func TestAuditFails(t *testing.T) {
 		route{Method: "POST", Path: "/test/effect", Scope: scopeAny, Effects: true, Handle: func(c *call) (answer, error) {
 			ran++
 			c.SetHeader("X-Leak", "1")
-			if err := c.Begin(func(context.Context, Tx) error { return nil }); err != nil {
+			if err := c.InTx(func(context.Context, Tx) error { return nil }); err != nil {
 				return answer{}, err
 			}
 			return reply("done")
@@ -410,10 +410,10 @@ func TestRegistration(t *testing.T) {
 	if checkRoutes([]route{get, get}) == nil {
 		t.Error("twice: taken")
 	}
-	// Begin is for routes with effects alone, Start for streams.
+	// InTx is for routes with effects alone, Start for streams.
 	c := &call{route: &get}
-	if c.Begin(func(context.Context, Tx) error { return nil }) == nil {
-		t.Error("Begin without effects")
+	if c.InTx(func(context.Context, Tx) error { return nil }) == nil {
+		t.Error("InTx without effects")
 	}
 	if _, err := c.Start(); err == nil {
 		t.Error("Start without a stream")

@@ -46,7 +46,7 @@ func (b *body) Read(p []byte) (int, error) {
 func readBody(w http.ResponseWriter, r *http.Request, rec *argus.Record, grace time.Duration) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		rec.BodySHA256, rec.BodyHashed = sha256.Sum256(nil), true
-		readWhole(w)
+		clearReadDeadline(w)
 		return nil, nil
 	}
 	tooLarge := argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than %d bytes.", argus.MaxBody)
@@ -70,7 +70,7 @@ func readBody(w http.ResponseWriter, r *http.Request, rec *argus.Record, grace t
 		return nil, argus.Errorf(argus.CodeBodyIncomplete, "The body ended before it was complete.").WithCause(err)
 	}
 	rec.BodySHA256, rec.BodyHashed = sha256.Sum256(buf.Bytes()), true
-	readWhole(w)
+	clearReadDeadline(w)
 	return buf.Bytes(), nil
 }
 
@@ -80,5 +80,7 @@ func leaveRest(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
 }
 
-// readWhole lifts the bound on reading: it would end a long call's context.
-func readWhole(w http.ResponseWriter) { _ = http.NewResponseController(w).SetReadDeadline(time.Time{}) }
+// clearReadDeadline lifts the bound on reading: it would end a long call's context.
+func clearReadDeadline(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+}

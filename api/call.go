@@ -65,19 +65,19 @@ func (c *call) Header(name string) string { return c.request.Header.Get(name) }
 // SetHeader sets a header of the answer, whatever the answer becomes.
 func (c *call) SetHeader(name, value string) { c.header.Set(name, value) }
 
-// Begin runs f in a transaction on the API's pool. The first Begin of a call commits the call's intent with it:
+// InTx runs f in a transaction on the API's pool. The first InTx of a call commits the call's intent with it:
 // from then on the call has its row whatever happens, and a handler may cause effects. Later ones do not
 // announce it again.
 //
-// When Begin returns nil, what f did is committed. An error with CodeAuditUnconfirmed says that this is not
+// When InTx returns nil, what f did is committed. An error with CodeAuditUnconfirmed says that this is not
 // known: the handler must return it and cause no effect. After any other error nothing of f has happened; f's
 // own *argus.Error comes back as it is.
-func (c *call) Begin(f func(ctx context.Context, tx Tx) error) error {
+func (c *call) InTx(f func(ctx context.Context, tx Tx) error) error {
 	if !c.route.Effects {
-		return errors.New("api: Begin in a route registered without Effects")
+		return errors.New("api: InTx in a route registered without Effects")
 	}
 	if c.doubtful {
 		return doubtful(nil)
 	}
-	return c.begin(f)
+	return c.inTx(f)
 }

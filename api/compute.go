@@ -36,7 +36,7 @@ func (a *API) control(providers []provider.Provider) error {
 		a.providers[p.Name()] = p
 	}
 	a.work = append(a.work,
-		a.repeatedly(settleEvery, "abandoned operations not settled", a.settleOnce),
+		a.repeatedly(reconcileEvery, "abandoned operations not reconciled", a.reconcileOnce),
 		a.repeatedly(observeEvery, "workers not observed", a.observeOnce),
 		a.repeatedly(expireEvery, "sessions whose time is up not ended", a.expireAll),
 		a.repeatedly(forgetEvery, "expired idempotency keys not deleted", a.deleteExpiredKeys))
@@ -45,10 +45,10 @@ func (a *API) control(providers []provider.Provider) error {
 
 // How often an API process looks for what is to be done by any of them.
 const (
-	settleEvery  = time.Second // operations whose call is over
-	observeEvery = 2 * time.Second
-	expireEvery  = time.Second // sessions: this much longer than their time they may last
-	forgetEvery  = time.Minute // idempotency keys
+	reconcileEvery = time.Second // operations whose call is over
+	observeEvery   = 2 * time.Second
+	expireEvery    = time.Second // sessions: this much longer than their time they may last
+	forgetEvery    = time.Minute // idempotency keys
 )
 
 // repeatedly returns background work that does f at once and then after each pause. Of the errors that follow
@@ -186,7 +186,7 @@ func (a *API) computeLaunch(c *call) (answer, error) {
 	}
 	id := newWorkerID()
 	var w worker
-	err = c.Begin(func(ctx context.Context, tx Tx) error {
+	err = c.InTx(func(ctx context.Context, tx Tx) error {
 		w, err = insertLaunching(ctx, tx, id, body.Provider, c.Actor.ID, reason, c.Record.ID)
 		if err != nil {
 			return err
@@ -220,7 +220,7 @@ func (a *API) computeChange(action string) func(*call) (answer, error) {
 		}
 		var w worker
 		var refused *argus.Error
-		err = c.Begin(func(ctx context.Context, tx Tx) error {
+		err = c.InTx(func(ctx context.Context, tx Tx) error {
 			w, refused, err = a.wantChange(ctx, tx, c, id, action, reason, orphan)
 			return err
 		})

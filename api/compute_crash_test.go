@@ -26,26 +26,26 @@ func panics() error { panic("broken on purpose") }
 
 // crashPoints are the places at which a call can be cut off, in order.
 var crashPoints = []struct {
-	name     string
-	set      func(c *control)
-	began    bool // the intent was committed
-	effect   bool // the provider has acted
-	answered bool // the process lived, and answered with an error
-	settled  bool // the outcome was written down before
-	row      bool // the row as well
+	name       string
+	set        func(c *control)
+	began      bool // the intent was committed
+	effect     bool // the provider has acted
+	answered   bool // the process lived, and answered with an error
+	reconciled bool // the outcome was written down before
+	row        bool // the row as well
 }{
 	{name: "announcing", set: func(c *control) { c.audit.dieAnnouncing = true }},
 	{name: "before the effect", began: true, set: func(c *control) { c.provider.before = onlyOnce(vanish) }},
 	{name: "panic before the effect", began: true, answered: true, set: func(c *control) { c.provider.before = onlyOnce(panics) }},
 	{name: "after the effect", began: true, effect: true, set: func(c *control) { c.provider.after = onlyOnce(vanish) }},
 	{name: "panic after the effect", began: true, effect: true, answered: true, set: func(c *control) { c.provider.after = onlyOnce(panics) }},
-	{name: "settling refused", began: true, effect: true, answered: true, set: func(c *control) { c.breakSettling(true) }},
-	{name: "before the row", began: true, effect: true, settled: true, set: func(c *control) { c.audit.dieBefore = true }},
-	{name: "after the row", began: true, effect: true, settled: true, row: true, set: func(c *control) { c.audit.dieAfter = true }},
+	{name: "reconciling rejected", began: true, effect: true, answered: true, set: func(c *control) { c.breakReconciling(true) }},
+	{name: "before the row", began: true, effect: true, reconciled: true, set: func(c *control) { c.audit.dieBefore = true }},
+	{name: "after the row", began: true, effect: true, reconciled: true, row: true, set: func(c *control) { c.audit.dieAfter = true }},
 }
 
-// breakSettling makes Postgres refuse to end operations.
-func (c *control) breakSettling(on bool) {
+// breakReconciling makes Postgres refuse to end operations.
+func (c *control) breakReconciling(on bool) {
 	c.t.Helper()
 	sql := `DROP TRIGGER broken ON argus.workers`
 	if on {
@@ -89,22 +89,22 @@ func TestComputeCrashPoints(t *testing.T) {
 				if point.answered != (err == nil) || err == nil && r.status != http.StatusInternalServerError {
 					t.Fatalf("answered %+v, %v", r, err)
 				}
-				if point.began && !point.settled && !point.answered {
+				if point.began && !point.reconciled && !point.answered {
 					// Its process may be alive: nobody else touches it.
-					c.must(c.api.settleOnce(t.Context()))
-					var unsettled int
-					c.must(c.pool.QueryRow(t.Context(), `SELECT count(*) FROM argus.workers WHERE op_audit_id IS NOT NULL`).Scan(&unsettled))
-					if unsettled != 1 {
-						t.Fatalf("%d workers are unsettled while the intent stands", unsettled)
+					c.must(c.api.reconcileOnce(t.Context()))
+					var unreconciled int
+					c.must(c.pool.QueryRow(t.Context(), `SELECT count(*) FROM argus.workers WHERE op_audit_id IS NOT NULL`).Scan(&unreconciled))
+					if unreconciled != 1 {
+						t.Fatalf("%d workers are unreconciled while the intent stands", unreconciled)
 					}
 					c.want(c.post(ada, path, body, key...), http.StatusConflict, argus.CodeConflict)
 				}
-				if point.name == "settling refused" {
-					c.breakSettling(false)
+				if point.name == "reconciling rejected" {
+					c.breakReconciling(false)
 				}
 				// Its process is dead; the other one takes over.
 				c.audit.sweep(t)
-				c.must(c.api.settleOnce(t.Context()))
+				c.must(c.api.reconcileOnce(t.Context()))
 				c.checkRows()
 
 				again := c.post(ada, path, body, key...)
@@ -197,7 +197,7 @@ func TestLateLaunch(t *testing.T) {
 		go func() { answers <- c.postTo(c.url, ada, "/compute/ops/launch", start) }()
 		<-reached
 		c.audit.sweep(t)
-		c.must(c.api.settleOnce(t.Context()))
+		c.must(c.api.reconcileOnce(t.Context()))
 		close(release)
 		r := <-answers
 		c.want(r, http.StatusInternalServerError, argus.CodeAuditUnconfirmed)

@@ -13,7 +13,7 @@ import (
 const maxWorkerID = 200
 
 // instanceOf returns the instance that is w's, nil when there is none: the one its row names or, before the
-// launch is settled, the one that carries its id. All others of its id are orphans.
+// launch is reconciled, the one that carries its id. All others of its id are orphans.
 func instanceOf(w *worker, all []provider.Instance) *provider.Instance {
 	for i := range all {
 		if w.Handle != nil && *w.Handle == all[i].Handle || w.Handle == nil && w.ID == all[i].WorkerID {
@@ -116,7 +116,7 @@ func (a *API) observeOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
 	defer cancel()
 	// Rows first: what a row names and the provider does not show any more has ended.
-	workers, err := settledWorkers(ctx, a.pool)
+	workers, err := standingWorkers(ctx, a.pool)
 	if err != nil || len(workers) == 0 {
 		return err
 	}

@@ -160,7 +160,7 @@ func TestProviderFailures(t *testing.T) {
 	c.worker(r, http.StatusOK)
 	c.wantSteps(r, "1 user_2ada stop", "2 user_2ada stop "+w.ID+" local stopping>stopped succeeded")
 
-	// Nobody knows: it stays wanted until the provider answers, and is settled then.
+	// Nobody knows: it stays wanted until the provider answers, and is reconciled then.
 	c.provider.set(func(p *flakyProvider) {
 		p.before, p.after, p.list = nil, onlyOnce(func() error { return broken }), errors.New("provider away")
 	})
@@ -172,7 +172,7 @@ func TestProviderFailures(t *testing.T) {
 	}
 	c.want(c.post(ada, path+"terminate", because), http.StatusConflict, argus.CodeConflict)
 	c.provider.set(func(p *flakyProvider) { p.list = nil })
-	eventually(t, "settled", func() bool { return c.list("")[w.ID].State == WorkerRunning })
+	eventually(t, "reconciled", func() bool { return c.list("")[w.ID].State == WorkerRunning })
 	c.wantSteps(r, "1 user_2ada resume", "2 system resume "+w.ID+" local resuming>running succeeded")
 
 	// The worker ends on its own while it is being stopped.

@@ -274,11 +274,11 @@ func (c *control) checkRows() {
 			c.t.Errorf("call %s has %d rows", id, n)
 		}
 	}
-	var intents, unsettled int
+	var intents, unreconciled int
 	c.must(c.pool.QueryRow(context.Background(), `SELECT (SELECT count(*) FROM argus.audit_intents),
-		(SELECT count(*) FROM argus.workers WHERE op_audit_id IS NOT NULL)`).Scan(&intents, &unsettled))
-	if intents != 0 || unsettled != 0 {
-		c.t.Errorf("%d intents and %d unsettled workers are left", intents, unsettled)
+		(SELECT count(*) FROM argus.workers WHERE op_audit_id IS NOT NULL)`).Scan(&intents, &unreconciled))
+	if intents != 0 || unreconciled != 0 {
+		c.t.Errorf("%d intents and %d unreconciled workers are left", intents, unreconciled)
 	}
 }
 

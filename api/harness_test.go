@@ -244,19 +244,19 @@ var issuerKey = sync.OnceValue(func() *rsa.PrivateKey {
 
 // harness is an API on a fresh database, with a local issuer and fakes for what it is audited by and asks.
 type harness struct {
-	t      testing.TB
-	pg     *enginetest.Postgres
-	pool   *Pool
-	audit  *fakeAudit
-	store  *fakeLog
-	issuer *localissuer.Issuer
-	config Config
-	api    *API
-	url    string
-	logs   *logBuffer
-	clerk  credential.ClerkConfig
-	aged   *atomic.Int64 // nanoseconds, by which the API's clock for what it knows of Clerk is ahead
-	client *http.Client
+	t        testing.TB
+	pg       *enginetest.Postgres
+	pool     *Pool
+	audit    *fakeAudit
+	auditLog *fakeLog
+	issuer   *localissuer.Issuer
+	config   Config
+	api      *API
+	url      string
+	logs     *logBuffer
+	clerk    credential.ClerkConfig
+	aged     *atomic.Int64 // nanoseconds, by which the API's clock for what it knows of Clerk is ahead
+	client   *http.Client
 }
 
 // newHarness starts an API; edit changes its configuration before.
@@ -269,7 +269,7 @@ func newHarness(t testing.TB, edit ...func(*Config)) *harness {
 
 func newHarnessWith(t testing.TB, pg *enginetest.Postgres) *harness {
 	t.Helper()
-	h := &harness{t: t, pg: pg, aged: new(atomic.Int64), logs: &logBuffer{}, store: &fakeLog{},
+	h := &harness{t: t, pg: pg, aged: new(atomic.Int64), logs: &logBuffer{}, auditLog: &fakeLog{},
 		audit: &fakeAudit{intended: map[uuid.UUID]bool{}, intents: map[uuid.UUID]bool{}}}
 	h.pool = pg.Pool(t, pg.APIURL)
 
@@ -295,7 +295,7 @@ func newHarnessWith(t testing.TB, pg *enginetest.Postgres) *harness {
 // start makes and serves an API; called again, another one on the same database.
 func (h *harness) start(edit ...func(*Config)) *harness {
 	h.t.Helper()
-	h.config = Config{Pool: h.pool, Audit: h.audit, Log: h.store, Clerk: h.clerk,
+	h.config = Config{Pool: h.pool, Audit: h.audit, Log: h.auditLog, Clerk: h.clerk,
 		Logger:     slog.New(slog.NewJSONHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: prometheus.NewRegistry(),
 		now:        func() time.Time { return time.Now().Add(time.Duration(h.aged.Load())) }}

@@ -94,7 +94,7 @@ func causeOf(err error) string {
 func (a *API) health(c *call) (answer, error) {
 	f := a.facts(c.Context())
 	f.stages = append(f.stages, a.storeStages(c.Context())...)
-	f.stages = append(f.stages, a.store.Stage(), a.identityStage())
+	f.stages = append(f.stages, a.auditLog.Stage(), a.identityStage())
 	status, stages := f.status()
 	return reply(struct {
 		Status  string        `json:"status"`

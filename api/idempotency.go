@@ -19,8 +19,8 @@ import (
 //   - refused, or failed before its intent: not kept, the next attempt is a first one;
 //   - being carried out: a repetition answers 409 conflict, with Retry-After;
 //   - done: a repetition gets the first answer again, Idempotent-Replayed: true, and causes nothing;
-//   - cut off by a crash: whoever settles the call keeps its answer, and until then a repetition answers 409. Where
-//     nothing is left to settle (the crash came between the last commit and the keeping of the answer), it is 409
+//   - cut off by a crash: the process that reconciles the call keeps its answer, and until then a repetition answers 409. Where
+//     nothing is left to reconcile (the crash came between the last commit and the keeping of the answer), it is 409
 //     for good, naming the first call;
 //   - 24 hours old: forgotten.
 //
@@ -43,9 +43,9 @@ type callKey struct {
 type keptAnswer struct {
 	AuditID uuid.UUID
 	Digest  []byte
-	Status  *int    // nil while the call is not settled
+	Status  *int    // nil while the call is not reconciled
 	Body    *string // nil beside a status: the answer held a secret
-	Running bool    // the call's intent, or a worker it left unsettled, is still there
+	Running bool    // the call's intent, or a worker it left unreconciled, is still there
 }
 
 // errKeyTaken says that another call committed this key first.

@@ -45,7 +45,7 @@ func (a *API) searchLog(c *call) (answer, error) {
 	if req.Ascending, err = orderOf(q, false); err != nil {
 		return answer{}, err
 	}
-	page, err := a.store.Search(c.Context(), req)
+	page, err := a.auditLog.Search(c.Context(), req)
 	if err != nil {
 		return answer{}, err
 	}
@@ -75,7 +75,7 @@ func (a *API) showCall(c *call) (answer, error) {
 	if err != nil || len(c.Param("id")) != 36 {
 		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "An audit id has 36 characters, like 01976d3e-7c2a-7b1e-9f00-0123456789ab.")
 	}
-	detail, err := a.store.Get(c.Context(), id)
+	detail, err := a.auditLog.Get(c.Context(), id)
 	if err != nil {
 		return answer{}, err
 	}
@@ -172,7 +172,7 @@ func (a *API) facets(c *call) (answer, error) {
 	if req.Limit, err = numberOf(q, "limit", 1000); err != nil {
 		return answer{}, err
 	}
-	result, err := a.store.Facets(c.Context(), req)
+	result, err := a.auditLog.Facets(c.Context(), req)
 	if err != nil {
 		return answer{}, err
 	}
@@ -263,7 +263,7 @@ func (a *API) perf(c *call) (answer, error) {
 		req.GroupBy = argus.GroupByRoute
 	}
 	c.sinceAnHour(&req.Filter)
-	result, err := a.store.Perf(c.Context(), req)
+	result, err := a.auditLog.Perf(c.Context(), req)
 	if err != nil {
 		return answer{}, err
 	}
@@ -308,7 +308,7 @@ func (a *API) series(c *call) (answer, error) {
 		return answer{}, err
 	}
 	c.sinceAnHour(&req.Filter)
-	result, err := a.store.Series(c.Context(), req)
+	result, err := a.auditLog.Series(c.Context(), req)
 	if err != nil {
 		return answer{}, err
 	}

@@ -43,7 +43,7 @@ func (a *API) exportLog(c *call) (answer, error) {
 				"after is <occurred_at>/<writer_id>/<seq> of the last row received, beside the cursor of its export.")
 		}
 	}
-	cursor, err := a.store.ExportCursor(c.Context(), req)
+	cursor, err := a.auditLog.ExportCursor(c.Context(), req)
 	if err != nil {
 		return answer{}, err
 	}
@@ -73,7 +73,7 @@ func (a *API) exportLog(c *call) (answer, error) {
 		return answer{}, err
 	}
 	w := newExportWriter(s, format, req.After == "")
-	err = a.store.Export(c.Context(), req, func(rows []argus.Record) error {
+	err = a.auditLog.Export(c.Context(), req, func(rows []argus.Record) error {
 		if err := w.rows(rows); err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ func (a *API) followLog(c *call) (answer, error) {
 	}
 	var place argus.Place
 	if from != "" {
-		if place, err = a.store.Place(c.Context(), from); err != nil {
+		if place, err = a.auditLog.Place(c.Context(), from); err != nil {
 			return answer{}, err
 		}
 	}
@@ -52,7 +52,7 @@ func (a *API) followLog(c *call) (answer, error) {
 	// From now on means behind this call's own row. The headers leave with the first event, so a call that is made after
 	// they came is in the stream.
 	if from == "" {
-		if place, err = a.store.Place(c.Context(), ""); err != nil {
+		if place, err = a.auditLog.Place(c.Context(), ""); err != nil {
 			r.ended(err)
 			return answer{}, err
 		}
@@ -66,7 +66,7 @@ func (a *API) followLog(c *call) (answer, error) {
 	ctx, cancel := context.WithCancel(c.Context())
 	var pings sync.WaitGroup
 	pings.Go(func() { e.ping(ctx, cancel) })
-	err = a.store.Follow(ctx, req, e.emit)
+	err = a.auditLog.Follow(ctx, req, e.emit)
 	r.ended(err)
 	cancel()
 	pings.Wait()

@@ -28,7 +28,7 @@ func TestSearchAnswer(t *testing.T) {
 	byGlass := sampleRecord(2)
 	byGlass.ActorKind, byGlass.BreakGlassID, byGlass.ActorID, byGlass.ImpersonatorID = argus.KindBreakGlass, glass.ID, "user_2grace", "user_2unknown"
 	var asked argus.SearchRequest
-	h.store.search = func(_ context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
+	h.auditLog.search = func(_ context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
 		asked = r
 		return argus.SearchPage{Rows: []argus.Record{*rec, *byGlass}, Source: argus.SourcePostgres,
 			Snapshot: placeOf(8), Since: rec.OccurredAt}, nil
@@ -98,7 +98,7 @@ func TestCallDetail(t *testing.T) {
 // TestBadInput: each a clear error with its code, each with its row, nothing panics.
 func TestBadInput(t *testing.T) {
 	h := newHarness(t)
-	h.store.search = func(_ context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
+	h.auditLog.search = func(_ context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
 		if r.Cursor != "" {
 			return argus.SearchPage{}, argus.Errorf(argus.CodeInvalidCursor, "This cursor is of another search.")
 		}
@@ -217,7 +217,7 @@ func TestBadInput(t *testing.T) {
 func TestPerfDefaults(t *testing.T) {
 	h := newHarness(t)
 	var asked argus.PerfRequest
-	h.store.perf = func(_ context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
+	h.auditLog.perf = func(_ context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
 		asked = r
 		return argus.PerfResult{GroupBy: r.GroupBy}, nil
 	}
@@ -239,7 +239,7 @@ func TestPerfDefaults(t *testing.T) {
 func TestPerfUntilInTheFuture(t *testing.T) {
 	h := newHarness(t)
 	var asked argus.PerfRequest
-	h.store.perf = func(_ context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
+	h.auditLog.perf = func(_ context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
 		asked = r
 		return argus.PerfResult{GroupBy: r.GroupBy}, nil
 	}
@@ -255,7 +255,7 @@ func TestFacetsAnswer(t *testing.T) {
 	made, _, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "nightly", Scopes: argus.AllScopes()})
 	h.must(err)
 	var asked argus.FacetsRequest
-	h.store.facets = func(_ context.Context, r argus.FacetsRequest) (argus.FacetsResult, error) {
+	h.auditLog.facets = func(_ context.Context, r argus.FacetsRequest) (argus.FacetsResult, error) {
 		asked = r
 		return argus.FacetsResult{Total: 3, Step: 5 * time.Minute, Source: argus.SourceClickHouse, Fields: map[argus.FilterName][]argus.FacetValue{
 			argus.FilterActor: {{Value: "user_2ada", Count: 2}, {Value: "user_2gone", Count: 1}},

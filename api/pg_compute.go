@@ -30,7 +30,7 @@ type worker struct {
 	version string // changes with every update of the row
 }
 
-// operation is what a call asked of a worker and what is not settled yet.
+// operation is what a call asked of a worker and what is not reconciled yet.
 type operation struct {
 	AuditID uuid.UUID
 	Action  string
@@ -38,8 +38,8 @@ type operation struct {
 	Reason  *string
 }
 
-// errSettled says that the operation is not in progress any more: somebody else has written down its end.
-var errSettled = errors.New("the operation has been settled by another")
+// errReconciled says that the operation is not in progress any more: somebody else has written down its end.
+var errReconciled = errors.New("the operation has been reconciled by another")
 
 const workerColumns = ` id, provider, state, orphan, reason, launched_by, launched_at,
 	extract(epoch FROM coalesce(ended_at, clock_timestamp()) - launched_at)::float8, cost_per_hour, handle, provider_ref::text,
@@ -125,14 +125,14 @@ func wantWorker(ctx context.Context, tx Tx, id string, wanted WorkerState, actio
 		 WHERE id = $1 AND op_audit_id IS NULL
 		RETURNING`+workerColumns, id, wanted, audit, action, reason)
 	if err == nil && !ok {
-		err = errSettled
+		err = errReconciled
 	}
 	return w, err
 }
 
-// settleWorker ends the operation of the given call: the worker is in the given state now. seen is what the
-// provider shows, nil when there is nothing. errSettled when the operation has ended already.
-func settleWorker(ctx context.Context, tx Tx, id string, audit uuid.UUID, state WorkerState, seen *provider.Instance) (worker, error) {
+// reconcileWorker ends the operation of the given call: the worker is in the given state now. seen is what the
+// provider shows, nil when there is nothing. errReconciled when the operation has ended already.
+func reconcileWorker(ctx context.Context, tx Tx, id string, audit uuid.UUID, state WorkerState, seen *provider.Instance) (worker, error) {
 	var handle, ref *string
 	var cost *float64
 	if seen != nil {
@@ -148,7 +148,7 @@ func settleWorker(ctx context.Context, tx Tx, id string, audit uuid.UUID, state 
 		 WHERE id = $1 AND op_audit_id = $2
 		RETURNING`+workerColumns, id, audit, state, handle, ref, cost)
 	if err == nil && !ok {
-		err = errSettled
+		err = errReconciled
 	}
 	return w, err
 }
@@ -162,8 +162,8 @@ func abandonedWorkers(ctx context.Context, q querier) ([]worker, error) {
 		ORDER BY op_at LIMIT 100`)
 }
 
-// settledWorkers returns those that should stand at the provider as their rows say.
-func settledWorkers(ctx context.Context, q querier) ([]worker, error) {
+// standingWorkers returns those that should stand at the provider as their rows say.
+func standingWorkers(ctx context.Context, q querier) ([]worker, error) {
 	return queryWorkers(ctx, q, `SELECT`+workerColumns+`FROM argus.workers WHERE state IN ('running', 'stopped')`)
 }
 

@@ -53,9 +53,9 @@ func unreachable(err error) bool {
 
 func isClosed(err error) bool { return err.Error() == "closed pool" || err.Error() == "conn closed" }
 
-// begin runs f in a transaction; the first of a call announces the call's intent before it. It returns after
+// inTx runs f in a transaction; the first of a call announces the call's intent before it. It returns after
 // the commit, or with certainty that nothing was committed, or errDoubt in the chain.
-func (c *call) begin(f func(ctx context.Context, tx Tx) error) error {
+func (c *call) inTx(f func(ctx context.Context, tx Tx) error) error {
 	a := c.api
 	ctx, cancel := context.WithTimeout(c.ctx, a.config.txTimeout)
 	defer cancel()

@@ -18,7 +18,7 @@ import (
 // effect is a route that writes a row, calls last before its commit and ran after it.
 func effect(last func(), ran func(c *call) error) route {
 	return route{Method: http.MethodPost, Path: "/test/effect/:id", Scope: scopeAny, Effects: true, Handle: func(c *call) (answer, error) {
-		err := c.Begin(func(ctx context.Context, tx Tx) error {
+		err := c.InTx(func(ctx context.Context, tx Tx) error {
 			_, err := tx.Exec(ctx, `INSERT INTO argus.workers (id, provider, state, launched_by, ended_at)
 				VALUES ($1, 'test effect', 'failed', 'user_2ada', now())`, c.Param("id"))
 			last()
@@ -115,7 +115,7 @@ func TestBegin(t *testing.T) {
 func TestDoubt(t *testing.T) {
 	h := newHarness(t)
 	c := &call{api: h.api, ctx: t.Context(), route: &route{Effects: true}, doubtful: true, intended: true}
-	err := c.Begin(func(context.Context, Tx) error { t.Error("ran"); return nil })
+	err := c.InTx(func(context.Context, Tx) error { t.Error("ran"); return nil })
 	if argus.CodeOf(err) != argus.CodeAuditUnconfirmed || !errors.Is(err, errDoubt) {
 		t.Errorf("%v", err)
 	}

@@ -55,7 +55,7 @@ type supportStep struct {
 }
 
 // Steps of one call are numbered 1, 2, 3 … in the order of their commits. More than one process may add to a
-// call (its own, a timer's, whoever settles what it left), so each number is taken under a lock that is held to
+// call (its own, a timer's, the process that reconciles what it left), so each number is taken under a lock that is held to
 // the end of the transaction.
 const lockSteps = `SELECT argus.lock_key('steps ' || $1)`
 

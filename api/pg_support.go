@@ -133,9 +133,9 @@ func disarmTenant(ctx context.Context, tx Tx, id string) error {
 	return err
 }
 
-// takeToken takes one token of the operator's bucket for the action. wait is zero when there was one, else the
+// takeFromBucket takes one token of the operator's bucket for the action. wait is zero when there was one, else the
 // time until there is. Two calls of one operator take turns until the end of their transactions.
-func takeToken(ctx context.Context, tx Tx, actor, action string, burst, perMinute float64) (wait time.Duration, err error) {
+func takeFromBucket(ctx context.Context, tx Tx, actor, action string, burst, perMinute float64) (wait time.Duration, err error) {
 	var tokens float64
 	err = tx.QueryRow(ctx, `
 		INSERT INTO argus.rate_limits AS l (actor_id, action, tokens, at) VALUES ($1, $2, $3, clock_timestamp())

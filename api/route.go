@@ -18,7 +18,7 @@ type route struct {
 	Path   string      // gin's template, as it is stored: /v1/tenants/:id
 	Scope  argus.Scope // the one scope asked for, or scopeAny
 
-	// Effects: the handler changes state. Its effects may only come after a call.Begin, which commits the
+	// Effects: the handler changes state. Its effects may only come after a call.InTx, which commits the
 	// call's intent with its first write. Every method but GET must say so.
 	Effects bool
 	// Stream: the handler answers through call.Start and goes on writing; its credential is checked again

@@ -25,7 +25,7 @@ func concrete(path string) string {
 // TestScopeMatrix: every route × every scope, from the table that serves.
 func TestScopeMatrix(t *testing.T) {
 	h := newHarness(t, func(c *Config) { c.Limits.PerSecond = -1 })
-	h.store.follow = func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error { return nil }
+	h.auditLog.follow = func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error { return nil }
 	h.listening()
 	tokens := map[argus.Scope]string{}
 	for _, s := range argus.AllScopes() {
@@ -117,18 +117,18 @@ func sampleRecord(n int) *argus.Record {
 // fill makes the log answer with the record everywhere.
 func (h *harness) fill(rec *argus.Record) {
 	reason := "ride-along"
-	h.store.search = func(context.Context, argus.SearchRequest) (argus.SearchPage, error) {
+	h.auditLog.search = func(context.Context, argus.SearchRequest) (argus.SearchPage, error) {
 		return argus.SearchPage{Rows: []argus.Record{*rec, *sampleRecord(9)}, NextCursor: "more", Source: argus.SourceBoth,
 			Snapshot: placeOf(8), Since: rec.OccurredAt, ReplicatedThrough: rec.RecordedAt}, nil
 	}
-	h.store.get = func(_ context.Context, id uuid.UUID) (argus.CallDetail, error) {
+	h.auditLog.get = func(_ context.Context, id uuid.UUID) (argus.CallDetail, error) {
 		if id != rec.ID {
 			return argus.CallDetail{}, argus.Errorf(argus.CodeNotFound, "There is no call of this id.")
 		}
 		return argus.CallDetail{Record: *rec, Source: argus.SourceClickHouse, Steps: []argus.Step{{Table: "remote_support_audit", AuditID: id,
 			Step: 1, At: argus.JSONTime(rec.OccurredAt), ActorID: "user_2grace", Action: "arm", Reason: &reason, Result: "requested"}}}, nil
 	}
-	h.store.facets = func(context.Context, argus.FacetsRequest) (argus.FacetsResult, error) {
+	h.auditLog.facets = func(context.Context, argus.FacetsRequest) (argus.FacetsResult, error) {
 		return argus.FacetsResult{Since: rec.OccurredAt, Total: 2, Step: time.Minute, Source: argus.SourceClickHouse,
 			Fields:    map[argus.FilterName][]argus.FacetValue{argus.FilterActor: {{Value: "user_2ada", Count: 2}}, argus.FilterPAT: {{Value: rec.PATID.String(), Count: 1}}},
 			Histogram: []argus.HistogramBar{{At: rec.OccurredAt, Count: 2}}}, nil
@@ -136,14 +136,14 @@ func (h *harness) fill(rec *argus.Record) {
 	figures := argus.PerfRow{GroupBy: argus.GroupByRoute, Group: rec.Route, Count: 2, RPM: 1, P50: 1, P95: 2, P99: 3, Max: 4, Changed: []string{"p50"}}
 	before := figures
 	before.P50, before.Changed = nan(), nil
-	h.store.perf = func(_ context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
+	h.auditLog.perf = func(_ context.Context, r argus.PerfRequest) (argus.PerfResult, error) {
 		row := figures
 		if r.Compare {
 			row.Before = &before
 		}
 		return argus.PerfResult{GroupBy: r.GroupBy, Since: r.Filter.Since, Until: rec.OccurredAt, Rows: []argus.PerfRow{row}, Source: argus.SourceClickHouse}, nil
 	}
-	h.store.series = func(_ context.Context, r argus.SeriesRequest) (argus.SeriesResult, error) {
+	h.auditLog.series = func(_ context.Context, r argus.SeriesRequest) (argus.SeriesResult, error) {
 		return argus.SeriesResult{Since: r.Filter.Since, Until: rec.OccurredAt, Step: time.Minute, Source: argus.SourceClickHouse,
 			Series: []argus.Series{{Points: []argus.SeriesPoint{{At: rec.OccurredAt, PerfRow: figures}, {At: rec.OccurredAt, PerfRow: before}}}}}, nil
 	}

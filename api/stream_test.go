@@ -98,7 +98,7 @@ func TestFollow(t *testing.T) {
 			}
 		}
 	}
-	follow(h.store, feed)
+	follow(h.auditLog, feed)
 	resp := h.open(t.Context(), token, "/v1/audit-log/stream?status=5xx", "Last-Event-ID", placeOf(4).Token)
 	row := h.row()
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || resp.Header.Get(argus.AuditIDHeader) != row.ID.String() ||
@@ -125,7 +125,7 @@ func TestFollow(t *testing.T) {
 
 	// From the snapshot of a search; and from now on, which is where the log stands.
 	quiet := make(chan argus.FollowEvent)
-	h.store.set(func(f *fakeLog) { follow(f, quiet) })
+	h.auditLog.set(func(f *fakeLog) { follow(f, quiet) })
 	h.open(t.Context(), token, "/v1/audit-log/stream?cursor="+placeOf(8).Token)
 	if q := <-asked; q.From.String() != placeOf(8).String() {
 		t.Errorf("asked %+v", q)
@@ -207,7 +207,7 @@ func TestStreamsRecheck(t *testing.T) {
 func TestStreamsHear(t *testing.T) {
 	h := newHarness(t, func(c *Config) { c.recheckEvery = time.Hour })
 	h.listening()
-	h.store.set(func(f *fakeLog) {
+	h.auditLog.set(func(f *fakeLog) {
 		f.export = func(ctx context.Context, _ argus.ExportRequest, emit func([]argus.Record) error) error {
 			<-ctx.Done()
 			return ctx.Err()
@@ -308,8 +308,8 @@ func TestExport(t *testing.T) {
 	token := h.token("user_2ada")
 	const n = 1500
 	var asked argus.ExportRequest
-	h.store.exportCursor = func(_ context.Context, r argus.ExportRequest) (string, error) { return "the-cursor", nil }
-	h.store.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
+	h.auditLog.exportCursor = func(_ context.Context, r argus.ExportRequest) (string, error) { return "the-cursor", nil }
+	h.auditLog.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
 		asked = r
 		var rows []argus.Record
 		for i := range n {
@@ -345,7 +345,7 @@ func TestExport(t *testing.T) {
 	h.exportRecorded(row.ID, n, true)
 
 	// One that breaks in the middle is told from a whole one.
-	h.store.set(func(f *fakeLog) {
+	h.auditLog.set(func(f *fakeLog) {
 		f.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
 			if err := emit([]argus.Record{*sampleRecord(1)}); err != nil {
 				return err
@@ -365,7 +365,7 @@ func TestExport(t *testing.T) {
 	h.exportRecorded(row.ID, 1, false)
 
 	// What is wrong before the first byte is an answer as any other.
-	h.store.set(func(f *fakeLog) {
+	h.auditLog.set(func(f *fakeLog) {
 		f.exportCursor = func(context.Context, argus.ExportRequest) (string, error) {
 			return "", argus.Errorf(argus.CodeInvalidCursor, "not ours")
 		}
@@ -403,7 +403,7 @@ func TestReadingsAreOnRecord(t *testing.T) {
 		return d
 	}
 	gate := make(chan struct{})
-	h.store.set(func(f *fakeLog) {
+	h.auditLog.set(func(f *fakeLog) {
 		f.follow = func(ctx context.Context, _ argus.FollowRequest, emit func(argus.FollowEvent) error) error {
 			<-gate
 			for n := range 3 {
@@ -467,7 +467,7 @@ func TestReadingsAreOnRecord(t *testing.T) {
 func TestExportHangUp(t *testing.T) {
 	h := newHarness(t)
 	ended := make(chan error, 1)
-	h.store.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
+	h.auditLog.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
 		var err error
 		for err == nil {
 			err = emit([]argus.Record{*sampleRecord(1)})
@@ -497,7 +497,7 @@ func TestExportHangUp(t *testing.T) {
 func TestCSV(t *testing.T) {
 	h := newHarness(t)
 	texts := []string{"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'quoted", "＝1", "＋1", "－1", "＠x", "plain", "", "with,comma", `with"quote`, "two\nlines", "=cmd|'/c calc'!A0"}
-	h.store.export = func(_ context.Context, _ argus.ExportRequest, emit func([]argus.Record) error) error {
+	h.auditLog.export = func(_ context.Context, _ argus.ExportRequest, emit func([]argus.Record) error) error {
 		var rows []argus.Record
 		for i, s := range texts {
 			r := sampleRecord(i)
@@ -555,7 +555,7 @@ func TestCSV(t *testing.T) {
 func TestStreamErrors(t *testing.T) {
 	h := newHarness(t)
 	token := h.token("user_2ada")
-	h.store.follow = func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error { return errBroken }
+	h.auditLog.follow = func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error { return errBroken }
 	resp := h.open(t.Context(), token, "/v1/audit-log/stream")
 	h.row()
 	r := bufio.NewReader(resp.Body)
@@ -565,7 +565,7 @@ func TestStreamErrors(t *testing.T) {
 	if _, err := next(r); err == nil || errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("a broken stream ended like a whole one: %v", err)
 	}
-	h.store.set(func(f *fakeLog) {
+	h.auditLog.set(func(f *fakeLog) {
 		f.follow = func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error {
 			panic("in the stream")
 		}

@@ -51,7 +51,7 @@ func (a *API) support(c *call, step *supportStep, f func(ctx context.Context, tx
 	step.AuditID, step.stepBy = c.Record.ID, c.takes()
 	var ans answer
 	var refused *gateError
-	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
+	err := c.InTx(func(ctx context.Context, tx Tx) (err error) {
 		if ans, err = f(ctx, tx); err == nil {
 			return c.keepAnswer(ctx, tx, ans)
 		}

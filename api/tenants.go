@@ -94,7 +94,7 @@ func (a *API) tenantArm(c *call) (answer, error) {
 	id := c.Param("id")
 	step := supportStep{Action: "arm", TenantID: id, Reason: reason}
 	return a.support(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
-		wait, err := takeToken(ctx, tx, c.Actor.ID, armAction, armBurst, armPerMinute)
+		wait, err := takeFromBucket(ctx, tx, c.Actor.ID, armAction, armBurst, armPerMinute)
 		if err != nil {
 			return answer{}, err
 		}

@@ -205,7 +205,7 @@ func (a *API) createToken(c *call) (answer, error) {
 		Token  credential.Token `json:"token"`
 		Secret string           `json:"secret"`
 	}
-	err = c.Begin(func(ctx context.Context, tx Tx) error {
+	err = c.InTx(func(ctx context.Context, tx Tx) error {
 		live, err := credential.LiveTokens(ctx, tx, c.Actor.ID)
 		if err != nil {
 			return err
@@ -268,7 +268,7 @@ func (a *API) deleteToken(c *call) (answer, error) {
 	}
 	var ended []uuid.UUID
 	var told tokenFamily
-	err = c.Begin(func(ctx context.Context, tx Tx) (err error) {
+	err = c.InTx(func(ctx context.Context, tx Tx) (err error) {
 		if ended, err = credential.RevokeTokens(ctx, tx, []uuid.UUID{t.ID}, c.by(), c.Record.ID); err != nil {
 			return err
 		}
@@ -316,7 +316,7 @@ func (a *API) revokeTokens(c *call) (answer, error) {
 		Token   *credential.Token  `json:"token"` // the secret's; null for an owner
 		Revoked []credential.Token `json:"revoked"`
 	}
-	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
+	err := c.InTx(func(ctx context.Context, tx Tx) (err error) {
 		if body.Owner != "" {
 			if ids, err = credential.OwnersTokens(ctx, tx, body.Owner); err != nil {
 				return err

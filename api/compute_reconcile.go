@@ -18,7 +18,7 @@ import (
 //  4. the call's row; the intent is deleted
 //
 // Cut off before 1, nothing has happened. Between 1 and 4 the intent makes sure of the call's row. Between 1 and
-// 3 the worker is left in a wanted state: once the intent is gone the call is over, and settleAbandoned of any
+// 3 the worker is left in a wanted state: once the intent is gone the call is over, and reconcileOnce of any
 // API process asks the provider what is true and commits 3 in its stead.
 
 // carryOut does what the call has announced of w, and writes down what became of it.
@@ -43,15 +43,15 @@ func (a *API) carryOut(c *call, w worker) (answer, error) {
 	}
 	var ans answer
 	var problem *argus.Error
-	err := c.Begin(func(ctx context.Context, tx Tx) (err error) {
-		ans, problem, err = a.settle(ctx, tx, w, out, c.takes(), failure)
+	err := c.InTx(func(ctx context.Context, tx Tx) (err error) {
+		ans, problem, err = a.reconcile(ctx, tx, w, out, c.takes(), failure)
 		return err
 	})
 	if c.key != nil {
-		c.key.kept = true // by settle, now or by whoever does it in our stead
+		c.key.kept = true // by reconcile: now, or by the process that does it in our stead
 	}
 	switch {
-	case errors.Is(err, errSettled):
+	case errors.Is(err, errReconciled):
 		a.tooLate(c, w, launched)
 		return answer{}, argus.Errorf(argus.CodeAuditUnconfirmed,
 			"This call took so long that it was given up. Look at worker %s before repeating it.", w.ID).WithCause(err)
@@ -135,9 +135,9 @@ func outcomeOf(action string, seen *provider.Instance) outcome {
 	return out
 }
 
-// settle ends the operation of w: the state, the step, the answer for repetitions. problem is what the caller is
+// reconcile ends the operation of w: the state, the step, the answer for repetitions. problem is what the caller is
 // answered when what was wanted has not come true.
-func (a *API) settle(ctx context.Context, tx Tx, w worker, out outcome, by stepBy, failure error) (ans answer, problem *argus.Error, err error) {
+func (a *API) reconcile(ctx context.Context, tx Tx, w worker, out outcome, by stepBy, failure error) (ans answer, problem *argus.Error, err error) {
 	op := *w.Op
 	step := stepOf(&w, op, by)
 	step.To, step.Result = out.state, resultSucceeded
@@ -147,7 +147,7 @@ func (a *API) settle(ctx context.Context, tx Tx, w worker, out outcome, by stepB
 			step.Error = failure.Error()
 		}
 	}
-	if w, err = settleWorker(ctx, tx, w.ID, op.AuditID, out.state, out.seen); err != nil {
+	if w, err = reconcileWorker(ctx, tx, w.ID, op.AuditID, out.state, out.seen); err != nil {
 		return answer{}, nil, err
 	}
 	if err := addComputeStep(ctx, tx, step); err != nil {
@@ -195,9 +195,9 @@ func (a *API) tooLate(c *call, w worker, launched *provider.Instance) {
 	}
 }
 
-// settleOnce settles the operations of calls that are over: their intents are gone, because they were answered
+// reconcileOnce reconciles the operations of calls that are over: their intents are gone, because they were answered
 // without being able to write, or were swept after their process died.
-func (a *API) settleOnce(ctx context.Context) error {
+func (a *API) reconcileOnce(ctx context.Context) error {
 	read, cancel := context.WithTimeout(ctx, txTimeout)
 	defer cancel()
 	workers, err := abandonedWorkers(read, a.pool)
@@ -214,23 +214,23 @@ func (a *API) settleOnce(ctx context.Context) error {
 			ask, cancel := context.WithTimeout(ctx, providerTimeout)
 			instances, listErr := p.List(ask)
 			cancel()
-			if listErr != nil { // nothing is known: settled when it answers again
+			if listErr != nil { // nothing is known: reconciled when it answers again
 				err = errors.Join(err, fmt.Errorf("provider %s: %w", w.Provider, listErr))
 				continue
 			}
 			shown[w.Provider] = instances
 		}
 		out := outcomeOf(w.Op.Action, instanceOf(&w, shown[w.Provider]))
-		settleErr := a.inTx(ctx, func(ctx context.Context, tx Tx) error {
-			_, _, err := a.settle(ctx, tx, w, out, bySystem, errAbandoned)
+		reconcileErr := a.inTx(ctx, func(ctx context.Context, tx Tx) error {
+			_, _, err := a.reconcile(ctx, tx, w, out, bySystem, errAbandoned)
 			return err
 		})
 		switch {
-		case errors.Is(settleErr, errSettled): // another API was faster
-		case settleErr != nil:
-			err = errors.Join(err, fmt.Errorf("worker %s: %w", w.ID, settleErr))
+		case errors.Is(reconcileErr, errReconciled): // another API was faster
+		case reconcileErr != nil:
+			err = errors.Join(err, fmt.Errorf("worker %s: %w", w.ID, reconcileErr))
 		default:
-			a.log.Warn("settled what a call had left", "worker", w.ID, "action", w.Op.Action, "state", out.state, "done", out.ok, "audit_id", w.Op.AuditID)
+			a.log.Warn("reconciled what a call had left", "worker", w.ID, "action", w.Op.Action, "state", out.state, "done", out.ok, "audit_id", w.Op.AuditID)
 		}
 	}
 	return err
