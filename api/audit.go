@@ -27,17 +27,17 @@ const effectsTimeout = 60 * time.Second
 //	arrival, id ▸ authenticate ▸ limits ▸ body and digest ▸ authorize ▸ handler ▸ row committed ▸ answer
 //
 // Whoever cannot be authenticated is answered without a row. From there on there is exactly one row, and the
-// answer leaves only when it is committed: refusals, panics, bodies cut off and callers long gone included.
+// answer leaves only when it is committed: denials, panics, bodies cut off and callers long gone included.
 func (a *API) serve(g *gin.Context, r *route) {
 	arrival := time.Now()
 	id, err := uuid.NewV7()
 	if err != nil { // the system gave no random bytes
-		a.refuse(g, argus.Errorf(argus.CodeInternal, "Something went wrong here. Try again.").WithCause(err))
+		a.answerUnauthenticated(g, argus.Errorf(argus.CodeInternal, "Something went wrong here. Try again.").WithCause(err))
 		return
 	}
 	release, err := a.limits.enter()
 	if err != nil {
-		a.refuse(g, err)
+		a.answerUnauthenticated(g, err)
 		return
 	}
 	defer release()
@@ -47,7 +47,7 @@ func (a *API) serve(g *gin.Context, r *route) {
 	cred, err := a.authenticate(request.Context(), request, ip)
 	if err != nil {
 		release()
-		a.refuse(g, err)
+		a.answerUnauthenticated(g, err)
 		return
 	}
 	authenticated(request)
@@ -152,7 +152,7 @@ func (a *API) run(c *call) (ans answer, err error) {
 	return c.route.Handle(c)
 }
 
-// unaudited is an error of a call for which no row is to be tried: the writer said so, or refused the row.
+// unaudited is an error of a call for which no row is to be tried: the writer said so, or rejected the row.
 type unaudited struct{ error }
 
 func (e *unaudited) Unwrap() error { return e.error }
@@ -249,8 +249,8 @@ func (c *call) append() error {
 	return c.api.audit.Append(ctx, c.Record, c.intended)
 }
 
-// refuse answers a request that was not authenticated: no row, no audit id.
-func (a *API) refuse(g *gin.Context, err error) {
+// answerUnauthenticated answers a request that was not authenticated: no row, no audit id.
+func (a *API) answerUnauthenticated(g *gin.Context, err error) {
 	p := problem(err)
 	status := statusOf(p.Code)
 	h := g.Writer.Header()
@@ -264,7 +264,7 @@ func (a *API) refuse(g *gin.Context, err error) {
 	if status >= 500 {
 		a.outage.Do(func() { a.log.Error("requests not served", "status", status, "code", p.Code, "cause", p.Cause) })
 	}
-	a.metrics.refused.WithLabelValues(string(p.Code)).Inc()
+	a.metrics.unauthenticated.WithLabelValues(string(p.Code)).Inc()
 	a.send(g.Writer, status, problemBody(p, uuid.Nil))
 }
 

@@ -50,7 +50,7 @@ func readBody(w http.ResponseWriter, r *http.Request, rec *argus.Record, grace t
 		return nil, nil
 	}
 	tooLarge := argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than %d bytes.", argus.MaxBody)
-	// A caller that asks before it sends is told at once, and need not send what would be refused.
+	// A caller that asks before it sends is told at once, and need not send what would be rejected.
 	if r.ContentLength > argus.MaxBody && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
 		return nil, tooLarge
 	}

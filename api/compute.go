@@ -219,22 +219,22 @@ func (a *API) computeChange(action string) func(*call) (answer, error) {
 			return answer{}, err
 		}
 		var w worker
-		var refused *argus.Error
+		var denied *argus.Error
 		err = c.InTx(func(ctx context.Context, tx Tx) error {
-			w, refused, err = a.wantChange(ctx, tx, c, id, action, reason, orphan)
+			w, denied, err = a.wantChange(ctx, tx, c, id, action, reason, orphan)
 			return err
 		})
 		if err != nil {
 			return answer{}, err
 		}
-		if refused != nil {
-			return answer{}, refused
+		if denied != nil {
+			return answer{}, denied
 		}
 		return a.carryOut(c, w)
 	}
 }
 
-// wantChange writes down what is wanted of a worker, or that it was refused.
+// wantChange writes down what is wanted of a worker, or that it was denied.
 func (a *API) wantChange(ctx context.Context, tx Tx, c *call, id, action, reason string, orphan *foundOrphan) (worker, *argus.Error, error) {
 	t := transitions[action]
 	step := computeStep{stepBy: c.takes(), AuditID: c.Record.ID, Action: action, WorkerID: id, Reason: reason}
@@ -254,32 +254,32 @@ func (a *API) wantChange(ctx context.Context, tx Tx, c *call, id, action, reason
 	if err != nil {
 		return w, nil, err
 	}
-	var refused *argus.Error
+	var denied *argus.Error
 	switch {
 	case !ok && orphan == nil:
 		return w, nil, unknownWorker()
 	case !ok && action != "terminate":
 		step.Provider, step.From = orphan.provider, WorkerState(orphan.State)
-		refused = argus.Errorf(argus.CodeConflict, "Worker %s is an orphan: it can only be terminated.", id)
+		denied = argus.Errorf(argus.CodeConflict, "Worker %s is an orphan: it can only be terminated.", id)
 	case !ok:
 		step.Provider, step.From = orphan.provider, WorkerState(orphan.State)
-		refused = argus.Errorf(argus.CodeConflict, "Worker %s is in another worker's hands by now. List the workers again.", id)
+		denied = argus.Errorf(argus.CodeConflict, "Worker %s is in another worker's hands by now. List the workers again.", id)
 	case w.Orphan && action != "terminate":
-		refused = argus.Errorf(argus.CodeConflict, "Worker %s is an orphan: it can only be terminated.", id)
+		denied = argus.Errorf(argus.CodeConflict, "Worker %s is an orphan: it can only be terminated.", id)
 	case !slices.Contains(t.from, w.State):
-		refused = argus.Errorf(argus.CodeConflict, "Worker %s is %s; %s needs one that is %s.", id, w.State, action, orList(t.from))
+		denied = argus.Errorf(argus.CodeConflict, "Worker %s is %s; %s needs one that is %s.", id, w.State, action, orList(t.from))
 	case a.providers[w.Provider] == nil:
-		refused = argus.Errorf(argus.CodeConflict, "Worker %s runs at the provider %s, which this server is not configured for.", id, w.Provider)
+		denied = argus.Errorf(argus.CodeConflict, "Worker %s runs at the provider %s, which this server is not configured for.", id, w.Provider)
 	}
 	if ok {
 		step.Provider, step.From = w.Provider, w.State
 	}
-	if refused != nil {
-		step.Result, step.Error = resultRefused, refused.Error()
+	if denied != nil {
+		step.Result, step.Error = resultRefused, denied.Error()
 		if err := c.releaseKey(ctx, tx); err != nil {
 			return w, nil, err
 		}
-		return w, refused, addComputeStep(ctx, tx, step)
+		return w, denied, addComputeStep(ctx, tx, step)
 	}
 	if w, err = wantWorker(ctx, tx, id, t.wanted, action, reason, c.Record.ID); err != nil {
 		return w, nil, err

@@ -44,7 +44,7 @@ var crashPoints = []struct {
 	{name: "after the row", began: true, effect: true, reconciled: true, row: true, set: func(c *control) { c.audit.dieAfter = true }},
 }
 
-// breakReconciling makes Postgres refuse to end operations.
+// breakReconciling makes Postgres reject the end of operations.
 func (c *control) breakReconciling(on bool) {
 	c.t.Helper()
 	sql := `DROP TRIGGER broken ON argus.workers`

@@ -235,7 +235,7 @@ func TestOrphans(t *testing.T) {
 	if list := c.list(""); len(list) != 1 || list[w.ID].State != WorkerRunning {
 		t.Errorf("listed %+v", list)
 	}
-	// A refused termination of an orphan is not the end of it.
+	// A denied termination of an orphan is not the end of it.
 	lost, err = c.local.Launch(t.Context(), "wk_lost")
 	c.must(err)
 	c.provider.set(func(p *flakyProvider) { p.before = onlyOnce(func() error { return errBroken }) })

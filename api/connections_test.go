@@ -86,9 +86,9 @@ func TestServedConnectionsStay(t *testing.T) {
 		}
 	})
 	<-entered
-	refused := h.dial("127.0.0.1") // all are being served
-	h.must(refused.SetDeadline(time.Now().Add(20 * time.Second)))
-	if _, err := refused.Read(make([]byte, 1)); err == nil {
+	turnedAway := h.dial("127.0.0.1") // all are being served
+	h.must(turnedAway.SetDeadline(time.Now().Add(20 * time.Second)))
+	if _, err := turnedAway.Read(make([]byte, 1)); err == nil {
 		t.Error("a fifth connection is open")
 	}
 	close(leave)

@@ -25,7 +25,7 @@ import (
 func TestContract(t *testing.T) {
 	c := newContract(t)
 	c.checkPublic()
-	c.checkRefusals()
+	c.checkSameErrors()
 	c.checkTokens()
 	c.checkTenants()
 	c.checkWorkers()
@@ -73,8 +73,8 @@ func (c *contract) checkPublic() {
 	}
 }
 
-// checkRefusals: what every operation refuses in the same way, before it has looked at what is asked.
-func (c *contract) checkRefusals() {
+// checkSameErrors: what every operation rejects or denies in the same way, before it has looked at what is asked.
+func (c *contract) checkSameErrors() {
 	all := c.tokens[ada]
 	c.each(4, func(id string, op *documented) {
 		_, path, body := c.sample(id)
@@ -140,7 +140,7 @@ func (c *contract) checkTokens() {
 	c.expect("showToken", wish{status: 403, code: argus.CodeForbidden, token: c.none, path: path})
 	c.expect("showToken", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/tokens/" + nobody})
 	c.expect("revokeToken", wish{status: 403, code: argus.CodeForbidden, token: c.none, path: path})
-	// An answer that could not be kept for repetitions: they are refused, rather than carried out again.
+	// An answer that could not be kept for repetitions: they are rejected, rather than carried out again.
 	ctx := c.t.Context()
 	_, err := c.owner.Exec(ctx, `REVOKE UPDATE ON argus.idempotency_keys FROM argus_api`)
 	c.must(err)

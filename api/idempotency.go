@@ -16,7 +16,7 @@ import (
 // request (method, path, body). It is committed with the call's intent, so it is kept exactly when the call may
 // have had an effect:
 //
-//   - refused, or failed before its intent: not kept, the next attempt is a first one;
+//   - denied or rejected, or failed before its intent: not kept, the next attempt is a first one;
 //   - being carried out: a repetition answers 409 conflict, with Retry-After;
 //   - done: a repetition gets the first answer again, Idempotent-Replayed: true, and causes nothing;
 //   - cut off by a crash: the process that reconciles the call keeps its answer, and until then a repetition answers 409. Where

@@ -34,7 +34,7 @@ func TestIdempotency(t *testing.T) {
 		t.Error("keys are shared between actors")
 	}
 
-	// What was refused was not done: the same key may do it later.
+	// What was rejected was not done: the same key may do it later.
 	c.want(c.post(ada, path+"resume", because, idempotencyHeader, "k2"), http.StatusConflict, argus.CodeConflict)
 	c.worker(c.post(ada, path+"stop", because, idempotencyHeader, "k3"), http.StatusOK)
 	c.worker(c.post(ada, path+"resume", because, idempotencyHeader, "k2"), http.StatusOK)

@@ -203,7 +203,7 @@ func TestBadInput(t *testing.T) {
 			t.Errorf("%.20q: %d %+v", value, resp.StatusCode, row)
 		}
 	}
-	for _, value := range []string{"a\x00b", "a\x01b", strings.Repeat("a", 100_000)} { // refused before anybody is authenticated
+	for _, value := range []string{"a\x00b", "a\x01b", strings.Repeat("a", 100_000)} { // rejected before anybody is authenticated
 		_, r := h.raw("GET /v1/operators/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + "\r\nUser-Agent: " + value + "\r\n\r\n")
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil || (resp.StatusCode != 400 && resp.StatusCode != 431) {

@@ -4,12 +4,12 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics is what the API tells Prometheus.
 type metrics struct {
-	calls      *prometheus.CounterVec
-	refused    *prometheus.CounterVec
-	latency    *prometheus.HistogramVec
-	auditWait  prometheus.Histogram
-	panics     prometheus.Counter
-	breakGlass prometheus.Counter
+	calls           *prometheus.CounterVec
+	unauthenticated *prometheus.CounterVec
+	latency         *prometheus.HistogramVec
+	auditWait       prometheus.Histogram
+	panics          prometheus.Counter
+	breakGlass      prometheus.Counter
 
 	credentials *prometheus.CounterVec
 	connections *prometheus.CounterVec
@@ -20,7 +20,7 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_calls_total",
 			Help: "Authenticated calls answered, by route and status."}, []string{"route", "status"}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_refused_total",
+		unauthenticated: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_refused_total",
 			Help: "Requests answered without being authenticated, by error code."}, []string{"code"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "argus_api_call_seconds",
 			Help:    "From a call's arrival to its answer being ready, without the audit commit, by route.",
@@ -40,7 +40,7 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 			Help: "1 while revocations are heard at once and tokens may be remembered."}),
 	}
 	if r != nil {
-		r.MustRegister(m.calls, m.refused, m.latency,
+		r.MustRegister(m.calls, m.unauthenticated, m.latency,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_calls_in_flight", Help: "Calls being served."},
 				func() float64 { return float64(len(l.calls)) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_streams", Help: "Streams and exports being served."},

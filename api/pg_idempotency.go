@@ -53,7 +53,7 @@ func (c *call) reserveKey(ctx context.Context, tx Tx) error {
 	return err
 }
 
-// releaseKey gives the call's key back: the call is refused and has no effect, so a repetition is a first one.
+// releaseKey gives the call's key back: the call is denied or rejected and has no effect, so a repetition is a first one.
 func (c *call) releaseKey(ctx context.Context, tx Tx) error {
 	if c.key == nil {
 		return nil

@@ -35,7 +35,7 @@ const (
 var errDoubt = errors.New("the outcome of a commit is not known")
 
 // unreachable reports whether err means that Postgres could not be asked or broke off, rather than that it
-// refused what was asked.
+// rejected what was asked.
 func unreachable(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -98,10 +98,10 @@ func (c *call) inTx(f func(ctx context.Context, tx Tx) error) error {
 		return nothingHappened(err)
 	}
 	err = tx.Commit(ctx)
-	var refused *pgconn.PgError
+	var rejected *pgconn.PgError
 	switch {
 	case err == nil:
-	case errors.As(err, &refused) && !unreachable(err), errors.Is(err, pgx.ErrTxCommitRollback):
+	case errors.As(err, &rejected) && !unreachable(err), errors.Is(err, pgx.ErrTxCommitRollback):
 		return nothingHappened(err)
 	default:
 		conn.Release() // of no use any more; the pool may have only this one

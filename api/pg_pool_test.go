@@ -86,7 +86,7 @@ func TestBegin(t *testing.T) {
 	h.pool.Reset()
 	proxy.DropReplyTo("audit_intents")
 	check("CUT_ANNOUNCING", 503, argus.CodeAuditUnavailable, 0, 0, false, 0)
-	// What the database refuses is no outage: nothing happened, and nobody is told to try again.
+	// What the database rejects is no outage: nothing happened, and nobody is told to try again.
 	check("GOOD", 500, argus.CodeInternal, 1, 1, false, 0)
 	// A handler's failure after its intent keeps its code.
 	fail = argus.Errorf(argus.CodeProviderFailed, "no")

@@ -111,7 +111,7 @@ func tenantArmed(ctx context.Context, tx Tx, id string) (armed, found bool, err 
 	return armed, err == nil, err
 }
 
-// armTenant arms the tenant. consented is false, and nothing changed, when the database's CHECK refuses.
+// armTenant arms the tenant. consented is false, and nothing changed, when the database's CHECK rejects it.
 func armTenant(ctx context.Context, tx Tx, id, actor, reason string, audit uuid.UUID) (consented bool, err error) {
 	err = pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
 		_, err := savepoint.Exec(ctx, `
@@ -120,8 +120,8 @@ func armTenant(ctx context.Context, tx Tx, id, actor, reason string, audit uuid.
 			 WHERE id = $1`, id, actor, reason, audit)
 		return err
 	})
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) && refused.Code == "23514" && refused.ConstraintName == "tenant_consent_required" {
+	var rejected *pgconn.PgError
+	if errors.As(err, &rejected) && rejected.Code == "23514" && rejected.ConstraintName == "tenant_consent_required" {
 		return false, nil
 	}
 	return err == nil, err

@@ -56,7 +56,7 @@ func concat(tables ...[]route) []route {
 	return all
 }
 
-// checkRoutes refuses a table that would break a promise: a route that changes state without an intent, one
+// checkRoutes rejects a table that would break a promise: a route that changes state without an intent, one
 // without a scope, or one named twice.
 func checkRoutes(routes []route) error {
 	seen := map[string]bool{}

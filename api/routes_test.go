@@ -48,8 +48,8 @@ func TestScopeMatrix(t *testing.T) {
 				resp := h.do(token, method, concrete(r.Path), body)
 				row := h.row()
 				allowed := r.Scope == scopeAny || r.Scope == scope
-				refused := resp.status == 403 && (resp.code() == argus.CodeForbidden || method == http.MethodHead)
-				if refused == allowed || resp.status == 401 || resp.status >= 500 {
+				denied := resp.status == 403 && (resp.code() == argus.CodeForbidden || method == http.MethodHead)
+				if denied == allowed || resp.status == 401 || resp.status >= 500 {
 					t.Errorf("%s with %s: %d %s", r.template(method), scope, resp.status, resp.body)
 				}
 				// Which tokens are meant may need more than any: then the row names that.

@@ -40,7 +40,7 @@ type gateError struct{ reason *argus.Error }
 
 func (r *gateError) Error() string { return r.reason.Error() }
 
-func refuse(code argus.Code, format string, args ...any) *gateError {
+func deny(code argus.Code, format string, args ...any) *gateError {
 	return &gateError{argus.Errorf(code, format, args...)}
 }
 
@@ -50,25 +50,25 @@ func refuse(code argus.Code, format string, args ...any) *gateError {
 func (a *API) support(c *call, step *supportStep, f func(ctx context.Context, tx Tx) (answer, error)) (answer, error) {
 	step.AuditID, step.stepBy = c.Record.ID, c.takes()
 	var ans answer
-	var refused *gateError
+	var denied *gateError
 	err := c.InTx(func(ctx context.Context, tx Tx) (err error) {
 		if ans, err = f(ctx, tx); err == nil {
 			return c.keepAnswer(ctx, tx, ans)
 		}
-		if !errors.As(err, &refused) {
+		if !errors.As(err, &denied) {
 			return err
 		}
 		if err := c.releaseKey(ctx, tx); err != nil {
 			return err
 		}
-		step.Result, step.Error = resultRefused, refused.Error()
+		step.Result, step.Error = resultRefused, denied.Error()
 		return addSupportStep(ctx, tx, *step)
 	})
 	switch {
 	case err != nil:
 		return answer{}, err
-	case refused != nil:
-		return answer{}, refused.reason
+	case denied != nil:
+		return answer{}, denied.reason
 	}
 	return ans, nil
 }
@@ -123,7 +123,7 @@ func (a *API) sessionStart(c *call) (answer, error) {
 			return answer{}, unknownTenant()
 		}
 		if !armed {
-			return answer{}, refuse(argus.CodeConflict, "Tenant %s is not armed. Arm it first.", id)
+			return answer{}, deny(argus.CodeConflict, "Tenant %s is not armed. Arm it first.", id)
 		}
 		s, err := insertSession(ctx, tx, session, id, c.Actor.ID, minutes, c.Record.ID)
 		if err != nil {
@@ -165,7 +165,7 @@ func (a *API) sessionEnd(c *call) (answer, error) {
 			return answer{}, unknown
 		}
 		if !live {
-			return answer{}, refuse(argus.CodeConflict, "The session has ended already.")
+			return answer{}, deny(argus.CodeConflict, "The session has ended already.")
 		}
 		s, err := endSession(ctx, tx, session)
 		if err != nil {

@@ -148,7 +148,7 @@ func TestRemoteSupport(t *testing.T) {
 func TestArmingGates(t *testing.T) {
 	c := newControl(t)
 	path := "/v1/tenants/" + silent + "/arm"
-	refused := func(body any, status int, code argus.Code) {
+	denied := func(body any, status int, code argus.Code) {
 		t.Helper()
 		r := c.post(ada, path, body)
 		c.want(r, status, code)
@@ -161,11 +161,11 @@ func TestArmingGates(t *testing.T) {
 	}
 	for _, body := range []string{`{"reason":"ride-along"}`, `{"reason":"ride-along","confirm_tenant_id":null}`,
 		`{"reason":"ride-along","confirm_tenant_id":"` + strings.ToLower(silent) + `","consent_document_id":"DOC-1"}`} {
-		refused(body, http.StatusForbidden, argus.CodeStepUpRequired)
+		denied(body, http.StatusForbidden, argus.CodeStepUpRequired)
 	}
-	refused(armBody{Reason: "ride-along", ConfirmID: silent}, http.StatusForbidden, argus.CodeConsentRequired)
+	denied(armBody{Reason: "ride-along", ConfirmID: silent}, http.StatusForbidden, argus.CodeConsentRequired)
 	// Whoever arms cannot bring a consent along, however its id is written.
-	refused(armBody{"ride-along", "DOC-9", silent}, http.StatusForbidden, argus.CodeConsentRequired)
+	denied(armBody{"ride-along", "DOC-9", silent}, http.StatusForbidden, argus.CodeConsentRequired)
 	for _, id := range []string{" ", "DOC-\u200b9", "\u200b", "DOC-\ufe0f9", "\U000e0041", strings.Repeat("x", 201)} {
 		r := c.post(ada, path, armBody{"ride-along", id, silent})
 		c.want(r, http.StatusBadRequest, argus.CodeInvalidParameter)

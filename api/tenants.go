@@ -110,13 +110,13 @@ func (a *API) tenantArm(c *call) (answer, error) {
 				"You may arm %d times at once, and %d times a minute in the long run. Wait before the next.", armBurst, armPerMinute).
 				WithRetryAfter(wait)}
 		case body.ConfirmTenantID == nil || *body.ConfirmTenantID != id:
-			return answer{}, refuse(argus.CodeStepUpRequired, "To confirm, confirm_tenant_id must repeat the tenant's id exactly.")
+			return answer{}, deny(argus.CodeStepUpRequired, "To confirm, confirm_tenant_id must repeat the tenant's id exactly.")
 		case t.Armed:
-			return answer{}, refuse(argus.CodeConflict, "Tenant %s is armed already.", id)
+			return answer{}, deny(argus.CodeConflict, "Tenant %s is armed already.", id)
 		}
 		step.Consent = t.Consent
 		if t.Consent.Given && expected != "" && expected != *t.Consent.DocumentID {
-			return answer{}, refuse(argus.CodeConsentRequired,
+			return answer{}, deny(argus.CodeConsentRequired,
 				"The consent of tenant %s is document %s, not %s. Look at it again before arming.", id, *t.Consent.DocumentID, expected)
 		}
 		consented, err := armTenant(ctx, tx, id, c.Actor.ID, reason, c.Record.ID)
@@ -124,7 +124,7 @@ func (a *API) tenantArm(c *call) (answer, error) {
 			return answer{}, err
 		}
 		if !consented {
-			return answer{}, refuse(argus.CodeConsentRequired,
+			return answer{}, deny(argus.CodeConsentRequired,
 				"Tenant %s has no consent to remote support on record. Its signed document is recorded on the host: argusd tenant consent record.", id)
 		}
 		if err := c.addSteps(ctx, tx, step); err != nil {
@@ -158,7 +158,7 @@ func (a *API) tenantDisarm(c *call) (answer, error) {
 			return answer{}, unknownTenant()
 		}
 		if !t.Armed {
-			return answer{}, refuse(argus.CodeConflict, "Tenant %s is not armed.", id)
+			return answer{}, deny(argus.CodeConflict, "Tenant %s is not armed.", id)
 		}
 		step.Result = resultRequested
 		if err := c.addStep(ctx, tx, step); err != nil {

@@ -177,7 +177,7 @@ func TestRepeatedCreation(t *testing.T) {
 	}
 }
 
-// TestRevocationEverywhere: a token revoked at one API is refused by another within a second, though that one
+// TestRevocationEverywhere: a token revoked at one API is not taken by another within a second, though that one
 // remembers it.
 func TestRevocationEverywhere(t *testing.T) {
 	h := newHarness(t)
@@ -214,7 +214,7 @@ func TestRevocationEverywhere(t *testing.T) {
 	dba := h.pg.Pool(t, h.pg.OwnerURL)
 	_, err = dba.Exec(t.Context(), `UPDATE argus.personal_access_tokens SET revoked_at = now(), revoked_by = 'dba' WHERE id = $1`, other.ID)
 	h.must(err)
-	eventually(t, "it is refused", func() bool { return h.do(secret2, http.MethodGet, "/v1/operators/me", nil).status == 401 })
+	eventually(t, "it is not taken", func() bool { return h.do(secret2, http.MethodGet, "/v1/operators/me", nil).status == 401 })
 	// And stays revoked.
 	if _, err := dba.Exec(t.Context(), `UPDATE argus.personal_access_tokens SET revoked_at = NULL, revoked_by = NULL WHERE id = $1`, other.ID); err == nil {
 		t.Error("a revocation was taken back")
