@@ -153,7 +153,7 @@ func (c *client) open(ctx context.Context, r request) (*http.Response, error) {
 	return resp, nil
 }
 
-// readError makes an error of an answer that says no, whoever gave it: the API, or a proxy in between.
+// readError makes an error of an answer that says no. The API or a proxy in between gave it.
 func (c *client) readError(resp *http.Response, r request) *apiError {
 	e := &apiError{Status: resp.StatusCode, AuditID: resp.Header.Get(argus.AuditIDHeader), Mutation: r.key != ""}
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {

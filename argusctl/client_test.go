@@ -214,14 +214,14 @@ func TestRetryRules(t *testing.T) {
 		if _, again := c.r.again(c.err, c.try, atOnce); again != c.want {
 			t.Errorf("%s: again is %t", c.what, again)
 		}
-		// Whoever took longer to say no has waited already.
+		// A server that took longer to say no has waited already.
 		if _, again := c.r.again(c.err, c.try, atOnce+1); again != (c.want && c.err == cut) {
 			t.Errorf("%s, slowly: again is %t", c.what, again)
 		}
 	}
 }
 
-// TestEventReader reads a stream as the standard has it, whatever the pieces it comes in.
+// TestEventReader reads a stream as the standard has it, in pieces of every size.
 func TestEventReader(t *testing.T) {
 	const stream = ": hello\n\nevent: row\nid: c1\ndata: {\"a\":1}\n\nevent: nothing\n\r\ndata:one\r\ndata: two\r\n\r\nid\ndata\n\ndata: half"
 	for _, piece := range []int{1, 2, 7, 1000} {

@@ -24,7 +24,7 @@ const (
 	exitRateLimited     = 8 // 429
 	exitNegative        = 9 // a check came out negative
 
-	exitUnread = 128 + 13 // nobody reads standard output any more: what a shell says of a program that SIGPIPE ended
+	exitUnread = 128 + 13 // standard output has no reader any more: what a shell says of a program that SIGPIPE ended
 )
 
 // exitCode is the one place where an error becomes an exit code.
@@ -179,8 +179,8 @@ func (f *factory) report(err error) {
 	}
 }
 
-// redact takes out of a text whatever is a token or looks like one: somebody may have typed it where it does not
-// belong, and an error must not repeat it.
+// redact takes out of a text everything that is a token or looks like one. A user may have typed it where it does
+// not belong, and an error must not repeat it.
 func (f *factory) redact(s string) string {
 	if f.connected != nil && f.connected.token != "" {
 		s = strings.ReplaceAll(s, f.connected.token, "…")

@@ -215,7 +215,7 @@ func (f *fake) workerVerb(x *exchange) {
 	x.fail(404, "not_found", "There is no such worker.")
 }
 
-// tokenList gives a page of tokens, newest first; with owner those of others, for whoever has tokens:admin.
+// tokenList gives a page of tokens, newest first; with owner those of others, for a caller with tokens:admin.
 func (f *fake) tokenList(x *exchange) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -48,7 +48,7 @@ in the same snapshot.`,
 	o.filter = addFilterFlags(f, cmd)
 	cmd.Flags().StringVar(&o.format, "format", "", "write this `format`: ndjson or csv (else by the file's name)")
 	cmd.Flags().BoolVar(&o.resume, "resume", false, "go on with an export that was cut off")
-	cmd.Flags().BoolVar(&o.force, "force", false, "replace the file, and whatever is left of an earlier export")
+	cmd.Flags().BoolVar(&o.force, "force", false, "replace the file, and the remains of an earlier export")
 	_ = cmd.RegisterFlagCompletionFunc("format", fixed("ndjson", "csv"))
 	return cmd
 }
@@ -155,8 +155,8 @@ func (j *exportJob) window(f *factory) error {
 	return nil
 }
 
-// export writes the part and, when it is complete, gives it its name. Whatever stops it, the part and the state
-// beside it agree: the state is replaced only after the rows it counts are on disk.
+// export writes the part and, when it is complete, gives it its name. The part and the state beside it agree at every
+// stop, because the state is replaced only after the rows it counts are on disk.
 func (f *factory) export(ctx context.Context, c *client, j *exportJob) (err error) {
 	file, err := os.OpenFile(j.part(), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -18,9 +18,8 @@ func newCmdLogsMatch(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "match <id>",
 		Short: "Was exactly this submitted? Exit 0 if so, 9 if not",
-		Long: `Compares a file with the digest of the request body that the call's row holds. The payload itself is not kept,
-yet whoever has it can prove that it is, to the byte, what was submitted. Exit code 0: it is; 9: it is not shown
-to be.`,
+		Long: `Checks a file against the digest of the call's request body. ARGUS stores only the body's SHA-256, not the body.
+A match proves that the file is, to the byte, what was submitted. Exit code 0: match; 9: no match.`,
 		Example: `  argusctl logs match 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 --body request.json
   argusctl tenant arm UTD_7ELEVEN_001 --reason "ride-along" --dry-run | tail -n 1 |
     argusctl logs match 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 --body -`,

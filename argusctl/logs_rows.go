@@ -122,7 +122,7 @@ func latencyCell(r *argus.Record) cell {
 	return txt(formatMS(ms)).in(latencyStyle(ms))
 }
 
-// actor shows who called, the name beside the id, and whoever was behind them.
+// actor shows who called, the name beside the id, and the impersonator behind them.
 func (p *rowPrinter) actor(r *argus.Record) cell {
 	who := nameAndID(p.names[r.ActorID], r.ActorID)
 	switch {

@@ -88,7 +88,7 @@ func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
 	if err := p.end(); err != nil || !o.follow {
 		return err
 	}
-	query.Del("since") // whatever is recorded from now on is in the window
+	query.Del("since") // every call recorded from now on is in the window
 	return (&follower{f: f, client: c, query: query, position: snapshot, rows: p}).run(ctx)
 }
 

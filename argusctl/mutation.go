@@ -128,8 +128,7 @@ func (f *factory) said(a *answer, format string, args ...any) {
 	f.notice("%s", message)
 }
 
-// confirm asks a person to type a word. Where there is nobody to ask, the answer is an error that names the flag
-// to give instead.
+// confirm asks a person to type a word. Without a terminal it returns an error that names the flag to give instead.
 func (f *factory) confirm(question, word, flag string) error {
 	if !f.io.canAsk() {
 		return usageErrorf("%s Confirm with %s.", question, flag)

@@ -40,9 +40,9 @@ func newCmdPerf(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "perf",
 		Short: "How fast and how healthy each route is",
-		Long: `Shows for each route (or whatever --group-by names) the number of calls, calls per minute, the share of 5xx and of
-4xx answers, and the latency that 50, 95 and 99 of 100 calls stay within, from the audit log itself. The window is
-the last hour unless --since says otherwise.
+		Long: `Shows the number of calls, calls per minute, the share of 5xx and of 4xx answers, and the latency that 50, 95 and 99
+of 100 calls stay within. It has one line for each route, or for each value of --group-by. The figures come from the
+audit log itself. The window is the last hour unless --since says otherwise.
 
 --compare sets each figure beside that of the window before; what differs by more than noise is coloured.
 --slowest ROUTE lists the calls behind that route's p99.`,

@@ -120,7 +120,7 @@ func tokenLsRun(ctx context.Context, f *factory, o *tokenLsOptions) error {
 	return t.print(f, how)
 }
 
-// person is how somebody is shown: by name, if it is known, and id.
+// person shows a person: by name, if it is known, and id.
 func person(id string, names map[string]string) string {
 	if name := names[id]; name != "" {
 		return name + " (" + id + ")"

@@ -110,8 +110,8 @@ func isLoopback(host string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-// checkRedirect follows a redirect only to the same scheme, host and port: anywhere else the token would go to
-// somebody it was not given to. (net/http itself would send it on to subdomains.) A change must not become a
+// checkRedirect follows a redirect only to the same scheme, host and port. Elsewhere another server would get the
+// token. (net/http itself would send it on to subdomains.) A change must not become a
 // GET on the way.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	first := via[0]

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// whileRead runs a command that only asks. Its context ends as soon as standard output has no reader any more: the
-// server need not work on an answer, or keep a stream open, that nobody can see. Commands that change something do
-// not run in it: they are carried through.
+// whileRead runs a command that only asks. Its context ends as soon as standard output has no reader any more. So the
+// server does not work on an unread answer, or keep an unread stream open. Commands that change something do not run
+// in it: they are carried through.
 func (f *factory) whileRead(ctx context.Context, ask func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

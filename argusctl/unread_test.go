@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestUnread: that the last reader of standard output has gone away is noticed without a write, whatever standard
-// output is; that it merely does not read, or sends nothing more itself, is not taken for that.
+// TestUnread: argusctl notices without a write that the last reader of standard output has gone away, for every kind of
+// standard output. A reader that merely does not read, or sends nothing more itself, is not taken for gone.
 func TestUnread(t *testing.T) {
 	must := func(err error) {
 		t.Helper()

@@ -15,7 +15,7 @@ import (
 )
 
 // watch shows lines again and again, in place, until q or Ctrl-C. A failure leaves the last good screen and says
-// so below it. The terminal is given back as it was, whatever happens.
+// so below it. At every end the terminal is given back as it was.
 func (f *factory) watch(ctx context.Context, every time.Duration, ask func(context.Context) ([]string, error)) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
