@@ -143,7 +143,7 @@ func (c ClerkConfig) roleScopes() (map[string][]argus.Scope, error) {
 			}
 		}
 		if !strings.HasPrefix(role, "org:") {
-			return nil, fmt.Errorf("ARGUS_CLERK_ROLE_SCOPES: %q is no role or permission of Clerk's (org:…), so nobody has it", role)
+			return nil, fmt.Errorf("ARGUS_CLERK_ROLE_SCOPES: %q is no role or permission of Clerk's (org:…), so no caller has it", role)
 		}
 		m[role] = scopes
 	}

@@ -95,7 +95,7 @@ func problemOf(err error, variables map[string]string) string {
 	return err.Error()
 }
 
-// misspelt finds variables that are nobody's and nearly one of this process's that is not set. Others that begin
+// misspelt finds variables that no process has and that are nearly one of this process's that is not set. Others that begin
 // with ARGUS_ may be another process's, or a shell's.
 func misspelt(environ, variables map[string]string) []string {
 	var found []string

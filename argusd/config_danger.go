@@ -131,7 +131,7 @@ func (c holdConfig) warnings() []string {
 func openMetrics(address string) []string {
 	host, _, err := net.SplitHostPort(address)
 	if a, parseErr := netip.ParseAddr(host); err == nil && (host == "" || parseErr == nil && a.IsUnspecified()) {
-		return []string{"ARGUS_METRICS_LISTEN is every address of this machine: whoever reaches the port reads the metrics; name one address, or close the port to others"}
+		return []string{"ARGUS_METRICS_LISTEN is every address of this machine: every host that reaches the port reads the metrics; name one address, or close the port to others"}
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func (s *site) roleURL(role string) string {
 			return s.env[process]["ARGUS_POSTGRES_URL"]
 		}
 	}
-	s.t.Fatalf("nobody logs in as %s", role)
+	s.t.Fatalf("no process logs in as %s", role)
 	return ""
 }
 

@@ -41,8 +41,8 @@ var strangePostgres = map[string]string{
 	"lock_timeout": "1ms", "default_table_access_method": "heap", "check_function_bodies": "off",
 }
 
-// TestStrangeDefaults: whatever a database, a role or a profile sets, calls are taken, copied and found, with right
-// answers; and argusd check is content.
+// TestStrangeDefaults: under strange settings of a database, a role or a profile, calls are taken, copied and found, with
+// right answers; and argusd check is content.
 func TestStrangeDefaults(t *testing.T) {
 	t.Parallel()
 	for name, binDir := range map[string]string{"Postgres18": "", "Postgres15": enginetest.Postgres15()} {

@@ -297,7 +297,7 @@ func (d *dev) startAPI(context.Context) (process, error) {
 	return d.startChild("api", []string{"dev-api"}, []variable{
 		{"ARGUS_LISTEN", d.addr},
 		{"ARGUS_METRICS_LISTEN", metrics},
-		{"ARGUS_SHUTDOWN_DELAY", "0s"}, // nobody balances
+		{"ARGUS_SHUTDOWN_DELAY", "0s"}, // no balancer asks /readyz
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_api")},
 		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", d.state.Passwords["clickhouse/argus_reader"], devDatabase)},
 		{"ARGUS_CURSOR_KEY", d.state.CursorKey},

@@ -138,7 +138,7 @@ func newHoldAdd() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&from, "from", "", "the first moment held (RFC 3339, or 30d for 30 days ago)")
-	command.Flags().StringVar(&to, "to", "", "the moment the range ends; without it whatever comes is held too")
+	command.Flags().StringVar(&to, "to", "", "the moment the range ends; without it every later month is held too")
 	command.Flags().StringVar(&reason, "reason", "", "why, 3 to 500 characters: the case's name")
 	claimedBy(command, &by)
 	command.MarkFlagRequired("from")
@@ -205,7 +205,7 @@ func newHoldRelease() *cobra.Command {
 }
 
 func holdRange(h maintenance.Hold) string {
-	to := "whatever comes"
+	to := "no end"
 	if !h.To.IsZero() {
 		to = h.To.UTC().Format(time.RFC3339)
 	}

@@ -22,7 +22,7 @@ import (
 
 // The oracle of every fault test: answers acknowledged = rows in Postgres = rows in ClickHouse = rollups.
 
-// digest stands for a set of rows whatever their order.
+// digest stands for a set of rows in any order.
 type digest struct {
 	rows uint64
 	xor  [4]uint64 // of the row hashes

@@ -116,7 +116,7 @@ func (s *site) restore(archive string, backUp func(backup string)) {
 	if err := s.pg.Kill(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range []*server{front, replicator} { // not in order: nobody can sign off any more
+	for _, v := range []*server{front, replicator} { // not in order: no process can sign off any more
 		v.kill()
 	}
 	began := time.Now()

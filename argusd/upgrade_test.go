@@ -220,5 +220,5 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	http.Error(w, "balancer: nobody is ready", http.StatusServiceUnavailable)
+	http.Error(w, "balancer: no API is ready", http.StatusServiceUnavailable)
 }

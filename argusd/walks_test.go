@@ -343,8 +343,8 @@ func (s *site) get(addr, path string, into any) {
 	}
 }
 
-// callers work at an address. Acknowledged are the calls that were answered below 500, by audit id; wrong is
-// whatever else came, and every answer that is not the one to be expected.
+// callers work at an address. Acknowledged are the calls that were answered below 500, by audit id; wrong are
+// all others, and every answer that is not the expected one.
 type callers struct {
 	s      *site
 	base   string

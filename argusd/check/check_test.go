@@ -36,7 +36,7 @@ func TestMisconfigurations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	run(crooked, "SELECT pg_create_physical_replication_slot('somebody')")
+	run(crooked, "SELECT pg_create_physical_replication_slot('other_tool')")
 	run(crooked, "DROP PUBLICATION argus")
 	run(crooked, "ALTER ROLE argus_replicator NOREPLICATION")
 	run(crooked, `DO $$ DECLARE m record; BEGIN
@@ -113,7 +113,7 @@ func TestMisconfigurations(t *testing.T) {
 		{"wal_level, publication, slots, role", Replicator{crooked.ReplicatorURL, ch.ReplicatorURL, "argus"}, 0,
 			map[string]string{"Postgres: wal_level": "set wal_level = logical and restart", "Postgres: publication": "CREATE PUBLICATION argus",
 				"Postgres: replication slot": "raise max_replication_slots", "Postgres: a replication connection": "ALTER ROLE argus_replicator REPLICATION"}},
-		{"a slot of somebody else", Replicator{pg.ReplicatorURL, ch.ReplicatorURL, "theirs"}, 0,
+		{"a slot of another tool", Replicator{pg.ReplicatorURL, ch.ReplicatorURL, "theirs"}, 0,
 			map[string]string{"Postgres: replication slot": "ARGUS_REPLICATION_SLOT"}},
 		{"a replicator as argus_api", Replicator{pg.APIURL, ch.ReplicatorURL, "argus"}, 0,
 			map[string]string{"Postgres: role": "log in as argus_replicator", "Postgres: a replication connection": "REPLICATION"}},

@@ -276,7 +276,7 @@ func (p *postgres) slot(ctx context.Context, r *Report, slot string) {
 	case err != nil:
 	case !here && used >= limit:
 		err = fmt.Errorf("all %d replication slots are taken", limit)
-		mend = "raise max_replication_slots and restart Postgres, or drop a slot that nobody uses (pg_drop_replication_slot)"
+		mend = "raise max_replication_slots and restart Postgres, or drop a slot without a reader (pg_drop_replication_slot)"
 	case here && (plugin != "pgoutput" || database != p.config.Database):
 		err = fmt.Errorf("the slot %q belongs to something else: plugin %q, database %q", slot, plugin, database)
 		mend = "name another with ARGUS_REPLICATION_SLOT: slots are the server's, two databases need two names"

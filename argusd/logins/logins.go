@@ -35,7 +35,7 @@ func CheckPassword(name, password string) error {
 	return nil
 }
 
-// Postgres gives each role its password and lets it log in. The URL is that of whoever migrates. Of several at
+// Postgres gives each role its password and lets it log in. The URL is the migrating administrator's. Of several at
 // once each waits for the one before; it may run again at any time, and sessions under way go on.
 func Postgres(ctx context.Context, url string, passwords map[string]string) error {
 	if len(passwords) == 0 {
@@ -69,7 +69,7 @@ func Postgres(ctx context.Context, url string, passwords map[string]string) erro
 	})
 }
 
-// scramSecret is what Postgres keeps of a password, by RFC 5802: from it nobody can log in.
+// scramSecret is what Postgres keeps of a password, by RFC 5802. It is not enough to log in.
 func scramSecret(password string) (string, error) {
 	const iterations = 4096 // Postgres's own
 	salt := make([]byte, 16)

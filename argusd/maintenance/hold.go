@@ -16,7 +16,7 @@ import (
 type Hold struct {
 	ID            int64
 	From          time.Time // inclusive
-	To            time.Time // exclusive; zero: whatever comes
+	To            time.Time // exclusive; zero: no end
 	Reason        string    // 3 to 500 characters
 	AddedAt       time.Time
 	AddedLogin    string    // the database login

@@ -145,7 +145,7 @@ func compareClocks(ctx context.Context, now func() time.Time, conn *pgx.Conn, co
 		if err != nil {
 			return fmt.Errorf("%s: reading its clock: %w", s.name, err)
 		}
-		// Whatever the answer took is in our favour.
+		// The time that the answer took is in our favour.
 		if skew := min(theirs.Sub(before).Abs(), theirs.Sub(now()).Abs()); skew > maxSkew {
 			return fmt.Errorf("nothing is dropped: the clocks of this machine and of %s differ by %v; "+
 				"mend whichever is wrong and run this again", s.name, skew.Round(time.Second))

@@ -278,8 +278,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// While somebody reads the log for long, months are made, calls are written, and what cannot be dropped is left
-// for later.
+// While a long query reads the log, maintenance makes months and calls are written. What it cannot drop it leaves for
+// later.
 func TestLongQuery(t *testing.T) {
 	w := newWorld(t)
 	w.month(ago(15), 1)
