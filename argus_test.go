@@ -55,7 +55,7 @@ func TestCanonicalGolden(t *testing.T) {
 	}
 }
 
-// Whatever a request holds, the stored form is valid, within its limits, stable, and survives JSON.
+// For every request the stored form is valid, within its limits, stable, and survives JSON.
 func TestStorableRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		dirty := func(label string) string {
@@ -205,7 +205,7 @@ func TestFilterMatch(t *testing.T) {
 	}
 }
 
-// TestFilterFindsWhatWasSent: the value that a caller sent finds the row in which the log keeps it, in whatever form it
+// TestFilterFindsWhatWasSent: the value that a caller sent finds the row in which the log keeps it, in every form it
 // keeps it, or the filter says why it cannot be looked for. It is never a silent no.
 func TestFilterFindsWhatWasSent(t *testing.T) {
 	id := uuid.MustParse("01976d3e-7c2a-7b1e-9f00-0123456789ab")

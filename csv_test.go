@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestCSVText: what a spreadsheet would take for a formula is guarded, whatever stands before its sign.
+// TestCSVText: what a spreadsheet would take for a formula is guarded, with any text before its sign.
 func TestCSVText(t *testing.T) {
 	for _, s := range []string{"=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\tx", ";=1+1", ";x", "＝1", "＋1", "－1", "＠x", "；=1", "﹦1", "﹢1", "﹣1", "﹫x",
 		" =1", "  +1", "\u00a0=1", "\u3000=1", "\u200b=1", "\ufeff=1", "\u00ad\u200b =1", " ;=1", "\x00=1", "'", "'=1", "' x", " \t"} {

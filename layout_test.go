@@ -82,7 +82,7 @@ func TestImportRule(t *testing.T) {
 		}
 		imports := p.Imports
 		for _, imported := range append(p.TestImports, p.XTestImports...) {
-			// A test reads both stores, whatever its stage does, so the fences are not for it; the import rule is.
+			// A test of any stage reads both stores, so the fences are not for it; the import rule is.
 			if strings.HasPrefix(imported, module) && !slices.Contains(forTests, imported) &&
 				!slices.Contains(joinedInTests[folderOf(p.ImportPath)], imported) {
 				imports = append(imports, imported)

@@ -142,9 +142,9 @@ func (r *Record) Compare(o *Record) int {
 	return 0
 }
 
-// MakeStorable brings every field into a form both stores take and give back unchanged, whatever the request
-// held: texts are cut to their limits and made valid (see Text), times cut to microseconds, the address
-// unmapped. No input can make a record that Postgres refuses.
+// MakeStorable brings every field into a form that both stores take and give back unchanged. It cuts texts to their
+// limits and makes them valid (see Text), cuts times to microseconds, and unmaps the address. No input can make a
+// record that Postgres rejects.
 func (r *Record) MakeStorable() {
 	r.OccurredAt = Micros(r.OccurredAt)
 	r.ActorID = Text(r.ActorID, MaxActorID)

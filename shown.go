@@ -12,7 +12,7 @@ import (
 // stands beside them, hide, or pile up. The log and the exports keep them exactly. A person sees them as escapes, in
 // the CLI and in the console (api/console/src/lib/shown.ts), by one rule that testdata/text.json holds on both sides.
 //
-// The ranges stand here by number, so that both sides agree whatever Unicode version they were built with.
+// The ranges stand here by number, so that both sides agree when they were built with different Unicode versions.
 
 // span is a range of characters, both ends included.
 type span struct{ first, last rune }

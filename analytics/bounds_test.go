@@ -71,7 +71,7 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 	back()
 }
 
-// The widest filters there may be are answered, or refused with a code, and nobody else has to wait for them.
+// The widest filters there may be are answered, or rejected with a code, and no other caller has to wait for them.
 func TestHostileFilters(t *testing.T) {
 	w := newWorld(t)
 	rng := rand.New(rand.NewPCG(33, 34))

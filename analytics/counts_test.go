@@ -234,8 +234,8 @@ func checkSeries(t *testing.T, what string, rows []argus.Record, res argus.Serie
 	}
 }
 
-// Whatever the window, the filter and the grouping, counts are exact and quantiles within 1 %, from rollups, from
-// rows, from the tail, and from Postgres alone.
+// For every window, filter and grouping, counts are exact and quantiles within 1 %, from rollups, from rows, from the
+// tail, and from Postgres alone.
 func TestCountsAreExact(t *testing.T) {
 	w := newWorld(t)
 	rng := rand.New(rand.NewPCG(3, 4))

@@ -81,7 +81,7 @@ func TestCursors(t *testing.T) {
 	}
 }
 
-// Whatever is given for a cursor, it is refused or was ours.
+// Every text given for a cursor is rejected, or was ours.
 func FuzzOpenCursor(f *testing.F) {
 	rng := rand.New(rand.NewPCG(23, 24))
 	for range 5 {

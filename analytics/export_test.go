@@ -67,7 +67,7 @@ func TestExportIsExact(t *testing.T) {
 	}
 }
 
-// What is past retention is not shown by any question, whatever the stores still hold, nor when a month is dropped
+// What is past retention is not shown by any question while the stores still hold it, nor when a month is dropped
 // from one of them first.
 func TestRetention(t *testing.T) {
 	w := newWorld(t)

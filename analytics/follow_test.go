@@ -200,7 +200,7 @@ func TestFollowAheadOfTheSource(t *testing.T) {
 	}
 }
 
-// Who takes his events too slowly is told where to go on, and misses nothing; nobody else notices.
+// A follower that takes its events too slowly is told where to go on, and misses nothing. No other follower notices.
 func TestSlowFollowerIsToldWhereToResume(t *testing.T) {
 	w := newWorld(t)
 	a := w.analytics(func(c *Config) { c.ringSize = 8 })

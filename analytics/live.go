@@ -14,7 +14,7 @@ type liveSource struct {
 	a *Analytics
 
 	mu      sync.Mutex // held while a run is started, so that there is one
-	current *liveRun   // nil while nobody follows
+	current *liveRun   // nil without followers
 	closed  bool
 	done    sync.WaitGroup
 }

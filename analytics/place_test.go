@@ -10,7 +10,7 @@ import (
 	"github.com/useargus/argus"
 )
 
-// A place is only what this log gave out: a text that somebody wrote, changed, or took from elsewhere is refused.
+// A place is only what this log gave out: a text that a caller wrote, changed, or took from elsewhere is rejected.
 func TestPlacesAreAuthentic(t *testing.T) {
 	w := newWorld(t)
 	a := w.analytics()

@@ -181,7 +181,7 @@ var errOutOfTime = argus.Errorf(argus.CodeQueryTooLarge,
 	"The question takes too much time or memory; narrow its window or its filter.")
 
 // clickhouseFailure logs why ClickHouse did not answer. It returns an error when Postgres would not do better: the
-// question itself is too large, or nobody waits for its answer.
+// question itself is too large, or its caller has left.
 func (a *Analytics) clickhouseFailure(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
