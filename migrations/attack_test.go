@@ -87,7 +87,7 @@ func TestFunctions(t *testing.T) {
 	}
 	for role, url := range logins(pg) {
 		if _, err := connect(t, url).Exec(t.Context(), "SELECT argus.later()"); !denied(err) {
-			t.Errorf("%s ran a function that nobody gave it: %v", role, err)
+			t.Errorf("%s ran a function without a grant: %v", role, err)
 		}
 	}
 }
@@ -317,7 +317,7 @@ func TestLocks(t *testing.T) {
 			}
 		}
 		if _, err := migrations.Postgres(t.Context(), pg.SuperuserURL); err != nil {
-			t.Errorf("while %s holds what it can, nobody can migrate: %v", role, err)
+			t.Errorf("while %s holds what it can, the owner cannot migrate: %v", role, err)
 		}
 		if role == "argus_auditor" && held == 0 {
 			t.Error("the auditor got no lock at all")

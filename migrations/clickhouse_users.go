@@ -25,7 +25,7 @@ type ClickHouseUser struct {
 
 // ClickHouseSetting is one setting of a user: the value that he starts with, and what a query may make of it. Of a user
 // that only reads (readonly = 1) a query may change what has a Min and a Max, within them, and what is Free. It may
-// change nothing else, whatever settings a later version brings.
+// change nothing else, settings of later versions included.
 //
 // A setting that bounds has a Min: 0 would mean none.
 type ClickHouseSetting struct {
@@ -33,8 +33,8 @@ type ClickHouseSetting struct {
 	Free                  bool
 }
 
-// expiring are the tables whose partitions leave with their month. Rows set aside (…_orphans) stay: they are nobody's
-// to delete silently.
+// expiring are the tables whose partitions leave with their month. Rows set aside (…_orphans) stay: only a person
+// may decide to delete them.
 var expiring = []string{
 	"audit_log", "compute_control_audit", "remote_support_audit",
 	"audit_route_hours", "audit_route_days", "audit_client_hours", "audit_client_days", "audit_actor_hours", "audit_actor_days",
@@ -88,7 +88,7 @@ func ClickHouseUsers() []ClickHouseUser {
 		},
 		QueriesPerHour: 1_000_000,
 	}
-	// Every session states these. Stated here as well, they hold whatever the server's profiles say.
+	// Every session states these. Stated here as well, they hold against the server's profiles.
 	for _, s := range connect.ClickHouseMeaning {
 		reader.Settings = append(reader.Settings, ClickHouseSetting{Name: s.Name, Value: s.Value, Free: true})
 	}
@@ -143,7 +143,7 @@ func (u ClickHouseUser) GrantsOn(databases ...string) ([]string, error) {
 }
 
 // statements make the user on a server with SQL-driven access control, or bring it up to date; running them
-// again changes nothing. A new user has a password nobody knows and may come from nowhere, until somebody
+// again changes nothing. A new user has an unknown password and may come from nowhere, until an administrator
 // sets both: ALTER USER … IDENTIFIED … HOST ….
 func (u ClickHouseUser) statements(database string) ([]string, error) {
 	grants, err := u.GrantsOn(database)

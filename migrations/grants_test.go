@@ -73,7 +73,7 @@ func TestGrantMatrix(t *testing.T) {
 		t.Errorf("the grants are not those of %s (rewrite it with -update, and look at the difference):\n%s", golden, got)
 	}
 
-	// What must hold whatever the file says.
+	// What must hold in any case.
 	table := regexp.MustCompile(`^(\S+): (\S+) (.*)$`)
 	for _, line := range lines {
 		m := table.FindStringSubmatch(line)

@@ -68,7 +68,7 @@ func Postgres(ctx context.Context, url string) (applied int, err error) {
 	if err != nil {
 		return applied, fmt.Errorf("migrating Postgres: %w", err)
 	}
-	// Whoever starts may ask for the version (CheckPostgres). Granted only once: GRANT writes the catalog.
+	// Every process that starts may ask for the version (CheckPostgres). Granted only once: GRANT writes the catalog.
 	const grant = `DO $$ BEGIN
 		IF NOT has_table_privilege('argus_api', 'public.argus_schema_migrations', 'SELECT') THEN
 			GRANT SELECT ON public.argus_schema_migrations TO PUBLIC;

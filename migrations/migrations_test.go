@@ -106,7 +106,7 @@ func TestClickHouseAgain(t *testing.T) {
 }
 
 // A store that other files made, those of a build from before the first release for instance, is refused by name: by
-// whoever migrates, and by every process that starts.
+// argusd migrate, and by every process that starts.
 func TestOtherFiles(t *testing.T) {
 	pg, ch := enginetest.NewPostgres(t), enginetest.NewClickHouse(t)
 	super, copy := pg.Pool(t, pg.SuperuserURL), ch.Conn(t, ch.MigrateURL)

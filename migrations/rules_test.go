@@ -13,8 +13,8 @@ import (
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
-// TestWriterRules tries, as argus_api, to hide rows or to write what did not happen: whoever has its password can send
-// any statement. Each is refused, or Postgres writes something else instead.
+// TestWriterRules tries, as argus_api, to hide rows or to write what did not happen. A thief of its password can send
+// any statement. Each is rejected, or Postgres writes something else instead.
 func TestWriterRules(t *testing.T) {
 	pg := enginetest.NewPostgres(t)
 	api, super := connect(t, pg.APIURL), connect(t, pg.SuperuserURL)
@@ -96,7 +96,7 @@ func TestWriterRules(t *testing.T) {
 	if n := ask("SELECT count(*) FROM argus.argus_audit_log"); n != rows {
 		t.Errorf("%d rows, not %d", n, rows)
 	}
-	// Postgres's clock, whatever the statement says.
+	// Postgres's clock, not the statement's.
 	do("INSERT INTO argus.audit_processes (process_id, host) VALUES (gen_random_uuid(), 'x')")
 	do("UPDATE argus.audit_processes SET heartbeat_at = 'infinity'")
 	do(fmt.Sprintf("UPDATE argus.audit_writers SET closed_at = NULL WHERE writer_id = %d", other))

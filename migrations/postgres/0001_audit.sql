@@ -206,7 +206,7 @@ CREATE TABLE argus.audit_processes (
 ) WITH (fillfactor = 50);
 
 -- One row for one lifetime of one writer lane. An insert into the log moves seq by compare-and-set (rows_follow_writer);
--- whoever finds another value there (or closed_at) has been fenced.
+-- a lane that finds another value there (or closed_at) has been fenced.
 CREATE TABLE argus.audit_writers (
   writer_id  bigint      PRIMARY KEY,
   process_id uuid        NOT NULL,
@@ -367,7 +367,7 @@ LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
   SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- The partitions directly below a table, by their bounds: a name is the choice of whoever attached it. lo is inclusive,
+-- The partitions directly below a table, by their bounds: a name is the choice of the role that attached it. lo is inclusive,
 -- hi exclusive; of a domain table they are the times in the leading bits of the UUIDs. Null is an open bound; of a DEFAULT
 -- partition both are. What is being detached is no partition. The settings make bounds read as they were written.
 CREATE FUNCTION argus.partitions_of(root regclass) RETURNS TABLE (part regclass, lo timestamptz, hi timestamptz)

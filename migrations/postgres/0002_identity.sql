@@ -79,7 +79,7 @@ $$;
 CREATE TRIGGER token_is_within_parent BEFORE INSERT ON argus.personal_access_tokens
   FOR EACH ROW EXECUTE FUNCTION argus.token_is_within_parent();
 
--- Every making and end of a token stands in argus.audit_admin, whoever caused it and however; never its digest. With a
+-- Every making and end of a token stands in argus.audit_admin, by any role and any statement; never its digest. With a
 -- token all that descends from it ends, in the same transaction. Every process that remembers a credential listens on
 -- argus_credentials, and forgets the one that is named.
 -- +goose StatementBegin
@@ -156,7 +156,7 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.break_gl
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.break_glass_revocations
   FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
 
--- No token without its record, whoever inserts it and however.
+-- No token without its record, by any role and any statement.
 -- +goose StatementBegin
 CREATE FUNCTION argus.record_break_glass() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

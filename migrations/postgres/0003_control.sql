@@ -8,7 +8,7 @@
 SET ROLE argus_owner;
 
 -- ── compute ─────────────────────────────────────────────────────────────────────────────────────────
--- A state that ends in -ing is a wanted state: somebody asked, the provider has not answered yet. Then, and
+-- A state that ends in -ing is a wanted state: a call asked, the provider has not answered yet. Then, and
 -- only then, the op_ columns say whose call asked. A call is over when its intent is gone; what it left in
 -- such a state is settled by any API from what the provider says is true.
 CREATE TABLE argus.workers (

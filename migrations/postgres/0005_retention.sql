@@ -12,7 +12,7 @@ SET ROLE argus_owner;
 CREATE TABLE argus.retention_holds (
   id             bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   from_at        timestamptz NOT NULL,
-  to_at          timestamptz NOT NULL, -- exclusive; infinity: whatever comes
+  to_at          timestamptz NOT NULL, -- exclusive; infinity: no end
   reason         text        NOT NULL CHECK (length(btrim(reason)) BETWEEN 3 AND 2000),
   added_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
   added_login    text        NOT NULL DEFAULT session_user,
