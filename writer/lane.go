@@ -16,8 +16,8 @@ import (
 	"github.com/useargus/argus"
 )
 
-// lane commits batches over one connection, under one writer at a time. Its fields belong to whoever the lane
-// belongs to (see queue), but where said otherwise.
+// lane commits batches over one connection, under one writer at a time. Its fields belong to the goroutine that
+// the lane belongs to (see queue), but where said otherwise.
 //
 //	open ──batch──▶ committed ─▶ open
 //	     ──batch──▶ fenced    ─▶ settle ─▶ open under a new writer     (surely nothing was written)
@@ -33,7 +33,7 @@ type lane struct {
 	opens   int // counts connections, for their names
 	fails   int // batches in a row that ended in doubt
 	batch   []*entry
-	wake    chan struct{} // given a token by whoever gives the lane back to its goroutine
+	wake    chan struct{} // given a token by the caller that gives the lane back to its goroutine
 }
 
 // previous is what a lane left behind and has to settle before it opens again.

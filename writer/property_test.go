@@ -16,7 +16,7 @@ import (
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
-// anyText is whatever a request may hold: NUL bytes, invalid UTF-8, separators, quotes, megabytes.
+// anyText is any text that a request may hold: NUL bytes, invalid UTF-8, separators, quotes, megabytes.
 func anyText() *rapid.Generator[string] {
 	return rapid.OneOf(
 		rapid.String(),
@@ -64,8 +64,8 @@ func anyRecord(now time.Time) *rapid.Generator[argus.Record] {
 	})
 }
 
-// TestAnyRecord draws groups of calls – whatever a request may hold, with and without intents, and among them records
-// that Postgres refuses – and writes them at once, in batches of a drawn size. Each call is written as it is, or
+// TestAnyRecord draws groups of calls – all that a request may hold, with and without intents, and among them records
+// that Postgres rejects – and writes them at once, in batches of a drawn size. Each call is written as it is, or
 // refused for its own fault alone.
 func TestAnyRecord(t *testing.T) {
 	t.Parallel()
@@ -90,7 +90,7 @@ func TestAnyRecord(t *testing.T) {
 				records[i].OccurredAt = now.Add(3 * time.Hour) // by a clock that is wrong
 				bad[i] = true
 			case 2:
-				records[i].ActorKind = "nobody"
+				records[i].ActorKind = "unknown"
 				bad[i] = true
 			}
 		}
@@ -112,7 +112,7 @@ func TestAnyRecord(t *testing.T) {
 				}
 				switch {
 				case bad[i] && argus.CodeOf(err) != want:
-					t.Errorf("a record nobody can write: %v, not %s", err, want)
+					t.Errorf("a record that cannot be written: %v, not %s", err, want)
 				case !bad[i] && err != nil:
 					t.Errorf("%v: %v", r, errCause(err))
 				case !bad[i]:
@@ -160,8 +160,8 @@ func readBack(t testing.TB, pool *pgxpool.Pool, records []argus.Record) map[uuid
 	return byID(found)
 }
 
-// TestQueue holds the queue against a slice: whatever is pushed comes out once and in order, in batches within
-// their bounds; what was put back comes first; what nobody waits for any more is left out.
+// TestQueue holds the queue against a slice. Every entry comes out once and in order, in batches within their bounds.
+// Entries that were put back come first. Entries without a waiting caller are left out.
 func TestQueue(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -207,7 +207,7 @@ func TestQueue(t *testing.T) {
 						left -= e.size()
 					}
 				}
-				// From here on the entries that nobody waits for are somebody else's.
+				// From here on other goroutines may have the entries without a waiting caller.
 				batch := q.take(nil, rows, bytes)
 				q.landed(len(batch), true)
 				if len(batch) != len(want) {

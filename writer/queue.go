@@ -95,16 +95,16 @@ func (e *entry) await(deadline time.Time) bool {
 // abandon reports whether the caller may leave: from then on the entry belongs to the lane.
 func (e *entry) abandon() bool { return e.state.CompareAndSwap(waiting, abandoned) }
 
-// idle reports whether nobody needs the row any more: its caller was told that nothing was written, and no
-// intent waits for it.
+// idle reports that the row is not needed any more: its caller was told that nothing was written, and no intent
+// waits for it.
 func (e *entry) idle() bool { return !e.intended && e.state.Load() == abandoned }
 
 // size is about what the entry adds to a batch, in bytes.
 func (e *entry) size() int { return len(e.columns) + 80 }
 
 // queue holds the entries that no lane has taken yet, in the order of arrival, and the lanes that have nothing to
-// do. A lane belongs to whoever runs it: its own goroutine, or the caller that found it idle and commits its row
-// itself, which spares a lone caller two changes of goroutine. An idle lane belongs to nobody.
+// do. A lane belongs to the goroutine that runs it: its own, or the caller's that found it idle and commits its row
+// itself, which spares a lone caller two changes of goroutine. An idle lane belongs to none.
 type queue struct {
 	mu      sync.Mutex
 	entries []*entry // entries[head:] wait; mu
@@ -208,7 +208,7 @@ func (q *queue) take(batch []*entry, rows, bytes int) []*entry {
 	return batch
 }
 
-// landed says that n rows are no longer on their way, whatever became of them. The lane that held them goes on
+// landed says that n rows are no longer on their way, committed or not. The lane that held them goes on
 // with what waits, if it can.
 func (q *queue) landed(n int, goesOn bool) {
 	q.mu.Lock()

@@ -171,7 +171,7 @@ func (l *ledger) count() (acknowledged, refused int) {
 }
 
 // check is the oracle: acknowledged ids ⊆ rows, as they were acknowledged; one row an id; seq 1…n without holes for
-// each writer; every row hash right; every effect has a row; no row of a call nobody made.
+// each writer; every row hash right; every effect has a row; no row of a call that was never made.
 func (l *ledger) check(t testing.TB, pool *pgxpool.Pool) []argus.Record {
 	t.Helper()
 	l.mu.Lock()
@@ -194,7 +194,7 @@ func (l *ledger) check(t testing.TB, pool *pgxpool.Pool) []argus.Record {
 		}
 		_, known := l.refused[r.ID]
 		if _, ok := l.acknowledged[r.ID]; !ok && !known && !l.intended[r.ID] {
-			t.Errorf("row %d/%d is of a call nobody made: %s", r.WriterID, r.Seq, r.ID)
+			t.Errorf("row %d/%d is of a call that was never made: %s", r.WriterID, r.Seq, r.ID)
 		}
 	}
 	lost := 0
@@ -248,7 +248,7 @@ func (l *ledger) call(w *Writer, pool *pgxpool.Pool, n int) error {
 	intended := pool != nil && n%3 == 0
 	if intended {
 		if err := intend(w, pool, r); err != nil {
-			// Whether the intent is there nobody knows. The API says "intended" then.
+			// The intent may be there or not. The API says "intended" then.
 			l.mu.Lock()
 			l.refused[r.ID] = argus.CodeInternal
 			l.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 
 // The sweep. A process is dead from the moment its row in argus.audit_processes is deleted, by itself when it
 // ends in order or by another that saw no heartbeat for 15 s; not before, and there is no way back. What a
-// dead process left is then swept by whoever comes:
+// dead process left is then swept by any other process:
 //
 //   - its intents become interrupted rows, under the sweeper's own writer, by ordinary batches: the row and the
 //     intent's deletion are one transaction, so of several sweepers, and the dead one's own late batch, only one
@@ -81,7 +81,7 @@ func (w *Writer) sweep() (int, error) {
 }
 
 // declareDead deletes the rows of processes that were silent for too long. When Postgres itself was away
-// nobody could be heard, so its start is waited out.
+// no heartbeat could arrive, so its start is waited out.
 func (w *Writer) declareDead(conn *pgx.Conn) error {
 	t := w.config.tuning
 	return w.step(func(ctx context.Context) error {

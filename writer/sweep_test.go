@@ -187,7 +187,7 @@ func TestReturnDuringSweep(t *testing.T) {
 	t.Logf("%d interrupted, %d completed", interrupted, completed)
 }
 
-// TestIntentNeverCommitted: a call whose intent's transaction was rolled back, or whose commit nobody knows of, says
+// TestIntentNeverCommitted: a call whose intent's transaction was rolled back, or whose commit is in doubt, says
 // "intended" and has its row all the same; twice said is once written.
 func TestIntentNeverCommitted(t *testing.T) {
 	t.Parallel()

@@ -220,7 +220,7 @@ func TestCallerHangsUp(t *testing.T) {
 	l.check(t, pool)
 }
 
-// TestDeadline: a caller with less time than the writer has is answered when it is over, whatever its commit waits for.
+// TestDeadline: a caller with less time than the writer has is answered when it is over, also while its commit waits.
 func TestDeadline(t *testing.T) {
 	t.Parallel()
 	pg := enginetest.NewPostgres(t)

@@ -6,7 +6,7 @@
 //	                   keeper ───▶ heartbeat, readiness
 //	                   sweeper ──▶ intents and writers of dead processes
 //
-// Callers share commits: a lane takes whatever waits, so a lone caller waits for one commit and a thousand
+// Callers share commits: a lane takes all rows that wait, so a lone caller waits for one commit and a thousand
 // fill batches, without a timer. Each lane numbers the rows of its writer 1, 2, 3 … and moves the writer's
 // row in argus.audit_writers by compare-and-set in the same transaction as the rows. That row decides every
 // doubt: a commit whose answer was lost, a backend that commits late, two lanes that take themselves for one.
@@ -175,7 +175,7 @@ func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) e
 	case l == nil:
 	case bounded: // who commits waits for Postgres as long as it takes
 		l.wake <- struct{}{}
-	default: // idle until now: commit it ourselves, with whatever else has come
+	default: // idle until now: commit it ourselves, with all rows that came meanwhile
 		l.turn()
 		l.release()
 	}
@@ -294,7 +294,7 @@ func (w *Writer) Stage() argus.Stage {
 
 // Intend inserts the call's intent in the transaction of its first write: it must be called before a
 // state-changing handler has any effect outside tx. Should this process die before the call's row is
-// committed, another makes the intent an interrupted row. Whoever called Intend passes intended = true to
+// committed, another makes the intent an interrupted row. The caller of Intend passes intended = true to
 // Append, also when the outcome of the transaction's commit is unknown.
 //
 // rec is made storable and must already hold all that is known of the call; its outcome, status and latency are

@@ -42,7 +42,7 @@ func TestAppendManyCallers(t *testing.T) {
 	}
 }
 
-// TestSynchronousCommit: an acknowledged row is on disk, whatever the role's default is.
+// TestSynchronousCommit: an acknowledged row is on disk, against any default of the role.
 func TestSynchronousCommit(t *testing.T) {
 	pg := enginetest.NewPostgres(t)
 	exec(t, pg.Pool(t, pg.SuperuserURL), `DO $$ BEGIN EXECUTE format('ALTER ROLE argus_api IN DATABASE %I SET synchronous_commit = off', current_database()); END $$`)

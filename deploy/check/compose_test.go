@@ -129,7 +129,7 @@ func TestCompose(t *testing.T) {
 		t.Error("the API believes another address than the proxy's")
 	}
 
-	// Whatever is forgotten in .env is told before anything starts.
+	// Every variable that is missing in .env is reported before anything starts.
 	for name := range composeEnv(t) {
 		fewer := map[string]string{}
 		for n, v := range environ {

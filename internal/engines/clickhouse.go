@@ -145,7 +145,7 @@ func startClickHouse(ctx context.Context, config ClickHouseConfig) (_ *ClickHous
 	if err != nil {
 		return nil, err
 	}
-	// Whoever ends it, the folder is free again then.
+	// At every end of the process the folder is free again.
 	go func() {
 		<-ch.process.done
 		ch.release()
@@ -323,7 +323,7 @@ func (ch *ClickHouse) PID() int { return ch.process.pid() }
 // same server on the same ports.
 func (ch *ClickHouse) Config() ClickHouseConfig { return ch.config }
 
-// Done is closed when the process has ended, for whatever reason.
+// Done is closed when the process has ended, for any reason.
 func (ch *ClickHouse) Done() <-chan struct{} { return ch.process.done }
 
 // Err says how it ended; nil after exit code 0. Call it after Done.

@@ -56,9 +56,9 @@ var errPortTaken = errors.New("the port is taken")
 // held (shared memory, its port, its lock) is not let go of at that instant.
 var errStillHeld = errors.New("the data directory is still held by an engine that is ending")
 
-// freePort finds a port of 127.0.0.1 that nobody listens on. It is taken from below the range the kernel
-// gives to outgoing connections, so that it is still free when an engine is restarted on it; somebody may
-// take it nevertheless before the caller does, so callers try again.
+// freePort finds a port of 127.0.0.1 without a listener. It is taken from below the range the kernel gives to
+// outgoing connections, so that it is still free when an engine is restarted on it. Another process may take it
+// before the caller does, so callers try again.
 func freePort() (int, error) {
 	const low, high = 15000, 32000
 	for range 100 {

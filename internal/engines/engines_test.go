@@ -76,7 +76,7 @@ func countPostgres(t *testing.T, url, query string) (n int) {
 }
 
 // What was committed is there after an orderly stop, an immediate one and a kill -9, on the same port and
-// with the same password; the folder is one nobody but its owner may enter, as os.MkdirTemp and /root are.
+// with the same password; only its owner may enter the folder, as os.MkdirTemp and /root are.
 func TestPostgresKeepsItsData(t *testing.T) {
 	ctx := testContext(t)
 	config := engines.PostgresConfig{Dir: tempDir(t) + "/pg", BinDir: os.Getenv("ARGUS_TEST_POSTGRES_BIN")}
@@ -409,7 +409,7 @@ func TestClickHouseSurvivesItsClients(t *testing.T) {
 	}
 	native, http := ch.TCPPort(), ch.HTTPPort()
 	for name, wrong := range map[string]func(){
-		"a login that fails":             func() { tryClickHouse(ctx, ch.NativeURL("somebody", "wrong", "system"), "SELECT 1") },
+		"a login that fails":             func() { tryClickHouse(ctx, ch.NativeURL("stranger", "wrong", "system"), "SELECT 1") },
 		"a database that is not there":   func() { tryClickHouse(ctx, ch.AdminURL("nowhere"), "SELECT 1") },
 		"a reset before the handshake":   func() { reset(native, "") },
 		"a reset within the handshake":   func() { reset(native, "\x00\x03a") },
@@ -443,7 +443,7 @@ func TestClickHouseSurvivesItsClients(t *testing.T) {
 	}
 }
 
-// TestClickHousePortTaken: a port that somebody else has is said, though he never answers.
+// TestClickHousePortTaken: the error names a port that another process has, though that never answers.
 func TestClickHousePortTaken(t *testing.T) {
 	ctx, cancel := context.WithTimeout(testContext(t), 3*time.Second)
 	defer cancel()

@@ -142,7 +142,7 @@ func postgresBin() (string, error) {
 		if have, err := os.Readlink(target); err == nil && have == source {
 			continue
 		}
-		// Two processes may do this at once: whoever comes second finds the link there.
+		// Two processes may do this at once: the second finds the link there.
 		if err := os.Symlink(source, target); err != nil && !errors.Is(err, os.ErrExist) {
 			return "", err
 		}

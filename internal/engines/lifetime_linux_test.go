@@ -64,7 +64,7 @@ func startParent(t *testing.T, dir string, uid int) (*exec.Cmd, parentReport) {
 	return cmd, report
 }
 
-// running tells whether the process lives; a zombie that nobody has waited for does not.
+// running tells whether the process lives; a zombie that its parent has not waited for does not.
 func running(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

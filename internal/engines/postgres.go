@@ -147,7 +147,7 @@ func startPostgres(ctx context.Context, config PostgresConfig) (_ *Postgres, err
 	if err != nil {
 		return nil, err
 	}
-	// Whoever ends it, the folder is free again then.
+	// At every end of the process the folder is free again.
 	go func() {
 		<-pg.process.done
 		pg.release()
@@ -249,7 +249,7 @@ func (pg *Postgres) PID() int { return pg.process.pid() }
 // same server on the same port.
 func (pg *Postgres) Config() PostgresConfig { return pg.config }
 
-// Done is closed when the postmaster has ended, for whatever reason.
+// Done is closed when the postmaster has ended, for any reason.
 func (pg *Postgres) Done() <-chan struct{} { return pg.process.done }
 
 // Kill sends the signal to the postmaster. After SIGKILL its backends notice by themselves and end within

@@ -89,7 +89,7 @@ func initialise(ctx context.Context, config PostgresConfig, acc *account, data s
 	return os.Rename(fresh, data)
 }
 
-// clearStalePID removes a postmaster.pid whose process is gone or is somebody else's, and waits for one
+// clearStalePID removes a postmaster.pid whose process is gone or is another program's, and waits for one
 // that is just ending because the process that had started it died.
 func clearStalePID(ctx context.Context, data string) error {
 	path := filepath.Join(data, "postmaster.pid")

@@ -1,6 +1,6 @@
 // Package localissuer plays Clerk on loopback: it signs the same session tokens and answers the few calls of
 // Clerk's backend API that ARGUS makes, so that `argusd dev` and the tests run the very code that production
-// runs. Whoever reaches it can sign in as anybody; argusd api takes no issuer that is not https.
+// runs. Every visitor can sign in as anybody. argusd api takes no issuer that is not https.
 //
 //	backend API (bearer: the secret key)      browser
 //	GET /v1/jwks                              GET  /sign-in?redirect_url=…&state=…   choose an operator

@@ -137,7 +137,7 @@ func TestRefusals(t *testing.T) {
 		"no redirect":                do(i, "GET", "/sign-in", ""),
 		"posted elsewhere":           do(i, "POST", "/sign-in", form("user_a", "https://evil.example/")),
 		"posted from another origin": do(i, "POST", "/sign-in", form("user_a", console+"/"), "Origin", "http://evil.example"),
-		"nobody":                     do(i, "POST", "/sign-in", form("user_z", console+"/")),
+		"unknown":                    do(i, "POST", "/sign-in", form("user_z", console+"/")),
 		"banned":                     do(i, "POST", "/sign-in", form("user_b", console+"/")),
 		"keys without the key":       do(i, "GET", "/v1/jwks", ""),
 		"users with another key":     do(i, "GET", "/v1/users/user_a", "", "Authorization", "Bearer sk_test_2"),

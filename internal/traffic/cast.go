@@ -31,7 +31,7 @@ type incident struct {
 	slower, failing float64
 }
 
-// episode is somebody's work with a break-glass token.
+// episode is an operator's work with a break-glass token.
 type episode struct {
 	from, to     time.Time
 	actor, agent string
@@ -39,7 +39,7 @@ type episode struct {
 	address      netip.Addr
 }
 
-// actor is somebody who calls, and what he is used to.
+// actor is a caller, and the routes they are used to.
 type actor struct {
 	id, impersonator string
 	kind             argus.ActorKind

@@ -3,7 +3,7 @@
 //
 // Calls come in the order of time, by a rhythm of days and weeks. Routes are chosen by Zipf's law, for the most part
 // among those an actor is used to; actors are people in a console, people with argusctl, and automation. Each route
-// has its own latency and errors, now and then made worse by an incident, and there are episodes in which somebody
+// has its own latency and errors, now and then made worse by an incident, and there are episodes in which an operator
 // works with a break-glass token.
 package traffic
 

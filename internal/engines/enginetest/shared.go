@@ -177,7 +177,7 @@ func (s *engineSet) sharedClickHouse() (*clickServer, error) {
 	return srv, nil
 }
 
-// died reports whether our ClickHouse ended though nobody stopped it, and prints what it said last.
+// died reports whether our ClickHouse ended though no test stopped it, and prints what it said last.
 func (s *clickServer) died() bool {
 	if s.engine == nil {
 		return false
