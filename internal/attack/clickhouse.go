@@ -31,7 +31,7 @@ const (
 	chSessions     = 700 // USER_SESSION_LIMIT_EXCEEDED: the one session that the user may have is taken
 )
 
-// chEverybody are exceptions of what the server does for nobody: UNSUPPORTED_METHOD, NOT_IMPLEMENTED, backups to files
+// chEverybody are exceptions of what the server does for no user: UNSUPPORTED_METHOD, NOT_IMPLEMENTED, backups to files
 // without a folder for them, SUPPORT_IS_DISABLED, INTO_OUTFILE_NOT_ALLOWED.
 var chEverybody = []int{1, 48, 318, 344, 358}
 
@@ -116,9 +116,9 @@ func (t *target) chAdmin() chUser {
 	return chUser{"admin", "argus_migrate", t.passwords["clickhouse/argus_migrate"]}
 }
 
-// chThieves are those who speak to ClickHouse: nobody, and each user that is not the administrator.
+// chThieves are those who speak to ClickHouse: a client without a user, and each user that is not the administrator.
 func (t *target) chThieves() []chUser {
-	all := []chUser{{"nobody", "", ""}, {"default", "default", ""}}
+	all := []chUser{{"anonymous", "", ""}, {"default", "default", ""}}
 	for name, password := range t.passwords {
 		if user, ok := strings.CutPrefix(name, "clickhouse/"); ok && user != "argus_migrate" {
 			all = append(all, chUser{user, user, password})
@@ -175,14 +175,14 @@ func (g *group) chColumn(sql string) []string {
 	return strings.Fields(out)
 }
 
-// malformed are exceptions of a call that cannot be made, whoever makes it: none of them shows a refusal.
+// malformed are exceptions of a call that no user can make: none of them shows a refusal.
 var malformed = []int{36, 42, 43, 44, 46, 47, 60, 62, 70, 79, 81, 115, 344, 701}
 
 // dangerous are the table functions that read files, run programs or open connections in each ClickHouse, and that are
 // tried in more than one statement.
 var dangerous = []string{"file", "url", "s3", "remote", "remoteSecure", "mysql", "postgresql", "mongodb", "redis", "hdfs", "azureBlobStorage", "executable", "odbc", "jdbc", "iceberg", "deltaLake", "filesystem"}
 
-// copyFunctions calls, as each user of ClickHouse and as nobody, every function that reads a file, opens a connection,
+// copyFunctions calls, as each user of ClickHouse and without a user, every function that reads a file, opens a connection,
 // runs a program or tells of the server.
 func (g *group) copyFunctions() {
 	names := g.chColumn("SELECT name FROM system.table_functions ORDER BY name")
@@ -238,7 +238,7 @@ func (g *group) copyFunctions() {
 			if seen != nil && err != nil && !who.anonymous() {
 				var mine, admins *chException
 				if _, err := g.ch(g.ctx, g.chAdmin(), "SELECT "+call); errors.As(seen, &mine) && errors.As(err, &admins) && mine.code == admins.code {
-					continue // nobody can call it
+					continue // no user can call it
 				}
 			}
 			g.settle(who.name+": SELECT "+call, seen)
@@ -246,9 +246,9 @@ func (g *group) copyFunctions() {
 	}
 }
 
-var errSkipped = errors.New("nobody can call it")
+var errSkipped = errors.New("no user can call it")
 
-// chTry calls a table function as a user, with each form of arguments until it is refused. What nobody can call, not
+// chTry calls a table function as a user, with each form of arguments until it is refused. What no user can call, not
 // even the administrator, is no attempt.
 func (g *group) chTry(who chUser, name string) (call string, seen error) {
 	forms := append(arguments(name), "'http://127.0.0.1:1/bucket/k.csv', 'CSV', 'a String'", "'http://127.0.0.1:1/bucket/'", "'x'", "'x', 'y'", "'x', 'y', 'z'", "")

@@ -16,7 +16,7 @@ import (
 func (g *group) copyBounds() {
 	for _, who := range g.chThieves() {
 		if who.anonymous() {
-			// What holds nobody is a constant of its profile.
+			// A setting that bounds no user is a constant of its profile.
 			for _, name := range []string{"max_ast_elements", "max_ast_depth", "max_query_size", "max_memory_usage", "max_threads", "max_execution_time", "readonly", "allow_introspection_functions"} {
 				for _, value := range []string{"0", map[bool]string{true: "1", false: "1000000"}[strings.HasPrefix(name, "allow_")]} {
 					g.try(fmt.Sprintf("%s: %s = %s", who.name, name, value), func() error {

@@ -52,7 +52,7 @@ func (g *group) bodies() {
 		a, err := g.revoke(token, id)
 		return errors.Join(err, a.expect(200, ""))
 	})
-	// Whatever was taken above, is not left.
+	// All that was taken above is given back.
 	_, _ = g.super.Exec(g.ctx, "SELECT 1")
 	for _, id := range g.column("SELECT id::text FROM argus.personal_access_tokens WHERE name IN ('attack-body', 'x', E'\uFFFD') AND revoked_at IS NULL") {
 		_, _ = g.revoke(token, id)

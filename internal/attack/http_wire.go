@@ -291,7 +291,7 @@ func (g *group) headers() {
 			})
 		}
 	}
-	// What a page of the console must carry, whoever asks.
+	// What a page of the console must carry for every client.
 	g.try("frame the console", func() error {
 		a, err := g.do(g.ctx, request{method: http.MethodGet, path: "/"})
 		if err != nil {

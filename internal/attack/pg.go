@@ -16,7 +16,7 @@ const (
 	denied       = "42501" // insufficient_privilege: a missing grant, or the append-only trigger
 	checked      = "23514" // check_violation: a CHECK, or a trigger that holds a row to what it may become
 	fenced       = "AR001" // argus.advance_audit_writer: the writer does not stand there
-	ranAsAnother = "AT666" // raised by the attacks' own code when somebody else runs it
+	ranAsAnother = "AT666" // raised by the attacks' own code when another role runs it
 )
 
 // inTx runs the statements in one transaction that is always rolled back, and returns the first error.

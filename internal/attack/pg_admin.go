@@ -172,7 +172,7 @@ func (g *group) adminRecord() {
 	g.allowed("argus_replicator", "records a resync", record("resync"))
 	// Who logged in stands beside who claims to act.
 	for _, role := range g.mayCall("argus.add_retention_hold") {
-		for _, claim := range []string{"argus_owner", "postgres", "somebody else", ""} {
+		for _, claim := range []string{"argus_owner", "postgres", "another person", ""} {
 			g.try(fmt.Sprintf("%s: add a hold as %q", role, claim), func() error {
 				return g.recordedAs(role, fmt.Sprintf("SELECT argus.add_retention_hold(now(), now() + interval '1 day', 'attack', '%s')", claim))
 			})
@@ -265,16 +265,16 @@ func (g *group) consent() {
 	const tenant = "UTD_NORTHMART_014"
 	states := []string{denied, checked}
 	for what, set := range map[string]string{
-		"consent":                "consent = true, consent_at = now(), consent_document_id = 'invented'",
-		"a flag of consent":      "consent = true",
-		"a moment of consent":    "consent_at = now()",
-		"a document":             "consent_document_id = 'invented'",
-		"consent and armed":      "consent = true, consent_at = now(), consent_document_id = 'invented', armed = true, armed_at = now(), armed_by = 'x', armed_reason = 'xxx'",
-		"armed":                  "armed = true, armed_at = now(), armed_by = 'x', armed_reason = 'xxx'",
-		"no agents":              "agents = 0",
-		"another name":           "name = 'x'",
-		"another id":             "id = 'OTHER'",
-		"armed by nobody at all": "armed = true",
+		"consent":              "consent = true, consent_at = now(), consent_document_id = 'invented'",
+		"a flag of consent":    "consent = true",
+		"a moment of consent":  "consent_at = now()",
+		"a document":           "consent_document_id = 'invented'",
+		"consent and armed":    "consent = true, consent_at = now(), consent_document_id = 'invented', armed = true, armed_at = now(), armed_by = 'x', armed_reason = 'xxx'",
+		"armed":                "armed = true, armed_at = now(), armed_by = 'x', armed_reason = 'xxx'",
+		"no agents":            "agents = 0",
+		"another name":         "name = 'x'",
+		"another id":           "id = 'OTHER'",
+		"armed without a name": "armed = true",
 	} {
 		for _, role := range g.thieves() {
 			g.try(role+": give a tenant "+what, func() error {

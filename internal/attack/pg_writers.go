@@ -106,7 +106,7 @@ func (g *group) writerTampering() {
 	for _, to := range [][2]any{{2, 1}, {2, 0}, {2, -1}, {0, 5}, {1, 5}, {2, "9223372036854775807"}, {-1, 5}, {2, 1000}, {2, 3}, {"NULL::bigint", 3}, {2, "NULL::bigint"}} {
 		attack(fmt.Sprintf("advance from %v to %v without the rows", to[0], to[1]), false, two, advanceWriter(to[0], to[1]))
 	}
-	attack("advance nobody's writer", false, nil, "SELECT argus.advance_audit_writer(42, 0, 1, NULL)")
+	attack("advance a writer that is not there", false, nil, "SELECT argus.advance_audit_writer(42, 0, 1, NULL)")
 
 	// Rows: the next one of an open writer, dated now. All others are lies.
 	for what, c := range map[string]struct {

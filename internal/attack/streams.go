@@ -151,7 +151,7 @@ func (g *group) openStreams() {
 		})
 	}
 
-	// Nobody else ends a stream: a notice that is sent by who may send notices is checked before it is believed.
+	// No other role ends a stream: the API checks a notice before it believes it.
 	stayID, stay := g.mint(admin, "1h", "logs:read")
 	notified := map[string]error{}
 	for _, role := range g.thieves() {
