@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// alteredRow is a row of Postgres whose columns do not make its row_hash. Which of the two is wrong nobody can tell.
+// alteredRow is a row of Postgres whose columns do not make its row_hash. Which of the two is wrong cannot be told.
 type alteredRow struct {
 	stored [32]byte
 	mark   [32]byte // what it is compared by then, in both stores: SHA-256 of row_hash and of what the columns make

@@ -70,7 +70,7 @@ func (r *Replicator) Check(ctx context.Context, since time.Time) (Result, error)
 type checking struct {
 	r      *Replicator
 	since  time.Time
-	late   bool // nobody copies: of the domain tables what is young may be missing
+	late   bool // no replicator copies: of the domain tables what is young may be missing
 	mark   watermark
 	result Result
 
@@ -325,8 +325,8 @@ func (k *rowKey) name(table int) string {
 	return fmt.Sprintf("audit_id %s, step %d", k.call, k.b)
 }
 
-// awaitSteps waits for the copy to reach the snapshot, as long as somebody copies: of the domain tables nothing
-// else says which of their rows are promised.
+// awaitSteps waits for the copy to reach the snapshot, as long as a replicator copies. Nothing else says which rows of
+// the domain tables are promised.
 func (c *checking) awaitSteps(ctx context.Context, at lsn) error {
 	for range 100 {
 		mark, _, err := c.r.store.watermark(ctx)

@@ -239,7 +239,7 @@ func (r *Replicator) monthsOf(ctx context.Context, q querier, table int) (all []
 		}
 		return pgx.CollectRows(rows, func(row pgx.CollectableRow) (m month, err error) { return m, row.Scan(&m) })
 	}
-	// A month is known by the bounds of its partitions, whatever they are called. Rows outside of bounds are asked.
+	// A month is known by the bounds of its partitions, not by their names. Rows outside of bounds are asked.
 	root := tables[table].postgres
 	at := "l.occurred_at"
 	if table != auditTable {

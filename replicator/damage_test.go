@@ -144,7 +144,7 @@ func TestDamageIsNamed(t *testing.T) {
 	}
 }
 
-// TestAlteredRowIsNoDifference: a row that somebody altered in Postgres is named, with its copy as it is; one that was
+// TestAlteredRowIsNoDifference: a row that was altered in Postgres is named, with its copy as it is; one that was
 // altered in ClickHouse is mended.
 func TestAlteredRowIsNoDifference(t *testing.T) {
 	w := newWorld(t)

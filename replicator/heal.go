@@ -21,7 +21,7 @@ const (
 	healUnfinished  = "unfinished"  // an earlier one was interrupted
 	healLostMark    = "copy_lost"   // the slot is there, and ClickHouse knows nothing
 	healSlotLost    = "slot_lost"   // the slot is gone or invalid: what it would have sent is not known
-	healSlotMoved   = "slot_moved"  // somebody else acknowledged what is not in ClickHouse
+	healSlotMoved   = "slot_moved"  // another reader acknowledged what is not in ClickHouse
 	healGap         = "gap"         // the stream left out rows
 	healPublication = "publication" // it was changed: what the slot held may lack rows
 	healRestored    = "restored"    // Postgres has another history, or fewer rows, than the copy
@@ -40,7 +40,7 @@ type healed struct {
 	Months     map[string]int64 `json:"months"` // rows copied or taken out, by table and month
 }
 
-// healing is one run of it. Nobody else inserts meanwhile: the stream has not begun, and the term is ours.
+// healing is one run of it. No other process inserts meanwhile: the stream has not begun, and the term is ours.
 //
 // It makes ClickHouse hold exactly the rows of one snapshot of Postgres, month by month: months that are equal
 // by count and sum of hashes are left alone; of others exactly what is missing is copied, what Postgres does

@@ -68,7 +68,7 @@ func TestHeal(t *testing.T) {
 	stop := w.start()
 	w.verify()
 	stop()
-	// The two rows of nobody, the altered and the forged one, and the altered steps of step 1.
+	// The two rows of no writer, the altered and the forged one, and the altered steps of step 1.
 	if got := w.orphans(); got != 2+1+1+20 {
 		t.Errorf("%d rows were set aside, want 24", got)
 	}

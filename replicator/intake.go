@@ -187,7 +187,7 @@ func (in *intake) insert(data []byte) error {
 		return fmt.Errorf("%w: a row of a relation that was not described", errMalformed)
 	}
 	if t < 0 {
-		return nil // of a table that somebody added to the publication
+		return nil // of a table that was added to the publication
 	}
 	for {
 		r := in.current.tables[t]

@@ -72,7 +72,7 @@ type tracker struct{ position argus.Position }
 // the runs, or beginnings of them, that the position holds already. Postgres commits the rows of a writer in the
 // order of seq, without holes, and the stream brings transactions in the order of commits: so gaps are rows that
 // the stream lacks, or Postgres itself. Rows come late when the stream repeats what is in doubt, and otherwise
-// only when somebody wrote under an old number.
+// only when they were written under an old number.
 func (t *tracker) irregular(runs []seqRun) (gaps, late []seqRun) {
 	through := map[int64]int64{}
 	for _, run := range runs {

@@ -30,7 +30,7 @@ func bothServers(t *testing.T, f func(t *testing.T, w *world)) {
 	}
 }
 
-// promises holds the watermark to ClickHouse until stopped: whatever happens, no position promises a row that is not
+// promises holds the watermark to ClickHouse until stopped: at no time does a position promise a row that is not
 // there. It reads the watermark first, as every reader does.
 func (w *world) promises() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -219,7 +219,7 @@ func TestColumnsAreCopied(t *testing.T) {
 	}
 }
 
-// TestSlotIsMoved: somebody moved, replaced or restored the slot while nothing read it.
+// TestSlotIsMoved: another program moved, replaced or restored the slot while nothing read it.
 func TestSlotIsMoved(t *testing.T) {
 	w := newWorld(t)
 	l := w.openLane()

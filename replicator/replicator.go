@@ -6,7 +6,7 @@
 // table and not in its rollups). Nothing that committed behind its ceiling is there. So after any restart, time-out or take-over, of
 // either side, the same thing happens (see Replicator.term):
 //
-//	lease in Postgres ─▸ term in ClickHouse: nobody else writes, old inserts have ended
+//	lease in Postgres ─▸ term in ClickHouse: no other replicator writes, old inserts have ended
 //	  ─▸ is the history the one we know? else heal (see heal.go)
 //	  ─▸ stream from lsn ─▸ up to ceiling insert only what is not there ─▸ rebuild the rollups it touched
 //	  ─▸ watermark ─▸ acknowledge to the slot ─▸ stream on, batch by batch:
@@ -164,7 +164,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		}
 		r.failed(err)
 		if !errors.Is(err, errLeaseLost) && !errors.Is(err, errFenced) {
-			r.writeStatus(ctx) // nobody else reports until the next try
+			r.writeStatus(ctx) // no other process reports until the next try
 		}
 		if time.Since(began) > 30*time.Second {
 			pause = 0

@@ -69,7 +69,7 @@ func (s *store) rollups(ctx context.Context) ([]rollup, error) {
 // span is a range of time, [from, to).
 type span struct{ from, to time.Time }
 
-// filter restricts reads of the audit log to the span, whatever the query.
+// filter restricts reads of the audit log to the span, in every query.
 func (s *store) filter(sp span) string {
 	at := tables[auditTable].at
 	expr := fmt.Sprintf("%s >= %s AND %s < %s", at, micros(sp.from.UnixMicro()), at, micros(sp.to.UnixMicro()))

@@ -12,8 +12,8 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
-// server proves that what is read and what is written is on one ClickHouse server, whatever stands between: several
-// addresses of a name, a balancer, a machine put in another's place. A watermark read from one server is nothing to go by
+// server proves that what is read and what is written is on one ClickHouse server. In between may stand several
+// addresses of a name, a balancer, or a machine put in another's place. A watermark read from one server is nothing to go by
 // for another.
 //
 // A connection to read by is dialed once, asked which server it leads to before it is used, and never dialed again.

@@ -19,7 +19,7 @@ const (
 	fillPatience  = 3 * time.Second // for a batch to fill then
 	ceilingAhead  = 32 << 20        // bytes of log that may be inserted before the next watermark
 	shutdownGrace = 15 * time.Second
-	pruneEvery    = time.Hour // of watermarks nobody needs any more
+	pruneEvery    = time.Hour // of watermarks without a use
 )
 
 // idlePublish is how often a watermark is published when nothing happens; tests shorten it.
@@ -233,7 +233,7 @@ func (s *session) insertBatch(ctx context.Context, b *batch) error {
 var errGap = errors.New("the stream left out rows")
 
 // prove holds a batch, before any of it is inserted, to the position: each writer's rows must follow on what is here,
-// or be in doubt. So no watermark ever promises a row that the stream left out, whatever kept it from coming.
+// or be in doubt. So no watermark ever promises a row that the stream left out, for any reason.
 func (s *session) prove(ctx context.Context, b *batch, doubt bool) error {
 	gaps, late := s.tracker.irregular(b.runs)
 	if err := s.explain(ctx, gaps); err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // term is one replicator's time of writing to ClickHouse, from its taking over (begin) to its first error. At
-// most one term can write at any moment, whatever the network, a debugger or SIGSTOP do to its predecessors:
+// most one term can write at any moment, also when the network, a debugger or SIGSTOP delay its predecessors:
 //
 //   - Every statement that writes rows asks, at its start on the server, whether the newest row of
 //     replicator_epoch names this term, and whether this is the server that the term reads from (guard). A predecessor's statement that starts after ours was written
@@ -230,8 +230,8 @@ func writeArray(b *strings.Builder, ids []int64, value func(int64) int64) {
 	b.WriteString("], 'Array(Int64)')")
 }
 
-// prune removes watermarks older than an hour, all but the newest. Nobody needs them; they are kept that
-// long for whoever looks into an incident.
+// prune removes watermarks older than an hour, all but the newest. No process needs them. They are kept that
+// long for a person who looks into an incident.
 func (t *term) prune(ctx context.Context) error {
 	return t.exec(ctx, fmt.Sprintf(
 		"ALTER TABLE audit_watermark DELETE WHERE version < %d AND published_at < now64(6, 'UTC') - INTERVAL 1 HOUR", t.mark.version))

@@ -20,7 +20,7 @@ import (
 )
 
 // walSenderTimeout is how long the server waits for a sign of life on a replication connection. It is set on
-// the connection, so that a frozen replicator frees its slot soon, whatever the server's default.
+// the connection, so that a frozen replicator frees its slot soon, against any default of the server.
 const walSenderTimeout = 10 * time.Second
 
 // dialReplication opens a connection that takes replication commands for the URL's database.

@@ -135,7 +135,7 @@ func (r *Replicator) slotSeen(slot slotState) {
 	r.health.update(func(s *Status) { s.Slot = slot })
 }
 
-// watchSlot keeps the slot's metrics true while this process copies nothing, too: a slot that nobody reads is
+// watchSlot keeps the slot's metrics true while this process copies nothing, too: a slot without a reader is
 // what fills a disk. It ends with ctx.
 func (r *Replicator) watchSlot(ctx context.Context) {
 	for {

@@ -45,6 +45,6 @@ func TestSlotIsWatchedByStandbys(t *testing.T) {
 		}
 	}
 	if value("slot_active") != 0 {
-		t.Error("somebody reads the slot")
+		t.Error("another process reads the slot")
 	}
 }
