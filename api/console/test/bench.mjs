@@ -96,7 +96,7 @@ try {
 const mock = await startMock({ rows: 101_000 });
 try {
   const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 } })).newPage();
-  await page.goto(`${mock.url}/#/settings/audit?since=7d&not_client=nobody`);
+  await page.goto(`${mock.url}/#/settings/audit?since=7d&not_client=none`);
   await page.click('.paste summary');
   await page.fill('.paste input', 'argus_pat_admin');
   await page.press('.paste input', 'Enter');

@@ -126,7 +126,7 @@ export class Feed {
     }
   }
 
-  /** Brings the first page up to date in place, when nothing else is loaded and nobody reads further down. */
+  /** Brings the first page up to date in place, when nothing else is loaded and the reader is at the top. */
   async refresh(): Promise<void> {
     if (this.live !== 'off' || this.loading || this.loadingMore || this.pages > 1 || this.holding) return;
     if (Date.now() - this.at < 5000) return; // just made

@@ -59,7 +59,7 @@ export function formatPrice(n: number): string {
   return `$${n.toFixed(2)}`;
 }
 
-/** A figure of which nobody needs more than four digits. */
+/** A figure for which few digits are enough. */
 export function formatFigure(n: number): string {
   return Number.isInteger(n) ? formatCount(n) : String(Number(n.toPrecision(n >= 1000 ? 6 : 3)));
 }

@@ -30,7 +30,7 @@ export function resume(config: Config): Credential | null {
     // Out of the address bar and the history at once.
     history.replaceState(null, '', location.pathname);
     dispatchEvent(new HashChangeEvent('hashchange'));
-    // An answer to no question of this tab is somebody else's session.
+    // An answer to no question of this tab is another person's session.
     const asked = sessionStorage.getItem(STATE);
     if (asked !== null && brought.get('state') === asked) {
       first = session;

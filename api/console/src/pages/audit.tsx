@@ -82,7 +82,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     return found;
   });
 
-  // What completion offers: the values of the whole window, whatever the filter, asked for when first needed.
+  // What completion offers: the values of the whole window, without the filter, asked for when first needed.
   const [wanted, setWanted] = useState(false);
   const windowQuery = withFilter(new URLSearchParams(), { terms: [], since, until: filter.until });
   const choices = usePoll<Facets>(
@@ -95,7 +95,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
   useEffect(() => {
     if (wantLive) feed.start();
     else feed.stop();
-  }, [wantLive, feed, me]); // whoever signs in again goes on
+  }, [wantLive, feed, me]); // after signing in again the feed goes on
 
   const setFilter = (next: Filter, replace = false) => {
     const changed = withFilter(query, next);

@@ -96,7 +96,7 @@ export function ComputePage({ me }: { me: Operator }) {
       ) : !polled.data ? (
         <Skeleton rows={5} />
       ) : workers.length === 0 ? (
-        <Empty title="No pods">{canWrite ? 'Launch one to see it here.' : 'Nobody has launched one.'}</Empty>
+        <Empty title="No pods">{canWrite ? 'Launch one to see it here.' : 'None has been launched.'}</Empty>
       ) : (
         <div class="table-wrap">
           <table class="list open-rows">

@@ -108,7 +108,7 @@ export function RevokeDialog({
   );
 }
 
-/** Revokes all tokens of somebody. */
+/** Revokes all tokens of one owner. */
 export function RevokeOwnerDialog({ owner, onClose, onDone }: { owner: string; onClose: () => void; onDone: () => void }) {
   const changer = useChange();
   const { answer, error } = useOnce<TokenList>('/v1/tokens', { owner, state: 'live', limit: '1000' });
@@ -129,7 +129,7 @@ export function RevokeOwnerDialog({ owner, onClose, onDone }: { owner: string; o
         {!answer && !error && <Spinner label="Looking for the tokens" />}
         {answer && <TokenNames tokens={tokens} />}
         {error && <FormError error={error} />}
-        <p class="hint">Who may still sign in can make tokens again. To keep somebody out, end that first, in Clerk.</p>
+        <p class="hint">A person who can still sign in can make new tokens. To keep them out, end their access in Clerk first.</p>
         <SubmitRow changer={changer} ready={answer !== null} label={`Revoke ${count(tokens.length)}`} danger onClose={onClose} />
       </Form>
     </Dialog>

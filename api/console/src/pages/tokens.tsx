@@ -39,7 +39,7 @@ async function fetchTokens(query: Record<string, string>, pages: number, signal:
 }
 
 /**
- * The operator's own tokens, or with tokens:admin everybody's (owner=all) or somebody's (owner=user_…).
+ * The operator's own tokens, or with tokens:admin everybody's (owner=all) or one owner's (owner=user_…).
  * #/settings/tokens?new=1&name=ci&preset=support-readonly&expires_in=30d (or scopes=logs:read,tenants:read) opens the
  * form filled in.
  */

@@ -66,7 +66,7 @@ export function at(hash, run, { token, ...options } = {}) {
   });
 }
 
-/** A user agent nobody else has, so that a test finds its own calls. */
+/** A user agent of this test alone, so that it finds its own calls. */
 export function agent(name) {
   return `${name}-${Math.random().toString(36).slice(2, 10)}`;
 }

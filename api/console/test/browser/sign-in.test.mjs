@@ -30,7 +30,7 @@ test('the local issuer: sign in, reload, sign out; the place is kept', () =>
     await page.waitForSelector('.sign-in');
   }));
 
-test('a session that nobody asked for is not taken', () =>
+test('a session that this tab did not ask for is not taken', () =>
   withPage({}, async (page) => {
     await page.goto(`${s.server.url}/#session_token=a.b.c&refresh_token=x&state=forged`);
     await page.waitForSelector('.sign-in');

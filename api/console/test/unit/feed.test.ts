@@ -94,7 +94,7 @@ test('merging keeps order and loses nothing', () => {
   }
 });
 
-test('paging brings each row once, whatever arrives meanwhile', async (t) => {
+test('paging brings each row once, also while rows arrive', async (t) => {
   const { log, feed } = await start(t, 3000);
   await feed.load();
   assert.equal(feed.rows.length, FIRST_PAGE);
