@@ -40,7 +40,7 @@ func (a *answer) body() ([]byte, error) {
 }
 
 // statusClientGone is recorded for a call without effects whose caller went away before the answer was ready.
-// Nobody sees it answered.
+// No caller sees this status.
 const statusClientGone = 499
 
 // statusOf gives the HTTP status of a code.

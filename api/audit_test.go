@@ -60,7 +60,7 @@ func TestRow(t *testing.T) {
 	if row.UserAgent != "argusctl/1.2" || row.ClientRequestID != "req-7" || row.TraceID != "4bf92f3577b34da6a3ce929d0e0e4736" {
 		t.Errorf("row %+v", row)
 	}
-	if row.ClientIP != netip.MustParseAddr("127.0.0.1") { // nobody is trusted
+	if row.ClientIP != netip.MustParseAddr("127.0.0.1") { // no proxy is trusted
 		t.Errorf("client ip %s", row.ClientIP)
 	}
 	if !h.audit.wasIntended(row.ID) {
@@ -82,7 +82,7 @@ func TestRow(t *testing.T) {
 	}
 }
 
-// TestUnmatched: whatever nobody serves is authenticated and has its row, under one of a few names.
+// TestUnmatched: a request that no route matches is authenticated and has its row, under one of a few names.
 func TestUnmatched(t *testing.T) {
 	h := newHarness(t)
 	token := h.token("user_2ada")
@@ -400,7 +400,7 @@ func TestRegistration(t *testing.T) {
 		"no handler":                 {Method: "GET", Path: "/x", Scope: scopeAny},
 		"no path":                    {Method: "GET", Path: "x", Scope: scopeAny, Handle: handle},
 		"HEAD of its own":            {Method: "HEAD", Path: "/x", Scope: scopeAny, Effects: true, Handle: handle},
-		"a scope nobody has":         {Method: "GET", Path: "/x", Scope: "logs:raed", Handle: handle},
+		"a scope that no caller has": {Method: "GET", Path: "/x", Scope: "logs:raed", Handle: handle},
 	} {
 		if checkRoutes([]route{r}) == nil {
 			t.Errorf("%s: taken", name)

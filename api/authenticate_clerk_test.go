@@ -65,7 +65,7 @@ func TestSessionRights(t *testing.T) {
 	if me := who(h.issuer.Token("user_2grace")); !slices.Equal(me.Scopes, support) || *me.Preset != "support-readonly" {
 		t.Errorf("member: %+v", me)
 	}
-	// A role nobody mapped gives nothing, and still is a credential.
+	// A role without a mapping gives nothing, and still is a credential.
 	if me := who(h.issuer.Token("user_2ada", func(c localissuer.Claims) { c["org_role"] = "org:guest" })); len(me.Scopes) != 0 || me.Preset != nil {
 		t.Errorf("unmapped role: %+v", me)
 	}
@@ -230,7 +230,7 @@ func TestRotatingKeys(t *testing.T) {
 	h.expect("newest key", h.issuer.Token("user_2ada", hour), 200, "")
 	h.expect("withdrawn key", old, 401, argus.CodeUnauthenticated)
 
-	// Withdrawn while nobody brings a new one: gone when the set is ten minutes old, however often it is used.
+	// Withdrawn while no caller brings a new one: gone when the set is ten minutes old, however often it is used.
 	used := h.issuer.Token("user_2ada", hour)
 	h.must(h.issuer.Rotate(false))
 	for range 3 {

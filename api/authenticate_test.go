@@ -154,7 +154,7 @@ func TestHostileCredentials(t *testing.T) {
 		})}, "organization"},
 		{"JWT sub is no user", []string{set("sub", "mch_2machine")}, "not valid"},
 		{"JWT sub leaves its path", []string{set("sub", "user_../../organizations")}, "not valid"},
-		{"JWT act names nobody", []string{set("act", map[string]any{})}, "not valid"},
+		{"JWT act without a subject", []string{set("act", map[string]any{})}, "not valid"},
 		{"JWT act is a text", []string{set("act", "user_2grace")}, "not valid"},
 		{"JWT signature cut", []string{jwt[:len(jwt)-8]}, "not valid"},
 		{"JWT claims changed", []string{flip(jwt)}, "not valid"},

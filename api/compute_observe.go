@@ -111,7 +111,7 @@ func (a *API) findOrphan(c *call, id string) (*foundOrphan, error) {
 }
 
 // observeOnce keeps the states of workers true that change without a call: a process that ended by itself, a
-// machine that was restarted. No step is written, because nobody acted.
+// machine that was restarted. No step is written, because no operator acted.
 func (a *API) observeOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
 	defer cancel()

@@ -96,7 +96,7 @@ func TestServedConnectionsStay(t *testing.T) {
 }
 
 // TestStrangersHaveLittleTime: before its first authenticated call a connection may send nothing for some seconds,
-// whatever it said before; afterwards, and when it is a proxy's, as long as any other.
+// also when it sent some before; afterwards, and when it is a proxy's, as long as any other.
 func TestStrangersHaveLittleTime(t *testing.T) {
 	h := newHarness(t, func(c *Config) {
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}
@@ -134,7 +134,7 @@ func TestStrangersHaveLittleTime(t *testing.T) {
 	}
 }
 
-// TestOnePersonLeavesRoom: a body that never comes holds a place of its caller's, whatever token it comes with, and none
+// TestOnePersonLeavesRoom: a body that never comes holds a place of its caller's, with any token, and none
 // of others'. What is past a limit is answered before its body, with a row that has no digest.
 func TestOnePersonLeavesRoom(t *testing.T) {
 	h := newHarness(t, func(c *Config) {

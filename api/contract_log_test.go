@@ -51,7 +51,7 @@ func (c *contract) checkLog() {
 				query += "&limit=3"
 			}
 			switch p.Value.Name {
-			case "cursor": // its example is nobody's
+			case "cursor": // its example is no log's
 				continue
 			case "step": // which would be too small for a year
 				query += "&since=1h"
@@ -73,7 +73,7 @@ func (c *contract) checkLog() {
 	c.expect("perf", wish{status: 200, token: all, path: "/v1/perf?group_by=client&compare=true"})
 	c.expect("perfSeries", wish{status: 200, token: all, path: "/v1/perf/series?group_by=route&step=5m"})
 
-	// Somebody locks the month before: questions that reach into it take longer than they may.
+	// A transaction locks the month before: questions that reach into it take longer than they may.
 	ctx := c.t.Context()
 	tx, err := c.owner.Begin(ctx)
 	c.must(err)

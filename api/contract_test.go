@@ -36,7 +36,6 @@ func TestContract(t *testing.T) {
 	c.covered()
 }
 
-// nobody is an id that is nothing's.
 const nobody = "019b76da-a800-7000-8000-000000000001"
 
 func (c *contract) checkPublic() {

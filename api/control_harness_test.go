@@ -241,7 +241,7 @@ func (c *control) wantSteps(r *response, want ...string) {
 	}
 }
 
-// checkRows holds what must hold whatever happened: every domain row has its call's row, exactly one; every
+// checkRows holds what must hold in every case: every domain row has its call's row, exactly one; every
 // request has exactly one end; no intent is left.
 func (c *control) checkRows() {
 	c.t.Helper()

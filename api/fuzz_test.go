@@ -9,8 +9,8 @@ import (
 	"github.com/useargus/argus"
 )
 
-// FuzzAuthorization: whatever stands in the header, nobody gets in but the one good token, nothing panics, and
-// who is not in leaves no row.
+// FuzzAuthorization: with any text in the header only the one good token gets in, nothing panics, and an unauthenticated
+// caller leaves no row.
 func FuzzAuthorization(f *testing.F) {
 	h := newHarness(f, func(c *Config) { c.Limits.FailPerSecond, c.Limits.PerSecond = -1, -1 })
 	h.listening()

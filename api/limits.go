@@ -208,8 +208,8 @@ func tooManyBad(wait time.Duration) error {
 		WithRetryAfter(wait).WithCause(&credential.Unauthenticated{Reason: credential.ReasonFlood})
 }
 
-// hold makes a flooding caller wait before it is answered, so that whoever guesses over few connections cannot
-// take the time of those who do not. Past heldCallers it is answered at once.
+// hold makes a flooding caller wait before it is answered, so that a guesser with few connections cannot take
+// the time of other callers. Past heldCallers it is answered at once.
 func (l *limits) hold(ctx context.Context) {
 	select {
 	case l.held <- struct{}{}:
@@ -225,7 +225,7 @@ func (l *limits) hold(ctx context.Context) {
 	}
 }
 
-// addressKey is the address, or its network of 64 bits: whoever has one address of it has all.
+// addressKey is the address, or its network of 64 bits: a host with one address of it has all.
 func addressKey(ip netip.Addr) string {
 	ip = argus.Address(ip)
 	if ip.Is6() {

@@ -84,7 +84,7 @@ func TestAddressKey(t *testing.T) {
 	}
 }
 
-// FuzzForwarded: whatever a caller writes, the address is in the one form, and a peer that is not trusted counts
+// FuzzForwarded: for every header the address is in the one form, and a peer that is not trusted counts
 // as itself.
 func FuzzForwarded(f *testing.F) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}

@@ -130,7 +130,7 @@ func (w *exportWriter) rows(rows []argus.Record) error {
 			}
 		}
 	}
-	// Whatever comes next, these have left.
+	// From here on these have left.
 	return w.finish()
 }
 

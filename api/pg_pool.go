@@ -119,7 +119,7 @@ func (c *call) inTx(f func(ctx context.Context, tx Tx) error) error {
 	return nil
 }
 
-// doubtful is the error of a call of which nobody can say whether it took effect.
+// doubtful is the error of a call that may or may not have taken effect.
 func doubtful(cause error) error {
 	return argus.Errorf(argus.CodeAuditUnconfirmed,
 		"It is not known whether this call took effect. Look at what it would have changed, and at its audit id, before repeating it.").

@@ -190,7 +190,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestReadinessAndHealthAgree: whatever the facts, health is down exactly when the process is not ready, some stage then
+// TestReadinessAndHealthAgree: for all facts, health is down exactly when the process is not ready, some stage then
 // says why, and no status is better than any stage's.
 func TestReadinessAndHealthAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

@@ -70,7 +70,7 @@ func checkRoutes(routes []route) error {
 		case r.Stream && r.Effects:
 			return fmt.Errorf("route %s streams and has effects", name)
 		case r.Scope != scopeAny && !slices.Contains(argus.AllScopes(), r.Scope):
-			return fmt.Errorf("route %s asks for the scope %q, which nobody can have", name, r.Scope)
+			return fmt.Errorf("route %s asks for the scope %q, which no caller can have", name, r.Scope)
 		case r.Method == http.MethodHead:
 			return fmt.Errorf("route %s: every GET answers HEAD by itself", name)
 		case r.Handle == nil:

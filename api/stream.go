@@ -28,7 +28,7 @@ type stream struct {
 }
 
 // Start commits the row with status 200, latency up to now, and fixes the headers set so far. They leave with the first
-// Flush. From Start on the answer can only be cut off, never changed. Whatever error it returns, the handler returns too.
+// Flush. From Start on the answer can only be cut off, never changed. The handler returns the error of Start too.
 //
 // The call's context ends when the credential is no longer good, context.Cause then being the *argus.Error that
 // a new call would be answered with.

@@ -232,7 +232,7 @@ func TestMintingMeetsRevocation(t *testing.T) {
 	}
 }
 
-// TestMintedWithin: the database holds what minting promises, whatever a process asks of it.
+// TestMintedWithin: the database holds what minting promises, against every request of a process.
 func TestMintedWithin(t *testing.T) {
 	h := newHarness(t)
 	parent, _, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "user_2ada", Name: "parent", Scopes: []argus.Scope{argus.ScopeLogsRead}, ExpiresIn: time.Hour})
@@ -328,7 +328,7 @@ func TestWhoseTokens(t *testing.T) {
 		"a token, its sister":                 {reader.Secret, maker.Token.ID, 403, "sign in"},
 		"a token, its parent":                 {made.Secret, maker.Token.ID, 403, "tokens:write"},
 		"a token, a stranger's":               {reader.Secret, gracesID, 404, "no token"},
-		"a token, nobody's":                   {reader.Secret, uuid.New(), 404, "no token"},
+		"a token that does not exist":         {reader.Secret, uuid.New(), 404, "no token"},
 		"a token that may make, a stranger's": {maker.Secret, gracesID, 404, "no token"},
 		"a session, a stranger's":             {session, uuid.New(), 404, "no token"},
 		"break-glass, its person's":           {glass, reader.Token.ID, 403, "tokens:write"},
@@ -346,7 +346,7 @@ func TestWhoseTokens(t *testing.T) {
 			t.Errorf("a token lists its owner's: %d %s", resp.status, resp.body)
 		}
 	}
-	// A stranger's and nobody's differ in nothing but the audit id.
+	// A stranger's and one that does not exist differ in nothing but the audit id.
 	mask := func(id uuid.UUID) string {
 		resp := h.do(reader.Secret, http.MethodDelete, path(id), nil)
 		return strings.ReplaceAll(string(resp.body), resp.header.Get(argus.AuditIDHeader), "")
@@ -437,7 +437,7 @@ func TestRevokeTokens(t *testing.T) {
 		body   any
 		status int
 	}{
-		"nobody's":  {secret(argus.NewSecret(argus.PATPrefix)), 404},
+		"unknown":   {secret(argus.NewSecret(argus.PATPrefix)), 404},
 		"mistyped":  {secret(one[:len(one)-1] + "_"), 400},
 		"cut off":   {secret(one[:30]), 400},
 		"no secret": {secret("hunter2"), 400},
@@ -479,7 +479,7 @@ func TestRevokeTokens(t *testing.T) {
 	}
 }
 
-// TestTokenPages: a long list comes in pages, each token once, whatever is asked for.
+// TestTokenPages: a long list comes in pages, each token once, for every question.
 func TestTokenPages(t *testing.T) {
 	h := newHarness(t)
 	owner := h.pg.Pool(t, h.pg.OwnerURL)

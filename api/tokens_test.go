@@ -58,7 +58,7 @@ func TestTokens(t *testing.T) {
 	if !strings.Contains(string(resp.body), `"tokens":[]`) {
 		t.Errorf("another's list: %s", resp.body)
 	}
-	// Nobody revokes another's.
+	// No operator revokes another's.
 	if resp := h.do(h.issuer.Token("user_2grace"), http.MethodDelete, "/v1/tokens/"+made.Token.ID.String(), nil); resp.status != 404 {
 		t.Errorf("another's token: %d", resp.status)
 	}

@@ -337,7 +337,7 @@ func TestNoAdvisoryLocks(t *testing.T) {
 			return filepath.SkipDir
 		}
 		if ext := filepath.Ext(path); ext != ".go" && ext != ".sql" || filepath.Base(path) == "attack_test.go" ||
-			strings.HasPrefix(path, "../internal/attack/") { // who takes them to see that nobody waits
+			strings.HasPrefix(path, "../internal/attack/") { // its tests take them to see that no writer waits
 			return nil
 		}
 		text, err := os.ReadFile(path)

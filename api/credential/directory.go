@@ -23,7 +23,7 @@ const (
 	ownerMaxAge  = 60 * time.Second // from then on a call waits for the answer
 	ownerGrace   = time.Hour        // how long it is used while Clerk is away
 	ownerPause   = 2 * time.Second  // after a failed question
-	strangerAge  = 10 * time.Second // how long somebody who may not sign in is remembered
+	strangerAge  = 10 * time.Second // how long a person who may not sign in is remembered
 	personMaxAge = 10 * time.Minute // of names, which are for display alone
 	namesWait    = 300 * time.Millisecond
 	maxPeople    = 10_000
@@ -74,7 +74,7 @@ func (c *clerkIdentity) owner(ctx context.Context, id string) (*owner, error) {
 		if o.why != "" {
 			limit = strangerAge
 		}
-		// Nobody waits for a Clerk that did not answer before.
+		// No caller waits for a Clerk that did not answer before.
 		failed := !o.tried.IsZero()
 		if age < limit || failed && age < ownerGrace {
 			if age >= ownerRefresh && c.now().Sub(o.tried) >= ownerPause {
@@ -168,7 +168,7 @@ func (c *clerkIdentity) fetchOwner(ctx context.Context, id string) (*owner, erro
 		return nil, err
 	}
 	for _, m := range list.OrganizationMemberships {
-		// Both are checked: an API that did not know the filter would answer with somebody else's rights.
+		// Both are checked: an API that did not know the filter would answer with another person's rights.
 		if m.PublicUserData != nil && m.PublicUserData.UserID == id &&
 			m.Organization != nil && m.Organization.ID == c.config.Organization {
 			o.scopes = c.scopes(m.Role, m.Permissions)

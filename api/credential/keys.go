@@ -36,14 +36,14 @@ type keyring struct {
 	err    error     // of that fetch
 }
 
-// get returns the key of an id; nil without an error when Clerk has none of that id. Ids that nobody knows cost
+// get returns the key of an id; nil without an error when Clerk has none of that id. Unknown ids cost
 // one fetch every keysPause, however many come.
 func (k *keyring) get(ctx context.Context, id string) (*clerk.JSONWebKey, error) {
 	k.mu.Lock()
 	key, age, seen := k.keys[id], k.now().Sub(k.got), k.tried
 	pause := keysPause
 	if k.keys == nil {
-		pause = time.Second // nobody with a session gets in before
+		pause = time.Second // no session gets in before
 	}
 	rested := k.now().Sub(seen) >= pause
 	known := k.keys != nil && age < KeysGrace
@@ -52,7 +52,7 @@ func (k *keyring) get(ctx context.Context, id string) (*clerk.JSONWebKey, error)
 
 	switch {
 	case known && key != nil && (age < keysMaxAge || failed != nil):
-		// Nobody waits for a Clerk that did not answer before.
+		// No caller waits for a Clerk that did not answer before.
 		if age >= keysRefresh && rested {
 			k.run(func(ctx context.Context) { _ = k.refresh(ctx, seen) })
 		}

@@ -130,7 +130,7 @@ func RevokeBreakGlass(ctx context.Context, conn *pgx.Conn, id uuid.UUID, by stri
 	return err
 }
 
-// claimable reports whether a text can stand for who somebody says they are.
+// claimable reports whether a text can stand for the name that a person claims.
 func claimable(by string) bool {
 	n := utf8.RuneCountInString(by)
 	return n >= 1 && n <= 200 && strings.TrimSpace(by) == by && argus.Shown(by) == by
