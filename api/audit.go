@@ -26,7 +26,7 @@ const effectsTimeout = 60 * time.Second
 //
 //	arrival, id ▸ authenticate ▸ limits ▸ body and digest ▸ authorize ▸ handler ▸ row committed ▸ answer
 //
-// Whoever cannot be authenticated is answered without a row. From there on there is exactly one row, and the
+// An unauthenticated caller is answered without a row. From there on there is exactly one row, and the
 // answer leaves only when it is committed: denials, panics, bodies cut off and callers long gone included.
 func (a *API) serve(g *gin.Context, r *route) {
 	arrival := time.Now()

@@ -60,7 +60,7 @@ func TestBreakGlass(t *testing.T) {
 	if logs := h.logs.String(); !strings.Contains(logs, "break-glass call") || strings.Contains(logs, secret) {
 		t.Error("a break-glass call must be loud, and must not log its secret")
 	}
-	// It may not make tokens, whatever its scopes.
+	// It may not make tokens, with any scopes.
 	_, full, err := credential.IssueBreakGlass(ctx, conn, credential.NewBreakGlass{ActorID: "user_2ada", By: "grace@ops1", Reason: "Clerk is down", Scopes: argus.AllScopes(), TTL: credential.MaxBreakGlassLifetime})
 	h.must(err)
 	if resp := h.do(full, http.MethodPost, "/v1/tokens", map[string]any{"name": "x", "preset": "admin-full"}); resp.status != 403 {
@@ -98,7 +98,7 @@ func TestBreakGlass(t *testing.T) {
 		"no scopes":   {ActorID: "user_2ada", Reason: "Clerk is down", Scopes: []argus.Scope{}},
 		"NUL":         {ActorID: "user_2ada", Reason: "Clerk\x00down"},
 		"long reason": {ActorID: "user_2ada", Reason: strings.Repeat("x", 501)},
-		"nobody":      {ActorID: "user_2ada", Reason: "Clerk is down"},
+		"no claim":    {ActorID: "user_2ada", Reason: "Clerk is down"},
 		"blank":       {ActorID: "user_2ada", Reason: "Clerk is down", By: " "},
 		"two lines":   {ActorID: "user_2ada", Reason: "Clerk is down", By: "grace\nada"},
 		"long name":   {ActorID: "user_2ada", Reason: "Clerk is down", By: strings.Repeat("x", 201)},
@@ -121,7 +121,7 @@ func TestBreakGlassRole(t *testing.T) {
 		`DELETE FROM argus.break_glass_tokens`,
 		`TRUNCATE argus.break_glass_revocations`,
 		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, expires_at)
-		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', now() + interval '1 hour')`, // claimed by nobody
+		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', now() + interval '1 hour')`, // without a claim
 		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, claimed_by, issued_by, expires_at)
 		 VALUES (gen_random_uuid(), 'user_x', 'because', sha256('x'), 'abcd', '{logs:read}', 'me', 'argus_api', now() + interval '1 hour')`,
 		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, claimed_by, issued_at, expires_at)

@@ -62,11 +62,11 @@ func (c *call) Query() url.Values { return c.query }
 // Header returns a header of the request, "" when it is absent.
 func (c *call) Header(name string) string { return c.request.Header.Get(name) }
 
-// SetHeader sets a header of the answer, whatever the answer becomes.
+// SetHeader sets a header of the answer. An answer that becomes an error has it too.
 func (c *call) SetHeader(name, value string) { c.header.Set(name, value) }
 
 // InTx runs f in a transaction on the API's pool. The first InTx of a call commits the call's intent with it:
-// from then on the call has its row whatever happens, and a handler may cause effects. Later ones do not
+// from then on the call has its row in every case, and a handler may cause effects. Later ones do not
 // announce it again.
 //
 // When InTx returns nil, what f did is committed. An error with CodeAuditUnconfirmed says that this is not

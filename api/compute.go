@@ -91,7 +91,7 @@ const (
 // How long a provider is waited for.
 const (
 	providerTimeout = 20 * time.Second // an action, or finding out what became of one
-	listTimeout     = 5 * time.Second  // a question of somebody who only looks
+	listTimeout     = 5 * time.Second  // a question of a caller who only looks
 )
 
 // transition is what an action does to a worker: from one of these states, through the wanted one, to done.

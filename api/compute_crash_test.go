@@ -58,7 +58,7 @@ func (c *control) breakReconciling(on bool) {
 }
 
 // A call that is cut off anywhere leaves, as soon as another API process has looked: its row, once; its steps,
-// with what is true; the worker as it is; the answer for whoever repeats it with the same key.
+// with what is true; the worker as it is; the answer for a repetition with the same key.
 func TestComputeCrashPoints(t *testing.T) {
 	c := newControl(t)
 	c.client.Transport.(*http.Transport).DisableKeepAlives = true // or net/http itself repeats what was cut off
@@ -90,7 +90,7 @@ func TestComputeCrashPoints(t *testing.T) {
 					t.Fatalf("answered %+v, %v", r, err)
 				}
 				if point.began && !point.reconciled && !point.answered {
-					// Its process may be alive: nobody else touches it.
+					// Its process may be alive: no other process touches it.
 					c.must(c.api.reconcileOnce(t.Context()))
 					var unreconciled int
 					c.must(c.pool.QueryRow(t.Context(), `SELECT count(*) FROM argus.workers WHERE op_audit_id IS NOT NULL`).Scan(&unreconciled))

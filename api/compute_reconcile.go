@@ -75,7 +75,7 @@ func (a *API) act(ctx context.Context, w worker) (*provider.Instance, error) {
 		return &in, nil
 	}
 	ref := w.ref()
-	if ref == nil { // its launch failed: whatever came of it late is found by its id
+	if ref == nil { // its launch failed: an instance that came of it late is found by its id
 		all, err := p.List(ctx)
 		if err != nil {
 			return nil, err
@@ -130,7 +130,7 @@ func outcomeOf(action string, seen *provider.Instance) outcome {
 	}
 	out := outcome{state: WorkerState(seen.State), seen: seen, ok: WorkerState(seen.State) == transitions[action].done}
 	if action == "launch" {
-		out.ok = true // and stopped by somebody since
+		out.ok = true // and stopped by another since
 	}
 	return out
 }

@@ -160,7 +160,7 @@ func TestProviderFailures(t *testing.T) {
 	c.worker(r, http.StatusOK)
 	c.wantSteps(r, "1 user_2ada stop", "2 user_2ada stop "+w.ID+" local stopping>stopped succeeded")
 
-	// Nobody knows: it stays wanted until the provider answers, and is reconciled then.
+	// The outcome is unknown: it stays wanted until the provider answers, and is reconciled then.
 	c.provider.set(func(p *flakyProvider) {
 		p.before, p.after, p.list = nil, onlyOnce(func() error { return broken }), errors.New("provider away")
 	})

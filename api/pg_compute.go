@@ -38,7 +38,7 @@ type operation struct {
 	Reason  *string
 }
 
-// errReconciled says that the operation is not in progress any more: somebody else has written down its end.
+// errReconciled says that the operation is not in progress any more: another process has written down its end.
 var errReconciled = errors.New("the operation has been reconciled by another")
 
 const workerColumns = ` id, provider, state, orphan, reason, launched_by, launched_at,
@@ -106,7 +106,7 @@ func insertLaunching(ctx context.Context, tx Tx, id, provider, actor, reason str
 }
 
 // insertOrphan makes the row of an instance that no row knows, already wanted terminated. ok is false when
-// somebody else's row has it by now.
+// another process's row has it by now.
 func insertOrphan(ctx context.Context, tx Tx, at string, in provider.Instance, reason string, audit uuid.UUID) (worker, bool, error) {
 	return queryWorker(ctx, tx, `
 		INSERT INTO argus.workers (id, provider, state, orphan, launched_at, cost_per_hour, handle, provider_ref,

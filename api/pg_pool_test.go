@@ -86,14 +86,14 @@ func TestBegin(t *testing.T) {
 	h.pool.Reset()
 	proxy.DropReplyTo("audit_intents")
 	check("CUT_ANNOUNCING", 503, argus.CodeAuditUnavailable, 0, 0, false, 0)
-	// What the database rejects is no outage: nothing happened, and nobody is told to try again.
+	// What the database rejects is no outage: nothing happened, and no caller is told to try again.
 	check("GOOD", 500, argus.CodeInternal, 1, 1, false, 0)
 	// A handler's failure after its intent keeps its code.
 	fail = argus.Errorf(argus.CodeProviderFailed, "no")
 	check("FAILED_LATER", 502, argus.CodeProviderFailed, 1, 1, true, 1)
 	fail = nil
 
-	// COMMIT is sent, and nothing comes back any more: nobody knows, and that is said. The handler does not go
+	// COMMIT is sent, and nothing comes back any more: the outcome is unknown, and the answer says so. The handler does not go
 	// on; the row is one that takes the intent away if it is there.
 	h.listening()
 	h.answers(token, 200) // remembered: it is authenticated without Postgres
@@ -110,7 +110,7 @@ func TestBegin(t *testing.T) {
 	check("AFTERWARDS", 200, "", 1, 1, true, 1)
 }
 
-// TestDoubt: while nobody can tell what became of a commit, the call answers 500 audit_unconfirmed, causes no
+// TestDoubt: while the outcome of a commit is unknown, the call answers 500 audit_unconfirmed, causes no
 // further effect, and is recorded as one that may have an intent.
 func TestDoubt(t *testing.T) {
 	h := newHarness(t)

@@ -19,7 +19,7 @@ const (
 )
 
 // systemActor is the actor of steps that no operator takes: a session that ends by itself, a call whose
-// process died and whose effect somebody else had to look up.
+// process died and whose effect another process had to look up.
 const systemActor = "system"
 
 // stepBy is who takes a step: as in the call's row, the actor and who stood behind them.

@@ -113,7 +113,7 @@ func TestRemoteSupport(t *testing.T) {
 	for _, path := range []string{
 		"/v1/tenants/UTD_7ELEVEN_002/sessions/" + second.ID.String() + "/end", // another tenant's
 		consenting + "sessions/nonsense/end", consenting + "sessions/00000000-0000-0000-0000-000000000000/end",
-		"/v1/tenants/NOBODY/disarm", "/v1/tenants/%00/disarm", "/v1/tenants/" + strings.Repeat("x", 300) + "/sessions",
+		"/v1/tenants/UNKNOWN/disarm", "/v1/tenants/%00/disarm", "/v1/tenants/" + strings.Repeat("x", 300) + "/sessions",
 	} {
 		r := c.post(ada, path, because)
 		c.want(r, http.StatusNotFound, argus.CodeNotFound)
@@ -139,7 +139,7 @@ func TestRemoteSupport(t *testing.T) {
 	list := c.do(c.tokens[ada], http.MethodGet, "/v1/tenants", nil)
 	var all struct{ Tenants []tenantJSON }
 	list.json(t, &all)
-	if len(all.Tenants) != len(demoTenants) || c.do(c.tokens[ada], http.MethodGet, "/v1/tenants/NOBODY", nil).status != http.StatusNotFound {
+	if len(all.Tenants) != len(demoTenants) || c.do(c.tokens[ada], http.MethodGet, "/v1/tenants/UNKNOWN", nil).status != http.StatusNotFound {
 		t.Errorf("listed %s", list.body)
 	}
 	c.checkRows()
@@ -164,7 +164,7 @@ func TestArmingGates(t *testing.T) {
 		denied(body, http.StatusForbidden, argus.CodeStepUpRequired)
 	}
 	denied(armBody{Reason: "ride-along", ConfirmID: silent}, http.StatusForbidden, argus.CodeConsentRequired)
-	// Whoever arms cannot bring a consent along, however its id is written.
+	// The operator who arms cannot bring a consent along, however its id is written.
 	denied(armBody{"ride-along", "DOC-9", silent}, http.StatusForbidden, argus.CodeConsentRequired)
 	for _, id := range []string{" ", "DOC-\u200b9", "\u200b", "DOC-\ufe0f9", "\U000e0041", strings.Repeat("x", 201)} {
 		r := c.post(ada, path, armBody{"ride-along", id, silent})
@@ -211,7 +211,7 @@ func TestConsentIsRecorded(t *testing.T) {
 		}
 	}
 	c.want(arm("DOC-9"), http.StatusForbidden, argus.CodeConsentRequired)
-	said(RecordConsent(ctx, host, "NOBODY", "DOC-9", "maria"), argus.CodeNotFound, "NOBODY")
+	said(RecordConsent(ctx, host, "UNKNOWN", "DOC-9", "maria"), argus.CodeNotFound, "UNKNOWN")
 	for _, id := range []string{"", " ", "DOC-\u200b9", "\x00", strings.Repeat("x", 201)} {
 		said(RecordConsent(ctx, host, silent, id, "maria"), argus.CodeInvalidParameter, "consent_document_id")
 		said(RecordConsent(ctx, host, silent, "DOC-9", id), argus.CodeInvalidParameter, "--by")
@@ -311,7 +311,7 @@ func TestStepsNameTheImpersonator(t *testing.T) {
 	arm.json(t, &armed)
 }
 
-// Consent has no way around it, whoever asks in whatever words.
+// Consent has no way around it, for any caller in any words.
 func TestConsentIsTheDatabases(t *testing.T) {
 	c := newControl(t)
 	armed := `armed = true, armed_at = now(), armed_by = 'user_2ada', armed_reason = 'because', armed_audit_id = gen_random_uuid()`
@@ -518,7 +518,7 @@ func TestArmingCutOff(t *testing.T) {
 	c.checkRows()
 }
 
-// Whoever adds steps to a call at the same moment, each gets its own number.
+// Of several that add steps to a call at the same moment, each gets its own number.
 func TestStepNumbers(t *testing.T) {
 	c := newControl(t)
 	id := uuid.Must(uuid.NewV7())

@@ -221,7 +221,7 @@ func TestRevocationEverywhere(t *testing.T) {
 	}
 }
 
-// remembers reports whether the API takes a token while it can be looked up by nobody.
+// remembers reports whether the API takes a token while no lookup is possible.
 func (h *harness) remembers(secret string) bool {
 	h.t.Helper()
 	tx, err := h.pg.Pool(h.t, h.pg.OwnerURL).Begin(h.t.Context())

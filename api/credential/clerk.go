@@ -238,7 +238,7 @@ func (c *clerkIdentity) ours(azp string) bool {
 }
 
 // actorClaim reads act, which names who impersonates the session's user. One that cannot be read is rejected:
-// else somebody else's deed would be put down to the user.
+// otherwise the impersonator's deed would be put down to the user.
 func actorClaim(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return "", nil
@@ -247,7 +247,7 @@ func actorClaim(raw json.RawMessage) (string, error) {
 		Subject string `json:"sub"`
 	}
 	if err := exact.Unmarshal(raw, &act); err != nil || act.Subject == "" {
-		return "", errors.New("act names nobody")
+		return "", errors.New("act has no subject")
 	}
 	return act.Subject, nil
 }
@@ -306,7 +306,7 @@ func isNotFound(err error) bool {
 	return errors.As(err, &e) && e.HTTPStatusCode == http.StatusNotFound
 }
 
-// clerkAway is the 503 for when nobody can say whether a credential is good.
+// clerkAway is the 503 for a credential that cannot be verified without Clerk.
 func clerkAway(cause error) error {
 	return argus.Errorf(argus.CodeUnavailable,
 		"Clerk does not answer, so your credential cannot be checked. Try again; if it lasts, use a break-glass token.").

@@ -26,8 +26,8 @@ type Credential struct {
 	SessionID string    // of a Clerk session; "" for a token
 }
 
-// Person is who takes the places of calls: the person behind all credentials, so that nobody gets more of them by
-// making more tokens. One who impersonates takes their own, and a break-glass token has places of its own, since it is
+// Person is who takes the places of calls: the person behind all credentials, so making more tokens gives no more
+// places. One who impersonates takes their own, and a break-glass token has places of its own, since it is
 // for when something goes wrong.
 func (c *Credential) Person() string {
 	switch {

@@ -20,7 +20,7 @@ type Pool = pgxpool.Pool
 const lookupTimeout = 1200 * time.Millisecond
 
 // findSecret looks a token up by its digest; nil without an error when there is none. When Postgres does not
-// answer, nobody can be authenticated and nothing could be audited.
+// answer, no caller can be authenticated and no call recorded.
 func (v *Verifier) findSecret(ctx context.Context, kind argus.ActorKind, digest [32]byte) (*secretRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
