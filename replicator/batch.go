@@ -1,6 +1,8 @@
 package replicator
 
-import "maps"
+import (
+	"maps"
+)
 
 // batch is what is inserted between two watermarks. The decoder fills one while the one before is inserted.
 type batch struct {
@@ -9,10 +11,10 @@ type batch struct {
 	bytes  int // of the messages, about what it takes in memory
 
 	// first and last are the commit positions of the first and last transaction with a row in here.
-	first, last lsn
+	first, last LSN
 	// end: everything that committed before it is in this batch or was durable before. It stays behind the
 	// rows while the last transaction goes on in the next batch.
-	end     lsn
+	end     LSN
 	days    map[int32]struct{} // of the audit log's rows, counted from 1970
 	lastDay int32
 
@@ -73,17 +75,17 @@ type rowReader struct {
 }
 
 // insert adds a row of the stream.
-func (rr *rowReader) insert(b *batch, t int, tup tuple, commit lsn, size int) error {
-	n := tup.left
+func (rr *rowReader) insert(b *batch, t int, tup Tuple, commit LSN, size int) error {
+	n := tup.Left
 	if err := rr.size(n); err != nil {
 		return err
 	}
 	for i := range n {
-		kind, v, err := tup.next()
+		kind, v, err := tup.Next()
 		if err != nil {
 			return err
 		}
-		rr.values[i], rr.text[i] = v, kind == valueText
+		rr.values[i], rr.text[i] = v, kind == ValueText
 	}
 	if b.rows == 0 {
 		b.first = commit
@@ -94,30 +96,30 @@ func (rr *rowReader) insert(b *batch, t int, tup tuple, commit lsn, size int) er
 
 // copied adds a row of a binary COPY: a count of values, then each preceded by its length, −1 for null.
 func (rr *rowReader) copied(b *batch, t int, row []byte) error {
-	c := cursor{b: row}
-	n := int(c.u16())
+	c := NewCursor(row)
+	n := int(c.U16())
 	if err := rr.size(n); err != nil {
 		return err
 	}
 	for i := range n {
 		rr.text[i], rr.values[i] = false, nil
-		if size := int32(c.u32()); size >= 0 {
-			v := c.take(int(size))
+		if size := int32(c.U32()); size >= 0 {
+			v := c.Take(int(size))
 			if v == nil {
 				v = zeros[:0]
 			}
 			rr.values[i] = v
 		}
 	}
-	if c.bad {
-		return errMalformed
+	if c.Bad {
+		return ErrMalformed
 	}
 	return rr.add(b, t, len(row))
 }
 
 func (rr *rowReader) size(n int) error {
 	if n > 1600 { // the most columns a Postgres table has
-		return errMalformed
+		return ErrMalformed
 	}
 	for len(rr.values) < n {
 		rr.values, rr.text = append(rr.values, nil), append(rr.text, false)

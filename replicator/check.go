@@ -327,7 +327,7 @@ func (k *rowKey) name(table int) string {
 
 // awaitSteps waits for the copy to reach the snapshot, as long as a replicator copies. Nothing else says which rows of
 // the domain tables are promised.
-func (c *checking) awaitSteps(ctx context.Context, at lsn) error {
+func (c *checking) awaitSteps(ctx context.Context, at LSN) error {
 	for range 100 {
 		mark, _, err := c.r.store.watermark(ctx)
 		if err != nil || mark.lsn >= at {

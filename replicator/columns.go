@@ -66,7 +66,7 @@ func newColumn(chType string, oid uint32) (c column, ok bool) {
 		if precision != "6" || (oid != oidTimestamptz && oid != oidTimestamp) {
 			return nil, false
 		}
-		return &intColumn{wire: wire{typ: typ}, width: 8, shift: postgresEpoch}, true
+		return &intColumn{wire: wire{typ: typ}, width: 8, shift: PostgresEpoch}, true
 	}
 	if size, is := unwrap(chType, "FixedString"); is {
 		n, err := strconv.Atoi(size)
@@ -145,9 +145,6 @@ func (w *wire) EncodeColumn(b *proto.Buffer)  { b.PutRaw(w.data) }
 func (w *wire) WriteColumn(out *proto.Writer) { out.ChainWrite(w.data) }
 func (w *wire) reset()                        { w.rows, w.data = 0, w.data[:0] }
 func (w *wire) appendText(v []byte) error     { return badValue(w.typ, v) }
-
-// postgresEpoch is 2000-01-01 in microseconds since 1970-01-01.
-const postgresEpoch = 946_684_800_000_000
 
 // intColumn holds integers, and times, which are integers counted from another day.
 type intColumn struct {

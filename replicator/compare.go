@@ -55,9 +55,9 @@ func (l *layout) postgresHash() string {
 	}
 	var parts []string
 	for _, c := range l.shared() {
-		name := c.name
+		name := c.Name
 		text := name + "::text"
-		if c.isTime() {
+		if isTime(c) {
 			text = "(extract(epoch FROM " + name + ") * 1000000)::bigint::text"
 		}
 		parts = append(parts, "coalesce('=' || "+text+", '~')")
@@ -75,9 +75,9 @@ func (l *layout) clickhouseHash(sc scope) string {
 	}
 	var parts []string
 	for _, c := range l.shared() {
-		name := c.name
+		name := c.Name
 		text := "toString(" + name + ")"
-		if c.isTime() {
+		if isTime(c) {
 			text = "toString(toUnixTimestamp64Micro(" + name + "))"
 		}
 		parts = append(parts, "ifNull(concat('=', "+text+"), '~')")
@@ -86,8 +86,8 @@ func (l *layout) clickhouseHash(sc scope) string {
 }
 
 // shared are the columns both stores have.
-func (l *layout) shared() []relationColumn {
-	var columns []relationColumn
+func (l *layout) shared() []Column {
+	var columns []Column
 	for i, c := range l.source {
 		if l.types[i] != "" {
 			columns = append(columns, c)
@@ -97,7 +97,7 @@ func (l *layout) shared() []relationColumn {
 }
 
 // isTime reports whether the column holds a moment, which the stores write as text in two ways.
-func (c relationColumn) isTime() bool { return c.oid == oidTimestamptz || c.oid == oidTimestamp }
+func isTime(c Column) bool { return c.OID == oidTimestamptz || c.OID == oidTimestamp }
 
 // postgresWhere restricts a query on the root table, named l, to the scope.
 func (sc scope) postgresWhere() string {
@@ -300,8 +300,8 @@ func (r *Replicator) layouts(ctx context.Context, q querier) (ls [tableCount]*la
 		if err != nil {
 			return ls, err
 		}
-		source, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c relationColumn, err error) {
-			return c, row.Scan(&c.name, &c.oid)
+		source, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c Column, err error) {
+			return c, row.Scan(&c.Name, &c.OID)
 		})
 		if err != nil {
 			return ls, err

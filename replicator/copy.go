@@ -14,7 +14,7 @@ import (
 // snapshot is a moment of Postgres that several connections can look at.
 type snapshot struct {
 	name string
-	at   lsn // of what it shows, all committed before at
+	at   LSN // of what it shows, all committed before at
 }
 
 // takeSnapshot opens one that lasts until release.
@@ -32,7 +32,7 @@ func takeSnapshot(ctx context.Context, pool *pgxpool.Pool) (s snapshot, release 
 		err = tx.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&at)
 	}
 	if err == nil {
-		s.at, err = parseLSN(at)
+		s.at, err = ParseLSN(at)
 	}
 	if err != nil {
 		release()
@@ -78,7 +78,7 @@ func (t *term) copyRows(ctx context.Context, tx pgx.Tx, l *layout, from, where s
 func copyOut(ctx context.Context, tx pgx.Tx, l *layout, from, where string, w *copyWriter) error {
 	var columns []string
 	for _, c := range l.source {
-		columns = append(columns, "l."+quoteName(c.name))
+		columns = append(columns, "l."+pgx.Identifier{c.Name}.Sanitize())
 	}
 	_, err := tx.Conn().PgConn().CopyTo(ctx, w, fmt.Sprintf("COPY (SELECT %s FROM %s WHERE %s) TO STDOUT (FORMAT binary)",
 		strings.Join(columns, ", "), from, where))
@@ -86,7 +86,7 @@ func copyOut(ctx context.Context, tx pgx.Tx, l *layout, from, where string, w *c
 		err = w.err // the cause, not that the copy was given up
 	}
 	if err == nil && !w.ended {
-		err = fmt.Errorf("copying %s: %w", tables[l.table].postgres, errMalformed)
+		err = fmt.Errorf("copying %s: %w", tables[l.table].postgres, ErrMalformed)
 	}
 	return err
 }
@@ -143,7 +143,7 @@ func (w *copyWriter) piece(p []byte) (int, error) {
 		}
 		extension := int(binary.BigEndian.Uint32(p[15:]))
 		if string(p[:11]) != string(copySignature) || extension > 1<<20 {
-			return 0, errMalformed
+			return 0, ErrMalformed
 		}
 		if len(p) < head+extension {
 			return 0, errShort
@@ -152,7 +152,7 @@ func (w *copyWriter) piece(p []byte) (int, error) {
 		return head + extension, nil
 	}
 	if w.ended {
-		return 0, errMalformed
+		return 0, ErrMalformed
 	}
 	if len(p) < 2 {
 		return 0, errShort

@@ -12,7 +12,7 @@ func BenchmarkDecode(b *testing.B) {
 	in, _ := decodeAll(b, readGolden(b, filepath.Join("testdata", "pgoutput-18.hex")))
 	var inserts [][]byte
 	for _, m := range readGolden(b, filepath.Join("testdata", "pgoutput-18.hex")) {
-		if m[0] == msgInsert && in.relations[uint32(m[1])<<24|uint32(m[2])<<16|uint32(m[3])<<8|uint32(m[4])] == auditTable {
+		if m[0] == MessageInsert && in.relations[uint32(m[1])<<24|uint32(m[2])<<16|uint32(m[3])<<8|uint32(m[4])] == auditTable {
 			inserts = append(inserts, m)
 		}
 	}
@@ -22,7 +22,7 @@ func BenchmarkDecode(b *testing.B) {
 		if in.current.rows == 1<<16 {
 			in.current.reset()
 		}
-		if err := in.handle(walMessage{data: inserts[i%len(inserts)]}); err != nil {
+		if err := in.handle(Message{Data: inserts[i%len(inserts)]}); err != nil {
 			b.Fatal(err)
 		}
 	}

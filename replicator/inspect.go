@@ -218,7 +218,7 @@ func (s *session) stepsDifference(ctx context.Context, since time.Time) (string,
 		if err := s.r.pool.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
 			return "", err
 		}
-		passed, err := parseLSN(text)
+		passed, err := ParseLSN(text)
 		if err != nil {
 			return "", err
 		}

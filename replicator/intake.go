@@ -16,10 +16,10 @@ import (
 // share two batches, so that the next is decoded while the one before is inserted, and memory is bounded: a
 // full batch stops the reading, and Postgres keeps the rest.
 type intake struct {
-	stream  *walStream
+	stream  *Stream
 	log     *slog.Logger
 	metrics *metrics
-	from    lsn // transactions that committed before it are in ClickHouse
+	from    LSN // transactions that committed before it are in ClickHouse
 	limit   batchLimit
 	columns func(table int) ([]chColumn, error) // of ClickHouse, read when a relation is seen
 
@@ -32,13 +32,13 @@ type intake struct {
 	current *batch
 	since   time.Time // when the current batch got its first row
 	// received: everything that committed before it has been decoded.
-	received  lsn
+	received  LSN
 	committed int64 // when the newest whole transaction committed, Postgres's clock, µs since 1970
 	layouts   [tableCount]*layout
 
 	// Of the goroutine that fills:
 	relations map[uint32]int // table by relation id; -1 for others
-	tx        begin
+	tx        Begin
 	inside    bool // of a transaction
 	skip      bool // which is in ClickHouse already
 	reader    rowReader
@@ -50,7 +50,7 @@ type batchLimit struct{ rows, bytes int }
 
 func (l batchLimit) full(b *batch) bool { return b.rows >= l.rows || b.bytes >= l.bytes }
 
-func newIntake(stream *walStream, from lsn, limit batchLimit) *intake {
+func newIntake(stream *Stream, from LSN, limit batchLimit) *intake {
 	in := &intake{
 		stream: stream, from: from, limit: limit, received: from, relations: map[uint32]int{},
 		wake: make(chan struct{}, 1), current: newBatch(),
@@ -63,16 +63,16 @@ func newIntake(stream *walStream, from lsn, limit batchLimit) *intake {
 // run decodes until the stream fails or close is called.
 func (in *intake) run() error {
 	for {
-		m, err := in.stream.next() // may wait; the batch can be taken meanwhile
+		m, err := in.stream.Next() // may wait; the batch can be taken meanwhile
 		if err != nil {
 			return err
 		}
 		in.mu.Lock()
 		for {
-			if err = in.handle(m); err != nil || !in.stream.ready() {
+			if err = in.handle(m); err != nil || !in.stream.Ready() {
 				break
 			}
-			if m, err = in.stream.next(); err != nil {
+			if m, err = in.stream.Next(); err != nil {
 				break
 			}
 		}
@@ -81,7 +81,7 @@ func (in *intake) run() error {
 			return err
 		}
 		in.poke()
-		in.stream.gather(in.behind.Load())
+		in.stream.Gather(in.behind.Load())
 	}
 }
 
@@ -101,27 +101,27 @@ func (in *intake) close() {
 }
 
 // handle takes one message; in.mu is held.
-func (in *intake) handle(m walMessage) error {
-	if m.data == nil {
+func (in *intake) handle(m Message) error {
+	if m.Data == nil {
 		// Within a transaction a keepalive speaks of what is before it.
-		if !in.inside && m.end > in.received {
-			in.received = m.end
-			in.current.end = m.end
+		if !in.inside && m.End > in.received {
+			in.received = m.End
+			in.current.end = m.End
 		}
-		if m.reply {
+		if m.Reply {
 			in.reply()
 		}
 		return nil
 	}
 	var err error
-	switch m.data[0] {
-	case msgBegin:
-		if in.tx, err = parseBegin(m.data); err != nil {
+	switch m.Data[0] {
+	case MessageBegin:
+		if in.tx, err = ParseBegin(m.Data); err != nil {
 			return err
 		}
-		in.inside, in.skip = true, in.tx.commit < in.from
-	case msgCommit:
-		_, end, err := parseCommit(m.data)
+		in.inside, in.skip = true, in.tx.Commit < in.from
+	case MessageCommit:
+		_, end, err := ParseCommit(m.Data)
 		if err != nil {
 			return err
 		}
@@ -129,41 +129,41 @@ func (in *intake) handle(m walMessage) error {
 		if end > in.received {
 			in.received = end
 			in.current.end = end
-			in.committed = in.tx.committed + postgresEpoch
+			in.committed = in.tx.Committed + PostgresEpoch
 		}
-	case msgRelation:
-		return in.relation(m.data)
-	case msgInsert:
+	case MessageRelation:
+		return in.relation(m.Data)
+	case MessageInsert:
 		if !in.inside {
-			return errMalformed
+			return ErrMalformed
 		}
 		if in.skip {
 			return nil
 		}
-		return in.insert(m.data)
+		return in.insert(m.Data)
 	}
 	return nil
 }
 
 func (in *intake) relation(data []byte) error {
-	rel, err := parseRelation(data)
+	rel, err := ParseRelation(data)
 	if err != nil {
 		return err
 	}
-	t, ok := tableOf(rel.schema, rel.name)
+	t, ok := tableOf(rel.Schema, rel.Name)
 	if !ok {
-		in.relations[rel.id] = -1
+		in.relations[rel.ID] = -1
 		return nil
 	}
-	in.relations[rel.id] = t
-	if l := in.layouts[t]; l != nil && slices.Equal(l.source, rel.columns) {
+	in.relations[rel.ID] = t
+	if l := in.layouts[t]; l != nil && slices.Equal(l.source, rel.Columns) {
 		return nil
 	}
 	target, err := in.columns(t)
 	if err != nil {
 		return err
 	}
-	l, err := newLayout(t, rel.columns, target)
+	l, err := newLayout(t, rel.Columns, target)
 	if err != nil {
 		return err
 	}
@@ -178,13 +178,13 @@ func (in *intake) relation(data []byte) error {
 }
 
 func (in *intake) insert(data []byte) error {
-	id, tup, err := parseInsert(data)
+	id, tup, err := ParseInsert(data)
 	if err != nil {
 		return err
 	}
 	t, ok := in.relations[id]
 	if !ok {
-		return fmt.Errorf("%w: a row of a relation that was not described", errMalformed)
+		return fmt.Errorf("%w: a row of a relation that was not described", ErrMalformed)
 	}
 	if t < 0 {
 		return nil // of a table that was added to the publication
@@ -206,7 +206,7 @@ func (in *intake) insert(data []byte) error {
 	if in.current.rows == 0 {
 		in.since = time.Now()
 	}
-	return in.reader.insert(in.current, t, tup, in.tx.commit, len(data))
+	return in.reader.insert(in.current, t, tup, in.tx.Commit, len(data))
 }
 
 var errClosed = fmt.Errorf("the intake is closed")
@@ -230,8 +230,8 @@ type pace struct {
 // take waits until the current batch is worth an insert that starts not long after the one at started, and
 // puts next, empty, in its place. Without rows it returns nil when until has come, or when enough has been
 // received: then everything committed before received is in batches taken earlier.
-func (in *intake) take(ctx context.Context, next *batch, started, until time.Time, enough lsn,
-	p func(received lsn) (pace, bool)) (b *batch, received lsn, err error) {
+func (in *intake) take(ctx context.Context, next *batch, started, until time.Time, enough LSN,
+	p func(received LSN) (pace, bool)) (b *batch, received LSN, err error) {
 	for {
 		now := time.Now()
 		in.mu.Lock()

@@ -21,7 +21,7 @@ func (w *world) settle() argus.Position {
 	defer s.close()
 	var end string
 	w.must(w.api.QueryRow(w.ctx(), "SELECT pg_current_wal_lsn()::text").Scan(&end))
-	target, err := parseLSN(end)
+	target, err := ParseLSN(end)
 	w.must(err)
 	deadline := time.Now().Add(90 * time.Second)
 	for {

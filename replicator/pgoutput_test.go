@@ -53,7 +53,7 @@ func decodeAll(t testing.TB, messages [][]byte) (*intake, []int64) {
 	t.Helper()
 	in := testIntake()
 	for _, m := range messages {
-		if err := in.handle(walMessage{data: m}); err != nil {
+		if err := in.handle(Message{Data: m}); err != nil {
 			t.Fatalf("%v: % x", err, m)
 		}
 	}
@@ -98,27 +98,27 @@ func recordStream(t *testing.T, path, bin string) {
 	w := newOwnWorld(t, engines.PostgresConfig{BinDir: bin})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn, err := dialReplication(ctx, w.pg.ReplicatorURL)
+	conn, err := Dial(ctx, w.pg.ReplicatorURL)
 	w.must(err)
-	start, _, err := createSlot(ctx, conn, w.slot(), false)
+	start, _, err := CreateSlot(ctx, conn, w.slot(), false)
 	w.must(err)
 	l := w.openLane()
 	w.must(l.commit(3, time.Date(2026, 11, 22, 10, 0, 0, 123456000, time.UTC), func(tx pgx.Tx, r []argus.Record) error {
 		return insertSteps(tx, &r[0])
 	}))
 	l.write(1, time.Date(2026, 11, 22, 11, 0, 0, 1000, time.UTC))
-	stream, err := startStream(ctx, conn, w.slot(), "argus", start)
+	stream, err := Start(ctx, conn, w.slot(), "argus", start)
 	w.must(err)
-	defer stream.close()
+	defer stream.Close()
 	var b strings.Builder
 	for commits := 0; commits < 2; {
-		m, err := stream.next()
+		m, err := stream.Next()
 		w.must(err)
-		if m.data == nil {
+		if m.Data == nil {
 			continue
 		}
-		fmt.Fprintf(&b, "%x\n", m.data)
-		if m.data[0] == msgCommit {
+		fmt.Fprintf(&b, "%x\n", m.Data)
+		if m.Data[0] == MessageCommit {
 			commits++
 		}
 	}
@@ -131,7 +131,7 @@ func recordStream(t *testing.T, path, bin string) {
 func FuzzStream(f *testing.F) {
 	var relations [][]byte
 	for _, m := range readGolden(f, filepath.Join("testdata", "pgoutput-18.hex")) {
-		if m[0] == msgRelation {
+		if m[0] == MessageRelation {
 			relations = append(relations, m)
 		}
 		f.Add(m)
@@ -143,7 +143,7 @@ func FuzzStream(f *testing.F) {
 		if len(data) == 0 {
 			return
 		}
-		if err := in.handle(walMessage{data: data}); err != nil {
+		if err := in.handle(Message{Data: data}); err != nil {
 			return
 		}
 		for _, r := range in.current.tables {

@@ -29,7 +29,7 @@ type querier interface {
 type writersReading struct {
 	greatest int64 // writer there is
 	states   []writerState
-	at       lsn // all that the states show had committed before it
+	at       LSN // all that the states show had committed before it
 	now      time.Time
 }
 
@@ -52,7 +52,7 @@ func readWriters(ctx context.Context, q querier, p argus.Position) (r writersRea
 		if err := rows.Scan(&at, &r.now, &r.greatest, &id, &seq, &closed); err != nil {
 			return r, err
 		}
-		if r.at, err = parseLSN(at); err != nil {
+		if r.at, err = ParseLSN(at); err != nil {
 			return r, err
 		}
 		if id != nil {

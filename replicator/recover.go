@@ -54,25 +54,25 @@ func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool
 	defer t.close()
 	boundary("begun")
 
-	if err := freeSlot(ctx, r.pool, r.config.Slot); err != nil {
+	if err := FreeSlot(ctx, r.pool, r.config.Slot); err != nil {
 		return err
 	}
-	conn, err := dialReplication(ctx, r.config.PostgresURL)
+	conn, err := Dial(ctx, r.config.PostgresURL)
 	if err != nil {
 		return fmt.Errorf("connecting for replication: %w", err)
 	}
-	defer closeReplication(conn)
+	defer CloseConn(conn)
 	until, err := r.resume(ctx, t, conn, publication)
 	if err != nil || byHand {
 		return err
 	}
-	wal, err := startStream(ctx, conn, r.config.Slot, r.config.Publication, t.mark.lsn)
+	source, err := Start(ctx, conn, r.config.Slot, r.config.Publication, t.mark.lsn)
 	if err != nil {
 		return r.brokenSlot(t, fmt.Errorf("starting the stream: %w", err))
 	}
 	r.health.update(func(s *Status) { s.State = "streaming" })
 	r.log.Info("streaming", "from", t.mark.lsn, "epoch", t.epoch)
-	return r.brokenSlot(t, r.stream(ctx, t, wal, until, stop))
+	return r.brokenSlot(t, r.stream(ctx, t, source, until, stop))
 }
 
 // brokenSlot notices a slot whose history cannot be decoded, although the catalog shows it as valid: the next term
@@ -91,7 +91,7 @@ func (r *Replicator) brokenSlot(t *term, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// What fails again and again at the same place, and is no outage, will not decode tomorrow.
-	if useless || answer != nil && !outage(answer.Code) || errors.Is(err, errMalformed) {
+	if useless || answer != nil && !outage(answer.Code) || errors.Is(err, ErrMalformed) {
 		if r.stuckAt != t.mark.lsn {
 			r.stuckAt, r.stuck = t.mark.lsn, 0
 		}
@@ -113,22 +113,25 @@ func outage(code string) bool {
 	return code == "42501"
 }
 
+// publicationChanged is why a slot is not usable, like those that ReadSlot gives.
+const publicationChanged = "the publication was changed: what the slot holds may lack rows"
+
 // resume makes t.mark a watermark to stream from, healing first where it must, and returns where doubt ends.
-func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, publication Publication) (doubt lsn, err error) {
-	sys, err := identifySystem(ctx, conn)
+func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, publication Publication) (doubt LSN, err error) {
+	sys, err := IdentifySystem(ctx, conn)
 	if err != nil {
 		return 0, fmt.Errorf("asking Postgres which system it is: %w", err)
 	}
-	slot, err := readSlot(ctx, r.pool, r.config.Slot)
+	slot, err := ReadSlot(ctx, r.pool, r.config.Slot)
 	if err != nil {
 		return 0, fmt.Errorf("reading the slot: %w", err)
 	}
-	if slot.otherOwner != "" {
-		return 0, errors.New(slot.otherOwner)
+	if slot.OtherOwner != "" {
+		return 0, errors.New(slot.OtherOwner)
 	}
 	r.mu.Lock()
-	if r.distrusted != "" && slot.usable {
-		slot.usable, slot.unusable = false, r.distrusted
+	if r.distrusted != "" && slot.Usable {
+		slot.Usable, slot.Unusable = false, r.distrusted
 	}
 	r.mu.Unlock()
 	mark, known, err := r.store.watermark(ctx)
@@ -136,7 +139,7 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, p
 		return 0, fmt.Errorf("reading the watermark: %w", err)
 	}
 	if known && slot.Exists && mark.publication != 0 && mark.publication != publication.print {
-		slot.usable, slot.unusable, slot.changed = false, "the publication was changed: what the slot holds may lack rows", true
+		slot.Usable, slot.Unusable = false, publicationChanged
 	}
 	reason, err := r.reason(ctx, sys, slot, mark, known)
 	if err != nil {
@@ -146,21 +149,21 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, p
 		// Of the position nothing is sure: rows may have been written anew under the same numbers.
 		mark.position, mark.lsn, mark.ceiling = argus.Position{}, 0, 0
 	}
-	mark.system, mark.timeline, mark.publication = sys.id, sys.timeline, publication.print
+	mark.system, mark.timeline, mark.publication = sys.ID, sys.Timeline, publication.print
 	t.mark = mark
 	if reason == "" {
 		// What an earlier term gave to ClickHouse had been flushed by Postgres before it was sent.
-		return min(mark.ceiling, max(sys.flushed, slot.flushed)), nil
+		return min(mark.ceiling, max(sys.Flushed, slot.Flushed)), nil
 	}
 	snap := snapshot{}
-	if slot.usable {
+	if slot.Usable {
 		var release func()
 		if snap, release, err = takeSnapshot(ctx, r.pool); err != nil {
 			return 0, err
 		}
 		defer release()
 		// The slot does not send again what it was told is durable.
-		t.mark.lsn = max(mark.lsn, slot.confirmed)
+		t.mark.lsn = max(mark.lsn, slot.Confirmed)
 	} else {
 		if snap, err = r.newSlot(ctx, conn, slot); err != nil {
 			return 0, err
@@ -173,13 +176,13 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, p
 	r.mu.Lock()
 	r.wanted, r.distrusted = "", ""
 	r.mu.Unlock()
-	return min(t.mark.ceiling, max(sys.flushed, slot.flushed, snap.at)), nil
+	return min(t.mark.ceiling, max(sys.Flushed, slot.Flushed, snap.at)), nil
 }
 
 // newSlot makes the slot, in the place of one that is of no use, and returns the snapshot that it starts from.
-func (r *Replicator) newSlot(ctx context.Context, conn *pgconn.PgConn, old slotState) (s snapshot, err error) {
+func (r *Replicator) newSlot(ctx context.Context, conn *pgconn.PgConn, old SlotState) (s snapshot, err error) {
 	if old.Exists {
-		r.log.Error("the replication slot is of no use any more; making a new one", "slot", r.config.Slot, "cause", old.unusable)
+		r.log.Error("the replication slot is of no use any more; making a new one", "slot", r.config.Slot, "cause", old.Unusable)
 		if _, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", r.config.Slot); err != nil {
 			return s, fmt.Errorf("dropping the slot: %w", err)
 		}
@@ -189,13 +192,13 @@ func (r *Replicator) newSlot(ctx context.Context, conn *pgconn.PgConn, old slotS
 	if err := r.pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
 		return s, err
 	}
-	s.at, s.name, err = createSlot(ctx, conn, r.config.Slot, version >= 170000)
+	s.at, s.name, err = CreateSlot(ctx, conn, r.config.Slot, version >= 170000)
 	boundary("slot")
 	return s, err
 }
 
 // reason says why ClickHouse must be compared with Postgres before streaming; "" when it need not.
-func (r *Replicator) reason(ctx context.Context, sys system, slot slotState, mark watermark, known bool) (string, error) {
+func (r *Replicator) reason(ctx context.Context, sys System, slot SlotState, mark watermark, known bool) (string, error) {
 	r.mu.Lock()
 	wanted := r.wanted
 	r.mu.Unlock()
@@ -204,8 +207,8 @@ func (r *Replicator) reason(ctx context.Context, sys system, slot slotState, mar
 		return healFirstCopy, nil
 	case !known:
 		return healLostMark, nil
-	case mark.system != 0 && (mark.system != sys.id || mark.timeline != sys.timeline),
-		max(sys.flushed, slot.flushed) < mark.lsn:
+	case mark.system != 0 && (mark.system != sys.ID || mark.timeline != sys.Timeline),
+		max(sys.Flushed, slot.Flushed) < mark.lsn:
 		return healRestored, nil
 	}
 	restored, err := r.restored(ctx, mark.position)
@@ -218,11 +221,11 @@ func (r *Replicator) reason(ctx context.Context, sys system, slot slotState, mar
 	switch {
 	case mark.healing:
 		return healUnfinished, nil
-	case slot.changed:
+	case slot.Unusable == publicationChanged:
 		return healPublication, nil
-	case !slot.usable:
+	case !slot.Usable:
 		return healSlotLost, nil
-	case slot.confirmed > mark.lsn:
+	case slot.Confirmed > mark.lsn:
 		return healSlotMoved, nil
 	}
 	return wanted, nil

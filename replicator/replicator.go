@@ -101,7 +101,7 @@ type Replicator struct {
 	// distrusted is why the slot is of no use although the catalog shows it as valid; "" when it is not.
 	distrusted string
 	// stuckAt is the position at which the stream has failed stuck times in a row.
-	stuckAt lsn
+	stuckAt LSN
 	stuck   int
 	told    map[Finding]bool // findings that the log has told
 

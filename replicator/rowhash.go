@@ -7,13 +7,18 @@ import (
 
 // canonicalColumns are the columns of the audit log under the canonical encoding, version 1, in its order but
 // for the head (see the root package's canonical.go), with their Postgres types; row_hash follows them.
-var canonicalColumns = []relationColumn{
+var canonicalColumns = []canonicalColumn{
 	{"writer_id", oidInt8}, {"seq", oidInt8}, {"id", oidUUID}, {"occurred_at", oidTimestamptz},
 	{"recorded_at", oidTimestamptz}, {"actor_id", oidText}, {"impersonator_id", oidText}, {"actor_kind", oidText},
 	{"pat_id", oidUUID}, {"break_glass_id", oidUUID}, {"scope", oidText}, {"route", oidText},
 	{"path_params", oidJSONB}, {"method", oidText}, {"status", oidInt2}, {"outcome", oidText},
 	{"latency_us", oidInt8}, {"client_ip", oidInet}, {"user_agent", oidText}, {"body_sha256", oidBytea},
 	{"body_bytes", oidInt8}, {"client_request_id", oidText}, {"trace_id", oidText},
+}
+
+type canonicalColumn struct {
+	Name string
+	OID  uint32
 }
 
 const (
@@ -24,17 +29,17 @@ const (
 func canonicalNames() []string {
 	var names []string
 	for _, c := range canonicalColumns {
-		names = append(names, c.name)
+		names = append(names, c.Name)
 	}
 	return append(names, "row_hash")
 }
 
-func hasCanonicalColumns(source []relationColumn) bool {
-	if len(source) <= canonHash || source[canonHash] != (relationColumn{"row_hash", oidBytea}) {
+func hasCanonicalColumns(source []Column) bool {
+	if len(source) <= canonHash || source[canonHash] != (Column{Name: "row_hash", OID: oidBytea}) {
 		return false
 	}
 	for i, c := range canonicalColumns {
-		if source[i] != c {
+		if source[i] != Column(c) {
 			return false
 		}
 	}
@@ -59,9 +64,9 @@ func (h *hasher) intact(values [][]byte, params []mapEntry) bool {
 	b := append(h.b[:0], 1)
 	b = append(b, values[canonWriter]...)
 	b = append(b, values[canonSeq]...)
-	b = be.AppendUint64(b, be.Uint64(values[canonRecorded])+postgresEpoch)
+	b = be.AppendUint64(b, be.Uint64(values[canonRecorded])+PostgresEpoch)
 	b = append(b, values[canonID]...)
-	b = be.AppendUint64(b, be.Uint64(values[canonOccurred])+postgresEpoch)
+	b = be.AppendUint64(b, be.Uint64(values[canonOccurred])+PostgresEpoch)
 	for i := canonRecorded + 1; i < canonHash; i++ {
 		v := values[i]
 		switch i {
@@ -88,7 +93,7 @@ func (h *hasher) intact(values [][]byte, params []mapEntry) bool {
 			}
 			b = append(b, 1)
 		}
-		if canonicalColumns[i].oid == oidText {
+		if canonicalColumns[i].OID == oidText {
 			b = appendSized(b, v)
 		} else {
 			b = append(b, v...)

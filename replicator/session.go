@@ -26,26 +26,26 @@ const (
 var idlePublish = 3 * time.Second
 
 // never is a position no log reaches.
-const never = lsn(math.MaxUint64)
+const never = LSN(math.MaxUint64)
 
 // session streams within a term, from a watermark on.
 type session struct {
 	r      *Replicator
 	t      *term
 	in     *intake
-	stream *walStream
+	stream *Stream
 
 	suspects map[Finding]int // of the goroutine that watches: how many looks in a row have shown each
 
 	// Of the goroutine that inserts:
 	tracker tracker
-	doubt   lsn // what committed before it may be in ClickHouse already; 0 when all of that has come
+	doubt   LSN // what committed before it may be in ClickHouse already; 0 when all of that has come
 	days    map[int32]struct{}
-	last    lsn           // commit position of the last row given to ClickHouse
-	end     lsn           // what committed before it is in ClickHouse, as far as the stream brought it
+	last    LSN           // commit position of the last row given to ClickHouse
+	end     LSN           // what committed before it is in ClickHouse, as far as the stream brought it
 	insert  time.Duration // how long the last one took
 
-	until     lsn           // where doubt was at first
+	until     LSN           // where doubt was at first
 	reconcile chan struct{} // soon
 
 	suspicious bool // of the goroutine that compares: damage was seen
@@ -62,12 +62,12 @@ type session struct {
 // stream copies from the term's watermark on until an error, or until stop closes: then it finishes the batch
 // in hand, publishes a watermark that leaves no doubt, and returns nil. doubt is where what may be in
 // ClickHouse already ends.
-func (r *Replicator) stream(ctx context.Context, t *term, wal *walStream, doubt lsn, stop <-chan struct{}) error {
+func (r *Replicator) stream(ctx context.Context, t *term, source *Stream, doubt LSN, stop <-chan struct{}) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(ctx, wal.close)()
+	defer context.AfterFunc(ctx, source.Close)()
 	s := &session{
-		r: r, t: t, stream: wal, doubt: doubt, days: map[int32]struct{}{}, ack: make(chan struct{}, 1), reconcile: make(chan struct{}, 1),
+		r: r, t: t, stream: source, doubt: doubt, days: map[int32]struct{}{}, ack: make(chan struct{}, 1), reconcile: make(chan struct{}, 1),
 		tracker: tracker{t.mark.position.Clone()},
 	}
 	if doubt <= t.mark.lsn {
@@ -80,7 +80,7 @@ func (r *Replicator) stream(ctx context.Context, t *term, wal *walStream, doubt 
 	s.setDurable()
 	s.received.Store(uint64(t.mark.lsn))
 	s.confirmed.Store(uint64(t.mark.lsn))
-	s.in = newIntake(wal, t.mark.lsn, batchLimit{r.config.BatchRows, r.config.BatchBytes})
+	s.in = newIntake(source, t.mark.lsn, batchLimit{r.config.BatchRows, r.config.BatchBytes})
 	s.in.log, s.in.metrics = r.log, r.metrics
 	s.in.reply = s.acknowledgeSoon
 	s.in.columns = func(table int) ([]chColumn, error) { return r.store.columns(ctx, tables[table].clickhouse) }
@@ -117,7 +117,7 @@ func (r *Replicator) stream(ctx context.Context, t *term, wal *walStream, doubt 
 	}
 	cancel(nil)
 	s.in.close()
-	wal.close()
+	source.Close()
 	running.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -172,14 +172,14 @@ func (s *session) copyBatches(ctx, stopping context.Context) error {
 }
 
 // enough is how far to receive before a doubt can end without further rows.
-func (s *session) enough() lsn {
+func (s *session) enough() LSN {
 	if s.doubt != 0 {
 		return s.doubt
 	}
 	return never
 }
 
-func (s *session) pace(received lsn) (pace, bool) {
+func (s *session) pace(received LSN) (pace, bool) {
 	behind := s.flushed.Load() > uint64(received)+behindBytes
 	s.in.behind.Store(behind)
 	return pace{interval: min(max(2*s.insert, minInterval), maxInterval), patience: fillPatience}, behind
@@ -299,10 +299,10 @@ func (s *session) endDoubt(ctx context.Context) error {
 
 // publish says that everything that committed before end is in ClickHouse. Rows of the log prove by themselves that none
 // was left out. Steps do not: their part of the promise ends where the publication was last seen to be whole.
-func (s *session) publish(ctx context.Context, end lsn) error {
+func (s *session) publish(ctx context.Context, end LSN) error {
 	w := s.t.mark
 	s.end = max(s.end, end)
-	w.lsn = max(w.lsn, min(s.end, lsn(s.confirmed.Load())))
+	w.lsn = max(w.lsn, min(s.end, LSN(s.confirmed.Load())))
 	// All that a reading shows has come by the time the stream has passed it. It waits until then.
 	if reading := s.writers.Load(); reading != nil && w.lsn >= reading.at {
 		s.writers.Store(nil)
@@ -344,7 +344,7 @@ func (s *session) finish(ctx context.Context) error {
 		return err
 	}
 	w := s.t.mark
-	w.lsn = max(w.lsn, min(s.end, lsn(s.confirmed.Load())))
+	w.lsn = max(w.lsn, min(s.end, LSN(s.confirmed.Load())))
 	// Rows of a transaction that goes on past the last batch stay in doubt.
 	w.ceiling = max(w.lsn, s.last+1)
 	if s.last < w.lsn {
@@ -354,7 +354,7 @@ func (s *session) finish(ctx context.Context) error {
 	if err := s.t.publish(ctx, w); err != nil {
 		return err
 	}
-	return s.stream.acknowledge(w.lsn, w.lsn, false)
+	return s.stream.Acknowledge(w.lsn, w.lsn, false)
 }
 
 func (s *session) acknowledgeSoon() {
@@ -369,7 +369,7 @@ func (s *session) acknowledgeSoon() {
 func (s *session) acknowledge(ctx context.Context) error {
 	for {
 		wait := time.Second
-		reply := lsn(s.durable.Load()) < s.until
+		reply := LSN(s.durable.Load()) < s.until
 		if reply {
 			wait = 50 * time.Millisecond // until what was in doubt has come, also when nothing happens
 		}
@@ -382,8 +382,8 @@ func (s *session) acknowledge(ctx context.Context) error {
 			return nil
 		}
 		timer.Stop()
-		received, durable := lsn(s.received.Load()), lsn(s.durable.Load())
-		if err := s.stream.acknowledge(max(received, durable), durable, reply); err != nil {
+		received, durable := LSN(s.received.Load()), LSN(s.durable.Load())
+		if err := s.stream.Acknowledge(max(received, durable), durable, reply); err != nil {
 			return fmt.Errorf("acknowledging to Postgres: %w", err)
 		}
 		boundary("acknowledged")

@@ -4,10 +4,17 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
-// slotState is what pg_replication_slots says of our slot.
-type slotState struct {
+// Querier is a connection, a pool or a transaction.
+type Querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// SlotState is what pg_replication_slots says of our slot.
+type SlotState struct {
 	Exists    bool   `json:"exists"`
 	Active    bool   `json:"active"`
 	WALStatus string `json:"wal_status"` // reserved, extended, unreserved, lost
@@ -16,34 +23,32 @@ type slotState struct {
 	// RetainedBytes of WAL are kept for the slot.
 	RetainedBytes int64 `json:"retained_bytes"`
 
-	pid        *int32
-	confirmed  lsn
-	flushed    lsn       // where the server's log ends
-	now        time.Time // by the server's clock
-	usable     bool
-	unusable   string
-	changed    bool // unusable because the publication was changed
-	otherOwner string
+	Confirmed  LSN       `json:"-"` // what committed before it is durable, as Postgres was told
+	Flushed    LSN       `json:"-"` // where the server's log ends
+	Now        time.Time `json:"-"` // by the server's clock
+	Usable     bool      `json:"-"`
+	Unusable   string    `json:"-"` // why it is not usable
+	OtherOwner string    `json:"-"` // why the slot is not ours; "" when it is
 }
 
-// readSlot reads the slot's state. A slot that was invalidated, or is not ours, is not usable.
-func readSlot(ctx context.Context, q querier, slot string) (slotState, error) {
-	var s slotState
+// ReadSlot reads the slot's state. A slot that was invalidated, or is not ours, is not usable.
+func ReadSlot(ctx context.Context, q Querier, slot string) (SlotState, error) {
+	var s SlotState
 	var plugin, database, here string
 	var confirmed, restart, flushed *string
 	err := q.QueryRow(ctx, `
 		SELECT current_database(), clock_timestamp(), pg_current_wal_flush_lsn()::text, coalesce(plugin, ''), coalesce(database, ''),
-		       s.slot_name IS NOT NULL, coalesce(active, false), active_pid, coalesce(wal_status, ''), safe_wal_size,
+		       s.slot_name IS NOT NULL, coalesce(active, false), coalesce(wal_status, ''), safe_wal_size,
 		       confirmed_flush_lsn::text, restart_lsn::text,
 		       coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), restart_lsn), 0)::bigint
 		  FROM (SELECT 1) one LEFT JOIN pg_replication_slots s ON s.slot_name = $1`, slot).
-		Scan(&here, &s.now, &flushed, &plugin, &database, &s.Exists, &s.Active, &s.pid, &s.WALStatus, &s.SafeWALBytes,
+		Scan(&here, &s.Now, &flushed, &plugin, &database, &s.Exists, &s.Active, &s.WALStatus, &s.SafeWALBytes,
 			&confirmed, &restart, &s.RetainedBytes)
 	if err != nil {
 		return s, err
 	}
 	if flushed != nil {
-		if s.flushed, err = parseLSN(*flushed); err != nil {
+		if s.Flushed, err = ParseLSN(*flushed); err != nil {
 			return s, err
 		}
 	}
@@ -52,21 +57,22 @@ func readSlot(ctx context.Context, q querier, slot string) (slotState, error) {
 	}
 	switch {
 	case plugin != "pgoutput" || database != here:
-		s.otherOwner = fmt.Sprintf("the slot %q belongs to the database %q and the plugin %q: name another one", slot, database, plugin)
+		s.OtherOwner = fmt.Sprintf("the slot %q belongs to the database %q and the plugin %q: name another one", slot, database, plugin)
 	case s.WALStatus == "lost":
-		s.unusable = "the slot was invalidated"
+		s.Unusable = "the slot was invalidated"
 	case confirmed == nil || restart == nil:
-		s.unusable = "the slot was invalidated, or was never made completely"
+		s.Unusable = "the slot was invalidated, or was never made completely"
 	default:
-		s.usable = true
-		s.confirmed, err = parseLSN(*confirmed)
+		s.Usable = true
+		s.Confirmed, err = ParseLSN(*confirmed)
 	}
 	return s, err
 }
 
-// freeSlot ends the connection that uses the slot: that of a replicator which has lost its lease.
-func freeSlot(ctx context.Context, q querier, slot string) error {
-	ctx, cancel := context.WithTimeout(ctx, walSenderTimeout+5*time.Second)
+// FreeSlot ends the connection that uses the slot: that of a replicator which has lost its lease. It waits at most
+// 15 s until the slot is free.
+func FreeSlot(ctx context.Context, q Querier, slot string) error {
+	ctx, cancel := context.WithTimeout(ctx, senderTimeout+5*time.Second)
 	defer cancel()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		var ended int
@@ -80,8 +86,10 @@ func freeSlot(ctx context.Context, q querier, slot string) error {
 		if err != nil {
 			return fmt.Errorf("freeing the slot: %w", err)
 		}
-		if err := sleep(ctx, pause); err != nil {
-			return fmt.Errorf("the slot %q stays in use: %w", slot, err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return fmt.Errorf("the slot %q stays in use: %w", slot, ctx.Err())
 		}
 	}
 }

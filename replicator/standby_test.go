@@ -64,7 +64,7 @@ func (w *world) progresses() {
 	s, err := openStore(w.ch.MigrateURL)
 	w.must(err)
 	defer s.close()
-	read := func() (n lsn) {
+	read := func() (n LSN) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		mark, _, _ := s.watermark(ctx)

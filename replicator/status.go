@@ -21,7 +21,7 @@ type Status struct {
 	RowsPerSecond float64    `json:"rows_per_second"`
 	WatermarkAt   *time.Time `json:"watermark_at"` // when the newest watermark was published; null before the first
 	WatermarkLSN  string     `json:"watermark_lsn"`
-	Slot          slotState  `json:"slot"`
+	Slot          SlotState  `json:"slot"`
 	// CopiedRows of ExpectedRows while State is copying.
 	CopiedRows   int64 `json:"copied_rows"`
 	ExpectedRows int64 `json:"expected_rows"`

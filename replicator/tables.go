@@ -67,30 +67,30 @@ type chColumn struct{ name, typ string }
 // layout is how a Postgres relation maps to the columns of the ClickHouse table of the same name.
 type layout struct {
 	table   int
-	source  []relationColumn // in the order of the tuples
-	types   []string         // the ClickHouse type each goes to; "" when it is left out
-	left    []string         // names of what is left out
-	key     [2]int           // where the identity's columns are in source
+	source  []Column // in the order of the tuples
+	types   []string // the ClickHouse type each goes to; "" when it is left out
+	left    []string // names of what is left out
+	key     [2]int   // where the identity's columns are in source
 	at      int
 	audited int // columns of the canonical encoding are source[:audited]; 0 when they are not all there, in order
 }
 
 // newLayout matches columns by name. All of table.columns must be there, on both sides; any other column that the
 // ClickHouse table does not have, or has in a type that cannot take it, is left out.
-func newLayout(t int, source []relationColumn, target []chColumn) (*layout, error) {
+func newLayout(t int, source []Column, target []chColumn) (*layout, error) {
 	l := &layout{table: t, source: source, types: make([]string, len(source)), key: [2]int{-1, -1}, at: -1}
 	for i, s := range source {
-		j := slices.IndexFunc(target, func(c chColumn) bool { return c.name == s.name })
+		j := slices.IndexFunc(target, func(c chColumn) bool { return c.name == s.Name })
 		if j >= 0 {
-			if _, ok := newColumn(target[j].typ, s.oid); ok {
+			if _, ok := newColumn(target[j].typ, s.OID); ok {
 				l.types[i] = target[j].typ
 			}
 		}
 		if l.types[i] == "" {
-			l.left = append(l.left, s.name)
+			l.left = append(l.left, s.Name)
 			continue
 		}
-		switch s.name {
+		switch s.Name {
 		case tables[t].key[0]:
 			l.key[0] = i
 		case tables[t].key[1]:
@@ -100,7 +100,7 @@ func newLayout(t int, source []relationColumn, target []chColumn) (*layout, erro
 		}
 	}
 	for _, name := range tables[t].columns {
-		i := slices.IndexFunc(source, func(c relationColumn) bool { return c.name == name })
+		i := slices.IndexFunc(source, func(c Column) bool { return c.Name == name })
 		switch {
 		case i < 0:
 			return nil, fmt.Errorf("%w: %s comes without its column %s", errThinnedHistory, tables[t].postgres, name)
@@ -140,9 +140,9 @@ func newRows(l *layout) *rows {
 		if typ == "" {
 			continue
 		}
-		c, _ := newColumn(typ, l.source[i].oid)
+		c, _ := newColumn(typ, l.source[i].OID)
 		r.columns[i] = c
-		r.input = append(r.input, proto.InputColumn{Name: l.source[i].name, Data: c})
+		r.input = append(r.input, proto.InputColumn{Name: l.source[i].Name, Data: c})
 	}
 	return r
 }
@@ -160,7 +160,7 @@ func (r *rows) reset() {
 // an error the columns are uneven and the rows must be thrown away.
 func (r *rows) append(values [][]byte, text []bool) error {
 	if len(values) < len(r.columns) {
-		return errMalformed
+		return ErrMalformed
 	}
 	for i, c := range r.columns {
 		if c == nil {
@@ -173,14 +173,14 @@ func (r *rows) append(values [][]byte, text []bool) error {
 			err = c.append(values[i])
 		}
 		if err != nil {
-			return fmt.Errorf("%s.%s: %w", tables[r.layout.table].postgres, r.layout.source[i].name, err)
+			return fmt.Errorf("%s.%s: %w", tables[r.layout.table].postgres, r.layout.source[i].Name, err)
 		}
 	}
 	at := values[r.layout.at]
 	if len(at) != 8 {
-		return errMalformed
+		return ErrMalformed
 	}
-	us := int64(binary.BigEndian.Uint64(at)) + postgresEpoch
+	us := int64(binary.BigEndian.Uint64(at)) + PostgresEpoch
 	if r.count == 0 {
 		r.minAt, r.maxAt = us, us
 	} else {
@@ -209,14 +209,14 @@ func (r *rows) append(values [][]byte, text []bool) error {
 func (r *rows) identity(values [][]byte) (writer, seq int64, err error) {
 	w, s := values[r.layout.key[0]], values[r.layout.key[1]]
 	if len(w) != 8 || len(s) != 8 {
-		return 0, 0, errMalformed
+		return 0, 0, ErrMalformed
 	}
 	return int64(binary.BigEndian.Uint64(w)), int64(binary.BigEndian.Uint64(s)), nil
 }
 
 // day of a row of the audit log, counted from 1970-01-01 UTC.
 func (r *rows) day(values [][]byte) int32 {
-	us := int64(binary.BigEndian.Uint64(values[r.layout.at])) + postgresEpoch
+	us := int64(binary.BigEndian.Uint64(values[r.layout.at])) + PostgresEpoch
 	const usPerDay = 86_400_000_000
 	if us < 0 {
 		return int32((us - usPerDay + 1) / usPerDay)

@@ -160,9 +160,9 @@ type watermark struct {
 	epoch   uint64
 	at      time.Time
 	// lsn: of what committed before it every row is here, unless healing.
-	lsn lsn
+	lsn LSN
 	// ceiling: of what committed at or behind it no row has been given to ClickHouse.
-	ceiling  lsn
+	ceiling  LSN
 	system   uint64
 	timeline uint32
 	// publication is the print of the publication under which the history up to lsn was decoded; 0 when unknown.
@@ -188,7 +188,7 @@ func (s *store) watermark(ctx context.Context) (w watermark, ok bool, err error)
 	if len(writers) != len(seqs) {
 		return watermark{}, false, errors.New("a watermark has not as many writers as seqs")
 	}
-	w.lsn, w.ceiling = lsn(at), lsn(ceiling)
+	w.lsn, w.ceiling = LSN(at), LSN(ceiling)
 	w.position.Writers = make(map[int64]int64, len(writers))
 	for i, id := range writers {
 		w.position.Writers[id] = seqs[i]

@@ -13,57 +13,59 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/useargus/argus/connect"
 )
 
-// walSenderTimeout is how long the server waits for a sign of life on a replication connection. It is set on
+// senderTimeout is how long the server waits for a sign of life on a replication connection. It is set on
 // the connection, so that a frozen replicator frees its slot soon, against any default of the server.
-const walSenderTimeout = 10 * time.Second
+const senderTimeout = 10 * time.Second
 
-// dialReplication opens a connection that takes replication commands for the URL's database.
-func dialReplication(ctx context.Context, url string) (*pgconn.PgConn, error) {
+// Dial opens a connection that takes replication commands for the URL's database.
+func Dial(ctx context.Context, url string) (*pgconn.PgConn, error) {
 	config, err := connect.Replication(url, "argus_replicator")
 	if err != nil {
 		return nil, err
 	}
 	config.ConnectTimeout = 10 * time.Second
-	config.RuntimeParams["wal_sender_timeout"] = strconv.Itoa(int(walSenderTimeout.Milliseconds()))
+	config.RuntimeParams["wal_sender_timeout"] = strconv.Itoa(int(senderTimeout.Milliseconds()))
 	return pgconn.ConnectConfig(ctx, config)
 }
 
-// system is which history of which cluster a position belongs to. A restore begins a new timeline.
-type system struct {
-	id       uint64
-	timeline uint32
-	flushed  lsn
+// System is which history of which cluster a position belongs to. A restore begins a new timeline.
+type System struct {
+	ID       uint64
+	Timeline uint32
+	Flushed  LSN // where the server's log ends
 }
 
-func identifySystem(ctx context.Context, conn *pgconn.PgConn) (system, error) {
+// IdentifySystem asks the server which system it is.
+func IdentifySystem(ctx context.Context, conn *pgconn.PgConn) (System, error) {
 	row, err := command(ctx, conn, "IDENTIFY_SYSTEM", 4)
 	if err != nil {
-		return system{}, err
+		return System{}, err
 	}
 	id, err1 := strconv.ParseUint(row[0], 10, 64)
 	timeline, err2 := strconv.ParseUint(row[1], 10, 32)
-	at, err3 := parseLSN(row[2])
-	return system{id, uint32(timeline), at}, errors.Join(err1, err2, err3)
+	at, err3 := ParseLSN(row[2])
+	return System{id, uint32(timeline), at}, errors.Join(err1, err2, err3)
 }
 
-// createSlot makes the slot and returns where it starts, with the name of a snapshot that holds exactly what
+// CreateSlot makes the slot and returns where it starts, with the name of a snapshot that holds exactly what
 // had committed by then. The snapshot lives until the connection's next command.
-func createSlot(ctx context.Context, conn *pgconn.PgConn, slot string, failover bool) (start lsn, snapshot string, err error) {
+func CreateSlot(ctx context.Context, conn *pgconn.PgConn, slot string, failover bool) (start LSN, snapshot string, err error) {
 	options := "SNAPSHOT 'export'"
 	if failover {
 		options += ", FAILOVER"
 	}
-	row, err := command(ctx, conn, fmt.Sprintf("CREATE_REPLICATION_SLOT %s LOGICAL pgoutput (%s)", quoteName(slot), options), 3)
+	row, err := command(ctx, conn, fmt.Sprintf("CREATE_REPLICATION_SLOT %s LOGICAL pgoutput (%s)", pgx.Identifier{slot}.Sanitize(), options), 3)
 	if err != nil {
 		return 0, "", fmt.Errorf("creating the slot %q: %w", slot, err)
 	}
-	start, err = parseLSN(row[1])
+	start, err = ParseLSN(row[1])
 	return start, row[2], err
 }
 
@@ -83,26 +85,26 @@ func command(ctx context.Context, conn *pgconn.PgConn, sql string, n int) ([]str
 	return row, nil
 }
 
-// walStream reads the stream of a slot. One goroutine calls next; any may call acknowledge.
-type walStream struct {
+// Stream reads the stream of a slot. One goroutine calls Next, Ready and Gather. Any may call Acknowledge and Close.
+type Stream struct {
 	conn net.Conn
 	in   *bufio.Reader
-	used int    // bytes of the message that next returned last, still in the buffer
+	used int    // bytes of the message that Next returned last, still in the buffer
 	big  []byte // a message larger than the buffer
 
-	gathering bool // see gather
+	gathering bool // see Gather
 
 	mu  sync.Mutex // guards writing
 	out [1 + 4 + 34]byte
 }
 
-const walBuffer = 256 << 10
+const streamBuffer = 256 << 10
 
-// startStream takes over the connection and asks for everything that committed at or after from.
-func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication string, from lsn) (_ *walStream, err error) {
+// Start takes over the connection and asks for everything that committed at or after from.
+func Start(ctx context.Context, conn *pgconn.PgConn, slot, publication string, from LSN) (_ *Stream, err error) {
 	defer func() {
 		if err != nil {
-			closeReplication(conn)
+			CloseConn(conn)
 		}
 	}()
 	// Nothing is buffered between commands; after this the bytes are ours alone.
@@ -113,12 +115,12 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication str
 	if err != nil {
 		return nil, err
 	}
-	s := &walStream{conn: hijacked.Conn, in: bufio.NewReaderSize(hijacked.Conn, walBuffer)}
+	s := &Stream{conn: hijacked.Conn, in: bufio.NewReaderSize(hijacked.Conn, streamBuffer)}
 	stop := context.AfterFunc(ctx, func() { s.conn.Close() })
 	defer stop()
 	query, err := (&pgproto3.Query{String: fmt.Sprintf(
 		"START_REPLICATION SLOT %s LOGICAL %s (proto_version '1', publication_names '%s', binary 'true')",
-		quoteName(slot), from, quoteName(publication))}).Encode(nil)
+		pgx.Identifier{slot}.Sanitize(), from, pgx.Identifier{publication}.Sanitize())}).Encode(nil)
 	if err == nil {
 		_, err = s.conn.Write(query)
 	}
@@ -138,20 +140,22 @@ func startStream(ctx context.Context, conn *pgconn.PgConn, slot, publication str
 	}
 }
 
-func closeReplication(conn *pgconn.PgConn) {
+// CloseConn closes a connection within a second. After Start it does nothing.
+func CloseConn(conn *pgconn.PgConn) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	conn.Close(ctx) // after Hijack it does nothing
+	conn.Close(ctx)
 }
 
-func (s *walStream) close() { s.conn.Close() }
+// Close ends the stream, and a waiting Next with it.
+func (s *Stream) Close() { s.conn.Close() }
 
 // errStreamEnded: the server ends the stream in order when it shuts down.
 var errStreamEnded = errors.New("the stream was ended by Postgres")
 
 // message returns the type and body of the next message of Postgres's protocol. The body is valid until the
 // next call. Errors of the server and the stream's end are errors.
-func (s *walStream) message() (kind byte, body []byte, err error) {
+func (s *Stream) message() (kind byte, body []byte, err error) {
 	for {
 		if _, err := s.in.Discard(s.used); err != nil {
 			return 0, nil, err
@@ -165,7 +169,7 @@ func (s *walStream) message() (kind byte, body []byte, err error) {
 		n := int(binary.BigEndian.Uint32(head[1:])) + 1
 		switch {
 		case n < 5 || n > 1<<30:
-			return 0, nil, errMalformed
+			return 0, nil, ErrMalformed
 		case n <= s.in.Size():
 			whole, err := s.peek(n)
 			if err != nil {
@@ -186,7 +190,7 @@ func (s *walStream) message() (kind byte, body []byte, err error) {
 		case 'E':
 			var e pgproto3.ErrorResponse
 			if err := e.Decode(body); err != nil {
-				return 0, nil, errMalformed
+				return 0, nil, ErrMalformed
 			}
 			return 0, nil, pgconn.ErrorResponseToPgError(&e)
 		case 'c', 'C', 'Z': // CopyDone, CommandComplete, ReadyForQuery
@@ -205,8 +209,8 @@ const (
 	gatherWait  = 20 * time.Millisecond
 )
 
-// gather turns that on or off; it is called between messages.
-func (s *walStream) gather(on bool) {
+// Gather turns that on or off; it is called between messages.
+func (s *Stream) Gather(on bool) {
 	if on == s.gathering {
 		return
 	}
@@ -227,7 +231,7 @@ func (s *walStream) gather(on bool) {
 	}
 }
 
-func (s *walStream) peek(n int) ([]byte, error) {
+func (s *Stream) peek(n int) ([]byte, error) {
 	for {
 		if s.gathering && s.in.Buffered() < n {
 			s.conn.SetReadDeadline(time.Now().Add(gatherWait))
@@ -239,7 +243,7 @@ func (s *walStream) peek(n int) ([]byte, error) {
 	}
 }
 
-func (s *walStream) readFull(b []byte) error {
+func (s *Stream) readFull(b []byte) error {
 	for len(b) > 0 {
 		if s.gathering {
 			s.conn.SetReadDeadline(time.Now().Add(gatherWait))
@@ -253,8 +257,8 @@ func (s *walStream) readFull(b []byte) error {
 	return nil
 }
 
-// ready reports whether next will return without waiting for the server.
-func (s *walStream) ready() bool {
+// Ready reports whether Next will return without waiting for the server.
+func (s *Stream) Ready() bool {
 	have := s.in.Buffered() - s.used
 	if have < 5 {
 		return false
@@ -266,29 +270,30 @@ func (s *walStream) ready() bool {
 	return have >= int(binary.BigEndian.Uint32(head[s.used+1:]))+1
 }
 
-// walMessage is either a pgoutput message or, when data is nil, a keepalive.
-type walMessage struct {
-	data  []byte // valid until the next call
-	end   lsn    // of a keepalive: everything that committed before it has been sent
-	reply bool   // the server asks for an acknowledgement at once
+// Message is either a pgoutput message or, when Data is nil, a keepalive.
+type Message struct {
+	Data  []byte // valid until the next call
+	End   LSN    // of a keepalive: everything that committed before it has been sent
+	Reply bool   // the server asks for an acknowledgement at once
 }
 
-func (s *walStream) next() (walMessage, error) {
+// Next waits for the next message. Errors of the server and the stream's end are errors.
+func (s *Stream) Next() (Message, error) {
 	_, body, err := s.message()
 	switch {
 	case err != nil:
-		return walMessage{}, err
+		return Message{}, err
 	case len(body) > 25 && body[0] == 'w':
-		return walMessage{data: body[25:]}, nil
+		return Message{Data: body[25:]}, nil
 	case len(body) == 18 && body[0] == 'k':
-		return walMessage{end: lsn(binary.BigEndian.Uint64(body[1:])), reply: body[17] != 0}, nil
+		return Message{End: LSN(binary.BigEndian.Uint64(body[1:])), Reply: body[17] != 0}, nil
 	}
-	return walMessage{}, errMalformed
+	return Message{}, ErrMalformed
 }
 
-// acknowledge tells the server what has been received, and what is durable in ClickHouse, so that it need not
+// Acknowledge tells the server what has been received, and what is durable in ClickHouse, so that it need not
 // be kept. With reply the server answers with a keepalive.
-func (s *walStream) acknowledge(received, durable lsn, reply bool) error {
+func (s *Stream) Acknowledge(received, durable LSN, reply bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.out[:]
@@ -298,28 +303,14 @@ func (s *walStream) acknowledge(received, durable lsn, reply bool) error {
 	binary.BigEndian.PutUint64(b[6:], uint64(received))
 	binary.BigEndian.PutUint64(b[14:], uint64(durable))
 	binary.BigEndian.PutUint64(b[22:], uint64(durable))
-	binary.BigEndian.PutUint64(b[30:], uint64(time.Now().UnixMicro()-postgresEpoch))
+	binary.BigEndian.PutUint64(b[30:], uint64(time.Now().UnixMicro()-PostgresEpoch))
 	b[38] = 0
 	if reply {
 		b[38] = 1
 	}
-	if err := s.conn.SetWriteDeadline(time.Now().Add(walSenderTimeout)); err != nil {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(senderTimeout)); err != nil {
 		return err
 	}
 	_, err := s.conn.Write(b)
 	return err
-}
-
-// quoteName quotes an identifier of Postgres.
-func quoteName(name string) string {
-	b := []byte{'"'}
-	for i := range len(name) {
-		if name[i] == '"' {
-			b = append(b, '"')
-		}
-		if name[i] != 0 {
-			b = append(b, name[i])
-		}
-	}
-	return string(append(b, '"'))
 }

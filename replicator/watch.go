@@ -35,7 +35,7 @@ func (s *session) confirm(ctx context.Context) error {
 	if err := s.r.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&text); err != nil {
 		return err
 	}
-	at, err := parseLSN(text)
+	at, err := ParseLSN(text)
 	if err != nil {
 		return err
 	}
@@ -61,11 +61,11 @@ func (s *session) look(ctx context.Context, warned *string) error {
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	r := s.r
-	slot, err := readSlot(asking, r.pool, r.config.Slot)
+	slot, err := ReadSlot(asking, r.pool, r.config.Slot)
 	if err != nil {
 		return err
 	}
-	s.flushed.Store(uint64(slot.flushed))
+	s.flushed.Store(uint64(slot.Flushed))
 	r.slotSeen(slot)
 	if text := slot.WALStatus; text != *warned {
 		*warned = text
@@ -85,7 +85,7 @@ func (s *session) look(ctx context.Context, warned *string) error {
 	s.writers.CompareAndSwap(nil, &reading)
 	s.judge(writerDamage(w.position, reading))
 
-	bytes := max(0, int64(slot.flushed)-int64(w.lsn))
+	bytes := max(0, int64(slot.Flushed)-int64(w.lsn))
 	seconds := s.lag(slot).Seconds()
 	r.metrics.lagBytes.Set(float64(bytes))
 	r.metrics.lagSeconds.Set(seconds)
@@ -117,20 +117,20 @@ func (s *session) judge(found []Finding) {
 
 // lag is the age of the oldest commit that is not in ClickHouse, about: 0 when all that is decoded is there and
 // nothing more is to come.
-func (s *session) lag(slot slotState) time.Duration {
+func (s *session) lag(slot SlotState) time.Duration {
 	s.in.mu.Lock()
 	defer s.in.mu.Unlock()
 	switch {
-	case slot.flushed > s.in.received+behindBytes && s.in.committed > 0:
+	case slot.Flushed > s.in.received+behindBytes && s.in.committed > 0:
 		// What is decoded now is younger than what is durable by one batch only.
-		return max(0, slot.now.Sub(time.UnixMicro(s.in.committed)))
+		return max(0, slot.Now.Sub(time.UnixMicro(s.in.committed)))
 	case s.in.current.rows > 0:
 		return time.Since(s.in.since)
 	}
 	return 0
 }
 
-func (r *Replicator) slotSeen(slot slotState) {
+func (r *Replicator) slotSeen(slot SlotState) {
 	r.metrics.slotSeen(slot)
 	r.health.update(func(s *Status) { s.Slot = slot })
 }
@@ -140,7 +140,7 @@ func (r *Replicator) slotSeen(slot slotState) {
 func (r *Replicator) watchSlot(ctx context.Context) {
 	for {
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-		if slot, err := readSlot(asking, r.pool, r.config.Slot); err == nil {
+		if slot, err := ReadSlot(asking, r.pool, r.config.Slot); err == nil {
 			r.metrics.slotSeen(slot)
 		}
 		if s, err := readStrangers(asking, r.pool, r.config.Slot); err == nil {
@@ -154,14 +154,14 @@ func (r *Replicator) watchSlot(ctx context.Context) {
 	}
 }
 
-func (m *metrics) slotSeen(slot slotState) {
+func (m *metrics) slotSeen(slot SlotState) {
 	flag := func(b bool) float64 {
 		if b {
 			return 1
 		}
 		return 0
 	}
-	m.slotUsable.Set(flag(slot.usable))
+	m.slotUsable.Set(flag(slot.Usable))
 	m.slotActive.Set(flag(slot.Active))
 	m.slotRetained.Set(float64(slot.RetainedBytes))
 	m.slotSafe.Set(-1)
