@@ -2,6 +2,8 @@ package replicator
 
 import (
 	"maps"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // batch is what is inserted between two watermarks. The decoder fills one while the one before is inserted.
@@ -11,10 +13,10 @@ type batch struct {
 	bytes  int // of the messages, about what it takes in memory
 
 	// first and last are the commit positions of the first and last transaction with a row in here.
-	first, last LSN
+	first, last wal.LSN
 	// end: everything that committed before it is in this batch or was durable before. It stays behind the
 	// rows while the last transaction goes on in the next batch.
-	end     LSN
+	end     wal.LSN
 	days    map[int32]struct{} // of the audit log's rows, counted from 1970
 	lastDay int32
 
@@ -75,7 +77,7 @@ type rowReader struct {
 }
 
 // insert adds a row of the stream.
-func (rr *rowReader) insert(b *batch, t int, tup Tuple, commit LSN, size int) error {
+func (rr *rowReader) insert(b *batch, t int, tup wal.Tuple, commit wal.LSN, size int) error {
 	n := tup.Left
 	if err := rr.size(n); err != nil {
 		return err
@@ -85,7 +87,7 @@ func (rr *rowReader) insert(b *batch, t int, tup Tuple, commit LSN, size int) er
 		if err != nil {
 			return err
 		}
-		rr.values[i], rr.text[i] = v, kind == ValueText
+		rr.values[i], rr.text[i] = v, kind == wal.ValueText
 	}
 	if b.rows == 0 {
 		b.first = commit
@@ -96,7 +98,7 @@ func (rr *rowReader) insert(b *batch, t int, tup Tuple, commit LSN, size int) er
 
 // copied adds a row of a binary COPY: a count of values, then each preceded by its length, −1 for null.
 func (rr *rowReader) copied(b *batch, t int, row []byte) error {
-	c := NewCursor(row)
+	c := wal.NewCursor(row)
 	n := int(c.U16())
 	if err := rr.size(n); err != nil {
 		return err
@@ -112,14 +114,14 @@ func (rr *rowReader) copied(b *batch, t int, row []byte) error {
 		}
 	}
 	if c.Bad {
-		return ErrMalformed
+		return wal.ErrMalformed
 	}
 	return rr.add(b, t, len(row))
 }
 
 func (rr *rowReader) size(n int) error {
 	if n > 1600 { // the most columns a Postgres table has
-		return ErrMalformed
+		return wal.ErrMalformed
 	}
 	for len(rr.values) < n {
 		rr.values, rr.text = append(rr.values, nil), append(rr.text, false)

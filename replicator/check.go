@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // Result is what Check has found.
@@ -327,7 +329,7 @@ func (k *rowKey) name(table int) string {
 
 // awaitSteps waits for the copy to reach the snapshot, as long as a replicator copies. Nothing else says which rows of
 // the domain tables are promised.
-func (c *checking) awaitSteps(ctx context.Context, at LSN) error {
+func (c *checking) awaitSteps(ctx context.Context, at wal.LSN) error {
 	for range 100 {
 		mark, _, err := c.r.store.watermark(ctx)
 		if err != nil || mark.lsn >= at {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // column gathers values of one ClickHouse column for an insert. Values come as Postgres sends them in binary
@@ -66,7 +68,7 @@ func newColumn(chType string, oid uint32) (c column, ok bool) {
 		if precision != "6" || (oid != oidTimestamptz && oid != oidTimestamp) {
 			return nil, false
 		}
-		return &intColumn{wire: wire{typ: typ}, width: 8, shift: PostgresEpoch}, true
+		return &intColumn{wire: wire{typ: typ}, width: 8, shift: wal.PostgresEpoch}, true
 	}
 	if size, is := unwrap(chType, "FixedString"); is {
 		n, err := strconv.Atoi(size)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // month is a calendar month in UTC, as 202611.
@@ -86,8 +87,8 @@ func (l *layout) clickhouseHash(sc scope) string {
 }
 
 // shared are the columns both stores have.
-func (l *layout) shared() []Column {
-	var columns []Column
+func (l *layout) shared() []wal.Column {
+	var columns []wal.Column
 	for i, c := range l.source {
 		if l.types[i] != "" {
 			columns = append(columns, c)
@@ -97,7 +98,7 @@ func (l *layout) shared() []Column {
 }
 
 // isTime reports whether the column holds a moment, which the stores write as text in two ways.
-func isTime(c Column) bool { return c.OID == oidTimestamptz || c.OID == oidTimestamp }
+func isTime(c wal.Column) bool { return c.OID == oidTimestamptz || c.OID == oidTimestamp }
 
 // postgresWhere restricts a query on the root table, named l, to the scope.
 func (sc scope) postgresWhere() string {
@@ -300,7 +301,7 @@ func (r *Replicator) layouts(ctx context.Context, q querier) (ls [tableCount]*la
 		if err != nil {
 			return ls, err
 		}
-		source, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c Column, err error) {
+		source, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c wal.Column, err error) {
 			return c, row.Scan(&c.Name, &c.OID)
 		})
 		if err != nil {

@@ -9,12 +9,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // snapshot is a moment of Postgres that several connections can look at.
 type snapshot struct {
 	name string
-	at   LSN // of what it shows, all committed before at
+	at   wal.LSN // of what it shows, all committed before at
 }
 
 // takeSnapshot opens one that lasts until release.
@@ -32,7 +34,7 @@ func takeSnapshot(ctx context.Context, pool *pgxpool.Pool) (s snapshot, release 
 		err = tx.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&at)
 	}
 	if err == nil {
-		s.at, err = ParseLSN(at)
+		s.at, err = wal.ParseLSN(at)
 	}
 	if err != nil {
 		release()
@@ -86,7 +88,7 @@ func copyOut(ctx context.Context, tx pgx.Tx, l *layout, from, where string, w *c
 		err = w.err // the cause, not that the copy was given up
 	}
 	if err == nil && !w.ended {
-		err = fmt.Errorf("copying %s: %w", tables[l.table].postgres, ErrMalformed)
+		err = fmt.Errorf("copying %s: %w", tables[l.table].postgres, wal.ErrMalformed)
 	}
 	return err
 }
@@ -143,7 +145,7 @@ func (w *copyWriter) piece(p []byte) (int, error) {
 		}
 		extension := int(binary.BigEndian.Uint32(p[15:]))
 		if string(p[:11]) != string(copySignature) || extension > 1<<20 {
-			return 0, ErrMalformed
+			return 0, wal.ErrMalformed
 		}
 		if len(p) < head+extension {
 			return 0, errShort
@@ -152,7 +154,7 @@ func (w *copyWriter) piece(p []byte) (int, error) {
 		return head + extension, nil
 	}
 	if w.ended {
-		return 0, ErrMalformed
+		return 0, wal.ErrMalformed
 	}
 	if len(p) < 2 {
 		return 0, errShort

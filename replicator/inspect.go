@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // errDifference ends a term, so that the next one heals.
@@ -218,7 +220,7 @@ func (s *session) stepsDifference(ctx context.Context, since time.Time) (string,
 		if err := s.r.pool.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
 			return "", err
 		}
-		passed, err := ParseLSN(text)
+		passed, err := wal.ParseLSN(text)
 		if err != nil {
 			return "", err
 		}

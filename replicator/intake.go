@@ -10,16 +10,17 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // intake is where what Postgres streams becomes batches. One goroutine fills (run), one takes (take); they
 // share two batches, so that the next is decoded while the one before is inserted, and memory is bounded: a
 // full batch stops the reading, and Postgres keeps the rest.
 type intake struct {
-	stream  *Stream
+	stream  *wal.Stream
 	log     *slog.Logger
 	metrics *metrics
-	from    LSN // transactions that committed before it are in ClickHouse
+	from    wal.LSN // transactions that committed before it are in ClickHouse
 	limit   batchLimit
 	columns func(table int) ([]chColumn, error) // of ClickHouse, read when a relation is seen
 
@@ -32,13 +33,13 @@ type intake struct {
 	current *batch
 	since   time.Time // when the current batch got its first row
 	// received: everything that committed before it has been decoded.
-	received  LSN
+	received  wal.LSN
 	committed int64 // when the newest whole transaction committed, Postgres's clock, µs since 1970
 	layouts   [tableCount]*layout
 
 	// Of the goroutine that fills:
 	relations map[uint32]int // table by relation id; -1 for others
-	tx        Begin
+	tx        wal.Begin
 	inside    bool // of a transaction
 	skip      bool // which is in ClickHouse already
 	reader    rowReader
@@ -50,7 +51,7 @@ type batchLimit struct{ rows, bytes int }
 
 func (l batchLimit) full(b *batch) bool { return b.rows >= l.rows || b.bytes >= l.bytes }
 
-func newIntake(stream *Stream, from LSN, limit batchLimit) *intake {
+func newIntake(stream *wal.Stream, from wal.LSN, limit batchLimit) *intake {
 	in := &intake{
 		stream: stream, from: from, limit: limit, received: from, relations: map[uint32]int{},
 		wake: make(chan struct{}, 1), current: newBatch(),
@@ -101,7 +102,7 @@ func (in *intake) close() {
 }
 
 // handle takes one message; in.mu is held.
-func (in *intake) handle(m Message) error {
+func (in *intake) handle(m wal.Message) error {
 	if m.Data == nil {
 		// Within a transaction a keepalive speaks of what is before it.
 		if !in.inside && m.End > in.received {
@@ -115,13 +116,13 @@ func (in *intake) handle(m Message) error {
 	}
 	var err error
 	switch m.Data[0] {
-	case MessageBegin:
-		if in.tx, err = ParseBegin(m.Data); err != nil {
+	case wal.MessageBegin:
+		if in.tx, err = wal.ParseBegin(m.Data); err != nil {
 			return err
 		}
 		in.inside, in.skip = true, in.tx.Commit < in.from
-	case MessageCommit:
-		_, end, err := ParseCommit(m.Data)
+	case wal.MessageCommit:
+		_, end, err := wal.ParseCommit(m.Data)
 		if err != nil {
 			return err
 		}
@@ -129,13 +130,13 @@ func (in *intake) handle(m Message) error {
 		if end > in.received {
 			in.received = end
 			in.current.end = end
-			in.committed = in.tx.Committed + PostgresEpoch
+			in.committed = in.tx.Committed + wal.PostgresEpoch
 		}
-	case MessageRelation:
+	case wal.MessageRelation:
 		return in.relation(m.Data)
-	case MessageInsert:
+	case wal.MessageInsert:
 		if !in.inside {
-			return ErrMalformed
+			return wal.ErrMalformed
 		}
 		if in.skip {
 			return nil
@@ -146,7 +147,7 @@ func (in *intake) handle(m Message) error {
 }
 
 func (in *intake) relation(data []byte) error {
-	rel, err := ParseRelation(data)
+	rel, err := wal.ParseRelation(data)
 	if err != nil {
 		return err
 	}
@@ -178,13 +179,13 @@ func (in *intake) relation(data []byte) error {
 }
 
 func (in *intake) insert(data []byte) error {
-	id, tup, err := ParseInsert(data)
+	id, tup, err := wal.ParseInsert(data)
 	if err != nil {
 		return err
 	}
 	t, ok := in.relations[id]
 	if !ok {
-		return fmt.Errorf("%w: a row of a relation that was not described", ErrMalformed)
+		return fmt.Errorf("%w: a row of a relation that was not described", wal.ErrMalformed)
 	}
 	if t < 0 {
 		return nil // of a table that was added to the publication
@@ -230,8 +231,8 @@ type pace struct {
 // take waits until the current batch is worth an insert that starts not long after the one at started, and
 // puts next, empty, in its place. Without rows it returns nil when until has come, or when enough has been
 // received: then everything committed before received is in batches taken earlier.
-func (in *intake) take(ctx context.Context, next *batch, started, until time.Time, enough LSN,
-	p func(received LSN) (pace, bool)) (b *batch, received LSN, err error) {
+func (in *intake) take(ctx context.Context, next *batch, started, until time.Time, enough wal.LSN,
+	p func(received wal.LSN) (pace, bool)) (b *batch, received wal.LSN, err error) {
 	for {
 		now := time.Now()
 		in.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // settle waits until the watermark holds everything that Postgres has, and returns it.
@@ -21,7 +22,7 @@ func (w *world) settle() argus.Position {
 	defer s.close()
 	var end string
 	w.must(w.api.QueryRow(w.ctx(), "SELECT pg_current_wal_lsn()::text").Scan(&end))
-	target, err := ParseLSN(end)
+	target, err := wal.ParseLSN(end)
 	w.must(err)
 	deadline := time.Now().Add(90 * time.Second)
 	for {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/replicator/wal"
 )
 
 func sortedWriters(p argus.Position) []int64 { return slices.Sorted(maps.Keys(p.Writers)) }
@@ -29,7 +30,7 @@ type querier interface {
 type writersReading struct {
 	greatest int64 // writer there is
 	states   []writerState
-	at       LSN // all that the states show had committed before it
+	at       wal.LSN // all that the states show had committed before it
 	now      time.Time
 }
 
@@ -52,7 +53,7 @@ func readWriters(ctx context.Context, q querier, p argus.Position) (r writersRea
 		if err := rows.Scan(&at, &r.now, &r.greatest, &id, &seq, &closed); err != nil {
 			return r, err
 		}
-		if r.at, err = ParseLSN(at); err != nil {
+		if r.at, err = wal.ParseLSN(at); err != nil {
 			return r, err
 		}
 		if id != nil {

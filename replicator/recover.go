@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // term is one attempt from its beginning: it takes over, finds out where it stands, heals what needs healing,
@@ -54,19 +55,19 @@ func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool
 	defer t.close()
 	boundary("begun")
 
-	if err := FreeSlot(ctx, r.pool, r.config.Slot); err != nil {
+	if err := wal.FreeSlot(ctx, r.pool, r.config.Slot); err != nil {
 		return err
 	}
-	conn, err := Dial(ctx, r.config.PostgresURL)
+	conn, err := wal.Dial(ctx, r.config.PostgresURL)
 	if err != nil {
 		return fmt.Errorf("connecting for replication: %w", err)
 	}
-	defer CloseConn(conn)
+	defer wal.CloseConn(conn)
 	until, err := r.resume(ctx, t, conn, publication)
 	if err != nil || byHand {
 		return err
 	}
-	source, err := Start(ctx, conn, r.config.Slot, r.config.Publication, t.mark.lsn)
+	source, err := wal.Start(ctx, conn, r.config.Slot, r.config.Publication, t.mark.lsn)
 	if err != nil {
 		return r.brokenSlot(t, fmt.Errorf("starting the stream: %w", err))
 	}
@@ -91,7 +92,7 @@ func (r *Replicator) brokenSlot(t *term, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// What fails again and again at the same place, and is no outage, will not decode tomorrow.
-	if useless || answer != nil && !outage(answer.Code) || errors.Is(err, ErrMalformed) {
+	if useless || answer != nil && !outage(answer.Code) || errors.Is(err, wal.ErrMalformed) {
 		if r.stuckAt != t.mark.lsn {
 			r.stuckAt, r.stuck = t.mark.lsn, 0
 		}
@@ -113,16 +114,16 @@ func outage(code string) bool {
 	return code == "42501"
 }
 
-// publicationChanged is why a slot is not usable, like those that ReadSlot gives.
+// publicationChanged is why a slot is not usable, like those that wal.ReadSlot gives.
 const publicationChanged = "the publication was changed: what the slot holds may lack rows"
 
 // resume makes t.mark a watermark to stream from, healing first where it must, and returns where doubt ends.
-func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, publication Publication) (doubt LSN, err error) {
-	sys, err := IdentifySystem(ctx, conn)
+func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, publication Publication) (doubt wal.LSN, err error) {
+	sys, err := wal.IdentifySystem(ctx, conn)
 	if err != nil {
 		return 0, fmt.Errorf("asking Postgres which system it is: %w", err)
 	}
-	slot, err := ReadSlot(ctx, r.pool, r.config.Slot)
+	slot, err := wal.ReadSlot(ctx, r.pool, r.config.Slot)
 	if err != nil {
 		return 0, fmt.Errorf("reading the slot: %w", err)
 	}
@@ -180,7 +181,7 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, p
 }
 
 // newSlot makes the slot, in the place of one that is of no use, and returns the snapshot that it starts from.
-func (r *Replicator) newSlot(ctx context.Context, conn *pgconn.PgConn, old SlotState) (s snapshot, err error) {
+func (r *Replicator) newSlot(ctx context.Context, conn *pgconn.PgConn, old wal.SlotState) (s snapshot, err error) {
 	if old.Exists {
 		r.log.Error("the replication slot is of no use any more; making a new one", "slot", r.config.Slot, "cause", old.Unusable)
 		if _, err := r.pool.Exec(ctx, "SELECT pg_drop_replication_slot($1)", r.config.Slot); err != nil {
@@ -192,13 +193,13 @@ func (r *Replicator) newSlot(ctx context.Context, conn *pgconn.PgConn, old SlotS
 	if err := r.pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
 		return s, err
 	}
-	s.at, s.name, err = CreateSlot(ctx, conn, r.config.Slot, version >= 170000)
+	s.at, s.name, err = wal.CreateSlot(ctx, conn, r.config.Slot, version >= 170000)
 	boundary("slot")
 	return s, err
 }
 
 // reason says why ClickHouse must be compared with Postgres before streaming; "" when it need not.
-func (r *Replicator) reason(ctx context.Context, sys System, slot SlotState, mark watermark, known bool) (string, error) {
+func (r *Replicator) reason(ctx context.Context, sys wal.System, slot wal.SlotState, mark watermark, known bool) (string, error) {
 	r.mu.Lock()
 	wanted := r.wanted
 	r.mu.Unlock()

@@ -32,6 +32,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/useargus/argus/connect"
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // Config says what to copy from where to where. Only the URLs are required.
@@ -101,7 +102,7 @@ type Replicator struct {
 	// distrusted is why the slot is of no use although the catalog shows it as valid; "" when it is not.
 	distrusted string
 	// stuckAt is the position at which the stream has failed stuck times in a row.
-	stuckAt LSN
+	stuckAt wal.LSN
 	stuck   int
 	told    map[Finding]bool // findings that the log has told
 

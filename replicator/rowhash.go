@@ -3,6 +3,8 @@ package replicator
 import (
 	"crypto/sha256"
 	"encoding/binary"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // canonicalColumns are the columns of the audit log under the canonical encoding, version 1, in its order but
@@ -34,12 +36,12 @@ func canonicalNames() []string {
 	return append(names, "row_hash")
 }
 
-func hasCanonicalColumns(source []Column) bool {
-	if len(source) <= canonHash || source[canonHash] != (Column{Name: "row_hash", OID: oidBytea}) {
+func hasCanonicalColumns(source []wal.Column) bool {
+	if len(source) <= canonHash || source[canonHash] != (wal.Column{Name: "row_hash", OID: oidBytea}) {
 		return false
 	}
 	for i, c := range canonicalColumns {
-		if source[i] != Column(c) {
+		if source[i] != wal.Column(c) {
 			return false
 		}
 	}
@@ -64,9 +66,9 @@ func (h *hasher) intact(values [][]byte, params []mapEntry) bool {
 	b := append(h.b[:0], 1)
 	b = append(b, values[canonWriter]...)
 	b = append(b, values[canonSeq]...)
-	b = be.AppendUint64(b, be.Uint64(values[canonRecorded])+PostgresEpoch)
+	b = be.AppendUint64(b, be.Uint64(values[canonRecorded])+wal.PostgresEpoch)
 	b = append(b, values[canonID]...)
-	b = be.AppendUint64(b, be.Uint64(values[canonOccurred])+PostgresEpoch)
+	b = be.AppendUint64(b, be.Uint64(values[canonOccurred])+wal.PostgresEpoch)
 	for i := canonRecorded + 1; i < canonHash; i++ {
 		v := values[i]
 		switch i {

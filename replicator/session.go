@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // Pace of the stream. The first two bound how long a row that trickles in waits for its insert; a row alone
@@ -26,26 +28,26 @@ const (
 var idlePublish = 3 * time.Second
 
 // never is a position no log reaches.
-const never = LSN(math.MaxUint64)
+const never = wal.LSN(math.MaxUint64)
 
 // session streams within a term, from a watermark on.
 type session struct {
 	r      *Replicator
 	t      *term
 	in     *intake
-	stream *Stream
+	stream *wal.Stream
 
 	suspects map[Finding]int // of the goroutine that watches: how many looks in a row have shown each
 
 	// Of the goroutine that inserts:
 	tracker tracker
-	doubt   LSN // what committed before it may be in ClickHouse already; 0 when all of that has come
+	doubt   wal.LSN // what committed before it may be in ClickHouse already; 0 when all of that has come
 	days    map[int32]struct{}
-	last    LSN           // commit position of the last row given to ClickHouse
-	end     LSN           // what committed before it is in ClickHouse, as far as the stream brought it
+	last    wal.LSN       // commit position of the last row given to ClickHouse
+	end     wal.LSN       // what committed before it is in ClickHouse, as far as the stream brought it
 	insert  time.Duration // how long the last one took
 
-	until     LSN           // where doubt was at first
+	until     wal.LSN       // where doubt was at first
 	reconcile chan struct{} // soon
 
 	suspicious bool // of the goroutine that compares: damage was seen
@@ -62,7 +64,7 @@ type session struct {
 // stream copies from the term's watermark on until an error, or until stop closes: then it finishes the batch
 // in hand, publishes a watermark that leaves no doubt, and returns nil. doubt is where what may be in
 // ClickHouse already ends.
-func (r *Replicator) stream(ctx context.Context, t *term, source *Stream, doubt LSN, stop <-chan struct{}) error {
+func (r *Replicator) stream(ctx context.Context, t *term, source *wal.Stream, doubt wal.LSN, stop <-chan struct{}) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, source.Close)()
@@ -172,14 +174,14 @@ func (s *session) copyBatches(ctx, stopping context.Context) error {
 }
 
 // enough is how far to receive before a doubt can end without further rows.
-func (s *session) enough() LSN {
+func (s *session) enough() wal.LSN {
 	if s.doubt != 0 {
 		return s.doubt
 	}
 	return never
 }
 
-func (s *session) pace(received LSN) (pace, bool) {
+func (s *session) pace(received wal.LSN) (pace, bool) {
 	behind := s.flushed.Load() > uint64(received)+behindBytes
 	s.in.behind.Store(behind)
 	return pace{interval: min(max(2*s.insert, minInterval), maxInterval), patience: fillPatience}, behind
@@ -299,10 +301,10 @@ func (s *session) endDoubt(ctx context.Context) error {
 
 // publish says that everything that committed before end is in ClickHouse. Rows of the log prove by themselves that none
 // was left out. Steps do not: their part of the promise ends where the publication was last seen to be whole.
-func (s *session) publish(ctx context.Context, end LSN) error {
+func (s *session) publish(ctx context.Context, end wal.LSN) error {
 	w := s.t.mark
 	s.end = max(s.end, end)
-	w.lsn = max(w.lsn, min(s.end, LSN(s.confirmed.Load())))
+	w.lsn = max(w.lsn, min(s.end, wal.LSN(s.confirmed.Load())))
 	// All that a reading shows has come by the time the stream has passed it. It waits until then.
 	if reading := s.writers.Load(); reading != nil && w.lsn >= reading.at {
 		s.writers.Store(nil)
@@ -344,7 +346,7 @@ func (s *session) finish(ctx context.Context) error {
 		return err
 	}
 	w := s.t.mark
-	w.lsn = max(w.lsn, min(s.end, LSN(s.confirmed.Load())))
+	w.lsn = max(w.lsn, min(s.end, wal.LSN(s.confirmed.Load())))
 	// Rows of a transaction that goes on past the last batch stay in doubt.
 	w.ceiling = max(w.lsn, s.last+1)
 	if s.last < w.lsn {
@@ -369,7 +371,7 @@ func (s *session) acknowledgeSoon() {
 func (s *session) acknowledge(ctx context.Context) error {
 	for {
 		wait := time.Second
-		reply := LSN(s.durable.Load()) < s.until
+		reply := wal.LSN(s.durable.Load()) < s.until
 		if reply {
 			wait = 50 * time.Millisecond // until what was in doubt has come, also when nothing happens
 		}
@@ -382,7 +384,7 @@ func (s *session) acknowledge(ctx context.Context) error {
 			return nil
 		}
 		timer.Stop()
-		received, durable := LSN(s.received.Load()), LSN(s.durable.Load())
+		received, durable := wal.LSN(s.received.Load()), wal.LSN(s.durable.Load())
 		if err := s.stream.Acknowledge(max(received, durable), durable, reply); err != nil {
 			return fmt.Errorf("acknowledging to Postgres: %w", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // TestZombie freezes the active replicator at points where it has decided to write, lets another take over, and
@@ -64,7 +65,7 @@ func (w *world) progresses() {
 	s, err := openStore(w.ch.MigrateURL)
 	w.must(err)
 	defer s.close()
-	read := func() (n LSN) {
+	read := func() (n wal.LSN) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		mark, _, _ := s.watermark(ctx)

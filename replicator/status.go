@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"sync"
 	"time"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // Status is what argus.replicator_status holds as jsonb, written about each second by the active replicator,
@@ -18,10 +20,10 @@ type Status struct {
 	LagBytes   int64   `json:"lag_bytes"`
 	LagSeconds float64 `json:"lag_seconds"`
 	// RowsPerSecond over the last ten seconds.
-	RowsPerSecond float64    `json:"rows_per_second"`
-	WatermarkAt   *time.Time `json:"watermark_at"` // when the newest watermark was published; null before the first
-	WatermarkLSN  string     `json:"watermark_lsn"`
-	Slot          SlotState  `json:"slot"`
+	RowsPerSecond float64       `json:"rows_per_second"`
+	WatermarkAt   *time.Time    `json:"watermark_at"` // when the newest watermark was published; null before the first
+	WatermarkLSN  string        `json:"watermark_lsn"`
+	Slot          wal.SlotState `json:"slot"`
 	// CopiedRows of ExpectedRows while State is copying.
 	CopiedRows   int64 `json:"copied_rows"`
 	ExpectedRows int64 `json:"expected_rows"`

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // The tables that are copied. Their order is the order of inserts: a call's steps arrive before its row.
@@ -67,17 +69,17 @@ type chColumn struct{ name, typ string }
 // layout is how a Postgres relation maps to the columns of the ClickHouse table of the same name.
 type layout struct {
 	table   int
-	source  []Column // in the order of the tuples
-	types   []string // the ClickHouse type each goes to; "" when it is left out
-	left    []string // names of what is left out
-	key     [2]int   // where the identity's columns are in source
+	source  []wal.Column // in the order of the tuples
+	types   []string     // the ClickHouse type each goes to; "" when it is left out
+	left    []string     // names of what is left out
+	key     [2]int       // where the identity's columns are in source
 	at      int
 	audited int // columns of the canonical encoding are source[:audited]; 0 when they are not all there, in order
 }
 
 // newLayout matches columns by name. All of table.columns must be there, on both sides; any other column that the
 // ClickHouse table does not have, or has in a type that cannot take it, is left out.
-func newLayout(t int, source []Column, target []chColumn) (*layout, error) {
+func newLayout(t int, source []wal.Column, target []chColumn) (*layout, error) {
 	l := &layout{table: t, source: source, types: make([]string, len(source)), key: [2]int{-1, -1}, at: -1}
 	for i, s := range source {
 		j := slices.IndexFunc(target, func(c chColumn) bool { return c.name == s.Name })
@@ -100,7 +102,7 @@ func newLayout(t int, source []Column, target []chColumn) (*layout, error) {
 		}
 	}
 	for _, name := range tables[t].columns {
-		i := slices.IndexFunc(source, func(c Column) bool { return c.Name == name })
+		i := slices.IndexFunc(source, func(c wal.Column) bool { return c.Name == name })
 		switch {
 		case i < 0:
 			return nil, fmt.Errorf("%w: %s comes without its column %s", errThinnedHistory, tables[t].postgres, name)
@@ -160,7 +162,7 @@ func (r *rows) reset() {
 // an error the columns are uneven and the rows must be thrown away.
 func (r *rows) append(values [][]byte, text []bool) error {
 	if len(values) < len(r.columns) {
-		return ErrMalformed
+		return wal.ErrMalformed
 	}
 	for i, c := range r.columns {
 		if c == nil {
@@ -178,9 +180,9 @@ func (r *rows) append(values [][]byte, text []bool) error {
 	}
 	at := values[r.layout.at]
 	if len(at) != 8 {
-		return ErrMalformed
+		return wal.ErrMalformed
 	}
-	us := int64(binary.BigEndian.Uint64(at)) + PostgresEpoch
+	us := int64(binary.BigEndian.Uint64(at)) + wal.PostgresEpoch
 	if r.count == 0 {
 		r.minAt, r.maxAt = us, us
 	} else {
@@ -209,14 +211,14 @@ func (r *rows) append(values [][]byte, text []bool) error {
 func (r *rows) identity(values [][]byte) (writer, seq int64, err error) {
 	w, s := values[r.layout.key[0]], values[r.layout.key[1]]
 	if len(w) != 8 || len(s) != 8 {
-		return 0, 0, ErrMalformed
+		return 0, 0, wal.ErrMalformed
 	}
 	return int64(binary.BigEndian.Uint64(w)), int64(binary.BigEndian.Uint64(s)), nil
 }
 
 // day of a row of the audit log, counted from 1970-01-01 UTC.
 func (r *rows) day(values [][]byte) int32 {
-	us := int64(binary.BigEndian.Uint64(values[r.layout.at])) + PostgresEpoch
+	us := int64(binary.BigEndian.Uint64(values[r.layout.at])) + wal.PostgresEpoch
 	const usPerDay = 86_400_000_000
 	if us < 0 {
 		return int32((us - usPerDay + 1) / usPerDay)

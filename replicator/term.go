@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // term is one replicator's time of writing to ClickHouse, from its taking over (begin) to its first error. At
@@ -160,9 +161,9 @@ type watermark struct {
 	epoch   uint64
 	at      time.Time
 	// lsn: of what committed before it every row is here, unless healing.
-	lsn LSN
+	lsn wal.LSN
 	// ceiling: of what committed at or behind it no row has been given to ClickHouse.
-	ceiling  LSN
+	ceiling  wal.LSN
 	system   uint64
 	timeline uint32
 	// publication is the print of the publication under which the history up to lsn was decoded; 0 when unknown.
@@ -188,7 +189,7 @@ func (s *store) watermark(ctx context.Context) (w watermark, ok bool, err error)
 	if len(writers) != len(seqs) {
 		return watermark{}, false, errors.New("a watermark has not as many writers as seqs")
 	}
-	w.lsn, w.ceiling = LSN(at), LSN(ceiling)
+	w.lsn, w.ceiling = wal.LSN(at), wal.LSN(ceiling)
 	w.position.Writers = make(map[int64]int64, len(writers))
 	for i, id := range writers {
 		w.position.Writers[id] = seqs[i]

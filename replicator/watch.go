@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // watch asks Postgres each second how the writers stand, how the slot is, where the log ends, and whether the
@@ -35,7 +37,7 @@ func (s *session) confirm(ctx context.Context) error {
 	if err := s.r.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&text); err != nil {
 		return err
 	}
-	at, err := ParseLSN(text)
+	at, err := wal.ParseLSN(text)
 	if err != nil {
 		return err
 	}
@@ -61,7 +63,7 @@ func (s *session) look(ctx context.Context, warned *string) error {
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	r := s.r
-	slot, err := ReadSlot(asking, r.pool, r.config.Slot)
+	slot, err := wal.ReadSlot(asking, r.pool, r.config.Slot)
 	if err != nil {
 		return err
 	}
@@ -117,7 +119,7 @@ func (s *session) judge(found []Finding) {
 
 // lag is the age of the oldest commit that is not in ClickHouse, about: 0 when all that is decoded is there and
 // nothing more is to come.
-func (s *session) lag(slot SlotState) time.Duration {
+func (s *session) lag(slot wal.SlotState) time.Duration {
 	s.in.mu.Lock()
 	defer s.in.mu.Unlock()
 	switch {
@@ -130,7 +132,7 @@ func (s *session) lag(slot SlotState) time.Duration {
 	return 0
 }
 
-func (r *Replicator) slotSeen(slot SlotState) {
+func (r *Replicator) slotSeen(slot wal.SlotState) {
 	r.metrics.slotSeen(slot)
 	r.health.update(func(s *Status) { s.Slot = slot })
 }
@@ -140,7 +142,7 @@ func (r *Replicator) slotSeen(slot SlotState) {
 func (r *Replicator) watchSlot(ctx context.Context) {
 	for {
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-		if slot, err := ReadSlot(asking, r.pool, r.config.Slot); err == nil {
+		if slot, err := wal.ReadSlot(asking, r.pool, r.config.Slot); err == nil {
 			r.metrics.slotSeen(slot)
 		}
 		if s, err := readStrangers(asking, r.pool, r.config.Slot); err == nil {
@@ -154,7 +156,7 @@ func (r *Replicator) watchSlot(ctx context.Context) {
 	}
 }
 
-func (m *metrics) slotSeen(slot SlotState) {
+func (m *metrics) slotSeen(slot wal.SlotState) {
 	flag := func(b bool) float64 {
 		if b {
 			return 1

@@ -1,4 +1,6 @@
-package replicator
+// Package wal reads a logical replication slot of Postgres: the stream of its write-ahead log, the messages of pgoutput
+// in it, and the slot's state.
+package wal
 
 import (
 	"bufio"

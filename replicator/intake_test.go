@@ -18,6 +18,7 @@ import (
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/internal/engines/enginetest"
+	"github.com/useargus/argus/replicator/wal"
 )
 
 var record = flag.Bool("record", false, "record golden bytes anew from real servers")
@@ -26,7 +27,7 @@ var record = flag.Bool("record", false, "record golden bytes anew from real serv
 func TestGolden(t *testing.T) {
 	for version, bin := range map[string]string{"15": enginetest.Postgres15(), "18": ""} {
 		t.Run(version, func(t *testing.T) {
-			path := filepath.Join("testdata", "pgoutput-"+version+".hex")
+			path := filepath.Join("wal", "testdata", "pgoutput-"+version+".hex")
 			if *record {
 				recordStream(t, path, bin)
 			}
@@ -53,7 +54,7 @@ func decodeAll(t testing.TB, messages [][]byte) (*intake, []int64) {
 	t.Helper()
 	in := testIntake()
 	for _, m := range messages {
-		if err := in.handle(Message{Data: m}); err != nil {
+		if err := in.handle(wal.Message{Data: m}); err != nil {
 			t.Fatalf("%v: % x", err, m)
 		}
 	}
@@ -98,16 +99,16 @@ func recordStream(t *testing.T, path, bin string) {
 	w := newOwnWorld(t, engines.PostgresConfig{BinDir: bin})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn, err := Dial(ctx, w.pg.ReplicatorURL)
+	conn, err := wal.Dial(ctx, w.pg.ReplicatorURL)
 	w.must(err)
-	start, _, err := CreateSlot(ctx, conn, w.slot(), false)
+	start, _, err := wal.CreateSlot(ctx, conn, w.slot(), false)
 	w.must(err)
 	l := w.openLane()
 	w.must(l.commit(3, time.Date(2026, 11, 22, 10, 0, 0, 123456000, time.UTC), func(tx pgx.Tx, r []argus.Record) error {
 		return insertSteps(tx, &r[0])
 	}))
 	l.write(1, time.Date(2026, 11, 22, 11, 0, 0, 1000, time.UTC))
-	stream, err := Start(ctx, conn, w.slot(), "argus", start)
+	stream, err := wal.Start(ctx, conn, w.slot(), "argus", start)
 	w.must(err)
 	defer stream.Close()
 	var b strings.Builder
@@ -118,7 +119,7 @@ func recordStream(t *testing.T, path, bin string) {
 			continue
 		}
 		fmt.Fprintf(&b, "%x\n", m.Data)
-		if m.Data[0] == MessageCommit {
+		if m.Data[0] == wal.MessageCommit {
 			commits++
 		}
 	}
@@ -130,8 +131,8 @@ func recordStream(t *testing.T, path, bin string) {
 // is taken keeps the columns even.
 func FuzzStream(f *testing.F) {
 	var relations [][]byte
-	for _, m := range readGolden(f, filepath.Join("testdata", "pgoutput-18.hex")) {
-		if m[0] == MessageRelation {
+	for _, m := range readGolden(f, filepath.Join("wal", "testdata", "pgoutput-18.hex")) {
+		if m[0] == wal.MessageRelation {
 			relations = append(relations, m)
 		}
 		f.Add(m)
@@ -143,7 +144,7 @@ func FuzzStream(f *testing.F) {
 		if len(data) == 0 {
 			return
 		}
-		if err := in.handle(Message{Data: data}); err != nil {
+		if err := in.handle(wal.Message{Data: data}); err != nil {
 			return
 		}
 		for _, r := range in.current.tables {
@@ -164,7 +165,7 @@ func FuzzCopy(f *testing.F) {
 	f.Add([]byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff"), 5)
 	f.Fuzz(func(t *testing.T, data []byte, cut int) {
 		w := &copyWriter{table: computeTable, batch: newBatch(), limit: batchLimit{4, 1 << 20}}
-		in, _ := decodeAll(t, readGolden(t, filepath.Join("testdata", "pgoutput-18.hex")))
+		in, _ := decodeAll(t, readGolden(t, filepath.Join("wal", "testdata", "pgoutput-18.hex")))
 		w.batch.tables[computeTable] = newRows(in.layouts[computeTable])
 		w.flush = func(b *batch) error { b.reset(); return nil }
 		cut = max(0, min(cut, len(data)))

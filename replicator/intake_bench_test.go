@@ -5,14 +5,16 @@ import (
 	"testing"
 
 	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // BenchmarkDecode is the way of a row from the stream's bytes into columns; it allocates nothing.
 func BenchmarkDecode(b *testing.B) {
-	in, _ := decodeAll(b, readGolden(b, filepath.Join("testdata", "pgoutput-18.hex")))
+	in, _ := decodeAll(b, readGolden(b, filepath.Join("wal", "testdata", "pgoutput-18.hex")))
 	var inserts [][]byte
-	for _, m := range readGolden(b, filepath.Join("testdata", "pgoutput-18.hex")) {
-		if m[0] == MessageInsert && in.relations[uint32(m[1])<<24|uint32(m[2])<<16|uint32(m[3])<<8|uint32(m[4])] == auditTable {
+	for _, m := range readGolden(b, filepath.Join("wal", "testdata", "pgoutput-18.hex")) {
+		if m[0] == wal.MessageInsert && in.relations[uint32(m[1])<<24|uint32(m[2])<<16|uint32(m[3])<<8|uint32(m[4])] == auditTable {
 			inserts = append(inserts, m)
 		}
 	}
@@ -22,7 +24,7 @@ func BenchmarkDecode(b *testing.B) {
 		if in.current.rows == 1<<16 {
 			in.current.reset()
 		}
-		if err := in.handle(Message{Data: inserts[i%len(inserts)]}); err != nil {
+		if err := in.handle(wal.Message{Data: inserts[i%len(inserts)]}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -30,7 +32,7 @@ func BenchmarkDecode(b *testing.B) {
 
 // BenchmarkEncode is the way of a batch's columns onto the wire.
 func BenchmarkEncode(b *testing.B) {
-	in, _ := decodeAll(b, readGolden(b, filepath.Join("testdata", "pgoutput-18.hex")))
+	in, _ := decodeAll(b, readGolden(b, filepath.Join("wal", "testdata", "pgoutput-18.hex")))
 	var buf proto.Buffer
 	block := proto.Block{Rows: in.current.tables[auditTable].count, Columns: len(in.current.tables[auditTable].input)}
 	for b.Loop() {

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package replicator
+package wal
 
 import "net"
 

@@ -1,4 +1,4 @@
-package replicator
+package wal
 
 import (
 	"encoding/binary"
