@@ -32,8 +32,8 @@ func alteredIn(ctx context.Context, tx pgx.Tx, l *layout, from, where string) (a
 		}
 		key := rowKey{writer: b.alteredWriter, b: b.alteredSeq}
 		var row alteredRow
-		copy(row.stored[:], w.reader.values[canonHash])
-		made := sha256.Sum256(w.reader.hash.b) // what intact has just encoded
+		copy(row.stored[:], w.reader.values[RowHashAt])
+		made := w.reader.hash.Made()
 		row.mark = sha256.Sum256(slices.Concat(row.stored[:], made[:]))
 		found[key] = row
 		return nil
@@ -53,7 +53,7 @@ func (r *Replicator) alteredOf(ctx context.Context, tx pgx.Tx, l *layout, sc sco
 		runs = append(runs, runOfKeys{k, k})
 		return err
 	}, fmt.Sprintf("SELECT writer_id, seq FROM audit_log WHERE %s AND row_hash != %s ORDER BY writer_id, seq LIMIT %d",
-		sc.clickhouseWhere(), clickhouseRowHash(), 10*maxFindings))
+		sc.clickhouseWhere(), RowHashSQL(), 10*maxFindings))
 	if err != nil {
 		return nil, err
 	}

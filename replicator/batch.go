@@ -73,7 +73,7 @@ func (b *batch) daysInto(days map[int32]struct{}) { maps.Copy(days, b.days) }
 type rowReader struct {
 	values [][]byte
 	text   []bool
-	hash   hasher
+	hash   Hasher
 }
 
 // insert adds a row of the stream.
@@ -108,7 +108,7 @@ func (rr *rowReader) copied(b *batch, t int, row []byte) error {
 		if size := int32(c.U32()); size >= 0 {
 			v := c.Take(int(size))
 			if v == nil {
-				v = zeros[:0]
+				v = []byte{}
 			}
 			rr.values[i] = v
 		}
@@ -150,8 +150,7 @@ func (rr *rowReader) add(b *batch, t int, size int) error {
 		b.lastDay = day
 	}
 	if r.layout.audited > 0 {
-		params, ok := r.columns[canonParams].(*mapColumn)
-		if ok && !rr.hash.intact(rr.values, params.entries) {
+		if !rr.hash.Intact(rr.values, r.columns) {
 			if b.altered == 0 {
 				b.alteredWriter, b.alteredSeq = writer, seq
 			}

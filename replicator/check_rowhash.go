@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// clickhouseRowHash is an expression of ClickHouse that recomputes row_hash from the other columns: a second
+// RowHashSQL returns an expression of ClickHouse that recomputes row_hash from the other columns: a second
 // implementation of the canonical encoding (canonical.go of the root package), which a test holds to the first.
-func clickhouseRowHash() string {
+func RowHashSQL() string {
 	integer := func(c string) string { return "reverse(reinterpretAsFixedString(" + c + "))" } // big-endian
 	text := func(c string) string {
 		return fmt.Sprintf("%s, %s", integer("toUInt32(length("+c+"))"), c)

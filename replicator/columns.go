@@ -7,56 +7,36 @@ import (
 	"strings"
 
 	"github.com/ClickHouse/ch-go/proto"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/useargus/argus/replicator/wal"
 )
 
-// column gathers values of one ClickHouse column for an insert. Values come as Postgres sends them in binary
+// Column gathers values of one ClickHouse column for an insert. Values come as Postgres sends them in binary
 // and are kept as ClickHouse's native protocol wants them, so that nothing is allocated a row and the block
 // is written to the connection from where it lies.
-type column interface {
+type Column interface {
 	proto.ColInput
-	// append adds one value; nil is null, which becomes the type's default where the column has no nulls.
-	append(v []byte) error
-	// appendText adds a value that Postgres sent as text, because its type has no binary form.
-	appendText(v []byte) error
-	reset()
+	// Append adds one value; nil is null, which becomes the type's default where the column has no nulls.
+	Append(v []byte) error
+	// AppendText adds a value that Postgres sent as text, because its type has no binary form.
+	AppendText(v []byte) error
+	// Reset removes all values and keeps the memory.
+	Reset()
 }
 
-// Types of Postgres columns, by their object ids, which never change.
-const (
-	oidBool        = 16
-	oidBytea       = 17
-	oidName        = 19
-	oidInt8        = 20
-	oidInt2        = 21
-	oidInt4        = 23
-	oidText        = 25
-	oidJSON        = 114
-	oidCIDR        = 650
-	oidFloat4      = 700
-	oidFloat8      = 701
-	oidInet        = 869
-	oidBPChar      = 1042
-	oidVarchar     = 1043
-	oidTimestamp   = 1114
-	oidTimestamptz = 1184
-	oidUUID        = 2950
-	oidJSONB       = 3802
-)
-
-// newColumn makes the column that takes values of the Postgres type into the ClickHouse type. ok is false
+// NewColumn makes the column that takes values of the Postgres type, an object id, into the ClickHouse type. ok is false
 // when there is no such way.
-func newColumn(chType string, oid uint32) (c column, ok bool) {
+func NewColumn(chType string, oid uint32) (c Column, ok bool) {
 	if inner, is := unwrap(chType, "LowCardinality"); is {
 		if inner == "String" && isText(oid) {
 			return newLowCardinality(), true
 		}
 		// Of others the dictionary is left to the server: they are rare or mostly null.
-		return newColumn(inner, oid)
+		return NewColumn(inner, oid)
 	}
 	if inner, is := unwrap(chType, "Nullable"); is {
-		values, ok := newColumn(inner, oid)
+		values, ok := NewColumn(inner, oid)
 		if !ok {
 			return nil, false
 		}
@@ -65,49 +45,49 @@ func newColumn(chType string, oid uint32) (c column, ok bool) {
 	typ := proto.ColumnType(chType)
 	if arguments, is := unwrap(chType, "DateTime64"); is {
 		precision, _, _ := strings.Cut(arguments, ",")
-		if precision != "6" || (oid != oidTimestamptz && oid != oidTimestamp) {
+		if precision != "6" || (oid != pgtype.TimestamptzOID && oid != pgtype.TimestampOID) {
 			return nil, false
 		}
 		return &intColumn{wire: wire{typ: typ}, width: 8, shift: wal.PostgresEpoch}, true
 	}
 	if size, is := unwrap(chType, "FixedString"); is {
 		n, err := strconv.Atoi(size)
-		if err != nil || n <= 0 || oid != oidBytea {
+		if err != nil || n <= 0 || oid != pgtype.ByteaOID {
 			return nil, false
 		}
 		return &fixedColumn{wire: wire{typ: typ}, size: n}, true
 	}
 	switch chType {
 	case "Int64", "Int32", "Int16":
-		if oid == oidInt8 || oid == oidInt4 || oid == oidInt2 {
+		if oid == pgtype.Int8OID || oid == pgtype.Int4OID || oid == pgtype.Int2OID {
 			return &intColumn{wire: wire{typ: typ}, width: map[string]int{"Int64": 8, "Int32": 4, "Int16": 2}[chType]}, true
 		}
 	case "Float64", "Float32":
 		width := map[string]int{"Float64": 8, "Float32": 4}[chType]
-		if (oid == oidFloat8 && width == 8) || (oid == oidFloat4 && width == 4) {
+		if (oid == pgtype.Float8OID && width == 8) || (oid == pgtype.Float4OID && width == 4) {
 			return &intColumn{wire: wire{typ: typ}, width: width}, true
 		}
 	case "Bool":
-		if oid == oidBool {
+		if oid == pgtype.BoolOID {
 			return &fixedColumn{wire: wire{typ: typ}, size: 1}, true
 		}
 	case "UUID":
-		if oid == oidUUID {
+		if oid == pgtype.UUIDOID {
 			return &uuidColumn{wire: wire{typ: typ}}, true
 		}
 	case "IPv6":
-		if oid == oidInet || oid == oidCIDR {
+		if oid == pgtype.InetOID || oid == pgtype.CIDROID {
 			return &ipColumn{wire: wire{typ: typ}}, true
 		}
 	case "String":
 		switch {
-		case oid == oidJSONB:
+		case oid == pgtype.JSONBOID:
 			return &stringColumn{wire: wire{typ: typ}, skip: 1}, true
 		case isText(oid):
 			return &stringColumn{wire: wire{typ: typ}}, true
 		}
 	case "Map(LowCardinality(String), String)":
-		if oid == oidJSONB {
+		if oid == pgtype.JSONBOID {
 			return newMapColumn(typ), true
 		}
 	}
@@ -116,7 +96,7 @@ func newColumn(chType string, oid uint32) (c column, ok bool) {
 
 func isText(oid uint32) bool {
 	switch oid {
-	case oidText, oidVarchar, oidBPChar, oidName, oidJSON, oidBytea:
+	case pgtype.TextOID, pgtype.VarcharOID, pgtype.BPCharOID, pgtype.NameOID, pgtype.JSONOID, pgtype.ByteaOID:
 		return true
 	}
 	return false
@@ -145,8 +125,8 @@ func (w *wire) Type() proto.ColumnType        { return w.typ }
 func (w *wire) Rows() int                     { return w.rows }
 func (w *wire) EncodeColumn(b *proto.Buffer)  { b.PutRaw(w.data) }
 func (w *wire) WriteColumn(out *proto.Writer) { out.ChainWrite(w.data) }
-func (w *wire) reset()                        { w.rows, w.data = 0, w.data[:0] }
-func (w *wire) appendText(v []byte) error     { return badValue(w.typ, v) }
+func (w *wire) Reset()                        { w.rows, w.data = 0, w.data[:0] }
+func (w *wire) AppendText(v []byte) error     { return badValue(w.typ, v) }
 
 // intColumn holds integers, and times, which are integers counted from another day.
 type intColumn struct {
@@ -155,7 +135,7 @@ type intColumn struct {
 	shift int64
 }
 
-func (c *intColumn) append(v []byte) error {
+func (c *intColumn) Append(v []byte) error {
 	var n int64
 	switch len(v) {
 	case 0:
@@ -188,7 +168,7 @@ func (c *intColumn) append(v []byte) error {
 // uuidColumn: ClickHouse keeps a UUID as two little-endian halves.
 type uuidColumn struct{ wire }
 
-func (c *uuidColumn) append(v []byte) error {
+func (c *uuidColumn) Append(v []byte) error {
 	var hi, lo uint64
 	if v != nil {
 		if len(v) != 16 {
@@ -210,7 +190,7 @@ type fixedColumn struct {
 
 var zeros [64]byte
 
-func (c *fixedColumn) append(v []byte) error {
+func (c *fixedColumn) Append(v []byte) error {
 	if v == nil {
 		for n := c.size; n > 0; n -= len(zeros) {
 			c.data = append(c.data, zeros[:min(n, len(zeros))]...)
@@ -227,7 +207,7 @@ func (c *fixedColumn) append(v []byte) error {
 // length and the address; the prefix of a client's address is full.
 type ipColumn struct{ wire }
 
-func (c *ipColumn) append(v []byte) error {
+func (c *ipColumn) Append(v []byte) error {
 	switch {
 	case v == nil:
 		c.data = append(c.data, zeros[:16]...)
@@ -249,17 +229,17 @@ type stringColumn struct {
 	skip int // leading bytes that are no text: the version of a jsonb
 }
 
-func (c *stringColumn) append(v []byte) error {
+func (c *stringColumn) Append(v []byte) error {
 	if v != nil {
 		if len(v) < c.skip {
 			return badValue(c.typ, v)
 		}
 		v = v[c.skip:]
 	}
-	return c.appendText(v)
+	return c.AppendText(v)
 }
 
-func (c *stringColumn) appendText(v []byte) error {
+func (c *stringColumn) AppendText(v []byte) error {
 	c.data = binary.AppendUvarint(c.data, uint64(len(v)))
 	c.data = append(c.data, v...)
 	c.rows++
@@ -270,26 +250,26 @@ func (c *stringColumn) appendText(v []byte) error {
 type nullableColumn struct {
 	typ    proto.ColumnType
 	nulls  []byte
-	values column
+	values Column
 }
 
-func (c *nullableColumn) append(v []byte) error {
+func (c *nullableColumn) Append(v []byte) error {
 	if v == nil {
 		c.nulls = append(c.nulls, 1)
 	} else {
 		c.nulls = append(c.nulls, 0)
 	}
-	return c.values.append(v)
+	return c.values.Append(v)
 }
 
-func (c *nullableColumn) appendText(v []byte) error {
+func (c *nullableColumn) AppendText(v []byte) error {
 	c.nulls = append(c.nulls, 0)
-	return c.values.appendText(v)
+	return c.values.AppendText(v)
 }
 
 func (c *nullableColumn) Type() proto.ColumnType { return c.typ }
 func (c *nullableColumn) Rows() int              { return len(c.nulls) }
-func (c *nullableColumn) reset()                 { c.nulls = c.nulls[:0]; c.values.reset() }
+func (c *nullableColumn) Reset()                 { c.nulls = c.nulls[:0]; c.values.Reset() }
 
 func (c *nullableColumn) EncodeColumn(b *proto.Buffer) {
 	b.PutRaw(c.nulls)

@@ -34,7 +34,7 @@ func newLowCardinality() *lowCardinality {
 	return &lowCardinality{numbers: map[string]seen{}, batch: 1}
 }
 
-func (c *lowCardinality) append(v []byte) error {
+func (c *lowCardinality) Append(v []byte) error {
 	if len(c.keys) > 0 && bytes.Equal(v, c.last) {
 		c.keys = append(c.keys, c.lastNumber)
 		return nil
@@ -52,9 +52,9 @@ func (c *lowCardinality) append(v []byte) error {
 	return nil
 }
 
-func (c *lowCardinality) appendText(v []byte) error { return c.append(v) }
+func (c *lowCardinality) AppendText(v []byte) error { return c.Append(v) }
 
-func (c *lowCardinality) reset() {
+func (c *lowCardinality) Reset() {
 	if len(c.numbers) > maxRemembered {
 		clear(c.numbers)
 	}
@@ -136,17 +136,17 @@ func newMapColumn(typ proto.ColumnType) *mapColumn {
 	return &mapColumn{typ: typ, keys: newLowCardinality(), values: stringColumn{wire: wire{typ: "String"}}}
 }
 
-func (c *mapColumn) append(v []byte) error {
+func (c *mapColumn) Append(v []byte) error {
 	if v != nil {
 		if len(v) < 1 || v[0] != 1 { // the version of jsonb's binary form
 			return badValue(c.typ, v)
 		}
 		v = v[1:]
 	}
-	return c.appendText(v)
+	return c.AppendText(v)
 }
 
-func (c *mapColumn) appendText(v []byte) error {
+func (c *mapColumn) AppendText(v []byte) error {
 	c.entries = c.entries[:0]
 	if !c.parseFlat(v) {
 		c.entries = c.entries[:0]
@@ -156,10 +156,10 @@ func (c *mapColumn) appendText(v []byte) error {
 		slices.SortFunc(c.entries, func(a, b mapEntry) int { return bytes.Compare(a.key, b.key) })
 	}
 	for _, e := range c.entries {
-		if err := c.keys.append(e.key); err != nil {
+		if err := c.keys.Append(e.key); err != nil {
 			return err
 		}
-		if err := c.values.appendText(e.value); err != nil {
+		if err := c.values.AppendText(e.value); err != nil {
 			return err
 		}
 	}
@@ -296,8 +296,8 @@ func (c *mapColumn) WriteColumn(w *proto.Writer) {
 	c.values.WriteColumn(w)
 }
 
-func (c *mapColumn) reset() {
+func (c *mapColumn) Reset() {
 	c.offsets, c.rows = c.offsets[:0], 0
-	c.keys.reset()
-	c.values.reset()
+	c.keys.Reset()
+	c.values.Reset()
 }

@@ -17,7 +17,7 @@ func FuzzMapColumn(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, v []byte) {
 		c := newMapColumn("Map(LowCardinality(String), String)")
-		if err := c.appendText(v); err != nil {
+		if err := c.AppendText(v); err != nil {
 			t.Fatal(err)
 		}
 		c.entries = c.entries[:0]

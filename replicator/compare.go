@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/replicator/wal"
@@ -69,7 +70,7 @@ func (l *layout) postgresHash() string {
 func (l *layout) clickhouseHash(sc scope) string {
 	switch {
 	case l.table == auditTable && sc.recompute:
-		made := clickhouseRowHash()
+		made := RowHashSQL()
 		return fmt.Sprintf("if(row_hash = %s, row_hash, SHA256(concat(row_hash, %s)))", made, made)
 	case l.table == auditTable:
 		return "row_hash"
@@ -98,7 +99,7 @@ func (l *layout) shared() []wal.Column {
 }
 
 // isTime reports whether the column holds a moment, which the stores write as text in two ways.
-func isTime(c wal.Column) bool { return c.OID == oidTimestamptz || c.OID == oidTimestamp }
+func isTime(c wal.Column) bool { return c.OID == pgtype.TimestamptzOID || c.OID == pgtype.TimestampOID }
 
 // postgresWhere restricts a query on the root table, named l, to the scope.
 func (sc scope) postgresWhere() string {

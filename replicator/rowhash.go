@@ -4,18 +4,20 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 
+	"github.com/jackc/pgx/v5/pgtype"
+
 	"github.com/useargus/argus/replicator/wal"
 )
 
 // canonicalColumns are the columns of the audit log under the canonical encoding, version 1, in its order but
 // for the head (see the root package's canonical.go), with their Postgres types; row_hash follows them.
 var canonicalColumns = []canonicalColumn{
-	{"writer_id", oidInt8}, {"seq", oidInt8}, {"id", oidUUID}, {"occurred_at", oidTimestamptz},
-	{"recorded_at", oidTimestamptz}, {"actor_id", oidText}, {"impersonator_id", oidText}, {"actor_kind", oidText},
-	{"pat_id", oidUUID}, {"break_glass_id", oidUUID}, {"scope", oidText}, {"route", oidText},
-	{"path_params", oidJSONB}, {"method", oidText}, {"status", oidInt2}, {"outcome", oidText},
-	{"latency_us", oidInt8}, {"client_ip", oidInet}, {"user_agent", oidText}, {"body_sha256", oidBytea},
-	{"body_bytes", oidInt8}, {"client_request_id", oidText}, {"trace_id", oidText},
+	{"writer_id", pgtype.Int8OID}, {"seq", pgtype.Int8OID}, {"id", pgtype.UUIDOID}, {"occurred_at", pgtype.TimestamptzOID},
+	{"recorded_at", pgtype.TimestamptzOID}, {"actor_id", pgtype.TextOID}, {"impersonator_id", pgtype.TextOID}, {"actor_kind", pgtype.TextOID},
+	{"pat_id", pgtype.UUIDOID}, {"break_glass_id", pgtype.UUIDOID}, {"scope", pgtype.TextOID}, {"route", pgtype.TextOID},
+	{"path_params", pgtype.JSONBOID}, {"method", pgtype.TextOID}, {"status", pgtype.Int2OID}, {"outcome", pgtype.TextOID},
+	{"latency_us", pgtype.Int8OID}, {"client_ip", pgtype.InetOID}, {"user_agent", pgtype.TextOID}, {"body_sha256", pgtype.ByteaOID},
+	{"body_bytes", pgtype.Int8OID}, {"client_request_id", pgtype.TextOID}, {"trace_id", pgtype.TextOID},
 }
 
 type canonicalColumn struct {
@@ -25,10 +27,14 @@ type canonicalColumn struct {
 
 const (
 	canonWriter, canonSeq, canonID, canonOccurred, canonRecorded = 0, 1, 2, 3, 4
-	canonParams, canonIP, canonHash                              = 12, 17, 23
+	canonParams, canonIP                                         = 12, 17
 )
 
-func canonicalNames() []string {
+// RowHashAt is where row_hash stands among the values of a row that has the canonical columns.
+const RowHashAt = 23
+
+// CanonicalNames returns the names of the columns of the canonical encoding, in its order, and row_hash.
+func CanonicalNames() []string {
 	var names []string
 	for _, c := range canonicalColumns {
 		names = append(names, c.Name)
@@ -36,8 +42,9 @@ func canonicalNames() []string {
 	return append(names, "row_hash")
 }
 
-func hasCanonicalColumns(source []wal.Column) bool {
-	if len(source) <= canonHash || source[canonHash] != (wal.Column{Name: "row_hash", OID: oidBytea}) {
+// HasCanonicalColumns reports whether source begins with these columns, of these types.
+func HasCanonicalColumns(source []wal.Column) bool {
+	if len(source) <= RowHashAt || source[RowHashAt] != (wal.Column{Name: "row_hash", OID: pgtype.ByteaOID}) {
 		return false
 	}
 	for i, c := range canonicalColumns {
@@ -48,12 +55,22 @@ func hasCanonicalColumns(source []wal.Column) bool {
 	return true
 }
 
-// hasher recomputes row hashes from rows as Postgres sends them in binary, without an argus.Record between.
+// Hasher recomputes row hashes from rows as Postgres sends them in binary, without an argus.Record between.
 // A test holds it to argus.Record.ComputeHash.
-type hasher struct{ b []byte }
+type Hasher struct{ b []byte }
 
-// intact tells whether the row's hash is that of its other columns. params are its path parameters, sorted.
-func (h *hasher) intact(values [][]byte, params []mapEntry) bool {
+// Intact reports whether the row's hash is that of its other columns. columns have just got the row's values. Without a
+// map of path parameters among them the row counts as intact.
+func (h *Hasher) Intact(values [][]byte, columns []Column) bool {
+	params, ok := columns[canonParams].(*mapColumn)
+	return !ok || h.intact(values, params.entries)
+}
+
+// Made returns the hash of the columns of the row that Intact saw last.
+func (h *Hasher) Made() [32]byte { return sha256.Sum256(h.b) }
+
+// intact tells the same, given the path parameters, sorted.
+func (h *Hasher) intact(values [][]byte, params []mapEntry) bool {
 	for _, i := range [...]int{canonWriter, canonSeq, canonOccurred, canonRecorded} {
 		if len(values[i]) != 8 {
 			return false
@@ -69,7 +86,7 @@ func (h *hasher) intact(values [][]byte, params []mapEntry) bool {
 	b = be.AppendUint64(b, be.Uint64(values[canonRecorded])+wal.PostgresEpoch)
 	b = append(b, values[canonID]...)
 	b = be.AppendUint64(b, be.Uint64(values[canonOccurred])+wal.PostgresEpoch)
-	for i := canonRecorded + 1; i < canonHash; i++ {
+	for i := canonRecorded + 1; i < RowHashAt; i++ {
 		v := values[i]
 		switch i {
 		case canonParams:
@@ -95,14 +112,14 @@ func (h *hasher) intact(values [][]byte, params []mapEntry) bool {
 			}
 			b = append(b, 1)
 		}
-		if canonicalColumns[i].OID == oidText {
+		if canonicalColumns[i].OID == pgtype.TextOID {
 			b = appendSized(b, v)
 		} else {
 			b = append(b, v...)
 		}
 	}
 	h.b = b
-	return sha256.Sum256(b) == [32]byte(padded(values[canonHash]))
+	return h.Made() == [32]byte(padded(values[RowHashAt]))
 }
 
 // padded makes a hash of a wrong length one that equals none.

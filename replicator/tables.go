@@ -49,7 +49,7 @@ var tables = [tableCount]table{
 	auditTable: {
 		postgres: "argus.argus_audit_log", clickhouse: "audit_log",
 		orphans: "audit_orphans", key: [2]string{"writer_id", "seq"}, at: "occurred_at",
-		columns: canonicalNames(),
+		columns: CanonicalNames(),
 	},
 }
 
@@ -84,7 +84,7 @@ func newLayout(t int, source []wal.Column, target []chColumn) (*layout, error) {
 	for i, s := range source {
 		j := slices.IndexFunc(target, func(c chColumn) bool { return c.name == s.Name })
 		if j >= 0 {
-			if _, ok := newColumn(target[j].typ, s.OID); ok {
+			if _, ok := NewColumn(target[j].typ, s.OID); ok {
 				l.types[i] = target[j].typ
 			}
 		}
@@ -110,8 +110,8 @@ func newLayout(t int, source []wal.Column, target []chColumn) (*layout, error) {
 			return nil, fmt.Errorf("%s in ClickHouse has no column %s that takes Postgres's: run argusd migrate", tables[t].clickhouse, name)
 		}
 	}
-	if t == auditTable && hasCanonicalColumns(source) {
-		l.audited = len(canonicalColumns)
+	if t == auditTable && HasCanonicalColumns(source) {
+		l.audited = RowHashAt
 	}
 	return l, nil
 }
@@ -122,7 +122,7 @@ var errThinnedHistory = errors.New("rows in the slot are not whole")
 // rows gathers rows of one table for an insert.
 type rows struct {
 	layout  *layout
-	columns []column // of layout.source; nil for what is left out
+	columns []Column // of layout.source; nil for what is left out
 	input   proto.Input
 	count   int
 
@@ -137,12 +137,12 @@ type rows struct {
 const maxListed = 64
 
 func newRows(l *layout) *rows {
-	r := &rows{layout: l, columns: make([]column, len(l.source))}
+	r := &rows{layout: l, columns: make([]Column, len(l.source))}
 	for i, typ := range l.types {
 		if typ == "" {
 			continue
 		}
-		c, _ := newColumn(typ, l.source[i].OID)
+		c, _ := NewColumn(typ, l.source[i].OID)
 		r.columns[i] = c
 		r.input = append(r.input, proto.InputColumn{Name: l.source[i].Name, Data: c})
 	}
@@ -153,7 +153,7 @@ func (r *rows) reset() {
 	r.count, r.writers, r.wide = 0, r.writers[:0], false
 	for _, c := range r.columns {
 		if c != nil {
-			c.reset()
+			c.Reset()
 		}
 	}
 }
@@ -170,9 +170,9 @@ func (r *rows) append(values [][]byte, text []bool) error {
 		}
 		var err error
 		if text[i] {
-			err = c.appendText(values[i])
+			err = c.AppendText(values[i])
 		} else {
-			err = c.append(values[i])
+			err = c.Append(values[i])
 		}
 		if err != nil {
 			return fmt.Errorf("%s.%s: %w", tables[r.layout.table].postgres, r.layout.source[i].Name, err)
