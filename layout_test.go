@@ -145,7 +145,7 @@ func TestStoreFiles(t *testing.T) {
 var decoders = map[string]string{
 	"json.go":                              "the root imports the standard library only; it checks a row's keys itself",
 	"analytics/postgres.go":                "a map, of Postgres's own jsonb",
-	"replicator/columns_dictionary.go":     "a map, of Postgres's own jsonb",
+	"replicator/chcolumn/dictionary.go":    "a map, of Postgres's own jsonb",
 	"internal/engines/install.go":          "npm's lock file, part of the source",
 	"internal/engines/clickhouse_child.go": "what the parent wrote",
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/replicator/chcolumn"
 )
 
 // alteredRow is a row of Postgres whose columns do not make its row_hash. Which of the two is wrong cannot be told.
@@ -32,7 +34,7 @@ func alteredIn(ctx context.Context, tx pgx.Tx, l *layout, from, where string) (a
 		}
 		key := rowKey{writer: b.alteredWriter, b: b.alteredSeq}
 		var row alteredRow
-		copy(row.stored[:], w.reader.values[RowHashAt])
+		copy(row.stored[:], w.reader.values[chcolumn.RowHashAt])
 		made := w.reader.hash.Made()
 		row.mark = sha256.Sum256(slices.Concat(row.stored[:], made[:]))
 		found[key] = row
@@ -53,7 +55,7 @@ func (r *Replicator) alteredOf(ctx context.Context, tx pgx.Tx, l *layout, sc sco
 		runs = append(runs, runOfKeys{k, k})
 		return err
 	}, fmt.Sprintf("SELECT writer_id, seq FROM audit_log WHERE %s AND row_hash != %s ORDER BY writer_id, seq LIMIT %d",
-		sc.clickhouseWhere(), RowHashSQL(), 10*maxFindings))
+		sc.clickhouseWhere(), chcolumn.RowHashSQL(), 10*maxFindings))
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package replicator
 import (
 	"maps"
 
+	"github.com/useargus/argus/replicator/chcolumn"
 	"github.com/useargus/argus/replicator/wal"
 )
 
@@ -73,7 +74,7 @@ func (b *batch) daysInto(days map[int32]struct{}) { maps.Copy(days, b.days) }
 type rowReader struct {
 	values [][]byte
 	text   []bool
-	hash   Hasher
+	hash   chcolumn.Hasher
 }
 
 // insert adds a row of the stream.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/useargus/argus/replicator/chcolumn"
 	"github.com/useargus/argus/replicator/wal"
 )
 
@@ -223,7 +224,7 @@ func (c *checking) hashes(ctx context.Context, tx pgx.Tx, l *layout, sc scope) e
 		}
 		return nil
 	}, fmt.Sprintf("SELECT writer_id, seq, hex(SHA256(concat(row_hash, %s))) FROM audit_log WHERE %s AND row_hash != %[1]s ORDER BY writer_id, seq LIMIT %[3]d",
-		RowHashSQL(), sc.clickhouseWhere(), maxFindings))
+		chcolumn.RowHashSQL(), sc.clickhouseWhere(), maxFindings))
 }
 
 func (c *checking) stepsMonth(ctx context.Context, tx pgx.Tx, l *layout, sc scope) error {

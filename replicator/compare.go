@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/replicator/chcolumn"
 	"github.com/useargus/argus/replicator/wal"
 )
 
@@ -70,7 +71,7 @@ func (l *layout) postgresHash() string {
 func (l *layout) clickhouseHash(sc scope) string {
 	switch {
 	case l.table == auditTable && sc.recompute:
-		made := RowHashSQL()
+		made := chcolumn.RowHashSQL()
 		return fmt.Sprintf("if(row_hash = %s, row_hash, SHA256(concat(row_hash, %s)))", made, made)
 	case l.table == auditTable:
 		return "row_hash"

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/useargus/argus/replicator/chcolumn"
 )
 
 // rollupDifference compares a rollup with what its view makes of the rows now, both merged and finalized, and
@@ -62,11 +64,11 @@ func (s *store) rollupDifference(ctx context.Context, r rollup, where string, se
 
 // finalized is the value of a rollup's column over all rows of a key that are not merged yet.
 func finalized(name, typ string) string {
-	if inner, ok := unwrap(typ, "SimpleAggregateFunction"); ok {
+	if inner, ok := chcolumn.Unwrap(typ, "SimpleAggregateFunction"); ok {
 		function, _, _ := strings.Cut(inner, ",")
 		return fmt.Sprintf("%s(%s)", function, name)
 	}
-	inner, ok := unwrap(typ, "AggregateFunction")
+	inner, ok := chcolumn.Unwrap(typ, "AggregateFunction")
 	if !ok {
 		return fmt.Sprintf("sum(%s)", name)
 	}

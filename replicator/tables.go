@@ -8,6 +8,7 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
+	"github.com/useargus/argus/replicator/chcolumn"
 	"github.com/useargus/argus/replicator/wal"
 )
 
@@ -49,7 +50,7 @@ var tables = [tableCount]table{
 	auditTable: {
 		postgres: "argus.argus_audit_log", clickhouse: "audit_log",
 		orphans: "audit_orphans", key: [2]string{"writer_id", "seq"}, at: "occurred_at",
-		columns: CanonicalNames(),
+		columns: chcolumn.CanonicalNames(),
 	},
 }
 
@@ -84,7 +85,7 @@ func newLayout(t int, source []wal.Column, target []chColumn) (*layout, error) {
 	for i, s := range source {
 		j := slices.IndexFunc(target, func(c chColumn) bool { return c.name == s.Name })
 		if j >= 0 {
-			if _, ok := NewColumn(target[j].typ, s.OID); ok {
+			if _, ok := chcolumn.New(target[j].typ, s.OID); ok {
 				l.types[i] = target[j].typ
 			}
 		}
@@ -110,8 +111,8 @@ func newLayout(t int, source []wal.Column, target []chColumn) (*layout, error) {
 			return nil, fmt.Errorf("%s in ClickHouse has no column %s that takes Postgres's: run argusd migrate", tables[t].clickhouse, name)
 		}
 	}
-	if t == auditTable && HasCanonicalColumns(source) {
-		l.audited = RowHashAt
+	if t == auditTable && chcolumn.HasCanonicalColumns(source) {
+		l.audited = chcolumn.RowHashAt
 	}
 	return l, nil
 }
@@ -122,7 +123,7 @@ var errThinnedHistory = errors.New("rows in the slot are not whole")
 // rows gathers rows of one table for an insert.
 type rows struct {
 	layout  *layout
-	columns []Column // of layout.source; nil for what is left out
+	columns []chcolumn.Column // of layout.source; nil for what is left out
 	input   proto.Input
 	count   int
 
@@ -137,12 +138,12 @@ type rows struct {
 const maxListed = 64
 
 func newRows(l *layout) *rows {
-	r := &rows{layout: l, columns: make([]Column, len(l.source))}
+	r := &rows{layout: l, columns: make([]chcolumn.Column, len(l.source))}
 	for i, typ := range l.types {
 		if typ == "" {
 			continue
 		}
-		c, _ := NewColumn(typ, l.source[i].OID)
+		c, _ := chcolumn.New(typ, l.source[i].OID)
 		r.columns[i] = c
 		r.input = append(r.input, proto.InputColumn{Name: l.source[i].Name, Data: c})
 	}

@@ -1,4 +1,4 @@
-package replicator
+package chcolumn
 
 import (
 	"encoding/json"

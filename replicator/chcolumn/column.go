@@ -1,4 +1,6 @@
-package replicator
+// Package chcolumn gathers values as Postgres sends them into columns of ClickHouse, and recomputes the row hash of the
+// audit log from them.
+package chcolumn
 
 import (
 	"encoding/binary"
@@ -25,32 +27,32 @@ type Column interface {
 	Reset()
 }
 
-// NewColumn makes the column that takes values of the Postgres type, an object id, into the ClickHouse type. ok is false
+// New makes the column that takes values of the Postgres type, an object id, into the ClickHouse type. ok is false
 // when there is no such way.
-func NewColumn(chType string, oid uint32) (c Column, ok bool) {
-	if inner, is := unwrap(chType, "LowCardinality"); is {
+func New(chType string, oid uint32) (c Column, ok bool) {
+	if inner, is := Unwrap(chType, "LowCardinality"); is {
 		if inner == "String" && isText(oid) {
 			return newLowCardinality(), true
 		}
 		// Of others the dictionary is left to the server: they are rare or mostly null.
-		return NewColumn(inner, oid)
+		return New(inner, oid)
 	}
-	if inner, is := unwrap(chType, "Nullable"); is {
-		values, ok := NewColumn(inner, oid)
+	if inner, is := Unwrap(chType, "Nullable"); is {
+		values, ok := New(inner, oid)
 		if !ok {
 			return nil, false
 		}
 		return &nullableColumn{typ: proto.ColumnType(chType), values: values}, true
 	}
 	typ := proto.ColumnType(chType)
-	if arguments, is := unwrap(chType, "DateTime64"); is {
+	if arguments, is := Unwrap(chType, "DateTime64"); is {
 		precision, _, _ := strings.Cut(arguments, ",")
 		if precision != "6" || (oid != pgtype.TimestamptzOID && oid != pgtype.TimestampOID) {
 			return nil, false
 		}
 		return &intColumn{wire: wire{typ: typ}, width: 8, shift: wal.PostgresEpoch}, true
 	}
-	if size, is := unwrap(chType, "FixedString"); is {
+	if size, is := Unwrap(chType, "FixedString"); is {
 		n, err := strconv.Atoi(size)
 		if err != nil || n <= 0 || oid != pgtype.ByteaOID {
 			return nil, false
@@ -102,8 +104,8 @@ func isText(oid uint32) bool {
 	return false
 }
 
-// unwrap returns what stands in the parentheses of outer(…).
-func unwrap(chType, outer string) (string, bool) {
+// Unwrap returns what stands in the parentheses of outer(…).
+func Unwrap(chType, outer string) (string, bool) {
 	if strings.HasPrefix(chType, outer+"(") && strings.HasSuffix(chType, ")") {
 		return chType[len(outer)+1 : len(chType)-1], true
 	}
