@@ -287,10 +287,10 @@ func (c *checking) beyond(ctx context.Context, sc scope) error {
 
 // firstDifference looks row by row. Rows of the domain tables that came after the snapshot are none.
 func (c *checking) firstDifference(ctx context.Context, tx pgx.Tx, l *layout, sc scope, writers []int64) error {
-	var extra []rowKey
+	var orphans []rowKey
 	d, err := c.r.diff(ctx, tx, l, sc, writers, func(k rowKey) error {
-		if len(extra) < 1000 {
-			extra = append(extra, k)
+		if len(orphans) < 1000 {
+			orphans = append(orphans, k)
 		}
 		return nil
 	})
@@ -304,7 +304,7 @@ func (c *checking) firstDifference(ctx context.Context, tx pgx.Tx, l *layout, sc
 	case d.again > 0:
 		c.differs("%s: ClickHouse has %d rows twice", what, d.again)
 	}
-	for _, k := range extra {
+	for _, k := range orphans {
 		if sc.table != auditTable {
 			var now bool
 			if err := c.r.pool.QueryRow(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s l WHERE l.audit_id = $1 AND l.step = $2 AND %s = $3)",

@@ -179,7 +179,7 @@ func TestAlteredRowIsNoDifference(t *testing.T) {
 		t.Errorf("after the resync --check says %s", result)
 	}
 	if got := w.orphans(); got != 2 {
-		t.Errorf("%d rows were set aside, want the two that were altered in ClickHouse", got)
+		t.Errorf("%d orphans were moved, want the two that were altered in ClickHouse", got)
 	}
 }
 

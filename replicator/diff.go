@@ -47,14 +47,14 @@ type runOfKeys struct{ first, last rowKey }
 type difference struct {
 	missing []runOfKeys // in ClickHouse
 	rows    int64       // in missing
-	// extra: rows of ClickHouse that Postgres does not have, or not so; again: those that are there twice or more.
-	extra int64
-	again int64
+	// orphans: rows of ClickHouse that Postgres does not have, or not so; again: those that are there twice or more.
+	orphans int64
+	again   int64
 }
 
-// diff compares the scope row by row, both stores in the order of the identity, and calls extra for every row of
+// diff compares the scope row by row, both stores in the order of the identity, and calls orphan for every row of
 // ClickHouse that Postgres does not have. writers restricts it to some; nil for all.
-func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, writers []int64, extra func(rowKey) error) (d difference, err error) {
+func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, writers []int64, orphan func(rowKey) error) (d difference, err error) {
 	pgWhere, chWhere := sc.postgresWhere(), sc.clickhouseWhere()
 	if writers != nil {
 		pgWhere += " AND l.writer_id IN (" + joinInts(writers) + ")"
@@ -117,8 +117,8 @@ func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, w
 		for cOK && c.compare(&p) <= 0 {
 			switch {
 			case c.compare(&p) < 0 || c.hash != p.hash:
-				d.extra++
-				if err := extra(c); err != nil {
+				d.orphans++
+				if err := orphan(c); err != nil {
 					return d, err
 				}
 			case found:
@@ -146,8 +146,8 @@ func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, w
 		}
 	}
 	for cOK {
-		d.extra++
-		if err := extra(c); err != nil {
+		d.orphans++
+		if err := orphan(c); err != nil {
 			return d, err
 		}
 		if c, cOK, err = nextCH(); err != nil {

@@ -42,10 +42,10 @@ type healed struct {
 
 // healing is one run of it. No other process inserts meanwhile: the stream has not begun, and the term is ours.
 //
-// It makes ClickHouse hold exactly the rows of one snapshot of Postgres, month by month: months that are equal
-// by count and sum of hashes are left alone; of others exactly what is missing is copied, what Postgres does
-// not have is set aside, what is there twice is taken out. Then rollups of touched months are rebuilt, and those
-// of the others compared. It may be cut off anywhere: the next one does what is left.
+// It makes ClickHouse hold exactly the rows of one snapshot of Postgres, month by month. It leaves months alone that are
+// equal by count and sum of hashes. In the others it copies missing rows, moves orphans to their table, and removes
+// duplicates. Then it rebuilds the rollups of touched months, and compares those of the others. It may be cut off
+// anywhere. The next one does what is left.
 //
 // Rows that the stream brings again afterwards, because the snapshot is later than the slot's position, are in
 // doubt by the watermark's ceiling, and so are not inserted again.
@@ -123,7 +123,7 @@ func (h *healing) record(ctx context.Context) {
 	}
 	log("ClickHouse holds what Postgres holds", "reason", res.Reason, "rows_copied", res.Copied, "rows_set_aside", res.Orphans,
 		"duplicates_removed", res.Duplicates, "rollup_partitions_rebuilt", res.Partitions, "seconds", res.Seconds)
-	h.r.progress("done: %d rows copied, %d set aside\n", res.Copied, res.Orphans)
+	h.r.progress("done: %d rows copied, %d orphans moved\n", res.Copied, res.Orphans)
 	if res.Reason == healFirstCopy && res.Copied == 0 {
 		return
 	}
@@ -320,7 +320,7 @@ func (h *healing) copyWhere(ctx context.Context, t *term, tx pgx.Tx, sc scope, f
 // repair copies what is missing of a month and takes out what is not Postgres's.
 func (h *healing) repair(ctx context.Context, t *term, tx pgx.Tx, sc scope, absent, differ []int64) error {
 	if len(differ) > 0 {
-		o := &outcasts{h: h, t: t, sc: sc}
+		o := &orphans{h: h, t: t, sc: sc}
 		d, err := h.r.diff(ctx, tx, h.layouts[sc.table], sc, onlyWriters(sc, differ), o.add)
 		if err != nil {
 			return err
@@ -331,11 +331,11 @@ func (h *healing) repair(ctx context.Context, t *term, tx pgx.Tx, sc scope, abse
 				return err
 			}
 		}
-		if d.extra+d.again > 0 {
+		if d.orphans+d.again > 0 {
 			if err := o.takeOut(ctx, d); err != nil {
 				return err
 			}
-			h.count(sc, d.extra+d.again, func(r *healed) { r.Orphans += o.setAside; r.Duplicates += d.again })
+			h.count(sc, d.orphans+d.again, func(r *healed) { r.Orphans += o.moved; r.Duplicates += d.again })
 		}
 		for runs := range slices.Chunk(d.missing, 500) {
 			if err := h.copyWhere(ctx, t, tx, sc, runCondition(sc.table, runs), sc.postgresWhere()); err != nil {

@@ -70,7 +70,7 @@ func TestHeal(t *testing.T) {
 	stop()
 	// The two rows of no writer, the altered and the forged one, and the altered steps of step 1.
 	if got := w.orphans(); got != 2+1+1+20 {
-		t.Errorf("%d rows were set aside, want 24", got)
+		t.Errorf("%d orphans were moved, want 24", got)
 	}
 	if w.admin("resync", healResync) != 1 {
 		t.Error("the resync was not recorded")
@@ -180,7 +180,7 @@ func TestRestoredPostgres(t *testing.T) {
 			w.awaitAdmin(healRestored)
 			w.verify()
 			if got := w.orphans(); got != 70+60+3 {
-				t.Errorf("%d rows were set aside, want %d", got, 70+60+3)
+				t.Errorf("%d orphans were moved, want %d", got, 70+60+3)
 			}
 			if w.admin("heal", healRestored) != 1 {
 				t.Error("the restored Postgres was not noticed")

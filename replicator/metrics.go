@@ -61,7 +61,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		doubts:         counter("doubts_total", "Times that rows were in doubt and were read back."),
 		rebuilt:        counter("rollup_partitions_rebuilt_total", "Partitions of rollups rebuilt from rows."),
 		healedRows:     counter("healed_rows_total", "Rows that were missing in ClickHouse and were copied by healing; the first copy included."),
-		orphans:        counter("orphans_total", "Rows set aside because Postgres does not have them."),
+		orphans:        counter("orphans_total", "Orphans: rows moved out because Postgres does not have them."),
 		copyRows:       gauge("copy_rows", "Rows copied by the first copy or the healing that is going on."),
 		copyExpected:   gauge("copy_rows_expected", "Rows that the first copy or the healing that is going on has to copy."),
 		errors:         counter("errors_total", "Failures after which copying began anew."),

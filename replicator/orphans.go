@@ -9,31 +9,31 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// outcasts are rows of one month in ClickHouse that Postgres does not have, or not so. They are gathered in a
-// table of the term, so that there may be any number.
-type outcasts struct {
-	h        *healing
-	t        *term
-	sc       scope
-	table    string // "" until there is one
-	setAside int64
+// orphans are rows of one month in ClickHouse that Postgres does not have, or not so. They are gathered in a
+// table of the lease term, so that there may be any number.
+type orphans struct {
+	h     *healing
+	t     *term
+	sc    scope
+	table string // "" until there is one
+	moved int64  // rows that are in the table of orphans now
 
 	keys []rowKey
 }
 
-const outcastChunk = 50_000
+const orphansChunk = 50_000
 
-func (o *outcasts) add(k rowKey) error {
+func (o *orphans) add(k rowKey) error {
 	o.keys = append(o.keys, k)
-	if len(o.keys) < outcastChunk {
+	if len(o.keys) < orphansChunk {
 		return nil
 	}
 	return o.flush(context.Background())
 }
 
-func (o *outcasts) flush(ctx context.Context) error {
+func (o *orphans) flush(ctx context.Context) error {
 	if o.table == "" {
-		o.table = o.t.scratch(fmt.Sprintf("outcasts_%s_%d", tables[o.sc.table].clickhouse, o.sc.month))
+		o.table = o.t.scratch(fmt.Sprintf("orphans_%s_%d", tables[o.sc.table].clickhouse, o.sc.month))
 		if err := o.t.exec(ctx, "CREATE TABLE IF NOT EXISTS "+o.table+
 			" (writer Int64, call UUID, number Int64, hash String) ENGINE = MergeTree ORDER BY (writer, call, number)"); err != nil {
 			return err
@@ -61,9 +61,9 @@ func (o *outcasts) flush(ctx context.Context) error {
 	})
 }
 
-// takeOut moves the outcasts to the table of orphans, and rewrites the month without them and without what was
+// takeOut moves the orphans to the table of orphans, and rewrites the month without them and without what was
 // there twice. Readers see the month as it was, then as it is to be.
-func (o *outcasts) takeOut(ctx context.Context, d difference) error {
+func (o *orphans) takeOut(ctx context.Context, d difference) error {
 	if err := o.flush(ctx); err != nil {
 		return err
 	}
@@ -85,17 +85,17 @@ func (o *outcasts) takeOut(ctx context.Context, d difference) error {
 		return fmt.Sprintf("%s %s (SELECT writer, call, number, hash FROM %s)", key, in, table)
 	}
 	where := o.sc.clickhouseWhere()
-	// First aside: cut off after it, the next healing finds them again, and does not set them aside twice.
+	// The orphans are moved first. A healing that is cut off after it finds them again, and does not move them twice.
 	err = o.t.rewrite(ctx, fmt.Sprintf(
 		"INSERT INTO %s (%s) SELECT %s FROM %s WHERE %s AND %s AND %s NOT IN (SELECT %s FROM %s) AND %s",
 		info.orphans, list, list, info.clickhouse, where, among("IN", o.table), key, key, info.orphans, o.t.guard()))
 	if err != nil {
-		return fmt.Errorf("setting rows aside: %w", err)
+		return fmt.Errorf("moving the orphans: %w", err)
 	}
-	o.setAside = d.extra
-	if d.extra > 0 {
-		o.h.r.log.Error("rows of ClickHouse that Postgres does not have were set aside", "table", info.orphans,
-			"month", o.sc.month.String(), "rows", d.extra)
+	o.moved = d.orphans
+	if d.orphans > 0 {
+		o.h.r.log.Error("orphans were moved: rows of ClickHouse that Postgres does not have", "table", info.orphans,
+			"month", o.sc.month.String(), "rows", d.orphans)
 	}
 	boundary("aside")
 	// The partition's id is the month; a domain table's is made of the same bits by ClickHouse.
