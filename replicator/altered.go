@@ -46,8 +46,8 @@ func alteredIn(ctx context.Context, tx pgx.Tx, l *layout, from, where string) (a
 	return found, copyOut(ctx, tx, l, from, where, w)
 }
 
-// alteredOf looks at the rows of a scope of which ClickHouse says that the columns do not make the row_hash.
-func (r *Replicator) alteredOf(ctx context.Context, tx pgx.Tx, l *layout, sc scope) (altered, error) {
+// alteredOf looks at the rows of a range of which ClickHouse says that the columns do not make the row_hash.
+func (r *Replicator) alteredOf(ctx context.Context, tx pgx.Tx, l *layout, rg rowRange) (altered, error) {
 	var runs []runOfKeys
 	err := r.store.each(ctx, func(scan func(...any) error) error {
 		var k rowKey
@@ -55,13 +55,13 @@ func (r *Replicator) alteredOf(ctx context.Context, tx pgx.Tx, l *layout, sc sco
 		runs = append(runs, runOfKeys{k, k})
 		return err
 	}, fmt.Sprintf("SELECT writer_id, seq FROM audit_log WHERE %s AND row_hash != %s ORDER BY writer_id, seq LIMIT %d",
-		sc.clickhouseWhere(), chcolumn.RowHashSQL(), 10*maxFindings))
+		rg.clickhouseWhere(), chcolumn.RowHashSQL(), 10*maxFindings))
 	if err != nil {
 		return nil, err
 	}
 	all := altered{}
 	for chunk := range slices.Chunk(runs, 500) {
-		some, err := alteredIn(ctx, tx, l, runCondition(sc.table, chunk), sc.postgresWhere())
+		some, err := alteredIn(ctx, tx, l, runCondition(rg.table, chunk), rg.postgresWhere())
 		if err != nil {
 			return nil, err
 		}

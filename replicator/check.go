@@ -122,12 +122,12 @@ func (c *checking) run(ctx context.Context) error {
 				}
 			}
 			for _, m := range months {
-				sc := scope{table: t, month: m, since: c.since}
+				rg := rowRange{table: t, month: m, since: c.since}
 				if t == auditTable {
-					sc.held = &mark.position
-					err = c.auditMonth(ctx, tx, layouts[t], sc)
+					rg.held = &mark.position
+					err = c.auditMonth(ctx, tx, layouts[t], rg)
 				} else {
-					err = c.stepsMonth(ctx, tx, layouts[t], sc)
+					err = c.stepsMonth(ctx, tx, layouts[t], rg)
 				}
 				if err != nil {
 					return fmt.Errorf("comparing %s of %s: %w", m, tables[t].clickhouse, err)
@@ -147,19 +147,19 @@ func (c *checking) differs(format string, args ...any) {
 	c.result.Differences = append(c.result.Differences, fmt.Sprintf(format, args...))
 }
 
-func (c *checking) auditMonth(ctx context.Context, tx pgx.Tx, l *layout, sc scope) error {
-	there, err := postgresDigests(ctx, tx, l, sc)
+func (c *checking) auditMonth(ctx context.Context, tx pgx.Tx, l *layout, rg rowRange) error {
+	there, err := postgresDigests(ctx, tx, l, rg)
 	if err != nil {
 		return err
 	}
-	here, err := c.r.store.digests(ctx, l, sc)
+	here, err := c.r.store.digests(ctx, l, rg)
 	if err != nil {
 		return err
 	}
-	all := sc
+	all := rg
 	all.held = nil
 	var pending int64
-	if err := tx.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s l WHERE %s", tables[sc.table].postgres, all.postgresWhere())).Scan(&pending); err != nil {
+	if err := tx.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s l WHERE %s", tables[rg.table].postgres, all.postgresWhere())).Scan(&pending); err != nil {
 		return err
 	}
 	var differ []int64
@@ -178,14 +178,14 @@ func (c *checking) auditMonth(ctx context.Context, tx pgx.Tx, l *layout, sc scop
 	}
 	if len(differ) > 0 {
 		slices.Sort(differ)
-		if err := c.firstDifference(ctx, tx, l, sc, differ[:min(len(differ), 1000)]); err != nil {
+		if err := c.firstDifference(ctx, tx, l, rg, differ[:min(len(differ), 1000)]); err != nil {
 			return err
 		}
 	}
-	if err := c.beyond(ctx, sc); err != nil {
+	if err := c.beyond(ctx, rg); err != nil {
 		return err
 	}
-	return c.hashes(ctx, tx, l, sc)
+	return c.hashes(ctx, tx, l, rg)
 }
 
 // writers holds what argus.audit_writers says to what the watermark promises.
@@ -203,8 +203,8 @@ func (c *checking) writers(ctx context.Context, tx pgx.Tx) error {
 }
 
 // hashes recomputes row_hash from the columns of either store.
-func (c *checking) hashes(ctx context.Context, tx pgx.Tx, l *layout, sc scope) error {
-	bad, err := alteredIn(ctx, tx, l, tables[sc.table].postgres+" l", sc.postgresWhere())
+func (c *checking) hashes(ctx context.Context, tx pgx.Tx, l *layout, rg rowRange) error {
+	bad, err := alteredIn(ctx, tx, l, tables[rg.table].postgres+" l", rg.postgresWhere())
 	if err != nil {
 		return err
 	}
@@ -217,26 +217,26 @@ func (c *checking) hashes(ctx context.Context, tx pgx.Tx, l *layout, sc scope) e
 		}
 		// What is wrong in Postgres too, and in the same way, was copied as it is.
 		if row, ok := bad[rowKey{writer: writer, b: seq}]; !ok || fmt.Sprintf("%X", row.mark) != mark {
-			if !c.saidHash[sc.month] {
-				c.differs("%s: the columns in ClickHouse do not make the row_hash of writer %d, seq %d", sc.month, writer, seq)
+			if !c.saidHash[rg.month] {
+				c.differs("%s: the columns in ClickHouse do not make the row_hash of writer %d, seq %d", rg.month, writer, seq)
 			}
-			c.saidHash[sc.month] = true
+			c.saidHash[rg.month] = true
 		}
 		return nil
 	}, fmt.Sprintf("SELECT writer_id, seq, hex(SHA256(concat(row_hash, %s))) FROM audit_log WHERE %s AND row_hash != %[1]s ORDER BY writer_id, seq LIMIT %[3]d",
-		chcolumn.RowHashSQL(), sc.clickhouseWhere(), maxFindings))
+		chcolumn.RowHashSQL(), rg.clickhouseWhere(), maxFindings))
 }
 
-func (c *checking) stepsMonth(ctx context.Context, tx pgx.Tx, l *layout, sc scope) error {
+func (c *checking) stepsMonth(ctx context.Context, tx pgx.Tx, l *layout, rg rowRange) error {
 	if c.late {
 		// The watermark says nothing of single steps; what is a minute older than it had committed by then.
-		sc.until = c.mark.at.Add(-time.Minute)
+		rg.until = c.mark.at.Add(-time.Minute)
 	}
-	there, err := postgresDigests(ctx, tx, l, sc)
+	there, err := postgresDigests(ctx, tx, l, rg)
 	if err != nil {
 		return err
 	}
-	here, err := c.r.store.digests(ctx, l, sc)
+	here, err := c.r.store.digests(ctx, l, rg)
 	if err != nil {
 		return err
 	}
@@ -244,13 +244,13 @@ func (c *checking) stepsMonth(ctx context.Context, tx pgx.Tx, l *layout, sc scop
 	if there[0] == here[0] {
 		return nil
 	}
-	return c.firstDifference(ctx, tx, l, sc, nil)
+	return c.firstDifference(ctx, tx, l, rg, nil)
 }
 
 // beyond looks at rows that the watermark does not promise yet: those that are in ClickHouse nevertheless are in
 // Postgres, which had them first.
-func (c *checking) beyond(ctx context.Context, sc scope) error {
-	sc.beyond = true
+func (c *checking) beyond(ctx context.Context, rg rowRange) error {
+	rg.beyond = true
 	type row struct {
 		writer, seq int64
 		hash        string
@@ -261,7 +261,7 @@ func (c *checking) beyond(ctx context.Context, sc scope) error {
 		err := scan(&k.writer, &k.seq, &k.hash)
 		rows = append(rows, k)
 		return err
-	}, "SELECT writer_id, seq, hex(row_hash) FROM audit_log WHERE "+sc.clickhouseWhere()+" ORDER BY writer_id, seq LIMIT 100000"); err != nil {
+	}, "SELECT writer_id, seq, hex(row_hash) FROM audit_log WHERE "+rg.clickhouseWhere()+" ORDER BY writer_id, seq LIMIT 100000"); err != nil {
 		return err
 	}
 	for chunk := range slices.Chunk(rows, 10_000) {
@@ -278,7 +278,7 @@ func (c *checking) beyond(ctx context.Context, sc scope) error {
 		case err != nil:
 			return err
 		default:
-			c.differs("%s, %s: Postgres has no such row as ClickHouse's writer %d, seq %d", tables[sc.table].clickhouse, sc.month, writer, seq)
+			c.differs("%s, %s: Postgres has no such row as ClickHouse's writer %d, seq %d", tables[rg.table].clickhouse, rg.month, writer, seq)
 			return nil
 		}
 	}
@@ -286,9 +286,9 @@ func (c *checking) beyond(ctx context.Context, sc scope) error {
 }
 
 // firstDifference looks row by row. Rows of the domain tables that came after the snapshot are none.
-func (c *checking) firstDifference(ctx context.Context, tx pgx.Tx, l *layout, sc scope, writers []int64) error {
+func (c *checking) firstDifference(ctx context.Context, tx pgx.Tx, l *layout, rg rowRange, writers []int64) error {
 	var orphans []rowKey
-	d, err := c.r.diff(ctx, tx, l, sc, writers, func(k rowKey) error {
+	d, err := c.r.diff(ctx, tx, l, rg, writers, func(k rowKey) error {
 		if len(orphans) < 1000 {
 			orphans = append(orphans, k)
 		}
@@ -297,25 +297,25 @@ func (c *checking) firstDifference(ctx context.Context, tx pgx.Tx, l *layout, sc
 	if err != nil {
 		return err
 	}
-	what := fmt.Sprintf("%s, %s", tables[sc.table].clickhouse, sc.month)
+	what := fmt.Sprintf("%s, %s", tables[rg.table].clickhouse, rg.month)
 	switch {
 	case d.rows > 0:
-		c.differs("%s: ClickHouse lacks %d rows, the first %s", what, d.rows, d.missing[0].first.name(sc.table))
+		c.differs("%s: ClickHouse lacks %d rows, the first %s", what, d.rows, d.missing[0].first.name(rg.table))
 	case d.again > 0:
 		c.differs("%s: ClickHouse has %d rows twice", what, d.again)
 	}
 	for _, k := range orphans {
-		if sc.table != auditTable {
+		if rg.table != auditTable {
 			var now bool
 			if err := c.r.pool.QueryRow(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s l WHERE l.audit_id = $1 AND l.step = $2 AND %s = $3)",
-				tables[sc.table].postgres, l.postgresHash()), k.call, k.b, k.hash[:16]).Scan(&now); err != nil {
+				tables[rg.table].postgres, l.postgresHash()), k.call, k.b, k.hash[:16]).Scan(&now); err != nil {
 				return err
 			}
 			if now {
 				continue
 			}
 		}
-		c.differs("%s: Postgres has no such row as ClickHouse's %s", what, k.name(sc.table))
+		c.differs("%s: Postgres has no such row as ClickHouse's %s", what, k.name(rg.table))
 		break
 	}
 	return nil

@@ -35,8 +35,8 @@ type digest struct {
 	sum   uint64
 }
 
-// scope says which rows of a table are compared.
-type scope struct {
+// rowRange says which rows of a table are compared: those of a time range, and of seq ranges where held is set.
+type rowRange struct {
 	table int
 	month month
 	since time.Time       // later than the month's start, or zero
@@ -68,9 +68,9 @@ func (l *layout) postgresHash() string {
 	return "decode(md5(concat_ws(chr(31), " + strings.Join(parts, ", ") + ")), 'hex')"
 }
 
-func (l *layout) clickhouseHash(sc scope) string {
+func (l *layout) clickhouseHash(rg rowRange) string {
 	switch {
-	case l.table == auditTable && sc.recompute:
+	case l.table == auditTable && rg.recompute:
 		made := chcolumn.RowHashSQL()
 		return fmt.Sprintf("if(row_hash = %s, row_hash, SHA256(concat(row_hash, %s)))", made, made)
 	case l.table == auditTable:
@@ -102,49 +102,49 @@ func (l *layout) shared() []wal.Column {
 // isTime reports whether the column holds a moment, which the stores write as text in two ways.
 func isTime(c wal.Column) bool { return c.OID == pgtype.TimestamptzOID || c.OID == pgtype.TimestampOID }
 
-// postgresWhere restricts a query on the root table, named l, to the scope.
-func (sc scope) postgresWhere() string {
-	from, to := sc.month.from(), sc.month.to()
-	if sc.table != auditTable {
+// postgresWhere restricts a query on the root table, named l, to the range.
+func (rg rowRange) postgresWhere() string {
+	from, to := rg.month.from(), rg.month.to()
+	if rg.table != auditTable {
 		where := fmt.Sprintf("l.audit_id >= %s AND l.audit_id < %s", uuidFloor(from), uuidFloor(to))
-		if sc.since.After(from) {
-			where += fmt.Sprintf(" AND l.at >= '%s'", sc.since.UTC().Format(time.RFC3339Nano))
+		if rg.since.After(from) {
+			where += fmt.Sprintf(" AND l.at >= '%s'", rg.since.UTC().Format(time.RFC3339Nano))
 		}
-		if !sc.until.IsZero() {
-			where += fmt.Sprintf(" AND l.at < '%s'", sc.until.UTC().Format(time.RFC3339Nano))
+		if !rg.until.IsZero() {
+			where += fmt.Sprintf(" AND l.at < '%s'", rg.until.UTC().Format(time.RFC3339Nano))
 		}
 		return where
 	}
-	if sc.since.After(from) {
-		from = sc.since
+	if rg.since.After(from) {
+		from = rg.since
 	}
 	where := fmt.Sprintf("l.occurred_at >= '%s' AND l.occurred_at < '%s'", from.UTC().Format(time.RFC3339Nano), to.Format(time.RFC3339Nano))
-	if sc.held != nil {
-		where += " AND " + heldIn(*sc.held, "l.", func(ids, seqs string) string {
+	if rg.held != nil {
+		where += " AND " + heldIn(*rg.held, "l.", func(ids, seqs string) string {
 			return fmt.Sprintf("l.seq <= (ARRAY[%s]::bigint[])[array_position(ARRAY[%s]::bigint[], l.writer_id)]", seqs, ids)
 		})
 	}
 	return where
 }
 
-func (sc scope) clickhouseWhere() string {
-	from, to := sc.month.from(), sc.month.to()
-	if sc.table != auditTable {
-		where := fmt.Sprintf("%s = %d", callMonth, sc.month)
-		if sc.since.After(from) {
-			where += fmt.Sprintf(" AND at >= %s", micros(sc.since.UnixMicro()))
+func (rg rowRange) clickhouseWhere() string {
+	from, to := rg.month.from(), rg.month.to()
+	if rg.table != auditTable {
+		where := fmt.Sprintf("%s = %d", callMonth, rg.month)
+		if rg.since.After(from) {
+			where += fmt.Sprintf(" AND at >= %s", micros(rg.since.UnixMicro()))
 		}
-		if !sc.until.IsZero() {
-			where += fmt.Sprintf(" AND at < %s", micros(sc.until.UnixMicro()))
+		if !rg.until.IsZero() {
+			where += fmt.Sprintf(" AND at < %s", micros(rg.until.UnixMicro()))
 		}
 		return where
 	}
-	if sc.since.After(from) {
-		from = sc.since
+	if rg.since.After(from) {
+		from = rg.since
 	}
 	where := fmt.Sprintf("occurred_at >= %s AND occurred_at < %s", micros(from.UnixMicro()), micros(to.UnixMicro()))
-	if sc.held != nil {
-		where += " AND " + not(sc.beyond) + heldIn(*sc.held, "", func(ids, seqs string) string {
+	if rg.held != nil {
+		where += " AND " + not(rg.beyond) + heldIn(*rg.held, "", func(ids, seqs string) string {
 			return fmt.Sprintf("seq <= [%s][indexOf([%s], writer_id)]", seqs, ids)
 		})
 	}
@@ -179,21 +179,21 @@ func uuidFloor(t time.Time) string {
 }
 
 // group is what digests are kept by: the writer; 0 for the domain tables.
-func (sc scope) group() string {
-	if sc.table == auditTable {
+func (rg rowRange) group() string {
+	if rg.table == auditTable {
 		return "writer_id"
 	}
 	return "0::bigint"
 }
 
-// postgresDigests of the scope, by writer.
+// postgresDigests of the range, by writer.
 //
 // Of altered rows the marks count.
-func postgresDigests(ctx context.Context, q querier, l *layout, sc scope) (map[int64]digest, error) {
+func postgresDigests(ctx context.Context, q querier, l *layout, rg rowRange) (map[int64]digest, error) {
 	rows, err := q.Query(ctx, fmt.Sprintf(`
 		SELECT %s, count(*), sum(('x' || substr(encode(h, 'hex'), 1, 15))::bit(60)::bigint)::text
 		  FROM (SELECT *, %s AS h FROM %s l WHERE %s) t GROUP BY 1`,
-		sc.group(), l.postgresHash(), tables[sc.table].postgres, sc.postgresWhere()))
+		rg.group(), l.postgresHash(), tables[rg.table].postgres, rg.postgresWhere()))
 	if err != nil {
 		return nil, err
 	}
@@ -208,16 +208,16 @@ func postgresDigests(ctx context.Context, q querier, l *layout, sc scope) (map[i
 		out[writer] = digest{count, n.And(n, maxUint64).Uint64()} // ClickHouse's sum wraps around
 		return nil
 	})
-	sc.altered.adjust(out)
+	rg.altered.adjust(out)
 	return out, err
 }
 
 var maxUint64 = new(big.Int).SetUint64(^uint64(0))
 
-// clickhouseDigests of the scope, by writer.
-func (s *store) digests(ctx context.Context, l *layout, sc scope) (map[int64]digest, error) {
+// clickhouseDigests of the range, by writer.
+func (s *store) digests(ctx context.Context, l *layout, rg rowRange) (map[int64]digest, error) {
 	group := "writer_id"
-	if sc.table != auditTable {
+	if rg.table != auditTable {
 		group = "toInt64(0)"
 	}
 	out := map[int64]digest{}
@@ -228,7 +228,7 @@ func (s *store) digests(ctx context.Context, l *layout, sc scope) (map[int64]dig
 		out[writer] = digest{int64(count), sum}
 		return err
 	}, fmt.Sprintf(`SELECT %s AS writer, count(), sum(bitShiftRight(reinterpretAsUInt64(reverse(substring(%s, 1, 8))), 4))
-		FROM %s WHERE %s GROUP BY writer`, group, l.clickhouseHash(sc), tables[sc.table].clickhouse, sc.clickhouseWhere()))
+		FROM %s WHERE %s GROUP BY writer`, group, l.clickhouseHash(rg), tables[rg.table].clickhouse, rg.clickhouseWhere()))
 	return out, err
 }
 

@@ -40,7 +40,7 @@ func (k *rowKey) compare(o *rowKey) int {
 }
 
 // runOfKeys are keys that follow one another in Postgres, first to last, with no other row between them within
-// the scope.
+// the range.
 type runOfKeys struct{ first, last rowKey }
 
 // difference is what comparing row by row has found.
@@ -52,18 +52,18 @@ type difference struct {
 	again   int64
 }
 
-// diff compares the scope row by row, both stores in the order of the identity, and calls orphan for every row of
+// diff compares the range row by row, both stores in the order of the identity, and calls orphan for every row of
 // ClickHouse that Postgres does not have. writers restricts it to some; nil for all.
-func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, writers []int64, orphan func(rowKey) error) (d difference, err error) {
-	pgWhere, chWhere := sc.postgresWhere(), sc.clickhouseWhere()
+func (r *Replicator) diff(ctx context.Context, q querier, l *layout, rg rowRange, writers []int64, orphan func(rowKey) error) (d difference, err error) {
+	pgWhere, chWhere := rg.postgresWhere(), rg.clickhouseWhere()
 	if writers != nil {
 		pgWhere += " AND l.writer_id IN (" + joinInts(writers) + ")"
 		chWhere += " AND writer_id IN (" + joinInts(writers) + ")"
 	}
-	info := tables[sc.table]
+	info := tables[rg.table]
 	pgKey, pgOrder := "l.writer_id, '00000000-0000-0000-0000-000000000000'::uuid, l.seq", "l.writer_id, l.seq"
 	chKey, chOrder := "writer_id, toUUID('00000000-0000-0000-0000-000000000000'), seq", "writer_id, seq"
-	if sc.table != auditTable {
+	if rg.table != auditTable {
 		pgKey, pgOrder = "0::bigint, l.audit_id, l.step::bigint", "l.audit_id, l.step"
 		chKey, chOrder = "toInt64(0), audit_id, toInt64(step)", "toUInt128(audit_id), step" // as Postgres orders them
 	}
@@ -74,7 +74,7 @@ func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, w
 	}
 	defer pgRows.Close()
 	chRows, done, err := r.store.query(ctx, fmt.Sprintf("SELECT %s, hex(%s) AS h FROM %s WHERE %s ORDER BY %s, h",
-		chKey, l.clickhouseHash(sc), info.clickhouse, chWhere, chOrder))
+		chKey, l.clickhouseHash(rg), info.clickhouse, chWhere, chOrder))
 	if err != nil {
 		return d, err
 	}
@@ -87,7 +87,7 @@ func (r *Replicator) diff(ctx context.Context, q querier, l *layout, sc scope, w
 		var hash []byte
 		err = pgRows.Scan(&k.writer, &k.call, &k.b, &hash)
 		copy(k.hash[:], hash)
-		if row, ok := sc.altered[rowKey{writer: k.writer, b: k.b}]; ok {
+		if row, ok := rg.altered[rowKey{writer: k.writer, b: k.b}]; ok {
 			k.hash = row.mark
 		}
 		return k, true, err

@@ -169,7 +169,7 @@ func (h *healing) run(ctx context.Context) error {
 	workers.SetLimit(h.r.config.CopyWorkers)
 	for t := range tables {
 		for _, m := range slices.Backward(months[t]) {
-			workers.Go(func() error { return h.month(workCtx, h.scope(t, m), here[t][m]) })
+			workers.Go(func() error { return h.month(workCtx, h.rangeOf(t, m), here[t][m]) })
 		}
 	}
 	if err := workers.Wait(); err != nil {
@@ -179,14 +179,14 @@ func (h *healing) run(ctx context.Context) error {
 	return h.rollups(ctx, months[auditTable])
 }
 
-// scope of a month. By hand, what is kept beside the columns in ClickHouse is not believed: rows whose columns
+// rangeOf is the rows of a month. By hand, what is kept beside the columns in ClickHouse is not believed: rows whose columns
 // were altered there are found too, at the price of hashing all of them.
-func (h *healing) scope(table int, m month) scope {
-	return scope{table: table, month: m, recompute: h.result.Reason == healResync}
+func (h *healing) rangeOf(table int, m month) rowRange {
+	return rowRange{table: table, month: m, recompute: h.result.Reason == healResync}
 }
 
 // month makes one table's month equal; any tells whether ClickHouse has rows of it.
-func (h *healing) month(ctx context.Context, sc scope, any bool) error {
+func (h *healing) month(ctx context.Context, rg rowRange, any bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -195,19 +195,19 @@ func (h *healing) month(ctx context.Context, sc scope, any bool) error {
 		return err
 	}
 	defer h.giveBack(t)
-	l := h.layouts[sc.table]
+	l := h.layouts[rg.table]
 	return h.r.within(ctx, h.snapshot, func(tx pgx.Tx) error {
 		if !any {
-			return h.copyMonth(ctx, t, tx, sc)
+			return h.copyMonth(ctx, t, tx, rg)
 		}
-		if err := h.findAltered(ctx, tx, &sc); err != nil {
+		if err := h.findAltered(ctx, tx, &rg); err != nil {
 			return err
 		}
-		here, err := h.r.store.digests(ctx, l, sc)
+		here, err := h.r.store.digests(ctx, l, rg)
 		if err != nil {
 			return err
 		}
-		there, err := postgresDigests(ctx, tx, l, sc)
+		there, err := postgresDigests(ctx, tx, l, rg)
 		if err != nil {
 			return err
 		}
@@ -231,36 +231,36 @@ func (h *healing) month(ctx context.Context, sc scope, any bool) error {
 		// A month that retention drops meanwhile is gone from every snapshot: its rows here are not foreign.
 		var dropped bool
 		if err := h.r.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM argus.audit_admin
-			WHERE kind = 'month_dropped' AND detail->>'month' = $1)`, sc.month.String()).Scan(&dropped); err != nil || dropped {
+			WHERE kind = 'month_dropped' AND detail->>'month' = $1)`, rg.month.String()).Scan(&dropped); err != nil || dropped {
 			return err
 		}
-		h.touch(sc)
-		if err := h.repair(ctx, t, tx, sc, absent, differ); err != nil {
+		h.touch(rg)
+		if err := h.repair(ctx, t, tx, rg, absent, differ); err != nil {
 			return err
 		}
-		return h.confirm(ctx, tx, sc)
+		return h.confirm(ctx, tx, rg)
 	})
 }
 
 // confirm compares a repaired month once more.
-func (h *healing) confirm(ctx context.Context, tx pgx.Tx, sc scope) error {
-	if err := h.findAltered(ctx, tx, &sc); err != nil { // what was copied since may be
+func (h *healing) confirm(ctx context.Context, tx pgx.Tx, rg rowRange) error {
+	if err := h.findAltered(ctx, tx, &rg); err != nil { // what was copied since may be
 		return err
 	}
-	here, err := h.r.store.digests(ctx, h.layouts[sc.table], sc)
+	here, err := h.r.store.digests(ctx, h.layouts[rg.table], rg)
 	if err != nil {
 		return err
 	}
-	there, err := postgresDigests(ctx, tx, h.layouts[sc.table], sc)
+	there, err := postgresDigests(ctx, tx, h.layouts[rg.table], rg)
 	if err != nil {
 		return err
 	}
 	if len(here) != len(there) {
-		return fmt.Errorf("%s of %s is not equal after its repair", sc.month, tables[sc.table].clickhouse)
+		return fmt.Errorf("%s of %s is not equal after its repair", rg.month, tables[rg.table].clickhouse)
 	}
 	for writer, d := range there {
 		if here[writer] != d {
-			return fmt.Errorf("%s of %s is not equal after its repair: writer %d", sc.month, tables[sc.table].clickhouse, writer)
+			return fmt.Errorf("%s of %s is not equal after its repair: writer %d", rg.month, tables[rg.table].clickhouse, writer)
 		}
 	}
 	return nil
@@ -268,14 +268,14 @@ func (h *healing) confirm(ctx context.Context, tx pgx.Tx, sc scope) error {
 
 // findAltered finds the rows whose hash is wrong in Postgres itself, when hashes are recomputed. They are named, and
 // copied as they are: ClickHouse holds what Postgres holds.
-func (h *healing) findAltered(ctx context.Context, tx pgx.Tx, sc *scope) (err error) {
-	if sc.table != auditTable || !sc.recompute {
+func (h *healing) findAltered(ctx context.Context, tx pgx.Tx, rg *rowRange) (err error) {
+	if rg.table != auditTable || !rg.recompute {
 		return nil
 	}
-	sc.altered, err = h.r.alteredOf(ctx, tx, h.layouts[sc.table], *sc)
+	rg.altered, err = h.r.alteredOf(ctx, tx, h.layouts[rg.table], *rg)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, f := range sc.altered.findings() {
+	for _, f := range rg.altered.findings() {
 		if !slices.Contains(h.altered, f) {
 			h.altered = append(h.altered, f)
 		}
@@ -284,44 +284,44 @@ func (h *healing) findAltered(ctx context.Context, tx pgx.Tx, sc *scope) (err er
 }
 
 // copyMonth copies a month of which ClickHouse has nothing.
-func (h *healing) copyMonth(ctx context.Context, t *term, tx pgx.Tx, sc scope) error {
+func (h *healing) copyMonth(ctx context.Context, t *term, tx pgx.Tx, rg rowRange) error {
 	var any bool
-	info := tables[sc.table]
-	if err := tx.QueryRow(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s l WHERE %s)", info.postgres, sc.postgresWhere())).Scan(&any); err != nil || !any {
+	info := tables[rg.table]
+	if err := tx.QueryRow(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s l WHERE %s)", info.postgres, rg.postgresWhere())).Scan(&any); err != nil || !any {
 		return err
 	}
 	if err := h.retract(ctx); err != nil {
 		return err
 	}
-	if sc.table == auditTable {
+	if rg.table == auditTable {
 		// The views count what is inserted; a rollup that has something of this month already is not to be added to.
 		old, err := h.r.store.number(ctx, `SELECT count() FROM system.parts WHERE active AND database = currentDatabase()
 			AND startsWith(partition_id, {month:String}) AND NOT startsWith(table, {scratch:String})
 			AND table NOT IN ('audit_log', 'audit_orphans', 'compute_control_audit', 'remote_support_audit')`,
-			namedString("month", fmt.Sprint(int(sc.month))), namedString("scratch", scratchPrefix))
+			namedString("month", fmt.Sprint(int(rg.month))), namedString("scratch", scratchPrefix))
 		if err != nil {
 			return err
 		}
 		if old > 0 {
-			h.touch(sc)
+			h.touch(rg)
 		}
 	}
-	return h.copyWhere(ctx, t, tx, sc, info.postgres+" l", sc.postgresWhere())
+	return h.copyWhere(ctx, t, tx, rg, info.postgres+" l", rg.postgresWhere())
 }
 
-func (h *healing) copyWhere(ctx context.Context, t *term, tx pgx.Tx, sc scope, from, where string) error {
+func (h *healing) copyWhere(ctx context.Context, t *term, tx pgx.Tx, rg rowRange, from, where string) error {
 	limit := batchLimit{h.r.config.BatchRows / 4, h.r.config.BatchBytes / 4}
-	return t.copyRows(ctx, tx, h.layouts[sc.table], from, where, limit, func(n int) {
+	return t.copyRows(ctx, tx, h.layouts[rg.table], from, where, limit, func(n int) {
 		h.copied.Add(int64(n))
-		h.count(sc, int64(n), func(r *healed) { r.Copied += int64(n) })
+		h.count(rg, int64(n), func(r *healed) { r.Copied += int64(n) })
 	})
 }
 
 // repair copies what is missing of a month and takes out what is not Postgres's.
-func (h *healing) repair(ctx context.Context, t *term, tx pgx.Tx, sc scope, absent, differ []int64) error {
+func (h *healing) repair(ctx context.Context, t *term, tx pgx.Tx, rg rowRange, absent, differ []int64) error {
 	if len(differ) > 0 {
-		o := &orphans{h: h, t: t, sc: sc}
-		d, err := h.r.diff(ctx, tx, h.layouts[sc.table], sc, onlyWriters(sc, differ), o.add)
+		o := &orphans{h: h, t: t, rg: rg}
+		d, err := h.r.diff(ctx, tx, h.layouts[rg.table], rg, onlyWriters(rg, differ), o.add)
 		if err != nil {
 			return err
 		}
@@ -335,10 +335,10 @@ func (h *healing) repair(ctx context.Context, t *term, tx pgx.Tx, sc scope, abse
 			if err := o.takeOut(ctx, d); err != nil {
 				return err
 			}
-			h.count(sc, d.orphans+d.again, func(r *healed) { r.Orphans += o.moved; r.Duplicates += d.again })
+			h.count(rg, d.orphans+d.again, func(r *healed) { r.Orphans += o.moved; r.Duplicates += d.again })
 		}
 		for runs := range slices.Chunk(d.missing, 500) {
-			if err := h.copyWhere(ctx, t, tx, sc, runCondition(sc.table, runs), sc.postgresWhere()); err != nil {
+			if err := h.copyWhere(ctx, t, tx, rg, runCondition(rg.table, runs), rg.postgresWhere()); err != nil {
 				return err
 			}
 		}
@@ -348,8 +348,8 @@ func (h *healing) repair(ctx context.Context, t *term, tx pgx.Tx, sc scope, abse
 			return err
 		}
 		for writers := range slices.Chunk(absent, 1000) {
-			where := sc.postgresWhere() + " AND l.writer_id IN (" + joinInts(writers) + ")"
-			if err := h.copyWhere(ctx, t, tx, sc, tables[sc.table].postgres+" l", where); err != nil {
+			where := rg.postgresWhere() + " AND l.writer_id IN (" + joinInts(writers) + ")"
+			if err := h.copyWhere(ctx, t, tx, rg, tables[rg.table].postgres+" l", where); err != nil {
 				return err
 			}
 		}
@@ -357,8 +357,8 @@ func (h *healing) repair(ctx context.Context, t *term, tx pgx.Tx, sc scope, abse
 	return nil
 }
 
-func onlyWriters(sc scope, writers []int64) []int64 {
-	if sc.table != auditTable {
+func onlyWriters(rg rowRange, writers []int64) []int64 {
+	if rg.table != auditTable {
 		return nil
 	}
 	return writers
@@ -377,20 +377,20 @@ func (h *healing) retract(ctx context.Context) error {
 	return h.t.publish(ctx, mark)
 }
 
-func (h *healing) touch(sc scope) {
-	if sc.table != auditTable {
+func (h *healing) touch(rg rowRange) {
+	if rg.table != auditTable {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.touched[sc.month] = true
+	h.touched[rg.month] = true
 }
 
-func (h *healing) count(sc scope, n int64, f func(*healed)) {
+func (h *healing) count(rg rowRange, n int64, f func(*healed)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	f(&h.result)
-	h.result.Months[tables[sc.table].clickhouse+" "+sc.month.String()] += n
+	h.result.Months[tables[rg.table].clickhouse+" "+rg.month.String()] += n
 }
 
 // connection gives a term with a connection of its own.

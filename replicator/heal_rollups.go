@@ -43,7 +43,7 @@ func (h *healing) rollupMonth(ctx context.Context, r rollup, m month) error {
 	if err != nil {
 		return err
 	}
-	made, err := s.partitionsOf(ctx, r, span{m.from(), m.to()})
+	made, err := s.partitionsOf(ctx, r, timeRange{m.from(), m.to()})
 	if err != nil {
 		return err
 	}
@@ -77,5 +77,5 @@ func (h *healing) wholeRollup(ctx context.Context, r rollup) error {
 func (s *store) rollupMonthDifference(ctx context.Context, r rollup, m month) (string, error) {
 	text := fmt.Sprint(int(m))
 	where := fmt.Sprintf("WHERE startsWith(toString(%s), %s)", r.partitionKey(), literal(text))
-	return s.rollupDifference(ctx, r, where, s.filter(span{m.from(), m.to()}))
+	return s.rollupDifference(ctx, r, where, s.filter(timeRange{m.from(), m.to()}))
 }

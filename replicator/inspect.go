@@ -140,13 +140,13 @@ func (s *session) countDifference(ctx context.Context, all bool) (string, error)
 		months = newest
 	}
 	for _, m := range months {
-		sc := scope{table: auditTable, month: m, held: &position}
-		here, err := r.store.number(ctx, "SELECT count() FROM audit_log WHERE "+sc.clickhouseWhere())
+		rg := rowRange{table: auditTable, month: m, held: &position}
+		here, err := r.store.number(ctx, "SELECT count() FROM audit_log WHERE "+rg.clickhouseWhere())
 		if err != nil {
 			return "", err
 		}
 		var there int64
-		if err := r.pool.QueryRow(ctx, "SELECT count(*) FROM argus.argus_audit_log l WHERE "+sc.postgresWhere()).Scan(&there); err != nil {
+		if err := r.pool.QueryRow(ctx, "SELECT count(*) FROM argus.argus_audit_log l WHERE "+rg.postgresWhere()).Scan(&there); err != nil {
 			return "", err
 		}
 		if int64(here) != there {
@@ -172,7 +172,7 @@ func (s *session) lostPartition(ctx context.Context, months []month) (string, er
 			return "", err
 		}
 		for _, m := range months {
-			made, err := s.r.store.partitionsOf(ctx, roll, span{m.from(), m.to()})
+			made, err := s.r.store.partitionsOf(ctx, roll, timeRange{m.from(), m.to()})
 			if err != nil {
 				return "", err
 			}

@@ -14,7 +14,7 @@ import (
 type orphans struct {
 	h     *healing
 	t     *term
-	sc    scope
+	rg    rowRange
 	table string // "" until there is one
 	moved int64  // rows that are in the table of orphans now
 
@@ -33,7 +33,7 @@ func (o *orphans) add(k rowKey) error {
 
 func (o *orphans) flush(ctx context.Context) error {
 	if o.table == "" {
-		o.table = o.t.scratch(fmt.Sprintf("orphans_%s_%d", tables[o.sc.table].clickhouse, o.sc.month))
+		o.table = o.t.scratch(fmt.Sprintf("orphans_%s_%d", tables[o.rg.table].clickhouse, o.rg.month))
 		if err := o.t.exec(ctx, "CREATE TABLE IF NOT EXISTS "+o.table+
 			" (writer Int64, call UUID, number Int64, hash String) ENGINE = MergeTree ORDER BY (writer, call, number)"); err != nil {
 			return err
@@ -43,7 +43,7 @@ func (o *orphans) flush(ctx context.Context) error {
 	var call proto.ColUUID
 	var hash proto.ColStr
 	size := 32
-	if o.sc.table != auditTable {
+	if o.rg.table != auditTable {
 		size = 16
 	}
 	for _, k := range o.keys {
@@ -67,7 +67,7 @@ func (o *orphans) takeOut(ctx context.Context, d difference) error {
 	if err := o.flush(ctx); err != nil {
 		return err
 	}
-	l, info := o.h.layouts[o.sc.table], tables[o.sc.table]
+	l, info := o.h.layouts[o.rg.table], tables[o.rg.table]
 	columns, err := o.t.store.columns(ctx, info.clickhouse)
 	if err != nil {
 		return err
@@ -77,14 +77,14 @@ func (o *orphans) takeOut(ctx context.Context, d difference) error {
 		names = append(names, identifier(c.name))
 	}
 	list := strings.Join(names, ", ")
-	key := "(writer_id, toUUID('00000000-0000-0000-0000-000000000000'), seq, hex(" + l.clickhouseHash(o.sc) + "))"
-	if o.sc.table != auditTable {
-		key = "(toInt64(0), audit_id, toInt64(step), hex(" + l.clickhouseHash(o.sc) + "))"
+	key := "(writer_id, toUUID('00000000-0000-0000-0000-000000000000'), seq, hex(" + l.clickhouseHash(o.rg) + "))"
+	if o.rg.table != auditTable {
+		key = "(toInt64(0), audit_id, toInt64(step), hex(" + l.clickhouseHash(o.rg) + "))"
 	}
 	among := func(in, table string) string {
 		return fmt.Sprintf("%s %s (SELECT writer, call, number, hash FROM %s)", key, in, table)
 	}
-	where := o.sc.clickhouseWhere()
+	where := o.rg.clickhouseWhere()
 	// The orphans are moved first. A healing that is cut off after it finds them again, and does not move them twice.
 	err = o.t.rewrite(ctx, fmt.Sprintf(
 		"INSERT INTO %s (%s) SELECT %s FROM %s WHERE %s AND %s AND %s NOT IN (SELECT %s FROM %s) AND %s",
@@ -95,7 +95,7 @@ func (o *orphans) takeOut(ctx context.Context, d difference) error {
 	o.moved = d.orphans
 	if d.orphans > 0 {
 		o.h.r.log.Error("orphans were moved: rows of ClickHouse that Postgres does not have", "table", info.orphans,
-			"month", o.sc.month.String(), "rows", d.orphans)
+			"month", o.rg.month.String(), "rows", d.orphans)
 	}
 	boundary("aside")
 	// The partition's id is the month; a domain table's is made of the same bits by ClickHouse.

@@ -223,7 +223,7 @@ func (r *Replicator) lead(ctx context.Context, byHand bool) error {
 	return err
 }
 
-// Resync compares all of both stores, copies what ClickHouse lacks, moves the orphans that Postgres does not have, and
+// Resync compares all of both stores, copies what ClickHouse lacks, moves the orphans of ClickHouse out, and
 // rebuilds rollups that are not what their rows make. A replicator that runs meanwhile stands by until it is done.
 func (r *Replicator) Resync(ctx context.Context) error {
 	r.want(healResync)

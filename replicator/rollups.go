@@ -66,40 +66,40 @@ func (s *store) rollups(ctx context.Context) ([]rollup, error) {
 	return found, nil
 }
 
-// span is a range of time, [from, to).
-type span struct{ from, to time.Time }
+// timeRange is [from, to).
+type timeRange struct{ from, to time.Time }
 
 // filter restricts reads of the audit log to the span, in every query.
-func (s *store) filter(sp span) string {
+func (s *store) filter(tr timeRange) string {
 	at := tables[auditTable].at
-	expr := fmt.Sprintf("%s >= %s AND %s < %s", at, micros(sp.from.UnixMicro()), at, micros(sp.to.UnixMicro()))
+	expr := fmt.Sprintf("%s >= %s AND %s < %s", at, micros(tr.from.UnixMicro()), at, micros(tr.to.UnixMicro()))
 	return fmt.Sprintf("additional_table_filters = {%s: %s}", literal(s.database+"."+tables[auditTable].clickhouse), literal(expr))
 }
 
-// daySpans joins days, counted from 1970, into spans.
-func daySpans(days map[int32]struct{}) []span {
+// dayRanges joins days, counted from 1970, into ranges.
+func dayRanges(days map[int32]struct{}) []timeRange {
 	var sorted []int32
 	for d := range days {
 		sorted = append(sorted, d)
 	}
 	slices.Sort(sorted)
-	var spans []span
+	var ranges []timeRange
 	for _, d := range sorted {
 		from := time.Unix(int64(d)*86400, 0).UTC()
-		if n := len(spans); n > 0 && !spans[n-1].to.Before(from) {
-			spans[n-1].to = from.AddDate(0, 0, 1)
+		if n := len(ranges); n > 0 && !ranges[n-1].to.Before(from) {
+			ranges[n-1].to = from.AddDate(0, 0, 1)
 			continue
 		}
-		spans = append(spans, span{from, from.AddDate(0, 0, 1)})
+		ranges = append(ranges, timeRange{from, from.AddDate(0, 0, 1)})
 	}
-	return spans
+	return ranges
 }
 
 // rebuildDays rebuilds, from rows, every partition of every rollup that rows of the audit log's days count in.
 // Nothing may be inserted meanwhile.
 func (t *term) rebuildDays(ctx context.Context, days map[int32]struct{}) error {
-	spans := daySpans(days)
-	if len(spans) == 0 {
+	ranges := dayRanges(days)
+	if len(ranges) == 0 {
 		return nil
 	}
 	all, err := t.store.rollups(ctx)
@@ -108,8 +108,8 @@ func (t *term) rebuildDays(ctx context.Context, days map[int32]struct{}) error {
 	}
 	for _, r := range all {
 		values := map[string]bool{}
-		for _, sp := range spans {
-			found, err := t.store.partitionsOf(ctx, r, sp)
+		for _, tr := range ranges {
+			found, err := t.store.partitionsOf(ctx, r, tr)
 			if err != nil {
 				return err
 			}
@@ -124,10 +124,10 @@ func (t *term) rebuildDays(ctx context.Context, days map[int32]struct{}) error {
 	return nil
 }
 
-// partitionsOf are the values of the partition key under which the rows of a span count.
-func (s *store) partitionsOf(ctx context.Context, r rollup, sp span) ([]string, error) {
+// partitionsOf are the values of the partition key under which the rows of a time range count.
+func (s *store) partitionsOf(ctx context.Context, r rollup, tr timeRange) ([]string, error) {
 	found, err := s.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM (%s) SETTINGS %s",
-		r.partitionKey(), r.query, s.filter(sp)))
+		r.partitionKey(), r.query, s.filter(tr)))
 	if err != nil {
 		return nil, fmt.Errorf("looking for the partitions of %s: %w", r.target, err)
 	}
@@ -162,10 +162,10 @@ func (t *term) rebuild(ctx context.Context, r rollup, values []string) error {
 	list := strings.Join(names, ", ")
 	insert := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM (%s) WHERE toString(%s) IN (%s) AND %s",
 		fresh, list, list, r.query, r.partitionKey(), strings.Join(wanted, ", "), t.guard())
-	first, ok1 := r.sourceSpan(values[0])
-	last, ok2 := r.sourceSpan(values[len(values)-1]) // they are sorted
+	first, ok1 := r.sourceRange(values[0])
+	last, ok2 := r.sourceRange(values[len(values)-1]) // they are sorted
 	if ok1 && ok2 {
-		insert += " SETTINGS " + t.store.filter(span{first.from, last.to})
+		insert += " SETTINGS " + t.store.filter(timeRange{first.from, last.to})
 	}
 	if err := t.rewrite(ctx, insert); err != nil {
 		return fmt.Errorf("rebuilding %s: %w", r.target, err)
@@ -200,17 +200,17 @@ func (t *term) replacePartition(ctx context.Context, table, value, fresh string)
 	return nil
 }
 
-// sourceSpan bounds the rows that count in a partition, which is a month (202611) or a day (20261122). By the rule
+// sourceRange bounds the rows that count in a partition, which is a month (202611) or a day (20261122). By the rule
 // of rollups no bucket crosses the end of its partition.
-func (r rollup) sourceSpan(value string) (span, bool) {
+func (r rollup) sourceRange(value string) (timeRange, bool) {
 	month, day := strings.HasPrefix(r.partition, "toYYYYMM("), strings.HasPrefix(r.partition, "toYYYYMMDD(")
 	switch {
 	case month && len(value) == 6:
 		from, err := time.Parse("200601", value)
-		return span{from, from.AddDate(0, 1, 0)}, err == nil
+		return timeRange{from, from.AddDate(0, 1, 0)}, err == nil
 	case day && len(value) == 8:
 		from, err := time.Parse("20060102", value)
-		return span{from, from.AddDate(0, 0, 1)}, err == nil
+		return timeRange{from, from.AddDate(0, 0, 1)}, err == nil
 	}
-	return span{}, false
+	return timeRange{}, false
 }

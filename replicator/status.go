@@ -72,9 +72,9 @@ func (h *health) tick() {
 	defer h.mu.Unlock()
 	n := len(h.ring)
 	h.ring[h.ticks%n] = h.rows
-	span := min(h.ticks, n-1)
-	if span > 0 {
-		h.status.RowsPerSecond = float64(h.rows-h.ring[(h.ticks-span)%n]) / float64(span)
+	seconds := min(h.ticks, n-1)
+	if seconds > 0 {
+		h.status.RowsPerSecond = float64(h.rows-h.ring[(h.ticks-seconds)%n]) / float64(seconds)
 	}
 	h.ticks++
 }
