@@ -55,7 +55,7 @@ func TestBenchFiguresDrain(t *testing.T) {
 	recvlogical := findRecvlogical()
 	const turns = 3
 	n := benchRows() / turns
-	w.startChild("", 0).untilSettled(w).stop()
+	w.startChild("", 0).untilCaughtUp(w).stop()
 	if recvlogical != "" {
 		w.recvlogical(recvlogical, "--create-slot", "-P", "pgoutput")
 	}
@@ -67,7 +67,7 @@ func TestBenchFiguresDrain(t *testing.T) {
 			began := time.Now()
 			chBefore := cpuOf(w.ch.Engine().PID())
 			c := w.startChild("", 0)
-			w.settle()
+			w.caughtUp()
 			clickhouse = append(clickhouse, (cpuOf(w.ch.Engine().PID())-chBefore)/float64(n))
 			ours = append(ours, float64(n)/time.Since(began).Seconds())
 			memory = max(memory, c.peakMemory())
@@ -135,8 +135,8 @@ func (w *world) fill(n int) {
 	lanes.Wait()
 }
 
-func (c *child) untilSettled(w *world) *child {
-	w.settle()
+func (c *child) untilCaughtUp(w *world) *child {
+	w.caughtUp()
 	return c
 }
 
@@ -193,12 +193,12 @@ func TestBenchFiguresVisible(t *testing.T) {
 	w := newOwnWorld(t, engines.PostgresConfig{})
 	w.dropTestRollups()
 	c := w.startChild("", 0)
-	w.settle()
+	w.caughtUp()
 	l := w.openLane()
 	ours := w.visible(func(n int) {
 		l.write(n, time.Now())
 	}, fmt.Sprintf("SELECT toInt64(max(seq)) FROM audit_log WHERE writer_id = %d", l.id))
-	w.settle()
+	w.caughtUp()
 	c.stop()
 	c.kill()
 

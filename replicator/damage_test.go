@@ -79,7 +79,7 @@ func TestDamageIsNamed(t *testing.T) {
 		{RowsLate, func() {
 			exec("UPDATE argus.audit_writers SET seq = 30 WHERE writer_id = $1", id("late"))
 			exec(insert, id("late"), 20, `{"seq": 30}`)
-			w.settle()
+			w.caughtUp()
 			exec(insert, id("late"), 20, `{"seq": 25}`)
 		}},
 		{RowsAltered, func() {
@@ -111,7 +111,7 @@ func TestDamageIsNamed(t *testing.T) {
 		w.eventually(s.kind, func() bool { return metric(s.kind) > 0 })
 	}
 	lanes["well"].write(5, time.Now())
-	w.settle()
+	w.caughtUp()
 	steps[len(steps)-1].do()
 	// A hole in the middle of a writer that was closed long ago, in both stores.
 	exec("DELETE FROM argus.argus_audit_log WHERE writer_id = $1 AND seq BETWEEN 4 AND 6", id("holed"))
@@ -134,7 +134,7 @@ func TestDamageIsNamed(t *testing.T) {
 	// No term heals for it, and none thinks that Postgres was restored.
 	stop = w.start()
 	lanes["well"].write(5, time.Now())
-	w.settle()
+	w.caughtUp()
 	stop()
 	if result := w.verifyCheck(false); len(result.Differences) > 0 {
 		t.Errorf("the copy is not what Postgres holds: %s", result)
@@ -156,7 +156,7 @@ func TestAlteredRowIsNoDifference(t *testing.T) {
 		UPDATE argus.argus_audit_log SET row_hash = sha256('x') WHERE seq = 8; END $$`)
 	w.must(err)
 	stop := w.start()
-	w.settle()
+	w.caughtUp()
 	stop()
 	// One whose original was copied before it was altered, and one altered here too, otherwise.
 	_, err = w.pg.Pool(t, w.pg.SuperuserURL).Exec(w.ctx(), `DO $$ BEGIN
@@ -279,7 +279,7 @@ func TestOneServer(t *testing.T) {
 	l := w.openLane()
 	stop := w.start()
 	l.write(20, time.Now())
-	w.settle()
+	w.caughtUp()
 	both.Store(1)
 	stop()
 	stop = w.start()

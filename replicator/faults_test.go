@@ -30,7 +30,7 @@ func TestFaults(t *testing.T) {
 	short := func(most int) { time.Sleep(time.Duration(random.IntN(most)) * time.Millisecond) }
 
 	running := w.startChild("", 0)
-	w.settle()
+	w.caughtUp()
 	type fault struct {
 		name string
 		do   func()

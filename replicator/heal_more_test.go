@@ -25,7 +25,7 @@ func filled(t *testing.T, w *world) *lane {
 		w.must(l.commit(40, ago(4*i), func(tx pgx.Tx, records []argus.Record) error { return insertSteps(tx, &records[3]) }))
 	}
 	stop := w.start()
-	w.settle()
+	w.caughtUp()
 	stop()
 	return l
 }
@@ -121,7 +121,7 @@ func TestPeriodicComparison(t *testing.T) {
 	l := filled(t, w)
 	w.start()
 	l.write(100, time.Now())
-	w.settle()
+	w.caughtUp()
 	w.must(w.copy.Exec(w.ctx(), "ALTER TABLE audit_log DELETE WHERE seq > 800 SETTINGS mutations_sync = 2"))
 	w.awaitAdmin(healDifference)
 	w.verify()
@@ -147,7 +147,7 @@ func TestRestoredPostgres(t *testing.T) {
 			l := w.openLane()
 			l.write(500, ago(20))
 			stop := w.start()
-			w.settle()
+			w.caughtUp()
 			stop()
 			engine := w.pg.Engine()
 			data := filepath.Join(engine.Config().Dir, "data")

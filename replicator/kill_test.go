@@ -15,7 +15,7 @@ var boundaries = []string{"begun", "taken", "ceiling", "inserted", "published", 
 func TestKillAtEachBoundary(t *testing.T) {
 	w := newOwnWorld(t, engines.PostgresConfig{})
 	stopFirst := w.start()
-	w.settle()
+	w.caughtUp()
 	stopFirst()
 	stop := w.load(3, time.Now)
 	for i, point := range boundaries {

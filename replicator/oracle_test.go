@@ -14,8 +14,8 @@ import (
 	"github.com/useargus/argus/replicator/wal"
 )
 
-// settle waits until the watermark holds everything that Postgres has, and returns it.
-func (w *world) settle() argus.Position {
+// caughtUp waits until the watermark holds everything that Postgres has, and returns it.
+func (w *world) caughtUp() argus.Position {
 	w.t.Helper()
 	s, err := openStore(w.ch.MigrateURL)
 	w.must(err)
@@ -41,7 +41,7 @@ func (w *world) settle() argus.Position {
 // rollups by recomputation, the watermark by the writers.
 func (w *world) verify() {
 	w.t.Helper()
-	position := w.settle()
+	position := w.caughtUp()
 	w.verifyRows()
 	w.verifySteps()
 	w.verifyRollups()

@@ -115,10 +115,10 @@ func (t *tracker) owed(states []writerState) (gaps []seqRun) {
 	return gaps
 }
 
-// settle takes the state of the writers, read at any moment, into the position: a closed writer that is here
+// advanceTo takes the state of the writers, read at any moment, into the position: a closed writer that is here
 // completely is left out, every other is listed, so that all at or below the greatest are spoken for. Openers
 // of writers take turns (argus.open_audit_writer), so no writer below the greatest appears later.
-func (t *tracker) settle(r writersReading) {
+func (t *tracker) advanceTo(r writersReading) {
 	if t.position.Writers == nil {
 		t.position.Writers = map[int64]int64{}
 	}

@@ -75,7 +75,7 @@ func TestTrackerAgainstModel(t *testing.T) {
 				if waiting != nil {
 					// Another reading may be asked for, with the old position, before this one is applied.
 					late := read(next)
-					track.settle(*waiting)
+					track.advanceTo(*waiting)
 					waiting = nil
 					if rapid.Bool().Draw(t, "late") {
 						waiting = late
@@ -95,10 +95,10 @@ func TestTrackerAgainstModel(t *testing.T) {
 		}
 		track.advance(all)
 		if waiting != nil {
-			track.settle(*waiting)
+			track.advanceTo(*waiting)
 		}
 		last := read(track.position)
-		track.settle(*last)
+		track.advanceTo(*last)
 		for id, w := range writers {
 			if w.seq > 0 && !track.position.Contains(id, w.seq) {
 				t.Fatalf("writer %d has %d rows, all copied, and the position leaves some out: %s", id, w.seq, track.position)

@@ -71,7 +71,7 @@ func (w *world) promises() (stop func()) {
 func TestPublicationIsMadeAnew(t *testing.T) {
 	bothServers(t, func(t *testing.T, w *world) {
 		w.start()
-		w.settle()
+		w.caughtUp()
 		watching := w.promises()
 		for _, advice := range [][]string{
 			{"DROP PUBLICATION argus", "CREATE PUBLICATION argus FOR TABLE argus.argus_audit_log, argus.compute_control_audit, " +
@@ -138,14 +138,14 @@ func TestThinnedStream(t *testing.T) {
 			stepsEvery = 300 * time.Millisecond
 			l, random := w.openLane(), w.openLane().random
 			w.start()
-			w.settle()
+			w.caughtUp()
 			watching := w.promises()
 			write := func() {
 				t.Helper()
 				w.must(l.commit(5, time.Now(), func(tx pgx.Tx, r []argus.Record) error { return insertSteps(tx, &r[random.IntN(5)]) }))
 			}
 			write()
-			w.settle()
+			w.caughtUp()
 			// Quickly: the replicator may not look in between.
 			w.owner(test.thin)
 			write()
@@ -187,7 +187,7 @@ func TestHarmlessPublications(t *testing.T) {
 	w := newWorld(t)
 	l := w.openLane()
 	w.start()
-	w.settle()
+	w.caughtUp()
 	for _, q := range []string{
 		"DROP PUBLICATION argus; CREATE PUBLICATION argus FOR TABLES IN SCHEMA argus WITH (publish_via_partition_root = true)",
 		"DROP PUBLICATION argus; CREATE PUBLICATION argus FOR ALL TABLES WITH (publish = 'insert, delete', publish_via_partition_root = true)",
@@ -224,7 +224,7 @@ func TestSlotIsMoved(t *testing.T) {
 	w := newWorld(t)
 	l := w.openLane()
 	stop := w.start()
-	w.settle()
+	w.caughtUp()
 	super := w.pg.Pool(t, w.pg.SuperuserURL)
 	for _, q := range []string{
 		"SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())",

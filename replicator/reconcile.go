@@ -56,7 +56,7 @@ func positionOf(all []writerRows) argus.Position {
 		reading.greatest = max(reading.greatest, w.id)
 		reading.states = append(reading.states, writerState{w.id, through, w.closed || !w.known})
 	}
-	t.settle(reading)
+	t.advanceTo(reading)
 	return t.position
 }
 

@@ -313,7 +313,7 @@ func (s *session) publish(ctx context.Context, end wal.LSN) error {
 			return err
 		}
 		s.tracker.advance(gaps) // of Postgres's own holes there is no more to come
-		s.tracker.settle(*reading)
+		s.tracker.advanceTo(*reading)
 	}
 	w.ceiling = max(w.lsn, s.last) + ceilingAhead
 	w.position = s.tracker.position.Clone()

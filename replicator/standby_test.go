@@ -17,7 +17,7 @@ func TestZombie(t *testing.T) {
 	w := newOwnWorld(t, engines.PostgresConfig{})
 	w.change = func(c *Config) { c.LeaseTTL = time.Second }
 	stopFirst := w.start()
-	w.settle()
+	w.caughtUp()
 	stopFirst()
 	stop := w.load(2, time.Now)
 	for _, point := range []string{"ceiling", "inserted", "rebuilding"} {
@@ -44,7 +44,7 @@ func TestTwoAtOnce(t *testing.T) {
 	w := newOwnWorld(t, engines.PostgresConfig{})
 	w.change = func(c *Config) { c.LeaseTTL = 2 * time.Second }
 	a := w.startChild("", 0)
-	w.settle()
+	w.caughtUp()
 	b := w.startChild("", 0)
 	stop := w.load(2, time.Now)
 	w.progresses()

@@ -21,7 +21,7 @@ func TestStream(t *testing.T) {
 	w := newWorld(t)
 	w.months(3)
 	w.start()
-	w.settle()
+	w.caughtUp()
 	stop := w.load(3, time.Now)
 
 	boundary := monthOf(time.Now()).from()
@@ -48,7 +48,7 @@ func TestNewColumn(t *testing.T) {
 	l := w.openLane()
 	l.write(5, time.Now())
 	w.start()
-	w.settle()
+	w.caughtUp()
 	l.write(5, time.Now())
 	w.must(w.copy.Exec(w.ctx(), "ALTER TABLE audit_log ADD COLUMN note Nullable(String), ADD COLUMN weight Int64"))
 	owner := w.pg.Pool(t, w.pg.OwnerURL)
@@ -88,7 +88,7 @@ func TestNewColumn(t *testing.T) {
 func TestIdle(t *testing.T) {
 	w := newWorld(t)
 	w.start()
-	w.settle()
+	w.caughtUp()
 	super := w.pg.Pool(t, w.pg.SuperuserURL)
 	_, err := super.Exec(w.ctx(), "CREATE TABLE public.noise AS SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g")
 	w.must(err)

@@ -14,7 +14,7 @@ import (
 func TestSlotIsWatchedByStandbys(t *testing.T) {
 	w := newWorld(t)
 	stop := w.start()
-	w.settle()
+	w.caughtUp()
 	stop()
 	registry := prometheus.NewRegistry()
 	c := w.config()
