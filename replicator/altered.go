@@ -49,7 +49,7 @@ func alteredIn(ctx context.Context, tx pgx.Tx, l *layout, from, where string) (a
 // alteredOf looks at the rows of a range of which ClickHouse says that the columns do not make the row_hash.
 func (r *Replicator) alteredOf(ctx context.Context, tx pgx.Tx, l *layout, rg rowRange) (altered, error) {
 	var runs []runOfKeys
-	err := r.store.each(ctx, func(scan func(...any) error) error {
+	err := r.clickhouse.each(ctx, func(scan func(...any) error) error {
 		var k rowKey
 		err := scan(&k.writer, &k.b)
 		runs = append(runs, runOfKeys{k, k})

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus/internal/engines"
@@ -321,5 +321,5 @@ func (w *world) materialized() []float64 {
 }
 
 func withExperimental(ctx context.Context) context.Context {
-	return clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"allow_experimental_database_materialized_postgresql": 1}))
+	return clickhousego.Context(ctx, clickhousego.WithSettings(clickhousego.Settings{"allow_experimental_database_materialized_postgresql": 1}))
 }

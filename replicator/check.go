@@ -82,7 +82,7 @@ type checking struct {
 
 func (c *checking) run(ctx context.Context) error {
 	// The watermark first: a snapshot taken later has all that it promises.
-	mark, known, err := c.r.store.watermark(ctx)
+	mark, known, err := c.r.clickhouse.watermark(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: reading the watermark: %w", ErrNothingCompared, err)
 	}
@@ -152,7 +152,7 @@ func (c *checking) auditMonth(ctx context.Context, tx pgx.Tx, l *layout, rg rowR
 	if err != nil {
 		return err
 	}
-	here, err := c.r.store.digests(ctx, l, rg)
+	here, err := c.r.clickhouse.digests(ctx, l, rg)
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (c *checking) hashes(ctx context.Context, tx pgx.Tx, l *layout, rg rowRange
 		return err
 	}
 	c.result.Findings = append(c.result.Findings, bad.findings()...)
-	return c.r.store.each(ctx, func(scan func(...any) error) error {
+	return c.r.clickhouse.each(ctx, func(scan func(...any) error) error {
 		var writer, seq int64
 		var mark string
 		if err := scan(&writer, &seq, &mark); err != nil {
@@ -236,7 +236,7 @@ func (c *checking) stepsMonth(ctx context.Context, tx pgx.Tx, l *layout, rg rowR
 	if err != nil {
 		return err
 	}
-	here, err := c.r.store.digests(ctx, l, rg)
+	here, err := c.r.clickhouse.digests(ctx, l, rg)
 	if err != nil {
 		return err
 	}
@@ -256,7 +256,7 @@ func (c *checking) beyond(ctx context.Context, rg rowRange) error {
 		hash        string
 	}
 	var rows []row
-	if err := c.r.store.each(ctx, func(scan func(...any) error) error {
+	if err := c.r.clickhouse.each(ctx, func(scan func(...any) error) error {
 		var k row
 		err := scan(&k.writer, &k.seq, &k.hash)
 		rows = append(rows, k)
@@ -332,7 +332,7 @@ func (k *rowKey) name(table int) string {
 // the domain tables are promised.
 func (c *checking) awaitSteps(ctx context.Context, at wal.LSN) error {
 	for range 100 {
-		mark, _, err := c.r.store.watermark(ctx)
+		mark, _, err := c.r.clickhouse.watermark(ctx)
 		if err != nil || mark.lsn >= at {
 			return err
 		}
@@ -355,7 +355,7 @@ func (c *checking) awaitSteps(ctx context.Context, at wal.LSN) error {
 // rollups recomputes them. A row and what it counts in become visible one after the other, so a difference
 // counts only when it stays.
 func (c *checking) rollups(ctx context.Context, months []month) error {
-	all, err := c.r.store.rollups(ctx)
+	all, err := c.r.clickhouse.rollups(ctx)
 	if err != nil {
 		return err
 	}
@@ -368,7 +368,7 @@ func (c *checking) rollups(ctx context.Context, months []month) error {
 						return err
 					}
 				}
-				if difference, err = c.r.store.rollupMonthDifference(ctx, r, m); err != nil {
+				if difference, err = c.r.clickhouse.rollupMonthDifference(ctx, r, m); err != nil {
 					return err
 				}
 				if difference == "" {

@@ -14,21 +14,21 @@ import (
 
 	"github.com/ClickHouse/ch-go"
 	chproto "github.com/ClickHouse/ch-go/proto"
-	"github.com/ClickHouse/clickhouse-go/v2"
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/useargus/argus/connect"
 )
 
-// store is the ClickHouse database, on one server (see server). It is read through clickhouse-go. It is written through
+// clickhouse is the ClickHouse database, on one server (see server). It is read through clickhouse-go. It is written through
 // ch-go, the layer below it: fenced inserts (see term) are INSERT … SELECT … FROM input(), which clickhouse-go's batches
-// cannot express, and columns are sent from where they lie (see column).
-type store struct {
-	options  *clickhouse.Options
+// cannot express, and columns are sent from where they lie (see chcolumn.Column).
+type clickhouse struct {
+	options  *clickhousego.Options
 	database string
 	server   server
 }
 
-func openStore(url string) (*store, error) {
+func openClickHouse(url string) (*clickhouse, error) {
 	options, err := connect.ClickHouse(url)
 	if err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func openStore(url string) (*store, error) {
 	for _, s := range replicatorSettings {
 		options.Settings[s.Key] = s.Value
 	}
-	if options.Protocol != clickhouse.Native {
+	if options.Protocol != clickhousego.Native {
 		return nil, errors.New("the replicator speaks ClickHouse's native protocol: want clickhouse://…, port 9000 or 9440")
 	}
 	if len(options.Addr) > 1 {
@@ -48,13 +48,13 @@ func openStore(url string) (*store, error) {
 	if options.DialTimeout == 0 {
 		options.DialTimeout = 5 * time.Second
 	}
-	return &store{options: options, database: options.Auth.Database}, nil
+	return &clickhouse{options: options, database: options.Auth.Database}, nil
 }
 
-func (s *store) close() { s.server.forget() }
+func (s *clickhouse) close() { s.server.forget() }
 
 // strings reads one column of strings.
-func (s *store) strings(ctx context.Context, query string, args ...any) ([]string, error) {
+func (s *clickhouse) strings(ctx context.Context, query string, args ...any) ([]string, error) {
 	var out []string
 	err := s.each(ctx, func(scan func(...any) error) error {
 		var v string
@@ -66,7 +66,7 @@ func (s *store) strings(ctx context.Context, query string, args ...any) ([]strin
 }
 
 // each calls f for every row of the answer.
-func (s *store) each(ctx context.Context, f func(scan func(...any) error) error, query string, args ...any) error {
+func (s *clickhouse) each(ctx context.Context, f func(scan func(...any) error) error, query string, args ...any) error {
 	rows, done, err := s.query(ctx, query, args...)
 	if err != nil {
 		return err
@@ -80,13 +80,13 @@ func (s *store) each(ctx context.Context, f func(scan func(...any) error) error,
 	return rows.Err()
 }
 
-func (s *store) number(ctx context.Context, query string, args ...any) (n uint64, err error) {
+func (s *clickhouse) number(ctx context.Context, query string, args ...any) (n uint64, err error) {
 	err = s.each(ctx, func(scan func(...any) error) error { return scan(&n) }, query, args...)
 	return n, err
 }
 
 // columns are those an insert into the table may name.
-func (s *store) columns(ctx context.Context, table string) ([]chColumn, error) {
+func (s *clickhouse) columns(ctx context.Context, table string) ([]chColumn, error) {
 	var out []chColumn
 	err := s.each(ctx, func(scan func(...any) error) error {
 		var c chColumn
@@ -95,7 +95,7 @@ func (s *store) columns(ctx context.Context, table string) ([]chColumn, error) {
 		return err
 	}, `SELECT name, type FROM system.columns
 	     WHERE database = currentDatabase() AND table = {table:String} AND default_kind IN ('', 'DEFAULT')
-	     ORDER BY position`, clickhouse.Named("table", table))
+	     ORDER BY position`, clickhousego.Named("table", table))
 	if err == nil && len(out) == 0 {
 		err = fmt.Errorf("ClickHouse has no table %s.%s: run `argusd migrate`", s.database, table)
 	}
@@ -143,7 +143,7 @@ type writer struct {
 var queryNumber atomic.Uint64
 
 // dialWriter opens a connection whose queries carry the prefix in their ids, to the server that is read from.
-func (s *store) dialWriter(ctx context.Context, prefix string) (*writer, error) {
+func (s *clickhouse) dialWriter(ctx context.Context, prefix string) (*writer, error) {
 	settings := append(slices.Clone(replicatorSettings), writeSettings...)
 	for _, pinned := range connect.ClickHouseSession() {
 		settings = append(settings, ch.Setting{Key: pinned.Name, Value: pinned.Value, Important: true})

@@ -215,7 +215,7 @@ func postgresDigests(ctx context.Context, q querier, l *layout, rg rowRange) (ma
 var maxUint64 = new(big.Int).SetUint64(^uint64(0))
 
 // clickhouseDigests of the range, by writer.
-func (s *store) digests(ctx context.Context, l *layout, rg rowRange) (map[int64]digest, error) {
+func (s *clickhouse) digests(ctx context.Context, l *layout, rg rowRange) (map[int64]digest, error) {
 	group := "writer_id"
 	if rg.table != auditTable {
 		group = "toInt64(0)"
@@ -272,7 +272,7 @@ func (r *Replicator) monthsOf(ctx context.Context, q querier, table int) (all []
 	if table != auditTable {
 		expr = callMonth
 	}
-	names, err := r.store.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM %s", expr, tables[table].clickhouse))
+	names, err := r.clickhouse.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM %s", expr, tables[table].clickhouse))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -309,7 +309,7 @@ func (r *Replicator) layouts(ctx context.Context, q querier) (ls [tableCount]*la
 		if err != nil {
 			return ls, err
 		}
-		target, err := r.store.columns(ctx, tables[t].clickhouse)
+		target, err := r.clickhouse.columns(ctx, tables[t].clickhouse)
 		if err != nil {
 			return ls, err
 		}

@@ -73,7 +73,7 @@ func (r *Replicator) diff(ctx context.Context, q querier, l *layout, rg rowRange
 		return d, err
 	}
 	defer pgRows.Close()
-	chRows, done, err := r.store.query(ctx, fmt.Sprintf("SELECT %s, hex(%s) AS h FROM %s WHERE %s ORDER BY %s, h",
+	chRows, done, err := r.clickhouse.query(ctx, fmt.Sprintf("SELECT %s, hex(%s) AS h FROM %s WHERE %s ORDER BY %s, h",
 		chKey, l.clickhouseHash(rg), info.clickhouse, chWhere, chOrder))
 	if err != nil {
 		return d, err

@@ -203,7 +203,7 @@ func (h *healing) month(ctx context.Context, rg rowRange, any bool) error {
 		if err := h.findAltered(ctx, tx, &rg); err != nil {
 			return err
 		}
-		here, err := h.r.store.digests(ctx, l, rg)
+		here, err := h.r.clickhouse.digests(ctx, l, rg)
 		if err != nil {
 			return err
 		}
@@ -247,7 +247,7 @@ func (h *healing) confirm(ctx context.Context, tx pgx.Tx, rg rowRange) error {
 	if err := h.findAltered(ctx, tx, &rg); err != nil { // what was copied since may be
 		return err
 	}
-	here, err := h.r.store.digests(ctx, h.layouts[rg.table], rg)
+	here, err := h.r.clickhouse.digests(ctx, h.layouts[rg.table], rg)
 	if err != nil {
 		return err
 	}
@@ -295,7 +295,7 @@ func (h *healing) copyMonth(ctx context.Context, t *term, tx pgx.Tx, rg rowRange
 	}
 	if rg.table == auditTable {
 		// The views count what is inserted; a rollup that has something of this month already is not to be added to.
-		old, err := h.r.store.number(ctx, `SELECT count() FROM system.parts WHERE active AND database = currentDatabase()
+		old, err := h.r.clickhouse.number(ctx, `SELECT count() FROM system.parts WHERE active AND database = currentDatabase()
 			AND startsWith(partition_id, {month:String}) AND NOT startsWith(table, {scratch:String})
 			AND table NOT IN ('audit_log', 'audit_orphans', 'compute_control_audit', 'remote_support_audit')`,
 			namedString("month", fmt.Sprint(int(rg.month))), namedString("scratch", scratchPrefix))

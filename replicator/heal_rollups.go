@@ -8,12 +8,12 @@ import (
 
 // rollups makes the rollups of all months what the rows make of them.
 func (h *healing) rollups(ctx context.Context, months []month) error {
-	all, err := h.r.store.rollups(ctx)
+	all, err := h.r.clickhouse.rollups(ctx)
 	if err != nil {
 		return err
 	}
 	// Months without rows, of which no rollup has anything, are not asked for one by one.
-	used, err := h.t.store.strings(ctx, `SELECT DISTINCT substring(partition_id, 1, 6) FROM system.parts
+	used, err := h.t.clickhouse.strings(ctx, `SELECT DISTINCT substring(partition_id, 1, 6) FROM system.parts
 		WHERE active AND database = currentDatabase() AND NOT startsWith(table, {scratch:String})`, namedString("scratch", scratchPrefix))
 	if err != nil {
 		return err
@@ -36,7 +36,7 @@ func (h *healing) rollups(ctx context.Context, months []month) error {
 }
 
 func (h *healing) rollupMonth(ctx context.Context, r rollup, m month) error {
-	s := h.t.store
+	s := h.t.clickhouse
 	stored, err := s.strings(ctx, `SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = currentDatabase()
 		AND table = {table:String} AND startsWith(partition_id, {month:String})`,
 		namedString("table", r.target), namedString("month", fmt.Sprint(int(m))))
@@ -65,7 +65,7 @@ func (h *healing) rollupMonth(ctx context.Context, r rollup, m month) error {
 // wholeRollup is rollupMonth for a rollup that is not partitioned.
 func (h *healing) wholeRollup(ctx context.Context, r rollup) error {
 	if len(h.touched) == 0 {
-		difference, err := h.t.store.rollupDifference(ctx, r, "")
+		difference, err := h.t.clickhouse.rollupDifference(ctx, r, "")
 		if err != nil || difference == "" {
 			return err
 		}
@@ -74,7 +74,7 @@ func (h *healing) wholeRollup(ctx context.Context, r rollup) error {
 }
 
 // rollupMonthDifference compares the partitions of a month.
-func (s *store) rollupMonthDifference(ctx context.Context, r rollup, m month) (string, error) {
+func (s *clickhouse) rollupMonthDifference(ctx context.Context, r rollup, m month) (string, error) {
 	text := fmt.Sprint(int(m))
 	where := fmt.Sprintf("WHERE startsWith(toString(%s), %s)", r.partitionKey(), literal(text))
 	return s.rollupDifference(ctx, r, where, s.filter(timeRange{m.from(), m.to()}))

@@ -141,7 +141,7 @@ func (s *session) countDifference(ctx context.Context, all bool) (string, error)
 	}
 	for _, m := range months {
 		rg := rowRange{table: auditTable, month: m, held: &position}
-		here, err := r.store.number(ctx, "SELECT count() FROM audit_log WHERE "+rg.clickhouseWhere())
+		here, err := r.clickhouse.number(ctx, "SELECT count() FROM audit_log WHERE "+rg.clickhouseWhere())
 		if err != nil {
 			return "", err
 		}
@@ -161,18 +161,18 @@ func (s *session) countDifference(ctx context.Context, all bool) (string, error)
 
 // lostPartition looks for partitions that rollups should have.
 func (s *session) lostPartition(ctx context.Context, months []month) (string, error) {
-	rollups, err := s.r.store.rollups(ctx)
+	rollups, err := s.r.clickhouse.rollups(ctx)
 	if err != nil {
 		return "", err
 	}
 	for _, roll := range rollups {
-		stored, err := s.r.store.strings(ctx, `SELECT DISTINCT partition_id FROM system.parts
+		stored, err := s.r.clickhouse.strings(ctx, `SELECT DISTINCT partition_id FROM system.parts
 			WHERE active AND database = currentDatabase() AND table = {table:String}`, namedString("table", roll.target))
 		if err != nil {
 			return "", err
 		}
 		for _, m := range months {
-			made, err := s.r.store.partitionsOf(ctx, roll, timeRange{m.from(), m.to()})
+			made, err := s.r.clickhouse.partitionsOf(ctx, roll, timeRange{m.from(), m.to()})
 			if err != nil {
 				return "", err
 			}
@@ -208,7 +208,7 @@ func (s *session) stepsDifference(ctx context.Context, since time.Time) (string,
 			here += fmt.Sprintf(" WHERE bitShiftRight(toUInt128(audit_id), 80) >= %d", since.UnixMilli())
 			there += " WHERE audit_id >= " + uuidFloor(since)
 		}
-		before, err := s.r.store.number(ctx, here)
+		before, err := s.r.clickhouse.number(ctx, here)
 		if err != nil {
 			return "", err
 		}
@@ -229,7 +229,7 @@ func (s *session) stepsDifference(ctx context.Context, since time.Time) (string,
 				return "", err
 			}
 		}
-		after, err := s.r.store.number(ctx, here)
+		after, err := s.r.clickhouse.number(ctx, here)
 		if err != nil {
 			return "", err
 		}

@@ -17,7 +17,7 @@ import (
 // caughtUp waits until the watermark holds everything that Postgres has, and returns it.
 func (w *world) caughtUp() argus.Position {
 	w.t.Helper()
-	s, err := openStore(w.ch.MigrateURL)
+	s, err := openClickHouse(w.ch.MigrateURL)
 	w.must(err)
 	defer s.close()
 	var end string
@@ -183,7 +183,7 @@ func (w *world) verifySteps() {
 		w.must(err)
 		want, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		w.must(err)
-		s, err := openStore(w.ch.MigrateURL)
+		s, err := openClickHouse(w.ch.MigrateURL)
 		w.must(err)
 		got, err := s.strings(w.ctx(), fmt.Sprintf("SELECT concatWithSeparator('#', %s) FROM %s ORDER BY toString(audit_id), step", strings.Join(ch, ","), table))
 		s.close()
@@ -218,7 +218,7 @@ func (w *world) verifyRollups() {
 			w.t.Fatalf("a rollup is not what its rows make: %s", q)
 		}
 	}
-	s, err := openStore(w.ch.MigrateURL)
+	s, err := openClickHouse(w.ch.MigrateURL)
 	w.must(err)
 	defer s.close()
 	all, err := s.rollups(w.ctx())

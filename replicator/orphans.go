@@ -68,7 +68,7 @@ func (o *orphans) takeOut(ctx context.Context, d difference) error {
 		return err
 	}
 	l, info := o.h.layouts[o.rg.table], tables[o.rg.table]
-	columns, err := o.t.store.columns(ctx, info.clickhouse)
+	columns, err := o.t.clickhouse.columns(ctx, info.clickhouse)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (o *orphans) takeOut(ctx context.Context, d difference) error {
 	}
 	boundary("aside")
 	// The partition's id is the month; a domain table's is made of the same bits by ClickHouse.
-	partitions, err := o.t.store.strings(ctx, fmt.Sprintf("SELECT DISTINCT _partition_id FROM %s WHERE %s", info.clickhouse, where))
+	partitions, err := o.t.clickhouse.strings(ctx, fmt.Sprintf("SELECT DISTINCT _partition_id FROM %s WHERE %s", info.clickhouse, where))
 	if err != nil {
 		return err
 	}

@@ -8,16 +8,16 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
 	xterm "golang.org/x/term"
 )
 
-func namedString(name, value string) any { return clickhouse.Named(name, value) }
+func namedString(name, value string) any { return clickhousego.Named(name, value) }
 
 // expectAll counts what a copy into an empty ClickHouse has before it, while the copying goes on.
 func (h *healing) expectAll(ctx context.Context) {
-	here, err := h.r.store.number(ctx, "SELECT count() FROM audit_log")
+	here, err := h.r.clickhouse.number(ctx, "SELECT count() FROM audit_log")
 	if err != nil || here > 0 {
 		return
 	}

@@ -35,7 +35,7 @@ func bothServers(t *testing.T, f func(t *testing.T, w *world)) {
 func (w *world) promises() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	s, err := openStore(w.ch.MigrateURL)
+	s, err := openClickHouse(w.ch.MigrateURL)
 	w.must(err)
 	go func() {
 		defer close(done)

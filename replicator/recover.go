@@ -36,11 +36,11 @@ func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool
 	if len(publication.Notes) > 0 {
 		r.log.Warn("the publication is not as argusd migrate made it", "notes", strings.Join(publication.Notes, "; "))
 	}
-	r.store.server.forget()
+	r.clickhouse.server.forget()
 	if _, err := r.layouts(ctx, r.pool); err != nil {
 		return err
 	}
-	known, err := r.store.epoch(ctx)
+	known, err := r.clickhouse.epoch(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the epoch from ClickHouse: %w", err)
 	}
@@ -48,7 +48,7 @@ func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool
 	if err != nil {
 		return err
 	}
-	t, err := r.store.begin(ctx, epoch, r.config.InsertTimeout)
+	t, err := r.clickhouse.begin(ctx, epoch, r.config.InsertTimeout)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, p
 		slot.Usable, slot.Unusable = false, r.distrusted
 	}
 	r.mu.Unlock()
-	mark, known, err := r.store.watermark(ctx)
+	mark, known, err := r.clickhouse.watermark(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("reading the watermark: %w", err)
 	}
@@ -262,7 +262,7 @@ func (r *Replicator) lacks(ctx context.Context, p argus.Position, writers []int6
 			hash string
 		}
 		newest := map[int64]row{}
-		if err := r.store.each(ctx, func(scan func(...any) error) error {
+		if err := r.clickhouse.each(ctx, func(scan func(...any) error) error {
 			var id int64
 			var n row
 			err := scan(&id, &n.seq, &n.hash)

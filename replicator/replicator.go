@@ -89,13 +89,13 @@ func (c *Config) setDefaults() error {
 
 // Replicator copies. Its methods may be called by several goroutines; Run by one.
 type Replicator struct {
-	config  Config
-	log     *slog.Logger
-	metrics *metrics
-	store   *store
-	pool    *pgxpool.Pool
-	lease   *lease
-	health  health
+	config     Config
+	log        *slog.Logger
+	metrics    *metrics
+	clickhouse *clickhouse
+	pool       *pgxpool.Pool
+	lease      *lease
+	health     health
 
 	mu     sync.Mutex
 	wanted string // a reason to heal at the next term, from within or by hand; "" for none
@@ -124,7 +124,7 @@ func New(config Config) (*Replicator, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := openStore(config.ClickHouseURL)
+	ch, err := openClickHouse(config.ClickHouseURL)
 	if err != nil {
 		pool.Close()
 		return nil, err
@@ -132,7 +132,7 @@ func New(config Config) (*Replicator, error) {
 	host, _ := os.Hostname()
 	r := &Replicator{
 		config: config, log: config.Logger.With("stage", "replicator"), metrics: newMetrics(config.Registerer),
-		store: store, pool: pool,
+		clickhouse: ch, pool: pool,
 		lease: &lease{url: config.PostgresURL, slot: config.Slot, holder: uuid.New(), ttl: config.LeaseTTL,
 			host: fmt.Sprintf("%s/%d", host, os.Getpid())},
 	}
@@ -144,7 +144,7 @@ func New(config Config) (*Replicator, error) {
 func (r *Replicator) Close() {
 	r.lease.close()
 	r.pool.Close()
-	r.store.close()
+	r.clickhouse.close()
 }
 
 // Run copies until ctx ends, and returns nil then. While another replicator of the slot is active it stands

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 )
 
 // rollup is a table that a materialized view feeds directly from the audit log.
@@ -25,7 +25,7 @@ type rollup struct {
 var viewTarget = regexp.MustCompile(`(?s)^CREATE MATERIALIZED VIEW \S+ TO (\S+) `)
 
 // rollups finds them in the catalog, so that a rollup added by a migration needs nothing here.
-func (s *store) rollups(ctx context.Context) ([]rollup, error) {
+func (s *clickhouse) rollups(ctx context.Context) ([]rollup, error) {
 	var found []rollup
 	err := s.each(ctx, func(scan func(...any) error) error {
 		var r rollup
@@ -45,7 +45,7 @@ func (s *store) rollups(ctx context.Context) ([]rollup, error) {
 	      JOIN system.tables AS v ON v.name = dependent AND v.database = within
 	     WHERE s.database = currentDatabase() AND v.database = currentDatabase()
 	       AND s.name = {name:String} AND v.engine = 'MaterializedView'
-	     ORDER BY v.name`, clickhouse.Named("name", tables[auditTable].clickhouse))
+	     ORDER BY v.name`, clickhousego.Named("name", tables[auditTable].clickhouse))
 	if err != nil {
 		return nil, fmt.Errorf("looking for rollups: %w", err)
 	}
@@ -53,12 +53,12 @@ func (s *store) rollups(ctx context.Context) ([]rollup, error) {
 		r := &found[i]
 		err := s.each(ctx, func(scan func(...any) error) error { return scan(&r.partition, &r.sorting) },
 			`SELECT partition_key, sorting_key FROM system.tables WHERE database = currentDatabase() AND name = {name:String}`,
-			clickhouse.Named("name", r.target))
+			clickhousego.Named("name", r.target))
 		if err != nil {
 			return nil, err
 		}
 		r.columns, err = s.strings(ctx, `SELECT name FROM system.columns
-			WHERE database = currentDatabase() AND table = {name:String} ORDER BY position`, clickhouse.Named("name", r.view))
+			WHERE database = currentDatabase() AND table = {name:String} ORDER BY position`, clickhousego.Named("name", r.view))
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +70,7 @@ func (s *store) rollups(ctx context.Context) ([]rollup, error) {
 type timeRange struct{ from, to time.Time }
 
 // filter restricts reads of the audit log to the span, in every query.
-func (s *store) filter(tr timeRange) string {
+func (s *clickhouse) filter(tr timeRange) string {
 	at := tables[auditTable].at
 	expr := fmt.Sprintf("%s >= %s AND %s < %s", at, micros(tr.from.UnixMicro()), at, micros(tr.to.UnixMicro()))
 	return fmt.Sprintf("additional_table_filters = {%s: %s}", literal(s.database+"."+tables[auditTable].clickhouse), literal(expr))
@@ -102,14 +102,14 @@ func (t *term) rebuildDays(ctx context.Context, days map[int32]struct{}) error {
 	if len(ranges) == 0 {
 		return nil
 	}
-	all, err := t.store.rollups(ctx)
+	all, err := t.clickhouse.rollups(ctx)
 	if err != nil {
 		return err
 	}
 	for _, r := range all {
 		values := map[string]bool{}
 		for _, tr := range ranges {
-			found, err := t.store.partitionsOf(ctx, r, tr)
+			found, err := t.clickhouse.partitionsOf(ctx, r, tr)
 			if err != nil {
 				return err
 			}
@@ -125,7 +125,7 @@ func (t *term) rebuildDays(ctx context.Context, days map[int32]struct{}) error {
 }
 
 // partitionsOf are the values of the partition key under which the rows of a time range count.
-func (s *store) partitionsOf(ctx context.Context, r rollup, tr timeRange) ([]string, error) {
+func (s *clickhouse) partitionsOf(ctx context.Context, r rollup, tr timeRange) ([]string, error) {
 	found, err := s.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM (%s) SETTINGS %s",
 		r.partitionKey(), r.query, s.filter(tr)))
 	if err != nil {
@@ -165,7 +165,7 @@ func (t *term) rebuild(ctx context.Context, r rollup, values []string) error {
 	first, ok1 := r.sourceRange(values[0])
 	last, ok2 := r.sourceRange(values[len(values)-1]) // they are sorted
 	if ok1 && ok2 {
-		insert += " SETTINGS " + t.store.filter(timeRange{first.from, last.to})
+		insert += " SETTINGS " + t.clickhouse.filter(timeRange{first.from, last.to})
 	}
 	if err := t.rewrite(ctx, insert); err != nil {
 		return fmt.Errorf("rebuilding %s: %w", r.target, err)

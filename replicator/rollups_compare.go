@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/useargus/argus/replicator/chcolumn"
 )
 
 // rollupDifference compares a rollup with what its view makes of the rows now, both merged and finalized, and
 // describes the first difference; "" when they are equal. settings restrict what is read, as in rollup.filter.
-func (s *store) rollupDifference(ctx context.Context, r rollup, where string, settings ...string) (string, error) {
+func (s *clickhouse) rollupDifference(ctx context.Context, r rollup, where string, settings ...string) (string, error) {
 	type column struct{ name, typ string }
 	var columns []column
 	err := s.each(ctx, func(scan func(...any) error) error {
@@ -21,7 +21,7 @@ func (s *store) rollupDifference(ctx context.Context, r rollup, where string, se
 		columns = append(columns, c)
 		return err
 	}, `SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {name:String}
-	     AND default_kind IN ('', 'DEFAULT') ORDER BY position`, clickhouse.Named("name", r.target))
+	     AND default_kind IN ('', 'DEFAULT') ORDER BY position`, clickhousego.Named("name", r.target))
 	if err != nil {
 		return "", err
 	}

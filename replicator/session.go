@@ -85,7 +85,7 @@ func (r *Replicator) stream(ctx context.Context, t *term, source *wal.Stream, do
 	s.in = newIntake(source, t.mark.lsn, batchLimit{r.config.BatchRows, r.config.BatchBytes})
 	s.in.log, s.in.metrics = r.log, r.metrics
 	s.in.reply = s.acknowledgeSoon
-	s.in.columns = func(table int) ([]chColumn, error) { return r.store.columns(ctx, tables[table].clickhouse) }
+	s.in.columns = func(table int) ([]chColumn, error) { return r.clickhouse.columns(ctx, tables[table].clickhouse) }
 
 	var running sync.WaitGroup
 	start := func(f func() error) {

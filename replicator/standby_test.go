@@ -62,7 +62,7 @@ func TestTwoAtOnce(t *testing.T) {
 // progresses waits until the watermark has moved on some way.
 func (w *world) progresses() {
 	w.t.Helper()
-	s, err := openStore(w.ch.MigrateURL)
+	s, err := openClickHouse(w.ch.MigrateURL)
 	w.must(err)
 	defer s.close()
 	read := func() (n wal.LSN) {

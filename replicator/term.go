@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/ch-go"
-	"github.com/ClickHouse/clickhouse-go/v2"
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
@@ -28,7 +28,7 @@ import (
 //
 // ClickHouse alone decides; the lease in Postgres (see lease) only keeps two from taking turns at this.
 type term struct {
-	store         *store
+	clickhouse    *clickhouse
 	holder        string // of this term alone
 	epoch         uint64
 	w             *writer
@@ -45,13 +45,13 @@ const (
 )
 
 // epochOf is the greatest term so far.
-func (s *store) epoch(ctx context.Context) (uint64, error) {
+func (s *clickhouse) epoch(ctx context.Context) (uint64, error) {
 	return s.number(ctx, "SELECT max(epoch) FROM replicator_epoch")
 }
 
 // begin takes over: it raises the epoch, ends what earlier terms still do, and removes what they left.
-func (s *store) begin(ctx context.Context, epoch uint64, insertTimeout time.Duration) (_ *term, err error) {
-	t := &term{store: s, holder: uuid.NewString(), epoch: epoch, insertTimeout: insertTimeout}
+func (s *clickhouse) begin(ctx context.Context, epoch uint64, insertTimeout time.Duration) (_ *term, err error) {
+	t := &term{clickhouse: s, holder: uuid.NewString(), epoch: epoch, insertTimeout: insertTimeout}
 	if t.w, err = s.dialWriter(ctx, t.queryPrefix()); err != nil {
 		return nil, err
 	}
@@ -79,19 +79,21 @@ func (t *term) close() { t.w.close() }
 
 // another is the same term with a connection of its own, for another goroutine. It publishes nothing.
 func (t *term) another(ctx context.Context) (*term, error) {
-	w, err := t.store.dialWriter(ctx, t.queryPrefix())
+	w, err := t.clickhouse.dialWriter(ctx, t.queryPrefix())
 	if err != nil {
 		return nil, err
 	}
-	return &term{store: t.store, holder: t.holder, epoch: t.epoch, insertTimeout: t.insertTimeout, w: w}, nil
+	return &term{clickhouse: t.clickhouse, holder: t.holder, epoch: t.epoch, insertTimeout: t.insertTimeout, w: w}, nil
 }
 
-func (t *term) queryPrefix() string { return queryPrefix + t.store.database + "/" + t.holder + "/" }
+func (t *term) queryPrefix() string {
+	return queryPrefix + t.clickhouse.database + "/" + t.holder + "/"
+}
 
 // guard is a condition that is true, or fails the statement when the term is over.
 func (t *term) guard() string {
 	return fmt.Sprintf("throwIf((SELECT argMax(holder, (epoch, holder)) FROM replicator_epoch) != %s OR toString(serverUUID()) != %s, %s) = 0",
-		literal(t.holder), literal(t.store.server.known()), literal(fencedText))
+		literal(t.holder), literal(t.clickhouse.server.known()), literal(fencedText))
 }
 
 // exec runs a statement that writes.
@@ -110,8 +112,8 @@ func (t *term) rewrite(ctx context.Context, sql string) error {
 // dropScratch removes tables that other terms made for rebuilding partitions. Without its table, filled in
 // its own term, a predecessor's REPLACE PARTITION does nothing.
 func (t *term) dropScratch(ctx context.Context) error {
-	names, err := t.store.strings(ctx, `SELECT name FROM system.tables
-		WHERE database = currentDatabase() AND startsWith(name, {prefix:String})`, clickhouse.Named("prefix", scratchPrefix))
+	names, err := t.clickhouse.strings(ctx, `SELECT name FROM system.tables
+		WHERE database = currentDatabase() AND startsWith(name, {prefix:String})`, clickhousego.Named("prefix", scratchPrefix))
 	if err != nil {
 		return err
 	}
@@ -137,16 +139,16 @@ func (t *term) endOthers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	others := fmt.Sprintf("startsWith(query_id, %s) AND NOT startsWith(query_id, %s)",
-		literal(queryPrefix+t.store.database+"/"), literal(t.queryPrefix()))
+		literal(queryPrefix+t.clickhouse.database+"/"), literal(t.queryPrefix()))
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		n, err := t.store.number(ctx, "SELECT count() FROM system.processes WHERE "+others)
+		n, err := t.clickhouse.number(ctx, "SELECT count() FROM system.processes WHERE "+others)
 		if err != nil {
 			return fmt.Errorf("waiting for the end of an earlier term: %w", err)
 		}
 		if n == 0 {
 			return nil
 		}
-		if err := t.store.order(ctx, "KILL QUERY WHERE "+others+" ASYNC"); err != nil {
+		if err := t.clickhouse.order(ctx, "KILL QUERY WHERE "+others+" ASYNC"); err != nil {
 			return fmt.Errorf("ending what an earlier term still does: %w", err)
 		}
 		if err := sleep(ctx, pause); err != nil {
@@ -174,7 +176,7 @@ type watermark struct {
 }
 
 // watermark reads the newest; ok is false when there is none.
-func (s *store) watermark(ctx context.Context) (w watermark, ok bool, err error) {
+func (s *clickhouse) watermark(ctx context.Context) (w watermark, ok bool, err error) {
 	var at, ceiling uint64
 	var writers, seqs []int64
 	err = s.each(ctx, func(scan func(...any) error) error {

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -32,7 +32,7 @@ type world struct {
 	pg   *enginetest.Postgres
 	ch   *enginetest.ClickHouse
 	api  *pgxpool.Pool
-	copy clickhouse.Conn // as the administrator
+	copy clickhousego.Conn // as the administrator
 	logs string
 
 	super *pgxpool.Pool // nil until it is used

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
+	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
@@ -17,7 +17,7 @@ import (
 // for another.
 //
 // A connection to read by is dialed once, asked which server it leads to before it is used, and never dialed again.
-// A connection to write by is asked the same (see store.dialWriter). Within a term the server must also know the term's
+// A connection to write by is asked the same (see clickhouse.dialWriter). Within a term the server must also know the term's
 // holder as its newest, which tells a copy of a server's disk from the server.
 type server struct {
 	mu     sync.Mutex
@@ -29,7 +29,7 @@ type server struct {
 
 // proven is one connection.
 type proven struct {
-	conn   clickhouse.Conn
+	conn   clickhousego.Conn
 	number int
 }
 
@@ -82,7 +82,7 @@ func (v *server) known() string {
 }
 
 // reader takes a proven connection; release gives it back, or closes it after an error.
-func (s *store) reader(ctx context.Context) (p *proven, fresh bool, err error) {
+func (s *clickhouse) reader(ctx context.Context) (p *proven, fresh bool, err error) {
 	v := &s.server
 	v.mu.Lock()
 	if n := len(v.idle); n > 0 {
@@ -101,7 +101,7 @@ func (s *store) reader(ctx context.Context) (p *proven, fresh bool, err error) {
 		once.Do(func() { conn, err = dial.DialContext(ctx, "tcp", address) })
 		return conn, err
 	}
-	conn, err := clickhouse.Open(&options)
+	conn, err := clickhousego.Open(&options)
 	if err != nil {
 		return nil, false, err
 	}
@@ -128,7 +128,7 @@ func (s *store) reader(ctx context.Context) (p *proven, fresh bool, err error) {
 	return &proven{conn, number}, true, nil
 }
 
-func (s *store) release(p *proven, err error) {
+func (s *clickhouse) release(p *proven, err error) {
 	v := &s.server
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -140,7 +140,7 @@ func (s *store) release(p *proven, err error) {
 }
 
 // use runs f with a proven connection until nothing stands in the way but f's own error.
-func (s *store) use(ctx context.Context, f func(p *proven) error) error {
+func (s *clickhouse) use(ctx context.Context, f func(p *proven) error) error {
 	for {
 		p, fresh, err := s.reader(ctx)
 		if err != nil {
@@ -164,7 +164,7 @@ func (s *store) use(ctx context.Context, f func(p *proven) error) error {
 }
 
 // query runs a question; done must be called when its rows have been read.
-func (s *store) query(ctx context.Context, query string, args ...any) (rows driver.Rows, done func(), err error) {
+func (s *clickhouse) query(ctx context.Context, query string, args ...any) (rows driver.Rows, done func(), err error) {
 	err = s.use(ctx, func(p *proven) (err error) {
 		rows, err = p.conn.Query(ctx, query, args...)
 		done = func() { s.release(p, errors.Join(rows.Close(), rows.Err())) }
@@ -174,7 +174,7 @@ func (s *store) query(ctx context.Context, query string, args ...any) (rows driv
 }
 
 // order runs a statement that gives no rows.
-func (s *store) order(ctx context.Context, statement string) error {
+func (s *clickhouse) order(ctx context.Context, statement string) error {
 	return s.use(ctx, func(p *proven) error {
 		err := p.conn.Exec(ctx, statement)
 		if err == nil {
