@@ -17,12 +17,12 @@ import (
 // for another.
 //
 // A connection to read by is dialed once, asked which server it leads to before it is used, and never dialed again.
-// A connection to write by is asked the same (see clickhouse.dialWriter). Within a term the server must also know the term's
-// holder as its newest, which tells a copy of a server's disk from the server.
+// A connection to write by is asked the same (see clickhouse.dialWriter). Within a lease term the server must also know
+// the term's holder as its newest, which tells a copy of a server's disk from the server.
 type server struct {
 	mu     sync.Mutex
 	id     string // serverUUID(); "" until the first connection
-	holder string // of the term; "" outside of one
+	holder string // of the lease term; "" outside of one
 	number int    // raised when connections proven before count no more
 	idle   []*proven
 }
@@ -43,7 +43,7 @@ const maxIdleReaders = 4
 // forget begins anew: the next connection says which server it is.
 func (v *server) forget() { v.set("", "") }
 
-// bind makes the server be the one that holder's term began on.
+// bind makes the server be the one that holder's lease term began on.
 func (v *server) bind(holder string) {
 	v.mu.Lock()
 	id := v.id

@@ -131,7 +131,7 @@ func TestDamageIsNamed(t *testing.T) {
 			t.Errorf("--check does not say that %s: %s", words, result)
 		}
 	}
-	// No term heals for it, and none thinks that Postgres was restored.
+	// No lease term heals for it, and none thinks that Postgres was restored.
 	stop = w.start()
 	lanes["well"].write(5, time.Now())
 	w.caughtUp()

@@ -61,7 +61,7 @@ type healing struct {
 	result  healed
 	altered []Finding      // rows whose hash is wrong in Postgres itself
 	touched map[month]bool // months of the audit log whose rollups are to be rebuilt
-	spare   chan *term     // connections of the term that are free
+	spare   chan *term     // connections of the lease term that are free
 }
 
 // heal runs a healing against the snapshot and leaves t.mark a published watermark to stream from. On entry
@@ -393,7 +393,7 @@ func (h *healing) count(rg rowRange, n int64, f func(*healed)) {
 	h.result.Months[tables[rg.table].clickhouse+" "+rg.month.String()] += n
 }
 
-// connection gives a term with a connection of its own.
+// connection gives a lease term with a connection of its own.
 func (h *healing) connection(ctx context.Context) (*term, error) {
 	select {
 	case t := <-h.spare:

@@ -12,7 +12,7 @@ import (
 	"github.com/useargus/argus/replicator/wal"
 )
 
-// errDifference ends a term, so that the next one heals.
+// errDifference ends a lease term, so that the next one heals.
 var errDifference = errors.New("ClickHouse lacks what the watermark promises")
 
 // inspect compares counts now and then while the stream goes on: what was dropped, truncated or restored from a

@@ -21,7 +21,7 @@ func TestKillAtEachBoundary(t *testing.T) {
 	for i, point := range boundaries {
 		passes := i % 3
 		if i > 5 || point == "begun" {
-			passes = 0 // once a term
+			passes = 0 // once a lease term
 		}
 		began := time.Now()
 		// A doubt to resolve, for the points that need one.

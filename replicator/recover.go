@@ -76,8 +76,8 @@ func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool
 	return r.brokenSlot(t, r.stream(ctx, t, source, until, stop))
 }
 
-// brokenSlot notices a slot whose history cannot be decoded, although the catalog shows it as valid: the next term
-// makes a new one and heals. The publication was whole when the term began, so what the new one holds can be.
+// brokenSlot notices a slot whose history cannot be decoded, although the catalog shows it as valid: the next lease
+// term makes a new one and heals. The publication was whole when the lease term began, so what the new one holds can be.
 func (r *Replicator) brokenSlot(t *term, err error) error {
 	var answer *pgconn.PgError
 	useless := errors.Is(err, errThinnedHistory)
@@ -153,7 +153,7 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, p
 	mark.system, mark.timeline, mark.publication = sys.ID, sys.Timeline, publication.print
 	t.mark = mark
 	if reason == "" {
-		// What an earlier term gave to ClickHouse had been flushed by Postgres before it was sent.
+		// What an earlier lease term gave to ClickHouse had been flushed by Postgres before it was sent.
 		return min(mark.ceiling, max(sys.Flushed, slot.Flushed)), nil
 	}
 	snap := snapshot{}

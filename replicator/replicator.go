@@ -98,7 +98,7 @@ type Replicator struct {
 	health     health
 
 	mu     sync.Mutex
-	wanted string // a reason to heal at the next term, from within or by hand; "" for none
+	wanted string // a reason to heal at the next lease term, from within or by hand; "" for none
 	// distrusted is why the slot is of no use although the catalog shows it as valid; "" when it is not.
 	distrusted string
 	// stuckAt is the position at which the stream has failed stuck times in a row.
@@ -233,7 +233,7 @@ func (r *Replicator) Resync(ctx context.Context) error {
 	return r.lead(ctx, true)
 }
 
-// want makes the next term heal.
+// want makes the next lease term heal.
 func (r *Replicator) want(reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -180,7 +180,7 @@ func (t *term) rebuild(ctx context.Context, r rollup, values []string) error {
 	return t.exec(ctx, "DROP TABLE IF EXISTS "+fresh+" SYNC")
 }
 
-// makeLike makes an empty table of this term with the columns, engine and settings of another.
+// makeLike makes an empty table of this lease term with the columns, engine and settings of another.
 func (t *term) makeLike(ctx context.Context, fresh, like string) error {
 	if err := t.exec(ctx, "DROP TABLE IF EXISTS "+fresh+" SYNC"); err != nil {
 		return err

@@ -30,7 +30,7 @@ var idlePublish = 3 * time.Second
 // never is a position no log reaches.
 const never = wal.LSN(math.MaxUint64)
 
-// session streams within a term, from a watermark on.
+// session streams within a lease term, from a watermark on.
 type session struct {
 	r      *Replicator
 	t      *term
@@ -57,11 +57,11 @@ type session struct {
 	received   atomic.Uint64
 	durable    atomic.Uint64
 	flushed    atomic.Uint64 // where Postgres's log ends, as last asked
-	confirmed  atomic.Uint64 // what committed before it was decoded under the publication of the term
+	confirmed  atomic.Uint64 // what committed before it was decoded under the publication of the lease term
 	ack        chan struct{} // acknowledge now
 }
 
-// stream copies from the term's watermark on until an error, or until stop closes: then it finishes the batch
+// stream copies from the lease term's watermark on until an error, or until stop closes: then it finishes the batch
 // in hand, publishes a watermark that leaves no doubt, and returns nil. doubt is where what may be in
 // ClickHouse already ends.
 func (r *Replicator) stream(ctx context.Context, t *term, source *wal.Stream, doubt wal.LSN, stop <-chan struct{}) error {
@@ -231,7 +231,7 @@ func (s *session) insertBatch(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// errGap ends a term, so that the next one heals: the stream left out rows that Postgres has.
+// errGap ends a lease term, so that the next one heals: the stream left out rows that Postgres has.
 var errGap = errors.New("the stream left out rows")
 
 // prove holds a batch, before any of it is inserted, to the position: each writer's rows must follow on what is here,

@@ -20,36 +20,36 @@ import (
 // most one term can write at any moment, also when the network, a debugger or SIGSTOP delay its predecessors:
 //
 //   - Every statement that writes rows asks, at its start on the server, whether the newest row of
-//     replicator_epoch names this term, and whether this is the server that the term reads from (guard). A predecessor's statement that starts after ours was written
-//     fails.
+//     replicator_epoch names this lease term, and whether this is the server that it reads from (guard). A
+//     predecessor's statement that starts after ours was written fails.
 //   - One that started before is in system.processes; begin kills it and waits for its end.
-//   - What cannot ask (ALTER … REPLACE PARTITION) takes a table made in the same term and filled by a
+//   - What cannot ask (ALTER … REPLACE PARTITION) takes a table made in the same lease term and filled by a
 //     guarded statement; begin drops all such tables of others, before it waits.
 //
 // ClickHouse alone decides; the lease in Postgres (see lease) only keeps two from taking turns at this.
 type term struct {
 	clickhouse    *clickhouse
-	holder        string // of this term alone
+	holder        string // of this lease term alone
 	epoch         uint64
 	w             *writer
 	mark          watermark // the newest published
-	number        uint32    // of watermarks published in this term
+	number        uint32    // of watermarks published in this lease term
 	rebuilt       int       // partitions of rollups
 	insertTimeout time.Duration
 }
 
-// Names of what terms make: queries have ids with the first prefix, tables names with the second.
+// Names of what lease terms make: queries have ids with the first prefix, tables names with the second.
 const (
 	queryPrefix   = "argus-replicator/"
 	scratchPrefix = "replicator_tmp_"
 )
 
-// epochOf is the greatest term so far.
+// epochOf is the greatest lease term so far.
 func (s *clickhouse) epoch(ctx context.Context) (uint64, error) {
 	return s.number(ctx, "SELECT max(epoch) FROM replicator_epoch")
 }
 
-// begin takes over: it raises the epoch, ends what earlier terms still do, and removes what they left.
+// begin takes over: it raises the epoch, ends what earlier lease terms still do, and removes what they left.
 func (s *clickhouse) begin(ctx context.Context, epoch uint64, insertTimeout time.Duration) (_ *term, err error) {
 	t := &term{clickhouse: s, holder: uuid.NewString(), epoch: epoch, insertTimeout: insertTimeout}
 	if t.w, err = s.dialWriter(ctx, t.queryPrefix()); err != nil {
@@ -77,7 +77,7 @@ func (s *clickhouse) begin(ctx context.Context, epoch uint64, insertTimeout time
 
 func (t *term) close() { t.w.close() }
 
-// another is the same term with a connection of its own, for another goroutine. It publishes nothing.
+// another is the same lease term with a connection of its own, for another goroutine. It publishes nothing.
 func (t *term) another(ctx context.Context) (*term, error) {
 	w, err := t.clickhouse.dialWriter(ctx, t.queryPrefix())
 	if err != nil {
@@ -90,7 +90,7 @@ func (t *term) queryPrefix() string {
 	return queryPrefix + t.clickhouse.database + "/" + t.holder + "/"
 }
 
-// guard is a condition that is true, or fails the statement when the term is over.
+// guard is a condition that is true, or fails the statement when the lease term is over.
 func (t *term) guard() string {
 	return fmt.Sprintf("throwIf((SELECT argMax(holder, (epoch, holder)) FROM replicator_epoch) != %s OR toString(serverUUID()) != %s, %s) = 0",
 		literal(t.holder), literal(t.clickhouse.server.known()), literal(fencedText))
@@ -109,8 +109,8 @@ func (t *term) rewrite(ctx context.Context, sql string) error {
 	return asFenced(t.w.do(ctx, rewriteTimeout, sql, nil, ch.Setting{Key: "optimize_on_insert", Value: "1", Important: true}))
 }
 
-// dropScratch removes tables that other terms made for rebuilding partitions. Without its table, filled in
-// its own term, a predecessor's REPLACE PARTITION does nothing.
+// dropScratch removes tables that other lease terms made for rebuilding partitions. Without its table, filled in
+// its own lease term, a predecessor's REPLACE PARTITION does nothing.
 func (t *term) dropScratch(ctx context.Context) error {
 	names, err := t.clickhouse.strings(ctx, `SELECT name FROM system.tables
 		WHERE database = currentDatabase() AND startsWith(name, {prefix:String})`, clickhousego.Named("prefix", scratchPrefix))
@@ -128,12 +128,12 @@ func (t *term) dropScratch(ctx context.Context) error {
 	return nil
 }
 
-// scratch names a table of this term.
+// scratch names a table of this lease term.
 func (t *term) scratch(name string) string {
 	return scratchPrefix + strings.ReplaceAll(t.holder, "-", "") + "_" + name
 }
 
-// endOthers kills the statements of earlier terms and waits until none runs. An insert whose client stopped
+// endOthers kills the statements of earlier lease terms and waits until none runs. An insert whose client stopped
 // sending ends by receive_timeout (writeSettings), so this takes seconds at most.
 func (t *term) endOthers(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)

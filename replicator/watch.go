@@ -10,7 +10,7 @@ import (
 )
 
 // watch asks Postgres each second how the writers stand, how the slot is, where the log ends, and whether the
-// publication is the one that the term began with. It ends the term when it is not.
+// publication is the one that the lease term began with. It ends the term when it is not.
 func (s *session) watch(ctx context.Context) error {
 	warned := ""
 	for {
@@ -30,8 +30,8 @@ func (s *session) watch(ctx context.Context) error {
 
 var lookEvery = time.Second // tests shorten it
 
-// confirm reads where the log ends, and then whether the publication is still the one the term began with. What committed
-// before that end was decoded under it then: a change shows for good.
+// confirm reads where the log ends, and then whether the publication is still the one the lease term began with. What
+// committed before that end was decoded under it then: a change shows for good.
 func (s *session) confirm(ctx context.Context) error {
 	var text string
 	if err := s.r.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&text); err != nil {
@@ -55,8 +55,8 @@ func (s *session) confirm(ctx context.Context) error {
 	return nil
 }
 
-// errPublicationChanged ends a term. The next one makes a new slot, since what this one holds was decoded under other
-// facts, and heals.
+// errPublicationChanged ends a lease term. The next one makes a new slot and heals, since what the old slot holds was
+// decoded under other facts.
 var errPublicationChanged = errors.New("the publication was changed")
 
 func (s *session) look(ctx context.Context, warned *string) error {

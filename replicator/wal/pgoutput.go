@@ -54,8 +54,8 @@ func ParseBegin(b []byte) (Begin, error) {
 	}, nil
 }
 
-// ParseCommit reads a message of the kind MessageCommit. It returns where the commit record starts and where it ends. Streaming from the end leaves the
-// transaction out, from the start sends it again.
+// ParseCommit reads a message of the kind MessageCommit. It returns where the commit record starts and where it ends.
+// Streaming from the end leaves the transaction out, from the start sends it again.
 func ParseCommit(b []byte) (commit, end LSN, err error) {
 	if len(b) < 26 {
 		return 0, 0, ErrMalformed
