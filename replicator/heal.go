@@ -40,7 +40,7 @@ type healed struct {
 	Months     map[string]int64 `json:"months"` // rows copied or taken out, by table and month
 }
 
-// healing is one run of it. No other process inserts meanwhile: the stream has not begun, and the term is ours.
+// healing is one run of it. No other process inserts meanwhile: the stream has not begun, and the lease term is ours.
 //
 // It makes ClickHouse hold exactly the rows of one snapshot of Postgres, month by month. It leaves months alone that are
 // equal by count and sum of hashes. In the others it copies missing rows, moves orphans to their table, and removes

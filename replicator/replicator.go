@@ -6,7 +6,7 @@
 // table and not in its rollups). Nothing that committed behind its ceiling is there. So after any restart, time-out or take-over, of
 // either side, the same thing happens (see Replicator.term):
 //
-//	lease in Postgres ─▸ term in ClickHouse: no other replicator writes, old inserts have ended
+//	lease in Postgres ─▸ lease term in ClickHouse: no other replicator writes, old inserts have ended
 //	  ─▸ is the history the one we know? else heal (see heal.go)
 //	  ─▸ stream from lsn ─▸ up to ceiling insert only what is not there ─▸ rebuild the rollups it touched
 //	  ─▸ watermark ─▸ acknowledge to the slot ─▸ stream on, batch by batch:

@@ -69,7 +69,7 @@ func (s *clickhouse) rollups(ctx context.Context) ([]rollup, error) {
 // timeRange is [from, to).
 type timeRange struct{ from, to time.Time }
 
-// filter restricts reads of the audit log to the span, in every query.
+// filter restricts reads of the audit log to the time range, in every query.
 func (s *clickhouse) filter(tr timeRange) string {
 	at := tables[auditTable].at
 	expr := fmt.Sprintf("%s >= %s AND %s < %s", at, micros(tr.from.UnixMicro()), at, micros(tr.to.UnixMicro()))

@@ -16,8 +16,8 @@ import (
 	"github.com/useargus/argus/replicator/wal"
 )
 
-// term is one replicator's time of writing to ClickHouse, from its taking over (begin) to its first error. At
-// most one term can write at any moment, also when the network, a debugger or SIGSTOP delay its predecessors:
+// term is a lease term: one replicator's time of writing to ClickHouse, from its taking over (begin) to its first error.
+// At most one lease term can write at any moment, also when the network, a debugger or SIGSTOP delay its predecessors:
 //
 //   - Every statement that writes rows asks, at its start on the server, whether the newest row of
 //     replicator_epoch names this lease term, and whether this is the server that it reads from (guard). A
