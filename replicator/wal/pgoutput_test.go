@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"os"
+	"regexp"
 	"testing"
 )
 
@@ -26,6 +28,8 @@ func golden(t testing.TB, version string) (messages [][]byte) {
 	}
 	return messages
 }
+
+var columnName = regexp.MustCompile("^[a-z][a-z0-9_]+$")
 
 // TestGolden parses every message of PostgreSQL 15 and 18 to its last value.
 func TestGolden(t *testing.T) {
@@ -51,6 +55,11 @@ func TestGolden(t *testing.T) {
 					var r Relation
 					r, err = ParseRelation(m)
 					relations[r.ID] = r
+					for _, c := range r.Columns {
+						if !columnName.MatchString(c.Name) || c.OID == 0 {
+							t.Errorf("%s has a column %q of the type %d", r.Name, c.Name, c.OID)
+						}
+					}
 				case MessageInsert:
 					var id uint32
 					var tuple Tuple
@@ -75,6 +84,34 @@ func TestGolden(t *testing.T) {
 				t.Errorf("%d transactions with the rows %v, want 2 with 4 calls and 2 steps of compute", commits, inserts)
 			}
 		})
+	}
+}
+
+// TestMalformed cuts every message at every length. No part of it is taken for a whole.
+func TestMalformed(t *testing.T) {
+	for _, whole := range golden(t, "18") {
+		for n := 1; n < len(whole); n++ {
+			m := whole[:n:n]
+			var err error
+			switch m[0] {
+			case MessageBegin:
+				_, err = ParseBegin(m)
+			case MessageCommit:
+				_, _, err = ParseCommit(m)
+			case MessageRelation:
+				_, err = ParseRelation(m)
+			case MessageInsert:
+				var tuple Tuple
+				for _, tuple, err = ParseInsert(m); err == nil && tuple.Left > 0; {
+					_, _, err = tuple.Next()
+				}
+			default:
+				continue
+			}
+			if !errors.Is(err, ErrMalformed) {
+				t.Fatalf("%d of %d bytes of a message %q: %v, want %v", n, len(whole), m[0], err, ErrMalformed)
+			}
+		}
 	}
 }
 
