@@ -3,6 +3,7 @@
 //
 // It knows the stages behind it by two interfaces, Audit and Log; argusd joins them. gin is used here alone, SQL
 // stands in the files named pg_*.go. Who calls is found out by the package credential.
+// compute, support and logs hold only what they use: a handler's receiver says what it may touch.
 package api
 
 import (
@@ -103,7 +104,9 @@ type API struct {
 	engine      *gin.Engine
 	policy      string // the console's Content-Security-Policy
 
-	providers map[string]provider.Provider // by name
+	compute *compute
+	support *support
+	logs    *logs
 
 	table []route
 
@@ -143,18 +146,20 @@ func New(config Config) (*API, error) {
 		draining: make(chan struct{}),
 	}
 	a.metrics = newMetrics(config.Registerer, a.limits)
-	if err := a.control(config.Providers); err != nil {
+	var err error
+	if a.compute, err = newCompute(a.pool, a.log, config.Providers); err != nil {
 		return nil, err
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
-	var err error
 	if a.credentials, err = credential.New(a.ctx, credential.Config{
 		Pool: a.pool, Clerk: config.Clerk, Log: a.log, Run: a.inBackground, Heard: a.watched.heard,
 		Listening: a.metrics.listening, MayLookUp: a.limits.exhausted, Now: config.now,
 	}); err != nil {
 		return nil, err
 	}
-	a.work = append(append(a.work, a.sweep), a.credentials.Work()...)
+	a.support = &support{pool: a.pool}
+	a.logs = &logs{auditLog: config.Log, credentials: a.credentials, pool: a.pool, log: a.log}
+	a.work = append(a.jobs(), a.credentials.Work()...)
 	a.table = concat(a.routes(), config.extra)
 	if err := checkRoutes(a.table); err != nil {
 		return nil, err

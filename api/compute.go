@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -16,60 +17,32 @@ import (
 	"github.com/useargus/argus/api/provider"
 )
 
-func (a *API) computeRoutes() []route {
-	return []route{
-		{Method: http.MethodGet, Path: "/compute/ops/workers", Scope: argus.ScopeComputeRead, Handle: a.computeList},
-		{Method: http.MethodPost, Path: "/compute/ops/launch", Scope: argus.ScopeComputeWrite, Effects: true, Handle: a.computeLaunch},
-		{Method: http.MethodPost, Path: "/compute/ops/workers/:id/stop", Scope: argus.ScopeComputeWrite, Effects: true, Handle: a.computeChange("stop")},
-		{Method: http.MethodPost, Path: "/compute/ops/workers/:id/resume", Scope: argus.ScopeComputeWrite, Effects: true, Handle: a.computeChange("resume")},
-		{Method: http.MethodPost, Path: "/compute/ops/workers/:id/terminate", Scope: argus.ScopeComputeWrite, Effects: true, Handle: a.computeChange("terminate")},
-	}
+// compute launches, stops, resumes and terminates workers, and keeps their rows true.
+type compute struct {
+	pool      *Pool
+	log       *slog.Logger
+	providers map[string]provider.Provider // by name
 }
 
-// control registers the providers, and the background work by which any API process ends what others began.
-func (a *API) control(providers []provider.Provider) error {
-	a.providers = map[string]provider.Provider{}
+// newCompute fails when two providers have one name.
+func newCompute(pool *Pool, log *slog.Logger, providers []provider.Provider) (*compute, error) {
+	o := &compute{pool: pool, log: log, providers: map[string]provider.Provider{}}
 	for _, p := range providers {
-		if a.providers[p.Name()] != nil {
-			return fmt.Errorf("api: two providers are called %q", p.Name())
+		if o.providers[p.Name()] != nil {
+			return nil, fmt.Errorf("api: two providers are called %q", p.Name())
 		}
-		a.providers[p.Name()] = p
+		o.providers[p.Name()] = p
 	}
-	a.work = append(a.work,
-		a.repeatedly(reconcileEvery, "abandoned operations not reconciled", a.reconcileOnce),
-		a.repeatedly(observeEvery, "workers not observed", a.observeOnce),
-		a.repeatedly(expireEvery, "sessions whose time is up not ended", a.expireAll),
-		a.repeatedly(forgetEvery, "expired idempotency keys not deleted", a.deleteExpiredKeys))
-	return nil
+	return o, nil
 }
 
-// How often an API process looks for what is to be done by any of them.
-const (
-	reconcileEvery = time.Second // operations whose call is over
-	observeEvery   = 2 * time.Second
-	expireEvery    = time.Second // sessions: this much longer than their time they may last
-	forgetEvery    = time.Minute // idempotency keys
-)
-
-// repeatedly returns background work that does f at once and then after each pause. Of the errors that follow
-// each other one in ten seconds is logged.
-func (a *API) repeatedly(pause time.Duration, failure string, f func(context.Context) error) func(context.Context) {
-	return func(ctx context.Context) {
-		var quiet time.Time
-		timer := time.NewTimer(0)
-		defer timer.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-timer.C:
-			}
-			if err := f(ctx); err != nil && ctx.Err() == nil && time.Now().After(quiet) {
-				a.log.Error(failure, "cause", err)
-				quiet = time.Now().Add(10 * time.Second)
-			}
-			timer.Reset(pause)
-		}
+func (o *compute) routes() []route {
+	return []route{
+		{Method: http.MethodGet, Path: "/compute/ops/workers", Scope: argus.ScopeComputeRead, Handle: o.list},
+		{Method: http.MethodPost, Path: "/compute/ops/launch", Scope: argus.ScopeComputeWrite, Effects: true, Handle: o.launch},
+		{Method: http.MethodPost, Path: "/compute/ops/workers/:id/stop", Scope: argus.ScopeComputeWrite, Effects: true, Handle: o.change("stop")},
+		{Method: http.MethodPost, Path: "/compute/ops/workers/:id/resume", Scope: argus.ScopeComputeWrite, Effects: true, Handle: o.change("resume")},
+		{Method: http.MethodPost, Path: "/compute/ops/workers/:id/terminate", Scope: argus.ScopeComputeWrite, Effects: true, Handle: o.change("terminate")},
 	}
 }
 
@@ -128,8 +101,8 @@ func (w *worker) json() workerJSON {
 	}
 }
 
-// computeList shows the workers, and the instances at the providers that no row knows.
-func (a *API) computeList(c *call) (answer, error) {
+// list shows the workers, and the instances at the providers that no row knows.
+func (o *compute) list(c *call) (answer, error) {
 	var all bool
 	switch v := c.Query().Get("all"); v {
 	case "", "false":
@@ -139,13 +112,13 @@ func (a *API) computeList(c *call) (answer, error) {
 		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "all is true or false, not %q.", argus.Text(v, 40))
 	}
 	// Providers first: an instance's row is always older than the instance.
-	instances, err := a.instances(c.Context())
+	instances, err := o.instances(c.Context())
 	if err != nil {
-		a.log.Error("orphans may be missing", "cause", err)
+		o.log.Error("orphans may be missing", "cause", err)
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
-	workers, err := listWorkers(ctx, a.pool, all)
+	workers, err := listWorkers(ctx, o.pool, all)
 	if err != nil {
 		return answer{}, nothingHappened(err)
 	}
@@ -153,14 +126,14 @@ func (a *API) computeList(c *call) (answer, error) {
 	for i := range workers {
 		list = append(list, workers[i].json())
 	}
-	orphans, err := a.orphans(ctx, instances)
+	orphans, err := o.orphans(ctx, instances)
 	if err != nil {
 		return answer{}, nothingHappened(err)
 	}
-	for _, o := range orphans {
+	for _, orphan := range orphans {
 		list = append(list, workerJSON{
-			ID: o.Handle, Provider: o.provider, State: WorkerState(o.State), Orphan: true, LaunchedAt: argus.JSONTime(argus.Micros(o.StartedAt)),
-			UptimeSeconds: int64(max(0, time.Since(o.StartedAt).Seconds())), CostPerHour: o.CostPerHour, Ref: o.Ref,
+			ID: orphan.Handle, Provider: orphan.provider, State: WorkerState(orphan.State), Orphan: true, LaunchedAt: argus.JSONTime(argus.Micros(orphan.StartedAt)),
+			UptimeSeconds: int64(max(0, time.Since(orphan.StartedAt).Seconds())), CostPerHour: orphan.CostPerHour, Ref: orphan.Ref,
 		})
 	}
 	return reply(struct {
@@ -168,8 +141,8 @@ func (a *API) computeList(c *call) (answer, error) {
 	}{list})
 }
 
-// computeLaunch starts a worker.
-func (a *API) computeLaunch(c *call) (answer, error) {
+// launch starts a worker.
+func (o *compute) launch(c *call) (answer, error) {
 	var body struct {
 		Provider string `json:"provider"`
 		Reason   string `json:"reason"`
@@ -181,8 +154,8 @@ func (a *API) computeLaunch(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if a.providers[body.Provider] == nil {
-		return answer{}, a.unknownProvider(body.Provider)
+	if o.providers[body.Provider] == nil {
+		return answer{}, o.unknownProvider(body.Provider)
 	}
 	id := newWorkerID()
 	var w worker
@@ -197,11 +170,11 @@ func (a *API) computeLaunch(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return a.carryOut(c, w)
+	return o.carryOut(c, w)
 }
 
-// computeChange stops, resumes or terminates a worker.
-func (a *API) computeChange(action string) func(*call) (answer, error) {
+// change stops, resumes or terminates a worker.
+func (o *compute) change(action string) func(*call) (answer, error) {
 	return func(c *call) (answer, error) {
 		var body struct {
 			Reason string `json:"reason"`
@@ -214,14 +187,14 @@ func (a *API) computeChange(action string) func(*call) (answer, error) {
 			return answer{}, err
 		}
 		id := c.Param("id")
-		orphan, err := a.findOrphan(c, id)
+		orphan, err := o.findOrphan(c, id)
 		if err != nil {
 			return answer{}, err
 		}
 		var w worker
 		var denied *argus.Error
 		err = c.InTx(func(ctx context.Context, tx Tx) error {
-			w, denied, err = a.wantChange(ctx, tx, c, id, action, reason, orphan)
+			w, denied, err = o.wantChange(ctx, tx, c, id, action, reason, orphan)
 			return err
 		})
 		if err != nil {
@@ -230,12 +203,12 @@ func (a *API) computeChange(action string) func(*call) (answer, error) {
 		if denied != nil {
 			return answer{}, denied
 		}
-		return a.carryOut(c, w)
+		return o.carryOut(c, w)
 	}
 }
 
 // wantChange writes down what is wanted of a worker, or that it was denied.
-func (a *API) wantChange(ctx context.Context, tx Tx, c *call, id, action, reason string, orphan *foundOrphan) (worker, *argus.Error, error) {
+func (o *compute) wantChange(ctx context.Context, tx Tx, c *call, id, action, reason string, orphan *foundOrphan) (worker, *argus.Error, error) {
 	t := transitions[action]
 	step := computeStep{stepBy: c.takes(), AuditID: c.Record.ID, Action: action, WorkerID: id, Reason: reason}
 	var w worker
@@ -268,7 +241,7 @@ func (a *API) wantChange(ctx context.Context, tx Tx, c *call, id, action, reason
 		denied = argus.Errorf(argus.CodeConflict, "Worker %s is an orphan: it can only be terminated.", id)
 	case !slices.Contains(t.from, w.State):
 		denied = argus.Errorf(argus.CodeConflict, "Worker %s is %s; %s needs one that is %s.", id, w.State, action, orList(t.from))
-	case a.providers[w.Provider] == nil:
+	case o.providers[w.Provider] == nil:
 		denied = argus.Errorf(argus.CodeConflict, "Worker %s runs at the provider %s, which this server is not configured for.", id, w.Provider)
 	}
 	if ok {
@@ -300,8 +273,8 @@ func unknownWorker() error {
 	return argus.Errorf(argus.CodeNotFound, "There is no worker of this id. List the workers for their ids.")
 }
 
-func (a *API) unknownProvider(name string) error {
-	known := slices.Sorted(maps.Keys(a.providers))
+func (o *compute) unknownProvider(name string) error {
+	known := slices.Sorted(maps.Keys(o.providers))
 	if len(known) == 0 {
 		return argus.Errorf(argus.CodeInvalidParameter, "This server is configured for no compute provider.")
 	}

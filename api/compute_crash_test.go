@@ -91,7 +91,7 @@ func TestComputeCrashPoints(t *testing.T) {
 				}
 				if point.began && !point.reconciled && !point.answered {
 					// Its process may be alive: no other process touches it.
-					c.must(c.api.reconcileOnce(t.Context()))
+					c.must(c.api.compute.reconcileOnce(t.Context()))
 					var unreconciled int
 					c.must(c.pool.QueryRow(t.Context(), `SELECT count(*) FROM argus.workers WHERE op_audit_id IS NOT NULL`).Scan(&unreconciled))
 					if unreconciled != 1 {
@@ -104,7 +104,7 @@ func TestComputeCrashPoints(t *testing.T) {
 				}
 				// Its process is dead; the other one takes over.
 				c.audit.sweep(t)
-				c.must(c.api.reconcileOnce(t.Context()))
+				c.must(c.api.compute.reconcileOnce(t.Context()))
 				c.checkRows()
 
 				again := c.post(ada, path, body, key...)
@@ -197,7 +197,7 @@ func TestLateLaunch(t *testing.T) {
 		go func() { answers <- c.postTo(c.url, ada, "/compute/ops/launch", start) }()
 		<-reached
 		c.audit.sweep(t)
-		c.must(c.api.reconcileOnce(t.Context()))
+		c.must(c.api.compute.reconcileOnce(t.Context()))
 		close(release)
 		r := <-answers
 		c.want(r, http.StatusInternalServerError, argus.CodeAuditUnconfirmed)

@@ -30,11 +30,11 @@ type foundOrphan struct {
 }
 
 // instances asks every provider what it runs. One that does not answer is left out, and its error returned.
-func (a *API) instances(ctx context.Context) (all map[string][]provider.Instance, err error) {
+func (o *compute) instances(ctx context.Context) (all map[string][]provider.Instance, err error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	all = map[string][]provider.Instance{}
-	for name, p := range a.providers {
+	for name, p := range o.providers {
 		list, failed := p.List(ctx)
 		if failed != nil {
 			err = errors.Join(err, fmt.Errorf("provider %s: %w", name, failed))
@@ -48,8 +48,8 @@ func (a *API) instances(ctx context.Context) (all map[string][]provider.Instance
 // orphans returns those of the instances that no living row accounts for. They must have been listed before this
 // is called, and are looked at once more afterwards: so neither a launch nor a termination that happens at this
 // moment looks like one.
-func (a *API) orphans(ctx context.Context, instances map[string][]provider.Instance) ([]foundOrphan, error) {
-	workers, err := listWorkers(ctx, a.pool, false)
+func (o *compute) orphans(ctx context.Context, instances map[string][]provider.Instance) ([]foundOrphan, error) {
+	workers, err := listWorkers(ctx, o.pool, false)
 	if err != nil {
 		return nil, err
 	}
@@ -72,33 +72,33 @@ func (a *API) orphans(ctx context.Context, instances map[string][]provider.Insta
 	if len(found) == 0 {
 		return nil, nil
 	}
-	again, _ := a.instances(ctx)
-	found = slices.DeleteFunc(found, func(o foundOrphan) bool {
-		return !slices.ContainsFunc(again[o.provider], func(in provider.Instance) bool { return in.Handle == o.Handle })
+	again, _ := o.instances(ctx)
+	found = slices.DeleteFunc(found, func(f foundOrphan) bool {
+		return !slices.ContainsFunc(again[f.provider], func(in provider.Instance) bool { return in.Handle == f.Handle })
 	})
 	slices.SortFunc(found, func(x, y foundOrphan) int { return x.StartedAt.Compare(y.StartedAt) })
 	return found, nil
 }
 
 // findOrphan returns the orphan of this id; nil when a row has the id or nothing does.
-func (a *API) findOrphan(c *call, id string) (*foundOrphan, error) {
+func (o *compute) findOrphan(c *call, id string) (*foundOrphan, error) {
 	if argus.Text(id, maxWorkerID) != id {
 		return nil, unknownWorker() // nor a text that Postgres takes
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), listTimeout)
 	defer cancel()
-	_, known, err := findWorker(ctx, a.pool, id)
+	_, known, err := findWorker(ctx, o.pool, id)
 	if err != nil {
 		return nil, nothingHappened(err)
 	}
 	if known {
 		return nil, nil
 	}
-	instances, err := a.instances(ctx)
+	instances, err := o.instances(ctx)
 	if err != nil {
-		a.log.Error("orphans may be missing", "cause", err)
+		o.log.Error("orphans may be missing", "cause", err)
 	}
-	orphans, err := a.orphans(ctx, instances)
+	orphans, err := o.orphans(ctx, instances)
 	if err != nil {
 		return nil, nothingHappened(err)
 	}
@@ -112,15 +112,15 @@ func (a *API) findOrphan(c *call, id string) (*foundOrphan, error) {
 
 // observeOnce keeps the states of workers true that change without a call: a process that ended by itself, a
 // machine that was restarted. No step is written, because no operator acted.
-func (a *API) observeOnce(ctx context.Context) error {
+func (o *compute) observeOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
 	defer cancel()
 	// Rows first: what a row names and the provider does not show any more has ended.
-	workers, err := standingWorkers(ctx, a.pool)
+	workers, err := standingWorkers(ctx, o.pool)
 	if err != nil || len(workers) == 0 {
 		return err
 	}
-	shown, unanswered := a.instances(ctx)
+	shown, unanswered := o.instances(ctx)
 	for i := range workers {
 		w := &workers[i]
 		list, answered := shown[w.Provider]
@@ -134,12 +134,12 @@ func (a *API) observeOnce(ctx context.Context) error {
 		if state == w.State {
 			continue
 		}
-		changed, err := a.observeWorker(ctx, *w, state)
+		changed, err := o.observeWorker(ctx, *w, state)
 		if err != nil {
 			return fmt.Errorf("worker %s: %w", w.ID, err)
 		}
 		if changed {
-			a.log.Warn("worker changed without a call", "worker", w.ID, "from", w.State, "to", state)
+			o.log.Warn("worker changed without a call", "worker", w.ID, "from", w.State, "to", state)
 		}
 	}
 	return unanswered

@@ -22,10 +22,10 @@ import (
 // API process asks the provider what is true and commits 3 in its stead.
 
 // carryOut does what the call has announced of w, and writes down what became of it.
-func (a *API) carryOut(c *call, w worker) (answer, error) {
+func (o *compute) carryOut(c *call, w worker) (answer, error) {
 	op := *w.Op
 	ctx, cancel := context.WithTimeout(c.Context(), providerTimeout)
-	launched, failure := a.act(ctx, w)
+	launched, failure := o.act(ctx, w)
 	cancel()
 
 	out, known := outcome{state: transitions[op.Action].done, seen: launched, ok: true}, true
@@ -33,8 +33,8 @@ func (a *API) carryOut(c *call, w worker) (answer, error) {
 		out.state = WorkerState(launched.State)
 	}
 	if failure != nil {
-		a.log.Error("provider failed", "provider", w.Provider, "action", op.Action, "worker", w.ID, "audit_id", op.AuditID, "cause", failure)
-		out, known = a.askWhatIsTrue(c.Context(), w)
+		o.log.Error("provider failed", "provider", w.Provider, "action", op.Action, "worker", w.ID, "audit_id", op.AuditID, "cause", failure)
+		out, known = o.askWhatIsTrue(c.Context(), w)
 	}
 	if !known {
 		return answer{}, argus.Errorf(argus.CodeProviderFailed,
@@ -44,7 +44,7 @@ func (a *API) carryOut(c *call, w worker) (answer, error) {
 	var ans answer
 	var problem *argus.Error
 	err := c.InTx(func(ctx context.Context, tx Tx) (err error) {
-		ans, problem, err = a.reconcile(ctx, tx, w, out, c.takes(), failure)
+		ans, problem, err = o.reconcile(ctx, tx, w, out, c.takes(), failure)
 		return err
 	})
 	if c.key != nil {
@@ -52,7 +52,7 @@ func (a *API) carryOut(c *call, w worker) (answer, error) {
 	}
 	switch {
 	case errors.Is(err, errReconciled):
-		a.tooLate(c, w, launched)
+		o.tooLate(c, w, launched)
 		return answer{}, argus.Errorf(argus.CodeAuditUnconfirmed,
 			"This call took so long that it was given up. Look at worker %s before repeating it.", w.ID).WithCause(err)
 	case err != nil:
@@ -65,8 +65,8 @@ func (a *API) carryOut(c *call, w worker) (answer, error) {
 }
 
 // act lets the provider do what is wanted. The instance is that of a launch.
-func (a *API) act(ctx context.Context, w worker) (*provider.Instance, error) {
-	p := a.providers[w.Provider]
+func (o *compute) act(ctx context.Context, w worker) (*provider.Instance, error) {
+	p := o.providers[w.Provider]
 	if w.Op.Action == "launch" {
 		in, err := p.Launch(ctx, w.ID)
 		if err != nil {
@@ -106,12 +106,12 @@ type outcome struct {
 
 // askWhatIsTrue finds out from the provider what became of the operation on w; known is false when it does not
 // tell.
-func (a *API) askWhatIsTrue(ctx context.Context, w worker) (out outcome, known bool) {
+func (o *compute) askWhatIsTrue(ctx context.Context, w worker) (out outcome, known bool) {
 	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
 	defer cancel()
-	all, err := a.providers[w.Provider].List(ctx)
+	all, err := o.providers[w.Provider].List(ctx)
 	if err != nil {
-		a.log.Error("provider cannot be asked", "provider", w.Provider, "worker", w.ID, "cause", err)
+		o.log.Error("provider cannot be asked", "provider", w.Provider, "worker", w.ID, "cause", err)
 		return outcome{}, false
 	}
 	return outcomeOf(w.Op.Action, instanceOf(&w, all)), true
@@ -137,7 +137,7 @@ func outcomeOf(action string, seen *provider.Instance) outcome {
 
 // reconcile ends the operation of w: the state, the step, the answer for repetitions. problem is what the caller is
 // answered when what was wanted has not come true.
-func (a *API) reconcile(ctx context.Context, tx Tx, w worker, out outcome, by stepBy, failure error) (ans answer, problem *argus.Error, err error) {
+func (o *compute) reconcile(ctx context.Context, tx Tx, w worker, out outcome, by stepBy, failure error) (ans answer, problem *argus.Error, err error) {
 	op := *w.Op
 	step := stepOf(&w, op, by)
 	step.To, step.Result = out.state, resultSucceeded
@@ -172,7 +172,7 @@ func (a *API) reconcile(ctx context.Context, tx Tx, w worker, out outcome, by st
 
 // tooLate undoes a launch that came after its call had been given up (this process stood still for long), and
 // says so in one more step. What it cannot undo shows as an orphan; other actions show in the worker's state.
-func (a *API) tooLate(c *call, w worker, launched *provider.Instance) {
+func (o *compute) tooLate(c *call, w worker, launched *provider.Instance) {
 	if launched == nil {
 		return
 	}
@@ -180,33 +180,33 @@ func (a *API) tooLate(c *call, w worker, launched *provider.Instance) {
 	step.To, step.Result, step.Error = WorkerTerminated, resultFailed, "launched after the call had been given up, and terminated again"
 	ctx, cancel := context.WithTimeout(c.Context(), providerTimeout)
 	defer cancel()
-	now, found, err := findWorker(ctx, a.pool, w.ID)
+	now, found, err := findWorker(ctx, o.pool, w.ID)
 	if err == nil && found && now.Handle != nil && *now.Handle == launched.Handle {
 		return // it was seen, and is the worker's
 	}
 	if err == nil {
-		err = a.providers[w.Provider].Terminate(ctx, launched.Ref)
+		err = o.providers[w.Provider].Terminate(ctx, launched.Ref)
 	}
 	if err == nil {
-		err = a.inTx(ctx, func(ctx context.Context, tx Tx) error { return addComputeStep(ctx, tx, step) })
+		err = inTx(ctx, o.pool, func(ctx context.Context, tx Tx) error { return addComputeStep(ctx, tx, step) })
 	}
 	if err != nil {
-		a.log.Error("late launch not undone", "worker", w.ID, "instance", launched.Handle, "cause", err)
+		o.log.Error("late launch not undone", "worker", w.ID, "instance", launched.Handle, "cause", err)
 	}
 }
 
 // reconcileOnce reconciles the operations of calls that are over: their intents are gone, because they were answered
 // without being able to write, or were swept after their process died.
-func (a *API) reconcileOnce(ctx context.Context) error {
+func (o *compute) reconcileOnce(ctx context.Context) error {
 	read, cancel := context.WithTimeout(ctx, txTimeout)
 	defer cancel()
-	workers, err := abandonedWorkers(read, a.pool)
+	workers, err := abandonedWorkers(read, o.pool)
 	if err != nil {
 		return err
 	}
 	shown := map[string][]provider.Instance{}
 	for _, w := range workers {
-		p := a.providers[w.Provider]
+		p := o.providers[w.Provider]
 		if p == nil {
 			continue // some other API's
 		}
@@ -221,8 +221,8 @@ func (a *API) reconcileOnce(ctx context.Context) error {
 			shown[w.Provider] = instances
 		}
 		out := outcomeOf(w.Op.Action, instanceOf(&w, shown[w.Provider]))
-		reconcileErr := a.inTx(ctx, func(ctx context.Context, tx Tx) error {
-			_, _, err := a.reconcile(ctx, tx, w, out, bySystem, errAbandoned)
+		reconcileErr := inTx(ctx, o.pool, func(ctx context.Context, tx Tx) error {
+			_, _, err := o.reconcile(ctx, tx, w, out, bySystem, errAbandoned)
 			return err
 		})
 		switch {
@@ -230,7 +230,7 @@ func (a *API) reconcileOnce(ctx context.Context) error {
 		case reconcileErr != nil:
 			err = errors.Join(err, fmt.Errorf("worker %s: %w", w.ID, reconcileErr))
 		default:
-			a.log.Warn("reconciled what a call had left", "worker", w.ID, "action", w.Op.Action, "state", out.state, "done", out.ok, "audit_id", w.Op.AuditID)
+			o.log.Warn("reconciled what a call had left", "worker", w.ID, "action", w.Op.Action, "state", out.state, "done", out.ok, "audit_id", w.Op.AuditID)
 		}
 	}
 	return err

@@ -138,7 +138,7 @@ func keyBusy(why string) error {
 
 // keepLater keeps the answer of a handler that did not keep it within a transaction of its own.
 func (a *API) keepLater(c *call, ans answer) {
-	err := a.inTx(c.Context(), func(ctx context.Context, tx Tx) error { return c.keepAnswer(ctx, tx, ans) })
+	err := inTx(c.Context(), a.pool, func(ctx context.Context, tx Tx) error { return c.keepAnswer(ctx, tx, ans) })
 	if err != nil { // repetitions answer 409 until the key is forgotten
 		a.log.Warn("answer not kept for its idempotency key", "audit_id", c.Record.ID, "cause", err)
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
@@ -13,23 +14,31 @@ import (
 	"github.com/useargus/argus/api/credential"
 )
 
-func (a *API) logRoutes() []route {
+// logs answers questions of the audit log.
+type logs struct {
+	auditLog    Log
+	credentials *credential.Verifier // for names
+	pool        *Pool                // for names of tokens
+	log         *slog.Logger
+}
+
+func (l *logs) routes() []route {
 	get := func(path string, stream bool, handle func(*call) (answer, error)) route {
 		return route{Method: http.MethodGet, Path: path, Scope: argus.ScopeLogsRead, Stream: stream, Handle: handle}
 	}
 	return []route{
-		get("/v1/audit-log", false, a.searchLog),
-		get("/v1/audit-log/facets", false, a.facets),
-		get("/v1/audit-log/stream", true, a.followLog),
-		get("/v1/audit-log/export", true, a.exportLog),
-		get("/v1/audit-log/:id", false, a.showCall),
-		get("/v1/perf", false, a.perf),
-		get("/v1/perf/series", false, a.series),
+		get("/v1/audit-log", false, l.search),
+		get("/v1/audit-log/facets", false, l.facets),
+		get("/v1/audit-log/stream", true, l.follow),
+		get("/v1/audit-log/export", true, l.export),
+		get("/v1/audit-log/:id", false, l.showCall),
+		get("/v1/perf", false, l.perf),
+		get("/v1/perf/series", false, l.series),
 	}
 }
 
-// searchLog answers one page of the log.
-func (a *API) searchLog(c *call) (answer, error) {
+// search answers one page of the log.
+func (l *logs) search(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.SearchRequest
 	var err error
@@ -45,7 +54,7 @@ func (a *API) searchLog(c *call) (answer, error) {
 	if req.Ascending, err = orderOf(q, false); err != nil {
 		return answer{}, err
 	}
-	page, err := a.auditLog.Search(c.Context(), req)
+	page, err := l.auditLog.Search(c.Context(), req)
 	if err != nil {
 		return answer{}, err
 	}
@@ -64,24 +73,24 @@ func (a *API) searchLog(c *call) (answer, error) {
 	b = appendField(b, "until", argus.JSONTime(page.Until))
 	b = appendField(b, "source", page.Source)
 	b = appendField(b, "replicated_through", argus.JSONTime(page.ReplicatedThrough))
-	b = appendField(b, "actors", a.namesOf(c.Context(), page.Rows))
-	b = appendField(b, "break_glass", a.reasonsOf(c.Context(), page.Rows))
+	b = appendField(b, "actors", namesOf(c.Context(), l.credentials, page.Rows))
+	b = appendField(b, "break_glass", l.reasonsOf(c.Context(), page.Rows))
 	return answer{Status: http.StatusOK, JSON: append(b, "}\n"...)}, nil
 }
 
 // showCall answers everything about one call.
-func (a *API) showCall(c *call) (answer, error) {
+func (l *logs) showCall(c *call) (answer, error) {
 	id, err := uuid.Parse(c.Param("id"))
 	if err != nil || len(c.Param("id")) != 36 {
 		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "An audit id has 36 characters, like 01976d3e-7c2a-7b1e-9f00-0123456789ab.")
 	}
-	detail, err := a.auditLog.Get(c.Context(), id)
+	detail, err := l.auditLog.Get(c.Context(), id)
 	if err != nil {
 		return answer{}, err
 	}
 	rows := []argus.Record{detail.Record}
-	names := a.namesOf(c.Context(), rows, actorsOf(detail.Steps)...)
-	reason := orNull(a.reasonsOf(c.Context(), rows)[detail.Record.BreakGlassID])
+	names := namesOf(c.Context(), l.credentials, rows, actorsOf(detail.Steps)...)
+	reason := orNull(l.reasonsOf(c.Context(), rows)[detail.Record.BreakGlassID])
 	if detail.Steps == nil {
 		detail.Steps = []argus.Step{}
 	}
@@ -119,7 +128,7 @@ func appendField(b []byte, name string, value any) []byte {
 
 // namesOf gives the names of those who appear in rows, as far as they are known: a name is a convenience and is
 // not waited for long.
-func (a *API) namesOf(ctx context.Context, rows []argus.Record, more ...string) map[string]string {
+func namesOf(ctx context.Context, credentials *credential.Verifier, rows []argus.Record, more ...string) map[string]string {
 	ids := slices.Clone(more)
 	for i := range rows {
 		ids = append(ids, rows[i].ActorID)
@@ -129,7 +138,7 @@ func (a *API) namesOf(ctx context.Context, rows []argus.Record, more ...string) 
 	}
 	slices.Sort(ids)
 	names := map[string]string{}
-	for id, p := range a.credentials.Persons(ctx, slices.Compact(ids)) {
+	for id, p := range credentials.Persons(ctx, slices.Compact(ids)) {
 		if p.Name != "" {
 			names[id] = p.Name
 		}
@@ -138,16 +147,16 @@ func (a *API) namesOf(ctx context.Context, rows []argus.Record, more ...string) 
 }
 
 // reasonsOf gives why the break-glass tokens that appear in rows were issued.
-func (a *API) reasonsOf(ctx context.Context, rows []argus.Record) map[uuid.UUID]string {
+func (l *logs) reasonsOf(ctx context.Context, rows []argus.Record) map[uuid.UUID]string {
 	var ids []uuid.UUID
 	for i := range rows {
 		if id := rows[i].BreakGlassID; id != uuid.Nil && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
-	reasons, err := credential.BreakGlassReasons(ctx, a.pool, ids)
+	reasons, err := credential.BreakGlassReasons(ctx, l.pool, ids)
 	if err != nil {
-		a.log.Warn("reasons of break-glass tokens not read", "cause", err)
+		l.log.Warn("reasons of break-glass tokens not read", "cause", err)
 	}
 	if reasons == nil {
 		reasons = map[uuid.UUID]string{}
@@ -156,7 +165,7 @@ func (a *API) reasonsOf(ctx context.Context, rows []argus.Record) map[uuid.UUID]
 }
 
 // facets answers which values occur in a window and how calls spread over time.
-func (a *API) facets(c *call) (answer, error) {
+func (l *logs) facets(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.FacetsRequest
 	var err error
@@ -172,7 +181,7 @@ func (a *API) facets(c *call) (answer, error) {
 	if req.Limit, err = numberOf(q, "limit", 1000); err != nil {
 		return answer{}, err
 	}
-	result, err := a.auditLog.Facets(c.Context(), req)
+	result, err := l.auditLog.Facets(c.Context(), req)
 	if err != nil {
 		return answer{}, err
 	}
@@ -189,7 +198,7 @@ func (a *API) facets(c *call) (answer, error) {
 	}
 	fields := map[argus.FilterName][]value{}
 	for field, values := range result.Fields {
-		names := a.facetNames(c.Context(), field, values)
+		names := l.facetNames(c.Context(), field, values)
 		fields[field] = make([]value, len(values))
 		for i, v := range values {
 			fields[field][i] = value{v.Value, orNull(names[v.Value]), v.Count}
@@ -213,7 +222,7 @@ func (a *API) facets(c *call) (answer, error) {
 }
 
 // facetNames gives names for the values of the fields that have them: people and tokens.
-func (a *API) facetNames(ctx context.Context, field argus.FilterName, values []argus.FacetValue) map[string]string {
+func (l *logs) facetNames(ctx context.Context, field argus.FilterName, values []argus.FacetValue) map[string]string {
 	names := map[string]string{}
 	switch field {
 	case argus.FilterActor:
@@ -221,7 +230,7 @@ func (a *API) facetNames(ctx context.Context, field argus.FilterName, values []a
 		for _, v := range values {
 			ids = append(ids, v.Value)
 		}
-		for id, p := range a.credentials.Persons(ctx, ids) {
+		for id, p := range l.credentials.Persons(ctx, ids) {
 			names[id] = p.Name
 		}
 	case argus.FilterPAT:
@@ -231,9 +240,9 @@ func (a *API) facetNames(ctx context.Context, field argus.FilterName, values []a
 				ids = append(ids, id)
 			}
 		}
-		found, err := credential.TokenNames(ctx, a.pool, ids)
+		found, err := credential.TokenNames(ctx, l.pool, ids)
 		if err != nil {
-			a.log.Warn("names of tokens not read", "cause", err)
+			l.log.Warn("names of tokens not read", "cause", err)
 		}
 		for id, name := range found {
 			names[id.String()] = name
@@ -246,7 +255,7 @@ func (a *API) facetNames(ctx context.Context, field argus.FilterName, values []a
 const perfWindow = time.Hour
 
 // perf answers how fast and how healthy calls were.
-func (a *API) perf(c *call) (answer, error) {
+func (l *logs) perf(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.PerfRequest
 	var err error
@@ -263,7 +272,7 @@ func (a *API) perf(c *call) (answer, error) {
 		req.GroupBy = argus.GroupByRoute
 	}
 	c.sinceAnHour(&req.Filter)
-	result, err := a.auditLog.Perf(c.Context(), req)
+	result, err := l.auditLog.Perf(c.Context(), req)
 	if err != nil {
 		return answer{}, err
 	}
@@ -294,7 +303,7 @@ func (c *call) sinceAnHour(f *argus.Filter) {
 }
 
 // series answers performance over time.
-func (a *API) series(c *call) (answer, error) {
+func (l *logs) series(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.SeriesRequest
 	var err error
@@ -308,7 +317,7 @@ func (a *API) series(c *call) (answer, error) {
 		return answer{}, err
 	}
 	c.sinceAnHour(&req.Filter)
-	result, err := a.auditLog.Series(c.Context(), req)
+	result, err := l.auditLog.Series(c.Context(), req)
 	if err != nil {
 		return answer{}, err
 	}

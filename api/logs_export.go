@@ -9,9 +9,9 @@ import (
 	"github.com/useargus/argus"
 )
 
-// exportLog streams every row of a filter as of one snapshot, as NDJSON or CSV. A cut-off export is told from a
+// export streams every row of a filter as of one snapshot, as NDJSON or CSV. A cut-off export is told from a
 // whole one by its trailers, and goes on behind the last row received with cursor and after.
-func (a *API) exportLog(c *call) (answer, error) {
+func (l *logs) export(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.ExportRequest
 	var err error
@@ -43,7 +43,7 @@ func (a *API) exportLog(c *call) (answer, error) {
 				"after is <occurred_at>/<writer_id>/<seq> of the last row received, beside the cursor of its export.")
 		}
 	}
-	cursor, err := a.auditLog.ExportCursor(c.Context(), req)
+	cursor, err := l.auditLog.ExportCursor(c.Context(), req)
 	if err != nil {
 		return answer{}, err
 	}
@@ -73,7 +73,7 @@ func (a *API) exportLog(c *call) (answer, error) {
 		return answer{}, err
 	}
 	w := newExportWriter(s, format, req.After == "")
-	err = a.auditLog.Export(c.Context(), req, func(rows []argus.Record) error {
+	err = l.auditLog.Export(c.Context(), req, func(rows []argus.Record) error {
 		if err := w.rows(rows); err != nil {
 			return err
 		}

@@ -13,9 +13,9 @@ import (
 // pingEvery is how often a stream says that it is alive.
 const pingEvery = 10 * time.Second
 
-// followLog streams calls as server-sent events, as they are recorded. Each event's id is the position to go on
+// follow streams calls as server-sent events, as they are recorded. Each event's id is the position to go on
 // from, so a client that was cut off misses and repeats nothing.
-func (a *API) followLog(c *call) (answer, error) {
+func (l *logs) follow(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.FollowRequest
 	var err error
@@ -30,7 +30,7 @@ func (a *API) followLog(c *call) (answer, error) {
 	}
 	var place argus.Place
 	if from != "" {
-		if place, err = a.auditLog.Place(c.Context(), from); err != nil {
+		if place, err = l.auditLog.Place(c.Context(), from); err != nil {
 			return answer{}, err
 		}
 	}
@@ -52,7 +52,7 @@ func (a *API) followLog(c *call) (answer, error) {
 	// From now on means behind this call's own row. The headers leave with the first event, so a call that is made after
 	// they came is in the stream.
 	if from == "" {
-		if place, err = a.auditLog.Place(c.Context(), ""); err != nil {
+		if place, err = l.auditLog.Place(c.Context(), ""); err != nil {
 			r.ended(err)
 			return answer{}, err
 		}
@@ -66,15 +66,15 @@ func (a *API) followLog(c *call) (answer, error) {
 	ctx, cancel := context.WithCancel(c.Context())
 	var pings sync.WaitGroup
 	pings.Go(func() { e.ping(ctx, cancel) })
-	err = a.auditLog.Follow(ctx, req, e.emit)
+	err = l.auditLog.Follow(ctx, req, e.emit)
 	r.ended(err)
 	cancel()
 	pings.Wait()
-	return answer{}, a.endOfStream(c, e, err)
+	return answer{}, l.endOfStream(c, e, err)
 }
 
 // endOfStream tells a follower why its stream ends, where there is something to tell.
-func (a *API) endOfStream(c *call, e *events, err error) error {
+func (l *logs) endOfStream(c *call, e *events, err error) error {
 	var behind argus.BehindError
 	var denied *argus.Error
 	switch {

@@ -169,18 +169,11 @@ func standingWorkers(ctx context.Context, q querier) ([]worker, error) {
 
 // observeWorker corrects the state of a worker that changed without a call, unless its row has changed since it
 // was read.
-func (a *API) observeWorker(ctx context.Context, w worker, state WorkerState) (changed bool, err error) {
-	tag, err := a.pool.Exec(ctx, `
+func (o *compute) observeWorker(ctx context.Context, w worker, state WorkerState) (changed bool, err error) {
+	tag, err := o.pool.Exec(ctx, `
 		UPDATE argus.workers SET state = $3, ended_at = CASE WHEN $3 = 'terminated' THEN clock_timestamp() END
 		 WHERE id = $1 AND xmin::text = $2 AND op_audit_id IS NULL`, w.ID, w.version, string(state))
 	return tag.RowsAffected() == 1, err
-}
-
-// inTx runs f in a transaction that belongs to no call.
-func (a *API) inTx(ctx context.Context, f func(ctx context.Context, tx Tx) error) error {
-	ctx, cancel := context.WithTimeout(ctx, txTimeout)
-	defer cancel()
-	return pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error { return f(ctx, tx) })
 }
 
 func (w *worker) ref() json.RawMessage {

@@ -162,3 +162,10 @@ func (a *API) outcome(ctx context.Context, xid string, wait time.Duration) (comm
 		}
 	}
 }
+
+// inTx runs f in a transaction that belongs to no call.
+func inTx(ctx context.Context, pool *Pool, f func(ctx context.Context, tx Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, txTimeout)
+	defer cancel()
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return f(ctx, tx) })
+}

@@ -42,9 +42,9 @@ func (a *API) routes() []route {
 		a.healthRoutes(),
 		a.operatorRoutes(),
 		a.tokenRoutes(),
-		a.logRoutes(),
-		a.computeRoutes(),
-		a.tenantRoutes(),
+		a.logs.routes(),
+		a.compute.routes(),
+		a.support.routes(),
 	)
 }
 

@@ -23,6 +23,9 @@ const (
 	endedByTimer    = "expired"
 )
 
+// support arms tenants for remote support, and starts and ends its sessions. It has the database alone.
+type support struct{ pool *Pool }
+
 // sessionJSON is a support session as the API shows it.
 type sessionJSON struct {
 	ID        uuid.UUID      `json:"id"`
@@ -44,10 +47,10 @@ func deny(code argus.Code, format string, args ...any) *gateError {
 	return &gateError{argus.Errorf(code, format, args...)}
 }
 
-// support carries out one remote-support action. Its effect is its change of the database alone, so one
+// carryOut carries out one remote-support action. Its effect is its change of the database alone, so one
 // transaction holds everything: the change, its steps, the call's intent and the answer for repetitions. f fills in
 // the step, and returns a *gateError before it has changed anything; then the step "refused" is committed.
-func (a *API) support(c *call, step *supportStep, f func(ctx context.Context, tx Tx) (answer, error)) (answer, error) {
+func (s *support) carryOut(c *call, step *supportStep, f func(ctx context.Context, tx Tx) (answer, error)) (answer, error) {
 	step.AuditID, step.stepBy = c.Record.ID, c.takes()
 	var ans answer
 	var denied *gateError
@@ -88,8 +91,8 @@ func (c *call) addStep(ctx context.Context, tx Tx, step supportStep) error {
 	return addSupportStep(ctx, tx, step)
 }
 
-// sessionStart starts a support session on an armed tenant.
-func (a *API) sessionStart(c *call) (answer, error) {
+// startSession starts a support session on an armed tenant.
+func (s *support) startSession(c *call) (answer, error) {
 	var body struct {
 		Reason  string `json:"reason"`
 		Minutes *int   `json:"minutes"`
@@ -114,7 +117,7 @@ func (a *API) sessionStart(c *call) (answer, error) {
 	}
 	id := c.Param("id")
 	step := supportStep{Action: "start", TenantID: id, Reason: reason}
-	return a.support(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
+	return s.carryOut(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
 		armed, found, err := tenantArmed(ctx, tx, id)
 		if err != nil {
 			return answer{}, err
@@ -125,17 +128,17 @@ func (a *API) sessionStart(c *call) (answer, error) {
 		if !armed {
 			return answer{}, deny(argus.CodeConflict, "Tenant %s is not armed. Arm it first.", id)
 		}
-		s, err := insertSession(ctx, tx, session, id, c.Actor.ID, minutes, c.Record.ID)
+		started, err := insertSession(ctx, tx, session, id, c.Actor.ID, minutes, c.Record.ID)
 		if err != nil {
 			return answer{}, err
 		}
 		step.SessionID = session
-		return answer{Status: http.StatusCreated, Value: s}, c.addSteps(ctx, tx, step)
+		return answer{Status: http.StatusCreated, Value: started}, c.addSteps(ctx, tx, step)
 	})
 }
 
-// sessionEnd ends a live session.
-func (a *API) sessionEnd(c *call) (answer, error) {
+// endSession ends a live session.
+func (s *support) endSession(c *call) (answer, error) {
 	var body struct {
 		Reason string `json:"reason"`
 	}
@@ -156,7 +159,7 @@ func (a *API) sessionEnd(c *call) (answer, error) {
 	}
 	id := c.Param("id")
 	step := supportStep{Action: "end", TenantID: id, SessionID: session, Reason: reason}
-	return a.support(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
+	return s.carryOut(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
 		live, found, err := lockSession(ctx, tx, id, session)
 		if err != nil {
 			return answer{}, err
@@ -167,19 +170,19 @@ func (a *API) sessionEnd(c *call) (answer, error) {
 		if !live {
 			return answer{}, deny(argus.CodeConflict, "The session has ended already.")
 		}
-		s, err := endSession(ctx, tx, session)
+		ended, err := endSession(ctx, tx, session)
 		if err != nil {
 			return answer{}, err
 		}
-		return answer{Status: http.StatusOK, Value: s}, c.addSteps(ctx, tx, step)
+		return answer{Status: http.StatusOK, Value: ended}, c.addSteps(ctx, tx, step)
 	})
 }
 
 // expireAll ends the sessions whose time is up, by Postgres's clock. Every API process does: a session's end
 // depends on none.
-func (a *API) expireAll(ctx context.Context) error {
+func (s *support) expireAll(ctx context.Context) error {
 	for {
-		if n, err := a.expireOnce(ctx); err != nil || n < expireBatch {
+		if n, err := s.expireOnce(ctx); err != nil || n < expireBatch {
 			return err
 		}
 	}
@@ -189,15 +192,15 @@ func (a *API) expireAll(ctx context.Context) error {
 const expireBatch = 50
 
 // expireOnce ends a batch of sessions, each with its step under the call that started it.
-func (a *API) expireOnce(ctx context.Context) (ended int, err error) {
-	err = a.inTx(ctx, func(ctx context.Context, tx Tx) error {
+func (s *support) expireOnce(ctx context.Context) (ended int, err error) {
+	err = inTx(ctx, s.pool, func(ctx context.Context, tx Tx) error {
 		due, err := endDueSessions(ctx, tx, expireBatch)
 		if err != nil {
 			return err
 		}
-		for _, s := range due {
-			err := addSupportStep(ctx, tx, supportStep{stepBy: bySystem, AuditID: s.AuditID, Action: "end", TenantID: s.TenantID,
-				SessionID: s.ID, Reason: "its time was up", Result: resultSucceeded})
+		for _, session := range due {
+			err := addSupportStep(ctx, tx, supportStep{stepBy: bySystem, AuditID: session.AuditID, Action: "end", TenantID: session.TenantID,
+				SessionID: session.ID, Reason: "its time was up", Result: resultSucceeded})
 			if err != nil {
 				return err
 			}

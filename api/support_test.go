@@ -526,7 +526,7 @@ func TestStepNumbers(t *testing.T) {
 	errs := make(chan error, n)
 	for range n {
 		go func() {
-			errs <- c.api.inTx(t.Context(), func(ctx context.Context, tx Tx) error {
+			errs <- inTx(t.Context(), c.api.pool, func(ctx context.Context, tx Tx) error {
 				return addSupportStep(ctx, tx, supportStep{stepBy: bySystem, AuditID: id, Action: "end", TenantID: silent, Result: resultSucceeded})
 			})
 		}()

@@ -7,14 +7,14 @@ import (
 	"github.com/useargus/argus"
 )
 
-func (a *API) tenantRoutes() []route {
+func (s *support) routes() []route {
 	return []route{
-		{Method: http.MethodGet, Path: "/v1/tenants", Scope: argus.ScopeTenantsRead, Handle: a.tenantList},
-		{Method: http.MethodGet, Path: "/v1/tenants/:id", Scope: argus.ScopeTenantsRead, Handle: a.tenantShow},
-		{Method: http.MethodPost, Path: "/v1/tenants/:id/arm", Scope: argus.ScopeRemoteSupportArm, Effects: true, Handle: a.tenantArm},
-		{Method: http.MethodPost, Path: "/v1/tenants/:id/disarm", Scope: argus.ScopeRemoteSupportArm, Effects: true, Handle: a.tenantDisarm},
-		{Method: http.MethodPost, Path: "/v1/tenants/:id/sessions", Scope: argus.ScopeRemoteSupport, Effects: true, Handle: a.sessionStart},
-		{Method: http.MethodPost, Path: "/v1/tenants/:id/sessions/:session/end", Scope: argus.ScopeRemoteSupport, Effects: true, Handle: a.sessionEnd},
+		{Method: http.MethodGet, Path: "/v1/tenants", Scope: argus.ScopeTenantsRead, Handle: s.list},
+		{Method: http.MethodGet, Path: "/v1/tenants/:id", Scope: argus.ScopeTenantsRead, Handle: s.show},
+		{Method: http.MethodPost, Path: "/v1/tenants/:id/arm", Scope: argus.ScopeRemoteSupportArm, Effects: true, Handle: s.arm},
+		{Method: http.MethodPost, Path: "/v1/tenants/:id/disarm", Scope: argus.ScopeRemoteSupportArm, Effects: true, Handle: s.disarm},
+		{Method: http.MethodPost, Path: "/v1/tenants/:id/sessions", Scope: argus.ScopeRemoteSupport, Effects: true, Handle: s.startSession},
+		{Method: http.MethodPost, Path: "/v1/tenants/:id/sessions/:session/end", Scope: argus.ScopeRemoteSupport, Effects: true, Handle: s.endSession},
 	}
 }
 
@@ -39,11 +39,11 @@ type consentJSON struct {
 	RecordedBy *string        `json:"recorded_by"`
 }
 
-// tenantList shows all tenants.
-func (a *API) tenantList(c *call) (answer, error) {
+// list shows all tenants.
+func (s *support) list(c *call) (answer, error) {
 	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
-	tenants, err := listTenants(ctx, a.pool, "")
+	tenants, err := listTenants(ctx, s.pool, "")
 	if err != nil {
 		return answer{}, nothingHappened(err)
 	}
@@ -52,11 +52,11 @@ func (a *API) tenantList(c *call) (answer, error) {
 	}{tenants})
 }
 
-// tenantShow shows one tenant.
-func (a *API) tenantShow(c *call) (answer, error) {
+// show shows one tenant.
+func (s *support) show(c *call) (answer, error) {
 	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
-	t, found, err := findTenant(ctx, a.pool, c.Param("id"))
+	t, found, err := findTenant(ctx, s.pool, c.Param("id"))
 	if err != nil {
 		return answer{}, nothingHappened(err)
 	}
@@ -70,9 +70,9 @@ func unknownTenant() *argus.Error {
 	return argus.Errorf(argus.CodeNotFound, "There is no tenant of this id. List the tenants for their ids.")
 }
 
-// tenantArm allows remote support of a tenant. Its gates, in order: the operator's rate, the step-up, the state,
+// arm allows remote support of a tenant. Its gates, in order: the operator's rate, the step-up, the state,
 // and the consent, which is the database's CHECK. The caller may name the document it expects; it cannot bring one.
-func (a *API) tenantArm(c *call) (answer, error) {
+func (s *support) arm(c *call) (answer, error) {
 	var body struct {
 		Reason            string  `json:"reason"`
 		ConsentDocumentID *string `json:"consent_document_id"`
@@ -93,7 +93,7 @@ func (a *API) tenantArm(c *call) (answer, error) {
 	}
 	id := c.Param("id")
 	step := supportStep{Action: "arm", TenantID: id, Reason: reason}
-	return a.support(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
+	return s.carryOut(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
 		wait, err := takeFromBucket(ctx, tx, c.Actor.ID, armAction, armBurst, armPerMinute)
 		if err != nil {
 			return answer{}, err
@@ -135,8 +135,8 @@ func (a *API) tenantArm(c *call) (answer, error) {
 	})
 }
 
-// tenantDisarm ends remote support of a tenant and its live sessions.
-func (a *API) tenantDisarm(c *call) (answer, error) {
+// disarm ends remote support of a tenant and its live sessions.
+func (s *support) disarm(c *call) (answer, error) {
 	var body struct {
 		Reason string `json:"reason"`
 	}
@@ -149,7 +149,7 @@ func (a *API) tenantDisarm(c *call) (answer, error) {
 	}
 	id := c.Param("id")
 	step := supportStep{Action: "disarm", TenantID: id, Reason: reason}
-	return a.support(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
+	return s.carryOut(c, &step, func(ctx context.Context, tx Tx) (answer, error) {
 		t, found, err := lockTenant(ctx, tx, id)
 		if err != nil {
 			return answer{}, err
