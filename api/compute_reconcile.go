@@ -28,7 +28,7 @@ func (o *compute) carryOut(c *call, w worker) (answer, error) {
 	launched, failure := o.act(ctx, w)
 	cancel()
 
-	out, known := outcome{state: transitions[op.Action].done, seen: launched, ok: true}, true
+	out, known := finding{state: transitions[op.Action].done, seen: launched, ok: true}, true
 	if launched != nil {
 		out.state = WorkerState(launched.State)
 	}
@@ -97,8 +97,8 @@ func (o *compute) act(ctx context.Context, w worker) (*provider.Instance, error)
 	return nil, fmt.Errorf("no such action: %s", w.Op.Action)
 }
 
-// outcome is what became of an operation.
-type outcome struct {
+// finding is what became of an operation.
+type finding struct {
 	state WorkerState
 	seen  *provider.Instance // nil: not looked at, or not there
 	ok    bool               // what was wanted has come true
@@ -106,29 +106,29 @@ type outcome struct {
 
 // askWhatIsTrue finds out from the provider what became of the operation on w; known is false when it does not
 // tell.
-func (o *compute) askWhatIsTrue(ctx context.Context, w worker) (out outcome, known bool) {
+func (o *compute) askWhatIsTrue(ctx context.Context, w worker) (out finding, known bool) {
 	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
 	defer cancel()
 	all, err := o.providers[w.Provider].List(ctx)
 	if err != nil {
 		o.log.Error("provider cannot be asked", "provider", w.Provider, "worker", w.ID, "cause", err)
-		return outcome{}, false
+		return finding{}, false
 	}
-	return outcomeOf(w.Op.Action, instanceOf(&w, all)), true
+	return judge(w.Op.Action, instanceOf(&w, all)), true
 }
 
-// outcomeOf judges an action by what the provider shows after it.
-func outcomeOf(action string, seen *provider.Instance) outcome {
+// judge judges an action by what the provider shows after it.
+func judge(action string, seen *provider.Instance) finding {
 	if seen == nil {
 		switch action {
 		case "launch":
-			return outcome{state: WorkerFailed}
+			return finding{state: WorkerFailed}
 		case "terminate":
-			return outcome{state: WorkerTerminated, ok: true}
+			return finding{state: WorkerTerminated, ok: true}
 		}
-		return outcome{state: WorkerTerminated}
+		return finding{state: WorkerTerminated}
 	}
-	out := outcome{state: WorkerState(seen.State), seen: seen, ok: WorkerState(seen.State) == transitions[action].done}
+	out := finding{state: WorkerState(seen.State), seen: seen, ok: WorkerState(seen.State) == transitions[action].done}
 	if action == "launch" {
 		out.ok = true // and stopped by another since
 	}
@@ -137,7 +137,7 @@ func outcomeOf(action string, seen *provider.Instance) outcome {
 
 // reconcile ends the operation of w: the state, the step, the answer for repetitions. problem is what the caller is
 // answered when what was wanted has not come true.
-func (o *compute) reconcile(ctx context.Context, tx Tx, w worker, out outcome, by stepBy, failure error) (ans answer, problem *argus.Error, err error) {
+func (o *compute) reconcile(ctx context.Context, tx Tx, w worker, out finding, by stepBy, failure error) (ans answer, problem *argus.Error, err error) {
 	op := *w.Op
 	step := stepOf(&w, op, by)
 	step.To, step.Result = out.state, resultSucceeded
@@ -220,7 +220,7 @@ func (o *compute) reconcileOnce(ctx context.Context) error {
 			}
 			shown[w.Provider] = instances
 		}
-		out := outcomeOf(w.Op.Action, instanceOf(&w, shown[w.Provider]))
+		out := judge(w.Op.Action, instanceOf(&w, shown[w.Provider]))
 		reconcileErr := inTx(ctx, o.pool, func(ctx context.Context, tx Tx) error {
 			_, _, err := o.reconcile(ctx, tx, w, out, bySystem, errAbandoned)
 			return err

@@ -105,7 +105,7 @@ func (c *call) inTx(f func(ctx context.Context, tx Tx) error) error {
 		return nothingHappened(err)
 	default:
 		conn.Release() // of no use any more; the pool may have only this one
-		committed, found := a.outcome(c.ctx, xid, doubtTimeout)
+		committed, found := a.resolve(c.ctx, xid, doubtTimeout)
 		switch {
 		case !found:
 			// The intent may stand, or may yet appear: the row is written as one that deletes it.
@@ -139,9 +139,9 @@ func nothingHappened(err error) error {
 	return err
 }
 
-// outcome asks Postgres what became of a transaction whose COMMIT was not answered, again and again until wait
+// resolve asks Postgres what became of a transaction whose COMMIT was not answered, again and again until wait
 // is over. A backend that is still at it counts as unknown: it may yet commit.
-func (a *API) outcome(ctx context.Context, xid string, wait time.Duration) (committed, found bool) {
+func (a *API) resolve(ctx context.Context, xid string, wait time.Duration) (committed, found bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
 	for {

@@ -125,14 +125,14 @@ func TestDoubt(t *testing.T) {
 	h.must(err)
 	var xid string
 	h.must(tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&xid))
-	if _, found := h.api.outcome(ctx, xid, 120*time.Millisecond); found {
+	if _, found := h.api.resolve(ctx, xid, 120*time.Millisecond); found {
 		t.Error("a transaction under way counts as decided")
 	}
 	h.must(tx.Rollback(ctx))
-	if committed, found := h.api.outcome(ctx, xid, time.Second); !found || committed {
+	if committed, found := h.api.resolve(ctx, xid, time.Second); !found || committed {
 		t.Errorf("rolled back: %t %t", committed, found)
 	}
-	if _, found := h.api.outcome(ctx, "999999999999", 120*time.Millisecond); found {
+	if _, found := h.api.resolve(ctx, "999999999999", 120*time.Millisecond); found {
 		t.Error("a transaction of the future counts as decided")
 	}
 }
