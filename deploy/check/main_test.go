@@ -82,11 +82,13 @@ func variables(t *testing.T) map[string]map[string]bool {
 		if len(cells) < 5 || !strings.HasPrefix(strings.TrimSpace(cells[2]), "`ARGUS_") {
 			continue
 		}
-		process := strings.TrimSpace(cells[1])
-		if all[process] == nil {
-			all[process] = map[string]bool{}
+		for process := range strings.SplitSeq(cells[1], ",") { // commands that share their settings share a line
+			process = strings.TrimSpace(process)
+			if all[process] == nil {
+				all[process] = map[string]bool{}
+			}
+			all[process][strings.Trim(strings.TrimSpace(cells[2]), "`")] = strings.TrimSpace(cells[3]) == "required"
 		}
-		all[process][strings.Trim(strings.TrimSpace(cells[2]), "`")] = strings.TrimSpace(cells[3]) == "required"
 	}
 	for process := range all {
 		if process != "every" {
