@@ -161,11 +161,3 @@ func (g *group) texts() {
 		}())
 	}
 }
-
-func keys[V any](m map[string]V) []string {
-	var all []string
-	for k := range m {
-		all = append(all, k)
-	}
-	return all
-}
