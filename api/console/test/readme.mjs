@@ -1,17 +1,15 @@
-// npm run screens:readme: the two pictures of the README, into screens/. The data is the mock's, so that they
-// come out alike on every machine.
+// source .argus/env && npm run screens:readme: the two pictures of the README, into screens/, of a running make dev.
 import { mkdir } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { launch, server } from './harness.mjs';
 
-process.env.ARGUS_CONSOLE_MOCK = '1';
 const out = fileURLToPath(new URL('../screens/', import.meta.url));
 await mkdir(out, { recursive: true });
-const s = await server({ mock: { rows: 40_000 } });
+const s = await server();
 const browser = await launch();
 for (const [name, colorScheme, hash, wait] of [
-  ['audit', 'light', '#/settings/audit?since=24h&not_client=Mozilla', 'tr[data-id]'],
-  ['performance', 'dark', '#/performance?since=24h&sort=p99', '.perf tbody tr .spark path'],
+  ['audit', 'light', '#/settings/audit?since=7d', 'tr[data-id]'],
+  ['performance', 'dark', '#/performance?since=7d&sort=p99', '.perf tbody tr .spark path'],
 ]) {
   const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme, reducedMotion: 'reduce' })).newPage();
   await s.enter(page, s.admin, hash);
