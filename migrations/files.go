@@ -44,7 +44,9 @@ var (
 			CREATE TABLE public.argus_schema_files (
 				version_id bigint PRIMARY KEY, sha256 text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp());
 			GRANT SELECT ON public.argus_schema_files TO PUBLIC;
-		END IF; END $$`,
+		END IF;
+		EXCEPTION WHEN duplicate_table OR duplicate_object OR unique_violation THEN NULL; -- another starter has made it
+		END $$`,
 		note: `INSERT INTO public.argus_schema_files (version_id, sha256) VALUES ($1, $2)
 			ON CONFLICT (version_id) DO UPDATE SET sha256 = EXCLUDED.sha256, at = EXCLUDED.at`,
 	}
