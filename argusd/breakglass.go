@@ -35,7 +35,12 @@ func withBreakGlassStore(ctx context.Context, f func(*pgx.Conn) error) error {
 	if err != nil {
 		return err
 	}
-	session, err := connect.Postgres(config.PostgresURL, "argus-break-glass")
+	return withPostgres(ctx, config.PostgresURL, "argus-break-glass", f)
+}
+
+// withPostgres runs f on a connection of its own, which calls itself by the name of the application.
+func withPostgres(ctx context.Context, url, application string, f func(*pgx.Conn) error) error {
+	session, err := connect.Postgres(url, application)
 	if err != nil {
 		return err
 	}

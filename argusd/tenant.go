@@ -13,7 +13,6 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
-	"github.com/useargus/argus/connect"
 )
 
 func newTenantCommand() *cobra.Command {
@@ -36,16 +35,7 @@ func withConsentStore(ctx context.Context, f func(*pgx.Conn) error) error {
 	if err != nil {
 		return err
 	}
-	session, err := connect.Postgres(config.PostgresURL, "argus-tenant")
-	if err != nil {
-		return err
-	}
-	conn, err := pgx.ConnectConfig(ctx, session)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	err = f(conn)
+	err = withPostgres(ctx, config.PostgresURL, "argus-tenant", f)
 	var known *argus.Error
 	if errors.As(err, &known) {
 		return errors.New(known.Message)

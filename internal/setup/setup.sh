@@ -56,10 +56,11 @@ look() {
 look && exit 0
 
 from_apt() {
+  has apt-get || return
   local packages=() sudo=() w
   for w in "${missing[@]}"; do read -ra p <<<"$(package "$w")"; packages+=("${p[@]}"); done
   mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u | grep .)
-  has apt-get && [ "${#packages[@]}" -gt 0 ] || return
+  [ "${#packages[@]}" -gt 0 ] || return
   if [ "$(id -u)" -ne 0 ]; then has sudo && sudo -n true 2>/dev/null || return; sudo=(sudo -n); fi
   echo "Installing ${packages[*]} with apt." >&2
   # Only the programs are wanted. policy-rc.d keeps apt from starting their services.
