@@ -64,7 +64,7 @@ func (t *term) copyRows(ctx context.Context, tx pgx.Tx, l *layout, from, where s
 		if err := t.insertBatch(ctx, b, false); err != nil {
 			return err
 		}
-		boundary("copied")
+		failpoint("copied")
 		copied(b.rows)
 		b.reset()
 		return nil

@@ -34,7 +34,7 @@ type healed struct {
 	Reason     string           `json:"reason"`
 	Seconds    float64          `json:"seconds"`
 	Copied     int64            `json:"rows_copied"`
-	Orphans    int64            `json:"rows_set_aside"`
+	Orphans    int64            `json:"orphans"`
 	Duplicates int64            `json:"duplicates_removed"`
 	Partitions int              `json:"rollup_partitions_rebuilt"`
 	Months     map[string]int64 `json:"months"` // rows copied or taken out, by table and month
@@ -76,7 +76,7 @@ func (r *Replicator) heal(ctx context.Context, t *term, snap snapshot, reason st
 	if err := t.publish(ctx, mark); err != nil {
 		return err
 	}
-	boundary("healing")
+	failpoint("healing")
 	h := &healing{
 		r: r, t: t, snapshot: snap, touched: map[month]bool{}, spare: make(chan *term, r.config.CopyWorkers),
 		result: healed{Reason: reason, Months: map[string]int64{}},
@@ -84,7 +84,7 @@ func (r *Replicator) heal(ctx context.Context, t *term, snap snapshot, reason st
 	if err := h.run(ctx); err != nil {
 		return fmt.Errorf("healing (%s): %w", reason, err)
 	}
-	boundary("healed")
+	failpoint("healed")
 
 	// The position as of the snapshot: all of it is in ClickHouse now.
 	if err := r.within(ctx, snap, func(tx pgx.Tx) error {
@@ -121,7 +121,7 @@ func (h *healing) record(ctx context.Context) {
 	if res.Orphans > 0 || res.Duplicates > 0 {
 		log = h.r.log.Error
 	}
-	log("ClickHouse holds what Postgres holds", "reason", res.Reason, "rows_copied", res.Copied, "rows_set_aside", res.Orphans,
+	log("ClickHouse holds what Postgres holds", "reason", res.Reason, "rows_copied", res.Copied, "orphans", res.Orphans,
 		"duplicates_removed", res.Duplicates, "rollup_partitions_rebuilt", res.Partitions, "seconds", res.Seconds)
 	h.r.progress("done: %d rows copied, %d orphans moved\n", res.Copied, res.Orphans)
 	if res.Reason == healFirstCopy && res.Copied == 0 {

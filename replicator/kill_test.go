@@ -7,18 +7,18 @@ import (
 	"github.com/useargus/argus/internal/engines"
 )
 
-// boundaries of the way of a batch, in its order, and of its recovery.
-var boundaries = []string{"begun", "taken", "ceiling", "inserted", "published", "acknowledged", "doubt", "rebuilding", "rebuilt"}
+// failpoints of the way of a batch, in its order, and of its recovery.
+var failpoints = []string{"begun", "taken", "ceiling", "inserted", "published", "acknowledged", "doubt", "rebuilding", "rebuilt"}
 
-// TestKillAtEachBoundary kills the replicator at each point, under load, and then holds both stores to each
+// TestKillAtEachFailpoint kills the replicator at each point, under load, and then holds both stores to each
 // other. The points of recovery come when the one before it was killed with rows in doubt.
-func TestKillAtEachBoundary(t *testing.T) {
+func TestKillAtEachFailpoint(t *testing.T) {
 	w := newOwnWorld(t, engines.PostgresConfig{})
 	stopFirst := w.start()
 	w.caughtUp()
 	stopFirst()
 	stop := w.load(3, time.Now)
-	for i, point := range boundaries {
+	for i, point := range failpoints {
 		passes := i % 3
 		if i > 5 || point == "begun" {
 			passes = 0 // once a lease term

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // childCall is a replicator as a process of its own, to be killed.
 type childCall struct {
 	Config    Config
-	KillAt    string // name of a boundary; "" for none
+	KillAt    string // name of a failpoint; "" for none
 	KillAfter int    // passes of it
 	Freeze    bool   // stop there instead, and go on when continued
 }
@@ -46,7 +46,7 @@ func runChild(call string) int {
 	}
 	var passes atomic.Int64
 	var frozen atomic.Bool
-	boundary = func(point string) {
+	failpoint = func(point string) {
 		if point != c.KillAt || passes.Add(1) <= int64(c.KillAfter) {
 			return
 		}
@@ -92,7 +92,7 @@ func (w *world) startChild(killAt string, killAfter int) *child {
 	return w.startCall(childCall{w.config(), killAt, killAfter, false})
 }
 
-// startFrozen starts one that freezes when it passes the boundary for the third time; a rebuilding for the first.
+// startFrozen starts one that freezes when it passes the failpoint for the third time; a rebuilding for the first.
 func (w *world) startFrozen(at string) *child {
 	w.t.Helper()
 	after := 2

@@ -97,7 +97,7 @@ func (o *orphans) takeOut(ctx context.Context, d difference) error {
 		o.h.r.log.Error("orphans were moved: rows of ClickHouse that Postgres does not have", "table", info.orphans,
 			"month", o.rg.month.String(), "rows", d.orphans)
 	}
-	boundary("aside")
+	failpoint("orphans")
 	// The partition's id is the month; a domain table's is made of the same bits by ClickHouse.
 	partitions, err := o.t.clickhouse.strings(ctx, fmt.Sprintf("SELECT DISTINCT _partition_id FROM %s WHERE %s", info.clickhouse, where))
 	if err != nil {

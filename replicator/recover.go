@@ -53,7 +53,7 @@ func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool
 		return err
 	}
 	defer t.close()
-	boundary("begun")
+	failpoint("begun")
 
 	if err := wal.FreeSlot(ctx, r.pool, r.config.Slot); err != nil {
 		return err
@@ -194,7 +194,7 @@ func (r *Replicator) newSlot(ctx context.Context, conn *pgconn.PgConn, old wal.S
 		return s, err
 	}
 	s.at, s.name, err = wal.CreateSlot(ctx, conn, r.config.Slot, version >= 170000)
-	boundary("slot")
+	failpoint("slot")
 	return s, err
 }
 

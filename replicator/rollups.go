@@ -171,7 +171,7 @@ func (t *term) rebuild(ctx context.Context, r rollup, values []string) error {
 		return fmt.Errorf("rebuilding %s: %w", r.target, err)
 	}
 	for _, v := range values {
-		boundary("rebuilding")
+		failpoint("rebuilding")
 		if err := t.replacePartition(ctx, r.target, v, fresh); err != nil {
 			return err
 		}

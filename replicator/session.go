@@ -189,7 +189,7 @@ func (s *session) pace(received wal.LSN) (pace, bool) {
 
 // insertBatch gives ClickHouse a batch. The watermark's ceiling is raised first where the batch goes past it.
 func (s *session) insertBatch(ctx context.Context, b *batch) error {
-	boundary("taken")
+	failpoint("taken")
 	if b.last >= s.t.mark.ceiling {
 		w := s.t.mark
 		w.ceiling = b.last + ceilingAhead
@@ -197,7 +197,7 @@ func (s *session) insertBatch(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
-	boundary("ceiling")
+	failpoint("ceiling")
 	doubt := b.first < s.doubt
 	if err := s.prove(ctx, b, doubt); err != nil {
 		return err
@@ -208,7 +208,7 @@ func (s *session) insertBatch(ctx context.Context, b *batch) error {
 		return err
 	}
 	s.insert = time.Since(began)
-	boundary("inserted")
+	failpoint("inserted")
 	s.tracker.advance(b.runs)
 	if doubt {
 		b.daysInto(s.days)
@@ -287,7 +287,7 @@ func (s *session) reconcileSoon() {
 // endDoubt makes the rollups right: of what was in doubt every row is in its table by now, exactly once, but a
 // view may have counted it never or twice.
 func (s *session) endDoubt(ctx context.Context) error {
-	boundary("doubt")
+	failpoint("doubt")
 	before := s.t.rebuilt
 	if err := s.t.rebuildDays(ctx, s.days); err != nil {
 		return err
@@ -295,7 +295,7 @@ func (s *session) endDoubt(ctx context.Context) error {
 	s.r.metrics.rebuilt.Add(float64(s.t.rebuilt - before))
 	s.doubt = 0
 	clear(s.days)
-	boundary("rebuilt")
+	failpoint("rebuilt")
 	return nil
 }
 
@@ -323,7 +323,7 @@ func (s *session) publish(ctx context.Context, end wal.LSN) error {
 	}
 	s.r.metrics.publishSeconds.Observe(time.Since(began).Seconds())
 	s.r.metrics.watermarkTime.SetToCurrentTime()
-	boundary("published")
+	failpoint("published")
 	s.setDurable()
 	s.acknowledgeSoon()
 	return nil
@@ -388,6 +388,6 @@ func (s *session) acknowledge(ctx context.Context) error {
 		if err := s.stream.Acknowledge(max(received, durable), durable, reply); err != nil {
 			return fmt.Errorf("acknowledging to Postgres: %w", err)
 		}
-		boundary("acknowledged")
+		failpoint("acknowledged")
 	}
 }

@@ -22,7 +22,7 @@ type Config struct {
 	Lanes int
 	// Wait bounds a call's wait for its row, from Append to its answer. 0 takes 1.5 s; at least 100 ms.
 	Wait time.Duration
-	// Queue is the number of rows that may wait for a lane; calls beyond it are refused at once. 0 takes 8192.
+	// Queue is the number of rows that may wait for a lane; calls beyond it fail at once. 0 takes 8192.
 	Queue int
 	// Host names this machine in argus.audit_processes; the machine's own name when empty.
 	Host string
@@ -40,13 +40,13 @@ type Config struct {
 
 // tuning is what tests shorten.
 type tuning struct {
-	roundTrip time.Duration // of a batch; after it the batch is in doubt
-	connect   time.Duration // of one attempt to open a lane, each of its steps included
-	retry     time.Duration // between two attempts
-	grace     time.Duration // of an outage, before calls are refused without waiting
-	heartbeat time.Duration // between two heartbeats, and between two sweeps
-	dead      time.Duration // without a heartbeat a process is dead after this
-	settle    time.Duration // no process is declared dead this soon after an outage of Postgres
+	roundTrip   time.Duration // of a batch; after it the batch is in doubt
+	connect     time.Duration // of one attempt to open a lane, each of its steps included
+	retry       time.Duration // between two attempts
+	grace       time.Duration // of an outage, before calls fail without waiting
+	heartbeat   time.Duration // between two heartbeats, and between two sweeps
+	dead        time.Duration // without a heartbeat a process is dead after this
+	afterOutage time.Duration // no process is declared dead this soon after an outage of Postgres
 
 	// A batch is at most this large, which bounds a lane's memory and the time of one commit.
 	rows, bytes int
@@ -91,7 +91,7 @@ func (c Config) withDefaults() (Config, error) {
 	}{
 		{&t.roundTrip, min(c.Wait*2/3, 5*time.Second)}, {&t.connect, 750 * time.Millisecond}, {&t.retry, 100 * time.Millisecond},
 		{&t.grace, 250 * time.Millisecond}, {&t.heartbeat, 3 * time.Second}, {&t.dead, 15 * time.Second},
-		{&t.settle, 5 * time.Second},
+		{&t.afterOutage, 5 * time.Second},
 	} {
 		if *d.v == 0 {
 			*d.v = d.d

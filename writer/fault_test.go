@@ -21,7 +21,7 @@ import (
 // quick are shorter times, so that a fault and its end fit into a test.
 var quick = tuning{
 	roundTrip: 400 * time.Millisecond, connect: 400 * time.Millisecond, retry: 20 * time.Millisecond, grace: 50 * time.Millisecond,
-	heartbeat: 200 * time.Millisecond, dead: 4 * time.Second, settle: 500 * time.Millisecond,
+	heartbeat: 200 * time.Millisecond, dead: 4 * time.Second, afterOutage: 500 * time.Millisecond,
 }
 
 // rounds is how often a fault happens: once in a while, or often with ARGUS_CRASH_ROUNDS (make crash).
@@ -64,8 +64,8 @@ func (l *load) more(t testing.TB, n int) {
 	eventually(t, "more acknowledged calls", func() bool { now, _ := l.ledger.count(); return now >= from+n })
 }
 
-// settled waits until no intent is left, which is when every call with effects has its row.
-func settled(t testing.TB, pool *pgxpool.Pool) {
+// noIntentsLeft waits until no intent is left, which is when every call with effects has its row.
+func noIntentsLeft(t testing.TB, pool *pgxpool.Pool) {
 	t.Helper()
 	eventually(t, "every intent resolved", func() bool {
 		var n int64
@@ -121,10 +121,10 @@ func TestNetworkFaults(t *testing.T) {
 		}
 	})
 	start(t, Config{URL: pg.APIURL, tuning: quick}) // sweeps what the others could not write before they ended
-	settled(t, pool)
+	noIntentsLeft(t, pool)
 	l.check(t, pool)
-	acknowledged, refused := l.count()
-	t.Logf("%d acknowledged, %d refused", acknowledged, refused)
+	acknowledged, failed := l.count()
+	t.Logf("%d acknowledged, %d failed", acknowledged, failed)
 }
 
 // killBackends ends connections of writers in the database whose names hold the text.
@@ -155,7 +155,7 @@ func TestServerFaults(t *testing.T) {
 		{"read only", advance(`SET LOCAL transaction_read_only = on; UPDATE argus.audit_writers SET closed_at = now() WHERE false;`)},
 		{"deadlock", advance(`RAISE EXCEPTION 'no' USING ERRCODE = '40P01';`)},
 		{"fenced", advance(`RAISE EXCEPTION 'no' USING ERRCODE = 'AR001';`)},
-		{"a row refused", advance(`RAISE EXCEPTION 'no' USING ERRCODE = '23514';`)},
+		{"a row rejected", advance(`RAISE EXCEPTION 'no' USING ERRCODE = '23514';`)},
 		{"swept, but not saying which", advance(`RAISE EXCEPTION 'no' USING ERRCODE = 'AR002';`)},
 		{"its own end", advance(`PERFORM pg_terminate_backend(pg_backend_pid());`)},
 		{"never done", advance(`PERFORM pg_sleep(3600);`)},
@@ -178,8 +178,8 @@ func TestServerFaults(t *testing.T) {
 		for _, f := range faults {
 			load.more(t, 20)
 			exec(t, owner, f.sql)
-			before := refusedSoFar(l)
-			eventually(t, f.name+": calls refused", func() bool { return refusedSoFar(l) > before+6 })
+			before := failedSoFar(l)
+			eventually(t, f.name+": calls fail", func() bool { return failedSoFar(l) > before+6 })
 			switch f.name {
 			case "no table":
 				exec(t, owner, `ALTER TABLE argus.gone RENAME TO argus_audit_log`)
@@ -198,11 +198,11 @@ func TestServerFaults(t *testing.T) {
 	stop(t, w)
 	// What could not be written while the writer lived, another sweeps.
 	start(t, Config{URL: pg.APIURL, tuning: quick})
-	settled(t, pool)
+	noIntentsLeft(t, pool)
 	l.check(t, pool)
 }
 
-func refusedSoFar(l *ledger) int { _, refused := l.count(); return refused }
+func failedSoFar(l *ledger) int { _, failed := l.count(); return failed }
 
 func exec(t testing.TB, pool *pgxpool.Pool, sql string) {
 	t.Helper()
@@ -263,11 +263,11 @@ func TestPostgresCrashes(t *testing.T) {
 	}
 	load.more(t, 100)
 	load.stop()
-	settled(t, pool)
+	noIntentsLeft(t, pool)
 	if err := w.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
 	l.check(t, pool)
-	acknowledged, refused := l.count()
-	t.Logf("%d acknowledged, %d refused", acknowledged, refused)
+	acknowledged, failed := l.count()
+	t.Logf("%d acknowledged, %d failed", acknowledged, failed)
 }

@@ -92,8 +92,8 @@ func TestRivals(t *testing.T) {
 	}
 }
 
-// TestLateBackend lets a batch reach Postgres after its lane has given it up, settled it and written its rows
-// elsewhere: the late one must change nothing. The backend that brings it is spared the end that settling gives it.
+// TestLateBackend lets a batch reach Postgres after its lane has given it up, resolved it and written its rows
+// elsewhere: the late one must change nothing. The backend that brings it is spared the end that resolving gives it.
 func TestLateBackend(t *testing.T) {
 	t.Parallel()
 	pg := enginetest.NewPostgres(t)
@@ -114,7 +114,7 @@ func TestLateBackend(t *testing.T) {
 	}
 	again := *r
 	err = late.commit(old, 1, &again)
-	if refusal := refusalOf(err); refusal == nil || refusal.Code != stateFenced {
+	if rejection := rejectionOf(err); rejection == nil || rejection.Code != stateFenced {
 		t.Errorf("the late batch: %v", err)
 	}
 	l.check(t, pool)

@@ -58,7 +58,7 @@ func (h *health) failed(err error) {
 		return
 	}
 	h.logged = time.Now()
-	h.log.Error("audit rows cannot be written; authenticated calls are refused",
+	h.log.Error("audit rows cannot be written; authenticated calls fail",
 		"for", time.Since(h.since).Round(time.Millisecond), "cause", err)
 }
 

@@ -20,15 +20,15 @@ import (
 // the lane belongs to (see queue), but where said otherwise.
 //
 //	open ──batch──▶ committed ─▶ open
-//	     ──batch──▶ fenced    ─▶ settle ─▶ open under a new writer     (surely nothing was written)
-//	     ──batch──▶ unknown   ─▶ settle ─▶ open under a new writer     (the old writer's row tells)
+//	     ──batch──▶ fenced    ─▶ resolve ─▶ open under a new writer     (surely nothing was written)
+//	     ──batch──▶ unknown   ─▶ resolve ─▶ open under a new writer     (the old writer's row tells)
 type lane struct {
 	w       *Writer
 	n       int
 	session *session // nil: not open
 	process uuid.UUID
 	seq     int64        // of the writer's last committed row
-	writer  atomic.Int64 // the open writer's id, 0 when not open; read by the keeper
+	writer  atomic.Int64 // the open writer's id, 0 when not open; read by the heartbeat
 	left    previous
 	opens   int // counts connections, for their names
 	fails   int // batches in a row that ended in doubt
@@ -36,7 +36,7 @@ type lane struct {
 	wake    chan struct{} // given a token by the caller that gives the lane back to its goroutine
 }
 
-// previous is what a lane left behind and has to settle before it opens again.
+// previous is what a lane left behind and has to resolve before it opens again.
 type previous struct {
 	writer  int64    // to be closed; 0: nothing is left behind
 	session string   // the connection whose backend may still be at work, "" when it is surely done
@@ -130,7 +130,7 @@ func (l *lane) apart(batch []*entry) []*entry {
 	return kept
 }
 
-// write commits a batch. Every entry is answered, put back into the queue, or left in doubt for open to settle.
+// write commits a batch. Every entry is answered, put back into the queue, or left in doubt for open to resolve.
 func (l *lane) write(batch []*entry) {
 	for len(batch) > 0 {
 		if l.session == nil {
@@ -139,7 +139,7 @@ func (l *lane) write(batch []*entry) {
 		}
 		start := time.Now()
 		err := l.session.commit(l.writer.Load(), l.seq, batch, argus.Micros(start), start.Add(l.w.config.tuning.roundTrip))
-		refusal := refusalOf(err)
+		rejection := rejectionOf(err)
 		switch {
 		case err == nil:
 			l.w.metrics.commit.Observe(time.Since(start).Seconds())
@@ -152,15 +152,15 @@ func (l *lane) write(batch []*entry) {
 			}
 			return
 
-		case refusal != nil && (refusal.Code == stateFenced || refusal.Code == uniqueViolation):
+		case rejection != nil && (rejection.Code == stateFenced || rejection.Code == uniqueViolation):
 			// Someone else moved or closed the writer, or wrote under its numbers.
 			l.w.metrics.fenced.Inc()
 			l.w.queue.unshift(batch)
 			l.leave(previous{writer: l.writer.Load()}, err)
 			return
 
-		case refusal != nil && refusal.Code == stateSwept && sweptIn(refusal, batch):
-			swept := strings.Split(refusal.Detail, ",")
+		case rejection != nil && rejection.Code == stateSwept && sweptIn(rejection, batch):
+			swept := strings.Split(rejection.Detail, ",")
 			batch = slices.DeleteFunc(batch, func(e *entry) bool {
 				if e.intended && slices.Contains(swept, e.id.String()) {
 					e.answer(errSwept)
@@ -169,7 +169,7 @@ func (l *lane) write(batch []*entry) {
 				return false
 			})
 
-		case refusal != nil && (refusal.Code[:2] == "22" || refusal.Code[:2] == "23"):
+		case rejection != nil && (rejection.Code[:2] == "22" || rejection.Code[:2] == "23"):
 			// A row Postgres does not take. The others of its batch must not suffer: halve until it is alone.
 			if len(batch) == 1 {
 				batch[0].answer(err)
@@ -189,9 +189,9 @@ func (l *lane) write(batch []*entry) {
 
 const uniqueViolation = "23505"
 
-// refusalOf returns the server's error when it says that surely nothing was committed: one of severity ERROR,
+// rejectionOf returns the server's error when it says that surely nothing was committed: one of severity ERROR,
 // after which the connection went on. A FATAL one may have come after the commit.
-func refusalOf(err error) *pgconn.PgError {
+func rejectionOf(err error) *pgconn.PgError {
 	var pgErr *pgconn.PgError
 	if errors.Is(err, errConnectionLost) || !errors.As(err, &pgErr) || len(pgErr.Code) != 5 ||
 		pgErr.SeverityUnlocalized != "ERROR" {
@@ -200,14 +200,14 @@ func refusalOf(err error) *pgconn.PgError {
 	return pgErr
 }
 
-// sweptIn reports whether the refusal names an entry of the batch: without one, trying again would not end.
-func sweptIn(refusal *pgconn.PgError, batch []*entry) bool {
+// sweptIn reports whether the rejection names an entry of the batch: without one, trying again would not end.
+func sweptIn(rejection *pgconn.PgError, batch []*entry) bool {
 	return slices.ContainsFunc(batch, func(e *entry) bool {
-		return e.intended && strings.Contains(refusal.Detail, e.id.String())
+		return e.intended && strings.Contains(rejection.Detail, e.id.String())
 	})
 }
 
-// leave gives up the session. What is left behind is settled by the next open.
+// leave gives up the session. What is left behind is resolved by the next open.
 func (l *lane) leave(left previous, cause error) {
 	l.session.close()
 	l.session = nil
@@ -248,7 +248,7 @@ func (l *lane) open(tried func()) bool {
 	}
 }
 
-// tryOpen connects, settles what the lane left behind, and opens a new writer.
+// tryOpen connects, resolves what the lane left behind, and opens a new writer.
 func (l *lane) tryOpen() (err error) {
 	select {
 	case l.w.opening <- struct{}{}:
@@ -267,8 +267,8 @@ func (l *lane) tryOpen() (err error) {
 			drop(conn)
 		}
 	}()
-	if err := l.settle(conn); err != nil {
-		return fmt.Errorf("settling writer %d: %w", l.left.writer, err)
+	if err := l.resolve(conn); err != nil {
+		return fmt.Errorf("resolving writer %d: %w", l.left.writer, err)
 	}
 	process, err := l.w.beat(conn)
 	if err != nil {
@@ -302,12 +302,12 @@ func (l *lane) tryOpen() (err error) {
 	return nil
 }
 
-// settle closes the writer the lane left behind and finds out what became of its batch in doubt.
+// resolve closes the writer the lane left behind and finds out what became of its batch in doubt.
 //
 // Closing takes the writer's row lock, so it waits for a backend that is just committing the batch, and a backend
 // that gets to it later finds the writer closed and rolls back. From then on the batch's last row either is
 // there, and so is the whole batch, or never will be.
-func (l *lane) settle(conn *pgx.Conn) error {
+func (l *lane) resolve(conn *pgx.Conn) error {
 	if l.left.writer == 0 {
 		return nil
 	}
@@ -341,7 +341,7 @@ func (l *lane) settle(conn *pgx.Conn) error {
 		if err != nil {
 			return err
 		}
-		l.w.config.Logger.Info("a batch in doubt is settled", "writer_id", l.left.writer, "rows", len(l.left.doubt),
+		l.w.config.Logger.Info("a batch in doubt is resolved", "writer_id", l.left.writer, "rows", len(l.left.doubt),
 			"committed", committed)
 		if committed {
 			l.w.metrics.doubts.WithLabelValues("committed").Inc()

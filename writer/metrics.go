@@ -4,16 +4,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Why a call was refused: the label of argus_writer_refused_total.
+// Why a call failed: the label of argus_writer_failed_total.
 const (
-	refusedDown        = "postgres_away"   // a known outage, answered without waiting
-	refusedOverload    = "overload"        // the queue is full, or its head is too old
-	refusedClosing     = "shutting_down"   //
-	refusedTimeout     = "timeout"         // the bounded wait ended; the row may or may not be committed
-	refusedByDatabase  = "refused_row"     // Postgres does not take this row
-	refusedSwept       = "already_swept"   // the call's intent was turned into an interrupted row
-	refusedUnstorable  = "malformed"       // a record that no row can be made of: a bug of its maker
-	refusedIntentState = "intent_rejected" // this process was declared dead: it may promise nothing
+	failedDown        = "postgres_away"   // a known outage, answered without waiting
+	failedOverload    = "overload"        // the queue is full, or its head is too old
+	failedClosing     = "shutting_down"   //
+	failedTimeout     = "timeout"         // the bounded wait ended; the row may or may not be committed
+	failedRow         = "rejected_row"    // Postgres does not take this row
+	failedSwept       = "already_swept"   // the call's intent was turned into an interrupted row
+	failedUnstorable  = "malformed"       // a record that no row can be made of: a bug of its maker
+	failedIntentState = "intent_rejected" // this process was declared dead: it may promise nothing
 )
 
 type metrics struct {
@@ -21,7 +21,7 @@ type metrics struct {
 	commit       prometheus.Histogram
 	batch        prometheus.Histogram
 	wait         prometheus.Histogram
-	refused      *prometheus.CounterVec
+	failed       *prometheus.CounterVec
 	fenced       prometheus.Counter
 	doubts       *prometheus.CounterVec
 	interrupted  prometheus.Counter
@@ -43,17 +43,17 @@ func newMetrics(w *Writer) *metrics {
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "argus", Subsystem: "writer",
 			Name: "append_seconds", Help: "Time a call waited for its row to be committed.",
 			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 14)}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "argus", Subsystem: "writer",
-			Name: "refused_total", Help: "Calls that got no confirmed row, by reason."}, []string{"reason"}),
+		failed: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "argus", Subsystem: "writer",
+			Name: "failed_total", Help: "Calls that got no confirmed row, by reason."}, []string{"reason"}),
 		fenced: counter("fenced_total", "Lanes that found their writer moved or closed by another."),
 		doubts: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "argus", Subsystem: "writer",
 			Name: "doubts_total", Help: "Batches whose commit was not answered, by what was found later."}, []string{"found"}),
 		interrupted: counter("interrupted_total", "Intents of dead processes turned into interrupted rows by this process."),
 		opened:      counter("opened_total", "Writers opened."),
 	}
-	for _, reason := range []string{refusedDown, refusedOverload, refusedClosing, refusedTimeout, refusedByDatabase,
-		refusedSwept, refusedUnstorable, refusedIntentState} {
-		m.refused.WithLabelValues(reason)
+	for _, reason := range []string{failedDown, failedOverload, failedClosing, failedTimeout, failedRow,
+		failedSwept, failedUnstorable, failedIntentState} {
+		m.failed.WithLabelValues(reason)
 	}
 	m.doubts.WithLabelValues("committed")
 	m.doubts.WithLabelValues("absent")
@@ -61,14 +61,14 @@ func newMetrics(w *Writer) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "argus", Subsystem: "writer", Name: name, Help: help}, f)
 	}
 	m.unregistered = []prometheus.Collector{
-		m.rows, m.commit, m.batch, m.wait, m.refused, m.fenced, m.doubts, m.interrupted, m.opened,
+		m.rows, m.commit, m.batch, m.wait, m.failed, m.fenced, m.doubts, m.interrupted, m.opened,
 		gauge("queue_depth", "Calls waiting for a lane.", func() float64 { return float64(w.queue.depth.Load()) }),
 		gauge("queue_age_seconds", "How long the first waiting call has waited.", func() float64 { return w.queue.age().Seconds() }),
 		gauge("lanes_open", "Lanes that can commit.", func() float64 { return float64(w.health.lanesOpen()) }),
 		gauge("down_seconds", "How long no lane could commit; 0 when one can.", func() float64 { return w.health.downFor().Seconds() }),
-		gauge("months_ahead", "Monthly partitions after the present one; fewer than two make this process unready.", w.keeper.monthsAhead),
-		gauge("clock_skew_seconds", "This machine's clock less Postgres's.", w.keeper.clockSkew),
-		gauge("maintained_timestamp_seconds", "When argusd maintain last ran; 0 when it never did.", w.keeper.maintainedAt),
+		gauge("months_ahead", "Monthly partitions after the present one; fewer than two make this process unready.", w.heartbeat.monthsAhead),
+		gauge("clock_skew_seconds", "This machine's clock less Postgres's.", w.heartbeat.clockSkew),
+		gauge("maintained_timestamp_seconds", "When argusd maintain last ran; 0 when it never did.", w.heartbeat.maintainedAt),
 	}
 	return m
 }

@@ -26,7 +26,7 @@ type identity struct {
 	id         uuid.UUID  // mu
 	registered bool       // mu
 	beaten     time.Time  // of the newest heartbeat that Postgres confirmed; mu
-	settled    time.Time  // not before this may others be declared dead; mu
+	mayDeclare time.Time  // not before this may others be declared dead; mu
 	published  atomic.Pointer[uuid.UUID]
 }
 
@@ -43,7 +43,7 @@ func (p *identity) current() uuid.UUID {
 func (p *identity) mayDeclareDead() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.registered && time.Now().After(p.settled)
+	return p.registered && time.Now().After(p.mayDeclare)
 }
 
 // beat says in Postgres that this process lives, registering it when its row is not there, and returns its
@@ -85,7 +85,7 @@ func (w *Writer) beat(conn *pgx.Conn) (uuid.UUID, error) {
 	}
 	now := time.Now()
 	if !p.beaten.IsZero() && now.Sub(p.beaten) > w.config.tuning.dead/2 {
-		p.settled = now.Add(w.config.tuning.settle)
+		p.mayDeclare = now.Add(w.config.tuning.afterOutage)
 	}
 	p.beaten = now
 	return p.id, nil
@@ -167,8 +167,8 @@ func (c *control) close() {
 	}
 }
 
-// keeper holds what the keep loop found out last, for Check and the metrics.
-type keeper struct {
+// heartbeat holds what the last heartbeat found out, for Check and the metrics.
+type heartbeat struct {
 	mu      sync.Mutex
 	at      time.Time // mu
 	problem error     // mu
@@ -178,8 +178,8 @@ type keeper struct {
 	maintained time.Time     // when argusd maintain last ran, by Postgres's clock; zero: never; mu
 }
 
-// keep sends heartbeats and looks after readiness until the lanes have ended.
-func (w *Writer) keep() {
+// sendHeartbeats sends heartbeats and looks after readiness until the lanes have ended.
+func (w *Writer) sendHeartbeats() {
 	quiet := &sometimes{every: 10 * time.Second}
 	for {
 		err := w.control.use(w, func(conn *pgx.Conn) error {
@@ -245,37 +245,37 @@ func (w *Writer) look(conn *pgx.Conn) error {
 		return err
 	}
 	ours := sent.Add(time.Since(sent) / 2)
-	k := &w.keeper
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.at, k.problem = time.Now(), unready(ours, theirs, ahead)
-	k.ahead, k.skew = ahead, ours.Sub(theirs)
+	h := &w.heartbeat
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.at, h.problem = time.Now(), unready(ours, theirs, ahead)
+	h.ahead, h.skew = ahead, ours.Sub(theirs)
 	if maintained != nil {
-		k.maintained = *maintained
+		h.maintained = *maintained
 	}
 	return nil
 }
 
 // monthsAhead, clockSkew and maintainedAt are what look saw last; NaN before it has seen anything.
-func (k *keeper) monthsAhead() float64 {
-	return k.seen(func() float64 { return float64(k.ahead) })
+func (h *heartbeat) monthsAhead() float64 {
+	return h.seen(func() float64 { return float64(h.ahead) })
 }
 
-func (k *keeper) clockSkew() float64 { return k.seen(func() float64 { return k.skew.Seconds() }) }
+func (h *heartbeat) clockSkew() float64 { return h.seen(func() float64 { return h.skew.Seconds() }) }
 
-func (k *keeper) maintainedAt() float64 {
-	return k.seen(func() float64 {
-		if k.maintained.IsZero() {
+func (h *heartbeat) maintainedAt() float64 {
+	return h.seen(func() float64 {
+		if h.maintained.IsZero() {
 			return 0
 		}
-		return float64(k.maintained.UnixMilli()) / 1000
+		return float64(h.maintained.UnixMilli()) / 1000
 	})
 }
 
-func (k *keeper) seen(f func() float64) float64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.at.IsZero() {
+func (h *heartbeat) seen(f func() float64) float64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.at.IsZero() {
 		return math.NaN()
 	}
 	return f()
@@ -298,12 +298,12 @@ func (w *Writer) Check(context.Context) error {
 	if _, err := w.unavailable(); err != nil {
 		return err
 	}
-	w.keeper.mu.Lock()
-	defer w.keeper.mu.Unlock()
-	if w.keeper.at.IsZero() {
+	w.heartbeat.mu.Lock()
+	defer w.heartbeat.mu.Unlock()
+	if w.heartbeat.at.IsZero() {
 		return errors.New("partitions and clock are not checked yet")
 	}
-	return w.keeper.problem
+	return w.heartbeat.problem
 }
 
 // leave closes this process's writers and removes its row, after the lanes have ended. An intent that is left

@@ -66,7 +66,7 @@ func anyRecord(now time.Time) *rapid.Generator[argus.Record] {
 
 // TestAnyRecord draws groups of calls – all that a request may hold, with and without intents, and among them records
 // that Postgres rejects – and writes them at once, in batches of a drawn size. Each call is written as it is, or
-// refused for its own fault alone.
+// rejected for its own fault alone.
 func TestAnyRecord(t *testing.T) {
 	t.Parallel()
 	pg := enginetest.NewPostgres(t)
@@ -125,7 +125,7 @@ func TestAnyRecord(t *testing.T) {
 		for i, r := range records {
 			got, ok := written[r.ID]
 			if ok == bad[i] {
-				t.Errorf("a record is written: %t, and was refused: %t", ok, bad[i])
+				t.Errorf("a record is written: %t, and was rejected: %t", ok, bad[i])
 			} else if ok && string(got.AppendJSON(nil)) != string(r.AppendJSON(nil)) {
 				t.Errorf("given %s\nread  %s", r.AppendJSON(nil), got.AppendJSON(nil))
 			}

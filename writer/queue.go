@@ -159,7 +159,7 @@ func (q *queue) engage() *lane {
 }
 
 // unshift puts entries that were surely not written back in front. The time they spent with a lane says nothing of
-// how long the queue is, so it must not have newcomers refused.
+// how long the queue is, so it must not make newcomers fail.
 func (q *queue) unshift(batch []*entry) {
 	if len(batch) == 0 {
 		return
@@ -248,7 +248,7 @@ func (q *queue) rouseAll() {
 	q.idle = q.idle[:0]
 }
 
-// close refuses further entries; those that wait are still taken.
+// close rejects further entries; those that wait are still taken.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

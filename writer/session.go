@@ -22,7 +22,7 @@ import (
 //
 // The rows go first, so that a backend which waits for the rest of a batch (its client is frozen, the network
 // swallows packets) does not hold the writer's row lock: a lane that fences the writer need not wait for it. COPY
-// is sent without waiting for its CopyInResponse; a server that refused it skips everything up to Sync.
+// is sent without waiting for its CopyInResponse; a server that rejected it skips everything up to Sync.
 type session struct {
 	conn     net.Conn
 	frontend *pgproto3.Frontend

@@ -143,12 +143,12 @@ func readRows(t testing.TB, pool *pgxpool.Pool) []argus.Record {
 type ledger struct {
 	mu           sync.Mutex
 	acknowledged map[uuid.UUID]argus.Record
-	refused      map[uuid.UUID]argus.Code
+	failed       map[uuid.UUID]argus.Code
 	intended     map[uuid.UUID]bool // the intent was committed
 }
 
 func newLedger() *ledger {
-	return &ledger{acknowledged: map[uuid.UUID]argus.Record{}, refused: map[uuid.UUID]argus.Code{}, intended: map[uuid.UUID]bool{}}
+	return &ledger{acknowledged: map[uuid.UUID]argus.Record{}, failed: map[uuid.UUID]argus.Code{}, intended: map[uuid.UUID]bool{}}
 }
 
 func (l *ledger) note(r *argus.Record, intended bool, err error) {
@@ -160,14 +160,14 @@ func (l *ledger) note(r *argus.Record, intended bool, err error) {
 	if err == nil {
 		l.acknowledged[r.ID] = *r
 	} else {
-		l.refused[r.ID] = argus.CodeOf(err)
+		l.failed[r.ID] = argus.CodeOf(err)
 	}
 }
 
-func (l *ledger) count() (acknowledged, refused int) {
+func (l *ledger) count() (acknowledged, failed int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.acknowledged), len(l.refused)
+	return len(l.acknowledged), len(l.failed)
 }
 
 // check is the oracle: acknowledged ids ⊆ rows, as they were acknowledged; one row an id; seq 1…n without holes for
@@ -192,7 +192,7 @@ func (l *ledger) check(t testing.TB, pool *pgxpool.Pool) []argus.Record {
 		if r.ComputeHash() != r.RowHash {
 			t.Errorf("row %d/%d does not have the hash of its columns", r.WriterID, r.Seq)
 		}
-		_, known := l.refused[r.ID]
+		_, known := l.failed[r.ID]
 		if _, ok := l.acknowledged[r.ID]; !ok && !known && !l.intended[r.ID] {
 			t.Errorf("row %d/%d is of a call that was never made: %s", r.WriterID, r.Seq, r.ID)
 		}
@@ -250,7 +250,7 @@ func (l *ledger) call(w *Writer, pool *pgxpool.Pool, n int) error {
 		if err := intend(w, pool, r); err != nil {
 			// The intent may be there or not. The API says "intended" then.
 			l.mu.Lock()
-			l.refused[r.ID] = argus.CodeInternal
+			l.failed[r.ID] = argus.CodeInternal
 			l.mu.Unlock()
 			err = w.Append(context.Background(), r, true)
 			l.note(r, false, err)

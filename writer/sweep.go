@@ -91,7 +91,7 @@ func (w *Writer) declareDead(conn *pgx.Conn) error {
 				 WHERE heartbeat_at < clock_timestamp() - make_interval(secs => $1)
 				   AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => $2)
 				   FOR UPDATE SKIP LOCKED)
-			RETURNING process_id, host, heartbeat_at`, t.dead.Seconds(), t.settle.Seconds())
+			RETURNING process_id, host, heartbeat_at`, t.dead.Seconds(), t.afterOutage.Seconds())
 		if err != nil {
 			return err
 		}

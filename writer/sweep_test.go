@@ -135,7 +135,7 @@ func TestSweptWhileFrozen(t *testing.T) {
 	wg.Wait()
 	eventually(t, "a new identity", func() bool { return frozen.process.current() != before })
 	l.call(frozen, pool, 3)
-	settled(t, pool)
+	noIntentsLeft(t, pool)
 	rows := byID(l.check(t, pool))
 	for _, r := range swept {
 		if rows[r.ID].Outcome != argus.Interrupted {
@@ -176,7 +176,7 @@ func TestReturnDuringSweep(t *testing.T) {
 		})
 		wg.Wait()
 	}
-	settled(t, pool)
+	noIntentsLeft(t, pool)
 	for _, r := range l.check(t, pool) {
 		if r.Outcome == argus.Interrupted {
 			interrupted++
@@ -209,7 +209,7 @@ func TestIntentNeverCommitted(t *testing.T) {
 	if err := intend(w, pool, &again); err != nil {
 		t.Fatal(err)
 	}
-	settled(t, pool)
+	noIntentsLeft(t, pool)
 	// The same, and the process dies: no second row.
 	if err := intend(w, pool, &again); err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func TestIntentNeverCommitted(t *testing.T) {
 	die(w)
 	exec(t, pool, `DELETE FROM argus.audit_processes`)
 	start(t, Config{URL: pg.APIURL})
-	settled(t, pool)
+	noIntentsLeft(t, pool)
 	l.check(t, pool)
 }
 
@@ -244,7 +244,7 @@ func TestSweptWithinThirtySeconds(t *testing.T) {
 	intents(t, dead, pool, l, 5)
 	die(dead)
 	died := time.Now()
-	settled(t, pool)
+	noIntentsLeft(t, pool)
 	if d := time.Since(died); d > 30*time.Second {
 		t.Errorf("swept after %s", d)
 	}

@@ -33,7 +33,7 @@ func TestFailsClosed(t *testing.T) {
 		name  string
 		begin func(p *enginetest.Proxy)
 	}{
-		{"refuses", (*enginetest.Proxy).Cut},
+		{"connection refused", (*enginetest.Proxy).Cut},
 		{"accepts and never answers", (*enginetest.Proxy).Freeze},
 		{"one byte a second", func(p *enginetest.Proxy) { p.Trickle(1) }},
 		{"loses every answer", (*enginetest.Proxy).DropReplies},
@@ -44,7 +44,7 @@ func TestFailsClosed(t *testing.T) {
 			pg := enginetest.NewPostgres(t)
 			pool := pg.Pool(t, pg.APIURL) // not through the proxy
 			proxy, url := enginetest.ProxyURL(t, pg.APIURL)
-			var dialing, most atomic.Int32 // connections being made by lanes and keeper at one time
+			var dialing, most atomic.Int32 // connections being made by lanes and heartbeat at one time
 			w := start(t, Config{URL: url, dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 				if n := dialing.Add(1); n > most.Load() {
 					most.Store(n)
@@ -102,16 +102,16 @@ func TestFailsClosed(t *testing.T) {
 					t.Errorf("after the outage: %v", err)
 				}
 			}
-			settled(t, pool)
+			noIntentsLeft(t, pool)
 			l.check(t, pool)
 			if n := most.Load(); n > 3 {
-				t.Errorf("%d connections were being made at one time; one lane and the keeper may", n)
+				t.Errorf("%d connections were being made at one time; one lane and the heartbeat may", n)
 			}
 		})
 	}
 }
 
-// TestStartsWithoutPostgres: a server that starts before its database refuses calls until it comes.
+// TestStartsWithoutPostgres: a server that starts before its database fails calls until it comes.
 func TestStartsWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	pg := enginetest.NewPostgres(t)
@@ -137,7 +137,7 @@ func TestStartsWithoutPostgres(t *testing.T) {
 	l.check(t, pool)
 }
 
-// TestOverload: when more wait than can be written in time, newcomers are refused at once, and those in the queue
+// TestOverload: when more wait than can be written in time, newcomers fail at once, and those in the queue
 // keep their place.
 func TestOverload(t *testing.T) {
 	t.Parallel()
@@ -185,7 +185,7 @@ func TestOldQueue(t *testing.T) {
 	for n := range 2 {
 		wg.Go(func() { l.call(w, nil, n) })
 	}
-	eventually(t, "refused", func() bool { return w.Available() != nil })
+	eventually(t, "unavailable", func() bool { return w.Available() != nil })
 	release()
 	wg.Wait()
 }
@@ -294,7 +294,7 @@ func TestShutdownWithoutPostgres(t *testing.T) {
 	load.stop()
 	proxy.Heal()
 	start(t, Config{URL: pg.APIURL, tuning: quick}) // sweeps
-	settled(t, pool)
+	noIntentsLeft(t, pool)
 	l.check(t, pool)
 }
 
@@ -351,7 +351,7 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("argus_writer_rows_total is %v", n)
 		}
 	}
-	for _, name := range []string{"rows_total", "commit_seconds", "batch_rows", "append_seconds", "refused_total", "fenced_total",
+	for _, name := range []string{"rows_total", "commit_seconds", "batch_rows", "append_seconds", "failed_total", "fenced_total",
 		"doubts_total", "interrupted_total", "opened_total", "queue_depth", "queue_age_seconds", "lanes_open", "down_seconds"} {
 		if !have["argus_writer_"+name] {
 			t.Errorf("no metric argus_writer_%s", name)

@@ -3,7 +3,7 @@
 //
 //	Append ─▶ queue ─▶ lane 0 ─┐   one batch, one round trip, one commit
 //	Append ─▶       ─▶ lane 1 ─┴─▶ argus.argus_audit_log + argus.audit_writers − argus.audit_intents
-//	                   keeper ───▶ heartbeat, readiness
+//	                   heartbeat ▶ argus.audit_processes, readiness
 //	                   sweeper ──▶ intents and writers of dead processes
 //
 // Callers share commits: a lane takes all rows that wait, so a lone caller waits for one commit and a thousand
@@ -35,15 +35,15 @@ type Writer struct {
 	lanes   []*lane
 	opening chan struct{} // holds one token: only one lane at a time connects, so a returning Postgres is not stormed
 
-	process  identity
-	control  control
-	keeper   keeper
-	state    atomic.Int32
-	life     context.Context // bounds every round trip to Postgres; ends when Close gives up or has finished
-	end      context.CancelFunc
-	closing  chan struct{} // closed when the lanes have ended: the keeper and the sweeper end too
-	laneEnds sync.WaitGroup
-	loopEnds sync.WaitGroup
+	process   identity
+	control   control
+	heartbeat heartbeat
+	state     atomic.Int32
+	life      context.Context // bounds every round trip to Postgres; ends when Close gives up or has finished
+	end       context.CancelFunc
+	closing   chan struct{} // closed when the lanes have ended: the heartbeat and the sweeper end too
+	laneEnds  sync.WaitGroup
+	loopEnds  sync.WaitGroup
 }
 
 const (
@@ -72,7 +72,7 @@ func New(config Config) (*Writer, error) {
 }
 
 // Start begins writing. It returns when the first lane is open, has failed to open, or ctx ends. A Postgres
-// that is away is no error: calls are refused until it comes (see Available).
+// that is away is no error: calls fail until it comes (see Available).
 func (w *Writer) Start(ctx context.Context) error {
 	if !w.state.CompareAndSwap(stateNew, stateRunning) {
 		return errors.New("writer: started twice, or after Close")
@@ -84,7 +84,7 @@ func (w *Writer) Start(ctx context.Context) error {
 	for _, l := range w.lanes {
 		w.laneEnds.Go(func() { l.run(tried) })
 	}
-	w.loopEnds.Go(w.keep)
+	w.loopEnds.Go(w.sendHeartbeats)
 	w.loopEnds.Go(w.sweepLoop)
 	select {
 	case <-first:
@@ -93,7 +93,7 @@ func (w *Writer) Start(ctx context.Context) error {
 	return nil
 }
 
-// Close refuses further rows, commits those that wait, closes the writers in Postgres and removes this
+// Close rejects further rows, commits those that wait, closes the writers in Postgres and removes this
 // process from argus.audit_processes. When ctx ends before, what is left is answered as not written or
 // unconfirmed, and an error says how much.
 func (w *Writer) Close(ctx context.Context) error {
@@ -149,11 +149,11 @@ var errClosing = errors.New("the server is shutting down")
 func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) error {
 	rec.MakeStorable()
 	if err := malformed(rec); err != nil {
-		return w.refuse(ctx, rec, intended, refusedUnstorable, err)
+		return w.fail(ctx, rec, intended, failedUnstorable, err)
 	}
 	if !intended {
 		if reason, err := w.unavailable(); err != nil {
-			return w.refuse(ctx, rec, intended, reason, err)
+			return w.fail(ctx, rec, intended, reason, err)
 		}
 	}
 	start := time.Now()
@@ -164,7 +164,7 @@ func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) e
 	l, ok := w.queue.push(e)
 	if !ok {
 		e.recycle()
-		return w.refuse(ctx, rec, intended, refusedClosing, errClosing)
+		return w.fail(ctx, rec, intended, failedClosing, errClosing)
 	}
 	deadline := start.Add(w.config.Wait)
 	earlier, bounded := ctx.Deadline()
@@ -180,7 +180,7 @@ func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) e
 		l.release()
 	}
 	if !e.await(deadline) {
-		return w.refuse(ctx, rec, intended, refusedTimeout, fmt.Errorf("not committed within %s", deadline.Sub(start)))
+		return w.fail(ctx, rec, intended, failedTimeout, fmt.Errorf("not committed within %s", deadline.Sub(start)))
 	}
 	err := e.err
 	if err == nil {
@@ -192,11 +192,11 @@ func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) e
 		w.metrics.wait.Observe(time.Since(start).Seconds())
 		return nil
 	case errors.Is(err, errClosing):
-		return w.refuse(ctx, rec, intended, refusedClosing, err)
+		return w.fail(ctx, rec, intended, failedClosing, err)
 	case errors.Is(err, errSwept):
-		return w.refuse(ctx, rec, true, refusedSwept, err)
+		return w.fail(ctx, rec, true, failedSwept, err)
 	default:
-		return w.refuse(ctx, rec, intended, refusedByDatabase, err)
+		return w.fail(ctx, rec, intended, failedRow, err)
 	}
 }
 
@@ -208,45 +208,45 @@ func (w *Writer) Available() error {
 	if err == nil {
 		return nil
 	}
-	w.metrics.refused.WithLabelValues(reason).Inc()
+	w.metrics.failed.WithLabelValues(reason).Inc()
 	return errUnavailable.WithCause(err)
 }
 
 func (w *Writer) unavailable() (reason string, err error) {
 	switch w.state.Load() {
 	case stateNew:
-		return refusedDown, errors.New("not started")
+		return failedDown, errors.New("not started")
 	case stateClosing:
-		return refusedClosing, errClosing
+		return failedClosing, errClosing
 	}
 	if err := w.health.down(); err != nil {
-		return refusedDown, err
+		return failedDown, err
 	}
 	if n := w.queue.depth.Load(); n >= int64(w.config.Queue) {
-		return refusedOverload, fmt.Errorf("%d calls wait for their row", n)
+		return failedOverload, fmt.Errorf("%d calls wait for their row", n)
 	}
-	// A queue whose head has used up a third of its time would answer late: refusing newcomers keeps the
+	// A queue whose head has used up a third of its time would answer late: failing newcomers keeps the
 	// latency of those who are in.
 	if age := w.queue.age(); age > w.config.Wait/3 {
-		return refusedOverload, fmt.Errorf("calls have waited %s for their row", age.Round(time.Millisecond))
+		return failedOverload, fmt.Errorf("calls have waited %s for their row", age.Round(time.Millisecond))
 	}
 	return "", nil
 }
 
 var (
 	errUnavailable = argus.Errorf(argus.CodeAuditUnavailable,
-		"The call was refused because its audit row cannot be written right now; nothing was changed. Try again.").
+		"The call was not made, because its audit row cannot be written right now. Nothing was changed. Try again.").
 		WithRetryAfter(time.Second)
 	errUnconfirmed = argus.Errorf(argus.CodeAuditUnconfirmed,
 		"The call may have taken effect, but its audit row is not confirmed. Do not repeat it before you have looked "+
 			"at what it changed; its row will appear in the audit log.")
 )
 
-// refuse counts and logs why a call gets no confirmed row, and makes its answer.
-func (w *Writer) refuse(ctx context.Context, rec *argus.Record, intended bool, reason string, cause error) error {
-	w.metrics.refused.WithLabelValues(reason).Inc()
+// fail counts and logs why a call gets no confirmed row, and makes its answer.
+func (w *Writer) fail(ctx context.Context, rec *argus.Record, intended bool, reason string, cause error) error {
+	w.metrics.failed.WithLabelValues(reason).Inc()
 	if !intended {
-		if reason == refusedUnstorable || reason == refusedByDatabase {
+		if reason == failedUnstorable || reason == failedRow {
 			w.config.Logger.ErrorContext(ctx, "no row can be written for a call", "audit_id", rec.ID, "route", rec.Route,
 				"cause", cause)
 		}
@@ -258,7 +258,7 @@ func (w *Writer) refuse(ctx context.Context, rec *argus.Record, intended bool, r
 	return errUnconfirmed.WithCause(cause)
 }
 
-// malformed tells what makes a storable record one that the table's constraints refuse: its maker's mistake,
+// malformed tells what makes a storable record one that the table's constraints reject: its maker's mistake,
 // found here so that it does not break up a batch.
 func malformed(r *argus.Record) error {
 	switch {
@@ -272,7 +272,7 @@ func malformed(r *argus.Record) error {
 	return nil
 }
 
-// Stage is the writer's health: ok, degraded while some lane is not open, down while calls are refused.
+// Stage is the writer's health: ok, degraded while some lane is not open, down while calls fail.
 func (w *Writer) Stage() argus.Stage {
 	open := w.health.lanesOpen()
 	s := argus.Stage{Name: "writer", Status: "ok", Facts: map[string]any{
@@ -280,10 +280,10 @@ func (w *Writer) Stage() argus.Stage {
 	}}
 	if reason, err := w.unavailable(); err != nil {
 		s.Status = "down"
-		s.Detail = "Calls are refused: " + map[string]string{
-			refusedDown:     "Postgres cannot be written to.",
-			refusedOverload: "more calls wait for their audit row than can be written in time.",
-			refusedClosing:  "the server is shutting down.",
+		s.Detail = "Calls fail: " + map[string]string{
+			failedDown:     "Postgres cannot be written to.",
+			failedOverload: "more calls wait for their audit row than can be written in time.",
+			failedClosing:  "the server is shutting down.",
 		}[reason]
 		s.Facts["down_seconds"] = w.health.downFor().Seconds()
 	} else if open < len(w.lanes) {
@@ -303,7 +303,7 @@ func (w *Writer) Stage() argus.Stage {
 func (w *Writer) Intend(ctx context.Context, tx pgx.Tx, rec *argus.Record) error {
 	rec.MakeStorable()
 	if err := malformed(&argus.Record{ID: rec.ID, ActorKind: rec.ActorKind, Outcome: argus.Interrupted}); err != nil {
-		return w.refuse(ctx, rec, false, refusedUnstorable, err)
+		return w.fail(ctx, rec, false, failedUnstorable, err)
 	}
 	draft := *rec
 	draft.Outcome, draft.Status, draft.LatencyUS = argus.Interrupted, 0, 0
@@ -315,7 +315,7 @@ func (w *Writer) Intend(ctx context.Context, tx pgx.Tx, rec *argus.Record) error
 		return fmt.Errorf("writing the call's intent: %w", err)
 	}
 	if tag.RowsAffected() == 0 {
-		return w.refuse(ctx, rec, false, refusedIntentState, errors.New("this process is not in argus.audit_processes"))
+		return w.fail(ctx, rec, false, failedIntentState, errors.New("this process is not in argus.audit_processes"))
 	}
 	return nil
 }

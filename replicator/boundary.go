@@ -1,4 +1,0 @@
-package replicator
-
-// boundary marks a point between two steps of the way of a batch. Tests kill the process there.
-var boundary = func(string) {}
