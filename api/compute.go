@@ -248,7 +248,7 @@ func (o *compute) wantChange(ctx context.Context, tx Tx, c *call, id, action, re
 		step.Provider, step.From = w.Provider, w.State
 	}
 	if denied != nil {
-		step.Result, step.Error = resultRefused, denied.Error()
+		step.Result, step.Error = resultDenied, denied.Error()
 		if err := c.releaseKey(ctx, tx); err != nil {
 			return w, nil, err
 		}

@@ -43,7 +43,7 @@ func TestComputeLifecycle(t *testing.T) {
 		t.Helper()
 		r := c.post(ada, path+"/"+action, because)
 		c.want(r, http.StatusConflict, argus.CodeConflict)
-		c.wantSteps(r, fmt.Sprintf("1 user_2ada %s %s local %s> refused conflict: ", action, w.ID, state))
+		c.wantSteps(r, fmt.Sprintf("1 user_2ada %s %s local %s> denied conflict: ", action, w.ID, state))
 	}
 	conflict("resume", WorkerRunning)
 	act("stop", WorkerStopped, "1 user_2grace stop "+w.ID+" local running>stopping requested", "2 user_2grace stop "+w.ID+" local stopping>stopped succeeded")
@@ -207,7 +207,7 @@ func TestOrphans(t *testing.T) {
 	for _, action := range []string{"stop", "resume"} {
 		r := c.post(ada, "/compute/ops/workers/"+lost.Handle+"/"+action, because)
 		c.want(r, http.StatusConflict, argus.CodeConflict)
-		c.wantSteps(r, "1 user_2ada "+action+" "+lost.Handle+" local running> refused")
+		c.wantSteps(r, "1 user_2ada "+action+" "+lost.Handle+" local running> denied")
 	}
 	urls := []string{c.url, c.serve()}
 	for _, orphan := range []provider.Instance{lost, twin} {

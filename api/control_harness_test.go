@@ -262,7 +262,7 @@ func (c *control) checkRows() {
 			c.t.Errorf("call %s has %d rows, and the steps %v", id, n, results)
 		}
 		switch all := strings.Join(results, " "); {
-		case all == resultRefused, all == "requested succeeded", all == "requested failed":
+		case all == resultDenied, all == "requested succeeded", all == "requested failed":
 		case strings.HasPrefix(all, "requested succeeded") && strings.Count(all, "requested") == 1: // sessions' ends
 		default:
 			c.t.Errorf("call %s has the steps %v", id, results)

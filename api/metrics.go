@@ -20,7 +20,7 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_calls_total",
 			Help: "Authenticated calls answered, by route and status."}, []string{"route", "status"}),
-		unauthenticated: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_refused_total",
+		unauthenticated: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_unauthenticated_total",
 			Help: "Requests answered without being authenticated, by error code."}, []string{"code"}),
 		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "argus_api_call_seconds",
 			Help:    "From a call's arrival to its answer being ready, without the audit commit, by route.",
@@ -32,7 +32,7 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 			Help: "Handlers that panicked."}),
 		breakGlass: prometheus.NewCounter(prometheus.CounterOpts{Name: "argus_api_break_glass_calls_total",
 			Help: "Calls made with break-glass tokens. Alert on any."}),
-		credentials: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_credentials_refused_total",
+		credentials: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_credentials_rejected_total",
 			Help: "Credentials that were not accepted, by kind and reason."}, []string{"kind", "reason"}),
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_connections_closed_total",
 			Help: "Connections closed to make room for others, by the bound that was reached: address or all."}, []string{"bound"}),

@@ -15,7 +15,7 @@ const (
 	resultRequested = "requested" // written with the change of the wanted state
 	resultSucceeded = "succeeded" // the provider did it, or nothing but the change was to be done
 	resultFailed    = "failed"    // the provider did not do it
-	resultRefused   = "refused"   // a gate said no, nothing changed
+	resultDenied    = "denied"    // a gate said no, nothing changed
 )
 
 // systemActor is the actor of steps that no operator takes: a session that ends by itself, a call whose

@@ -49,7 +49,7 @@ func deny(code argus.Code, format string, args ...any) *gateError {
 
 // carryOut carries out one remote-support action. Its effect is its change of the database alone, so one
 // transaction holds everything: the change, its steps, the call's intent and the answer for repetitions. f fills in
-// the step, and returns a *gateError before it has changed anything; then the step "refused" is committed.
+// the step, and returns a *gateError before it has changed anything; then the step "denied" is committed.
 func (s *support) carryOut(c *call, step *supportStep, f func(ctx context.Context, tx Tx) (answer, error)) (answer, error) {
 	step.AuditID, step.stepBy = c.Record.ID, c.takes()
 	var ans answer
@@ -64,7 +64,7 @@ func (s *support) carryOut(c *call, step *supportStep, f func(ctx context.Contex
 		if err := c.releaseKey(ctx, tx); err != nil {
 			return err
 		}
-		step.Result, step.Error = resultRefused, denied.Error()
+		step.Result, step.Error = resultDenied, denied.Error()
 		return addSupportStep(ctx, tx, *step)
 	})
 	switch {

@@ -78,7 +78,7 @@ func TestRemoteSupport(t *testing.T) {
 	}
 	r = c.arm(grace, id)
 	c.want(r, http.StatusConflict, argus.CodeConflict)
-	c.wantSteps(r, "1 user_2grace arm UTD_7ELEVEN_001 refused conflict:")
+	c.wantSteps(r, "1 user_2grace arm UTD_7ELEVEN_001 denied conflict:")
 
 	length := func(s sessionJSON) time.Duration { return time.Time(s.EndsAt).Sub(time.Time(s.StartedAt)) }
 	r = c.post(grace, consenting+"sessions", sessionBody{Reason: "printer is stuck"})
@@ -109,7 +109,7 @@ func TestRemoteSupport(t *testing.T) {
 	c.wantSteps(r, "1 user_2ada end UTD_7ELEVEN_001 "+first.ID.String()+" requested", "2 user_2ada end UTD_7ELEVEN_001 "+first.ID.String()+" succeeded")
 	r = c.post(ada, end, because)
 	c.want(r, http.StatusConflict, argus.CodeConflict)
-	c.wantSteps(r, "1 user_2ada end UTD_7ELEVEN_001 "+first.ID.String()+" refused")
+	c.wantSteps(r, "1 user_2ada end UTD_7ELEVEN_001 "+first.ID.String()+" denied")
 	for _, path := range []string{
 		"/v1/tenants/UTD_7ELEVEN_002/sessions/" + second.ID.String() + "/end", // another tenant's
 		consenting + "sessions/nonsense/end", consenting + "sessions/00000000-0000-0000-0000-000000000000/end",
@@ -132,7 +132,7 @@ func TestRemoteSupport(t *testing.T) {
 	for _, path := range []string{"disarm", "sessions"} {
 		r := c.post(ada, consenting+path, because)
 		c.want(r, http.StatusConflict, argus.CodeConflict)
-		if steps := c.steps(r); len(steps) != 1 || !strings.Contains(steps[0], " refused conflict:") {
+		if steps := c.steps(r); len(steps) != 1 || !strings.Contains(steps[0], " denied conflict:") {
 			t.Errorf("%s of a disarmed tenant left %q", path, steps)
 		}
 	}
@@ -152,7 +152,7 @@ func TestArmingGates(t *testing.T) {
 		t.Helper()
 		r := c.post(ada, path, body)
 		c.want(r, status, code)
-		if steps := c.steps(r); len(steps) != 1 || !strings.HasPrefix(steps[0], "1 user_2ada arm "+silent) || !strings.Contains(steps[0], " refused "+string(code)) {
+		if steps := c.steps(r); len(steps) != 1 || !strings.HasPrefix(steps[0], "1 user_2ada arm "+silent) || !strings.Contains(steps[0], " denied "+string(code)) {
 			t.Errorf("%s left %q", code, steps)
 		}
 		if c.tenant(silent).Armed {
@@ -232,7 +232,7 @@ func TestConsentIsRecorded(t *testing.T) {
 	c.must(RecordConsent(ctx, host, silent, "DOC-10", "nadia"))
 	r := arm("DOC-9")
 	c.want(r, http.StatusForbidden, argus.CodeConsentRequired)
-	c.wantSteps(r, "1 user_2ada arm "+silent+" DOC-10 nadia refused tenant_consent_required: The consent of tenant "+silent+" is document DOC-10, not DOC-9.")
+	c.wantSteps(r, "1 user_2ada arm "+silent+" DOC-10 nadia denied tenant_consent_required: The consent of tenant "+silent+" is document DOC-10, not DOC-9.")
 	said(RecordConsent(ctx, host, silent, "DOC-9", "maria"), argus.CodeConflict, "counts once") // replaced
 	for _, expected := range []string{"DOC-10", ""} {
 		r = arm(expected)
@@ -407,7 +407,7 @@ func TestArmingRate(t *testing.T) {
 			continue
 		}
 		c.want(r, http.StatusTooManyRequests, argus.CodeRateLimited)
-		c.wantSteps(r, "1 user_2ada arm "+silent+" refused rate_limited")
+		c.wantSteps(r, "1 user_2ada arm "+silent+" denied rate_limited")
 		if wait, err := strconv.Atoi(r.header.Get("Retry-After")); err != nil || wait < 1 || wait > 12 {
 			t.Errorf("Retry-After: %q", r.header.Get("Retry-After"))
 		}
@@ -443,7 +443,7 @@ func TestSessionsEndByThemselves(t *testing.T) {
 	first := c.session(started[0], http.StatusCreated)
 	r := c.post(ada, consenting+"sessions/"+first.ID.String()+"/end", because)
 	c.want(r, http.StatusConflict, argus.CodeConflict) // its time is up, timer or not
-	c.wantSteps(r, "1 user_2ada end UTD_7ELEVEN_001 "+first.ID.String()+" refused")
+	c.wantSteps(r, "1 user_2ada end UTD_7ELEVEN_001 "+first.ID.String()+" denied")
 	if live := c.tenant("UTD_7ELEVEN_001").Sessions; len(live) != 1 || live[0].ID != keep.ID {
 		t.Errorf("live: %+v", live)
 	}

@@ -20,7 +20,7 @@ const (
 	exitUnauthenticated = 4 // 401, or no token at all
 	exitForbidden       = 5 // 403
 	exitNotFound        = 6 // 404
-	exitRefused         = 7 // refused as it stands: 400, 409, 413, 422
+	exitRejected        = 7 // refused as it stands: 400, 409, 413, 422
 	exitRateLimited     = 8 // 429
 	exitNegative        = 9 // a check came out negative
 
@@ -62,7 +62,7 @@ func (e *apiError) exitCode() int {
 	case http.StatusNotFound:
 		return exitNotFound
 	case http.StatusBadRequest, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		return exitRefused
+		return exitRejected
 	case http.StatusTooManyRequests:
 		return exitRateLimited
 	}

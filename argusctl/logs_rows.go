@@ -11,7 +11,7 @@ import (
 )
 
 // rowPrinter prints rows of the log one by one, in whichever format. On a terminal the widths of the columns are
-// settled before the first row, since the rows to come are not known.
+// fixed before the first row, since the rows to come are not known.
 type rowPrinter struct {
 	f       *factory
 	how     format

@@ -138,7 +138,7 @@ func (f *factory) stepTable(d *callDetail) *table {
 		}
 		result := txt(s.Result)
 		switch s.Result {
-		case "failed", "refused":
+		case "failed", "denied":
 			result = result.in(red)
 		case "succeeded":
 			result = result.in(green)

@@ -147,10 +147,10 @@ func (s *site) restore(archive string, backUp func(backup string)) {
 	c.make(4, 20)
 	after := c.taken()
 
-	// Set aside is what was lost, and nothing else; no number of a writer was given twice.
+	// Orphans are what was lost, and nothing else; no number of a writer was given twice.
 	orphans := s.orphans()
 	if !maps.Equal(orphans, only(lost)) {
-		t.Errorf("%d calls were set aside, %d were lost", len(orphans), len(lost))
+		t.Errorf("%d calls are orphans, %d were lost", len(orphans), len(lost))
 	}
 	var reused, opened int
 	s.ask(fmt.Sprintf("SELECT count(*) FILTER (WHERE l.n > w.seq), count(*) FILTER (WHERE w.writer_id > %d) FROM argus.audit_writers w LEFT JOIN LATERAL "+
@@ -164,17 +164,17 @@ func (s *site) restore(archive string, backUp func(backup string)) {
 		t.Errorf("%d rows were written after the restore under numbers of before", among)
 	}
 	said := s.operations("healed", "", nil)
-	if !strings.Contains(said, `"reason": "restored"`) || !strings.Contains(said, fmt.Sprintf(`"rows_set_aside": %d`, s.setAside())) {
-		t.Errorf("argus.audit_admin says %s; %d rows are set aside", said, s.setAside())
+	if !strings.Contains(said, `"reason": "restored"`) || !strings.Contains(said, fmt.Sprintf(`"orphans": %d`, s.orphanRows())) {
+		t.Errorf("argus.audit_admin says %s; %d rows are orphans", said, s.orphanRows())
 	}
-	if !strings.Contains(replicator.log(), fmt.Sprintf(`"rows_set_aside":%d,"duplicates_removed":0`, s.setAside())) {
-		t.Errorf("the replicator has not told of rows set aside")
+	if !strings.Contains(replicator.log(), fmt.Sprintf(`"orphans":%d,"duplicates_removed":0`, s.orphanRows())) {
+		t.Errorf("the replicator has not told of orphans")
 	}
 	maps.Copy(kept, after)
 	sum := oraclePostgres(t, s.pg.SuperuserURL("argus"), kept)
 	s.compared()
-	t.Logf("restored to %s in %.1f s: %d calls acknowledged before it, %d after it; healed and equal %.1f s after the start; %d rows set aside: %s",
-		point, restored.Seconds(), len(kept)-len(after), len(lost), healed.Seconds(), s.setAside(), strings.TrimSpace(said))
+	t.Logf("restored to %s in %.1f s: %d calls acknowledged before it, %d after it; healed and equal %.1f s after the start; %d orphans: %s",
+		point, restored.Seconds(), len(kept)-len(after), len(lost), healed.Seconds(), s.orphanRows(), strings.TrimSpace(said))
 	t.Logf("%d rows in both stores now, %d calls made since", sum.rows, len(after))
 	front.stop()
 	replicator.stop()
@@ -286,7 +286,7 @@ func (s *site) clickhouse() clickhouse.Conn {
 	return conn
 }
 
-// orphans are the calls that the replicator has set aside.
+// orphans are the calls that the replicator moved to audit_orphans.
 func (s *site) orphans() map[string]bool {
 	s.t.Helper()
 	var ids []string
@@ -294,13 +294,13 @@ func (s *site) orphans() map[string]bool {
 		s.t.Fatal(err)
 	}
 	if slices.Sort(ids); len(slices.Compact(slices.Clone(ids))) != len(ids) {
-		s.t.Error("a call is set aside twice")
+		s.t.Error("a call is an orphan twice")
 	}
 	return setOf(ids)
 }
 
-// setAside are the rows of all tables that were.
-func (s *site) setAside() (n uint64) {
+// orphanRows counts the orphans of all tables.
+func (s *site) orphanRows() (n uint64) {
 	s.t.Helper()
 	if err := s.clickhouse().QueryRow(s.t.Context(), `SELECT (SELECT count() FROM audit_orphans) +
 		(SELECT count() FROM compute_control_orphans) + (SELECT count() FROM remote_support_orphans)`).Scan(&n); err != nil {

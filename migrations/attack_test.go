@@ -204,7 +204,7 @@ func TestShadowing(t *testing.T) {
 		for _, sql := range append(plants[:len(plants):len(plants)], "CREATE TABLE public.x (x int)", "CREATE TABLE argus.x (x int)",
 			"CREATE SCHEMA evil", "CREATE FUNCTION argus.x() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE EXTENSION dblink",
 			"COPY (SELECT 1) TO PROGRAM 'true'", "SET ROLE argus_owner", "SET session_replication_role = replica",
-			"ALTER TABLE argus.argus_audit_log DISABLE TRIGGER ALL", "CREATE EVENT TRIGGER x ON ddl_command_end EXECUTE FUNCTION argus.refuse_change()") {
+			"ALTER TABLE argus.argus_audit_log DISABLE TRIGGER ALL", "CREATE EVENT TRIGGER x ON ddl_command_end EXECUTE FUNCTION argus.reject_change()") {
 			if strings.HasPrefix(sql, "GRANT ALL ON pg_temp.") {
 				continue
 			}

@@ -33,7 +33,7 @@ type ClickHouseSetting struct {
 	Free                  bool
 }
 
-// expiring are the tables whose partitions leave with their month. Rows set aside (…_orphans) stay: only a person
+// expiring are the tables whose partitions leave with their month. Orphans (…_orphans) stay: only a person
 // may decide to delete them.
 var expiring = []string{
 	"audit_log", "compute_control_audit", "remote_support_audit",

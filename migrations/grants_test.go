@@ -106,7 +106,7 @@ func TestGrantMatrix(t *testing.T) {
 		"audit tables or partitions without their trigger": `SELECT c.relname::text FROM pg_class c
 			WHERE c.relnamespace = 'argus'::regnamespace AND c.relkind IN ('r', 'p')
 			  AND c.relname ~ '^(argus_audit_log|compute_control_audit|remote_support_audit|audit_admin|tenant_consents|tenant_consent_withdrawals)(_y|$)'
-			  AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgfoid = 'argus.refuse_change'::regproc
+			  AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgfoid = 'argus.reject_change'::regproc
 			                     AND g.tgenabled = 'O' AND g.tgtype & (8 | 16 | 32) = (8 | 16 | 32))`,
 	} {
 		rows, err := pool.Query(ctx, query)

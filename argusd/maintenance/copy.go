@@ -53,7 +53,7 @@ func (c *copyStore) clock(ctx context.Context) (t time.Time, err error) {
 }
 
 // dropAfter drops from the copy and its rollups the months that Postgres has recorded as dropped and does not
-// have. Rows set aside as orphans stay: only a person may decide to delete them.
+// have. Orphans stay: only a person may decide to delete them.
 func (c *copyStore) dropAfter(ctx context.Context, conn *pgx.Conn) ([]CopyDropped, error) {
 	rows, err := conn.Query(ctx, `
 		SELECT to_char(to_date(detail->>'month', 'YYYY-MM'), 'YYYYMM') FROM argus.audit_admin WHERE kind = 'month_dropped'

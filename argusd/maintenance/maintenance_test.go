@@ -156,7 +156,7 @@ func TestRetention(t *testing.T) {
 	if tables < 4 { // three and the orphans; and the rollups
 		t.Fatalf("the copy has %v", w.copied())
 	}
-	// Every table of the copy leaves by months or days: what does not is no copy, or set aside.
+	// Every table of the copy leaves by months or days: what does not is no copy, or orphans.
 	var other []string
 	if err := w.copy.QueryRow(t.Context(), `SELECT groupArray(name) FROM (SELECT name FROM system.tables
 		WHERE database = currentDatabase() AND endsWith(engine, 'MergeTree') AND NOT endsWith(name, '_orphans')

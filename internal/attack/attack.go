@@ -200,11 +200,11 @@ func (g *group) need(err error) {
 
 // try makes one attempt: nil says that it was held, an error what was seen instead.
 func (g *group) try(attempt string, f func() error) {
-	g.settle(attempt, f())
+	g.record(attempt, f())
 }
 
-// settle counts an attempt that was made. Each has its own name, so that none is counted twice.
-func (g *group) settle(attempt string, seen error) {
+// record counts an attempt that was made. Each has its own name, so that none is counted twice.
+func (g *group) record(attempt string, seen error) {
 	if g.names[attempt] {
 		panic(stopGroup{fmt.Errorf("two attempts are named %q", attempt)})
 	}

@@ -77,6 +77,6 @@ func (g *group) browser() {
 		if r.Seen != "" {
 			seen = errors.New(r.Seen)
 		}
-		g.settle(r.Attempt, seen)
+		g.record(r.Attempt, seen)
 	}
 }

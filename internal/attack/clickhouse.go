@@ -208,7 +208,7 @@ func (g *group) copyFunctions() {
 			if seen == errSkipped {
 				continue
 			}
-			g.settle(who.name+": SELECT FROM "+call, seen)
+			g.record(who.name+": SELECT FROM "+call, seen)
 			if !contains(dangerous, name) || g.config.Short && name != "file" && name != "url" {
 				continue
 			}
@@ -241,7 +241,7 @@ func (g *group) copyFunctions() {
 					continue // no user can call it
 				}
 			}
-			g.settle(who.name+": SELECT "+call, seen)
+			g.record(who.name+": SELECT "+call, seen)
 		}
 	}
 }

@@ -163,7 +163,7 @@ func (g *group) copyStatements() {
 				continue
 			}
 			if strings.HasPrefix(sql, "SYSTEM STOP LISTEN") && who.anonymous() && !g.chLocked(who) {
-				g.settle(who.name+": "+sql, errors.New("not tried, for it would end the server: a query of this user is taken")) // its start grants this
+				g.record(who.name+": "+sql, errors.New("not tried, for it would end the server: a query of this user is taken")) // its start grants this
 				continue
 			}
 			if g.chMissing(sql) {

@@ -254,7 +254,7 @@ func (l *ledger) call(attempt string, r request, check func(*answer) error) {
 	l.add(attempt, a.id, rows, auditID, seen)
 }
 
-// close counts the rows and settles all attempts.
+// close counts the rows and records all attempts.
 func (l *ledger) close() {
 	g := l.g
 	ids := make([]string, len(l.entries))
@@ -280,7 +280,7 @@ func (l *ledger) close() {
 		case e.auditID != "" && have[0] != e.auditID:
 			seen = fmt.Errorf("its row is %s, its answer says %s", have[0], e.auditID)
 		}
-		g.settle(e.attempt, seen)
+		g.record(e.attempt, seen)
 	}
 	l.entries = nil
 }

@@ -77,8 +77,8 @@ func (g *group) appendOnly() {
 		}
 	}
 	for _, role := range g.thieves() {
-		g.deny(role, "replace refuse_change", "CREATE OR REPLACE FUNCTION argus.refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
-		g.deny(role, "drop refuse_change", "DROP FUNCTION argus.refuse_change() CASCADE")
+		g.deny(role, "replace reject_change", "CREATE OR REPLACE FUNCTION argus.reject_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+		g.deny(role, "drop reject_change", "DROP FUNCTION argus.reject_change() CASCADE")
 		g.deny(role, "switch triggers off by replication role", "SET LOCAL session_replication_role = replica")
 		g.deny(role, "alter the publication", "ALTER PUBLICATION argus DROP TABLE argus.argus_audit_log")
 		g.deny(role, "drop the publication", "DROP PUBLICATION argus")
@@ -197,7 +197,7 @@ func (g *group) superuserPaths() {
 		{"drop an extension", "DROP EXTENSION plpgsql CASCADE"},
 		{"update an extension", "ALTER EXTENSION plpgsql UPDATE"},
 		{"make a language", "CREATE LANGUAGE squat HANDLER plpgsql_call_handler"},
-		{"make an event trigger", "CREATE EVENT TRIGGER squat ON ddl_command_start EXECUTE FUNCTION argus.refuse_change()"},
+		{"make an event trigger", "CREATE EVENT TRIGGER squat ON ddl_command_start EXECUTE FUNCTION argus.reject_change()"},
 		{"make a foreign data wrapper", "CREATE FOREIGN DATA WRAPPER squat"},
 		{"make a publication", "CREATE PUBLICATION squat FOR ALL TABLES"},
 		{"make a publication of the log", "CREATE PUBLICATION squat FOR TABLE argus.argus_audit_log"},

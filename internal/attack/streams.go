@@ -135,7 +135,7 @@ func (g *group) openStreams() {
 	}
 	waiting.Wait()
 	for name, err := range seen {
-		g.settle("keep open "+name, err)
+		g.record("keep open "+name, err)
 	}
 	_ = export.conn.SetDeadline(time.Now().Add(afterEnd))
 	n, err := io.Copy(io.Discard, export.resp.Body)
@@ -171,6 +171,6 @@ func (g *group) openStreams() {
 	}
 	waiting.Wait()
 	for role, seen := range notified {
-		g.settle(role+": end another's stream by a false notice", seen)
+		g.record(role+": end another's stream by a false notice", seen)
 	}
 }

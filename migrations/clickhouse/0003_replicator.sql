@@ -1,4 +1,4 @@
--- The replicator's own: its terms, the watermark, and rows set aside.
+-- The replicator's own: its lease terms, the watermark, and orphans.
 
 -- +goose Up
 
@@ -37,7 +37,7 @@ ORDER BY version
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0;
 -- +goose StatementEnd
 
--- Rows found here that the system of record does not have (a restored Postgres): set aside with the time it happened,
+-- Orphans: rows found here that Postgres does not have (it was restored). Moved here with the time it happened,
 -- never deleted. They are inserted before the partition without them is put into place, so they must be on disk then.
 -- CREATE TABLE … AS takes no further column, hence the second statement of each.
 -- +goose StatementBegin
@@ -56,11 +56,11 @@ ENGINE = MergeTree ORDER BY (audit_id, step)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 -- +goose StatementEnd
 -- +goose StatementBegin
-ALTER TABLE audit_orphans ADD COLUMN IF NOT EXISTS set_aside_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
+ALTER TABLE audit_orphans ADD COLUMN IF NOT EXISTS orphaned_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
 -- +goose StatementEnd
 -- +goose StatementBegin
-ALTER TABLE compute_control_orphans ADD COLUMN IF NOT EXISTS set_aside_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
+ALTER TABLE compute_control_orphans ADD COLUMN IF NOT EXISTS orphaned_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
 -- +goose StatementEnd
 -- +goose StatementBegin
-ALTER TABLE remote_support_orphans ADD COLUMN IF NOT EXISTS set_aside_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
+ALTER TABLE remote_support_orphans ADD COLUMN IF NOT EXISTS orphaned_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC');
 -- +goose StatementEnd

@@ -83,7 +83,7 @@ $$;
 -- Privileges come first (no role below owner has UPDATE, DELETE or TRUNCATE on an audit table). This
 -- trigger is the second wall: it stops the owner's slip of the hand.
 -- +goose StatementBegin
-CREATE FUNCTION argus.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION argus.reject_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   RAISE EXCEPTION '% on %.% refused: audit tables are append-only', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
     USING ERRCODE = 'insufficient_privilege',
@@ -145,7 +145,7 @@ CREATE TABLE argus.compute_control_audit (
   reason          text,
   from_state      text,
   to_state        text,
-  result          text        NOT NULL CHECK (result IN ('requested', 'succeeded', 'failed', 'refused')),
+  result          text        NOT NULL CHECK (result IN ('requested', 'succeeded', 'failed', 'denied')),
   error           text,
   PRIMARY KEY (audit_id, step)
 ) PARTITION BY RANGE (audit_id);
@@ -163,14 +163,14 @@ CREATE TABLE argus.remote_support_audit (
   consent_document_id text,        -- of the consent that was effective, who recorded it and when
   consent_recorded_by text,
   consent_recorded_at timestamptz,
-  result              text        NOT NULL CHECK (result IN ('requested', 'succeeded', 'failed', 'refused')),
+  result              text        NOT NULL CHECK (result IN ('requested', 'succeeded', 'failed', 'denied')),
   error               text,
   PRIMARY KEY (audit_id, step)
 ) PARTITION BY RANGE (audit_id);
 
 -- A step is dated by Postgres's clock.
 -- +goose StatementBegin
-CREATE FUNCTION argus.refuse_date() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION argus.reject_date() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   RAISE EXCEPTION 'a step of call % is dated off the clock of Postgres', NEW.audit_id
     USING ERRCODE = 'check_violation', CONSTRAINT = 'steps_near_clock';
@@ -179,10 +179,10 @@ $$;
 -- +goose StatementEnd
 CREATE TRIGGER near_clock AFTER INSERT ON argus.compute_control_audit FOR EACH ROW
   WHEN (NEW.at NOT BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp() + interval '1 hour')
-  EXECUTE FUNCTION argus.refuse_date();
+  EXECUTE FUNCTION argus.reject_date();
 CREATE TRIGGER near_clock AFTER INSERT ON argus.remote_support_audit FOR EACH ROW
   WHEN (NEW.at NOT BETWEEN clock_timestamp() - interval '1 hour' AND clock_timestamp() + interval '1 hour')
-  EXECUTE FUNCTION argus.refuse_date();
+  EXECUTE FUNCTION argus.reject_date();
 
 -- ── what administrators did ─────────────────────────────────────────────────────────────────────────
 CREATE TABLE argus.audit_admin (
@@ -193,7 +193,7 @@ CREATE TABLE argus.audit_admin (
   detail jsonb       NOT NULL
 );
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.audit_admin
-  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.reject_change();
 
 -- ── writers and intents ─────────────────────────────────────────────────────────────────────────────
 -- One row for one lifetime of one API process; heartbeat_at is Postgres's clock, so that processes with
@@ -428,7 +428,7 @@ BEGIN
     END LOOP;
     EXECUTE format('CREATE TABLE argus.%I (LIKE argus.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', part, root);
     EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.%I
-                    FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change()', part);
+                    FOR EACH STATEMENT EXECUTE FUNCTION argus.reject_change()', part);
     EXECUTE format('REVOKE ALL ON argus.%I FROM PUBLIC', part);
     EXECUTE format('GRANT SELECT ON argus.%I TO argus_api, argus_replicator, argus_auditor', part);
     IF root = 'argus_audit_log' THEN
@@ -473,11 +473,11 @@ CREATE VIEW argus.audit_months AS
    ORDER BY m.month;
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.argus_audit_log
-  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.reject_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.compute_control_audit
-  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.reject_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.remote_support_audit
-  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.reject_change();
 
 -- ── the grant matrix ────────────────────────────────────────────────────────────────────────────────
 REVOKE ALL ON ALL TABLES IN SCHEMA argus FROM PUBLIC;

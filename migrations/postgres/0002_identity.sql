@@ -152,9 +152,9 @@ CREATE TABLE argus.break_glass_revocations (
 );
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.break_glass_tokens
-  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.reject_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.break_glass_revocations
-  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.reject_change();
 
 -- No token without its record, by any role and any statement.
 -- +goose StatementBegin

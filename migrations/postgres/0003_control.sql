@@ -9,8 +9,8 @@ SET ROLE argus_owner;
 
 -- ── compute ─────────────────────────────────────────────────────────────────────────────────────────
 -- A state that ends in -ing is a wanted state: a call asked, the provider has not answered yet. Then, and
--- only then, the op_ columns say whose call asked. A call is over when its intent is gone; what it left in
--- such a state is settled by any API from what the provider says is true.
+-- only then, the op_ columns say whose call asked. A call is over when its intent is gone. Any API process
+-- reconciles the state it left with what the provider says.
 CREATE TABLE argus.workers (
   id            text             PRIMARY KEY CHECK (id <> '' AND length(id) <= 200),
   provider      text             NOT NULL CHECK (provider <> ''),
@@ -37,7 +37,7 @@ CREATE TABLE argus.workers (
   CONSTRAINT workers_ended CHECK ((ended_at IS NOT NULL) = (state IN ('terminated', 'failed')))
 );
 CREATE INDEX workers_present ON argus.workers (launched_at) WHERE state <> 'terminated';
-CREATE INDEX workers_unsettled ON argus.workers (op_audit_id) WHERE op_audit_id IS NOT NULL;
+CREATE INDEX workers_unreconciled ON argus.workers (op_audit_id) WHERE op_audit_id IS NOT NULL;
 -- One living row for one thing at the provider: two operators cannot both take an orphan.
 CREATE UNIQUE INDEX workers_handle ON argus.workers (provider, handle) WHERE state NOT IN ('terminated', 'failed');
 
@@ -102,9 +102,9 @@ ALTER TABLE argus.tenants ADD CONSTRAINT tenants_consent_recorded
   FOREIGN KEY (id, consent_document_id) REFERENCES argus.tenant_consents (tenant_id, document_id);
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.tenant_consents
-  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.reject_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.tenant_consent_withdrawals
-  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.reject_change();
 
 CREATE TABLE argus.support_sessions (
   id         uuid        PRIMARY KEY,
@@ -241,7 +241,7 @@ CREATE TABLE argus.rate_limits (
 
 -- ── idempotency keys ────────────────────────────────────────────────────────────────────────────────
 -- Committed together with the call's intent: a key is here exactly when its call may have had an effect.
--- status null: not settled yet. body null beside a status: the answer is not kept, because it held a secret.
+-- status null: not answered yet. body null beside a status: the answer is not kept, because it held a secret.
 CREATE TABLE argus.idempotency_keys (
   actor_id       text        NOT NULL,
   key            text        NOT NULL CHECK (length(key) BETWEEN 1 AND 255),

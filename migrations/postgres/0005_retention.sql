@@ -25,7 +25,7 @@ CREATE TABLE argus.retention_holds (
   CHECK (num_nulls(released_at, released_login, released_by, release_reason) IN (0, 4))
 );
 CREATE TRIGGER append_only BEFORE DELETE OR TRUNCATE ON argus.retention_holds
-  FOR EACH STATEMENT EXECUTE FUNCTION argus.refuse_change();
+  FOR EACH STATEMENT EXECUTE FUNCTION argus.reject_change();
 
 -- +goose StatementBegin
 CREATE FUNCTION argus.hold_is_fixed() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -287,7 +287,7 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
   );
 }
 
-const TONE: Record<string, string> = { succeeded: 'ok', failed: 'bad', refused: 'warn', requested: 'plain' };
+const TONE: Record<string, string> = { succeeded: 'ok', failed: 'bad', denied: 'warn', requested: 'plain' };
 
 function Steps({ steps, arrived }: { steps: Step[]; arrived: string }) {
   if (steps.length === 0) return null;

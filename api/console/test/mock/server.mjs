@@ -496,7 +496,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
             step: 2,
             at: r.recorded_at,
             action,
-            result: r.status < 300 ? 'succeeded' : 'refused',
+            result: r.status < 300 ? 'succeeded' : 'denied',
             error: r.status < 300 ? null : 'rate_limited: You arm too often.',
           },
         ];
@@ -678,12 +678,12 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       status: 200,
       body: {},
     };
-    const settle = (status) => append(Object.assign(row, { status, latency_us: nowUs() - started, recorded_at: iso(nowUs() + 300) }));
+    const answered = (status) => append(Object.assign(row, { status, latency_us: nowUs() - started, recorded_at: iso(nowUs() + 300) }));
     try {
       if (route.scope !== 'any' && !cred.scopes.includes(route.scope)) throw fail(403, 'insufficient_scope', `This call needs the scope ${route.scope}.`);
       if (body.length) c.body = JSON.parse(body.toString());
       if (route.raw) {
-        settle(200);
+        answered(200);
         return route.raw(c, res);
       }
       const key = req.headers['idempotency-key'];
@@ -691,12 +691,12 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       if (kept && kept.what !== `${url.pathname}${body}`) throw fail(422, 'idempotency_key_reused', 'The key was used for another request.');
       const answer = kept ? kept.answer : await route.handle(c);
       if (key && !kept) idempotent.set(`${cred.who.id}${key}`, { what: `${url.pathname}${body}`, answer });
-      settle(c.status);
+      answered(c.status);
       json(res, c.status, answer, { 'Argus-Audit-Id': row.id });
     } catch (cause) {
       const status = cause.status ?? (typeof cause === 'string' ? 400 : 500);
       if (status === 500) console.error(cause);
-      settle(status);
+      answered(status);
       json(
         res,
         status,
