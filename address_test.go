@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// networkCases are every way to write a network, and the one form it is compared in; "" is refused.
+// networkCases are every way to write a network, and the one form it is compared in; "" is rejected.
 var networkCases = []struct{ written, want string }{
 	{"192.0.2.7", "192.0.2.7/32"}, {"192.0.2.0/24", "192.0.2.0/24"}, {"192.0.2.9/24", "192.0.2.9/24"},
 	{"2001:db8::1", "2001:db8::1/128"}, {"2001:DB8:0:0::/64", "2001:db8::/64"}, {"[2001:db8::1]", "2001:db8::1/128"},

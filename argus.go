@@ -14,7 +14,7 @@ var Version = "dev"
 // it are dropped in both stores.
 const Retention = 365 * 24 * time.Hour
 
-// MaxBody is the largest request body in bytes that is read and digested. A larger one is refused with 413,
+// MaxBody is the largest request body in bytes that is read and digested. A larger one is rejected with 413,
 // and its row holds no digest.
 const MaxBody = 1 << 20
 

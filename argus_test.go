@@ -209,7 +209,7 @@ func TestFilterMatch(t *testing.T) {
 // keeps it, or the filter says why it cannot be looked for. It is never a silent no.
 func TestFilterFindsWhatWasSent(t *testing.T) {
 	id := uuid.MustParse("01976d3e-7c2a-7b1e-9f00-0123456789ab")
-	holds := func(fail func(format string, args ...any), r Record, key, value string) (refused bool) {
+	holds := func(fail func(format string, args ...any), r Record, key, value string) (rejected bool) {
 		r.MakeStorable()
 		f, err := ParseFilter(url.Values{key: {value}}, time.Now())
 		if err != nil {
@@ -235,7 +235,7 @@ func TestFilterFindsWhatWasSent(t *testing.T) {
 	long := strings.Repeat("é", 600)
 	for _, c := range []struct {
 		key, sent string
-		refused   bool
+		rejected   bool
 		set       func(r *Record, sent string)
 	}{
 		{"request_id", strings.Repeat("r", 204), false, func(r *Record, s string) { r.ClientRequestID = s }},
@@ -272,8 +272,8 @@ func TestFilterFindsWhatWasSent(t *testing.T) {
 		{"id", "urn:uuid:" + id.String(), true, func(r *Record, s string) { r.ID = id }},
 	} {
 		r := record(func(r *Record) { c.set(r, c.sent) })
-		if refused := holds(t.Errorf, r, c.key, c.sent); refused != c.refused {
-			t.Errorf("%s=%.40q: refused is %v", c.key, c.sent, refused)
+		if rejected := holds(t.Errorf, r, c.key, c.sent); rejected != c.rejected {
+			t.Errorf("%s=%.40q: rejected is %v", c.key, c.sent, rejected)
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {

@@ -17,7 +17,7 @@ const (
 //
 // Blanks around it go, each run of blanks and line ends becomes one blank, and the three directional marks (U+200E,
 // U+200F, U+061C) go: each text is shown in a field of its own, which finds its direction by itself. Every character
-// that Characters calls hidden is refused, and so is U+FFFD, which stands for one that was lost. Letters and their
+// that Characters calls hidden is rejected, and so is U+FFFD, which stands for one that was lost. Letters and their
 // marks stay as they were written: there is no Unicode normalization.
 //
 // The length is least to most characters as they are seen: marks, and what a joiner joins on, count nothing. In code

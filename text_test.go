@@ -10,7 +10,7 @@ import (
 )
 
 // TestTexts holds the server and the CLI to the table that the console's test reads too: how a text is shown, and
-// what of a text that a person gives is kept or refused.
+// what of a text that a person gives is kept or rejected.
 func TestTexts(t *testing.T) {
 	var table struct {
 		Shown []struct{ Text, Shown string }

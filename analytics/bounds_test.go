@@ -16,7 +16,7 @@ import (
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
-// ClickHouse refuses, falls silent, and comes back: answers stay right, say where they come from, and do not wait once
+// ClickHouse takes no connection, falls silent, and comes back: answers stay right, say where they come from, and do not wait once
 // it is known to be away.
 func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 	w := newWorld(t)
@@ -122,7 +122,7 @@ func TestHostileFilters(t *testing.T) {
 	all.Wait()
 }
 
-// A query that takes too long or too much is refused as such, without Postgres being asked the same.
+// A query that takes too long or too much is rejected as such, without Postgres being asked the same.
 func TestQueriesAreBounded(t *testing.T) {
 	w := newWorld(t)
 	a := w.analytics()
@@ -141,7 +141,7 @@ func TestQueriesAreBounded(t *testing.T) {
 		}
 	}
 	if a.ch.down.Load() {
-		t.Error("a refused question opened the breaker")
+		t.Error("a rejected question opened the breaker")
 	}
 
 	// A caller who goes away takes his query with him, in both stores.

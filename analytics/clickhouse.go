@@ -112,7 +112,7 @@ func newClickhouseClient(url string, conns int, dialTimeout, stall time.Duration
 	return c, nil
 }
 
-// with calls f with a connection. A connection on which anything failed but a query that the server refused is
+// with calls f with a connection. A connection on which anything failed but a query that the server rejected is
 // not used again. While the breaker is open it fails at once.
 func (c *clickhouseClient) with(ctx context.Context, f func(*clickhouseConn) error) error {
 	if c.down.Load() {
@@ -130,7 +130,7 @@ func (c *clickhouseClient) with(ctx context.Context, f func(*clickhouseConn) err
 			return c.failed(ctx, err)
 		}
 		err = f(conn)
-		if err == nil || isRefusal(err) || errors.Is(err, errOutOfTime) {
+		if err == nil || isRejection(err) || errors.Is(err, errOutOfTime) {
 			c.put(conn)
 			return err
 		}
@@ -169,7 +169,7 @@ func (c *clickhouseClient) beside(ctx context.Context, conn *clickhouseConn, f f
 		conn.used.Store(true)
 	}
 	err := f(spare)
-	if err == nil || isRefusal(err) || errors.Is(err, errOutOfTime) {
+	if err == nil || isRejection(err) || errors.Is(err, errOutOfTime) {
 		c.put(spare)
 	} else {
 		spare.client.Close()
@@ -214,10 +214,10 @@ func (c *clickhouseClient) trip() {
 	}
 }
 
-// isRefusal tells whether err is the server's answer to the query itself, after which the connection is fine.
-func isRefusal(err error) bool {
-	var refused *ch.Exception
-	return errors.As(err, &refused)
+// isRejection tells whether err is the server's answer to the query itself, after which the connection is fine.
+func isRejection(err error) bool {
+	var rejected *ch.Exception
+	return errors.As(err, &rejected)
 }
 
 func (c *clickhouseClient) get(ctx context.Context) (*clickhouseConn, error) {

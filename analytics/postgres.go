@@ -171,6 +171,6 @@ func postgresFailure(ctx context.Context, err error) error {
 
 // isStatementTimeout tells whether Postgres ended the statement because its time was up.
 func isStatementTimeout(err error) bool {
-	var refused *pgconn.PgError
-	return errors.As(err, &refused) && refused.Code == "57014"
+	var rejected *pgconn.PgError
+	return errors.As(err, &rejected) && rejected.Code == "57014"
 }

@@ -282,7 +282,7 @@ func (a *API) send(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) // a caller who hung up has its row
 }
 
-// logProblem logs what the answer does not tell. Refusals are the row's business; failures are the operator's. Of
+// logProblem logs what the answer does not tell. Rejections are the row's business; failures are the operator's. Of
 // an outage, which fails every call, one is logged a second; argus_api_calls_total and argus_api_unauthenticated_total
 // count them all.
 func (a *API) logProblem(c *call, status int, p *argus.Error) {

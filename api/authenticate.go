@@ -33,7 +33,7 @@ func (a *API) authenticate(ctx context.Context, r *http.Request, ip netip.Addr) 
 		level = slog.LevelDebug // no guess at all, one of very many, or no fault of the credential's
 	}
 	// The token itself is never logged, nor any part of it.
-	a.log.Log(ctx, level, "credential refused", "kind", kind, "reason", string(why), "client_ip", ip.String(),
+	a.log.Log(ctx, level, "credential rejected", "kind", kind, "reason", string(why), "client_ip", ip.String(),
 		"method", argus.Text(r.Method, 16), "cause", p.Cause)
 	if p.Code == argus.CodeUnauthenticated && why != credential.ReasonMissing {
 		if flood := a.limits.failed(ip); flood != nil {

@@ -130,7 +130,7 @@ func (a *API) identityStage() argus.Stage {
 	}
 	switch {
 	case err != nil && (!known || age >= credential.KeysGrace):
-		s.Status, s.Detail = statusDown, "Clerk does not answer and its keys are not known: sessions are refused; tokens of owners not seen within the hour too. Break-glass tokens work."
+		s.Status, s.Detail = statusDown, "Clerk does not answer and its keys are not known. Sessions do not work, nor do tokens of owners not seen within the hour. Break-glass tokens work."
 	case err != nil:
 		s.Status, s.Detail = statusDegraded, "Clerk does not answer; known keys and rights are used for an hour."
 	case !channel:

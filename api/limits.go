@@ -204,7 +204,7 @@ func (l *limits) exhausted(ip netip.Addr) error {
 }
 
 func tooManyBad(wait time.Duration) error {
-	return argus.Errorf(argus.CodeRateLimited, "Too many credentials of this address were refused. Wait.").
+	return argus.Errorf(argus.CodeRateLimited, "Too many credentials of this address were rejected. Wait.").
 		WithRetryAfter(wait).WithCause(&credential.Unauthenticated{Reason: credential.ReasonFlood})
 }
 

@@ -20,7 +20,7 @@ const (
 	exitUnauthenticated = 4 // 401, or no token at all
 	exitForbidden       = 5 // 403
 	exitNotFound        = 6 // 404
-	exitRejected        = 7 // refused as it stands: 400, 409, 413, 422
+	exitRejected        = 7 // rejected as it stands: 400, 409, 413, 422
 	exitRateLimited     = 8 // 429
 	exitNegative        = 9 // a check came out negative
 

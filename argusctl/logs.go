@@ -55,7 +55,7 @@ func searchPages(ctx context.Context, c *client, query url.Values, ascending boo
 	}
 }
 
-// checkCallID refuses what cannot be the id of a call.
+// checkCallID rejects what cannot be the id of a call.
 func checkCallID(id string) (string, error) {
 	u, err := uuid.Parse(id)
 	if err != nil || len(id) != 36 {

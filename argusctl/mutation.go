@@ -31,7 +31,7 @@ func addReasonFlag(cmd *cobra.Command, reason *string, usage string) {
 	_ = cmd.RegisterFlagCompletionFunc("reason", cobra.NoFileCompletions)
 }
 
-// checkReason refuses what the server would refuse. It sends the reason as it was given.
+// checkReason rejects what the server would reject. It sends the reason as it was given.
 func checkReason(reason string) error {
 	if strings.TrimSpace(reason) == "" {
 		return usageErrorf("Give a --reason: it is kept with the audit row.")

@@ -31,7 +31,7 @@ A call is repeated only where that can help: a connection that was refused or cu
 one that says so at once. A change is repeated under its idempotency key, so that it is done once.
 
 Exit codes: 0 done, 1 any other failure, 2 wrong usage, 3 server not reached or 5xx, 4 not authenticated,
-5 not allowed, 6 not found, 7 refused as it stands, 8 rate-limited, 9 a check came out negative, 141 the reader
+5 not allowed, 6 not found, 7 rejected, 8 rate-limited, 9 a check came out negative, 141 the reader
 of standard output went away.`,
 		Example: `  argusctl status
   argusctl logs tail --since 1h --status '>=500'
@@ -93,7 +93,7 @@ func newCmdNoun(use, short, example string, verbs ...*cobra.Command) *cobra.Comm
 
 func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
-// noSuchCommand refuses what follows a noun and is no verb of it.
+// noSuchCommand rejects what follows a noun and is no verb of it.
 func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

@@ -207,7 +207,7 @@ func newCmdArm(f *factory, noun string) *cobra.Command {
 		Use:   "arm <tenant>",
 		Short: "Let remote support reach a tenant",
 		Long: `Arms a tenant for remote support. It must have given its consent, which is recorded on the server's host.
---consent-document names the document you expect: the server refuses when another one is on record. The request
+--consent-document names the document you expect: the server denies it when another one is on record. The request
 repeats the tenant id, which the server checks; --confirm has you say it twice yourself.`,
 		Example: "  argusctl " + noun + ` arm UTD_7ELEVEN_001 --reason "ride-along"
   argusctl ` + noun + ` arm UTD_7ELEVEN_001 --reason "ride-along" --consent-document DOC-2025-0117`,

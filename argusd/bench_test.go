@@ -143,7 +143,7 @@ func goodCaller(t *testing.T, d *devServer, token string) float64 {
 	return median(all)
 }
 
-// badCallers try a new bad token as soon as the one before is refused, until stopped.
+// badCallers try a new bad token as soon as the one before is rejected, until stopped.
 func badCallers(d *devServer) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -50,7 +50,7 @@ var privateRanges = func() (all []netip.Prefix) {
 	return all
 }()
 
-// checkProxies refuses networks that let nearly any caller choose its own address.
+// checkProxies rejects networks that let nearly any caller choose its own address.
 func checkProxies(p *problems, networks []netip.Prefix) {
 	for _, n := range networks {
 		whole := slices.ContainsFunc(privateRanges, func(r netip.Prefix) bool { return n.Bits() <= r.Bits() && n.Overlaps(r) })
@@ -71,7 +71,7 @@ func tooWide(networks []netip.Prefix) (warnings []string) {
 	return warnings
 }
 
-// checkOrigin refuses an origin that no browser sends, or that sends sessions in the clear.
+// checkOrigin rejects an origin that no browser sends, or that sends sessions in the clear.
 func checkOrigin(p *problems, origin string) {
 	u, err := url.Parse(origin)
 	switch {
@@ -91,7 +91,7 @@ func isLoopback(host string) bool {
 
 func (c LogConfig) warnings() (all []string) {
 	if c.Level < 0 { // debug
-		all = append(all, "ARGUS_LOG_LEVEL is debug: every refused credential is logged with its address; use info but for a search")
+		all = append(all, "ARGUS_LOG_LEVEL is debug: every rejected credential is logged with its address; use info but for a search")
 	}
 	return all
 }
@@ -164,7 +164,7 @@ func storeWarnings(postgres, clickhouseURL string) (all []string) {
 	return slices.Compact(all)
 }
 
-// checkPasswords refuses a password that two logins share: who holds one would hold the other.
+// checkPasswords rejects a password that two logins share: who holds one would hold the other.
 func (c migrateConfig) checkPasswords(p *problems) {
 	holders := map[string]string{} // by password
 	shared := func(name, password string) {

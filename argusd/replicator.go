@@ -35,7 +35,7 @@ the log in Postgres is damaged, and 3 when nothing could be compared. --resync c
 				return err
 			}
 			ctx := command.Context()
-			if err := refuseOldSchemas(ctx, config); err != nil {
+			if err := rejectOldSchemas(ctx, config); err != nil {
 				return err
 			}
 			registry := newRegistry()
@@ -71,8 +71,8 @@ the log in Postgres is damaged, and 3 when nothing could be compared. --resync c
 	return command
 }
 
-// refuseOldSchemas: what a store that cannot be asked has is found out later, by trying.
-func refuseOldSchemas(ctx context.Context, config replicatorConfig) error {
+// rejectOldSchemas: what a store that cannot be asked has is found out later, by trying.
+func rejectOldSchemas(ctx context.Context, config replicatorConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var old *migrations.PendingError

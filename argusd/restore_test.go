@@ -209,7 +209,7 @@ func (s *site) rebuild() {
 	if len(sources) != 1 || sources["postgres"] == 0 {
 		t.Errorf("without a copy, answers came from %v", sources)
 	}
-	s.refused("replicator", "the schema in ClickHouse is at version 0", "argusd migrate")
+	s.doesNotStart("replicator", "the schema in ClickHouse is at version 0", "argusd migrate")
 	began := time.Now()
 	s.operations("rebuild", "migrate", nil)
 	stopped := make(chan struct{})

@@ -65,7 +65,7 @@ func serveAPI(ctx context.Context, config apiConfig, dev devAPI) error {
 		return err
 	}
 	defer pool.Close()
-	if err := refuseMightyRole(start, pool); err != nil {
+	if err := rejectMightyRole(start, pool); err != nil {
 		return err
 	}
 	if err := migrations.CheckPostgres(start, config.PostgresURL); err != nil {
@@ -158,8 +158,8 @@ func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
-// refuseMightyRole: an API that could change the log would make its append-only promise worthless.
-func refuseMightyRole(ctx context.Context, pool *pgxpool.Pool) error {
+// rejectMightyRole: an API that could change the log would make its append-only promise worthless.
+func rejectMightyRole(ctx context.Context, pool *pgxpool.Pool) error {
 	var super, owner bool
 	var name string
 	if err := pool.QueryRow(ctx, `SELECT current_user, rolsuper,

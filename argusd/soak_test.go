@@ -85,7 +85,7 @@ func TestSoak(t *testing.T) {
 	m := l.metrics()
 	sum := oraclePostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), l.acknowledged)
 	d.oracleClickHouse(sum)
-	t.Logf("load: %.0f calls/s for %s (alone the machine took %.0f/s), %d calls, %d acknowledged, %d refused or unanswered; latency p50 %s p99 %s",
+	t.Logf("load: %.0f calls/s for %s (alone the machine took %.0f/s), %d calls, %d acknowledged, %d failed or unanswered; latency p50 %s p99 %s",
 		rate.Rate(time.Second), lasted.Round(time.Second), most, m.Requests, len(l.acknowledged), m.Requests-uint64(len(l.acknowledged)),
 		m.Latencies.P50.Round(10*time.Microsecond), m.Latencies.P99.Round(10*time.Microsecond))
 	total := 0

@@ -25,7 +25,7 @@ func TestUpgrade(t *testing.T) {
 	s := newSite(t, contractLogging(engines.PostgresConfig{}))
 	t.Run("Contract", func(t *testing.T) { s.t = t; s.testContract() })
 	s.t = t
-	s.refuseOld()
+	s.rejectOld()
 
 	addrs := []string{freeAddr(t), freeAddr(t)}
 	apis := []*server{s.startAPI(addrs[0]), s.startAPI(addrs[1])}
@@ -73,8 +73,8 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// refuseOld offers schemas that lack the newest file.
-func (s *site) refuseOld() {
+// rejectOld offers schemas that lack the newest file.
+func (s *site) rejectOld() {
 	postgres, clickhouse, err := migrations.Versions()
 	if err != nil {
 		s.t.Fatal(err)
@@ -85,8 +85,8 @@ func (s *site) refuseOld() {
 	words := []string{fmt.Sprintf("the schema in Postgres is at version %d and this binary needs %d: run `argusd migrate`", postgres-1, postgres)}
 	s.exec("argus", forget)
 	s.env["api"]["ARGUS_LISTEN"] = freeAddr(s.t)
-	s.refused("api", words...)
-	s.refused("replicator", words...)
+	s.doesNotStart("api", words...)
+	s.doesNotStart("replicator", words...)
 	s.exec("argus", remember)
 
 	conn := s.clickhouse()
@@ -98,7 +98,7 @@ func (s *site) refuseOld() {
 			s.t.Fatal(err)
 		}
 		if statement[0] == 'A' {
-			s.refused("replicator", fmt.Sprintf("the schema in ClickHouse is at version %d and this binary needs %d: run `argusd migrate`", clickhouse-1, clickhouse))
+			s.doesNotStart("replicator", fmt.Sprintf("the schema in ClickHouse is at version %d and this binary needs %d: run `argusd migrate`", clickhouse-1, clickhouse))
 		}
 	}
 }

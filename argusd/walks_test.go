@@ -271,8 +271,8 @@ func (s *site) startAPI(addr string) *server {
 	return v
 }
 
-// refused: a process does not start, and says why.
-func (s *site) refused(process string, words ...string) {
+// doesNotStart: the process ends, and says why.
+func (s *site) doesNotStart(process string, words ...string) {
 	s.t.Helper()
 	v := s.start(process)
 	s.wait("argusd "+process+" ends", func() error {

@@ -48,8 +48,8 @@ func column[T any](t *testing.T, conn *pgx.Conn, sql string, args ...any) []T {
 }
 
 func denied(err error) bool {
-	var refused *pgconn.PgError
-	return errors.As(err, &refused) && refused.Code == "42501"
+	var rejected *pgconn.PgError
+	return errors.As(err, &rejected) && rejected.Code == "42501"
 }
 
 // TestFunctions walks the catalog: each function looks its names up in pg_catalog and then in pg_temp, and none is
@@ -234,12 +234,12 @@ func TestShadowing(t *testing.T) {
 			statements = append(attempts[name], statements...)
 		}
 		for _, sql := range statements {
-			var refused *pgconn.PgError
+			var rejected *pgconn.PgError
 			_, err := conn.Exec(t.Context(), sql)
 			if err == nil {
 				continue
 			}
-			if !errors.As(err, &refused) || refused.Code == "ZZ666" || refused.Code == "42501" || refused.Code[:2] == "42" {
+			if !errors.As(err, &rejected) || rejected.Code == "ZZ666" || rejected.Code == "42501" || rejected.Code[:2] == "42" {
 				t.Errorf("%s: %s: %v", role, sql, err)
 			}
 		}

@@ -69,7 +69,7 @@ func TestReaderKeepsItsBounds(t *testing.T) {
 			}
 			tried += 2
 		default:
-			// A value that the setting would take, so that only the constraint can refuse it.
+			// A value that the setting would take, so that only the constraint can reject it.
 			for _, value := range []string{other, "break", "1000000", ""} {
 				if value == s.Value {
 					continue

@@ -149,13 +149,13 @@ func TestAppendOnly(t *testing.T) {
 					}
 				}
 				_, err := pool.Exec(ctx, sql)
-				var refused *pgconn.PgError
-				if !errors.As(err, &refused) || refused.Code != "42501" {
+				var rejected *pgconn.PgError
+				if !errors.As(err, &rejected) || rejected.Code != "42501" {
 					t.Errorf("%s: %s: %v", role, sql, err)
 					continue
 				}
-				if byTrigger := strings.Contains(refused.Message, "append-only"); byTrigger != (role == "argus_owner") {
-					t.Errorf("%s: %s: refused for another reason: %s", role, sql, refused.Message)
+				if byTrigger := strings.Contains(rejected.Message, "append-only"); byTrigger != (role == "argus_owner") {
+					t.Errorf("%s: %s: rejected for another reason: %s", role, sql, rejected.Message)
 				}
 			}
 		}

@@ -3,7 +3,7 @@
 // The files of postgres/ and clickhouse/ are run in the order of their numbers, each once, by goose; which
 // ones have run is kept in the store itself, in the table argus_schema_migrations (in Postgres in the
 // schema public, because the first file makes ours). Beside it argus_schema_files holds a digest of each file, so
-// that a store which another form of a file made is refused. A Postgres file runs in one transaction. A
+// that a store which another form of a file made is rejected. A Postgres file runs in one transaction. A
 // ClickHouse file cannot: it is written so that it may run again after a crash in its middle (IF NOT EXISTS).
 //
 // In files of both kinds every statement ends with a semicolon at the end of a line, or stands between
@@ -174,9 +174,9 @@ func ensureClickHouseUser(ctx context.Context, admin clickhouse.Conn, u ClickHou
 	}
 	for _, statement := range statements {
 		err := admin.Exec(ctx, statement)
-		var refused *clickhouse.Exception
+		var rejected *clickhouse.Exception
 		// 495: the user comes from a file. 514: users can only come from files.
-		if errors.As(err, &refused) && (refused.Code == 495 || refused.Code == 514) {
+		if errors.As(err, &rejected) && (rejected.Code == 495 || rejected.Code == 514) {
 			var there uint64
 			row := admin.QueryRow(ctx, "SELECT count() FROM system.users WHERE name = {name:String}",
 				clickhouse.Named("name", u.Name))
@@ -184,7 +184,7 @@ func ensureClickHouseUser(ctx context.Context, admin clickhouse.Conn, u ClickHou
 				return err
 			}
 			if there == 0 {
-				return fmt.Errorf("this server takes users from its configuration only, and has none of that name: %w", refused)
+				return fmt.Errorf("this server takes users from its configuration only, and has none of that name: %w", rejected)
 			}
 			return nil
 		}
@@ -213,7 +213,7 @@ func CheckClickHouse(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	// A server refuses a connection to a database that it does not have, a lost and replaced one for instance.
+	// A server rejects a connection to a database that it does not have, a lost and replaced one for instance.
 	elsewhere := *options
 	elsewhere.Auth.Database = "system"
 	system := clickhouse.OpenDB(&elsewhere)

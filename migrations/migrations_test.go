@@ -49,7 +49,7 @@ func TestPostgresOnce(t *testing.T) {
 	if n, err := migrations.Postgres(t.Context(), pg.SuperuserURL); n != 0 || err != nil {
 		t.Errorf("a rerun applied %d files: %v", n, err)
 	}
-	// Every role may ask, and so refuse to start.
+	// Every role may ask, and so know whether to start.
 	for _, url := range []string{pg.APIURL, pg.ReplicatorURL, pg.AuditorURL} {
 		if err := migrations.CheckPostgres(t.Context(), url); err != nil {
 			t.Error(err)
@@ -105,12 +105,12 @@ func TestClickHouseAgain(t *testing.T) {
 	}
 }
 
-// A store that other files made, those of a build from before the first release for instance, is refused by name: by
+// A store that other files made, those of a build from before the first release for instance, is rejected by name: by
 // argusd migrate, and by every process that starts.
 func TestOtherFiles(t *testing.T) {
 	pg, ch := enginetest.NewPostgres(t), enginetest.NewClickHouse(t)
 	super, copy := pg.Pool(t, pg.SuperuserURL), ch.Conn(t, ch.MigrateURL)
-	refused := func(what string, errs ...error) {
+	rejected := func(what string, errs ...error) {
 		t.Helper()
 		for _, err := range errs {
 			var other *migrations.OtherFilesError
@@ -133,7 +133,7 @@ func TestOtherFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		migrated, checked := both()
-		refused(sql, migrated, checked)
+		rejected(sql, migrated, checked)
 	}
 	bothOfClickHouse := func() (migrated, checked error) {
 		_, migrated = migrations.ClickHouse(t.Context(), ch.MigrateURL, "")
@@ -150,7 +150,7 @@ func TestOtherFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		migrated, checked := bothOfClickHouse()
-		refused(sql, migrated, checked)
+		rejected(sql, migrated, checked)
 	}
 }
 

@@ -79,8 +79,8 @@ func TestWriterRules(t *testing.T) {
 		 VALUES ('019b76da-a800-7000-8000-000000000001', 1, now() + interval '2 hours', 'x', 'arm', 'UTD_X', 'requested')`,
 	} {
 		_, err := api.Exec(t.Context(), sql)
-		var refused *pgconn.PgError
-		if !errors.As(err, &refused) || !slices.Contains([]string{"42501", "23514", "23505", "AR001"}, refused.Code) {
+		var rejected *pgconn.PgError
+		if !errors.As(err, &rejected) || !slices.Contains([]string{"42501", "23514", "23505", "AR001"}, rejected.Code) {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}

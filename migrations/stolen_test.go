@@ -77,9 +77,9 @@ func TestStolen(t *testing.T) {
 			cell := "yes"
 			if err := try(t, urls[role], strings.ReplaceAll(deed.sql, "WRITER", fmt.Sprint(writer))); err != nil {
 				cell = "–"
-				var refused *pgconn.PgError
-				// Refused for lack of a right, by a rule of the log, or because retention is no shorter.
-				if !errors.As(err, &refused) || !slices.Contains([]string{"42501", "AR001", "P0001"}, refused.Code) && refused.ConstraintName != "rows_near_clock" {
+				var rejected *pgconn.PgError
+				// Rejected for lack of a right, by a rule of the log, or because retention is no shorter.
+				if !errors.As(err, &rejected) || !slices.Contains([]string{"42501", "AR001", "P0001"}, rejected.Code) && rejected.ConstraintName != "rows_near_clock" {
 					t.Errorf("%s: %s: %v", role, deed.what, err)
 				}
 			}

@@ -208,7 +208,7 @@ func isLoopback(address string) bool {
 func (w *writer) close() { w.client.Close() }
 
 // do runs a statement, sending input if there is any, and returns when the server has answered. An error
-// leaves open whether the statement took effect, unless refused says otherwise; the connection is of no use
+// leaves open whether the statement took effect, unless rejected says otherwise; the connection is of no use
 // afterwards.
 func (w *writer) do(ctx context.Context, timeout time.Duration, sql string, input chproto.Input, more ...ch.Setting) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -251,7 +251,7 @@ func TestMonthsByBounds(t *testing.T) {
 	}
 }
 
-// TestOneServer: a URL that leads to several servers, by name or by a balancer, is refused before anything is copied,
+// TestOneServer: a URL that leads to several servers, by name or by a balancer, is rejected before anything is copied,
 // and when it begins to lead elsewhere.
 func TestOneServer(t *testing.T) {
 	// Two servers that take the same password, each with a database of the same name.

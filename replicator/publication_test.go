@@ -182,7 +182,7 @@ func (w *world) thins() []string {
 	return p.Thins
 }
 
-// TestHarmlessPublications lose nothing, and are not refused.
+// TestHarmlessPublications lose nothing, and are not rejected.
 func TestHarmlessPublications(t *testing.T) {
 	w := newWorld(t)
 	l := w.openLane()
@@ -196,7 +196,7 @@ func TestHarmlessPublications(t *testing.T) {
 		w.must(err)
 		w.must(l.commit(5, time.Now(), func(tx pgx.Tx, r []argus.Record) error { return insertSteps(tx, &r[1]) }))
 		if thins := w.thins(); len(thins) > 0 {
-			t.Errorf("%s is refused: %q", q, thins)
+			t.Errorf("%s is rejected: %q", q, thins)
 		}
 		w.verify()
 	}

@@ -87,9 +87,9 @@ func TestMisconfigurations(t *testing.T) {
 			map[string]string{"Postgres: partitions ahead": "run argusd maintain", "Postgres: durability": "full_page_writes = on",
 				"Postgres: connections": "set max_connections"}},
 		{"clocks apart", api, 3 * time.Minute,
-			map[string]string{"Postgres: clock": "run NTP", "ClickHouse: clock": "run NTP", "Clerk: clock": "session tokens are refused"}},
+			map[string]string{"Postgres: clock": "run NTP", "ClickHouse: clock": "run NTP", "Clerk: clock": "session tokens are answered 401"}},
 		{"a clock apart too far for tokens", api, -20 * time.Second,
-			map[string]string{"Clerk: clock": "session tokens are refused"}},
+			map[string]string{"Clerk: clock": "session tokens are answered 401"}},
 		{"ClickHouse's password", withAPI(func(c *API) { c.ClickHouseURL = withPassword(ch.ReaderURL, "hunter2hunter2") }), 0,
 			map[string]string{"ClickHouse: log in": "ALTER USER argus_reader IDENTIFIED BY"}},
 		{"ClickHouse's HTTP port", withAPI(func(c *API) {

@@ -28,7 +28,7 @@ func (c Clerk) check(ctx context.Context, r *Report) {
 		mend = "the host of ARGUS_CLERK_API_URL has no address: see its spelling, and this machine's DNS"
 	case err != nil:
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		err = fmt.Errorf("Clerk refuses the secret key (%d)", status)
+		err = fmt.Errorf("Clerk rejects the secret key (%d)", status)
 		mend = "set ARGUS_CLERK_SECRET_KEY to a secret key of this instance: Clerk's dashboard, API keys"
 	case status != http.StatusOK:
 		err = fmt.Errorf("Clerk answered %d", status)
@@ -41,7 +41,7 @@ func (c Clerk) check(ctx context.Context, r *Report) {
 	if theirs, err := http.ParseTime(date); err == nil {
 		// The header has whole seconds, cut.
 		r.skew("Clerk", theirs.Add(time.Second/2), before.Add(-time.Second), maxTokenSkew,
-			"run NTP on this machine (see timedatectl): session tokens are refused when clocks differ by more than five seconds")
+			"run NTP on this machine (see timedatectl): session tokens are answered 401 when clocks differ by more than five seconds")
 	}
 
 	status, _, err = c.get(ctx, "/organizations/"+url.PathEscape(c.Organization)+"/memberships?limit=1")

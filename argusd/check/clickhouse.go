@@ -70,14 +70,14 @@ func checkClickHouse(ctx context.Context, r *Report, url, user string, more func
 
 func mendClickHouse(err error, user string) string {
 	var dns *net.DNSError
-	var refused *clickhouse.Exception
+	var rejected *clickhouse.Exception
 	switch {
 	case errors.As(err, &dns):
 		return "the host in ARGUS_CLICKHOUSE_URL has no address: see its spelling, and this machine's DNS"
-	case errors.As(err, &refused) && refused.Code == 516, errors.As(err, &refused) && refused.Code == 194:
+	case errors.As(err, &rejected) && rejected.Code == 516, errors.As(err, &rejected) && rejected.Code == 194:
 		return fmt.Sprintf("the password is wrong, the user is missing, or may not come from this machine: run argusd migrate, "+
 			"then ALTER USER %s IDENTIFIED BY '…' HOST ANY, or mend ARGUS_CLICKHOUSE_URL", user)
-	case errors.As(err, &refused) && refused.Code == 81:
+	case errors.As(err, &rejected) && rejected.Code == 81:
 		return "the database is missing: run argusd migrate, or mend ARGUS_CLICKHOUSE_URL"
 	case strings.Contains(err.Error(), "unexpected packet [72]"): // the H of HTTP
 		return "this is the HTTP port: ARGUS_CLICKHOUSE_URL needs the native one, 9000, or 9440 with ?secure=true"

@@ -83,12 +83,12 @@ func checkPostgres(ctx context.Context, r *Report, url, role string, more func(*
 // mendLogin says what to do about an error of connecting.
 func mendLogin(err error, role, database string) string {
 	var dns *net.DNSError
-	var refused *pgconn.PgError
+	var rejected *pgconn.PgError
 	switch {
 	case errors.As(err, &dns):
 		return "the host in ARGUS_POSTGRES_URL has no address: see its spelling, and this machine's DNS"
-	case errors.As(err, &refused):
-		switch refused.Code {
+	case errors.As(err, &rejected):
+		switch rejected.Code {
 		case "28P01":
 			return fmt.Sprintf("the password is wrong: set it with ALTER ROLE %s LOGIN PASSWORD '…', or mend ARGUS_POSTGRES_URL", role)
 		case "28000":

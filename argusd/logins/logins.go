@@ -108,8 +108,8 @@ func ClickHouse(ctx context.Context, url string, passwords map[string]string) er
 	defer conn.Close()
 	for _, user := range slices.Sorted(maps.Keys(passwords)) {
 		err := conn.Exec(ctx, clickHouseStatement(user, passwords[user]))
-		var refused *clickhouse.Exception
-		if errors.As(err, &refused) && (refused.Code == 495 || refused.Code == 514) {
+		var rejected *clickhouse.Exception
+		if errors.As(err, &rejected) && (rejected.Code == 495 || rejected.Code == 514) {
 			return fmt.Errorf("the user %s comes from the server's configuration files: set its password there, and none here", user)
 		}
 		if err != nil {

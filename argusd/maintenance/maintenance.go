@@ -163,8 +163,8 @@ func dropExpired(ctx context.Context, conn *pgx.Conn, config Config) ([]time.Tim
 			return nil, err
 		}
 		dropped, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
-		var refused *pgconn.PgError
-		if err == nil || !errors.As(err, &refused) || refused.Code != "55P03" {
+		var rejected *pgconn.PgError
+		if err == nil || !errors.As(err, &rejected) || rejected.Code != "55P03" {
 			return dropped, err
 		}
 		if try >= config.tries {

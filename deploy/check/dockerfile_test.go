@@ -89,14 +89,14 @@ func TestDockerfile(t *testing.T) {
 		names = append(names, s.Name)
 	}
 
-	// A base is given by digest or not at all, and its stage refuses a tag.
+	// A base is given by digest or not at all, and its stage rejects a tag.
 	for _, s := range all[:len(all)-1] {
 		variable, required := strings.CutPrefix(s.BaseName, "${")
 		variable, _, ok := strings.Cut(variable, ":?")
 		if !required || !ok {
 			t.Errorf("FROM %s: the base is not pinned", s.BaseName)
 		}
-		refuses := false
+		rejects := false
 		for _, c := range s.Commands {
 			if run, ok := c.(*instructions.RunCommand); ok && strings.HasPrefix(run.CmdLine[0], "case") {
 				for value, want := range map[string]bool{"node:24": false, "": false, "node:24@sha256:" + strings.Repeat("0", 64): true} {
@@ -106,11 +106,11 @@ func TestDockerfile(t *testing.T) {
 						t.Errorf("%s=%q is taken: %v", variable, value, got)
 					}
 				}
-				refuses = true
+				rejects = true
 			}
 		}
-		if !refuses {
-			t.Errorf("FROM %s: a tag is not refused", s.BaseName)
+		if !rejects {
+			t.Errorf("FROM %s: a tag is not rejected", s.BaseName)
 		}
 	}
 

@@ -322,7 +322,7 @@ func TestHelmSelectors(t *testing.T) {
 }
 
 // TestHelmValues: with what must be given alone, and without ingress and policies, it renders; what is wrong or
-// misspelt is refused by the schema.
+// misspelt is rejected by the schema.
 func TestHelmValues(t *testing.T) {
 	least := strings.Join([]string{
 		"image: {repository: argus}",

@@ -2,7 +2,7 @@
 // tokens, the two command lines and the browser. It uses what a thief would have: one role's password, one token, one
 // user of ClickHouse. docs/attack.md lists what each group tries.
 //
-// An attempt is held when it was refused for the expected reason: a SQLSTATE, a status with its code, an exception of
+// An attempt is held when it was rejected for the expected reason: a SQLSTATE, a status with its code, an exception of
 // ClickHouse. Any other end is a failure, also when nothing bad came of it. Controls show that the same call works for
 // who may make it. Everything stays on loopback, is bounded, and what an attempt made is removed at its end.
 package attack
@@ -217,7 +217,7 @@ func (g *group) record(attempt string, seen error) {
 	g.failures = append(g.failures, Failure{g.name, attempt, oneLine(seen.Error())})
 }
 
-// control shows that what attempts are refused works where it may.
+// control shows that what attempts are denied works where it may.
 func (g *group) control(what string, f func() error) {
 	g.count.Controls++
 	if err := f(); err != nil {

@@ -49,7 +49,7 @@ func (g *group) browser() {
 		g.need(err)
 		texts[a.header.Get("Argus-Audit-Id")] = name + "\x00" + s
 	}
-	// What people name themselves: a token's name is refused or shown harmless.
+	// What people name themselves: a token's name is rejected or shown harmless.
 	_, _ = g.do(g.ctx, request{method: http.MethodPost, path: "/v1/tokens", token: token, body: `{"name":"` + g.run + `<img src=x onerror=window.pwned=1>","scopes":["tenants:read"],"expires_in":"1h"}`})
 
 	dir, err := os.MkdirTemp("", "argus-attack-")

@@ -76,7 +76,7 @@ try {
   const read = await evil.evaluate(async ([u, t]) => {
     const out = [];
     for (const init of [{}, { credentials: 'include' }, { headers: { Authorization: `Bearer ${t}` } }, { mode: 'no-cors' }]) {
-      try { const r = await fetch(`${u}/v1/tenants`, init); if (r.type !== 'opaque') out.push(r.status); } catch { /* refused by the browser */ }
+      try { const r = await fetch(`${u}/v1/tenants`, init); if (r.type !== 'opaque') out.push(r.status); } catch { /* rejected by the browser */ }
     }
     return out;
   }, [url, token]);

@@ -152,7 +152,7 @@ func (g *group) cli() {
 		g.try("send a token over plain http to "+server, func() error {
 			out, code, err := g.argusctl(server, token, false, "whoami")
 			if err == nil && code != 2 {
-				err = fmt.Errorf("exit %d, not 2 for a use that is refused: %.200s", code, out)
+				err = fmt.Errorf("exit %d, not 2 for a use that is rejected: %.200s", code, out)
 			}
 			if err == nil && strings.Contains(out, token) {
 				err = errors.New("the token is printed")
@@ -216,7 +216,7 @@ func serve(address string, f http.HandlerFunc) *server {
 	return &server{l.Addr().String(), func() { _ = s.Close() }}
 }
 
-// configuration asks argusd check about settings that would open a hole: each is refused or warned of by its name.
+// configuration asks argusd check about settings that would open a hole: each is rejected or warned of by its name.
 func (g *group) configuration() {
 	reader := g.env["ARGUS_CLICKHOUSE_URL"]
 	good := map[string]string{

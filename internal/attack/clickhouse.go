@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Exceptions of ClickHouse that are refusals.
+// Exceptions of ClickHouse that are rejections.
 const (
 	chReadonly     = 164 // READONLY
 	chTooBigAST    = 168 // TOO_BIG_AST: the start profile takes no query
@@ -35,7 +35,7 @@ const (
 // without a folder for them, SUPPORT_IS_DISABLED, INTO_OUTFILE_NOT_ALLOWED.
 var chEverybody = []int{1, 48, 318, 344, 358}
 
-var chRefusals = []int{chReadonly, chProhibited, chFunction, chConstraint, chAccess, chAuth, chUnknownUser, chWrongUser, chRequired, chIPNotAllowed}
+var chRejections = []int{chReadonly, chProhibited, chFunction, chConstraint, chAccess, chAuth, chUnknownUser, chWrongUser, chRequired, chIPNotAllowed}
 
 // chUser is who speaks to ClickHouse.
 type chUser struct{ name, user, password string }
@@ -100,8 +100,8 @@ func (t *target) ch(ctx context.Context, as chUser, sql string, parameters ...st
 
 var chInline = regexp.MustCompile(`Code: (\d+)\. DB::Exception.*`)
 
-// chRefused is nil when ClickHouse refused with one of the exceptions.
-func chRefused(err error, codes ...int) error {
+// chRejected is nil when ClickHouse rejected with one of the exceptions.
+func chRejected(err error, codes ...int) error {
 	var e *chException
 	switch {
 	case err == nil:
@@ -132,11 +132,11 @@ func (t *target) chThieves() []chUser {
 // profile that no query is small enough for.
 func (u chUser) anonymous() bool { return u.password == "" }
 
-func (u chUser) refusals() []int {
+func (u chUser) rejections() []int {
 	if u.anonymous() {
-		return append(slices.Clone(chRefusals), chTooBigAST, chSessions)
+		return append(slices.Clone(chRejections), chTooBigAST, chSessions)
 	}
-	return chRefusals
+	return chRejections
 }
 
 // harmless are table functions that read no file and open no connection.
@@ -175,7 +175,7 @@ func (g *group) chColumn(sql string) []string {
 	return strings.Fields(out)
 }
 
-// malformed are exceptions of a call that no user can make: none of them shows a refusal.
+// malformed are exceptions of a call that no user can make: none of them shows a rejection.
 var malformed = []int{36, 42, 43, 44, 46, 47, 60, 62, 70, 79, 81, 115, 344, 701}
 
 // dangerous are the table functions that read files, run programs or open connections in each ClickHouse, and that are
@@ -220,7 +220,7 @@ func (g *group) copyFunctions() {
 				sql := fmt.Sprintf(form, call)
 				g.try(who.name+": "+sql, func() error {
 					_, err := g.ch(g.ctx, who, sql)
-					return chRefused(err, append(who.refusals(), chEverybody...)...)
+					return chRejected(err, append(who.rejections(), chEverybody...)...)
 				})
 			}
 		}
@@ -234,7 +234,7 @@ func (g *group) copyFunctions() {
 		}
 		for _, call := range scalars {
 			_, err := g.ch(g.ctx, who, "SELECT "+call)
-			seen := chRefused(err, who.refusals()...)
+			seen := chRejected(err, who.rejections()...)
 			if seen != nil && err != nil && !who.anonymous() {
 				var mine, admins *chException
 				if _, err := g.ch(g.ctx, g.chAdmin(), "SELECT "+call); errors.As(seen, &mine) && errors.As(err, &admins) && mine.code == admins.code {
@@ -248,7 +248,7 @@ func (g *group) copyFunctions() {
 
 var errSkipped = errors.New("no user can call it")
 
-// chTry calls a table function as a user, with each form of arguments until it is refused. What no user can call, not
+// chTry calls a table function as a user, with each form of arguments until it is rejected. What no user can call, not
 // even the administrator, is no attempt.
 func (g *group) chTry(who chUser, name string) (call string, seen error) {
 	forms := append(arguments(name), "'http://127.0.0.1:1/bucket/k.csv', 'CSV', 'a String'", "'http://127.0.0.1:1/bucket/'", "'x'", "'x', 'y'", "'x', 'y', 'z'", "")
@@ -258,14 +258,14 @@ func (g *group) chTry(who chUser, name string) (call string, seen error) {
 	for _, args := range forms {
 		call = name + "(" + args + ")"
 		_, err := g.ch(g.ctx, who, "SELECT * FROM "+call+" LIMIT 1 SETTINGS max_execution_time = 2")
-		refusals := who.refusals()
+		rejections := who.rejections()
 		if name == "sqlite" { // it opens the file first, and PATH_ACCESS_DENIED is what it says of one outside the server's folder
-			refusals = append(refusals, 481)
+			rejections = append(rejections, 481)
 		}
 		if name == "executable" { // it runs what is in the folder of scripts, where nothing is
-			refusals = append(refusals, chEverybody...)
+			rejections = append(rejections, chEverybody...)
 		}
-		if seen = chRefused(err, refusals...); seen == nil || !isMalformed(err) {
+		if seen = chRejected(err, rejections...); seen == nil || !isMalformed(err) {
 			return call, seen
 		}
 	}

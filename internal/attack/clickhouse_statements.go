@@ -21,7 +21,7 @@ func (g *group) copyBounds() {
 				for _, value := range []string{"0", map[bool]string{true: "1", false: "1000000"}[strings.HasPrefix(name, "allow_")]} {
 					g.try(fmt.Sprintf("%s: %s = %s", who.name, name, value), func() error {
 						_, err := g.ch(g.ctx, who, "SELECT 1", name, value)
-						return chRefused(err, who.refusals()...)
+						return chRejected(err, who.rejections()...)
 					})
 				}
 			}
@@ -58,10 +58,10 @@ func (g *group) copyBounds() {
 				} {
 					g.try(fmt.Sprintf("%s: %s = %s by %s", who.name, name, value, way), func() error {
 						err := run()
-						if err != nil && strings.Contains(err.Error(), "has to be greater than 0") { // refused to everybody
+						if err != nil && strings.Contains(err.Error(), "has to be greater than 0") { // denied to everybody
 							return nil
 						}
-						return chRefused(err, chConstraint, chReadonly)
+						return chRejected(err, chConstraint, chReadonly)
 					})
 				}
 			}
@@ -84,13 +84,13 @@ func (g *group) copyBounds() {
 			}
 			g.try(fmt.Sprintf("%s: %s = %s", who.name, setting.name, value), func() error {
 				_, err := g.ch(g.ctx, who, "SELECT 1", setting.name, value)
-				return chRefused(err, chConstraint, chReadonly)
+				return chRejected(err, chConstraint, chReadonly)
 			})
 		}
 		for _, name := range []string{"allow_ddl", "allow_introspection_functions"} {
 			g.try(who.name+": "+name+" has its use", func() error {
 				_, err := g.ch(g.ctx, who, map[string]string{"allow_ddl": "CREATE TABLE argus.squat (x Int8) ENGINE = Memory", "allow_introspection_functions": "SELECT addressToSymbol(1)"}[name], name, "1")
-				return chRefused(err, who.refusals()...)
+				return chRejected(err, who.rejections()...)
 			})
 		}
 		g.control("a smaller bound may be asked for", func() error {
@@ -174,11 +174,11 @@ func (g *group) copyStatements() {
 				if err == nil && strings.HasPrefix(sql, "SELECT * FROM system.") && strings.TrimSpace(out) == "" {
 					return errors.New("it may read it, though nothing is in it")
 				}
-				refusals := append(who.refusals(), chEverybody...)
+				rejections := append(who.rejections(), chEverybody...)
 				if who.anonymous() {
-					refusals = append(refusals, chOversized)
+					rejections = append(rejections, chOversized)
 				}
-				return chRefused(err, refusals...)
+				return chRejected(err, rejections...)
 			})
 		}
 	}
@@ -199,7 +199,7 @@ func (g *group) copyStatements() {
 			}
 			g.try("log in as "+user+" with "+fmt.Sprintf("%.20q", password), func() error {
 				_, err := g.ch(g.ctx, chUser{"", user, password}, "SELECT 1")
-				return chRefused(err, chAuth, chUnknownUser, chWrongUser, chRequired, chTooBigAST)
+				return chRejected(err, chAuth, chUnknownUser, chWrongUser, chRequired, chTooBigAST)
 			})
 		}
 	}
@@ -208,7 +208,7 @@ func (g *group) copyStatements() {
 // chLocked reports that not even the smallest query of the user is taken.
 func (g *group) chLocked(who chUser) bool {
 	_, err := g.ch(g.ctx, who, "SELECT 1")
-	return chRefused(err, chSessions, chAuth) == nil
+	return chRejected(err, chSessions, chAuth) == nil
 }
 
 // chMissing reports that the server does not know the statement: then even its administrator is told so.

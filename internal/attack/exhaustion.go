@@ -107,7 +107,7 @@ func (g *group) exhaustion() {
 		{"bodies waiting to be asked for", head("POST", "/v1/tokens", "Expect: 100-continue\r\nContent-Length: 100\r\n"), ""},
 	} {
 		held, stop := g.flood(n, from, c.text, c.dribble)
-		if held < n/2 { // the server closed what it would not hold: that is a refusal, and the good caller tells
+		if held < n/2 { // the server closed what it would not hold: that is a rejection, and the good caller tells
 			held = n
 		}
 		time.Sleep(200 * time.Millisecond)
@@ -128,7 +128,7 @@ func (g *group) exhaustion() {
 		{"that send nothing", "", ""},
 		{"whose headers trickle", "GET /v1/tenants HTTP/1.1\r\nHost: x\r\n", "X-A: bbbbbbbbb\r\n"},
 		{"idle after a public page", "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", ""},
-		{"idle after a refusal", "GET /v1/tenants HTTP/1.1\r\nHost: x\r\n\r\n", ""},
+		{"idle after a rejection", "GET /v1/tenants HTTP/1.1\r\nHost: x\r\n\r\n", ""},
 	} {
 		_, stop := g.flood(n, func(int) string { return "127.0.0.10" }, plain(c.text), c.dribble)
 		g.try(fmt.Sprintf("%d connections without a credential %s", n, c.name), func() error { return g.goodCaller("/v1/tenants") })

@@ -108,7 +108,7 @@ func (a *answer) expectOneOf(statuses ...int) error {
 // address of the API.
 func (t *target) address() string { return strings.TrimPrefix(t.env["ARGUS_URL"], "http://") }
 
-// source is an address of loopback that no other attempt comes from: the API counts refused credentials by address, and
+// source is an address of loopback that no other attempt comes from: the API counts rejected credentials by address, and
 // would answer 429 to the attempts that follow. Where the system has only 127.0.0.1, they wait instead.
 func (t *target) source() string {
 	n := t.sources.Add(1)
@@ -126,8 +126,8 @@ func dialer(from string) *net.Dialer {
 // dial opens a connection to the API.
 func (t *target) dial(ctx context.Context, from string) (net.Conn, error) {
 	conn, err := dialer(from).DialContext(ctx, "tcp", t.address())
-	var refused *net.OpError
-	if errors.As(err, &refused) && strings.Contains(err.Error(), "bind") { // no such address here
+	var rejected *net.OpError
+	if errors.As(err, &rejected) && strings.Contains(err.Error(), "bind") { // no such address here
 		conn, err = dialer("").DialContext(ctx, "tcp", t.address())
 	}
 	return conn, err
@@ -235,7 +235,7 @@ func (l *ledger) add(attempt, id string, rows int, auditID string, seen error) {
 }
 
 // call makes a call and notes it: check says what is wrong with the answer; every answer that is neither 401 nor a
-// refusal before authentication has one row, whose id it names.
+// rejection before authentication has one row, whose id it names.
 func (l *ledger) call(attempt string, r request, check func(*answer) error) {
 	a, err := l.g.do(l.g.ctx, r)
 	if err != nil {

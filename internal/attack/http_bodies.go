@@ -12,7 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// bodies sends JSON that one parser reads differently from another: each must be refused as a whole.
+// bodies sends JSON that one parser reads differently from another: each must be rejected as a whole.
 func (g *group) bodies() {
 	l := g.ledger()
 	defer l.close()

@@ -56,7 +56,7 @@ func (g *group) paths() {
 				if method == "HEAD" {
 					return a.expectOneOf(http.StatusUnauthorized)
 				}
-				if a.status == http.StatusBadRequest { // the server itself refuses what is no HTTP
+				if a.status == http.StatusBadRequest { // the server itself rejects what is no HTTP
 					return nil
 				}
 				return unauthenticated(a)
@@ -194,7 +194,7 @@ func (g *group) wire() {
 		return err
 	})
 
-	// Broken requests: refused, or answered as the one call they are.
+	// Broken requests: rejected, or answered as the one call they are.
 	broken := map[string]string{
 		"no Host": "GET /v1/tenants HTTP/1.1\r\n\r\n", "two Hosts": "GET /v1/tenants HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "a Host of blanks": "GET /v1/tenants HTTP/1.1\r\nHost: a b\r\n\r\n",
 		"NUL in a header": "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nX-A: a\x00b\r\n\r\n", "a bare CR": "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nX-A: a\rb\r\n\r\n",
@@ -272,7 +272,7 @@ func (g *group) headers() {
 	l.call("nine hundred headers", request{method: http.MethodGet, path: "/v1/tenants", header: many, from: g.source()}, func(a *answer) error { return a.expectOneOf(401, 431) })
 	for what, text := range map[string]string{"a header of 100 kB": "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nX-A: " + strings.Repeat("b", 100_000) + "\r\n\r\n",
 		"a path of 100 kB": "GET /v1/tenants/" + strings.Repeat("b", 100_000) + " HTTP/1.1\r\nHost: x\r\n\r\n"} {
-		g.try(what, func() error { // refused, or hung up on
+		g.try(what, func() error { // rejected, or hung up on
 			answers, err := g.raw(g.ctx, text)
 			if err == nil && len(answers) > 0 {
 				err = answers[0].expectOneOf(414, 431)

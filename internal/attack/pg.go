@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// SQLSTATEs of refusals.
+// SQLSTATEs of rejections.
 const (
 	denied       = "42501" // insufficient_privilege: a missing grant, or the append-only trigger
 	checked      = "23514" // check_violation: a CHECK, or a trigger that holds a row to what it may become
@@ -33,8 +33,8 @@ func inTx(ctx context.Context, conn *pgx.Conn, statements ...string) error {
 	return nil
 }
 
-// refused turns the end of an attempt into what was seen: nil when Postgres refused it with one of the SQLSTATEs.
-func refused(err error, states ...string) error {
+// rejected turns the end of an attempt into what was seen: nil when Postgres rejected it with one of the SQLSTATEs.
+func rejected(err error, states ...string) error {
 	var p *pgconn.PgError
 	switch {
 	case err == nil:
@@ -47,9 +47,9 @@ func refused(err error, states ...string) error {
 	return fmt.Errorf("answered %s %s", p.Code, p.Message)
 }
 
-// deny makes one attempt as a role in a transaction that is rolled back; it must be refused for want of a privilege.
+// deny makes one attempt as a role in a transaction that is rolled back; it must be denied for want of a privilege.
 func (g *group) deny(role, what string, statements ...string) {
-	g.try(role+": "+what, func() error { return refused(inTx(g.ctx, g.conns[role], statements...), denied) })
+	g.try(role+": "+what, func() error { return rejected(inTx(g.ctx, g.conns[role], statements...), denied) })
 }
 
 // allowed is a control: the statements work for the role, and are rolled back.

@@ -166,7 +166,7 @@ func (g *group) adminRecord() {
 	for _, kind := range []string{"break_glass_issued", "break_glass_revoked", "month_dropped", "hold_added", "hold_released", "export_finished", "stream_finished", "token_created",
 		"token_revoked", "month_dropped_from_copy", "consent_recorded", "consent", "anything", "", "RESYNC", "resync "} {
 		g.try(fmt.Sprintf("argus_replicator: record %q", kind), func() error {
-			return refused(inTx(g.ctx, g.conns["argus_replicator"], record(kind)), denied, checked, "22023")
+			return rejected(inTx(g.ctx, g.conns["argus_replicator"], record(kind)), denied, checked, "22023")
 		})
 	}
 	g.allowed("argus_replicator", "records a resync", record("resync"))
@@ -187,7 +187,7 @@ func (g *group) adminRecord() {
 }
 
 // recordedAs runs the statement as the role in a transaction that is rolled back, and looks for the role in the record
-// it made. A refusal is as good.
+// it made. A rejection is as good.
 func (g *group) recordedAs(role, sql string) error {
 	conn := g.conns[role]
 	tx, err := conn.Begin(g.ctx)
@@ -229,7 +229,7 @@ func (g *group) retention() {
 	for _, role := range g.thieves() {
 		g.try(role+": drop months and release what holds them", func() error { // two roles, or one stolen password loses a month that is held
 			drop := inTx(g.ctx, g.conns[role], "SELECT argus.drop_expired_months(365)")
-			if err := refused(inTx(g.ctx, g.conns[role], release), denied); err != nil && drop == nil {
+			if err := rejected(inTx(g.ctx, g.conns[role], release), denied); err != nil && drop == nil {
 				return errors.New("it may do both")
 			}
 			return nil
@@ -242,12 +242,12 @@ func (g *group) retention() {
 	}
 	for _, days := range []string{"364", "0", "-1", "-2147483648"} {
 		g.try("argus_maintenance: drop months after "+days+" days", func() error {
-			return refused(inTx(g.ctx, g.conns["argus_maintenance"], "SELECT argus.drop_expired_months("+days+")"), denied, checked, "22023", "P0001", "22004")
+			return rejected(inTx(g.ctx, g.conns["argus_maintenance"], "SELECT argus.drop_expired_months("+days+")"), denied, checked, "22023", "P0001", "22004")
 		})
 	}
 	for _, months := range []string{"-1", "121", "2147483647"} {
 		g.try("argus_maintenance: create "+months+" months ahead", func() error {
-			return refused(inTx(g.ctx, g.conns["argus_maintenance"], "SELECT argus.create_months_ahead("+months+")"), denied, checked, "22023", "P0001")
+			return rejected(inTx(g.ctx, g.conns["argus_maintenance"], "SELECT argus.create_months_ahead("+months+")"), denied, checked, "22023", "P0001")
 		})
 	}
 	for _, role := range g.thieves("argus_maintenance") {
@@ -278,7 +278,7 @@ func (g *group) consent() {
 	} {
 		for _, role := range g.thieves() {
 			g.try(role+": give a tenant "+what, func() error {
-				return refused(inTx(g.ctx, g.conns[role], "UPDATE argus.tenants SET "+set+" WHERE id = '"+tenant+"'"), states...)
+				return rejected(inTx(g.ctx, g.conns[role], "UPDATE argus.tenants SET "+set+" WHERE id = '"+tenant+"'"), states...)
 			})
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// replicationRefused logs in for replication, and reports when that works.
-func (g *group) replicationRefused(role string) error {
+// replicationDenied logs in for replication, and reports when that works.
+func (g *group) replicationDenied(role string) error {
 	config := g.conns[role].Config().Config.Copy()
 	config.RuntimeParams = map[string]string{"replication": "database"}
 	conn, err := pgconn.ConnectConfig(g.ctx, config)

@@ -73,7 +73,7 @@ func (g *group) shadows() []shadow {
 // no role may create there, and the functions do not look there when one could.
 func (g *group) definerShadowing() {
 	shadows, functions := g.shadows(), g.functions()
-	for _, s := range shadows { // the same, by one who may: what a thief is refused is no mistake of the attack's
+	for _, s := range shadows { // the same, by one who may: what a thief is denied is no mistake of the attack's
 		g.allowed("postgres", "create "+s.kind+" "+s.name+" in pg_temp", evil, s.sql)
 	}
 	for _, role := range append(g.thieves(), "argus_owner") {
@@ -86,9 +86,9 @@ func (g *group) definerShadowing() {
 		}
 		for _, s := range shadows {
 			g.try(fmt.Sprintf("%s creates %s %s in pg_temp", role, s.kind, s.name), func() error {
-				err := refused(inTx(g.ctx, conn, s.sql), denied)
+				err := rejected(inTx(g.ctx, conn, s.sql), denied)
 				if !errors.Is(err, errTaken) && err != nil { // it got as far as what it is made of
-					err = refused(inTx(g.ctx, conn, evil), denied)
+					err = rejected(inTx(g.ctx, conn, evil), denied)
 				}
 				return err
 			})

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// granted follows a GRANT, which only warns who may grant nothing: it refuses then, as it found that nothing was granted.
+// granted follows a GRANT, which only warns who may grant nothing: it fails then, as it found that nothing was granted.
 const granted = `; DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_class c, aclexplode(c.relacl) a
 	WHERE c.oid = '%[1]s'::regclass AND a.grantor = (SELECT oid FROM pg_roles WHERE rolname = current_user)) THEN
 	RAISE insufficient_privilege; END IF; END $$`
@@ -72,7 +72,7 @@ func (g *group) appendOnly() {
 		for _, verb := range []string{"DELETE FROM %s", "TRUNCATE %s"} {
 			sql := fmt.Sprintf(verb, root)
 			g.try("argus_owner: "+sql, func() error {
-				return refused(inTx(g.ctx, g.super, "SET LOCAL ROLE argus_owner", sql), denied)
+				return rejected(inTx(g.ctx, g.super, "SET LOCAL ROLE argus_owner", sql), denied)
 			})
 		}
 	}
@@ -86,7 +86,7 @@ func (g *group) appendOnly() {
 }
 
 // writable says what of the statements of foreignTables is a role's own work: I inserts, U updates the first column,
-// D deletes. All else must be refused.
+// D deletes. All else must be rejected.
 var writable = map[string]map[string]string{
 	"argus_api": {
 		"argus.audit_processes": "ID", "argus.audit_intents": "I", "argus.personal_access_tokens": "I", "argus.workers": "I",
@@ -129,7 +129,7 @@ func (g *group) foreignTables() {
 				}
 				if r.kind == "v" && strings.Contains("IUD", verb) {
 					g.try(role+": "+fmt.Sprintf(sql, r.name, r.column), func() error { // a view of a join takes nothing from anybody
-						return refused(inTx(g.ctx, g.conns[role], fmt.Sprintf(sql, r.name, r.column)), denied, "55000", "0A000")
+						return rejected(inTx(g.ctx, g.conns[role], fmt.Sprintf(sql, r.name, r.column)), denied, "55000", "0A000")
 					})
 					continue
 				}
@@ -264,7 +264,7 @@ func (g *group) superuserPaths() {
 		} {
 			g.try(role+": "+p.what, func() error {
 				_, err := g.conns[role].Exec(g.ctx, p.sql)
-				return refused(err, denied)
+				return rejected(err, denied)
 			})
 		}
 	}
@@ -273,7 +273,7 @@ func (g *group) superuserPaths() {
 		g.allowed("postgres", p, paths[i].sql)
 	}
 	for _, role := range g.thieves("argus_replicator") {
-		g.try(role+": logs in for replication", func() error { return g.replicationRefused(role) })
+		g.try(role+": logs in for replication", func() error { return g.replicationDenied(role) })
 	}
 }
 

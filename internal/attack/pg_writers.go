@@ -156,7 +156,7 @@ func (g *group) writerTampering() {
 }
 
 // tamper runs what prepares and what tampers in one transaction as the API's role, and compares how things stand before
-// and after, unless Postgres refused.
+// and after, unless Postgres rejected.
 func (g *group) tamper(standing string, prepare, tamper []string) error {
 	ctx, conn := g.ctx, g.conns["argus_api"]
 	exec := func(statements ...string) error {

@@ -145,8 +145,8 @@ func (g *group) cursors() {
 			}
 			g.try("follow from "+name+" by "+by, func() error {
 				s, err := g.open(path, token, 0, header...)
-				var refusal *answerError
-				if errors.As(err, &refusal) && (refusal.status == 400 || refusal.status == 431 || refusal.status == 414) {
+				var rejection *answerError
+				if errors.As(err, &rejection) && (rejection.status == 400 || rejection.status == 431 || rejection.status == 414) {
 					return nil
 				}
 				if err != nil {
@@ -168,8 +168,8 @@ func (g *group) cursors() {
 				s.conn.Close()
 				return errTaken
 			}
-			var refusal *answerError
-			if errors.As(err, &refusal) && (refusal.status == 400 || refusal.status == 431 || refusal.status == 414) {
+			var rejection *answerError
+			if errors.As(err, &rejection) && (rejection.status == 400 || rejection.status == 431 || rejection.status == 414) {
 				return nil
 			}
 			return err
@@ -180,12 +180,12 @@ func (g *group) cursors() {
 		c[i] = map[bool]byte{true: 'B', false: 'A'}[c[i] == 'A']
 		g.try(fmt.Sprintf("follow from a position altered at %d", i), func() error {
 			s, err := g.open("/v1/audit-log/stream?cursor="+url.QueryEscape(string(c)), token, 0)
-			var refusal *answerError
+			var rejection *answerError
 			switch {
 			case err == nil:
 				s.conn.Close()
 				return errTaken
-			case errors.As(err, &refusal) && refusal.status == 400:
+			case errors.As(err, &rejection) && rejection.status == 400:
 				return nil
 			}
 			return err

@@ -13,9 +13,9 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// isRefused waits until a credential is refused. A revocation holds everywhere within a second; what is waited for
+// isUnauthenticated waits until a credential is rejected. A revocation holds everywhere within a second; what is waited for
 // longer is a slow machine.
-func (g *group) isRefused(secret string) error {
+func (g *group) isUnauthenticated(secret string) error {
 	return g.eventually(5*time.Second, func() error {
 		a, err := g.whoami(g.ctx, secret)
 		if err != nil {
@@ -60,9 +60,9 @@ func (g *group) tokenFamily() {
 			g.need(err)
 		}
 		g.need(end(parentID, parent))
-		g.try("outlive one's own end by "+by, func() error { return g.isRefused(parent) })
-		g.try("outlive a parent ended by "+by, func() error { return g.isRefused(child) })
-		g.try("outlive a grandparent ended by "+by, func() error { return g.isRefused(grandchild) })
+		g.try("outlive one's own end by "+by, func() error { return g.isUnauthenticated(parent) })
+		g.try("outlive a parent ended by "+by, func() error { return g.isUnauthenticated(child) })
+		g.try("outlive a grandparent ended by "+by, func() error { return g.isUnauthenticated(grandchild) })
 		g.try("mint with the child of a parent ended by "+by, func() error {
 			a, err := g.do(g.ctx, request{method: http.MethodPost, path: "/v1/tokens", token: child, body: `{"name":"` + g.run + `","scopes":["tenants:read"]}`})
 			return errors.Join(err, a.expect(http.StatusUnauthorized, ""))
@@ -160,7 +160,7 @@ func (g *group) tokenFamily() {
 		if err := a.expect(200, ""); err != nil {
 			return err
 		}
-		return g.isRefused(sibling)
+		return g.isUnauthenticated(sibling)
 	})
 }
 

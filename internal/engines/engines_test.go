@@ -207,7 +207,7 @@ func TestPostgresStalePID(t *testing.T) {
 	}
 	defer pg.StopImmediate()
 
-	// A second one on the same folder is refused while the first serves, and does not disturb it.
+	// A second one on the same folder is rejected while the first serves, and does not disturb it.
 	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	if second, err := engines.StartPostgres(short, config); err == nil {
@@ -374,7 +374,7 @@ func TestClickHouseConfined(t *testing.T) {
 		"SELECT * FROM s3('http://" + at + "/b/o', NOSIGN, LineAsString) SETTINGS s3_max_connections = 1, s3_retry_attempts = 0",
 	} {
 		if err := tryClickHouse(ctx, ch.AdminURL("default"), query); err == nil {
-			if strings.Contains(query, "INTO OUTFILE") || strings.HasPrefix(query, "CREATE TABLE") { // ignored by a server; refused when read
+			if strings.Contains(query, "INTO OUTFILE") || strings.HasPrefix(query, "CREATE TABLE") { // ignored by a server; rejected when read
 				if err = tryClickHouse(ctx, ch.AdminURL("default"), "SELECT * FROM outside"); err == nil {
 					t.Errorf("done: %s", query)
 				}

@@ -111,7 +111,7 @@ func TestEnginesDieWithTheirParent(t *testing.T) {
 	}
 }
 
-// Neither root nor any other user is needed or refused. (Where the tests do not run as root, this is the
+// Neither root nor any other user is needed or rejected. (Where the tests do not run as root, this is the
 // plain case again.)
 func TestEnginesAsAnotherUser(t *testing.T) {
 	dir, uid := tempDir(t), os.Getuid()

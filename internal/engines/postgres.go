@@ -185,7 +185,7 @@ func (pg *Postgres) launch(ctx context.Context, acc *account, data string) error
 		if err == nil {
 			return nil
 		}
-		var refused *pgconn.PgError
+		var rejected *pgconn.PgError
 		switch {
 		case p.ended():
 			return startFailure(p.err, logTail(pg.config.LogPath, offset))
@@ -193,7 +193,7 @@ func (pg *Postgres) launch(ctx context.Context, acc *account, data string) error
 			p.signal(syscall.SIGQUIT)
 			<-p.done
 			return fmt.Errorf("%w while waiting for it to answer: %w", ctx.Err(), err)
-		case errors.As(err, &refused) && refused.Code != "57P03": // 57P03: starting up
+		case errors.As(err, &rejected) && rejected.Code != "57P03": // 57P03: starting up
 			p.signal(syscall.SIGQUIT)
 			<-p.done
 			if p.err != nil && strings.Contains(logTail(pg.config.LogPath, offset), "could not bind") {

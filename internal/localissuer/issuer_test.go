@@ -123,7 +123,7 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestRejections(t *testing.T) {
 	i := newIssuer(t, "")
 	form := func(operator, back string) string {
 		return url.Values{"operator": {operator}, "redirect_url": {back}}.Encode()

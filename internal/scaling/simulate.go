@@ -34,7 +34,7 @@ type Result struct {
 	Batch      float64 // rows, mean
 	Commits    float64 // a second
 	P50, P99   time.Duration
-	Behind     bool // the queue overran: calls were refused
+	Behind     bool // the queue overran: calls failed
 }
 
 // Simulate runs the writer's rule: an idle lane takes what waits when that is at least as much as is on its way, or

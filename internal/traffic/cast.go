@@ -21,7 +21,7 @@ type route struct {
 	mutates                      bool
 	status                       int16   // of success
 	latency, spread              float64 // median in µs, and sigma of its logarithm
-	failing, refused             float64 // probabilities of 5xx and of 4xx
+	failing, rejected            float64 // probabilities of 5xx and of 4xx
 }
 
 // incident makes the routes of a service slower and failing for a while.
@@ -92,7 +92,7 @@ func makeRoutes(rng *rand.Rand, n int, tenants []string) []route {
 			name: name, method: method, scope: scopes[i], status: 200, mutates: method != "GET",
 			service: strings.SplitN(strings.TrimPrefix(path, "/"), "/", 3)[1],
 			latency: 900 * math.Exp(1.1*rng.NormFloat64()), spread: 0.25 + 0.5*rng.Float64(),
-			failing: 0.0005 * rng.ExpFloat64(), refused: 0.005 * rng.ExpFloat64(),
+			failing: 0.0005 * rng.ExpFloat64(), rejected: 0.005 * rng.ExpFloat64(),
 		}
 		if r.mutates {
 			r.latency *= 4

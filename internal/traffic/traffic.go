@@ -218,7 +218,7 @@ func (g *Generator) call(r *argus.Record, at time.Time) {
 	switch u := rng.Float64(); {
 	case u < failing:
 		r.Status = [...]int16{500, 502, 503, 504}[rng.IntN(4)]
-	case u < failing+a.clumsy+rt.refused:
+	case u < failing+a.clumsy+rt.rejected:
 		r.Status = [...]int16{400, 403, 403, 404, 404, 404, 409, 422, 429}[rng.IntN(9)]
 		r.LatencyUS = int64(float64(r.LatencyUS) * 0.3)
 	default:

@@ -85,7 +85,7 @@ $$;
 -- +goose StatementBegin
 CREATE FUNCTION argus.reject_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  RAISE EXCEPTION '% on %.% refused: audit tables are append-only', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
+  RAISE EXCEPTION '% on %.% rejected: audit tables are append-only', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
     USING ERRCODE = 'insufficient_privilege',
           HINT = 'Rows leave only by whole months past retention, through argus.drop_expired_months().';
 END

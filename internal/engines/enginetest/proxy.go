@@ -76,7 +76,7 @@ func ProxyURL(t testing.TB, engineURL string) (*Proxy, string) {
 // Addr is host:port for the client.
 func (p *Proxy) Addr() string { return p.addr }
 
-// Cut closes all connections and refuses new ones.
+// Cut closes all connections. A new one is refused.
 func (p *Proxy) Cut() {
 	p.set(proxyMode{cut: true})
 	p.mu.Lock()

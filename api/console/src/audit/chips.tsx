@@ -71,7 +71,7 @@ export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: 
 
 const QUICK: [string, Term[]][] = [
   ['Server errors', [{ name: 'status', not: false, value: '5xx' }]],
-  ['Refused (4xx)', [{ name: 'status', not: false, value: '4xx' }]],
+  ['Client errors (4xx)', [{ name: 'status', not: false, value: '4xx' }]],
   ['Changes only', [{ name: 'method', not: true, value: 'GET' }]],
   ['From argusctl', [{ name: 'client', not: false, value: 'argusctl' }]],
   ['Slower than 1 s', [{ name: 'latency_min', not: false, value: '1s' }]],

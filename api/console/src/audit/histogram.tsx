@@ -43,7 +43,7 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
         {bar ? (
           <>
             <b>{utcOf(at)}</b> + {formatSpan(step * 1000)}: {formatCount(bar.count)} calls
-            {bar.client_errors > 0 && <span class="tone-warn"> · {formatCount(bar.client_errors)} refused</span>}
+            {bar.client_errors > 0 && <span class="tone-warn"> · {formatCount(bar.client_errors)} client errors</span>}
             {bar.errors > 0 && <span class="tone-bad"> · {formatCount(bar.errors)} errors</span>}
           </>
         ) : (

@@ -30,7 +30,7 @@ export function useChange(): Changer {
       } catch (cause) {
         const failed = asApiError(cause);
         setError(failed);
-        // Refused: the next attempt is a first one. 409 may mean that the first is still running.
+        // Rejected: the next attempt is a first one. 409 may mean that the first is still running.
         if (failed.status >= 400 && failed.status < 500 && failed.status !== 409) attempt.current.what = '';
         return undefined;
       } finally {

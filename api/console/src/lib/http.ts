@@ -1,4 +1,4 @@
-import { bearer, refreshable, refused } from './session';
+import { bearer, refreshable, unauthenticated } from './session';
 import { learnClock } from './time';
 
 /** A call that did not succeed. status 0: the server was not reached. */
@@ -43,7 +43,7 @@ export async function open(path: string, options: CallOptions = {}): Promise<Res
     learnClock(answer.headers.get('Date'));
     if (answer.ok) return answer;
     const error = await errorOf(answer);
-    if (answer.status === 401) refused(generation, error.message);
+    if (answer.status === 401) unauthenticated(generation, error.message);
     throw error;
   } catch (cause) {
     if (cause instanceof ApiError) throw cause;

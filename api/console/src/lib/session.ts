@@ -102,7 +102,7 @@ export function refreshable(): boolean {
 }
 
 /** A call made with a credential of this generation was answered 401. */
-export function refused(of: number, reason: string): void {
+export function unauthenticated(of: number, reason: string): void {
   if (of !== generation || !credential) return;
   const kind = credential.kind;
   credential = null;

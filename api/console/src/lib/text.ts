@@ -50,7 +50,7 @@ export function shown(text: string): string {
 
 const BLANKS = /[\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/u;
 
-/** What the server would keep of a text that a person gives, or the sentence by which it would refuse it. */
+/** What the server would keep of a text that a person gives, or the sentence by which it would reject it. */
 export function given(what: string, text: string, least: number, most: number): { kept: string; error: string | null } {
   const no = (error: string) => ({ kept: '', error });
   if (/[\ud800-\udfff\ufffd]/u.test(text)) return no(`The ${what} holds a character that cannot be read. Write it anew, in UTF-8.`);

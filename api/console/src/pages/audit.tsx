@@ -174,7 +174,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
   const loaded = feed.rows.length;
   const total = facets.dataKey === apiQuery.toString() ? facets.data?.total : undefined;
   const openRow = openId ? feed.rows.find((r) => r.id === openId) : undefined;
-  const refused = feed.error && !feed.page ? feed.error : null;
+  const rejected = feed.error && !feed.page ? feed.error : null;
 
   return (
     <div class={`audit ${openId ? 'with-drawer' : ''}`}>
@@ -216,8 +216,8 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
         }}
       />
 
-      {refused ? (
-        <Failure error={refused} scope="logs:read" retry={refresh} />
+      {rejected ? (
+        <Failure error={rejected} scope="logs:read" retry={refresh} />
       ) : (
         <>
           <SourceNotice answer={facets.error ? feed.page : (facets.data ?? feed.page)} />

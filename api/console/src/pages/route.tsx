@@ -88,7 +88,7 @@ export function RoutePage() {
   const to = series.data ? Math.max(parseTime(series.data.until)! / 1000, ((columns.rate[0]![points.length - 1] as number) ?? 0) + step) : 1;
   const point = hover === null ? undefined : points[hover];
   const chart = { from, to, sync: 'route', onCursor: setHover, onPick: pick, onSelect: select };
-  const refused = series.error && !series.data ? series.error : null;
+  const rejected = series.error && !series.data ? series.error : null;
 
   return (
     <div class="page">
@@ -110,8 +110,8 @@ export function RoutePage() {
       </header>
       <SourceNotice answer={series.data} />
       <StaleNotice polled={series} what="The charts" />
-      {refused ? (
-        <Failure error={refused} scope="logs:read" retry={series.reload} />
+      {rejected ? (
+        <Failure error={rejected} scope="logs:read" retry={series.reload} />
       ) : (
         <>
           <div class="figures" aria-label="Figures of the window">
@@ -155,7 +155,7 @@ export function RoutePage() {
               {' · '}
               <a href={audit(since, filter.until, [['status', '5xx']])}>server errors</a>
               {' · '}
-              <a href={audit(since, filter.until, [['status', '4xx']])}>refusals</a>
+              <a href={audit(since, filter.until, [['status', '4xx']])}>client errors</a>
               {' · press a point of a chart for the calls behind it, drag to zoom'}
             </p>
           )}
@@ -217,7 +217,7 @@ export function RoutePage() {
                 </h2>
                 <Plot
                   {...chart}
-                  label={`Share of errors over time: ${formatPercent(figures?.error_rate ?? 0)} server errors, ${formatPercent(figures?.client_error_rate ?? 0)} refusals`}
+                  label={`Share of errors over time: ${formatPercent(figures?.error_rate ?? 0)} server errors, ${formatPercent(figures?.client_error_rate ?? 0)} client errors`}
                   height={130}
                   data={columns.errors}
                   series={ERRORS}

@@ -73,7 +73,7 @@ export function ArmDialog({ tenant, onClose, onDone }: { tenant: Tenant; onClose
           if (!ready) return;
           const armed = await changer.run<Tenant>(path(tenant.id, 'arm'), {
             reason: reason.trim(),
-            consent_document_id: document_id, // as it is shown here: another one is refused
+            consent_document_id: document_id, // as it is shown here: another one is denied
             confirm_tenant_id: typed,
           });
           if (!armed) return;

@@ -50,7 +50,7 @@ export function SourceNotice({ answer }: { answer: Answer | undefined }) {
   if (answer.source === 'postgres') {
     return (
       <Notice tone="warn">
-        <b>Postgres answers instead of ClickHouse.</b> Nothing is missing, but long windows are slow or refused until it is back.
+        <b>Postgres answers instead of ClickHouse.</b> Nothing is missing, but long windows are slow or rejected until it is back.
       </Notice>
     );
   }
@@ -108,7 +108,7 @@ function Forbidden({ error, scope, scopes }: { error: ApiError; scope?: string |
   );
 }
 
-/** A refused change, inside its form. */
+/** A rejected change, inside its form. */
 export function FormError({ error }: { error: ApiError | null }) {
   const time = useNow(1);
   const [until, setUntil] = useState(0);
@@ -125,7 +125,7 @@ export function FormError({ error }: { error: ApiError | null }) {
   );
 }
 
-/** Seconds until a refused change may be tried again; 0 when now. */
+/** Seconds until a rejected change may be tried again; 0 when now. */
 export function useCountdown(error: ApiError | null): number {
   const time = useNow(1);
   const [until, setUntil] = useState(0);

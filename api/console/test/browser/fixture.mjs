@@ -1,5 +1,5 @@
 // What every browser test starts with: a page that fails the test on a script error, on anything its
-// Content-Security-Policy refused, and on any request to another host.
+// Content-Security-Policy blocked, and on any request to another host.
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 import { launch, server } from '../harness.mjs';
@@ -23,8 +23,8 @@ export function setup() {
 export async function withPage(options, run) {
   const context = await shared.browser.newContext({ viewport: { width: 1280, height: 800 }, reducedMotion: 'reduce', acceptDownloads: true, ...options });
   await context.addInitScript(() => {
-    window.refused = [];
-    document.addEventListener('securitypolicyviolation', (e) => window.refused.push(`${e.violatedDirective} ${e.blockedURI}`));
+    window.blocked = [];
+    document.addEventListener('securitypolicyviolation', (e) => window.blocked.push(`${e.violatedDirective} ${e.blockedURI}`));
   });
   const page = await context.newPage();
   page.setDefaultTimeout(15_000);
@@ -46,7 +46,7 @@ export async function withPage(options, run) {
       [],
       'requests to other hosts',
     );
-    assert.deepEqual(await page.evaluate(() => window.refused ?? []), [], 'refused by the Content-Security-Policy');
+    assert.deepEqual(await page.evaluate(() => window.blocked ?? []), [], 'blocked by the Content-Security-Policy');
   } catch (cause) {
     const name = `failed-${Date.now()}.png`;
     await page.screenshot({ path: new URL(`../../build-screens/${name}`, import.meta.url).pathname }).catch(() => undefined);

@@ -28,7 +28,7 @@ test('tenants: arm with typed id, reason and consent; a session; disarm', async 
     assert.ok(await arm.isDisabled(), 'the reason has at least three characters');
     await page.fill('dialog input >> nth=1', 'ride-along');
 
-    // refused for now: it counts down
+    // rejected for now: it counts down
     await page.route('**/arm', (route) =>
       route.fulfill({
         status: 429,
@@ -168,7 +168,7 @@ test('tokens: filled in by address, shown once, used, revoked', () =>
     await row.locator('button:has-text("Revoke")').click();
     await page.click('dialog button[type=submit]');
     await page.waitForSelector('dialog', { state: 'detached' });
-    await eventually('refused', async () => (await s.server.call(secret, '/v1/operators/me')).status === 401, 5000);
+    await eventually('rejected', async () => (await s.server.call(secret, '/v1/operators/me')).status === 401, 5000);
   }));
 
 test('tokens: what else a revocation ends is shown before, and ends', () =>

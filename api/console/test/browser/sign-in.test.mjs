@@ -48,7 +48,7 @@ test('a pasted token is in memory alone', () =>
     assert.equal(new URL(page.url()).hash, '#/profile');
   }));
 
-test('a wrong token is refused with a sentence', () =>
+test('a wrong token is rejected with a sentence', () =>
   withPage({}, async (page) => {
     await page.goto(s.server.url);
     await page.waitForSelector('.sign-in');
@@ -87,7 +87,7 @@ test('a revoked token leads to the sign-in, and back to what was open', async ()
   );
 });
 
-test('what is shown follows the scopes; a refusal names the one that lacks', async () => {
+test('what is shown follows the scopes; a rejection names the one that lacks', async () => {
   await at(
     '',
     async (page) => {

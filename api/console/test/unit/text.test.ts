@@ -15,7 +15,7 @@ test('halves of surrogate pairs are shown as escapes', () => {
   assert.equal(shown('\ud83d\ude00'), '😀');
 });
 
-test('what a person gives is kept or refused as by the server', () => {
+test('what a person gives is kept or rejected as by the server', () => {
   assert.ok(table.given.length > 50);
   for (const c of table.given as { text: string; kept?: string; error?: string }[]) {
     assert.deepEqual(given('reason', c.text, 3, 500), { kept: c.kept ?? '', error: c.error ?? null }, JSON.stringify(c.text).slice(0, 80));
