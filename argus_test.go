@@ -235,7 +235,7 @@ func TestFilterFindsWhatWasSent(t *testing.T) {
 	long := strings.Repeat("é", 600)
 	for _, c := range []struct {
 		key, sent string
-		rejected   bool
+		rejected  bool
 		set       func(r *Record, sent string)
 	}{
 		{"request_id", strings.Repeat("r", 204), false, func(r *Record, s string) { r.ClientRequestID = s }},

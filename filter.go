@@ -44,26 +44,26 @@ func FilterNames() []FilterName {
 // TenantRoute is the template prefix of the routes whose parameter id is a tenant: what FilterTenant looks at.
 const TenantRoute = "/v1/tenants/:id"
 
-// MaxFilterValues bounds how many values one filter may hold, over all its terms.
+// MaxFilterValues bounds how many values one filter may hold, over all its conditions.
 const MaxFilterValues = 1000
 
-// Filter says which calls are meant: all terms must hold, and the call must have arrived at Since or later and
+// Filter says which calls are meant: all conditions must hold, and the call must have arrived at Since or later and
 // before Until. The zero value means every call.
 type Filter struct {
-	Since, Until time.Time // zero: unbounded
-	Terms        []Term    // sorted by Name, Param, Not; at most one each
+	Since, Until time.Time   // zero: unbounded
+	Conditions   []Condition // sorted by Name, Param, Not; at most one each
 }
 
-// Term holds for a call when one of its Values does, or, negated, when none does.
-type Term struct {
+// Condition holds for a call when one of its Values does, or, negated, when none does.
+type Condition struct {
 	Name   FilterName
 	Param  string // the parameter's name when Name is FilterParam
 	Not    bool
 	Values []FilterValue // sorted by Text, distinct, at least one
 }
 
-// FilterValue is one value of a term, as written and as understood. Which of the fields beside Text holds is
-// decided by the term's name.
+// FilterValue is one value of a condition, as written and as understood. Which of the fields beside Text holds is
+// decided by the condition's name.
 type FilterValue struct {
 	Text string // as in the query, normalized
 
@@ -118,12 +118,12 @@ func ParseFilter(query url.Values, now time.Time, others ...string) (Filter, err
 			}
 			continue
 		}
-		term, err := parseTerm(key, values)
+		condition, err := parseCondition(key, values)
 		if err != nil {
 			return Filter{}, err
 		}
-		count += len(term.Values)
-		f.Terms = append(f.Terms, term)
+		count += len(condition.Values)
+		f.Conditions = append(f.Conditions, condition)
 	}
 	if count > MaxFilterValues {
 		return Filter{}, Errorf(CodeInvalidParameter, "A filter holds %d values at most, this one %d.", MaxFilterValues, count)
@@ -131,13 +131,13 @@ func ParseFilter(query url.Values, now time.Time, others ...string) (Filter, err
 	if !f.Since.IsZero() && !f.Until.IsZero() && f.Until.Before(f.Since) {
 		return Filter{}, Errorf(CodeInvalidParameter, "until lies before since.")
 	}
-	slices.SortFunc(f.Terms, func(a, b Term) int { return strings.Compare(a.key(), b.key()) })
+	slices.SortFunc(f.Conditions, func(a, b Condition) int { return strings.Compare(a.key(), b.key()) })
 	return f, nil
 }
 
-func parseTerm(key string, values []string) (Term, error) {
+func parseCondition(key string, values []string) (Condition, error) {
 	name, negated := strings.CutPrefix(key, "not_")
-	t := Term{Name: FilterName(name), Not: negated}
+	t := Condition{Name: FilterName(name), Not: negated}
 	if param, ok := strings.CutPrefix(name, "param."); ok {
 		t.Name, t.Param = FilterParam, param
 		if param == "" || len(param) > 64 || !utf8.ValidString(param) || strings.IndexByte(param, 0) >= 0 {
@@ -302,16 +302,16 @@ func (f *Filter) Match(r *Record) bool {
 	if !f.Since.IsZero() && r.OccurredAt.Before(f.Since) || !f.Until.IsZero() && !r.OccurredAt.Before(f.Until) {
 		return false
 	}
-	for i := range f.Terms {
-		if !f.Terms[i].Match(r) {
+	for i := range f.Conditions {
+		if !f.Conditions[i].Match(r) {
 			return false
 		}
 	}
 	return true
 }
 
-// Match reports whether the term holds for the call. A null column matches no value, so a negated term holds.
-func (t *Term) Match(r *Record) bool {
+// Match reports whether the condition holds for the call. A null column matches no value, so a negated condition holds.
+func (t *Condition) Match(r *Record) bool {
 	for i := range t.Values {
 		if t.matchValue(&t.Values[i], r) {
 			return !t.Not
@@ -320,7 +320,7 @@ func (t *Term) Match(r *Record) bool {
 	return t.Not
 }
 
-func (t *Term) matchValue(v *FilterValue, r *Record) bool {
+func (t *Condition) matchValue(v *FilterValue, r *Record) bool {
 	switch t.Name {
 	case FilterActor:
 		return r.ActorID == v.Text
@@ -364,8 +364,8 @@ func (t *Term) matchValue(v *FilterValue, r *Record) bool {
 	return false
 }
 
-// key is the term's query parameter.
-func (t *Term) key() string {
+// key is the condition's query parameter.
+func (t *Condition) key() string {
 	k := string(t.Name)
 	if t.Name == FilterParam {
 		k += "." + t.Param
@@ -385,9 +385,9 @@ func (f *Filter) Query() url.Values {
 	if !f.Until.IsZero() {
 		q.Set("until", f.Until.Format(TimeFormat))
 	}
-	for i := range f.Terms {
-		for _, v := range f.Terms[i].Values {
-			q.Add(f.Terms[i].key(), v.Text)
+	for i := range f.Conditions {
+		for _, v := range f.Conditions[i].Values {
+			q.Add(f.Conditions[i].key(), v.Text)
 		}
 	}
 	return q

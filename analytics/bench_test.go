@@ -183,7 +183,7 @@ func (b *bench) pages(t *testing.T) {
 			if deep {
 				name = "deep, " + query
 				key := argus.RowKey{OccurredAt: argus.Micros(b.until.Add(-250 * 24 * time.Hour)), WriterID: 1, Seq: 1}
-				c := cursor{kind: cursorSearch, terms: digest(&f), window: b.a.resolve(&f), after: &key, snapshot: b.snapshot}
+				c := cursor{kind: cursorSearch, conditions: digest(&f), window: b.a.resolve(&f), after: &key, snapshot: b.snapshot}
 				var err error
 				if req.Cursor, err = c.seal(b.a.config.CursorKey); err != nil {
 					t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 // countQuestion asks how many calls there were, by dimensions and status, and how long they took.
 type countQuestion struct {
 	window      window
-	terms       []argus.Term
+	conditions  []argus.Condition
 	by          []dimension
 	step        time.Duration // also by time; 0 is not
 	exactStatus bool          // else its class suffices
@@ -274,7 +274,7 @@ func (q *countQuestion) rawBranch(a *clickhouseArgs, raw []interval, wm argus.Po
 		}
 		return string(d)
 	}, status)
-	conds := append([]string{"(" + strings.Join(or, " OR ") + ")"}, clickhouseWhere(a, q.terms)...)
+	conds := append([]string{"(" + strings.Join(or, " OR ") + ")"}, clickhouseWhere(a, q.conditions)...)
 	conds = append(conds, clickhouseIn(a, wm))
 	from := " FROM audit_log WHERE " + and(conds) + q.groupBy()
 	if !q.latencies {
@@ -430,7 +430,7 @@ func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, 
 	for i, q := range questions {
 		var args postgresArgs
 		sel, group := q.postgresSelect(&args)
-		conds := append(q.window.postgres(&args), postgresWhere(&args, q.terms)...)
+		conds := append(q.window.postgres(&args), postgresWhere(&args, q.conditions)...)
 		rows, err := pool.Query(ctx, sel+tail.from(&args, tailColumns, conds)+group, args.values...)
 		if err != nil {
 			return nil, err
@@ -452,7 +452,7 @@ func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, 
 // minutesOf are the minutes in which the spans have rows of the question.
 func (a *Analytics) minutesOf(ctx context.Context, pool *pgxpool.Pool, q *countQuestion, s spans) ([]time.Time, error) {
 	var args postgresArgs
-	conds := append(q.window.postgres(&args), postgresWhere(&args, q.terms)...)
+	conds := append(q.window.postgres(&args), postgresWhere(&args, q.conditions)...)
 	rows, err := pool.Query(ctx, "SELECT DISTINCT date_trunc('minute', occurred_at)"+s.from(&args, "occurred_at", conds), args.values...)
 	if err != nil {
 		return nil, err
@@ -491,7 +491,7 @@ func (a *Analytics) lateRows(ctx context.Context, questions []*countQuestion, cl
 func (a *Analytics) postgresCounts(ctx context.Context, q *countQuestion, snapshot argus.Position) error {
 	var args postgresArgs
 	sel, group := q.postgresSelect(&args)
-	conds := append(q.window.postgres(&args), postgresWhere(&args, q.terms)...)
+	conds := append(q.window.postgres(&args), postgresWhere(&args, q.conditions)...)
 	conds = append(conds, postgresIn(&args, snapshot))
 	rows, err := a.pg.slow.Query(ctx, sel+" FROM argus.argus_audit_log WHERE "+and(conds)+group, args.values...)
 	if err != nil {

@@ -252,14 +252,14 @@ func TestCountsAreExact(t *testing.T) {
 		a.config.fewRows = []int64{-1, -1, math.MaxInt64}[i%3] // counted with rollups, or rather one by one
 		f := randomFilter(t, rng, w.committed, now)
 		if i%2 == 0 { // such as rollups know
-			terms := f.Terms[:0]
-			for _, term := range f.Terms {
-				switch term.Name {
+			conditions := f.Conditions[:0]
+			for _, condition := range f.Conditions {
+				switch condition.Name {
 				case argus.FilterRoute, argus.FilterMethod, argus.FilterStatus, argus.FilterOutcome:
-					terms = append(terms, term)
+					conditions = append(conditions, condition)
 				}
 			}
-			f.Terms = terms
+			f.Conditions = conditions
 		}
 		if i%3 == 0 {
 			f.Since = now.Add(-time.Duration(rng.Int64N(int64(360 * 24 * time.Hour))))

@@ -17,22 +17,22 @@ import (
 // writers; a search over more of them fails with CodeUnavailable.
 const MaxCursor = 2048
 
-// cursor is what a search's or an export's later part needs of its first: everything but the filter's terms,
+// cursor is what a search's or an export's later part needs of its first: everything but the filter's conditions,
 // which the caller repeats.
 //
 //	sealed:  1 byte version · body · the first 16 bytes of HMAC-SHA256(key, what stands before)
-//	body:    1 byte kind · 1 byte flags · 16 bytes digest of the terms · varint since · varint until (µs) ·
+//	body:    1 byte kind · 1 byte flags · 16 bytes digest of the conditions · varint since · varint until (µs) ·
 //	         with flagAfter: varint occurred_at (µs), writer_id, seq of the last row shown ·
 //	         snapshot: uvarint closed_through · uvarint n · n × (uvarint writer_id less the one before, uvarint seq)
 //
 // in base64url without padding.
 type cursor struct {
-	kind      cursorKind
-	ascending bool
-	terms     [16]byte // digest
-	window    window   // as resolved by the first part
-	after     *argus.RowKey
-	snapshot  argus.Position
+	kind       cursorKind
+	ascending  bool
+	conditions [16]byte // digest
+	window     window   // as resolved by the first part
+	after      *argus.RowKey
+	snapshot   argus.Position
 }
 
 type cursorKind byte
@@ -54,10 +54,10 @@ const (
 var errCursor = argus.Errorf(argus.CodeInvalidCursor,
 	"The cursor is not one of this search; start again without it.")
 
-// digest identifies the terms of a filter.
+// digest identifies the conditions of a filter.
 func digest(f *argus.Filter) (d [16]byte) {
-	terms := argus.Filter{Terms: f.Terms}
-	sum := sha256.Sum256([]byte("argus filter\n" + terms.Query().Encode()))
+	conditions := argus.Filter{Conditions: f.Conditions}
+	sum := sha256.Sum256([]byte("argus filter\n" + conditions.Query().Encode()))
 	copy(d[:], sum[:])
 	return d
 }
@@ -102,7 +102,7 @@ func (c *cursor) appendBody(b []byte) []byte {
 		flags |= flagOpenWindow
 	}
 	b = append(b, byte(c.kind), flags)
-	b = append(b, c.terms[:]...)
+	b = append(b, c.conditions[:]...)
 	b = binary.AppendVarint(b, c.window.since.UnixMicro())
 	if flags&flagOpenWindow == 0 {
 		b = binary.AppendVarint(b, c.window.until.UnixMicro())
@@ -140,7 +140,7 @@ func openCursor(key []byte, s string, kind cursorKind, ascending bool, f *argus.
 	if err != nil {
 		return nil, errCursor.WithCause(err)
 	}
-	if c.kind != kind || c.ascending != ascending || c.terms != digest(f) {
+	if c.kind != kind || c.ascending != ascending || c.conditions != digest(f) {
 		return nil, errCursor
 	}
 	return c, nil
@@ -151,7 +151,7 @@ func parseCursorBody(b []byte) (*cursor, error) {
 	c := &cursor{kind: cursorKind(r.byte())}
 	flags := r.byte()
 	c.ascending = flags&flagAscending != 0
-	copy(c.terms[:], r.bytes(len(c.terms)))
+	copy(c.conditions[:], r.bytes(len(c.conditions)))
 	c.window.since = time.UnixMicro(r.varint()).UTC()
 	if flags&flagOpenWindow == 0 {
 		c.window.until = time.UnixMicro(r.varint()).UTC()

@@ -13,10 +13,10 @@ import (
 var testKey = []byte("sixteen bytes or more")
 
 func randomCursor(rng *rand.Rand) (*cursor, argus.Filter) {
-	f := argus.Filter{Terms: []argus.Term{{Name: argus.FilterActor, Not: rng.IntN(2) == 0, Values: []argus.FilterValue{{Text: "user_a"}}}}}
+	f := argus.Filter{Conditions: []argus.Condition{{Name: argus.FilterActor, Not: rng.IntN(2) == 0, Values: []argus.FilterValue{{Text: "user_a"}}}}}
 	at := func() time.Time { return time.UnixMicro(rng.Int64N(1 << 51)).UTC() }
 	c := &cursor{
-		kind: []cursorKind{cursorSearch, cursorExport}[rng.IntN(2)], ascending: rng.IntN(2) == 0, terms: digest(&f),
+		kind: []cursorKind{cursorSearch, cursorExport}[rng.IntN(2)], ascending: rng.IntN(2) == 0, conditions: digest(&f),
 		window:   window{since: at()},
 		snapshot: argus.Position{ClosedThrough: rng.Int64(), Writers: map[int64]int64{}},
 	}
@@ -60,7 +60,7 @@ func TestCursors(t *testing.T) {
 		foreign("one of the other order", back, err)
 		back, err = openCursor(testKey, s, c.kind^('s'^'e'), c.ascending, &f)
 		foreign("one of the other kind", back, err)
-		f.Terms[0].Values[0].Text = "user_b"
+		f.Conditions[0].Values[0].Text = "user_b"
 		back, err = openCursor(testKey, s, c.kind, c.ascending, &f)
 		foreign("one of another filter", back, err)
 	}

@@ -25,7 +25,7 @@ func (a *Analytics) ExportCursor(ctx context.Context, req argus.ExportRequest) (
 		return "", postgresFailure(ctx, err)
 	}
 	cur := cursor{
-		kind: cursorExport, ascending: req.Ascending, terms: digest(&req.Filter),
+		kind: cursorExport, ascending: req.Ascending, conditions: digest(&req.Filter),
 		window: a.resolve(&req.Filter), snapshot: c.snapshot,
 	}
 	return cur.seal(a.config.CursorKey)
@@ -47,7 +47,7 @@ func (a *Analytics) Export(ctx context.Context, req argus.ExportRequest, emit fu
 		cur.window = a.clamp(cur.window)
 		snapshot = &cur.snapshot
 	}
-	q := rowsQuery{window: cur.window, terms: req.Filter.Terms, ascending: req.Ascending, limit: exportFirst}
+	q := rowsQuery{window: cur.window, conditions: req.Filter.Conditions, ascending: req.Ascending, limit: exportFirst}
 	if req.After != "" {
 		key, err := argus.ParseRowKey(req.After)
 		if err != nil || req.Cursor == "" {

@@ -59,12 +59,12 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 	} {
 		some = slices.DeleteFunc(some, func(f argus.FilterName) bool { return !slices.Contains(fields, f) })
 		if len(some) > 0 {
-			questions = append(questions, facetQuestion(w, req.Filter.Terms, some, counts))
+			questions = append(questions, facetQuestion(w, req.Filter.Conditions, some, counts))
 		}
 	}
 	var bars []argus.HistogramBar
 	questions = append(questions, &countQuestion{
-		window: w, terms: req.Filter.Terms, step: step,
+		window: w, conditions: req.Filter.Conditions, step: step,
 		begin: func(at time.Time) {
 			line = timelineOf(w.since, w.end(at), step)
 			res.Total, bars = 0, make([]argus.HistogramBar, line.n)
@@ -108,8 +108,8 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 }
 
 // facetQuestion counts the values of the fields into counts. Nulls are no values.
-func facetQuestion(w window, terms []argus.Term, fields []argus.FilterName, counts map[argus.FilterName]map[string]int64) *countQuestion {
-	q := &countQuestion{window: w, terms: terms}
+func facetQuestion(w window, conditions []argus.Condition, fields []argus.FilterName, counts map[argus.FilterName]map[string]int64) *countQuestion {
+	q := &countQuestion{window: w, conditions: conditions}
 	status := false
 	var shown []argus.FilterName // of q.by
 	for _, f := range fields {

@@ -28,9 +28,9 @@ func TestFiltersMatchInBothStores(t *testing.T) {
 	for i := range 400 {
 		f := randomFilter(t, rng, w.committed, now)
 		if i < 2 {
-			f.Terms = nil
+			f.Conditions = nil
 		}
-		q := rowsQuery{window: a.resolve(&f), terms: f.Terms, snapshot: w.now(), ascending: rng.IntN(2) == 0, limit: 2000}
+		q := rowsQuery{window: a.resolve(&f), conditions: f.Conditions, snapshot: w.now(), ascending: rng.IntN(2) == 0, limit: 2000}
 		var want []argus.Record
 		if rng.IntN(3) > 0 {
 			// A position in the middle.

@@ -144,7 +144,7 @@ func (f *follower) catchUp(ctx context.Context) (next int64, ahead argus.Positio
 // walk gives the rows of the spans.
 func (f *follower) walk(ctx context.Context, some spans) error {
 	w := f.a.clamp(window{f.filter.Since, f.filter.Until})
-	walk := newSpanWalk(f.a, f.at, some, f.filter.Terms, w)
+	walk := newSpanWalk(f.a, f.at, some, f.filter.Conditions, w)
 	for {
 		entries, err := walk.next(ctx)
 		if err != nil {

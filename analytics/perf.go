@@ -104,10 +104,10 @@ type tallies struct {
 	groups   map[string]*tally
 }
 
-func newTallies(w window, terms []argus.Term, g grouping) *tallies {
+func newTallies(w window, conditions []argus.Condition, g grouping) *tallies {
 	t := &tallies{}
 	t.question = countQuestion{
-		window: w, terms: terms, by: g.by, latencies: true, anyStatus: len(g.by) > 0, // by the status itself otherwise
+		window: w, conditions: conditions, by: g.by, latencies: true, anyStatus: len(g.by) > 0, // by the status itself otherwise
 		begin: func(time.Time) { t.groups = map[string]*tally{} },
 		row: func(r *countRow) {
 			name := g.group(r)
@@ -135,7 +135,7 @@ func (a *Analytics) Perf(ctx context.Context, req argus.PerfRequest) (res argus.
 	}
 	w := a.resolve(&req.Filter)
 	until := w.end(a.config.now())
-	now := newTallies(w, req.Filter.Terms, g)
+	now := newTallies(w, req.Filter.Conditions, g)
 	begin := now.question.begin
 	now.question.begin = func(at time.Time) {
 		begin(at)
@@ -145,7 +145,7 @@ func (a *Analytics) Perf(ctx context.Context, req argus.PerfRequest) (res argus.
 	var before *tallies
 	if req.Compare {
 		earlier := a.clamp(window{w.since.Add(-until.Sub(w.since)), w.since})
-		before = newTallies(earlier, req.Filter.Terms, g)
+		before = newTallies(earlier, req.Filter.Conditions, g)
 		questions = append(questions, &before.question)
 	}
 	got, err := a.count(ctx, questions)

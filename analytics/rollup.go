@@ -82,8 +82,8 @@ func (r *rollup) answers(q *countQuestion) bool {
 	if q.latencies && !r.latencies || q.exactStatus && !r.exact {
 		return false
 	}
-	for i := range q.terms {
-		t := &q.terms[i]
+	for i := range q.conditions {
+		t := &q.conditions[i]
 		if t.Name == argus.FilterStatus {
 			if !r.exact && !wholeClasses(t) {
 				return false
@@ -95,8 +95,8 @@ func (r *rollup) answers(q *countQuestion) bool {
 	return len(r.grainsWithin(q.step)) > 0
 }
 
-// wholeClasses reports whether the term of status distinguishes nothing within 1xx, 2xx and so on.
-func wholeClasses(t *argus.Term) bool {
+// wholeClasses reports whether the condition of status distinguishes nothing within 1xx, 2xx and so on.
+func wholeClasses(t *argus.Condition) bool {
 	for _, r := range statusRanges(t) {
 		if r.lo%100 != 0 || r.hi%100 != 99 {
 			return false
@@ -147,7 +147,7 @@ func (r *rollup) branches(q *countQuestion, pieces []piece) []statement {
 		}
 	}
 	month := grainMonth.String()
-	if r.anyStatus && q.anyStatus && q.latencies && !slices.ContainsFunc(q.terms, ofStatus) {
+	if r.anyStatus && q.anyStatus && q.latencies && !slices.ContainsFunc(q.conditions, ofStatus) {
 		month = "month_any"
 	}
 	var out []statement
@@ -164,15 +164,15 @@ func (r *rollup) branches(q *countQuestion, pieces []piece) []statement {
 			}
 		}
 		if len(or) > 0 {
-			conds := append([]string{anyOf(or, func(s string) string { return s })}, clickhouseWhere(a, q.terms)...)
+			conds := append([]string{anyOf(or, func(s string) string { return s })}, clickhouseWhere(a, q.conditions)...)
 			out = append(out, statement{r.branch(a, q, long, and(conds)), a.params})
 		}
 	}
 	return out
 }
 
-// ofStatus reports whether the term is about the status.
-func ofStatus(t argus.Term) bool {
+// ofStatus reports whether the condition is about the status.
+func ofStatus(t argus.Condition) bool {
 	return t.Name == argus.FilterStatus || t.Name == argus.FilterOutcome
 }
 

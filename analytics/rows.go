@@ -13,12 +13,12 @@ import (
 
 // rowsQuery asks one store for the first limit rows behind a key, in an order.
 type rowsQuery struct {
-	window    window
-	terms     []argus.Term
-	snapshot  argus.Position
-	after     *argus.RowKey
-	ascending bool
-	limit     int
+	window     window
+	conditions []argus.Condition
+	snapshot   argus.Position
+	after      *argus.RowKey
+	ascending  bool
+	limit      int
 }
 
 // recordBlock holds the columns of audit_log as the server sends them.
@@ -127,7 +127,7 @@ func (a *Analytics) clickhouseRows(ctx context.Context, conn *clickhouseConn, q 
 		// stretch would be read, all cores read all of it. Of rows not seen at all that cannot be said: they may be many,
 		// further off.
 		hours := w.hours(end)
-		b.all = b.few && len(q.terms) > 0 && len(records) > 0 && float64(len(records))/read*hours < 2*float64(part.limit)
+		b.all = b.few && len(q.conditions) > 0 && len(records) > 0 && float64(len(records))/read*hours < 2*float64(part.limit)
 		read += hours
 		if b.time = time.Until(deadline); b.time <= 0 {
 			return nil, errOutOfTime
@@ -193,7 +193,7 @@ func (w window) cut(at ...time.Time) []window {
 // them, which takes longer than to find them. So of a page it gives the keys, by which Postgres gives the rows: it has
 // all that ClickHouse has, but for what retention or a repair just takes away; then ClickHouse gives the rows as well.
 func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds, records []argus.Record) ([]argus.Record, error) {
-	if b.few && len(q.terms) > 0 {
+	if b.few && len(q.conditions) > 0 {
 		var keys keyBlock
 		s := q.clickhouse(keySelect)
 		if err := a.ch.query(ctx, conn, s, b, keys.results(), keys.each); err != nil || len(keys.rows.at) == 0 {
@@ -219,8 +219,8 @@ func (q *rowsQuery) clickhouse(columns string) statement {
 	// The filter's columns are read first, and the others where it holds: the server would move the snapshot's
 	// condition to the front as well and read its columns for every row.
 	prewhere := ""
-	if terms := clickhouseWhere(&args, q.terms); len(terms) > 0 {
-		prewhere = " PREWHERE " + and(terms)
+	if conditions := clickhouseWhere(&args, q.conditions); len(conditions) > 0 {
+		prewhere = " PREWHERE " + and(conditions)
 	}
 	if k := q.after; k != nil {
 		at, than := args.moment(k.OccurredAt), ">"
@@ -305,7 +305,7 @@ func (a *Analytics) postgresRows(ctx context.Context, q rowsQuery) ([]argus.Reco
 
 // postgres returns the conditions of the query but for the snapshot.
 func (q *rowsQuery) postgres(args *postgresArgs) []string {
-	conds := append(q.window.postgres(args), postgresWhere(args, q.terms)...)
+	conds := append(q.window.postgres(args), postgresWhere(args, q.conditions)...)
 	if k := q.after; k != nil {
 		at, than := args.add(k.OccurredAt), ">"
 		if !q.ascending {

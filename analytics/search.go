@@ -37,7 +37,7 @@ func (a *Analytics) Search(ctx context.Context, req argus.SearchRequest) (page a
 		return page, err
 	}
 	defer release()
-	q := rowsQuery{window: cur.window, terms: req.Filter.Terms, after: cur.after, ascending: req.Ascending, limit: limit + 1}
+	q := rowsQuery{window: cur.window, conditions: req.Filter.Conditions, after: cur.after, ascending: req.Ascending, limit: limit + 1}
 	got, err := a.composeRows(ctx, q, snapshot, bounds{time: searchTime, memory: queryMemory})
 	if err != nil {
 		return page, err
@@ -52,7 +52,7 @@ func (a *Analytics) Search(ctx context.Context, req argus.SearchRequest) (page a
 	if len(page.Rows) > limit || got.full && len(page.Rows) > 0 {
 		page.Rows = page.Rows[:min(limit, len(page.Rows))]
 		key := page.Rows[len(page.Rows)-1].Key()
-		cur.after, cur.snapshot, cur.terms = &key, got.snapshot, digest(&req.Filter)
+		cur.after, cur.snapshot, cur.conditions = &key, got.snapshot, digest(&req.Filter)
 		if page.NextCursor, err = cur.seal(a.config.CursorKey); err != nil {
 			return argus.SearchPage{}, err
 		}

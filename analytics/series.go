@@ -95,7 +95,7 @@ func (a *Analytics) Series(ctx context.Context, req argus.SeriesRequest) (res ar
 	}
 	var line timeline
 	groups := map[string][]*tally{}
-	q := newTallies(w, req.Filter.Terms, g).question
+	q := newTallies(w, req.Filter.Conditions, g).question
 	q.step = step
 	q.begin = func(at time.Time) {
 		line = timelineOf(w.since, w.end(at), step)

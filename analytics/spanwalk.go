@@ -12,11 +12,11 @@ const walkRows = 5000
 // spanWalk reads the rows of spans that meet a filter, each writer's by seq, merged by recorded_at, and knows the
 // mark after each.
 type spanWalk struct {
-	a      *Analytics
-	terms  []argus.Term
-	window window // zero: any time
-	at     *mark  // everything up to it was given, or left out by the filter
-	lanes  []*lane
+	a          *Analytics
+	conditions []argus.Condition
+	window     window // zero: any time
+	at         *mark  // everything up to it was given, or left out by the filter
+	lanes      []*lane
 }
 
 // lane is one span being walked.
@@ -25,8 +25,8 @@ type lane struct {
 	rows []argus.Record // asked for and not given yet
 }
 
-func newSpanWalk(a *Analytics, from *mark, s spans, terms []argus.Term, w window) *spanWalk {
-	walk := &spanWalk{a: a, terms: terms, window: w, at: from}
+func newSpanWalk(a *Analytics, from *mark, s spans, conditions []argus.Condition, w window) *spanWalk {
+	walk := &spanWalk{a: a, conditions: conditions, window: w, at: from}
 	for _, sp := range s {
 		walk.lanes = append(walk.lanes, &lane{span: sp})
 	}
@@ -100,7 +100,7 @@ func (w *spanWalk) fill(ctx context.Context) error {
 	if !w.window.since.IsZero() {
 		conds = w.window.postgres(&args)
 	}
-	conds = append(conds, postgresWhere(&args, w.terms)...)
+	conds = append(conds, postgresWhere(&args, w.conditions)...)
 	from := ask.from(&args, recordColumns, conds)
 	rows, err := w.a.pg.quick.Query(ctx, "SELECT "+recordColumns+from+" ORDER BY writer_id, seq", args.values...)
 	if err != nil {

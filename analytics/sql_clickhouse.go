@@ -14,7 +14,7 @@ import (
 )
 
 // A filter becomes SQL twice, once for each store, and argus.Filter.Match is what both are tested against.
-// Values travel as parameters only. A column that is null matches no value, so a negated term holds for it:
+// Values travel as parameters only. A column that is null matches no value, so a negated condition holds for it:
 // where a condition could be null, its negation says so explicitly.
 
 const (
@@ -104,11 +104,11 @@ func (a *clickhouseArgs) ints(values []int64) string {
 }
 
 // clickhouseWhere returns conditions, to be joined by AND, for a row of audit_log; the window is not among them.
-func clickhouseWhere(a *clickhouseArgs, terms []argus.Term) []string {
+func clickhouseWhere(a *clickhouseArgs, conditions []argus.Condition) []string {
 	var out []string
-	for i := range terms {
-		t := &terms[i]
-		cond := clickhouseTerm(a, t)
+	for i := range conditions {
+		t := &conditions[i]
+		cond := clickhouseCondition(a, t)
 		if t.Not {
 			cond = "NOT " + cond
 		}
@@ -117,7 +117,7 @@ func clickhouseWhere(a *clickhouseArgs, terms []argus.Term) []string {
 	return out
 }
 
-func clickhouseTerm(a *clickhouseArgs, t *argus.Term) string {
+func clickhouseCondition(a *clickhouseArgs, t *argus.Condition) string {
 	in := func(column, kind string) string {
 		column = a.col(column)
 		if len(t.Values) == 1 && kind == "String" {

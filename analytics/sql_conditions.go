@@ -9,7 +9,7 @@ import (
 	"github.com/useargus/argus"
 )
 
-func texts(t *argus.Term) []string {
+func texts(t *argus.Condition) []string {
 	out := make([]string, len(t.Values))
 	for i, v := range t.Values {
 		out[i] = v.Text
@@ -19,7 +19,7 @@ func texts(t *argus.Term) []string {
 
 // leastSpan is, in microseconds, the bound that decides: a call as slow as any of the values is as slow as the
 // least of them.
-func leastSpan(t *argus.Term) int64 {
+func leastSpan(t *argus.Condition) int64 {
 	least := t.Values[0].Span
 	for _, v := range t.Values {
 		least = min(least, v.Span)
@@ -30,8 +30,8 @@ func leastSpan(t *argus.Term) int64 {
 // statusRange is an inclusive range of status codes.
 type statusRange struct{ lo, hi int }
 
-// statusRanges are the statuses of the term as few disjoint ranges, ascending.
-func statusRanges(t *argus.Term) []statusRange {
+// statusRanges are the statuses of the condition as few disjoint ranges, ascending.
+func statusRanges(t *argus.Condition) []statusRange {
 	var all []statusRange
 	for _, v := range t.Values {
 		if v.StatusLo <= v.StatusHi {
@@ -50,8 +50,8 @@ func statusRanges(t *argus.Term) []statusRange {
 	return out
 }
 
-// routePatterns sorts the term's values into whole routes, whole paths of any method, and prefixes of either.
-func routePatterns(t *argus.Term) (whole, paths []string, prefixes []argus.RoutePattern) {
+// routePatterns sorts the condition's values into whole routes, whole paths of any method, and prefixes of either.
+func routePatterns(t *argus.Condition) (whole, paths []string, prefixes []argus.RoutePattern) {
 	for _, v := range t.Values {
 		switch {
 		case v.Route.Prefix:
@@ -66,7 +66,7 @@ func routePatterns(t *argus.Term) (whole, paths []string, prefixes []argus.Route
 }
 
 // statusCondition is the same in both stores.
-func statusCondition(column string, t *argus.Term) string {
+func statusCondition(column string, t *argus.Condition) string {
 	ranges := statusRanges(t)
 	if len(ranges) > 3 {
 		var codes []string

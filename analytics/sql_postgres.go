@@ -17,11 +17,11 @@ func (a *postgresArgs) add(v any) string {
 }
 
 // postgresWhere is clickhouseWhere for a row of argus.argus_audit_log.
-func postgresWhere(a *postgresArgs, terms []argus.Term) []string {
+func postgresWhere(a *postgresArgs, conditions []argus.Condition) []string {
 	var out []string
-	for i := range terms {
-		t := &terms[i]
-		cond := postgresTerm(a, t)
+	for i := range conditions {
+		t := &conditions[i]
+		cond := postgresCondition(a, t)
 		if t.Not {
 			cond = "NOT coalesce(" + cond + ", false)"
 		}
@@ -30,7 +30,7 @@ func postgresWhere(a *postgresArgs, terms []argus.Term) []string {
 	return out
 }
 
-func postgresTerm(a *postgresArgs, t *argus.Term) string {
+func postgresCondition(a *postgresArgs, t *argus.Condition) string {
 	any := func(column string) string { return "(" + column + " = ANY(" + a.add(texts(t)) + "::text[]))" }
 	anyID := func(column string) string { return "(" + column + " = ANY(" + a.add(texts(t)) + "::uuid[]))" }
 	switch t.Name {

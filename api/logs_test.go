@@ -37,7 +37,7 @@ func TestSearchAnswer(t *testing.T) {
 	if row := h.row(); row.Route != "GET /v1/audit-log" || row.Scope != "logs:read" {
 		t.Errorf("reading the log is a call like any other: %+v", row)
 	}
-	if asked.Limit != 7 || !asked.Ascending || asked.Cursor != "abc" || len(asked.Filter.Terms) != 2 || asked.Filter.Since.IsZero() {
+	if asked.Limit != 7 || !asked.Ascending || asked.Cursor != "abc" || len(asked.Filter.Conditions) != 2 || asked.Filter.Since.IsZero() {
 		t.Errorf("asked %+v", asked)
 	}
 	var page struct {
@@ -230,7 +230,7 @@ func TestPerfDefaults(t *testing.T) {
 		t.Errorf("%s", resp.body)
 	}
 	h.do(token, http.MethodGet, "/v1/perf?until=2026-03-01T12:00:00Z&group_by=client&compare=true&client=argusctl", nil)
-	if !asked.Filter.Since.Equal(time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC)) || asked.GroupBy != argus.GroupByClient || !asked.Compare || len(asked.Filter.Terms) != 1 {
+	if !asked.Filter.Since.Equal(time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC)) || asked.GroupBy != argus.GroupByClient || !asked.Compare || len(asked.Filter.Conditions) != 1 {
 		t.Errorf("asked %+v", asked)
 	}
 }

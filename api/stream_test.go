@@ -107,7 +107,7 @@ func TestFollow(t *testing.T) {
 	}
 	r := bufio.NewReader(resp.Body)
 	h.want(r, "ready", placeOf(4).Token, "{}")
-	if q := <-asked; q.From == nil || q.From.String() != placeOf(4).String() || len(q.Filter.Terms) != 1 {
+	if q := <-asked; q.From == nil || q.From.String() != placeOf(4).String() || len(q.Filter.Conditions) != 1 {
 		t.Errorf("asked %+v", q)
 	}
 	hostile := sampleRecord(1)
@@ -336,7 +336,7 @@ func TestExport(t *testing.T) {
 		count++
 	}
 	if count != n || resp.Header.Get("Argus-Export-Cursor") != "the-cursor" || resp.Trailer.Get("Argus-Export-Rows") != fmt.Sprint(n) ||
-		resp.Trailer.Get("Argus-Export-Complete") != "true" || asked.Cursor != "the-cursor" || asked.Ascending || len(asked.Filter.Terms) != 1 {
+		resp.Trailer.Get("Argus-Export-Complete") != "true" || asked.Cursor != "the-cursor" || asked.Ascending || len(asked.Filter.Conditions) != 1 {
 		t.Errorf("%d rows, headers %v, trailers %v, asked %+v", count, resp.Header, resp.Trailer, asked)
 	}
 	if !strings.Contains(resp.Header.Get("Content-Disposition"), ".ndjson") || row.Route != "GET /v1/audit-log/export" {

@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
-import type { Term } from '../lib/filter';
+import type { Condition } from '../lib/filter';
 import { formatBytes, formatMs, splitRoute } from '../lib/format';
 import { type ApiError, asApiError, call } from '../lib/http';
 import { learnNames, useNames } from '../lib/names';
@@ -25,7 +25,7 @@ export function CallDrawer({
   /** the row when the table has it: shown until the whole call has come */
   row: Row | undefined;
   onClose: () => void;
-  onFilter: (term: Term) => void;
+  onFilter: (condition: Condition) => void;
   permalink: string;
   takeFocus: boolean;
 }) {
@@ -111,7 +111,7 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
   );
 }
 
-function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDetail | null; failed: boolean; onFilter: (term: Term) => void }) {
+function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDetail | null; failed: boolean; onFilter: (condition: Condition) => void }) {
   const names = useNames();
   const filter = (name: string, value: string) => onFilter({ name, not: false, value });
   const recordedAfter = (parseTime(row.recorded_at) ?? 0) - (parseTime(row.occurred_at) ?? 0);

@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
 import { activeTenant } from '../lib/active-tenant';
-import { FILTERS, type Filter, isFilterName, labelOf, type Term, valueProblem } from '../lib/filter';
+import { FILTERS, type Filter, isFilterName, labelOf, type Condition, valueProblem } from '../lib/filter';
 import { formatShort, shortId } from '../lib/format';
 import { useNames } from '../lib/names';
 import { useStore } from '../lib/store';
@@ -9,42 +9,42 @@ import * as icons from '../ui/icons';
 import { Popover } from '../ui/menu';
 
 /** The conditions in force. Pressing the name turns one around, pressing the value edits it. */
-export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: (filter: Filter) => void; onEdit: (term: Term) => void }) {
+export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: (filter: Filter) => void; onEdit: (condition: Condition) => void }) {
   const names = useNames();
-  if (filter.terms.length === 0) return null;
-  const groups = new Map<string, Term[]>();
-  for (const term of filter.terms) {
-    const key = `${term.not ? '-' : ''}${term.name}`;
-    groups.set(key, [...(groups.get(key) ?? []), term]);
+  if (filter.conditions.length === 0) return null;
+  const groups = new Map<string, Condition[]>();
+  for (const condition of filter.conditions) {
+    const key = `${condition.not ? '-' : ''}${condition.name}`;
+    groups.set(key, [...(groups.get(key) ?? []), condition]);
   }
-  const without = (term: Term) => filter.terms.filter((t) => t !== term);
+  const without = (condition: Condition) => filter.conditions.filter((t) => t !== condition);
   return (
     <ul class="chips" aria-label="Filters">
-      {[...groups.values()].flat().map((term, i, all) => {
+      {[...groups.values()].flat().map((condition, i, all) => {
         const before = all[i - 1];
-        const alternative = before !== undefined && before.name === term.name && before.not === term.not;
-        const label = labelOf(term.name);
-        const name = names.get(term.value);
-        const shown = name ?? (term.value === '' ? '(none)' : term.value);
+        const alternative = before !== undefined && before.name === condition.name && before.not === condition.not;
+        const label = labelOf(condition.name);
+        const name = names.get(condition.value);
+        const shown = name ?? (condition.value === '' ? '(none)' : condition.value);
         return (
-          <li key={`${term.not}${term.name}${term.value}`} class={`chip ${term.not ? 'not' : ''}`}>
-            {alternative && <span class="chip-or">{term.not ? 'nor' : 'or'}</span>}
+          <li key={`${condition.not}${condition.name}${condition.value}`} class={`chip ${condition.not ? 'not' : ''}`}>
+            {alternative && <span class="chip-or">{condition.not ? 'nor' : 'or'}</span>}
             <span class="chip-body">
               <button
                 type="button"
                 class="chip-name"
-                title={term.not ? 'Require it instead' : 'Exclude it instead'}
-                aria-label={`${label} ${term.not ? 'is not' : 'is'} ${shown}: turn around`}
-                onClick={() => onChange({ ...filter, terms: filter.terms.map((t) => (t === term ? { ...t, not: !t.not } : t)) })}
+                title={condition.not ? 'Require it instead' : 'Exclude it instead'}
+                aria-label={`${label} ${condition.not ? 'is not' : 'is'} ${shown}: turn around`}
+                onClick={() => onChange({ ...filter, conditions: filter.conditions.map((t) => (t === condition ? { ...t, not: !t.not } : t)) })}
               >
-                {label} {term.not ? 'is not' : 'is'}
+                {label} {condition.not ? 'is not' : 'is'}
               </button>
               <button
                 type="button"
                 class="chip-value"
-                title={name ? `${term.value}: edit` : 'Edit'}
+                title={name ? `${condition.value}: edit` : 'Edit'}
                 aria-label={`Edit ${label} ${shown}`}
-                onClick={() => onEdit(term)}
+                onClick={() => onEdit(condition)}
               >
                 {name ?? shortId(shown, 28)}
               </button>
@@ -52,7 +52,7 @@ export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: 
                 type="button"
                 class="chip-remove"
                 aria-label={`Remove the filter ${label} ${shown}`}
-                onClick={() => onChange({ ...filter, terms: without(term) })}
+                onClick={() => onChange({ ...filter, conditions: without(condition) })}
               >
                 <icons.Close />
               </button>
@@ -61,7 +61,7 @@ export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: 
         );
       })}
       <li>
-        <button type="button" class="button quiet" onClick={() => onChange({ ...filter, terms: [] })}>
+        <button type="button" class="button quiet" onClick={() => onChange({ ...filter, conditions: [] })}>
           Clear
         </button>
       </li>
@@ -69,7 +69,7 @@ export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: 
   );
 }
 
-const QUICK: [string, Term[]][] = [
+const QUICK: [string, Condition[]][] = [
   ['Server errors', [{ name: 'status', not: false, value: '5xx' }]],
   ['Client errors (4xx)', [{ name: 'status', not: false, value: '4xx' }]],
   ['Changes only', [{ name: 'method', not: true, value: 'GET' }]],
@@ -80,7 +80,7 @@ const QUICK: [string, Term[]][] = [
 ];
 
 /** Adds a filter without typing: the usual ones, or a field and one of its values. */
-export function FilterMenu({ facets, me, onWant, onAdd }: { facets: Facets | undefined; me: string; onWant: () => void; onAdd: (terms: Term[]) => void }) {
+export function FilterMenu({ facets, me, onWant, onAdd }: { facets: Facets | undefined; me: string; onWant: () => void; onAdd: (conditions: Condition[]) => void }) {
   return (
     <Popover
       label={
@@ -97,8 +97,8 @@ export function FilterMenu({ facets, me, onWant, onAdd }: { facets: Facets | und
           facets={facets}
           me={me}
           onWant={onWant}
-          onAdd={(terms) => {
-            onAdd(terms);
+          onAdd={(conditions) => {
+            onAdd(conditions);
             close();
           }}
         />
@@ -107,7 +107,7 @@ export function FilterMenu({ facets, me, onWant, onAdd }: { facets: Facets | und
   );
 }
 
-function FilterPanel({ facets, me, onWant, onAdd }: { facets: Facets | undefined; me: string; onWant: () => void; onAdd: (terms: Term[]) => void }) {
+function FilterPanel({ facets, me, onWant, onAdd }: { facets: Facets | undefined; me: string; onWant: () => void; onAdd: (conditions: Condition[]) => void }) {
   const tenant = useStore(activeTenant);
   const [field, setField] = useState<(typeof FILTERS)[number] | null>(null);
   if (field) return <ValuePanel field={field} facets={facets} onBack={() => setField(null)} onAdd={onAdd} />;
@@ -123,8 +123,8 @@ function FilterPanel({ facets, me, onWant, onAdd }: { facets: Facets | undefined
             {tenant}
           </button>
         )}
-        {QUICK.map(([label, terms]) => (
-          <button key={label} type="button" class="menu-item" onClick={() => onAdd(terms)}>
+        {QUICK.map(([label, conditions]) => (
+          <button key={label} type="button" class="menu-item" onClick={() => onAdd(conditions)}>
             {label}
           </button>
         ))}
@@ -158,7 +158,7 @@ function ValuePanel({
   field: (typeof FILTERS)[number];
   facets: Facets | undefined;
   onBack: () => void;
-  onAdd: (terms: Term[]) => void;
+  onAdd: (conditions: Condition[]) => void;
 }) {
   const [text, setText] = useState('');
   const [param, setParam] = useState('id');

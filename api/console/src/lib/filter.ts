@@ -26,8 +26,8 @@ const MAX_VALUES = 1000;
 
 const NAMES = new Set(FILTERS.map((f) => f.name));
 
-/** One condition; terms of one name (and sign) are alternatives, different names must all hold. */
-export interface Term {
+/** One condition; conditions of one name (and sign) are alternatives, different names must all hold. */
+export interface Condition {
   /** a name of FILTERS, or param.<name> */
   name: string;
   not: boolean;
@@ -35,7 +35,7 @@ export interface Term {
 }
 
 export interface Filter {
-  terms: Term[];
+  conditions: Condition[];
   /** RFC 3339 or a length of time before now; '' is the page's default */
   since: string;
   until: string;
@@ -52,7 +52,7 @@ export function labelOf(name: string): string {
   return FILTERS.find((f) => f.name === name)?.label ?? name;
 }
 
-export function sameTerm(a: Term, b: Term): boolean {
+export function sameCondition(a: Condition, b: Condition): boolean {
   return a.name === b.name && a.not === b.not && a.value === b.value;
 }
 
@@ -145,7 +145,7 @@ export interface FilterRead {
 
 /** Reads a filter out of a query as argus.ParseFilter does. Names that others holds are left alone. */
 export function readFilter(query: URLSearchParams, now: number, others: Record<string, unknown> = {}): FilterRead {
-  const terms: Term[] = [];
+  const conditions: Condition[] = [];
   const problems: Problem[] = [];
   const moments: Record<string, string> = { since: '', until: '' };
   for (const [key, value] of query) {
@@ -162,15 +162,15 @@ export function readFilter(query: URLSearchParams, now: number, others: Record<s
       wrong(`There is no parameter ${quoted(cut(key, 64))} here.`);
     } else {
       const how = valueProblem(name, value);
-      const term = { name, not: key !== name, value };
+      const condition = { name, not: key !== name, value };
       if (how) wrong(`${name.replace(/^param\..*/s, 'param')}=${quoted(cut(value, 64))}: ${how}`);
-      else if (!terms.some((t) => sameTerm(t, term))) terms.push(term);
+      else if (!conditions.some((t) => sameCondition(t, condition))) conditions.push(condition);
     }
   }
   const { since = '', until = '' } = moments;
   if (since && until && momentMs(until, now)! < momentMs(since, now)!) problems.push({ part: `until=${until}`, message: 'until lies before since.' });
-  if (terms.length > MAX_VALUES) problems.push({ part: '', message: `A filter holds ${MAX_VALUES} values at most, this one ${terms.length}.` });
-  return { filter: { terms, since, until }, problems };
+  if (conditions.length > MAX_VALUES) problems.push({ part: '', message: `A filter holds ${MAX_VALUES} values at most, this one ${conditions.length}.` });
+  return { filter: { conditions, since, until }, problems };
 }
 
 /** The filter of a query whose problems have been looked at. */
@@ -185,14 +185,14 @@ export function withFilter(query: URLSearchParams, filter: Filter): URLSearchPar
     if (key === 'since' || key === 'until' || isFilterName(key.replace(/^not_/, ''))) continue;
     next.append(key, value);
   }
-  for (const t of filter.terms) next.append((t.not ? 'not_' : '') + t.name, t.value);
+  for (const t of filter.conditions) next.append((t.not ? 'not_' : '') + t.name, t.value);
   if (filter.since) next.set('since', filter.since);
   if (filter.until) next.set('until', filter.until);
   return next;
 }
 
-export function addTerm(filter: Filter, term: Term): Filter {
+export function addCondition(filter: Filter, condition: Condition): Filter {
   // The same condition with the other sign would leave nothing; the newer one is meant.
-  const terms = filter.terms.filter((t) => !(t.name === term.name && t.value === term.value));
-  return { ...filter, terms: [...terms, term] };
+  const conditions = filter.conditions.filter((t) => !(t.name === condition.name && t.value === condition.value));
+  return { ...filter, conditions: [...conditions, condition] };
 }

@@ -7,7 +7,7 @@
 // is OR, different names are AND. A word without a name is taken for what it looks like (an id, a status, a
 // path, a user, an address, a method, a tenant).
 
-import { guessName, isFilterName, type Term, valueProblem } from './filter';
+import { guessName, isFilterName, type Condition, valueProblem } from './filter';
 import { momentProblem } from './time';
 
 export interface Word {
@@ -24,7 +24,7 @@ export interface Word {
 }
 
 export interface Parsed {
-  terms: Term[];
+  conditions: Condition[];
   since: string | null;
   until: string | null;
   problems: { message: string; start: number; end: number }[];
@@ -78,7 +78,7 @@ function readValue(text: string, from: number): { value: string; end: number; op
 
 /** Reads the text; what cannot be understood is named in problems, the rest still counts. */
 export function parse(text: string): Parsed {
-  const result: Parsed = { terms: [], since: null, until: null, problems: [] };
+  const result: Parsed = { conditions: [], since: null, until: null, problems: [] };
   for (const word of words(text)) {
     const problem = (message: string) => result.problems.push({ message, start: word.start, end: word.end });
     let { name, value } = word;
@@ -108,7 +108,7 @@ export function parse(text: string): Parsed {
       problem(`${wrong[0]!.toUpperCase()}${wrong.slice(1)}`);
       continue;
     }
-    result.terms.push({ name, not: word.not, value: name === 'method' ? value.toUpperCase() : value });
+    result.conditions.push({ name, not: word.not, value: name === 'method' ? value.toUpperCase() : value });
   }
   return result;
 }
@@ -118,9 +118,9 @@ export function quote(value: string): string {
   return value === '' || /[\s"]/.test(value) ? `"${value.replace(/[\\"]/g, '\\$&')}"` : value;
 }
 
-/** The term as the search box reads it back. */
-export function format(term: Term): string {
-  return `${term.not ? '-' : ''}${term.name}:${quote(term.value)}`;
+/** The condition as the search box reads it back. */
+export function format(condition: Condition): string {
+  return `${condition.not ? '-' : ''}${condition.name}:${quote(condition.value)}`;
 }
 
 /** The word the caret is in or just behind; null between words. */

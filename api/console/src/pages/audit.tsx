@@ -7,7 +7,7 @@ import { Feed } from '../audit/feed';
 import { Histogram } from '../audit/histogram';
 import { LiveNotice, LiveToggle } from '../audit/live';
 import { LogTable } from '../audit/table';
-import { addTerm, type Filter, filterOf, type Term, withFilter } from '../lib/filter';
+import { addCondition, type Filter, filterOf, type Condition, withFilter } from '../lib/filter';
 import { formatCount, plural } from '../lib/format';
 import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
@@ -84,7 +84,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
 
   // What completion offers: the values of the whole window, without the filter, asked for when first needed.
   const [wanted, setWanted] = useState(false);
-  const windowQuery = withFilter(new URLSearchParams(), { terms: [], since, until: filter.until });
+  const windowQuery = withFilter(new URLSearchParams(), { conditions: [], since, until: filter.until });
   const choices = usePoll<Facets>(
     wanted ? windowQuery.toString() : null,
     (signal) => call<Facets>('/v1/audit-log/facets', { query: windowQuery, signal }),
@@ -201,18 +201,18 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
           onWant={want}
           placeholder={'actor:… route:"GET /v1/tenants/:id" status:5xx -client:argusctl'}
           onSearch={(found) => {
-            const next = found.terms.reduce(addTerm, filter);
-            setFilter({ terms: next.terms, since: found.since ?? filter.since, until: found.until ?? (found.since ? '' : filter.until) });
+            const next = found.conditions.reduce(addCondition, filter);
+            setFilter({ conditions: next.conditions, since: found.since ?? filter.since, until: found.until ?? (found.since ? '' : filter.until) });
           }}
         />
-        <FilterMenu facets={choices.data} me={me.actor_id} onWant={want} onAdd={(terms) => setFilter(terms.reduce(addTerm, filter))} />
+        <FilterMenu facets={choices.data} me={me.actor_id} onWant={want} onAdd={(conditions) => setFilter(conditions.reduce(addCondition, filter))} />
       </div>
       <Chips
         filter={filter}
         onChange={setFilter}
-        onEdit={(term: Term) => {
-          setFilter({ ...filter, terms: filter.terms.filter((t) => t !== term) });
-          setDraft({ text: format(term) });
+        onEdit={(condition: Condition) => {
+          setFilter({ ...filter, conditions: filter.conditions.filter((t) => t !== condition) });
+          setDraft({ text: format(condition) });
         }}
       />
 
@@ -300,7 +300,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
             setQuery({ row: null }, false);
             requestAnimationFrame(() => document.querySelector<HTMLElement>('tr.marked a.route')?.focus({ preventScroll: true }));
           }}
-          onFilter={(term) => setFilter(addTerm(filter, term))}
+          onFilter={(condition) => setFilter(addCondition(filter, condition))}
         />
       )}
     </div>

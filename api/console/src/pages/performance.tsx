@@ -129,7 +129,7 @@ export function PerformancePage() {
       <Chips
         filter={filter}
         onChange={(f) => go(href('/performance', withFilter(query, f)))}
-        onEdit={(t) => go(href('/performance', withFilter(query, { ...filter, terms: filter.terms.filter((x) => x !== t) })))}
+        onEdit={(t) => go(href('/performance', withFilter(query, { ...filter, conditions: filter.conditions.filter((x) => x !== t) })))}
       />
       <SourceNotice answer={data} />
       <StaleNotice polled={perf} what="The figures" />

@@ -3,14 +3,14 @@
 
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { type Choice, complete } from '../lib/complete';
-import type { Term } from '../lib/filter';
+import type { Condition } from '../lib/filter';
 import { formatShort } from '../lib/format';
 import { parse } from '../lib/syntax';
 import type { Facets } from '../lib/types';
 import * as icons from './icons';
 
 export interface Found {
-  terms: Term[];
+  conditions: Condition[];
   since: string | null;
   until: string | null;
 }

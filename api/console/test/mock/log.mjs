@@ -221,7 +221,7 @@ function matchValue(name, value, r) {
 
 /** A predicate for the query, and its window; throws a string when a parameter is wrong. */
 export function filterOf(query) {
-  const terms = new Map();
+  const conditions = new Map();
   let since = null;
   let until = null;
   for (const [key, value] of query) {
@@ -234,9 +234,9 @@ export function filterOf(query) {
     }
     const name = key.replace(/^not_/, '');
     if (!NAMES.includes(name) && !name.startsWith('param.')) continue;
-    terms.set(key, [...(terms.get(key) ?? []), value]);
+    conditions.set(key, [...(conditions.get(key) ?? []), value]);
   }
-  const list = [...terms].map(([key, values]) => ({ name: key.replace(/^not_/, ''), not: key.startsWith('not_'), values }));
+  const list = [...conditions].map(([key, values]) => ({ name: key.replace(/^not_/, ''), not: key.startsWith('not_'), values }));
   return {
     since,
     until,

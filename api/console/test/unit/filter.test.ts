@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addTerm, filterOf, withFilter } from '../../src/lib/filter';
+import { addCondition, filterOf, withFilter } from '../../src/lib/filter';
 
 test('a filter goes through a query unchanged', () => {
   const filter = {
-    terms: [
+    conditions: [
       { name: 'actor', not: false, value: 'user_A' },
       { name: 'actor', not: false, value: 'user_B' },
       { name: 'route', not: true, value: 'GET /v1/tenants/:id' },
@@ -22,7 +22,7 @@ test('a filter goes through a query unchanged', () => {
 
 test('the newer sign of a condition wins', () => {
   const f = filterOf(new URLSearchParams('status=404&actor=a'));
-  assert.deepEqual(addTerm(f, { name: 'status', not: true, value: '404' }).terms, [
+  assert.deepEqual(addCondition(f, { name: 'status', not: true, value: '404' }).conditions, [
     { name: 'actor', not: false, value: 'a' },
     { name: 'status', not: true, value: '404' },
   ]);
