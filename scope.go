@@ -14,6 +14,7 @@ type Scope string
 const (
 	ScopeLogsRead         Scope = "logs:read"
 	ScopeTenantsRead      Scope = "tenants:read"
+	ScopeTenantsWrite     Scope = "tenants:write"
 	ScopeComputeRead      Scope = "compute:read"
 	ScopeComputeWrite     Scope = "compute:write"
 	ScopeRemoteSupport    Scope = "remote_support"
@@ -26,7 +27,7 @@ const (
 
 // AllScopes lists every scope, in the order they are shown.
 func AllScopes() []Scope {
-	return []Scope{ScopeLogsRead, ScopeTenantsRead, ScopeComputeRead, ScopeComputeWrite, ScopeRemoteSupport,
+	return []Scope{ScopeLogsRead, ScopeTenantsRead, ScopeTenantsWrite, ScopeComputeRead, ScopeComputeWrite, ScopeRemoteSupport,
 		ScopeRemoteSupportArm, ScopeTokensWrite, ScopeTokensAdmin, ScopeEventsRead, ScopeEventsEmit}
 }
 

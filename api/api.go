@@ -79,6 +79,9 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	Limits         Limits
 
+	// ConsentURL is the Postgres URL of the role argus_consent. Empty: consents are recorded on the host alone.
+	ConsentURL string
+
 	// Providers are where workers run; none by default. Their names are unique.
 	Providers []provider.Provider
 
@@ -157,7 +160,7 @@ func New(config Config) (*API, error) {
 	}); err != nil {
 		return nil, err
 	}
-	a.support = &support{pool: a.pool}
+	a.support = &support{pool: a.pool, consentURL: config.ConsentURL}
 	a.logs = &logs{auditLog: config.Log, credentials: a.credentials, pool: a.pool, log: a.log}
 	a.work = append(a.jobs(), a.credentials.Work()...)
 	a.table = concat(a.routes(), config.extra)

@@ -89,7 +89,7 @@ func newContract(t *testing.T) *contract {
 	query.Set("pool_max_conns", "30")
 	roomy.RawQuery = query.Encode()
 	h.pool = h.pg.Pool(t, roomy.String())
-	c.owner = h.pg.Pool(t, h.pg.OwnerURL)
+	c.owner, c.consentURL = h.pg.Pool(t, h.pg.OwnerURL), h.pg.ConsentURL
 	h.must(SeedTenants(t.Context(), c.owner))
 	h.clerk.RoleScopes["org:member"] = argus.AllScopes()
 	c.provider = &flakyProvider{Provider: c.local}
@@ -131,6 +131,7 @@ func (c *contract) joined(log Log, limits Limits) func(*Config) {
 	return func(config *Config) {
 		config.Audit, config.Log = c.faults, log
 		config.Providers = []provider.Provider{c.provider}
+		config.ConsentURL = c.consentURL
 		config.Limits, config.txTimeout = limits, 30*time.Second
 	}
 }

@@ -202,8 +202,23 @@ func (c *contract) checkTenants() {
 	c.expect("endSession", wish{status: 409, code: argus.CodeConflict, token: all, path: end})
 	c.expect("endSession", wish{status: 404, code: argus.CodeNotFound, token: all})
 
+	c.expect("retireTenant", wish{status: 409, code: argus.CodeConflict, token: all})
 	absent("disarmTenant", "/disarm")
 	c.expect("disarmTenant", wish{status: 200, token: all})
+
+	added := tenant("UTD_NEW_001", "")
+	c.expect("listTenants", wish{status: 200, token: all, path: "/v1/tenants?retired=true"})
+	c.expect("listTenants", wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: "/v1/tenants?retired=maybe", wrong: true})
+	c.expect("putTenant", wish{status: 201, token: all, path: added})
+	c.expect("putTenant", wish{status: 200, token: all, path: added})
+	c.expect("putTenant", wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: tenant(".x", "")})
+	c.expect("recordConsent", wish{status: 200, token: all, path: added + "/consent", body: map[string]any{"document_id": "DOC-1", "reason": "signed"}})
+	c.expect("recordConsent", wish{status: 200, token: c.tokens[grace], path: added + "/consent", body: map[string]any{"document_id": "DOC-2", "reason": "signed"}})
+	c.expect("recordConsent", wish{status: 409, code: argus.CodeConflict, token: all, path: added + "/consent", body: map[string]any{"document_id": "DOC-1", "reason": "signed"}})
+	absent("recordConsent", "/consent")
+	c.expect("retireTenant", wish{status: 200, token: all, path: added})
+	c.expect("putTenant", wish{status: 409, code: argus.CodeConflict, token: all, path: added})
+	absent("retireTenant", "")
 }
 
 func (c *contract) checkWorkers() {
@@ -299,6 +314,9 @@ func (c *contract) checkOutage() {
 		"stopWorker":      {path: workers["stop"] + "stop"},
 		"resumeWorker":    {path: workers["resume"] + "resume"},
 		"terminateWorker": {path: workers["terminate"] + "terminate"},
+		"putTenant":       {path: "/v1/tenants/UTD_NEW_002"},
+		"retireTenant":    {path: "/v1/tenants/UTD_HARBOR_021"},
+		"recordConsent":   {path: "/v1/tenants/UTD_NORTHMART_014/consent"},
 		"createToken":     {},
 		"revokeToken":     {path: "/v1/tokens/" + made.Token.ID.String()},
 		"revokeTokens":    {},

@@ -106,13 +106,15 @@ type control struct {
 	provider *flakyProvider
 	owner    *pgxpool.Pool
 	tokens   map[string]string
+
+	consentURL string // of the API's own recording of consents
 }
 
 func newControl(t *testing.T) *control {
 	t.Helper()
 	c := &control{harness: newHarnessWith(t, enginetest.NewPostgres(t)), local: newTestLocal(t), tokens: map[string]string{}}
 	c.provider = &flakyProvider{Provider: c.local}
-	c.owner = c.pg.Pool(t, c.pg.OwnerURL)
+	c.owner, c.consentURL = c.pg.Pool(t, c.pg.OwnerURL), c.pg.ConsentURL
 	c.audit = &controlAudit{fakeAudit: c.harness.audit, pool: c.owner, appended: map[uuid.UUID]int{}, interrupted: map[uuid.UUID]bool{}}
 	c.must(SeedTenants(context.Background(), c.owner))
 	c.clerk.RoleScopes["org:member"] = argus.AllScopes() // both may act
@@ -128,6 +130,7 @@ func (c *control) serve() (url string) {
 	c.start(func(config *Config) {
 		config.Audit = c.audit
 		config.Providers = []provider.Provider{c.provider}
+		config.ConsentURL = c.consentURL
 		config.Limits = Limits{PerSecond: -1, Burst: -1}
 	})
 	return c.url

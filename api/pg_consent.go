@@ -12,7 +12,7 @@ import (
 	"github.com/useargus/argus"
 )
 
-// Consent is a tenant's signed consent document, as it was recorded on the host.
+// Consent is a tenant's signed consent document, as it was recorded.
 type Consent struct {
 	TenantID    string
 	DocumentID  string // as argus.ConsentDocumentID keeps it
@@ -36,16 +36,7 @@ func RecordConsent(ctx context.Context, conn *pgx.Conn, tenant, document, by str
 	if by, err = claimedBy(by); err != nil {
 		return err
 	}
-	host, _ := os.Hostname() // for information
-	_, err = conn.Exec(ctx, `INSERT INTO argus.tenant_consents (tenant_id, document_id, recorded_by, host) VALUES ($1, $2, $3, $4)`,
-		argus.Text(tenant, 200), document, by, argus.Text(host, 200))
-	switch violated(err) {
-	case "tenant_consents_tenant_id_fkey":
-		return argus.Errorf(argus.CodeNotFound, "There is no tenant %q.", argus.Text(tenant, 64))
-	case "tenant_consents_pkey":
-		return argus.Errorf(argus.CodeConflict, "Document %s was recorded for tenant %s before. An id counts once: record the new document under its own.", document, tenant)
-	}
-	return err
+	return insertConsent(ctx, conn, tenant, document, by, nil)
 }
 
 // WithdrawConsent withdraws the tenant's consent and returns its document's id. An armed tenant is disarmed by that, and

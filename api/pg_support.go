@@ -32,21 +32,23 @@ func jsonTime(t *time.Time) argus.JSONTime {
 	return argus.JSONTime(*t)
 }
 
-// listTenants returns all tenants, or the one of the given id, with their live sessions.
-func listTenants(ctx context.Context, q querier, id string) ([]tenantJSON, error) {
+// listTenants returns all tenants, the retired ones when asked for, or the one of the given id, with their live sessions.
+func listTenants(ctx context.Context, q querier, id string, retired bool) ([]tenantJSON, error) {
 	rows, err := q.Query(ctx, `
 		SELECT id, name, armed, armed_at, armed_by, armed_reason,
-		       consent, consent_at, consent_document_id, consent_recorded_by, agents, last_activity
-		  FROM argus.tenants WHERE $1 = '' OR id = $1 ORDER BY id`, id)
+		       consent, consent_at, consent_document_id, consent_recorded_by, agents, last_activity,
+		       retired, retired_at, retired_by, retired_reason
+		  FROM argus.tenants WHERE id = $1 OR $1 = '' AND (NOT retired OR $2) ORDER BY id`, id, retired)
 	if err != nil {
 		return nil, err
 	}
 	tenants, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (tenantJSON, error) {
 		var t tenantJSON
-		var armed, consent, activity *time.Time
+		var armed, consent, activity, ended *time.Time
 		err := row.Scan(&t.ID, &t.Name, &t.Armed, &armed, &t.ArmedBy, &t.ArmedReason, &t.Consent.Given, &consent,
-			&t.Consent.DocumentID, &t.Consent.RecordedBy, &t.Agents, &activity)
-		t.ArmedAt, t.Consent.At, t.LastActivity = jsonTime(armed), jsonTime(consent), jsonTime(activity)
+			&t.Consent.DocumentID, &t.Consent.RecordedBy, &t.Agents, &activity,
+			&t.Retired, &ended, &t.RetiredBy, &t.RetiredReason)
+		t.ArmedAt, t.Consent.At, t.LastActivity, t.RetiredAt = jsonTime(armed), jsonTime(consent), jsonTime(activity), jsonTime(ended)
 		t.Sessions = []sessionJSON{}
 		return t, err
 	})
@@ -79,7 +81,7 @@ func findTenant(ctx context.Context, q querier, id string) (t tenantJSON, found 
 	if id == "" || argus.Text(id, maxTenantID) != id {
 		return t, false, nil // no id of a tenant, nor a text that Postgres takes
 	}
-	tenants, err := listTenants(ctx, q, id)
+	tenants, err := listTenants(ctx, q, id, true)
 	if err != nil || len(tenants) == 0 {
 		return t, false, err
 	}

@@ -23,8 +23,11 @@ const (
 	endedByTimer    = "expired"
 )
 
-// support arms tenants for remote support, and starts and ends its sessions. It has the database alone.
-type support struct{ pool *Pool }
+// support keeps the tenants, arms them for remote support, and starts and ends its sessions. It has the database alone.
+type support struct {
+	pool       *Pool
+	consentURL string // as argus_consent; empty leaves the recording of consents to the host
+}
 
 // sessionJSON is a support session as the API shows it.
 type sessionJSON struct {
@@ -56,6 +59,9 @@ func (s *support) carryOut(c *call, step *supportStep, f func(ctx context.Contex
 	var denied *gateError
 	err := c.InTx(func(ctx context.Context, tx Tx) (err error) {
 		if ans, err = f(ctx, tx); err == nil {
+			if ans.Status == 0 {
+				return nil // the answer is still to come
+			}
 			return c.keepAnswer(ctx, tx, ans)
 		}
 		if !errors.As(err, &denied) {

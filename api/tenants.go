@@ -11,6 +11,9 @@ func (s *support) routes() []route {
 	return []route{
 		{Method: http.MethodGet, Path: "/v1/tenants", Scope: argus.ScopeTenantsRead, Handle: s.list},
 		{Method: http.MethodGet, Path: "/v1/tenants/:id", Scope: argus.ScopeTenantsRead, Handle: s.show},
+		{Method: http.MethodPut, Path: "/v1/tenants/:id", Scope: argus.ScopeTenantsWrite, Effects: true, Handle: s.put},
+		{Method: http.MethodPut, Path: "/v1/tenants/:id/consent", Scope: argus.ScopeTenantsWrite, Effects: true, Handle: s.consent},
+		{Method: http.MethodDelete, Path: "/v1/tenants/:id", Scope: argus.ScopeTenantsWrite, Effects: true, Handle: s.retire},
 		{Method: http.MethodPost, Path: "/v1/tenants/:id/arm", Scope: argus.ScopeRemoteSupportArm, Effects: true, Handle: s.arm},
 		{Method: http.MethodPost, Path: "/v1/tenants/:id/disarm", Scope: argus.ScopeRemoteSupportArm, Effects: true, Handle: s.disarm},
 		{Method: http.MethodPost, Path: "/v1/tenants/:id/sessions", Scope: argus.ScopeRemoteSupport, Effects: true, Handle: s.startSession},
@@ -30,6 +33,11 @@ type tenantJSON struct {
 	Agents       int            `json:"agents"`
 	LastActivity argus.JSONTime `json:"last_activity"`
 	Sessions     []sessionJSON  `json:"sessions"`
+
+	Retired       bool           `json:"retired"`
+	RetiredAt     argus.JSONTime `json:"retired_at"`
+	RetiredBy     *string        `json:"retired_by"`
+	RetiredReason *string        `json:"retired_reason"`
 }
 
 type consentJSON struct {
@@ -39,11 +47,17 @@ type consentJSON struct {
 	RecordedBy *string        `json:"recorded_by"`
 }
 
-// list shows all tenants.
+// list shows all tenants, the retired ones on request.
 func (s *support) list(c *call) (answer, error) {
+	retired := false
+	if v := c.Query()["retired"]; len(v) > 0 {
+		if retired = v[0] == "true"; len(v) > 1 || !retired && v[0] != "false" {
+			return answer{}, argus.Errorf(argus.CodeInvalidParameter, "retired is true or false, once.")
+		}
+	}
 	ctx, cancel := context.WithTimeout(c.Context(), lookupTimeout)
 	defer cancel()
-	tenants, err := listTenants(ctx, s.pool, "")
+	tenants, err := listTenants(ctx, s.pool, "", retired)
 	if err != nil {
 		return answer{}, nothingHappened(err)
 	}
@@ -111,10 +125,15 @@ func (s *support) arm(c *call) (answer, error) {
 				WithRetryAfter(wait)}
 		case body.ConfirmTenantID == nil || *body.ConfirmTenantID != id:
 			return answer{}, deny(argus.CodeStepUpRequired, "To confirm, confirm_tenant_id must repeat the tenant's id exactly.")
+		case t.Retired:
+			return answer{}, deny(argus.CodeConflict, "Tenant %s is retired.", id)
 		case t.Armed:
 			return answer{}, deny(argus.CodeConflict, "Tenant %s is armed already.", id)
 		}
 		step.Consent = t.Consent
+		if by := t.Consent.RecordedBy; by != nil && (*by == c.Actor.ID || *by == c.Actor.ImpersonatorID) {
+			return answer{}, deny(argus.CodeConsentRequired, "You recorded the consent of tenant %s. Another person arms on it.", id)
+		}
 		if t.Consent.Given && expected != "" && expected != *t.Consent.DocumentID {
 			return answer{}, deny(argus.CodeConsentRequired,
 				"The consent of tenant %s is document %s, not %s. Look at it again before arming.", id, *t.Consent.DocumentID, expected)
@@ -125,7 +144,7 @@ func (s *support) arm(c *call) (answer, error) {
 		}
 		if !consented {
 			return answer{}, deny(argus.CodeConsentRequired,
-				"Tenant %s has no consent to remote support on record. Its signed document is recorded on the host: argusd tenant consent record.", id)
+				"Tenant %s has no consent to remote support on record. Record its signed document first: argusctl tenant consent, or argusd tenant consent record on the host.", id)
 		}
 		if err := c.addSteps(ctx, tx, step); err != nil {
 			return answer{}, err

@@ -43,6 +43,7 @@ type apiConfig struct {
 	MetricsListen  string        `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
 	PostgresURL    string        `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
 	ClickHouseURL  string        `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol" secret:"true"`
+	ConsentURL     string        `env:"ARGUS_POSTGRES_CONSENT_URL" help:"as argus_consent: lets operators with tenants:write record consents; empty leaves that to the host" secret:"true"`
 	CursorKey      string        `env:"ARGUS_CURSOR_KEY,required,notEmpty" help:"64 hex digits, the same for every API process" secret:"true"`
 	TrustedProxies []string      `env:"ARGUS_TRUSTED_PROXIES" help:"networks whose X-Forwarded-For is believed, comma separated"`
 	ShutdownDelay  time.Duration `env:"ARGUS_SHUTDOWN_DELAY" envDefault:"3s" help:"after a request to stop, how long /readyz says no and calls are still taken; 0s to 1m"`
@@ -161,7 +162,7 @@ func (c apiConfig) api(dev devAPI) (api.Config, error) {
 		return api.Config{}, err
 	}
 	config := api.Config{
-		TrustedProxies: proxies,
+		TrustedProxies: proxies, ConsentURL: c.ConsentURL,
 		Clerk: credential.ClerkConfig{
 			Issuer: c.Issuer, SecretKey: c.SecretKey, PublishableKey: c.PublishableKey, APIURL: c.APIURL,
 			AuthorizedParties: c.AuthorizedParties, Organization: c.Organization, RoleScopes: scopes,

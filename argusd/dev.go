@@ -299,6 +299,7 @@ func (d *dev) startAPI(context.Context) (process, error) {
 		{"ARGUS_METRICS_LISTEN", metrics},
 		{"ARGUS_SHUTDOWN_DELAY", "0s"}, // no balancer asks /readyz
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_api")},
+		{"ARGUS_POSTGRES_CONSENT_URL", d.roleURL("argus_consent")},
 		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", d.state.Passwords["clickhouse/argus_reader"], devDatabase)},
 		{"ARGUS_CURSOR_KEY", d.state.CursorKey},
 		{"ARGUS_CLERK_ISSUER", d.issuer.URL},

@@ -133,6 +133,8 @@ var firing = map[string][]string{
 		 VALUES ('019b76da-a800-7000-8000-000000000001', 1, pg_catalog.now() - '1 day'::pg_catalog.interval, 'x', 'launch', 'requested')`,
 		`INSERT INTO argus.workers (id, provider, state, launched_by, ended_at) VALUES ('w', 'x', 'terminated', 'x', pg_catalog.now())`,
 		"UPDATE argus.workers SET cost_per_hour = 1",
+		"INSERT INTO argus.tenants (id, name, agents) VALUES ('UTD_Y', 'y', 1)",
+		"UPDATE argus.tenants SET retired = true, retired_at = pg_catalog.now(), retired_by = 'x', retired_reason = 'x'",
 		"UPDATE argus.tenants SET armed = false, armed_at = NULL, armed_by = NULL, armed_reason = NULL",
 		`INSERT INTO argus.support_sessions (id, tenant_id, started_by, started_at, ends_at, audit_id)
 		 VALUES (gen_random_uuid(), 'UTD_X', 'x', pg_catalog.now(), pg_catalog.now() + '1 minute', gen_random_uuid())`,

@@ -156,7 +156,7 @@ CREATE TABLE argus.remote_support_audit (
   at                  timestamptz NOT NULL,
   actor_id            text        NOT NULL,
   impersonator_id     text,
-  action              text        NOT NULL CHECK (action IN ('arm', 'disarm', 'start', 'end')),
+  action              text        NOT NULL CHECK (action IN ('arm', 'disarm', 'start', 'end', 'add', 'change', 'consent', 'retire')),
   tenant_id           text        NOT NULL,
   session_id          uuid,
   reason              text,

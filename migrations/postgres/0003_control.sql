@@ -70,6 +70,15 @@ CREATE TABLE argus.tenants (
   armed_audit_id      uuid,        -- the call that armed it: what a disarming without a call is filed under
   agents              int         NOT NULL DEFAULT 0 CHECK (agents >= 0),
   last_activity       timestamptz,
+  retired             boolean     NOT NULL DEFAULT false, -- a flag: what was done to a tenant stays told by its id
+  retired_at          timestamptz,
+  retired_by          text,
+  retired_reason      text,
+  CONSTRAINT tenants_retired CHECK (
+    retired = (retired_at IS NOT NULL) AND retired = (retired_by IS NOT NULL) AND retired = (retired_reason IS NOT NULL)),
+  CONSTRAINT retired_is_unarmed CHECK (NOT (retired AND armed)),
+  -- Who recorded the consent does not arm on it.
+  CONSTRAINT consent_by_another CHECK (NOT armed OR consent_recorded_by <> armed_by),
   CONSTRAINT tenant_consent_required CHECK (
     NOT armed OR (consent AND consent_at IS NOT NULL AND consent_document_id IS NOT NULL AND consent_recorded_by IS NOT NULL)),
   CONSTRAINT tenants_armed CHECK (
@@ -77,8 +86,9 @@ CREATE TABLE argus.tenants (
     AND armed = (armed_audit_id IS NOT NULL))
 );
 
--- Consents as they were recorded, and withdrawn, on the host. Who did it is what argusd was told (by) and the login it
--- had (login). A document counts once: withdrawn or replaced, its id makes no consent again.
+-- Consents as they were recorded, and withdrawn: on the host, or by an API process that was given the login of
+-- argus_consent. Who did it is what argusd was told, or the operator of the call audit_id (by), and the login it had
+-- (login). A document counts once: withdrawn or replaced, its id makes no consent again.
 CREATE TABLE argus.tenant_consents (
   tenant_id   text        NOT NULL REFERENCES argus.tenants (id),
   document_id text        NOT NULL CHECK (length(btrim(document_id)) BETWEEN 1 AND 800),
@@ -86,6 +96,7 @@ CREATE TABLE argus.tenant_consents (
   recorded_by text        NOT NULL CHECK (length(btrim(recorded_by)) BETWEEN 1 AND 800),
   login       text        NOT NULL DEFAULT session_user,
   host        text        NOT NULL DEFAULT '' CHECK (length(host) <= 255),
+  audit_id    uuid, -- the call that recorded it; null: the host
   PRIMARY KEY (tenant_id, document_id)
 );
 CREATE TABLE argus.tenant_consent_withdrawals (
@@ -156,18 +167,37 @@ $$;
 CREATE TRIGGER ends_sessions BEFORE UPDATE ON argus.tenants
   FOR EACH ROW WHEN (OLD.armed AND NOT NEW.armed) EXECUTE FUNCTION argus.disarm_ends_sessions();
 
--- A document that is recorded is the tenant's consent from then on, in place of the one before.
+-- A document that is recorded is the tenant's consent from then on, in place of the one before. One that a call
+-- recorded takes the call's step "succeeded" with it: the step is there exactly when the consent is.
 -- +goose StatementBegin
 CREATE FUNCTION argus.consent_recorded() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   replaced text;
+  is_retired boolean;
 BEGIN
-  SELECT consent_document_id INTO replaced FROM argus.tenants WHERE id = NEW.tenant_id FOR NO KEY UPDATE;
+  SELECT consent_document_id, retired INTO replaced, is_retired FROM argus.tenants WHERE id = NEW.tenant_id FOR NO KEY UPDATE;
+  IF is_retired THEN
+    RAISE EXCEPTION 'tenant % is retired', NEW.tenant_id USING ERRCODE = 'check_violation', CONSTRAINT = 'retired_gives_no_consent';
+  END IF;
   UPDATE argus.tenants SET consent = true, consent_at = NEW.recorded_at, consent_document_id = NEW.document_id,
          consent_recorded_by = NEW.recorded_by WHERE id = NEW.tenant_id;
-  INSERT INTO argus.audit_admin (kind, detail) VALUES ('consent_recorded', jsonb_build_object(
-    'tenant_id', NEW.tenant_id, 'document_id', NEW.document_id, 'claimed_by', NEW.recorded_by, 'host', NEW.host, 'replaces', replaced));
+  IF NEW.audit_id IS NOT NULL THEN
+    PERFORM argus.lock_key('steps ' || NEW.audit_id::text); -- as the API does
+    INSERT INTO argus.remote_support_audit (audit_id, step, at, actor_id, impersonator_id, action, tenant_id, reason,
+                                            consent_document_id, consent_recorded_by, consent_recorded_at, result)
+    SELECT audit_id, step + 1, clock_timestamp(), actor_id, impersonator_id, action, tenant_id, reason,
+           NEW.document_id, NEW.recorded_by, NEW.recorded_at, 'succeeded'
+      FROM argus.remote_support_audit s
+     WHERE audit_id = NEW.audit_id AND action = 'consent' AND tenant_id = NEW.tenant_id AND result = 'requested'
+       AND step = (SELECT max(step) FROM argus.remote_support_audit WHERE audit_id = NEW.audit_id);
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'call % did not ask for this consent', NEW.audit_id USING ERRCODE = 'check_violation', CONSTRAINT = 'consent_was_asked_for';
+    END IF;
+  END IF;
+  INSERT INTO argus.audit_admin (kind, detail) VALUES ('consent_recorded', jsonb_strip_nulls(jsonb_build_object(
+    'tenant_id', NEW.tenant_id, 'document_id', NEW.document_id, 'claimed_by', NEW.recorded_by, 'host', NEW.host, 'replaces', replaced,
+    'audit_id', NEW.audit_id)));
   RETURN NULL;
 END
 $$;
@@ -266,11 +296,12 @@ GRANT UPDATE (state, ended_at, cost_per_hour, handle, provider_ref,
               op_audit_id, op_action, op_from_state, op_reason, op_at) ON argus.workers TO argus_api;
 
 GRANT SELECT ON argus.tenants TO argus_api;
-GRANT UPDATE (armed, armed_at, armed_by, armed_reason, armed_audit_id, last_activity) ON argus.tenants TO argus_api;
+GRANT INSERT (id, name, agents), UPDATE (name, agents, armed, armed_at, armed_by, armed_reason, armed_audit_id, last_activity,
+              retired, retired_at, retired_by, retired_reason) ON argus.tenants TO argus_api;
 
--- Who consented is not the API's to say: the role argus_consent records it on the host, and can do nothing else.
+-- Who consented is not argus_api's to say: the role argus_consent records it, and can do nothing else.
 GRANT SELECT (id, name, consent, consent_at, consent_document_id, consent_recorded_by, armed) ON argus.tenants TO argus_consent;
-GRANT SELECT, INSERT (tenant_id, document_id, recorded_by, host) ON argus.tenant_consents TO argus_consent;
+GRANT SELECT, INSERT (tenant_id, document_id, recorded_by, host, audit_id) ON argus.tenant_consents TO argus_consent;
 GRANT SELECT, INSERT (tenant_id, document_id, withdrawn_by, host) ON argus.tenant_consent_withdrawals TO argus_consent;
 
 GRANT SELECT, INSERT ON argus.support_sessions TO argus_api;

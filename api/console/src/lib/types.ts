@@ -236,6 +236,7 @@ export interface Config {
 export const SCOPES: [string, string][] = [
   ['logs:read', 'Read, follow and export the audit log; performance'],
   ['tenants:read', 'See tenants and live sessions'],
+  ['tenants:write', 'Add, change and retire tenants, record consents'],
   ['compute:read', 'See pods'],
   ['compute:write', 'Launch, stop, resume and terminate pods'],
   ['remote_support', 'Start and end support sessions'],

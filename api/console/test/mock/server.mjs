@@ -13,6 +13,7 @@ const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
 const ALL = [
   'logs:read',
   'tenants:read',
+  'tenants:write',
   'compute:read',
   'compute:write',
   'remote_support',
