@@ -51,9 +51,9 @@ func recordConsentOfCall(ctx context.Context, url, tenant, document, by string, 
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	err = insertConsent(ctx, conn, tenant, document, by, &audit)
-	var refused *pgconn.PgError
+	var rejected *pgconn.PgError
 	var known *argus.Error
-	if err != nil && !errors.As(err, &refused) && !errors.As(err, &known) && !pgconn.SafeToRetry(err) {
+	if err != nil && !errors.As(err, &rejected) && !errors.As(err, &known) && !pgconn.SafeToRetry(err) {
 		return doubtful(err) // it was sent
 	}
 	return err

@@ -130,7 +130,7 @@ func TestTenantsAreKept(t *testing.T) {
 func TestConsentCutOff(t *testing.T) {
 	c := newControl(t)
 	ctx := context.Background()
-	// The host alone: the same call is refused, and says where.
+	// The host alone: the same call is denied, and says where.
 	c.consentURL = ""
 	c.serve()
 	put := func(document string, header ...string) *response {
