@@ -21,6 +21,9 @@ const MaxBody = 1 << 20
 // AuditIDHeader carries the public id of a call's row in its response.
 const AuditIDHeader = "Argus-Audit-Id"
 
+// ReasonHeader carries why the operator makes a call, as ReasonValue writes it.
+const ReasonHeader = "Argus-Reason"
+
 // Micros truncates t to the microsecond, in UTC without a monotonic reading: the resolution both stores keep.
 // Every time that is hashed or stored goes through it.
 func Micros(t time.Time) time.Time { return t.UTC().Round(0).Truncate(time.Microsecond) }

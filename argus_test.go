@@ -26,6 +26,7 @@ func sample() Record {
 		Method: "GET", Status: 200, Outcome: Completed, LatencyUS: 1234,
 		ClientIP: netip.MustParseAddr("192.0.2.7"), UserAgent: "argusctl/1.0",
 		BodyHashed: true, BodyBytes: 0, ClientRequestID: "req-1",
+		Service: OwnService, Release: "v1.4.0",
 	}
 }
 
@@ -38,12 +39,18 @@ func TestCanonicalGolden(t *testing.T) {
 	interrupted.ClientIP = netip.MustParseAddr("2001:db8::1")
 	interrupted.PathParams = []PathParam{{"a", "é"}, {"b", ""}}
 	interrupted.BodyHashed, interrupted.BodyBytes, interrupted.TraceID = false, 5, "0af7651916cd43dd8448eb211c80319c"
+	interrupted.Service, interrupted.Release, interrupted.Reason, interrupted.Agent = "billing", "", "Kündigung 東", "claude/4"
+	workload := sample()
+	workload.ActorID, workload.ActorKind, workload.PATID, workload.Status = "ci@example.org", KindWorkload, uuid.Nil, 502
+	workload.Service, workload.Release, workload.ErrorCode, workload.Reason = "billing", "2026.1", "service_broken", "nightly run"
+	workload.Workload = []Claim{{"ref", "refs/heads/main"}, {"repository", "acme/ops"}}
 	for name, c := range map[string]struct {
 		r          Record
 		body, hash string
 	}{
 		"completed":   {completed, goldenCompleted, goldenCompletedHash},
 		"interrupted": {interrupted, goldenInterrupted, goldenInterruptedHash},
+		"workload":    {workload, goldenWorkload, goldenWorkloadHash},
 	} {
 		if got := hex.EncodeToString(c.r.AppendCanonicalBody(nil)); got != strings.ReplaceAll(c.body, "\n", "") {
 			t.Errorf("%s body\n got %s\nwant %s", name, got, c.body)
@@ -64,16 +71,23 @@ func TestStorableRoundTrip(t *testing.T) {
 		r := sample()
 		r.UserAgent, r.ClientRequestID, r.ActorID = dirty("agent"), dirty("request id"), dirty("actor")
 		r.PathParams = []PathParam{{"b", dirty("b")}, {"a", dirty("a")}, {"b", "again"}}
+		r.Service, r.Release, r.ErrorCode, r.Agent = dirty("service"), dirty("release"), dirty("code"), dirty("program")
+		r.Reason = strings.Repeat(dirty("reason"), rapid.IntRange(1, 5).Draw(t, "times"))
+		for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"b", "a", "", "\xff", "b"}), 0, 4).Draw(t, "claims") {
+			r.Workload = append(r.Workload, Claim{name, dirty("claim")})
+		}
 		if rapid.Bool().Draw(t, "interrupted") {
 			r.Outcome = Interrupted
 		}
 		r.MakeStorable()
-		for _, s := range []string{r.UserAgent, r.ClientRequestID, r.ActorID, r.PathParam("a"), r.PathParam("b")} {
+		for _, s := range []string{r.UserAgent, r.ClientRequestID, r.ActorID, r.PathParam("a"), r.PathParam("b"),
+			r.Service, r.Release, r.ErrorCode, r.Reason, r.Agent} {
 			if !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0 {
 				t.Fatalf("not storable: %q", s)
 			}
 		}
-		if len(r.UserAgent) > MaxUserAgent || len(r.ClientRequestID) > MaxRequestID || len(r.PathParam("a")) > MaxPathParam {
+		if len(r.UserAgent) > MaxUserAgent || len(r.ClientRequestID) > MaxRequestID || len(r.PathParam("a")) > MaxPathParam ||
+			len(r.Service) > 64 || len(r.Release) > 64 || len(r.ErrorCode) > 64 || len(r.Reason) > 2000 || len(r.Agent) > 128 || r.Service == "" {
 			t.Fatal("not cut")
 		}
 		again := r

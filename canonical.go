@@ -15,11 +15,13 @@ import (
 //	      u32 count of path_params, each text name · text value, ascending by name's bytes ·
 //	      text method · opt i16 status · text outcome · opt i64 latency_us ·
 //	      client_ip: 0x04 · 4 bytes or 0x06 · 16 bytes · text user_agent · opt 32 bytes body_sha256 ·
-//	      i64 body_bytes · opt text client_request_id · opt text trace_id
+//	      i64 body_bytes · opt text client_request_id · opt text trace_id ·
+//	      text service · opt text release · opt text error_code · opt text reason · opt text agent ·
+//	      workload: nothing when it is null, else as path_params
 //
 // Integers are big-endian, two's complement; times are microseconds since 1970-01-01 UTC; text is its length
 // in bytes as u32 followed by its UTF-8; opt is 0x00 for null, or 0x01 followed by the value. Each field is
-// either of fixed length or preceded by its length, so two different rows never encode alike.
+// either of fixed length or preceded by its length, and workload comes last, so two different rows never encode alike.
 //
 // The head holds what is known only when a batch is built; the body is encoded before, by the caller.
 const canonicalVersion = 0x01
@@ -39,11 +41,7 @@ func (r *Record) AppendCanonicalBody(b []byte) []byte {
 	b = appendOptUUID(b, r.BreakGlassID)
 	b = appendText(b, r.Scope)
 	b = appendText(b, r.Route)
-	b = be.AppendUint32(b, uint32(len(r.PathParams)))
-	for _, p := range r.PathParams {
-		b = appendText(b, p.Name)
-		b = appendText(b, p.Value)
-	}
+	b = appendPairs(b, r.PathParams)
 	b = appendText(b, r.Method)
 	if r.Outcome == Interrupted {
 		b = append(b, 0)
@@ -76,7 +74,16 @@ func (r *Record) AppendCanonicalBody(b []byte) []byte {
 	}
 	b = be.AppendUint64(b, uint64(r.BodyBytes))
 	b = appendOptText(b, r.ClientRequestID)
-	return appendOptText(b, r.TraceID)
+	b = appendOptText(b, r.TraceID)
+	b = appendText(b, r.Service)
+	b = appendOptText(b, r.Release)
+	b = appendOptText(b, r.ErrorCode)
+	b = appendOptText(b, r.Reason)
+	b = appendOptText(b, r.Agent)
+	if len(r.Workload) == 0 {
+		return b
+	}
+	return appendPairs(b, r.Workload)
 }
 
 // PutCanonicalHead writes the head of r's canonical encoding to b, which must hold CanonicalHeadSize bytes.
@@ -98,6 +105,15 @@ func (r *Record) ComputeHash() [32]byte {
 func appendText(b []byte, s string) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(s)))
 	return append(b, s...)
+}
+
+func appendPairs(b []byte, pairs []PathParam) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(pairs)))
+	for _, p := range pairs {
+		b = appendText(b, p.Name)
+		b = appendText(b, p.Value)
+	}
+	return b
 }
 
 func appendOptText(b []byte, s string) []byte {

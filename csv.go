@@ -64,7 +64,8 @@ func AppendCSV(b []byte, cells []string, eol string) []byte {
 func CSVColumns() []string {
 	return []string{"writer_id", "seq", "id", "occurred_at", "recorded_at", "actor_id", "impersonator_id", "actor_kind",
 		"pat_id", "break_glass_id", "scope", "route", "path_params", "method", "status", "outcome", "latency_us", "client_ip",
-		"user_agent", "body_sha256", "body_bytes", "client_request_id", "trace_id", "row_hash"}
+		"user_agent", "body_sha256", "body_bytes", "client_request_id", "trace_id", "service", "release",
+		"error_code", "reason", "agent", "workload", "row_hash"}
 }
 
 // CSV gives the row's cells in the order of CSVColumns, nulls empty, texts as CSVText has them.
@@ -77,16 +78,20 @@ func (r *Record) CSV() []string {
 		}
 		return u.String()
 	}
-	status, latency, digest := "", "", ""
+	status, latency, digest, workload := "", "", "", ""
 	if r.Outcome != Interrupted {
 		status, latency = number(int64(r.Status)), number(r.LatencyUS)
 	}
 	if r.BodyHashed {
 		digest = hex.EncodeToString(r.BodySHA256[:])
 	}
+	if len(r.Workload) > 0 {
+		workload = string(r.AppendWorkload(nil))
+	}
 	return []string{number(r.WriterID), number(r.Seq), r.ID.String(), moment(r.OccurredAt), moment(r.RecordedAt),
 		CSVText(r.ActorID), CSVText(r.ImpersonatorID), CSVText(string(r.ActorKind)), id(r.PATID), id(r.BreakGlassID),
 		CSVText(r.Scope), CSVText(r.Route), CSVText(string(r.AppendPathParams(nil))), CSVText(r.Method), status,
 		CSVText(string(r.Outcome)), latency, r.ClientIP.String(), CSVText(r.UserAgent), digest, number(r.BodyBytes),
-		CSVText(r.ClientRequestID), CSVText(r.TraceID), hex.EncodeToString(r.RowHash[:])}
+		CSVText(r.ClientRequestID), CSVText(r.TraceID), CSVText(r.Service), CSVText(r.Release), CSVText(r.ErrorCode),
+		CSVText(r.Reason), CSVText(r.Agent), CSVText(workload), hex.EncodeToString(r.RowHash[:])}
 }

@@ -192,10 +192,8 @@ func parseFilterValue(name FilterName, s string) (FilterValue, error) {
 	case FilterRoute:
 		return parseRoute(v, bad)
 	case FilterActorKind:
-		switch ActorKind(s) {
-		case KindClerkSession, KindPAT, KindBreakGlass:
-		default:
-			return bad("write clerk_session, pat or break_glass.")
+		if !slices.Contains(ActorKinds(), ActorKind(s)) {
+			return bad("write clerk_session, oidc_session, pat, break_glass or workload.")
 		}
 	case FilterOutcome:
 		if Outcome(s) != Completed && Outcome(s) != Interrupted {

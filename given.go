@@ -1,6 +1,7 @@
 package argus
 
 import (
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -63,3 +64,26 @@ func ConsentDocumentID(s string) (string, error) { return Given("consent_documen
 
 // Reason returns the reason of a change as it is kept; see Given.
 func Reason(s string) (string, error) { return Given("reason", s, MinReason, MaxReason) }
+
+// ReasonValue returns a reason as the value of ReasonHeader: as it is when it is ASCII, else as RFC 8187 writes a text
+// of any script, since a browser sends no other character in a header.
+func ReasonValue(reason string) string {
+	if printable(reason) && !strings.HasPrefix(reason, encodedText) {
+		return reason
+	}
+	return encodedText + url.PathEscape(reason)
+}
+
+// ParseReasonValue reads what ReasonValue writes, and UTF-8 as it is. The reason it returns is kept so; see Reason.
+func ParseReasonValue(value string) (string, error) {
+	if encoded, ok := strings.CutPrefix(value, encodedText); ok {
+		text, err := url.PathUnescape(encoded)
+		if err != nil {
+			return "", Errorf(CodeInvalidParameter, "%s cannot be read. Write %s and the reason percent-encoded.", ReasonHeader, encodedText)
+		}
+		value = text
+	}
+	return Reason(value)
+}
+
+const encodedText = "UTF-8''"

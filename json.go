@@ -76,15 +76,36 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	b = appendOptString(b, r.ClientRequestID)
 	b = append(b, `,"trace_id":`...)
 	b = appendOptString(b, r.TraceID)
+	b = append(b, `,"service":`...)
+	b = AppendJSONString(b, r.Service)
+	b = append(b, `,"release":`...)
+	b = appendOptString(b, r.Release)
+	b = append(b, `,"error_code":`...)
+	b = appendOptString(b, r.ErrorCode)
+	b = append(b, `,"reason":`...)
+	b = appendOptString(b, r.Reason)
+	b = append(b, `,"agent":`...)
+	b = appendOptString(b, r.Agent)
+	b = append(b, `,"workload":`...)
+	if len(r.Workload) == 0 {
+		b = append(b, "null"...)
+	} else {
+		b = r.AppendWorkload(b)
+	}
 	b = append(b, `,"row_hash":"`...)
 	b = hex.AppendEncode(b, r.RowHash[:])
 	return append(b, `"}`...)
 }
 
 // AppendPathParams appends the path parameters as a JSON object: the text of the column path_params.
-func (r *Record) AppendPathParams(b []byte) []byte {
+func (r *Record) AppendPathParams(b []byte) []byte { return appendObject(b, r.PathParams) }
+
+// AppendWorkload appends the claims as a JSON object: the text of the column workload where it is not null.
+func (r *Record) AppendWorkload(b []byte) []byte { return appendObject(b, r.Workload) }
+
+func appendObject(b []byte, pairs []PathParam) []byte {
 	b = append(b, '{')
-	for i, p := range r.PathParams {
+	for i, p := range pairs {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -126,6 +147,12 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 		BodyBytes       int64             `json:"body_bytes"`
 		ClientRequestID string            `json:"client_request_id"`
 		TraceID         string            `json:"trace_id"`
+		Service         string            `json:"service"`
+		Release         string            `json:"release"`
+		ErrorCode       string            `json:"error_code"`
+		Reason          string            `json:"reason"`
+		Agent           string            `json:"agent"`
+		Workload        map[string]string `json:"workload"`
 		RowHash         string            `json:"row_hash"`
 	}
 	if err := json.Unmarshal(data, &w); err != nil {
@@ -141,11 +168,16 @@ func (r *Record) UnmarshalJSON(data []byte) error {
 		Method: w.Method, Status: w.Status, Outcome: w.Outcome, LatencyUS: w.LatencyUS,
 		ClientIP: w.ClientIP, UserAgent: w.UserAgent, BodyBytes: w.BodyBytes,
 		ClientRequestID: w.ClientRequestID, TraceID: w.TraceID,
+		Service: w.Service, Release: w.Release, ErrorCode: w.ErrorCode, Reason: w.Reason, Agent: w.Agent,
 	}
 	for name, value := range w.PathParams {
 		r.PathParams = append(r.PathParams, PathParam{name, value})
 	}
+	for name, value := range w.Workload {
+		r.Workload = append(r.Workload, Claim{name, value})
+	}
 	r.SortPathParams()
+	r.SortWorkload()
 	if w.BodySHA256 != nil {
 		if err := unhex(&r.BodySHA256, "body_sha256", *w.BodySHA256); err != nil {
 			return err

@@ -16,7 +16,14 @@ const (
 	KindClerkSession ActorKind = "clerk_session"
 	KindPAT          ActorKind = "pat"
 	KindBreakGlass   ActorKind = "break_glass"
+	KindOIDCSession  ActorKind = "oidc_session" // an operator's token of an OpenID Connect issuer
+	KindWorkload     ActorKind = "workload"     // a program's token of a trusted issuer
 )
+
+// ActorKinds lists the kinds, in the order they are shown.
+func ActorKinds() []ActorKind {
+	return []ActorKind{KindClerkSession, KindOIDCSession, KindPAT, KindBreakGlass, KindWorkload}
+}
 
 // Outcome says whether a call was answered.
 type Outcome string
@@ -34,6 +41,9 @@ const (
 	ScopeNone = "none" // no route matched
 )
 
+// OwnService is the service of ARGUS's own routes.
+const OwnService = "argus"
+
 // UnmatchedRoute is the template recorded for a path that no route has; the raw path is never stored.
 const UnmatchedRoute = "(unmatched)"
 
@@ -48,6 +58,14 @@ const (
 	MaxRequestID = 128
 	MaxTraceID   = 128
 	MaxPathParam = 256 // of a name and of a value
+	MaxService   = 64
+	MaxRelease   = 64
+	MaxErrorCode = 64
+	MaxAgent     = 128
+	MaxClaim     = 256 // of a workload's claim: its name and its value
+
+	// MaxReasonBytes holds MaxReason characters of any script.
+	MaxReasonBytes = 4 * MaxReason
 )
 
 // OtherMethod is recorded in the place of a method that HTTP does not define, so that a caller cannot invent values of
@@ -100,11 +118,21 @@ type Record struct {
 	ClientRequestID string // "" is null
 	TraceID         string // 32 lower-case hex digits; "" is null
 
+	Service   string  // what answered: OwnService, or a service behind the API
+	Release   string  // the version of what answered; "" is null
+	ErrorCode string  // the code of the answer's error; "" is null
+	Reason    string  // what the operator gave; "" is null
+	Agent     string  // the program that acts for the actor; "" is null
+	Workload  []Claim // sorted by name, names unique; none is null
+
 	RowHash [32]byte // SHA-256 over the canonical encoding of all of the above
 }
 
 // PathParam is one parameter of the route template.
 type PathParam struct{ Name, Value string }
+
+// Claim is a claim of a workload's token that the rule which admitted it asks for.
+type Claim = PathParam
 
 // PathParam returns the value of the named path parameter, "" when the template has none of that name.
 func (r *Record) PathParam(name string) string {
@@ -117,8 +145,13 @@ func (r *Record) PathParam(name string) string {
 }
 
 // SortPathParams brings PathParams into their canonical order.
-func (r *Record) SortPathParams() {
-	slices.SortFunc(r.PathParams, func(a, b PathParam) int { return strings.Compare(a.Name, b.Name) })
+func (r *Record) SortPathParams() { sortByName(r.PathParams) }
+
+// SortWorkload brings Workload into its canonical order.
+func (r *Record) SortWorkload() { sortByName(r.Workload) }
+
+func sortByName(pairs []PathParam) {
+	slices.SortFunc(pairs, func(a, b PathParam) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // Compare orders records as the log is ordered in both stores: by (OccurredAt, WriterID, Seq). UUIDs are not
@@ -155,11 +188,15 @@ func (r *Record) MakeStorable() {
 	r.UserAgent = Text(r.UserAgent, MaxUserAgent)
 	r.ClientRequestID = Text(r.ClientRequestID, MaxRequestID)
 	r.TraceID = Text(r.TraceID, MaxTraceID)
-	for i, p := range r.PathParams {
-		r.PathParams[i] = PathParam{Text(p.Name, MaxPathParam), Text(p.Value, MaxPathParam)}
+	r.PathParams = storablePairs(r.PathParams, MaxPathParam)
+	if r.Service = Text(r.Service, MaxService); r.Service == "" {
+		r.Service = OwnService // an intent of a process that knew no other
 	}
-	r.SortPathParams()
-	r.PathParams = slices.CompactFunc(r.PathParams, func(a, b PathParam) bool { return a.Name == b.Name })
+	r.Release = Text(r.Release, MaxRelease)
+	r.ErrorCode = Text(r.ErrorCode, MaxErrorCode)
+	r.Reason = Text(r.Reason, MaxReasonBytes)
+	r.Agent = Text(r.Agent, MaxAgent)
+	r.Workload = storablePairs(r.Workload, MaxClaim)
 	r.ClientIP = Address(r.ClientIP)
 	if !r.ClientIP.IsValid() {
 		r.ClientIP = netip.IPv6Unspecified()
@@ -173,6 +210,14 @@ func (r *Record) MakeStorable() {
 	if !r.BodyHashed {
 		r.BodySHA256 = [32]byte{}
 	}
+}
+
+func storablePairs(pairs []PathParam, limit int) []PathParam {
+	for i, p := range pairs {
+		pairs[i] = PathParam{Text(p.Name, limit), Text(p.Value, limit)}
+	}
+	sortByName(pairs)
+	return slices.CompactFunc(pairs, func(a, b PathParam) bool { return a.Name == b.Name })
 }
 
 // ClientName is the product name of a user agent: what stands before its first slash or space ("argusctl" of

@@ -108,7 +108,7 @@ func JoinScopes(scopes []Scope) string {
 
 // Actor is who a credential belongs to and what it may do: the answer to "who is calling?".
 type Actor struct {
-	ID             string // the Clerk user (user_…)
+	ID             string // the Clerk user (user_…), the workload's name
 	ImpersonatorID string // Clerk's act.sub, "" without impersonation
 	Kind           ActorKind
 	PATID          uuid.UUID // uuid.Nil unless Kind is KindPAT
@@ -117,6 +117,8 @@ type Actor struct {
 	Email          string    // for display, "" when unknown
 	Preset         string    // "" when the scopes are no preset's
 	Scopes         []Scope
+	Agent          string  // the program that acts for the actor, "" when it acts itself
+	Workload       []Claim // what the rule that admitted a workload asks for; nil of any other kind
 }
 
 // Can reports whether the actor has the scope.

@@ -262,7 +262,8 @@ type insertBlock struct {
 	latency                                           *proto.ColNullable[int64]
 	address                                           proto.ColIPv6
 	digest, hash                                      *proto.ColFixedStr
-	request, trace                                    *proto.ColNullable[string]
+	request, trace, release, code, reason             *proto.ColNullable[string]
+	service                                           *proto.ColLowCardinality[string]
 }
 
 func newInsertBlock() *insertBlock {
@@ -274,7 +275,8 @@ func newInsertBlock() *insertBlock {
 		params: proto.NewMap[string, string](text(), new(proto.ColStr)),
 		status: new(proto.ColInt16).Nullable(), latency: new(proto.ColInt64).Nullable(),
 		digest: &proto.ColFixedStr{Size: 32}, hash: &proto.ColFixedStr{Size: 32},
-		request: new(proto.ColStr).Nullable(), trace: new(proto.ColStr).Nullable(),
+		request: new(proto.ColStr).Nullable(), trace: new(proto.ColStr).Nullable(), service: text(),
+		release: new(proto.ColStr).Nullable(), code: new(proto.ColStr).Nullable(), reason: new(proto.ColStr).Nullable(),
 	}
 	b.input = proto.Input{{Name: "writer_id", Data: &b.writer}, {Name: "seq", Data: &b.seq}, {Name: "id", Data: &b.id},
 		{Name: "occurred_at", Data: b.occurred}, {Name: "recorded_at", Data: b.recorded}, {Name: "actor_id", Data: b.actor},
@@ -283,7 +285,9 @@ func newInsertBlock() *insertBlock {
 		{Name: "method", Data: b.method}, {Name: "status", Data: b.status}, {Name: "outcome", Data: b.outcome},
 		{Name: "latency_us", Data: b.latency}, {Name: "client_ip", Data: &b.address}, {Name: "user_agent", Data: b.agent},
 		{Name: "body_sha256", Data: b.digest}, {Name: "body_bytes", Data: &b.body},
-		{Name: "client_request_id", Data: b.request}, {Name: "trace_id", Data: b.trace}, {Name: "row_hash", Data: b.hash}}
+		{Name: "client_request_id", Data: b.request}, {Name: "trace_id", Data: b.trace},
+		{Name: "service", Data: b.service}, {Name: "release", Data: b.release}, {Name: "error_code", Data: b.code}, {Name: "reason", Data: b.reason},
+		{Name: "row_hash", Data: b.hash}}
 	return b
 }
 
@@ -319,5 +323,9 @@ func (b *insertBlock) append(r *argus.Record) {
 	b.body.Append(r.BodyBytes)
 	b.request.Append(text(r.ClientRequestID))
 	b.trace.Append(text(r.TraceID))
+	b.service.Append(r.Service)
+	b.release.Append(text(r.Release))
+	b.code.Append(text(r.ErrorCode))
+	b.reason.Append(text(r.Reason))
 	b.hash.Append(r.RowHash[:])
 }

@@ -57,7 +57,7 @@ func (p *postgresClient) close() {
 // recordColumns are the columns of argus.argus_audit_log as scanRecords reads them.
 const recordColumns = `writer_id, seq, id, occurred_at, recorded_at, actor_id, impersonator_id, actor_kind, pat_id,
 	break_glass_id, scope, route, path_params, method, status, outcome, latency_us, client_ip, user_agent,
-	body_sha256, body_bytes, client_request_id, trace_id, row_hash`
+	body_sha256, body_bytes, client_request_id, trace_id, service, release, error_code, reason, agent, workload, row_hash`
 
 // scanRecords appends the rows to records and closes them.
 func scanRecords(rows pgx.Rows, records []argus.Record) ([]argus.Record, error) {
@@ -65,6 +65,8 @@ func scanRecords(rows pgx.Rows, records []argus.Record) ([]argus.Record, error) 
 	var (
 		id, pat, glass               pgtype.UUID
 		impersonator, request, trace pgtype.Text
+		release, code, reason, agent pgtype.Text
+		workload                     []byte
 		actorKind, outcome           string
 		params, bodyHash, rowHash    []byte
 		status                       pgtype.Int2
@@ -76,12 +78,13 @@ func scanRecords(rows pgx.Rows, records []argus.Record) ([]argus.Record, error) 
 		r := &records[len(records)-1]
 		if err := rows.Scan(&r.WriterID, &r.Seq, &id, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &impersonator, &actorKind,
 			&pat, &glass, &r.Scope, &r.Route, &params, &r.Method, &status, &outcome, &latency, &address, &r.UserAgent,
-			&bodyHash, &r.BodyBytes, &request, &trace, &rowHash); err != nil {
+			&bodyHash, &r.BodyBytes, &request, &trace, &r.Service, &release, &code, &reason, &agent, &workload, &rowHash); err != nil {
 			return records[:len(records)-1], err
 		}
 		r.OccurredAt, r.RecordedAt = r.OccurredAt.UTC(), r.RecordedAt.UTC()
 		r.ID, r.PATID, r.BreakGlassID = id.Bytes, pat.Bytes, glass.Bytes
 		r.ImpersonatorID, r.ClientRequestID, r.TraceID = impersonator.String, request.String, trace.String
+		r.Release, r.ErrorCode, r.Reason, r.Agent = release.String, code.String, reason.String, agent.String
 		r.ActorKind, r.Outcome = argus.ActorKind(actorKind), argus.Outcome(outcome)
 		r.Status, r.LatencyUS = status.Int16, latency.Int64
 		r.ClientIP = address.Addr()
@@ -91,15 +94,18 @@ func scanRecords(rows pgx.Rows, records []argus.Record) ([]argus.Record, error) 
 		}
 		copy(r.RowHash[:], rowHash)
 		var err error
-		if r.PathParams, err = parsePathParams(params); err != nil {
+		if r.PathParams, err = parsePairs(params); err == nil && workload != nil {
+			r.Workload, err = parsePairs(workload)
+		}
+		if err != nil {
 			return records[:len(records)-1], err
 		}
 	}
 	return records, rows.Err()
 }
 
-// parsePathParams reads the column path_params.
-func parsePathParams(text []byte) ([]argus.PathParam, error) {
+// parsePairs reads the column path_params or workload.
+func parsePairs(text []byte) ([]argus.PathParam, error) {
 	if string(text) == "{}" {
 		return nil, nil
 	}

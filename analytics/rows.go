@@ -37,7 +37,11 @@ type recordBlock struct {
 	address                                         proto.ColIPv6
 	bodyHashed                                      proto.ColUInt8
 	bodyHash, rowHash                               proto.ColFixedStr
-	request, trace                                  proto.ColStr
+	request, trace, reason                          proto.ColStr
+	service, release, errorCode, agent              *proto.ColLowCardinality[string]
+	workload                                        *proto.ColMap[string, string]
+	claimNames                                      *proto.ColLowCardinality[string]
+	claimValues                                     proto.ColStr
 }
 
 // recordSelect are the columns as recordBlock reads them; nulls become the zero values of argus.Record.
@@ -47,16 +51,20 @@ const recordSelect = `writer_id, seq, id, toUnixTimestamp64Micro(occurred_at) AS
 	ifNull(break_glass_id, toUUID('00000000-0000-0000-0000-000000000000')) AS glass,
 	scope, route, path_params, method, ifNull(status, 0) AS code, outcome, ifNull(latency_us, 0) AS latency, client_ip, user_agent,
 	isNotNull(body_sha256) AS body_hashed, ifNull(body_sha256, toFixedString('', 32)) AS body_hash, body_bytes,
-	ifNull(client_request_id, '') AS request, ifNull(trace_id, '') AS trace, row_hash`
+	ifNull(client_request_id, '') AS request, ifNull(trace_id, '') AS trace, service,
+	CAST(ifNull(release, ''), 'LowCardinality(String)') AS version, CAST(ifNull(error_code, ''), 'LowCardinality(String)') AS failure,
+	ifNull(reason, '') AS why, CAST(ifNull(agent, ''), 'LowCardinality(String)') AS program, workload, row_hash`
 
 func newRecordBlock() *recordBlock {
 	text := func() *proto.ColLowCardinality[string] { return new(proto.ColStr).LowCardinality() }
 	b := &recordBlock{
 		actor: text(), impersonator: text(), kind: text(), scope: text(), route: text(), method: text(),
-		outcome: text(), userAgent: text(), paramNames: text(),
+		outcome: text(), userAgent: text(), paramNames: text(), claimNames: text(),
+		service: text(), release: text(), errorCode: text(), agent: text(),
 		bodyHash: proto.ColFixedStr{Size: 32}, rowHash: proto.ColFixedStr{Size: 32},
 	}
 	b.params = proto.NewMap[string, string](b.paramNames, &b.paramValues)
+	b.workload = proto.NewMap[string, string](b.claimNames, &b.claimValues)
 	return b
 }
 
@@ -71,6 +79,8 @@ func (b *recordBlock) results() proto.Results {
 		{Name: "client_ip", Data: &b.address}, {Name: "user_agent", Data: b.userAgent},
 		{Name: "body_hashed", Data: &b.bodyHashed}, {Name: "body_hash", Data: &b.bodyHash},
 		{Name: "body_bytes", Data: &b.bodyBytes}, {Name: "request", Data: &b.request}, {Name: "trace", Data: &b.trace},
+		{Name: "service", Data: b.service}, {Name: "version", Data: b.release}, {Name: "failure", Data: b.errorCode},
+		{Name: "why", Data: &b.reason}, {Name: "program", Data: b.agent}, {Name: "workload", Data: b.workload},
 		{Name: "row_hash", Data: &b.rowHash},
 	}
 }
@@ -78,7 +88,22 @@ func (b *recordBlock) results() proto.Results {
 // appendTo appends the block's rows to records.
 func (b *recordBlock) appendTo(records []argus.Record, rows int) []argus.Record {
 	records = slices.Grow(records, rows)
-	params := make([]argus.PathParam, 0, b.paramValues.Rows())
+	params := make([]argus.PathParam, 0, b.paramValues.Rows()+b.claimValues.Rows())
+	// pairs gives the map of a row, in the memory of all.
+	pairs := func(m *proto.ColMap[string, string], names *proto.ColLowCardinality[string], values *proto.ColStr, row int) []argus.PathParam {
+		from, to := 0, int(m.Offsets[row])
+		if row > 0 {
+			from = int(m.Offsets[row-1])
+		}
+		if from == to {
+			return nil
+		}
+		start := len(params)
+		for j := from; j < to; j++ {
+			params = append(params, argus.PathParam{Name: names.Values[j], Value: values.Row(j)})
+		}
+		return params[start:len(params):len(params)]
+	}
 	for i := range rows {
 		r := argus.Record{
 			WriterID: b.writerID[i], Seq: b.seq[i], ID: b.id[i],
@@ -89,21 +114,15 @@ func (b *recordBlock) appendTo(records []argus.Record, rows int) []argus.Record 
 			ClientIP: netip.AddrFrom16(b.address[i]).Unmap(), UserAgent: b.userAgent.Values[i],
 			BodyHashed: b.bodyHashed[i] == 1, BodyBytes: b.bodyBytes[i],
 			ClientRequestID: b.request.Row(i), TraceID: b.trace.Row(i),
+			Service: b.service.Values[i], Release: b.release.Values[i], ErrorCode: b.errorCode.Values[i],
+			Reason: b.reason.Row(i), Agent: b.agent.Values[i],
+			PathParams: pairs(b.params, b.paramNames, &b.paramValues, i),
+			Workload:   pairs(b.workload, b.claimNames, &b.claimValues, i),
 		}
 		copy(r.BodySHA256[:], b.bodyHash.Row(i))
 		copy(r.RowHash[:], b.rowHash.Row(i))
-		from, to := 0, int(b.params.Offsets[i])
-		if i > 0 {
-			from = int(b.params.Offsets[i-1])
-		}
-		if from < to {
-			start := len(params)
-			for j := from; j < to; j++ {
-				params = append(params, argus.PathParam{Name: b.paramNames.Values[j], Value: b.paramValues.Row(j)})
-			}
-			r.PathParams = params[start:len(params):len(params)]
-			r.SortPathParams()
-		}
+		r.SortPathParams()
+		r.SortWorkload()
 		records = append(records, r)
 	}
 	return records

@@ -240,7 +240,10 @@ func postgresValues(r *argus.Record) []any {
 		}
 		return [16]byte(u)
 	}
-	var status, latency, body any
+	var status, latency, body, workload any
+	if len(r.Workload) > 0 {
+		workload = r.AppendWorkload(nil)
+	}
 	if r.Outcome == argus.Completed {
 		status, latency = r.Status, r.LatencyUS
 	}
@@ -250,7 +253,8 @@ func postgresValues(r *argus.Record) []any {
 	return []any{r.WriterID, r.Seq, [16]byte(r.ID), r.OccurredAt, r.RecordedAt, r.ActorID, text(r.ImpersonatorID),
 		string(r.ActorKind), id(r.PATID), id(r.BreakGlassID), r.Scope, r.Route, r.AppendPathParams(nil), r.Method, status,
 		string(r.Outcome), latency, netip.PrefixFrom(r.ClientIP, r.ClientIP.BitLen()), r.UserAgent, body, r.BodyBytes,
-		text(r.ClientRequestID), text(r.TraceID), r.RowHash[:]}
+		text(r.ClientRequestID), text(r.TraceID), r.Service, text(r.Release), text(r.ErrorCode), text(r.Reason), text(r.Agent),
+		workload, r.RowHash[:]}
 }
 
 func clickhouseValues(r *argus.Record) []any {
@@ -266,7 +270,10 @@ func clickhouseValues(r *argus.Record) []any {
 		}
 		return &u
 	}
-	params := map[string]string{}
+	params, workload := map[string]string{}, map[string]string{}
+	for _, c := range r.Workload {
+		workload[c.Name] = c.Value
+	}
 	for _, p := range r.PathParams {
 		params[p.Name] = p.Value
 	}
@@ -283,7 +290,8 @@ func clickhouseValues(r *argus.Record) []any {
 	return []any{r.WriterID, r.Seq, r.ID, r.OccurredAt, r.RecordedAt, r.ActorID, text(r.ImpersonatorID),
 		string(r.ActorKind), id(r.PATID), id(r.BreakGlassID), r.Scope, r.Route, params, r.Method, status,
 		string(r.Outcome), latency, r.ClientIP.String(), r.UserAgent, body, r.BodyBytes,
-		text(r.ClientRequestID), text(r.TraceID), string(r.RowHash[:])}
+		text(r.ClientRequestID), text(r.TraceID), r.Service, text(r.Release), text(r.ErrorCode), text(r.Reason), text(r.Agent),
+		workload, string(r.RowHash[:])}
 }
 
 var nastyTexts = []string{
@@ -311,11 +319,16 @@ func randomRecord(rng *rand.Rand, at time.Time) argus.Record {
 	occurred := at.Add(-back)
 	r := argus.Record{
 		OccurredAt: occurred, ActorID: pick("user_a", "user_b", "user_ü", pick(nastyTexts...)),
-		ActorKind: argus.ActorKind(pick("clerk_session", "pat", "break_glass")), Scope: "logs:read",
+		ActorKind: argus.ActorKind(pick("clerk_session", "oidc_session", "pat", "break_glass", "workload")), Scope: pick("logs:read", "any", "billing:write"),
 		Method: pick("GET", "POST", "DELETE"), Outcome: argus.Completed,
 		Status: int16(rng.IntN(6)*100 + rng.IntN(4)), LatencyUS: randomLatency(rng),
 		UserAgent: pick("argusctl/1.0", "argusctl/1.1 (linux)", "Mozilla/5.0 (X11)", "", "curl", "/x", pick(nastyTexts...)),
-		BodyBytes: rng.Int64N(5000),
+		BodyBytes: rng.Int64N(5000), Service: pick("argus", "argus", "billing", "deploys", pick(nastyTexts...)),
+		Release: pick("", "v1.0", "v1.1", pick(nastyTexts...)), ErrorCode: pick("", "", "not_found", "service_timeout"),
+		Reason: pick("", "", "Rollback of v1.1", "ROLLBACK, überprüft", "why", pick(nastyTexts...)), Agent: pick("", "", "claude/4", pick(nastyTexts...)),
+	}
+	if r.ActorKind == argus.KindWorkload {
+		r.Workload = []argus.Claim{{Name: "repository", Value: "acme/ops"}, {Name: "sub", Value: pick(nastyTexts...)}}[:rng.IntN(3)]
 	}
 	if r.Status < 100 {
 		r.Status = 200

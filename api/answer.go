@@ -43,6 +43,9 @@ func (a *answer) body() ([]byte, error) {
 // No caller sees this status.
 const statusClientGone = 499
 
+// codeClientGone is recorded with it.
+const codeClientGone argus.Code = "client_gone"
+
 // statusOf gives the HTTP status of a code.
 func statusOf(code argus.Code) int {
 	switch code {
@@ -97,6 +100,19 @@ func problemBody(e *argus.Error, id uuid.UUID) []byte {
 	b = append(b, `,"audit_id":"`...)
 	b = append(b, id.String()...)
 	return append(b, `"}}`+"\n"...)
+}
+
+// codeIn is the code of a body that problemBody made, "" of another.
+func codeIn(body []byte) argus.Code {
+	var p struct {
+		Error struct {
+			Code argus.Code `json:"code"`
+		} `json:"error"`
+	}
+	if unmarshal(body, &p) != nil {
+		return ""
+	}
+	return p.Error.Code
 }
 
 // setRetryAfter says when to try again, in whole seconds, at least one; 429 and 503 always say so.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,6 +69,12 @@ func (a *API) serve(g *gin.Context, r *route) {
 		UserAgent:       request.UserAgent(),
 		ClientRequestID: request.Header.Get("X-Request-Id"),
 		TraceID:         traceID(request.Header.Get("Traceparent")),
+		Service:         r.Service,
+		Agent:           cred.Actor.Agent,
+		Workload:        slices.Clone(cred.Actor.Workload), // MakeStorable sorts it
+	}
+	if r.Service == "" {
+		rec.Service, rec.Release = argus.OwnService, argus.Version
 	}
 	c := &call{
 		Actor: cred.Actor, Record: rec, IP: ip,
@@ -138,8 +145,12 @@ func (a *API) run(c *call) (ans answer, err error) {
 		leaveRest(c.response)
 		return answer{}, err
 	}
+	reason := c.readReason() // a denied call's row has it, too
 	if s := c.route.Scope; s != scopeAny && string(s) != argus.ScopeNone && !c.Actor.Can(s) {
 		return answer{}, argus.Errorf(argus.CodeForbidden, "This needs the scope %s, which your credential does not have.", s)
+	}
+	if reason != nil {
+		return answer{}, reason
 	}
 	if c.query, err = url.ParseQuery(c.request.URL.RawQuery); err != nil {
 		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "The query cannot be read; escape %% as %%25.").WithCause(err)
@@ -175,6 +186,10 @@ func (a *API) finish(c *call, ans answer, err error) {
 		status = statusOf(p.Code)
 		if !c.route.Effects && c.request.Context().Err() != nil && status >= 500 {
 			status = statusClientGone
+		}
+		c.SetErrorCode(p.Code)
+		if status == statusClientGone {
+			c.SetErrorCode(codeClientGone)
 		}
 	}
 

@@ -65,6 +65,13 @@ func (c *call) Header(name string) string { return c.request.Header.Get(name) }
 // SetHeader sets a header of the answer. An answer that becomes an error has it too.
 func (c *call) SetHeader(name, value string) { c.header.Set(name, value) }
 
+// SetRelease says which version of a service answers: the row's column release. Our own routes have ARGUS's.
+func (c *call) SetRelease(release string) { c.Record.Release = release }
+
+// SetErrorCode says why the call failed, for an answer that a handler returns without an error: the row's column
+// error_code. A returned error says so itself.
+func (c *call) SetErrorCode(code argus.Code) { c.Record.ErrorCode = string(code) }
+
 // InTx runs f in a transaction on the API's pool. The first InTx of a call commits the call's intent with it:
 // from then on the call has its row in every case, and a handler may cause effects. Later ones do not
 // announce it again.

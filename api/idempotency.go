@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/google/uuid"
@@ -128,6 +129,9 @@ func (a *API) replay(c *call) (ans answer, found bool, err error) {
 			kept.AuditID, idempotencyHeader)
 	}
 	c.SetHeader(replayedHeader, "true")
+	if *kept.Status >= http.StatusBadRequest {
+		c.SetErrorCode(codeIn([]byte(*kept.Body)))
+	}
 	return answer{Status: *kept.Status, JSON: []byte(*kept.Body)}, true, nil
 }
 

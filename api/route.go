@@ -24,6 +24,8 @@ type route struct {
 	// Stream: the handler answers through call.Start and goes on writing; its credential is checked again
 	// from time to time.
 	Stream bool
+	// Service is the row's column service: "" for our own routes, else the name of the service that is asked.
+	Service string
 	// Secret: the answer holds a secret, so it is not kept for a repetition with the same Idempotency-Key.
 	Secret bool
 

@@ -68,7 +68,11 @@ func fixedScopes() completer {
 func (f *factory) filterCompletion(name argus.FilterName) completer {
 	switch name {
 	case argus.FilterActorKind:
-		return fixed(string(argus.KindClerkSession), string(argus.KindPAT), string(argus.KindBreakGlass))
+		var kinds []string
+		for _, k := range argus.ActorKinds() {
+			kinds = append(kinds, string(k))
+		}
+		return fixed(kinds...)
 	case argus.FilterOutcome:
 		return fixed(string(argus.Completed), string(argus.Interrupted))
 	case argus.FilterMethod:

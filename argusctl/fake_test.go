@@ -161,7 +161,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(argus.AuditIDHeader, id.String())
 	rec := argus.Record{ID: id, OccurredAt: argus.Micros(arrived), ActorID: who.me.ActorID, ActorKind: argus.KindPAT, PATID: uuid.MustParse(who.me.PATID),
 		Scope: scope, Route: route, PathParams: params, Method: r.Method, Outcome: argus.Completed, ClientIP: netip.MustParseAddr("127.0.0.1"),
-		UserAgent: r.UserAgent(), BodySHA256: sha256.Sum256(body), BodyHashed: true, BodyBytes: int64(len(body)), LatencyUS: 1500}
+		UserAgent: r.UserAgent(), BodySHA256: sha256.Sum256(body), BodyHashed: true, BodyBytes: int64(len(body)), LatencyUS: 1500, Service: argus.OwnService, Release: "0.1.0"}
 	rec.MakeStorable()
 	if handle == nil {
 		f.record(rec, 404)
@@ -335,7 +335,7 @@ func cannedRows() []argus.Record {
 			OccurredAt: at.Add(time.Duration(n) * 61 * time.Second), RecordedAt: at.Add(time.Duration(n)*61*time.Second + 3*time.Millisecond),
 			ActorID: actor, ActorKind: argus.KindPAT, PATID: patOf(actor), Scope: "any", Route: route, Method: method, Status: status,
 			Outcome: argus.Completed, LatencyUS: latency.Microseconds(), ClientIP: netip.MustParseAddr("192.0.2.7"), UserAgent: agent,
-			BodySHA256: sha256.Sum256(nil), BodyHashed: true}
+			BodySHA256: sha256.Sum256(nil), BodyHashed: true, Service: argus.OwnService, Release: "1.2.0"}
 		for i := 0; i+1 < len(params); i += 2 {
 			r.PathParams = append(r.PathParams, argus.PathParam{Name: params[i], Value: params[i+1]})
 		}

@@ -20,7 +20,7 @@ type filterFlags struct {
 // filterHelp describes each filter; the word in backquotes is its value.
 var filterHelp = map[argus.FilterName]string{
 	argus.FilterActor:      "the Clerk `user` who called (user_…)",
-	argus.FilterActorKind:  "the `kind` of credential: clerk_session, pat or break_glass",
+	argus.FilterActorKind:  "the `kind` of credential: clerk_session, oidc_session, pat, break_glass or workload",
 	argus.FilterPAT:        "the `id` of the personal access token used",
 	argus.FilterBreakGlass: "the `id` of the break-glass token used",
 	argus.FilterRoute:      "the `template`: 'GET /v1/tenants/:id', '/v1/tenants/:id', or a prefix ending in *",

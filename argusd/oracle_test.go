@@ -61,7 +61,8 @@ func oraclePostgres(t testing.TB, url string, acknowledged map[string]int) diges
 	rows, err := conn.Query(ctx, `
 		SELECT writer_id, seq, id, occurred_at, recorded_at, actor_id, coalesce(impersonator_id, ''), actor_kind, pat_id,
 		       break_glass_id, scope, route, path_params::text, method, coalesce(status, 0), outcome, coalesce(latency_us, 0),
-		       client_ip, user_agent, body_sha256, body_bytes, coalesce(client_request_id, ''), coalesce(trace_id, ''), row_hash
+		       client_ip, user_agent, body_sha256, body_bytes, coalesce(client_request_id, ''), coalesce(trace_id, ''),
+		       service, coalesce(release, ''), coalesce(error_code, ''), coalesce(reason, ''), coalesce(agent, ''), workload::text, row_hash
 		  FROM argus.argus_audit_log ORDER BY writer_id, seq`)
 	if err != nil {
 		t.Fatal(err)
@@ -74,11 +75,13 @@ func oraclePostgres(t testing.TB, url string, acknowledged map[string]int) diges
 		var r argus.Record
 		var pat, breakGlass *uuid.UUID
 		var params string
+		var workload *string
 		var ip netip.Prefix
 		var body, hash []byte
 		if err := rows.Scan(&r.WriterID, &r.Seq, &r.ID, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &r.ImpersonatorID,
 			&r.ActorKind, &pat, &breakGlass, &r.Scope, &r.Route, &params, &r.Method, &r.Status, &r.Outcome, &r.LatencyUS,
-			&ip, &r.UserAgent, &body, &r.BodyBytes, &r.ClientRequestID, &r.TraceID, &hash); err != nil {
+			&ip, &r.UserAgent, &body, &r.BodyBytes, &r.ClientRequestID, &r.TraceID,
+			&r.Service, &r.Release, &r.ErrorCode, &r.Reason, &r.Agent, &workload, &hash); err != nil {
 			t.Fatal(err)
 		}
 		r.ClientIP = ip.Addr()
@@ -92,14 +95,22 @@ func oraclePostgres(t testing.TB, url string, acknowledged map[string]int) diges
 			r.BodyHashed = true
 			copy(r.BodySHA256[:], body)
 		}
-		byName := map[string]string{}
-		if err := json.Unmarshal([]byte(params), &byName); err != nil {
-			t.Fatal(err)
+		pairs := func(text string) (all []argus.PathParam) {
+			byName := map[string]string{}
+			if err := json.Unmarshal([]byte(text), &byName); err != nil {
+				t.Fatal(err)
+			}
+			for name, value := range byName {
+				all = append(all, argus.PathParam{Name: name, Value: value})
+			}
+			return all
 		}
-		for name, value := range byName {
-			r.PathParams = append(r.PathParams, argus.PathParam{Name: name, Value: value})
+		r.PathParams = pairs(params)
+		if workload != nil {
+			r.Workload = pairs(*workload)
 		}
 		r.SortPathParams()
+		r.SortWorkload()
 		if h := r.ComputeHash(); string(h[:]) != string(hash) {
 			t.Errorf("row %d/%d (%s): its hash is wrong", r.WriterID, r.Seq, r.ID)
 		}

@@ -61,6 +61,12 @@ var goldenColumns = [tableCount][]chColumn{
 		{"body_bytes", "Int64"},
 		{"client_request_id", "Nullable(String)"},
 		{"trace_id", "Nullable(String)"},
+		{"service", "LowCardinality(String)"},
+		{"release", "LowCardinality(Nullable(String))"},
+		{"error_code", "LowCardinality(Nullable(String))"},
+		{"reason", "Nullable(String)"},
+		{"agent", "LowCardinality(Nullable(String))"},
+		{"workload", "Map(LowCardinality(String), String)"},
 		{"row_hash", "FixedString(32)"},
 	},
 }

@@ -57,6 +57,7 @@ func (w *world) postgresRows() map[string]argus.Record {
 	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (int, error) {
 		var r argus.Record
 		var impersonator, request, trace *string
+		var late laterColumns
 		var pat, glass *uuid.UUID
 		var params map[string]string
 		var status *int16
@@ -65,7 +66,8 @@ func (w *world) postgresRows() map[string]argus.Record {
 		var ip netip.Prefix
 		err := row.Scan(&r.WriterID, &r.Seq, &r.ID, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &impersonator, &r.ActorKind, &pat,
 			&glass, &r.Scope, &r.Route, &params, &r.Method, &status, &r.Outcome, &latency, &ip, &r.UserAgent, &digest, &r.BodyBytes,
-			&request, &trace, &hash)
+			&request, &trace, &r.Service, &late.release, &late.code, &late.reason, &late.agent, &late.workload, &hash)
+		late.fill(&r)
 		fill(&r, impersonator, request, trace, pat, glass, params, status, latency, digest, hash)
 		r.ClientIP = ip.Addr()
 		r.OccurredAt, r.RecordedAt = r.OccurredAt.UTC(), r.RecordedAt.UTC()
@@ -74,6 +76,24 @@ func (w *world) postgresRows() map[string]argus.Record {
 	})
 	w.must(err)
 	return all
+}
+
+// laterColumns are those of the columns behind trace_id that may be null.
+type laterColumns struct {
+	release, code, reason, agent *string
+	workload                     map[string]string
+}
+
+func (l *laterColumns) fill(r *argus.Record) {
+	for dst, src := range map[*string]*string{&r.Release: l.release, &r.ErrorCode: l.code, &r.Reason: l.reason, &r.Agent: l.agent} {
+		if src != nil {
+			*dst = *src
+		}
+	}
+	for k, v := range l.workload {
+		r.Workload = append(r.Workload, argus.Claim{Name: k, Value: v})
+	}
+	r.SortWorkload()
 }
 
 func fill(r *argus.Record, impersonator, request, trace *string, pat, glass *uuid.UUID, params map[string]string,
@@ -114,6 +134,7 @@ func (w *world) verifyRows() {
 		var r argus.Record
 		var kind, outcome string
 		var impersonator, request, trace, digest *string
+		var late laterColumns
 		var hash string
 		var pat, glass *uuid.UUID
 		var params map[string]string
@@ -122,7 +143,8 @@ func (w *world) verifyRows() {
 		var ip net.IP
 		w.must(rows.Scan(&r.WriterID, &r.Seq, &r.ID, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &impersonator, &kind, &pat,
 			&glass, &r.Scope, &r.Route, &params, &r.Method, &status, &outcome, &latency, &ip, &r.UserAgent, &digest, &r.BodyBytes,
-			&request, &trace, &hash))
+			&request, &trace, &r.Service, &late.release, &late.code, &late.reason, &late.agent, &late.workload, &hash))
+		late.fill(&r)
 		r.ActorKind, r.Outcome = argus.ActorKind(kind), argus.Outcome(outcome)
 		var d []byte
 		if digest != nil {

@@ -238,6 +238,15 @@ func (l *lane) record(at time.Time) argus.Record {
 		rec.ClientRequestID, rec.TraceID = "req-"+rec.ID.String(), strings.Repeat("ab", 16)
 		rec.ActorKind, rec.PATID, rec.BreakGlassID = argus.KindBreakGlass, uuid.Nil, uuid.UUID{14: 1, 15: byte(actor)}
 	}
+	switch r.IntN(6) {
+	case 0:
+		rec.Service, rec.Release, rec.ErrorCode = "billing", fmt.Sprintf("2026.%d", r.IntN(4)), "service_timeout"
+	case 1:
+		rec.Service, rec.Reason, rec.Agent = "deploys", "=cmd() ☃ \"why\"", "claude/4"
+	case 2:
+		rec.ActorKind, rec.PATID, rec.BreakGlassID = argus.KindWorkload, uuid.Nil, uuid.Nil
+		rec.Release, rec.Workload = argus.Version, []argus.Claim{{Name: "repository", Value: "acme/ops"}, {Name: "ref", Value: `refs/"heads"`}, {Name: "é", Value: ""}}
+	}
 	if r.IntN(5) == 0 {
 		rec.BodySHA256 = [32]byte{1, 0, 3} // ends with zeros
 	}
@@ -260,7 +269,8 @@ func uuidAt(at time.Time, r *rand.Rand) uuid.UUID {
 
 var auditColumns = []string{"writer_id", "seq", "id", "occurred_at", "recorded_at", "actor_id", "impersonator_id",
 	"actor_kind", "pat_id", "break_glass_id", "scope", "route", "path_params", "method", "status", "outcome", "latency_us",
-	"client_ip", "user_agent", "body_sha256", "body_bytes", "client_request_id", "trace_id", "row_hash"}
+	"client_ip", "user_agent", "body_sha256", "body_bytes", "client_request_id", "trace_id", "service", "release",
+	"error_code", "reason", "agent", "workload", "row_hash"}
 
 func auditValues(r *argus.Record) []any {
 	opt := func(ok bool, v any) any {
@@ -274,7 +284,9 @@ func auditValues(r *argus.Record) []any {
 		string(r.ActorKind), opt(r.PATID != uuid.Nil, r.PATID), opt(r.BreakGlassID != uuid.Nil, r.BreakGlassID), r.Scope, r.Route,
 		json.RawMessage(r.AppendPathParams(nil)), r.Method, opt(done, r.Status), string(r.Outcome), opt(done, r.LatencyUS),
 		r.ClientIP, r.UserAgent, opt(r.BodyHashed, r.BodySHA256[:]), r.BodyBytes, opt(r.ClientRequestID != "", r.ClientRequestID),
-		opt(r.TraceID != "", r.TraceID), r.RowHash[:]}
+		opt(r.TraceID != "", r.TraceID), r.Service, opt(r.Release != "", r.Release), opt(r.ErrorCode != "", r.ErrorCode),
+		opt(r.Reason != "", r.Reason), opt(r.Agent != "", r.Agent), opt(len(r.Workload) > 0, json.RawMessage(r.AppendWorkload(nil))),
+		r.RowHash[:]}
 }
 
 // load writes with several lanes until stopped, now and then with steps in the domain tables, a transaction

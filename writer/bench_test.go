@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -193,8 +194,12 @@ func newInserter(t testing.TB, url string, n int64) *inserter {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stmt, err := conn.Prepare(ctx, "insert", `INSERT INTO argus.argus_audit_log (`+copyColumns+`) VALUES
-		($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21,$22,$23,$24)`, nil)
+	var places strings.Builder
+	for i := 2; i <= copyColumnCount; i++ {
+		fmt.Fprintf(&places, ", $%d", i)
+	}
+	stmt, err := conn.Prepare(ctx, "insert", `INSERT INTO argus.argus_audit_log (`+copyColumns+`) VALUES ($1`+
+		places.String()+`)`, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

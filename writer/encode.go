@@ -15,9 +15,9 @@ import (
 // copies bytes and computes one SHA-256 a row.
 const copyColumns = "writer_id, seq, recorded_at, id, occurred_at, actor_id, impersonator_id, actor_kind, " +
 	"pat_id, break_glass_id, scope, route, path_params, method, status, outcome, latency_us, client_ip, " +
-	"user_agent, body_sha256, body_bytes, client_request_id, trace_id, row_hash"
+	"user_agent, body_sha256, body_bytes, client_request_id, trace_id, service, release, error_code, reason, agent, workload, row_hash"
 
-const copyColumnCount = 24
+const copyColumnCount = 30
 
 // copyHeader starts, copyTrailer ends the data of a binary COPY: signature, flags, no extension; and -1
 // where a tuple's count of fields would be.
@@ -41,7 +41,7 @@ func appendColumns(b []byte, r *argus.Record) []byte {
 	b = appendOptUUID(b, r.BreakGlassID)
 	b = appendText(b, r.Scope)
 	b = appendText(b, r.Route)
-	b = appendPathParams(b, r)
+	b = appendJSONB(b, r.AppendPathParams)
 	b = appendText(b, r.Method)
 	if r.Outcome == argus.Interrupted {
 		b = appendNull(b)
@@ -65,7 +65,16 @@ func appendColumns(b []byte, r *argus.Record) []byte {
 	}
 	b = appendInt64(b, r.BodyBytes)
 	b = appendOptText(b, r.ClientRequestID)
-	return appendOptText(b, r.TraceID)
+	b = appendOptText(b, r.TraceID)
+	b = appendText(b, r.Service)
+	b = appendOptText(b, r.Release)
+	b = appendOptText(b, r.ErrorCode)
+	b = appendOptText(b, r.Reason)
+	b = appendOptText(b, r.Agent)
+	if len(r.Workload) == 0 {
+		return appendNull(b)
+	}
+	return appendJSONB(b, r.AppendWorkload)
 }
 
 // appendTuple appends the whole tuple of an entry whose writer, seq and time are given, and returns its hash.
@@ -119,11 +128,11 @@ func appendOptUUID(b []byte, u uuid.UUID) []byte {
 	return appendUUID(b, u)
 }
 
-// appendPathParams appends a jsonb: a version byte and the text.
-func appendPathParams(b []byte, r *argus.Record) []byte {
+// appendJSONB appends a jsonb: a version byte and the text.
+func appendJSONB(b []byte, object func([]byte) []byte) []byte {
 	at := len(b)
 	b = append(b, 0, 0, 0, 0, 1)
-	b = r.AppendPathParams(b)
+	b = object(b)
 	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
 	return b
 }

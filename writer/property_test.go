@@ -39,7 +39,7 @@ func anyRecord(now time.Time) *rapid.Generator[argus.Record] {
 			ID:         uuid.Must(uuid.NewV7()),
 			OccurredAt: now.Add(time.Duration(rapid.Int64Range(-int64(20*24*time.Hour), int64(50*time.Minute)).Draw(t, "age"))),
 			ActorID:    text("actor"), ImpersonatorID: text("impersonator"),
-			ActorKind: rapid.SampledFrom([]argus.ActorKind{argus.KindPAT, argus.KindClerkSession, argus.KindBreakGlass}).Draw(t, "kind"),
+			ActorKind: rapid.SampledFrom(argus.ActorKinds()).Draw(t, "kind"),
 			PATID:     anyID.Draw(t, "pat"), BreakGlassID: anyID.Draw(t, "break glass"),
 			Scope: text("scope"), Route: text("route"), Method: text("method"),
 			Status:    rapid.Int16().Draw(t, "status"),
@@ -47,10 +47,14 @@ func anyRecord(now time.Time) *rapid.Generator[argus.Record] {
 			LatencyUS: rapid.Int64().Draw(t, "latency"),
 			UserAgent: text("agent"), BodyHashed: rapid.Bool().Draw(t, "hashed"), BodyBytes: rapid.Int64().Draw(t, "bytes"),
 			ClientRequestID: text("request"), TraceID: text("trace"),
+			Service: text("service"), Release: text("release"), ErrorCode: text("code"), Reason: text("reason"), Agent: text("program"),
 		}
 		copy(r.BodySHA256[:], rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "digest"))
 		for range rapid.IntRange(0, 4).Draw(t, "params") {
 			r.PathParams = append(r.PathParams, argus.PathParam{Name: text("name"), Value: text("value")})
+		}
+		for range rapid.IntRange(0, 2).Draw(t, "claims") {
+			r.Workload = append(r.Workload, argus.Claim{Name: text("claim"), Value: text("value")})
 		}
 		switch rapid.IntRange(0, 3).Draw(t, "address") {
 		case 1:

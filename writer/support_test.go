@@ -100,24 +100,30 @@ func stop(t testing.TB, w *Writer) {
 const selectRows = `SELECT writer_id, seq, id, occurred_at, recorded_at, actor_id, coalesce(impersonator_id, ''), actor_kind,
 	coalesce(pat_id, '00000000-0000-0000-0000-000000000000'), coalesce(break_glass_id, '00000000-0000-0000-0000-000000000000'),
 	scope, route, path_params, method, coalesce(status, 0), outcome, coalesce(latency_us, 0), host(client_ip), user_agent,
-	body_sha256, body_bytes, coalesce(client_request_id, ''), coalesce(trace_id, ''), row_hash
+	body_sha256, body_bytes, coalesce(client_request_id, ''), coalesce(trace_id, ''),
+	service, coalesce(release, ''), coalesce(error_code, ''), coalesce(reason, ''), coalesce(agent, ''), workload, row_hash
 	FROM argus.argus_audit_log`
 
 func scanRow(row pgx.CollectableRow) (argus.Record, error) {
 	var r argus.Record
-	var params map[string]string
+	var params, workload map[string]string
 	var ip string
 	var body, hash []byte
 	err := row.Scan(&r.WriterID, &r.Seq, &r.ID, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &r.ImpersonatorID, &r.ActorKind,
 		&r.PATID, &r.BreakGlassID, &r.Scope, &r.Route, &params, &r.Method, &r.Status, &r.Outcome, &r.LatencyUS, &ip, &r.UserAgent,
-		&body, &r.BodyBytes, &r.ClientRequestID, &r.TraceID, &hash)
+		&body, &r.BodyBytes, &r.ClientRequestID, &r.TraceID,
+		&r.Service, &r.Release, &r.ErrorCode, &r.Reason, &r.Agent, &workload, &hash)
 	if err != nil {
 		return r, err
 	}
 	for k, v := range params {
 		r.PathParams = append(r.PathParams, argus.PathParam{Name: k, Value: v})
 	}
+	for k, v := range workload {
+		r.Workload = append(r.Workload, argus.Claim{Name: k, Value: v})
+	}
 	r.SortPathParams()
+	r.SortWorkload()
 	r.ClientIP, err = netip.ParseAddr(ip)
 	r.BodyHashed = body != nil
 	copy(r.BodySHA256[:], body)

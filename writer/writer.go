@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -264,7 +265,7 @@ func malformed(r *argus.Record) error {
 	switch {
 	case r.ID == uuid.Nil:
 		return errors.New("the record has no id")
-	case r.ActorKind != argus.KindClerkSession && r.ActorKind != argus.KindPAT && r.ActorKind != argus.KindBreakGlass:
+	case !slices.Contains(argus.ActorKinds(), r.ActorKind):
 		return fmt.Errorf("the record's actor kind is %q", r.ActorKind)
 	case r.Outcome != argus.Completed && r.Outcome != argus.Interrupted:
 		return fmt.Errorf("the record's outcome is %q", r.Outcome)

@@ -188,7 +188,7 @@ func (g *Generator) call(r *argus.Record, at time.Time) {
 	*r = argus.Record{
 		ID: idAt(rng, at), OccurredAt: at, ActorID: a.id, ActorKind: a.kind, Scope: rt.scope, Route: rt.name,
 		Method: rt.method, Outcome: argus.Completed, ClientIP: a.addresses[rng.IntN(len(a.addresses))],
-		UserAgent: a.agent, BodyHashed: true, BodySHA256: emptyBody,
+		UserAgent: a.agent, BodyHashed: true, BodySHA256: emptyBody, Service: argus.OwnService, Release: argus.Version,
 	}
 	if a.kind == argus.KindPAT {
 		r.PATID = a.tokens[rng.IntN(len(a.tokens))]

@@ -31,6 +31,12 @@ CREATE TABLE IF NOT EXISTS audit_log (
   body_bytes        Int64 CODEC(ZSTD(1)),
   client_request_id Nullable(String) CODEC(ZSTD(1)),
   trace_id          Nullable(String) CODEC(ZSTD(1)),
+  service           LowCardinality(String),
+  release           LowCardinality(Nullable(String)),
+  error_code        LowCardinality(Nullable(String)),
+  reason            Nullable(String) CODEC(ZSTD(1)),
+  agent             LowCardinality(Nullable(String)),
+  workload          Map(LowCardinality(String), String) CODEC(ZSTD(1)), -- empty where Postgres has null
   row_hash          FixedString(32) CODEC(NONE),
   -- The agent's product name: what stands before the first slash or space.
   client            LowCardinality(String) MATERIALIZED extract(user_agent, '^[^/ ]*'),
@@ -47,7 +53,7 @@ CREATE TABLE IF NOT EXISTS audit_log (
   INDEX by_param mapValues(path_params) TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_request client_request_id TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_outcome outcome TYPE set(2) GRANULARITY 1,
-  INDEX by_kind actor_kind TYPE set(4) GRANULARITY 1,
+  INDEX by_kind actor_kind TYPE set(8) GRANULARITY 1,
   INDEX by_latency latency_us TYPE minmax GRANULARITY 1
 ) ENGINE = MergeTree
 PARTITION BY toYYYYMM(occurred_at)

@@ -103,7 +103,7 @@ CREATE TABLE argus.argus_audit_log (
   recorded_at       timestamptz NOT NULL,
   actor_id          text        NOT NULL,
   impersonator_id   text,
-  actor_kind        text        NOT NULL CHECK (actor_kind IN ('clerk_session', 'pat', 'break_glass')),
+  actor_kind        text        NOT NULL CHECK (actor_kind IN ('clerk_session', 'oidc_session', 'pat', 'break_glass', 'workload')),
   pat_id            uuid,
   break_glass_id    uuid,
   scope             text        NOT NULL,
@@ -119,6 +119,12 @@ CREATE TABLE argus.argus_audit_log (
   body_bytes        bigint      NOT NULL,
   client_request_id text,
   trace_id          text,
+  service           text        NOT NULL,                             -- argus, or the service behind the API that answered
+  release           text,                                             -- of what answered
+  error_code        text,                                             -- of the answer's error
+  reason            text,                                             -- what the operator gave
+  agent             text,                                             -- the program that acts for the actor
+  workload          jsonb       CHECK (workload <> '{}'),             -- the claims that admitted a workload
   row_hash          bytea       NOT NULL CHECK (length(row_hash) = 32),
   PRIMARY KEY (writer_id, seq, occurred_at),
   CHECK ((outcome = 'completed') = (status IS NOT NULL AND latency_us IS NOT NULL)),

@@ -18,6 +18,8 @@ var canonicalColumns = []canonicalColumn{
 	{"path_params", pgtype.JSONBOID}, {"method", pgtype.TextOID}, {"status", pgtype.Int2OID}, {"outcome", pgtype.TextOID},
 	{"latency_us", pgtype.Int8OID}, {"client_ip", pgtype.InetOID}, {"user_agent", pgtype.TextOID}, {"body_sha256", pgtype.ByteaOID},
 	{"body_bytes", pgtype.Int8OID}, {"client_request_id", pgtype.TextOID}, {"trace_id", pgtype.TextOID},
+	{"service", pgtype.TextOID}, {"release", pgtype.TextOID}, {"error_code", pgtype.TextOID}, {"reason", pgtype.TextOID},
+	{"agent", pgtype.TextOID}, {"workload", pgtype.JSONBOID},
 }
 
 type canonicalColumn struct {
@@ -27,11 +29,11 @@ type canonicalColumn struct {
 
 const (
 	canonWriter, canonSeq, canonID, canonOccurred, canonRecorded = 0, 1, 2, 3, 4
-	canonParams, canonIP                                         = 12, 17
+	canonParams, canonIP, canonWorkload                          = 12, 17, 28
 )
 
 // RowHashAt is where row_hash stands among the values of a row that has the canonical columns.
-const RowHashAt = 23
+const RowHashAt = 29
 
 // CanonicalNames returns the names of the columns of the canonical encoding, in its order, and row_hash.
 func CanonicalNames() []string {
@@ -59,18 +61,19 @@ func HasCanonicalColumns(source []wal.Column) bool {
 // A test holds it to argus.Record.ComputeHash.
 type Hasher struct{ b []byte }
 
-// Intact reports whether the row's hash is that of its other columns. columns have just got the row's values. Without a
-// map of path parameters among them the row counts as intact.
+// Intact reports whether the row's hash is that of its other columns. columns have just got the row's values. Without the
+// two maps among them the row counts as intact.
 func (h *Hasher) Intact(values [][]byte, columns []Column) bool {
 	params, ok := columns[canonParams].(*mapColumn)
-	return !ok || h.intact(values, params.entries)
+	workload, both := columns[canonWorkload].(*mapColumn)
+	return !ok || !both || h.intact(values, params.entries, workload.entries)
 }
 
 // Made returns the hash of the columns of the row that Intact saw last.
 func (h *Hasher) Made() [32]byte { return sha256.Sum256(h.b) }
 
-// intact tells the same, given the path parameters, sorted.
-func (h *Hasher) intact(values [][]byte, params []mapEntry) bool {
+// intact tells the same, given the path parameters and the workload's claims, sorted.
+func (h *Hasher) intact(values [][]byte, params, workload []mapEntry) bool {
 	for _, i := range [...]int{canonWriter, canonSeq, canonOccurred, canonRecorded} {
 		if len(values[i]) != 8 {
 			return false
@@ -90,10 +93,11 @@ func (h *Hasher) intact(values [][]byte, params []mapEntry) bool {
 		v := values[i]
 		switch i {
 		case canonParams:
-			b = be.AppendUint32(b, uint32(len(params)))
-			for _, p := range params {
-				b = appendSized(b, p.key)
-				b = appendSized(b, p.value)
+			b = appendPairs(b, params)
+			continue
+		case canonWorkload:
+			if v != nil {
+				b = appendPairs(b, workload)
 			}
 			continue
 		case canonIP:
@@ -105,7 +109,7 @@ func (h *Hasher) intact(values [][]byte, params []mapEntry) bool {
 			continue
 		}
 		switch i {
-		case 6, 8, 9, 14, 16, 19, 21, 22: // may be null
+		case 6, 8, 9, 14, 16, 19, 21, 22, 24, 25, 26, 27: // may be null
 			if v == nil {
 				b = append(b, 0)
 				continue
@@ -128,6 +132,15 @@ func padded(v []byte) []byte {
 		return zeros[:32]
 	}
 	return v
+}
+
+func appendPairs(b []byte, pairs []mapEntry) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(pairs)))
+	for _, p := range pairs {
+		b = appendSized(b, p.key)
+		b = appendSized(b, p.value)
+	}
+	return b
 }
 
 func appendSized(b, v []byte) []byte {

@@ -19,20 +19,24 @@ func RowHashSQL() string {
 	some := func(c string) string { return "assumeNotNull(" + c + ")" }
 	optText := func(c string) string { return opt(c, text("toString("+some(c)+")")) }
 	micros := func(c string) string { return integer("toUnixTimestamp64Micro(" + c + ")") }
+	pairs := func(c string) string {
+		return integer("toUInt32(length(mapKeys("+c+")))") + ", arrayStringConcat(arrayMap(p -> concat(" + text("toString(p.1)") + ", " +
+			text("p.2") + "), arraySort(p -> p.1, arrayZip(CAST(mapKeys(" + c + "), 'Array(String)'), mapValues(" + c + ")))))"
+	}
 	address := "IPv6StringToNum(toString(client_ip))"
 	parts := []string{
 		"char(1)", integer("writer_id"), integer("seq"), micros("recorded_at"), uuid("id"), micros("occurred_at"),
 		text("toString(actor_id)"), optText("impersonator_id"), text("toString(actor_kind)"),
 		opt("pat_id", uuid(some("pat_id"))), opt("break_glass_id", uuid(some("break_glass_id"))),
 		text("toString(scope)"), text("toString(route)"),
-		integer("toUInt32(length(mapKeys(path_params)))"),
-		"arrayStringConcat(arrayMap(p -> concat(" + text("toString(p.1)") + ", " + text("p.2") + "), " +
-			"arraySort(p -> p.1, arrayZip(CAST(mapKeys(path_params), 'Array(String)'), mapValues(path_params)))))",
+		pairs("path_params"),
 		text("toString(method)"), opt("status", integer(some("status"))), text("toString(outcome)"),
 		opt("latency_us", integer(some("latency_us"))),
 		"if(position(toString(client_ip), '.') > 0, concat(char(4), substring(" + address + ", 13, 4)), concat(char(6), " + address + "))",
 		text("toString(user_agent)"), opt("body_sha256", some("body_sha256")), integer("body_bytes"),
 		optText("client_request_id"), optText("trace_id"),
+		text("toString(service)"), optText("release"), optText("error_code"), optText("reason"), optText("agent"),
+		"if(empty(workload), '', concat(" + pairs("workload") + "))",
 	}
 	// Nothing of fixed length is made a String by itself: that would cut zero bytes off its end.
 	return "SHA256(concat(" + strings.Join(parts, ", ") + "))"

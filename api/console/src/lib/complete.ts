@@ -1,6 +1,6 @@
 // What the search box offers to complete.
 
-import { FILTERS } from './filter';
+import { FILTERS, KINDS } from './filter';
 import { quote, wordAt } from './syntax';
 import type { Facets } from './types';
 
@@ -18,7 +18,7 @@ const MOST = 12;
 
 const FIXED: Record<string, string[]> = {
   status: ['2xx', '4xx', '5xx', '>=500', '403', '429'],
-  actor_kind: ['clerk_session', 'pat', 'break_glass'],
+  actor_kind: KINDS,
   outcome: ['completed', 'interrupted'],
   latency_min: ['100ms', '500ms', '1s', '5s'],
   method: ['GET', 'POST', 'DELETE'],

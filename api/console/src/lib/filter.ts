@@ -7,7 +7,7 @@ export const FILTERS: { name: string; label: string; hint: string; facet?: boole
   { name: 'route', label: 'Route', hint: '"GET /v1/tenants/:id", a path, or a prefix ending in *', facet: true },
   { name: 'status', label: 'Status', hint: '403, 4xx or >=500', facet: true },
   { name: 'method', label: 'Method', hint: 'GET, POST, DELETE', facet: true },
-  { name: 'actor_kind', label: 'Kind', hint: 'clerk_session, pat or break_glass', facet: true },
+  { name: 'actor_kind', label: 'Kind', hint: 'clerk_session, oidc_session, pat, break_glass or workload', facet: true },
   { name: 'client', label: 'Client', hint: 'the agent’s product name, argusctl', facet: true },
   { name: 'pat', label: 'Token', hint: 'the id of a personal access token', facet: true },
   { name: 'break_glass', label: 'Break-glass', hint: 'the id of a break-glass token', facet: true },
@@ -72,6 +72,8 @@ function isNetwork(text: string): boolean {
 /** As argus.MaxUserAgent and argus.MaxRoute, in bytes. */
 const MAX_USER_AGENT = 512;
 const MAX_ROUTE = 512;
+/** The kinds of credential, as argus.ActorKinds. */
+export const KINDS = ['clerk_session', 'oidc_session', 'pat', 'break_glass', 'workload'];
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'CONNECT', 'TRACE', 'OTHER'];
 const UNKNOWN_METHOD = 'write a method of HTTP, or OTHER: the log has OTHER in the place of any other method.';
 
@@ -104,7 +106,7 @@ export function valueProblem(name: string, value: string): string | null {
     case 'status':
       return STATUS.test(value) ? null : 'write a status (403), a class (4xx) or a bound (>=500).';
     case 'actor_kind':
-      return ['clerk_session', 'pat', 'break_glass'].includes(value) ? null : 'write clerk_session, pat or break_glass.';
+      return KINDS.includes(value) ? null : 'write clerk_session, oidc_session, pat, break_glass or workload.';
     case 'outcome':
       return ['completed', 'interrupted'].includes(value) ? null : 'write completed or interrupted.';
     case 'latency_min':

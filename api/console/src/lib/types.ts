@@ -8,7 +8,7 @@ export interface Row {
   recorded_at: string;
   actor_id: string;
   impersonator_id: string | null;
-  actor_kind: 'clerk_session' | 'pat' | 'break_glass';
+  actor_kind: 'clerk_session' | 'oidc_session' | 'pat' | 'break_glass' | 'workload';
   pat_id: string | null;
   break_glass_id: string | null;
   scope: string;
@@ -201,7 +201,7 @@ export interface TokenList {
 
 export interface Operator {
   actor_id: string;
-  actor_kind: 'clerk_session' | 'pat' | 'break_glass';
+  actor_kind: 'clerk_session' | 'oidc_session' | 'pat' | 'break_glass' | 'workload';
   impersonator_id: string | null;
   name: string | null;
   email: string | null;
