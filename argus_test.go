@@ -337,15 +337,15 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-func TestParseSpan(t *testing.T) {
+func TestParseDuration(t *testing.T) {
 	for s, want := range map[string]time.Duration{"90s": 90 * time.Second, "5m": 5 * time.Minute, "1h": time.Hour,
 		"7d": 168 * time.Hour, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond} {
-		if got, err := ParseSpan(s); err != nil || got != want {
+		if got, err := ParseDuration(s); err != nil || got != want {
 			t.Errorf("%s: %v %v", s, got, err)
 		}
 	}
 	for _, s := range []string{"", "yesterday", "5", "h", "-5m", "1h1h", "0s", "99999999999d", "1.5h", "5 m"} {
-		if got, err := ParseSpan(s); err == nil {
+		if got, err := ParseDuration(s); err == nil {
 			t.Errorf("%q read as %v", s, got)
 		}
 	}

@@ -35,9 +35,9 @@ func ExampleParseFilter() {
 	// invalid_parameter
 }
 
-func ExampleParseSpan() {
+func ExampleParseDuration() {
 	for _, s := range []string{"90s", "1h30m", "7d", "1 hour"} {
-		d, err := argus.ParseSpan(s)
+		d, err := argus.ParseDuration(s)
 		fmt.Println(s, d, err != nil)
 	}
 	// Output:

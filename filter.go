@@ -72,7 +72,7 @@ type FilterValue struct {
 	StatusHi int16         //
 	Prefix   netip.Prefix  // FilterClientIP; an address is a prefix of full length
 	ID       uuid.UUID     // FilterPAT, FilterBreakGlass, FilterID
-	Span     time.Duration // FilterLatencyMin: latency at least this
+	Duration time.Duration // FilterLatencyMin: latency at least this
 }
 
 // RoutePattern matches a normalized route template, never a literal URL.
@@ -223,11 +223,11 @@ func parseFilterValue(name FilterName, s string) (FilterValue, error) {
 		}
 		v.ID, v.Text = id, id.String()
 	case FilterLatencyMin:
-		d, err := ParseSpan(s)
+		d, err := ParseDuration(s)
 		if err != nil {
 			return bad("write a length of time like 500ms or 2s.")
 		}
-		v.Span = d
+		v.Duration = d
 	}
 	return v, nil
 }
@@ -357,7 +357,7 @@ func (t *Condition) matchValue(v *FilterValue, r *Record) bool {
 	case FilterRequestID:
 		return r.ClientRequestID == v.Text
 	case FilterLatencyMin:
-		return r.Outcome == Completed && r.LatencyUS >= v.Span.Microseconds()
+		return r.Outcome == Completed && r.LatencyUS >= v.Duration.Microseconds()
 	}
 	return false
 }

@@ -48,7 +48,7 @@ func TestGrammar(t *testing.T) {
 		}
 	}
 	for _, c := range table.Durations {
-		got, err := ParseSpan(c.Text)
+		got, err := ParseDuration(c.Text)
 		if s := said(err); s != c.Error || got.Microseconds() != c.US {
 			t.Errorf("duration %q: %v, %q", c.Text, got, s)
 		}

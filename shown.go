@@ -14,13 +14,13 @@ import (
 //
 // The ranges stand here by number, so that both sides agree when they were built with different Unicode versions.
 
-// span is a range of characters, both ends included.
-type span struct{ first, last rune }
+// runeRange is a range of characters, both ends included.
+type runeRange struct{ first, last rune }
 
 // hiddenRanges are the characters that are shown as escapes: C0, DEL, C1; soft hyphen; fillers and other blanks that
 // count as letters; the bidirectional marks, embeddings, overrides and isolates; zero-width characters; line and
 // paragraph separators; variation selectors; interlinear annotation; tags; private use; and what is no character.
-var hiddenRanges = []span{
+var hiddenRanges = []runeRange{
 	{0, 0x1f}, {0x7f, 0x9f}, {0xad, 0xad}, {0x34f, 0x34f}, {0x61c, 0x61c}, {0x115f, 0x1160}, {0x17b4, 0x17b5}, {0x180b, 0x180f},
 	{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f}, {0x2800, 0x2800}, {0x3164, 0x3164}, {0xd800, 0xf8ff}, {0xfdd0, 0xfdef},
 	{0xfe00, 0xfe0f}, {0xfeff, 0xfeff}, {0xffa0, 0xffa0}, {0xfff0, 0xfffc}, {0xfffe, 0xffff}, {0x13430, 0x1343f},
@@ -30,7 +30,7 @@ var hiddenRanges = []span{
 }
 
 // pictographs are the characters that a joiner makes one picture of, and a variation selector gives colour.
-var pictographs = []span{
+var pictographs = []runeRange{
 	{0xa9, 0xa9}, {0xae, 0xae}, {0x203c, 0x203c}, {0x2049, 0x2049}, {0x2122, 0x2122}, {0x2139, 0x2139}, {0x2190, 0x21ff},
 	{0x2300, 0x23ff}, {0x24c2, 0x24c2}, {0x25a0, 0x27bf}, {0x2900, 0x297f}, {0x2b00, 0x2bff}, {0x3030, 0x3030}, {0x303d, 0x303d},
 	{0x3297, 0x3297}, {0x3299, 0x3299}, {0x1f000, 0x1faff},
@@ -38,10 +38,10 @@ var pictographs = []span{
 
 // joining are the scripts whose letters a joiner (U+200D) or a non-joiner (U+200C) shapes: Arabic, Syriac and their
 // neighbours, those of India, Myanmar, Khmer.
-var joining = []span{{0x600, 0x61b}, {0x61d, 0x8ff}, {0x900, 0xdff}, {0x1000, 0x109f}, {0x1780, 0x17b3}, {0x17b6, 0x17ff}, {0xfb50, 0xfdcf}, {0xfe70, 0xfefc}}
+var joining = []runeRange{{0x600, 0x61b}, {0x61d, 0x8ff}, {0x900, 0xdff}, {0x1000, 0x109f}, {0x1780, 0x17b3}, {0x17b6, 0x17ff}, {0xfb50, 0xfdcf}, {0xfe70, 0xfefc}}
 
-func within(r rune, spans []span) bool {
-	for _, s := range spans {
+func within(r rune, ranges []runeRange) bool {
+	for _, s := range ranges {
 		if r <= s.last {
 			return r >= s.first
 		}

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// ParseSpan reads a length of time such as 250ms, 90s, 5m, 1h, 7d, 2w, 1h30m or 1d12h: whole numbers each
+// ParseDuration reads a length of time such as 250ms, 90s, 5m, 1h, 7d, 2w, 1h30m or 1d12h: whole numbers each
 // followed by a unit (us, ms, s, m, h, d = 24 h, w = 7 d), units descending as the writer likes, none twice.
 // It must be positive and at most ten years.
-func ParseSpan(s string) (time.Duration, error) {
+func ParseDuration(s string) (time.Duration, error) {
 	units := []struct {
 		name string
 		d    time.Duration
@@ -58,7 +58,7 @@ func ParseSpan(s string) (time.Duration, error) {
 // escaped, and nothing else can stand there.
 var rfc3339 = regexp.MustCompile(`^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d+)?)(?:[Zz]|([+ -])((?:[01]\d|2[0-3]):[0-5]\d))$`)
 
-// ParseTime reads a moment: RFC 3339, or a length of time (ParseSpan) before now. The result is in UTC, cut to
+// ParseTime reads a moment: RFC 3339, or a length of time (ParseDuration) before now. The result is in UTC, cut to
 // microseconds, between the years 1970 and 2200. The console reads the same: testdata/grammar.json holds both to it.
 func ParseTime(s string, now time.Time) (time.Time, error) {
 	if m := rfc3339.FindStringSubmatch(s); m != nil {
@@ -73,7 +73,7 @@ func ParseTime(s string, now time.Time) (time.Time, error) {
 			return Micros(t), nil
 		}
 	}
-	d, err := ParseSpan(s)
+	d, err := ParseDuration(s)
 	if err != nil {
 		return time.Time{}, Errorf(CodeInvalidParameter,
 			"%q is no time; write RFC 3339 (2026-01-31T12:00:00Z) or a length of time before now (90s, 5m, 1h, 7d).", Text(s, 40))

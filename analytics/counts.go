@@ -421,7 +421,7 @@ func (q *countQuestion) eachPostgres(rows pgx.Rows, give func(countRow)) error {
 const tailColumns = "occurred_at, route, method, status, latency_us, actor_id, actor_kind, pat_id, break_glass_id, user_agent"
 
 // tailCounts reads what the tail holds of each question, and adds the minutes it has rows in to dirty.
-func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, tail spans, dirty *dirtyTime) ([][]countRow, error) {
+func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, tail seqRanges, dirty *dirtyTime) ([][]countRow, error) {
 	pool := a.pg.quick
 	if tail.rows() > a.config.tailLimit {
 		pool = a.pg.slow
@@ -449,8 +449,8 @@ func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, 
 	return out, nil
 }
 
-// minutesOf are the minutes in which the spans have rows of the question.
-func (a *Analytics) minutesOf(ctx context.Context, pool *pgxpool.Pool, q *countQuestion, s spans) ([]time.Time, error) {
+// minutesOf are the minutes in which the ranges have rows of the question.
+func (a *Analytics) minutesOf(ctx context.Context, pool *pgxpool.Pool, q *countQuestion, s seqRanges) ([]time.Time, error) {
 	var args postgresArgs
 	conds := append(q.window.postgres(&args), postgresWhere(&args, q.conditions)...)
 	rows, err := pool.Query(ctx, "SELECT DISTINCT date_trunc('minute', occurred_at)"+s.from(&args, "occurred_at", conds), args.values...)

@@ -123,7 +123,7 @@ func (f *follower) catchUp(ctx context.Context) (next int64, ahead argus.Positio
 		if !f.bounded {
 			f.at, f.bounded = at(c.within(f.at.Position)), true
 		}
-		slices.SortFunc(c.tail, func(x, y span) int { return cmp.Compare(x.writer, y.writer) })
+		slices.SortFunc(c.tail, func(x, y seqRange) int { return cmp.Compare(x.writer, y.writer) })
 		for some := range slices.Chunk(c.tail, walkWriters) {
 			if err := f.walk(ctx, some); err != nil {
 				return 0, ahead, err
@@ -141,10 +141,10 @@ func (f *follower) catchUp(ctx context.Context) (next int64, ahead argus.Positio
 	}
 }
 
-// walk gives the rows of the spans.
-func (f *follower) walk(ctx context.Context, some spans) error {
+// walk gives the rows of the ranges.
+func (f *follower) walk(ctx context.Context, some seqRanges) error {
 	w := f.a.clamp(window{f.filter.Since, f.filter.Until})
-	walk := newSpanWalk(f.a, f.at, some, f.filter.Conditions, w)
+	walk := newWalk(f.a, f.at, some, f.filter.Conditions, w)
 	for {
 		entries, err := walk.next(ctx)
 		if err != nil {

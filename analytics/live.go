@@ -191,7 +191,7 @@ func (r *liveRun) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	walk := newSpanWalk(r.a, from, c.tail, nil, window{})
+	walk := newWalk(r.a, from, c.tail, nil, window{})
 	for {
 		entries, err := walk.next(ctx)
 		if err != nil {

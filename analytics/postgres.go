@@ -129,30 +129,30 @@ func orderBy(ascending bool) string {
 	return " ORDER BY occurred_at DESC, writer_id DESC, seq DESC"
 }
 
-// span is rows of one writer: those with a seq greater than lo, up to hi.
-type span struct{ writer, lo, hi int64 }
+// seqRange is rows of one writer: those with a seq greater than lo, up to hi.
+type seqRange struct{ writer, lo, hi int64 }
 
-// spans are the rows between two positions.
-type spans []span
+// seqRanges are the rows between two positions.
+type seqRanges []seqRange
 
-func (s spans) rows() (n int64) {
+func (s seqRanges) rows() (n int64) {
 	for _, sp := range s {
 		n += sp.hi - sp.lo
 	}
 	return n
 }
 
-// from is the FROM clause of a statement that reads the rows of the spans that meet the conditions, each span by
+// from is the FROM clause of a statement that reads the rows of the ranges that meet the conditions, each range by
 // the primary key's index: OFFSET 0 keeps the planner from choosing anything else.
-func (s spans) from(a *postgresArgs, columns string, conds []string) string {
+func (s seqRanges) from(a *postgresArgs, columns string, conds []string) string {
 	writers, los, his := make([]int64, len(s)), make([]int64, len(s)), make([]int64, len(s))
 	for i, sp := range s {
 		writers[i], los[i], his[i] = sp.writer, sp.lo, sp.hi
 	}
 	var b strings.Builder
 	b.WriteString(" FROM unnest(" + a.add(writers) + "::bigint[], " + a.add(los) + "::bigint[], " + a.add(his) +
-		"::bigint[]) AS span (span_writer, span_lo, span_hi) CROSS JOIN LATERAL (SELECT " + columns +
-		" FROM argus.argus_audit_log WHERE writer_id = span_writer AND seq > span_lo AND seq <= span_hi")
+		"::bigint[]) AS seq_range (range_writer, range_lo, range_hi) CROSS JOIN LATERAL (SELECT " + columns +
+		" FROM argus.argus_audit_log WHERE writer_id = range_writer AND seq > range_lo AND seq <= range_hi")
 	for _, c := range conds {
 		b.WriteString(" AND ")
 		b.WriteString(c)

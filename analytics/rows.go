@@ -292,8 +292,8 @@ func (a *Analytics) rowsByKey(ctx context.Context, keys rowKeys, ascending bool)
 	return scanRecords(rows, make([]argus.Record, 0, len(keys.at)))
 }
 
-// tailRows asks Postgres for those rows that are in the spans.
-func (a *Analytics) tailRows(ctx context.Context, q rowsQuery, tail spans) ([]argus.Record, error) {
+// tailRows asks Postgres for those rows that are in the ranges.
+func (a *Analytics) tailRows(ctx context.Context, q rowsQuery, tail seqRanges) ([]argus.Record, error) {
 	if len(tail) == 0 {
 		return nil, nil
 	}

@@ -73,7 +73,7 @@ type composed struct {
 //
 // Why no row is lost or twice. Let W be the watermark, read first, and S the snapshot. A row of S is in W or not.
 // In W: ClickHouse had it before W was published, so it is in what is read there afterwards. Not in W: it is in the
-// spans between W and S, which Postgres, where S was read, has. So both stores together hold all of S, each gives
+// ranges between W and S, which Postgres, where S was read, has. So both stores together hold all of S, each gives
 // its first rows of the same order, and the first rows of the merged lists are the first of S. ClickHouse may hold
 // more: rows of S beyond W come twice and are dropped by their identity, rows beyond S are excluded there.
 func (a *Analytics) composeRows(ctx context.Context, q rowsQuery, snapshot *argus.Position, b bounds) (got composed, err error) {

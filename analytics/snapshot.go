@@ -48,7 +48,7 @@ func (a *Analytics) readWatermark(ctx context.Context, conn *clickhouseConn) (wa
 // cut is the snapshot an answer is of, and the part of it that a watermark lacks.
 type cut struct {
 	snapshot argus.Position
-	tail     spans     // rows of the snapshot beyond the watermark
+	tail     seqRanges // rows of the snapshot beyond the watermark
 	at       time.Time // of Postgres's clock, when it was read
 
 	newest int64           // the greatest writer_id
@@ -108,7 +108,7 @@ func (a *Analytics) readCut(ctx context.Context, wm argus.Position, of *argus.Po
 			hi = *seq // closed, so it never moves again
 		}
 		if lo := wm.Through(*writer); hi > lo {
-			c.tail = append(c.tail, span{*writer, lo, hi})
+			c.tail = append(c.tail, seqRange{*writer, lo, hi})
 		}
 	}
 	c.at = c.at.UTC()
@@ -121,9 +121,9 @@ func (a *Analytics) replicatedThrough(ctx context.Context, c cut) (time.Time, er
 	if len(c.tail) == 0 {
 		return c.at, nil
 	}
-	first := make(spans, len(c.tail))
+	first := make(seqRanges, len(c.tail))
 	for i, s := range c.tail {
-		first[i] = span{s.writer, s.lo, s.lo + 1}
+		first[i] = seqRange{s.writer, s.lo, s.lo + 1}
 	}
 	var args postgresArgs
 	var oldest *time.Time

@@ -163,7 +163,7 @@ func clickhouseCondition(a *clickhouseArgs, t *argus.Condition) string {
 		name := a.text(t.Param)
 		return "(mapContains(path_params, " + name + ") AND path_params[" + name + "] IN " + a.texts("String", texts(t)) + ")"
 	case argus.FilterLatencyMin:
-		return notNull("latency_us >= " + a.int(leastSpan(t)))
+		return notNull("latency_us >= " + a.int(leastLatency(t)))
 	case argus.FilterStatus:
 		return notNull(statusCondition(a.col("status"), t))
 	case argus.FilterRoute:

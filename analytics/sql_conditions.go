@@ -17,12 +17,12 @@ func texts(t *argus.Condition) []string {
 	return out
 }
 
-// leastSpan is, in microseconds, the bound that decides: a call as slow as any of the values is as slow as the
+// leastLatency is, in microseconds, the bound that decides: a call as slow as any of the values is as slow as the
 // least of them.
-func leastSpan(t *argus.Condition) int64 {
-	least := t.Values[0].Span
+func leastLatency(t *argus.Condition) int64 {
+	least := t.Values[0].Duration
 	for _, v := range t.Values {
-		least = min(least, v.Span)
+		least = min(least, v.Duration)
 	}
 	return least.Microseconds()
 }

@@ -57,7 +57,7 @@ func postgresCondition(a *postgresArgs, t *argus.Condition) string {
 	case argus.FilterParam:
 		return any("path_params ->> " + a.add(t.Param) + "::text")
 	case argus.FilterLatencyMin:
-		return "(latency_us >= " + a.add(leastSpan(t)) + ")"
+		return "(latency_us >= " + a.add(leastLatency(t)) + ")"
 	case argus.FilterStatus:
 		return statusCondition("status", t)
 	case argus.FilterRoute:

@@ -74,7 +74,7 @@ func bucketOf(q url.Values) (time.Duration, error) {
 	if s == "" || err != nil {
 		return 0, err
 	}
-	d, err := argus.ParseSpan(s)
+	d, err := argus.ParseDuration(s)
 	if err == nil && (d < time.Minute || d%time.Minute != 0) {
 		err = argus.Errorf(argus.CodeInvalidParameter, "step must be whole minutes.")
 	}

@@ -248,7 +248,7 @@ func newToken(name string, preset *string, scopes []string, expiresIn string) (c
 	}
 	n.ExpiresIn = credential.DefaultTokenLifetime
 	if expiresIn != "" {
-		d, err := argus.ParseSpan(expiresIn)
+		d, err := argus.ParseDuration(expiresIn)
 		if err != nil {
 			return n, err
 		}

@@ -65,7 +65,7 @@ func segment(what, s string) (string, error) {
 // call makes a request and reads its answer.
 func (c *client) call(ctx context.Context, r request) (*answer, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, &netError{
-		Message: fmt.Sprintf("%s did not answer within %s.", c.base.Host, formatSpan(c.timeout)),
+		Message: fmt.Sprintf("%s did not answer within %s.", c.base.Host, formatDuration(c.timeout)),
 		Hint:    r.unknownHint("Give it longer with --timeout.")})
 	defer cancel()
 	started := time.Now()

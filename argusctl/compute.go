@@ -88,7 +88,7 @@ func computeListRun(ctx context.Context, f *factory, o *computeListOptions) erro
 			cost = val(s, fmt.Sprint(*w.CostPerHour))
 		}
 		uptime := time.Duration(w.UptimeSeconds * float64(time.Second))
-		t.rows = append(t.rows, []cell{txt(w.ID), txt(w.Provider), w.state(), val(formatSpan(uptime), fmt.Sprint(w.UptimeSeconds)),
+		t.rows = append(t.rows, []cell{txt(w.ID), txt(w.Provider), w.state(), val(formatDuration(uptime), fmt.Sprint(w.UptimeSeconds)),
 			cost, txt(w.LaunchedBy), txt(w.Reason), f.timeCell(w.LaunchedAt), txt(fmt.Sprint(w.Orphan)), txt(w.ref())})
 	}
 	return t.print(f, how)

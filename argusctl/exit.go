@@ -132,7 +132,7 @@ func (e *apiError) hint() string {
 	case e.Code == argus.CodeInvalidCursor:
 		return "A cursor belongs to one search: give the same filters, or start over without it."
 	case e.RetryAfter > 0:
-		return fmt.Sprintf("Try again in %s.", formatSpan(e.RetryAfter))
+		return fmt.Sprintf("Try again in %s.", formatDuration(e.RetryAfter))
 	}
 	return ""
 }

@@ -77,8 +77,8 @@ func formatRPM(rpm float64) string {
 	return fmt.Sprintf("%.0f", rpm)
 }
 
-// formatSpan shows a length of time in one or two units: 0.8s, 42s, 3m, 2h 5m, 4d 3h.
-func formatSpan(d time.Duration) string {
+// formatDuration shows a length of time in one or two units: 0.8s, 42s, 3m, 2h 5m, 4d 3h.
+func formatDuration(d time.Duration) string {
 	if d < 0 {
 		d = 0
 	}
@@ -107,7 +107,7 @@ func (f *factory) ago(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return formatSpan(f.now().Sub(t)) + " ago"
+	return formatDuration(f.now().Sub(t)) + " ago"
 }
 
 func formatBytes(n int64) string {

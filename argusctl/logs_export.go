@@ -99,7 +99,7 @@ func exportRun(ctx context.Context, f *factory, o *exportOptions, name string) e
 		}
 		return err
 	}
-	f.notice("%s: %s, %s, in %s", j.name, plural(j.State.Rows, "row"), formatBytes(j.Bytes), formatSpan(f.now().Sub(began)))
+	f.notice("%s: %s, %s, in %s", j.name, plural(j.State.Rows, "row"), formatBytes(j.Bytes), formatDuration(f.now().Sub(began)))
 	return nil
 }
 

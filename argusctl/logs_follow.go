@@ -104,7 +104,7 @@ func (w *follower) connect(ctx context.Context) (heard bool, err error) {
 		return false, err
 	}
 	defer resp.Body.Close()
-	lost := &netError{Message: fmt.Sprintf("%s has said nothing for %s.", w.client.base.Host, formatSpan(silence)), Transient: true}
+	lost := &netError{Message: fmt.Sprintf("%s has said nothing for %s.", w.client.base.Host, formatDuration(silence)), Transient: true}
 	timer := time.AfterFunc(silence, func() { cancel(lost) })
 	defer timer.Stop()
 	events := newEventReader(resp.Body)

@@ -247,7 +247,7 @@ func (p *perfAnswer) about(f *factory) string {
 		count += r.Count
 		interrupted += r.Interrupted
 	}
-	text := fmt.Sprintf("%s to %s (%s): %s", f.localTime(p.Since), f.localTime(p.Until), formatSpan(p.Until.Sub(p.Since)),
+	text := fmt.Sprintf("%s to %s (%s): %s", f.localTime(p.Since), f.localTime(p.Until), formatDuration(p.Until.Sub(p.Since)),
 		plural(count, "call"))
 	if interrupted > 0 {
 		text += fmt.Sprintf(", %d interrupted", interrupted)

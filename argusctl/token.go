@@ -213,7 +213,7 @@ func tokenCreateRun(ctx context.Context, f *factory, o *tokenCreateOptions) erro
 		return badParameter("--scope", err)
 	}
 	if o.expiresIn != "" {
-		d, err := argus.ParseSpan(o.expiresIn)
+		d, err := argus.ParseDuration(o.expiresIn)
 		if err != nil {
 			return badParameter("--expires-in", err)
 		}

@@ -107,7 +107,7 @@ func (f *factory) draw(lines []string, trouble string, every time.Duration) erro
 		}
 		b.WriteString(cutStyled(line, width) + "\x1b[K\r\n")
 	}
-	foot := fmt.Sprintf("every %s, q quits", formatSpan(every))
+	foot := fmt.Sprintf("every %s, q quits", formatDuration(every))
 	if trouble != "" {
 		foot = f.io.outStyle(red, harmless(trouble)) + "  " + foot
 	} else {

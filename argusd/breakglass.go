@@ -63,7 +63,7 @@ func newBreakGlassIssue() *cobra.Command {
 		RunE: func(command *cobra.Command, _ []string) error {
 			request := credential.NewBreakGlass{ActorID: user, Reason: reason, By: by}
 			var err error
-			if request.TTL, err = argus.ParseSpan(ttl); err != nil {
+			if request.TTL, err = argus.ParseDuration(ttl); err != nil {
 				return err
 			}
 			if len(scopes) == 1 {

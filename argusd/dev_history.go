@@ -34,7 +34,7 @@ func historyDays(flag string) (time.Duration, error) {
 	if flag == "0" {
 		return 0, nil
 	}
-	length, err := argus.ParseSpan(flag)
+	length, err := argus.ParseDuration(flag)
 	if err != nil || length < 24*time.Hour || length > historyMax {
 		return 0, fmt.Errorf("--history is 1d to 300d, or 0 for none, not %q", flag)
 	}

@@ -14,7 +14,7 @@
 -- analytics, latency.go, is the other end of this). Interrupted calls have status 0 and the bucket -2.
 --
 -- Minutes and hours hold few calls of a kind, so their tables have a row for each latency bucket, which is cheap to
--- insert; longer spans hold many, so their tables have the latency buckets in arrays, which is cheap to read.
+-- insert; longer steps hold many, so their tables have the latency buckets in arrays, which is cheap to read.
 --
 -- A month of a route is counted twice: by status, and, as the grain month_any, over all of them, which is half as much
 -- to read for a question about a year that does not ask for a status. Its rows have the status -1 and count, among the

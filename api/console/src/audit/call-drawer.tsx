@@ -4,7 +4,7 @@ import type { Condition } from '../lib/filter';
 import { formatBytes, formatMs, splitRoute } from '../lib/format';
 import { type ApiError, asApiError, call } from '../lib/http';
 import { learnNames, useNames } from '../lib/names';
-import { formatSpan, parseTime, utcText } from '../lib/time';
+import { formatDuration, parseTime, utcText } from '../lib/time';
 import type { CallDetail, Row, Step } from '../lib/types';
 import { Actor, Copyable, copyText, KIND_LABEL, KindIcon, Skeleton, Status, When } from '../ui/bits';
 import { Drawer } from '../ui/drawer';
@@ -157,7 +157,7 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
           </Fact>
           <Fact name="Recorded">
             {utcText(row.recorded_at, 6)}{' '}
-            <span class="muted">{recordedAfter >= 1000 ? `${formatSpan(recordedAfter)} later` : `${formatMs(recordedAfter)} later`}</span>
+            <span class="muted">{recordedAfter >= 1000 ? `${formatDuration(recordedAfter)} later` : `${formatMs(recordedAfter)} later`}</span>
           </Fact>
           <Fact name="Outcome">
             {row.outcome === 'completed' ? 'Completed' : 'Interrupted'}
@@ -305,7 +305,7 @@ function Steps({ steps, arrived }: { steps: Step[]; arrived: string }) {
                 </span>
               ) : null}
               <span class="muted step-at" title={utcText(s.at, 6)}>
-                +{formatSpanExact((parseTime(s.at) ?? 0) - (parseTime(arrived) ?? 0))}
+                +{formatDurationExact((parseTime(s.at) ?? 0) - (parseTime(arrived) ?? 0))}
               </span>
             </p>
             {s.error && <p class="tone-bad">{s.error}</p>}
@@ -352,6 +352,6 @@ function Steps({ steps, arrived }: { steps: Step[]; arrived: string }) {
   );
 }
 
-function formatSpanExact(ms: number): string {
-  return ms < 1000 ? `${Math.max(0, Math.round(ms))} ms` : formatSpan(ms);
+function formatDurationExact(ms: number): string {
+  return ms < 1000 ? `${Math.max(0, Math.round(ms))} ms` : formatDuration(ms);
 }

@@ -1,6 +1,6 @@
 import { useMemo, useState } from 'preact/hooks';
 import { formatCount, formatShort, plural } from '../lib/format';
-import { formatSpan, parseTime, toRFC3339, utcOf } from '../lib/time';
+import { formatDuration, parseTime, toRFC3339, utcOf } from '../lib/time';
 import type { Facets } from '../lib/types';
 import { Plot } from '../ui/plot';
 
@@ -42,7 +42,7 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
       <p class="histogram-read" aria-hidden="true">
         {bar ? (
           <>
-            <b>{utcOf(at)}</b> + {formatSpan(step * 1000)}: {formatCount(bar.count)} calls
+            <b>{utcOf(at)}</b> + {formatDuration(step * 1000)}: {formatCount(bar.count)} calls
             {bar.client_errors > 0 && <span class="tone-warn"> · {formatCount(bar.client_errors)} client errors</span>}
             {bar.errors > 0 && <span class="tone-bad"> · {formatCount(bar.errors)} errors</span>}
           </>

@@ -1,5 +1,5 @@
 import { cut, quoted } from './quote';
-import { momentMs, momentProblem, parseSpan } from './time';
+import { momentMs, momentProblem, parseDuration } from './time';
 
 /** The names a filter may use, as argus.FilterNames, with what they mean. */
 export const FILTERS: { name: string; label: string; hint: string; facet?: boolean }[] = [
@@ -110,7 +110,7 @@ export function valueProblem(name: string, value: string): string | null {
     case 'outcome':
       return ['completed', 'interrupted'].includes(value) ? null : 'write completed or interrupted.';
     case 'latency_min':
-      return parseSpan(value) !== null ? null : 'write a length of time like 500ms or 2s.';
+      return parseDuration(value) !== null ? null : 'write a length of time like 500ms or 2s.';
     case 'pat':
     case 'break_glass':
     case 'id':

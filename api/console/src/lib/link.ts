@@ -3,7 +3,7 @@
 
 import { type Problem, readFilter } from './filter';
 import { cut, quoted } from './quote';
-import { parseSpan, spanProblem } from './time';
+import { parseDuration, durationProblem } from './time';
 import { PRESETS, SCOPES } from './types';
 
 /** What is wrong with a value, as a sentence; null when it is good. */
@@ -65,7 +65,7 @@ const scopes: Check = (value) => {
   return unknown === undefined ? null : `There is no scope ${quoted(cut(unknown, 64))}; the scopes are ${known.join(', ')}.`;
 };
 
-const lifetime: Check = (value) => spanProblem(value) ?? (parseSpan(value)! > 365 * 86_400_000 ? 'expires_in is 365d at most.' : null);
+const lifetime: Check = (value) => durationProblem(value) ?? (parseDuration(value)! > 365 * 86_400_000 ? 'expires_in is 365d at most.' : null);
 
 /** Of a page that has no state in its address. */
 export const NO_LINK: Link = {};
@@ -108,7 +108,7 @@ export const TOKENS_LINK: Link = {
     scopes,
     expires_in: lifetime,
     owner: text(200),
-    unused_since: spanProblem,
+    unused_since: durationProblem,
     ended: oneOf('1'),
   },
   whole: (query) => (query.has('preset') && query.has('scopes') ? { part: `preset=${query.get('preset')}`, message: 'Give either preset or scopes.' } : null),

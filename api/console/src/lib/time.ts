@@ -12,7 +12,7 @@ const UNITS: [string, number][] = [
 ];
 
 /** Milliseconds of a length of time such as 500ms, 90s, 1h30m or 7d; null when it is none. */
-export function parseSpan(text: string): number | null {
+export function parseDuration(text: string): number | null {
   if (!/^(\d+(us|ms|s|m|h|d|w))+$/.test(text)) return null;
   let total = 0;
   const seen = new Set<string>();
@@ -25,7 +25,7 @@ export function parseSpan(text: string): number | null {
 }
 
 /** A length of time in its two largest units: 1h30m, 45s, 250ms. */
-export function formatSpan(ms: number): string {
+export function formatDuration(ms: number): string {
   let rest = Math.max(0, Math.round(ms));
   const parts: string[] = [];
   for (const [name, size] of UNITS) {
@@ -57,7 +57,7 @@ const LAST = Date.UTC(2201, 0);
 
 /** Why a text is no time that a query may use, in the server's words; null when it is one. */
 export function momentProblem(text: string): string | null {
-  if (parseSpan(text) !== null) return null;
+  if (parseDuration(text) !== null) return null;
   const time = parseTime(text);
   const shown = quoted(cut(text, 40));
   if (time === null) return `${shown} is no time; write RFC 3339 (2026-01-31T12:00:00Z) or a length of time before now (90s, 5m, 1h, 7d).`;
@@ -65,14 +65,14 @@ export function momentProblem(text: string): string | null {
 }
 
 /** Why a text is no length of time, in the server's words; null when it is one. */
-export function spanProblem(text: string): string | null {
-  return parseSpan(text) !== null ? null : `${quoted(cut(text, 40))} is no length of time; write it like 90s, 5m, 1h or 7d.`;
+export function durationProblem(text: string): string | null {
+  return parseDuration(text) !== null ? null : `${quoted(cut(text, 40))} is no length of time; write it like 90s, 5m, 1h or 7d.`;
 }
 
 /** The moment a since or until means, in milliseconds since 1970. */
 export function momentMs(text: string, now: number): number | null {
-  const span = parseSpan(text);
-  return span === null ? parseTime(text) : now - span;
+  const duration = parseDuration(text);
+  return duration === null ? parseTime(text) : now - duration;
 }
 
 /** RFC 3339 in UTC, without digits that say nothing. */
@@ -106,10 +106,10 @@ export function ago(ms: number, now: number): string {
   const past = now - ms;
   // A moment ahead is no more than two clocks that differ.
   if (past < 1000 && past > -5000) return 'now';
-  const span = Math.abs(past);
+  const duration = Math.abs(past);
   for (const [name, size] of UNITS) {
-    if (name === 'w' || span < size) continue;
-    const text = `${Math.floor(span / size)}${name}`;
+    if (name === 'w' || duration < size) continue;
+    const text = `${Math.floor(duration / size)}${name}`;
     return past > 0 ? `${text} ago` : `in ${text}`;
   }
   return 'now';

@@ -6,7 +6,7 @@ import { useKeys } from '../lib/keys';
 import { learnNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
 import { href, setQuery, usePlace } from '../lib/router';
-import { formatSpan, useNow } from '../lib/time';
+import { formatDuration, useNow } from '../lib/time';
 import type { Operator, Worker } from '../lib/types';
 import { Actor, Copyable, Empty, Skeleton, When } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
@@ -195,7 +195,7 @@ function Uptime({ worker, at }: { worker: Worker; at: number }) {
   useNow(1);
   if (worker.uptime_seconds === null) return <>–</>;
   const since = worker.state === 'running' && at > 0 ? Math.max(0, Date.now() - at) : 0;
-  return <>{formatSpan(Math.floor(worker.uptime_seconds + since / 1000) * 1000)}</>;
+  return <>{formatDuration(Math.floor(worker.uptime_seconds + since / 1000) * 1000)}</>;
 }
 
 const VERB: Record<Verb, string> = { stop: 'Stop', resume: 'Resume', terminate: 'Terminate' };

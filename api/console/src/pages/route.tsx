@@ -6,7 +6,7 @@ import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
 import { usePoll } from '../lib/poll';
 import { go, href, usePlace } from '../lib/router';
-import { formatSpan, parseTime, toRFC3339, utcOf } from '../lib/time';
+import { formatDuration, parseTime, toRFC3339, utcOf } from '../lib/time';
 import type { Perf, PerfSeries } from '../lib/types';
 import { Empty, Skeleton, Spinner } from '../ui/bits';
 import { Delta } from '../ui/delta';
@@ -168,12 +168,12 @@ export function RoutePage() {
               <p class="chart-read mono" aria-hidden="true">
                 {point ? (
                   <span>
-                    <b>{utcOf(parseTime(point.at)!)}</b> + {formatSpan(step * 1000)} · {formatCount(point.count)} calls · p50 {formatMs(point.p50_ms)} · p95{' '}
+                    <b>{utcOf(parseTime(point.at)!)}</b> + {formatDuration(step * 1000)} · {formatCount(point.count)} calls · p50 {formatMs(point.p50_ms)} · p95{' '}
                     {formatMs(point.p95_ms)} · p99 {formatMs(point.p99_ms)} · max {formatMs(point.max_ms)} · 5xx {formatPercent(point.error_rate)} · 4xx{' '}
                     {formatPercent(point.client_error_rate)}
                   </span>
                 ) : (
-                  <span class="faint">Points of {formatSpan(step * 1000)} each</span>
+                  <span class="faint">Points of {formatDuration(step * 1000)} each</span>
                 )}
                 {series.loading && <Spinner />}
               </p>

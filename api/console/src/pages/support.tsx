@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 import { usePoll } from '../lib/poll';
 import { href } from '../lib/router';
 import { fetchTenants } from '../lib/tenants';
-import { formatSpan, parseTime, useNow, utcText } from '../lib/time';
+import { formatDuration, parseTime, useNow, utcText } from '../lib/time';
 import type { Operator, SupportSession } from '../lib/types';
 import { Actor, Ago, Empty, Skeleton } from '../ui/bits';
 import { Failure, StaleNotice } from '../ui/notice';
@@ -13,7 +13,7 @@ function Left({ until }: { until: string }) {
   const left = (parseTime(until) ?? time) - time;
   return (
     <span title={utcText(until, 6)} class={left < 5 * 60_000 ? 'tone-warn' : ''}>
-      {left > 0 ? formatSpan(Math.ceil(left / 1000) * 1000) : 'over'}
+      {left > 0 ? formatDuration(Math.ceil(left / 1000) * 1000) : 'over'}
     </span>
   );
 }

@@ -4,7 +4,7 @@ import type { ApiError } from '../lib/http';
 import type { Polled } from '../lib/poll';
 import { session } from '../lib/session';
 import { useStore } from '../lib/store';
-import { formatSpan, now, parseTime, useNow, utcOf } from '../lib/time';
+import { formatDuration, now, parseTime, useNow, utcOf } from '../lib/time';
 import type { Answer } from '../lib/types';
 import * as icons from './icons';
 
@@ -26,7 +26,7 @@ export function StaleNotice({ polled, what }: { polled: Pick<Polled<unknown>, 'e
     <Notice tone="warn">
       <b>{polled.error.status === 0 ? 'ARGUS cannot be reached.' : `${what} could not be refreshed.`}</b>{' '}
       {polled.error.status === 0 ? '' : `${polled.error.message} `}
-      Shown is the state of {utcOf(polled.at)}, {formatSpan(Math.floor(age / 1000) * 1000)} ago; trying again.
+      Shown is the state of {utcOf(polled.at)}, {formatDuration(Math.floor(age / 1000) * 1000)} ago; trying again.
     </Notice>
   );
 }
@@ -58,7 +58,7 @@ export function SourceNotice({ answer }: { answer: Answer | undefined }) {
   if (behind < 2 || through === null) return null;
   return (
     <Notice tone="info">
-      <b>The copy in ClickHouse lags {formatSpan(Math.floor((now() - through) / 1000) * 1000)} behind.</b> Nothing is missing: the rows since {utcOf(through)}{' '}
+      <b>The copy in ClickHouse lags {formatDuration(Math.floor((now() - through) / 1000) * 1000)} behind.</b> Nothing is missing: the rows since {utcOf(through)}{' '}
       are read from Postgres.
     </Notice>
   );

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks';
-import { momentMs, now, parseSpan, parseTime, toRFC3339, utcOf } from '../lib/time';
+import { momentMs, now, parseDuration, parseTime, toRFC3339, utcOf } from '../lib/time';
 import * as icons from './icons';
 import { Popover } from './menu';
 
@@ -19,7 +19,7 @@ export function windowLabel(since: string, until: string): string {
   if (!until) {
     const preset = PRESETS.find(([span]) => span === since);
     if (preset) return preset[1];
-    if (parseSpan(since) !== null) return `Last ${since}`;
+    if (parseDuration(since) !== null) return `Last ${since}`;
     return `Since ${shortMoment(since)}`;
   }
   return `${shortMoment(since)} – ${shortMoment(until, since)}`;

@@ -119,10 +119,10 @@ export function makeRow(us, over = {}) {
 /** Rows of the last days, newest last: more by day, a burst of errors an hour ago. */
 export function makeLog(count, days = 3) {
   const end = Date.now() * 1000;
-  const span = days * 86_400e6;
+  const duration = days * 86_400e6;
   const times = [];
   while (times.length < count) {
-    const t = end - span * random() ** 2;
+    const t = end - duration * random() ** 2;
     const hour = new Date(t / 1000).getUTCHours();
     if (random() < 0.35 + 0.65 * Math.sin((hour / 24) * Math.PI)) times.push(Math.floor(t));
   }
@@ -139,7 +139,7 @@ export function clientOf(agent) {
   return /^[^/ ]*/.exec(agent)[0];
 }
 
-function spanMs(text) {
+function durationMs(text) {
   if (!/^(\d+(us|ms|s|m|h|d|w))+$/.test(text)) return null;
   const size = { us: 0.001, ms: 1, s: 1e3, m: 60e3, h: 3600e3, d: 86400e3, w: 604800e3 };
   let total = 0;
@@ -148,8 +148,8 @@ function spanMs(text) {
 }
 
 export function moment(text) {
-  const span = spanMs(text);
-  if (span !== null) return iso(Math.floor((Date.now() - span) * 1000));
+  const duration = durationMs(text);
+  if (duration !== null) return iso(Math.floor((Date.now() - duration) * 1000));
   const t = Date.parse(text);
   if (Number.isNaN(t)) return null;
   const digits = /\.(\d+)/.exec(text)?.[1] ?? '';
@@ -201,7 +201,7 @@ function matchValue(name, value, r) {
     case 'tenant':
       return r.route.split(' ')[1]?.startsWith('/v1/tenants/:id') && r.path_params.id === value;
     case 'latency_min':
-      return r.latency_us !== null && r.latency_us >= spanMs(value) * 1000;
+      return r.latency_us !== null && r.latency_us >= durationMs(value) * 1000;
     case 'route': {
       const prefix = value.endsWith('*');
       const text = prefix ? value.slice(0, -1) : value;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import table from '../../../../testdata/grammar.json';
 import { AUDIT_LINK, COMPUTE_LINK, type Link, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK } from '../../src/lib/link';
-import { momentMs, momentProblem, parseSpan, spanProblem } from '../../src/lib/time';
+import { momentMs, momentProblem, parseDuration, durationProblem } from '../../src/lib/time';
 
 const now = Date.parse(table.now);
 const said = (query: string, link: Link) => linkProblems(query, link, now).map((p) => p.message);
@@ -17,8 +17,8 @@ test('times are the server’s', () => {
 
 test('lengths of time are the server’s', () => {
   for (const c of table.durations as { text: string; us?: number; error?: string }[]) {
-    assert.equal(spanProblem(c.text), c.error ?? null, c.text);
-    if (c.us) assert.equal(parseSpan(c.text), c.us / 1000, c.text);
+    assert.equal(durationProblem(c.text), c.error ?? null, c.text);
+    if (c.us) assert.equal(parseDuration(c.text), c.us / 1000, c.text);
   }
 });
 

@@ -1,18 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatMs, formatPercent, formatRate, formatShort, shortId, splitRoute } from '../../src/lib/format';
-import { ago, formatSpan, microAfter, momentMs, parseSpan, parseTime, toRFC3339, utcParts, utcText } from '../../src/lib/time';
+import { ago, formatDuration, microAfter, momentMs, parseDuration, parseTime, toRFC3339, utcParts, utcText } from '../../src/lib/time';
 
 test('lengths of time', () => {
-  assert.equal(parseSpan('90s'), 90_000);
-  assert.equal(parseSpan('1h30m'), 5_400_000);
-  assert.equal(parseSpan('7d'), 604_800_000);
-  assert.equal(parseSpan('250ms'), 250);
-  for (const bad of ['', '5', 'h', '1h1h', '-1h', '1.5h', '0s', '1y', '9999w']) assert.equal(parseSpan(bad), null, bad);
-  assert.equal(formatSpan(5_400_000), '1h 30m');
-  assert.equal(formatSpan(45_000), '45s');
-  assert.equal(formatSpan(0), '0s');
-  assert.equal(formatSpan(90_061_000), '1d 1h');
+  assert.equal(parseDuration('90s'), 90_000);
+  assert.equal(parseDuration('1h30m'), 5_400_000);
+  assert.equal(parseDuration('7d'), 604_800_000);
+  assert.equal(parseDuration('250ms'), 250);
+  for (const bad of ['', '5', 'h', '1h1h', '-1h', '1.5h', '0s', '1y', '9999w']) assert.equal(parseDuration(bad), null, bad);
+  assert.equal(formatDuration(5_400_000), '1h 30m');
+  assert.equal(formatDuration(45_000), '45s');
+  assert.equal(formatDuration(0), '0s');
+  assert.equal(formatDuration(90_061_000), '1d 1h');
 });
 
 test('moments', () => {

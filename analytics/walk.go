@@ -6,46 +6,46 @@ import (
 	"github.com/useargus/argus"
 )
 
-// walkRows is how many rows a span walk looks at in one statement, over all spans.
+// walkRows is how many rows a walk looks at in one statement, over all its ranges.
 const walkRows = 5000
 
-// spanWalk reads the rows of spans that meet a filter, each writer's by seq, merged by recorded_at, and knows the
+// walk reads the rows of seq ranges that meet a filter, each writer's by seq, merged by recorded_at, and knows the
 // mark after each.
-type spanWalk struct {
+type walk struct {
 	a          *Analytics
 	conditions []argus.Condition
 	window     window // zero: any time
 	at         *mark  // everything up to it was given, or left out by the filter
-	lanes      []*lane
+	legs       []*leg
 }
 
-// lane is one span being walked.
-type lane struct {
-	span                // what was not asked for yet
-	rows []argus.Record // asked for and not given yet
+// leg is one seq range being walked.
+type leg struct {
+	seqRange                // what was not asked for yet
+	rows     []argus.Record // asked for and not given yet
 }
 
-func newSpanWalk(a *Analytics, from *mark, s spans, conditions []argus.Condition, w window) *spanWalk {
-	walk := &spanWalk{a: a, conditions: conditions, window: w, at: from}
+func newWalk(a *Analytics, from *mark, s seqRanges, conditions []argus.Condition, w window) *walk {
+	walk := &walk{a: a, conditions: conditions, window: w, at: from}
 	for _, sp := range s {
-		walk.lanes = append(walk.lanes, &lane{span: sp})
+		walk.legs = append(walk.legs, &leg{seqRange: sp})
 	}
 	return walk
 }
 
 // next returns the next rows; nil at the end. It may return none though there are more.
-func (w *spanWalk) next(ctx context.Context) ([]liveEntry, error) {
+func (w *walk) next(ctx context.Context) ([]liveEntry, error) {
 	if err := w.fill(ctx); err != nil {
 		return nil, err
 	}
-	if len(w.lanes) == 0 {
+	if len(w.legs) == 0 {
 		return nil, nil
 	}
 	entries := []liveEntry{}
 	for {
-		// The earliest row may be given as long as every lane's next one is known.
-		var first *lane
-		for _, l := range w.lanes {
+		// The earliest row may be given as long as every leg's next one is known.
+		var first *leg
+		for _, l := range w.legs {
 			if len(l.rows) == 0 {
 				if l.lo < l.hi {
 					return entries, nil
@@ -66,12 +66,12 @@ func (w *spanWalk) next(ctx context.Context) ([]liveEntry, error) {
 	}
 }
 
-// fill reads on in every lane that has no row left, and drops the lanes that are through.
-func (w *spanWalk) fill(ctx context.Context) error {
-	var ask spans
-	kept := w.lanes[:0]
-	empty := map[int64]*lane{}
-	for _, l := range w.lanes {
+// fill reads on in every leg that has no row left, and drops the legs that are through.
+func (w *walk) fill(ctx context.Context) error {
+	var ask seqRanges
+	kept := w.legs[:0]
+	empty := map[int64]*leg{}
+	for _, l := range w.legs {
 		if len(l.rows) > 0 {
 			kept = append(kept, l)
 			continue
@@ -85,11 +85,11 @@ func (w *spanWalk) fill(ctx context.Context) error {
 			empty[l.writer] = l
 		}
 	}
-	w.lanes = kept
+	w.legs = kept
 	share := max(1, walkRows/max(1, int64(len(empty))))
 	for _, l := range empty {
 		hi := min(l.hi, l.lo+share)
-		ask = append(ask, span{l.writer, l.lo, hi})
+		ask = append(ask, seqRange{l.writer, l.lo, hi})
 		l.lo = hi
 	}
 	if len(ask) == 0 {
@@ -122,7 +122,7 @@ func (w *spanWalk) fill(ctx context.Context) error {
 }
 
 // move advances to a new mark; others may hold the one before.
-func (w *spanWalk) move(writer, seq int64) {
+func (w *walk) move(writer, seq int64) {
 	p := w.at.Clone()
 	if p.Writers == nil {
 		p.Writers = map[int64]int64{}
