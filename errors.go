@@ -31,6 +31,14 @@ const (
 	CodeAuditUnavailable Code = "audit_unavailable"       // 503: nothing happened, the row could not be written
 	CodeUnavailable      Code = "unavailable"             // 503: a store did not answer in time
 	CodeQueryTooLarge    Code = "query_too_large"         // 422: past the bounds of time, memory or rows
+
+	// Of calls to services behind the door.
+	CodeReasonRequired        Code = "reason_required"          // 400
+	CodeServiceUnavailable    Code = "service_unavailable"      // 502: the service heard nothing
+	CodeServiceBroken         Code = "service_broken"           // 502: it broke off before or inside its answer
+	CodeServiceAnswerTooLarge Code = "service_answer_too_large" // 502
+	CodeServiceBusy           Code = "service_busy"             // 503: too many calls under way, or too much memory in use
+	CodeServiceTimeout        Code = "service_timeout"          // 504
 )
 
 // Error is a failure as a caller may see it: a code for programs and a sentence that says what to do. The

@@ -41,6 +41,8 @@ var (
 var rooms = map[string][]string{
 	"api/credential": {module + "/connect", "github.com/jackc/pgx/v5", "github.com/clerk/clerk-sdk-go/v2", "github.com/go-jose/go-jose/v3",
 		"github.com/go-json-experiment/json", "github.com/google/uuid", "golang.org/x/sync"},
+	"api/services": {module + "/api/yamlfile", "github.com/getkin/kin-openapi"},
+	"api/yamlfile": {"go.yaml.in/yaml/v3"},
 	"api/provider": {"github.com/go-json-experiment/json", "golang.org/x/sys"},
 }
 

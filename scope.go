@@ -2,8 +2,10 @@ package argus
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 )
@@ -25,11 +27,9 @@ const (
 	ScopeEventsEmit       Scope = "events:emit"
 )
 
-// AllScopes lists every scope, in the order they are shown.
-func AllScopes() []Scope {
-	return []Scope{ScopeLogsRead, ScopeTenantsRead, ScopeTenantsWrite, ScopeComputeRead, ScopeComputeWrite, ScopeRemoteSupport,
-		ScopeRemoteSupportArm, ScopeTokensWrite, ScopeTokensAdmin, ScopeEventsRead, ScopeEventsEmit}
-}
+// ownScopes are those of ARGUS's own routes.
+var ownScopes = []Scope{ScopeLogsRead, ScopeTenantsRead, ScopeTenantsWrite, ScopeComputeRead, ScopeComputeWrite, ScopeRemoteSupport,
+	ScopeRemoteSupportArm, ScopeTokensWrite, ScopeTokensAdmin, ScopeEventsRead, ScopeEventsEmit}
 
 // The presets: named sets of scopes, expanded when a token is created.
 const (
@@ -37,20 +37,79 @@ const (
 	PresetAdminFull       = "admin-full"
 )
 
-// PresetScopes returns the scopes of the named preset; ok is false when there is none of that name.
-func PresetScopes(preset string) (scopes []Scope, ok bool) {
-	switch preset {
-	case PresetSupportReadonly:
-		return []Scope{ScopeLogsRead, ScopeTenantsRead, ScopeComputeRead}, true
-	case PresetAdminFull:
-		return AllScopes(), true
+// Presets names the presets, in the order they are shown.
+func Presets() []string { return []string{PresetSupportReadonly, PresetAdminFull} }
+
+// DeclaredScope is a scope of a service behind the door: the services file declares it.
+type DeclaredScope struct {
+	Scope   Scope
+	About   string   // one line for people
+	Presets []string // the presets that hold it besides their own scopes
+}
+
+// known is what a process knows of scopes. It is replaced whole, so a reader sees either all of a reload or nothing of it.
+var known atomic.Pointer[scopeSet]
+
+type scopeSet struct {
+	all      []Scope
+	presets  map[string][]Scope
+	declared []DeclaredScope
+}
+
+func init() { DeclareScopes(nil) }
+
+// DeclareScopes sets the scopes that this process knows besides its own, in the place of those declared before. A scope
+// that is no longer declared is no scope any more: tokens and roles that name it keep the name, and it gives them nothing.
+func DeclareScopes(declared []DeclaredScope) {
+	set := &scopeSet{all: slices.Clone(ownScopes), declared: slices.Clone(declared), presets: map[string][]Scope{
+		PresetSupportReadonly: {ScopeLogsRead, ScopeTenantsRead, ScopeComputeRead},
+		PresetAdminFull:       slices.Clone(ownScopes),
+	}}
+	for _, d := range declared {
+		if slices.Contains(set.all, d.Scope) {
+			continue
+		}
+		set.all = append(set.all, d.Scope)
+		for _, preset := range d.Presets {
+			set.presets[preset] = append(set.presets[preset], d.Scope)
+		}
 	}
-	return nil, false
+	known.Store(set)
+}
+
+// DeclaredScopes are the scopes of services, in the order they are shown.
+func DeclaredScopes() []DeclaredScope { return slices.Clone(known.Load().declared) }
+
+// OwnScopes are those of ARGUS's own routes.
+func OwnScopes() []Scope { return slices.Clone(ownScopes) }
+
+// AllScopes lists every scope, in the order they are shown: ARGUS's own, then those of services.
+func AllScopes() []Scope { return slices.Clone(known.Load().all) }
+
+// PresetScopes returns the scopes of the named preset; ok is false when there is none of that name.
+func PresetScopes(preset string) (of []Scope, ok bool) {
+	of, ok = known.Load().presets[preset]
+	return slices.Clone(of), ok
+}
+
+// ExpandScopes returns the scopes that names stand for now, in the order of AllScopes. A preset's name stands for its
+// scopes, and a name of no scope for nothing. Rules that outlive a reload hold names and are expanded at each use.
+func ExpandScopes(names []Scope) []Scope {
+	set := known.Load()
+	var granted []Scope
+	for _, name := range names {
+		if of, ok := set.presets[string(name)]; ok {
+			granted = append(granted, of...)
+		} else {
+			granted = append(granted, name)
+		}
+	}
+	return Intersect(set.all, granted)
 }
 
 // PresetOf names the preset whose scopes are exactly these, "" when there is none.
 func PresetOf(scopes []Scope) string {
-	for _, name := range []string{PresetSupportReadonly, PresetAdminFull} {
+	for _, name := range Presets() {
 		want, _ := PresetScopes(name)
 		if len(want) == len(scopes) && Within(scopes, want) {
 			return name
@@ -58,6 +117,11 @@ func PresetOf(scopes []Scope) string {
 	}
 	return ""
 }
+
+// ValidScopeName reports whether a services file may declare a scope of this name: lower-case words, a colon, more of them.
+func ValidScopeName(name string) bool { return len(name) <= 64 && scopeName.MatchString(name) }
+
+var scopeName = regexp.MustCompile(`^[a-z][a-z0-9_-]*(:[a-z][a-z0-9_-]*)+$`)
 
 // ParseScopes checks each name, drops repetitions and returns them in the order of AllScopes.
 func ParseScopes(names []string) ([]Scope, error) {

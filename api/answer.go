@@ -49,7 +49,8 @@ const codeClientGone argus.Code = "client_gone"
 // statusOf gives the HTTP status of a code.
 func statusOf(code argus.Code) int {
 	switch code {
-	case argus.CodeInvalidParameter, argus.CodeInvalidCursor, argus.CodeInvalidJSON, argus.CodeBodyIncomplete:
+	case argus.CodeInvalidParameter, argus.CodeInvalidCursor, argus.CodeInvalidJSON, argus.CodeBodyIncomplete,
+		argus.CodeReasonRequired:
 		return http.StatusBadRequest
 	case argus.CodeUnauthenticated:
 		return http.StatusUnauthorized
@@ -67,10 +68,12 @@ func statusOf(code argus.Code) int {
 		return http.StatusUnprocessableEntity
 	case argus.CodeRateLimited:
 		return http.StatusTooManyRequests
-	case argus.CodeProviderFailed:
+	case argus.CodeProviderFailed, argus.CodeServiceUnavailable, argus.CodeServiceBroken, argus.CodeServiceAnswerTooLarge:
 		return http.StatusBadGateway
-	case argus.CodeAuditUnavailable, argus.CodeUnavailable:
+	case argus.CodeAuditUnavailable, argus.CodeUnavailable, argus.CodeServiceBusy:
 		return http.StatusServiceUnavailable
+	case argus.CodeServiceTimeout:
+		return http.StatusGatewayTimeout
 	}
 	return http.StatusInternalServerError
 }
