@@ -168,6 +168,7 @@ var decoders = map[string]string{
 	"json.go":                              "the root imports the standard library only; it checks a row's keys itself",
 	"analytics/postgres.go":                "a map, of Postgres's own jsonb",
 	"replicator/chcolumn/dictionary.go":    "a map, of Postgres's own jsonb",
+	"proof/drop.go":                        "a map, of Postgres's own jsonb, whose digest the tree holds",
 	"internal/engines/install.go":          "npm's lock file, part of the source",
 	"internal/engines/clickhouse_child.go": "what the parent wrote",
 }

@@ -1,0 +1,209 @@
+package proof_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/proof"
+)
+
+// audit runs the rows of a source against the log's checkpoint, in pieces of n runs.
+func (l *aLog) audit(t *testing.T, scope proof.Scope, rows []argus.Record, admin []proof.Admin, runs []proof.Run, n int) proof.Verdict {
+	t.Helper()
+	c, _ := l.checkpoint(t)
+	a := proof.NewAudit(c, scope)
+	for len(runs) > 0 {
+		piece := runs[:min(n, len(runs))]
+		runs = runs[len(piece):]
+		if err := a.Runs(piece...); err != nil {
+			return proof.Of(err)
+		}
+		for i := range rows {
+			row := proof.RowOf(&rows[i])
+			if a.WantsRows(proof.Call, row.Month()) {
+				a.Row(&row)
+			}
+		}
+		for i := range admin {
+			a.Admin(&admin[i])
+		}
+		a.EndPiece()
+	}
+	return a.Finish()
+}
+
+// TestAudit: an untouched source is proven, in pieces of any size. A change of any class is disproved and names the leaf.
+func TestAudit(t *testing.T) {
+	l := sample(200)
+	all := proof.Scope{Source: "postgres", HasAdmin: true}
+	for _, n := range []int{1, 3, 1000} {
+		v := l.audit(t, all, l.rows, l.admin, l.runs, n)
+		if v.Outcome != proof.Proven || v.Counts.Rows != l.tree.Size() || v.Counts.InScope != l.tree.Size() {
+			t.Fatalf("pieces of %d runs: %+v", n, v)
+		}
+	}
+	clone := func() ([]argus.Record, []proof.Admin, []proof.Run) {
+		runs := slices.Clone(l.runs)
+		for i := range runs {
+			runs[i].Digests, runs[i].Keys = slices.Clone(runs[i].Digests), slices.Clone(runs[i].Keys)
+		}
+		return slices.Clone(l.rows), slices.Clone(l.admin), runs
+	}
+	const at = 77
+	changes := map[string]func(rows []argus.Record, admin []proof.Admin, runs []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run){
+		"row_hash": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			r[at].RowHash[9] ^= 1
+			return r, a, u
+		},
+		"a column": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			r[at].BodyBytes ^= 1
+			return r, a, u
+		},
+		"a column and row_hash": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			r[at].BodyBytes ^= 1
+			r[at].RowHash = r[at].ComputeHash()
+			return r, a, u
+		},
+		"a row and its digest": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			r[at].BodyBytes ^= 1
+			r[at].RowHash = r[at].ComputeHash()
+			for i := range u {
+				if j := int(r[at].Seq - u[i].FirstSeq); u[i].Kind == proof.Call && u[i].WriterID == r[at].WriterID && j >= 0 && j < u[i].Leaves() {
+					copy(u[i].Digests[j*32:], r[at].RowHash[:])
+				}
+			}
+			return r, a, u
+		},
+		"a row gone": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			return slices.Delete(r, at, at+1), a, u
+		},
+		"a row twice": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			return append(r, r[at]), a, u
+		},
+		"audit_admin": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			a[0].Detail += " "
+			return r, a, u
+		},
+		"audit_admin gone": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			return r, a[1:], u
+		},
+		"a digest": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			u[9].Digests[5] ^= 8
+			return r, a, u
+		},
+		"a month": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			u[9].Month ^= 1
+			return r, a, u
+		},
+		"a first_seq": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			u[9].FirstSeq ^= 1
+			return r, a, u
+		},
+		"a writer": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			u[9].WriterID ^= 1
+			return r, a, u
+		},
+		"a kind": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			u[9].Kind ^= 2
+			return r, a, u
+		},
+		"a key": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			i := slices.IndexFunc(u, func(r proof.Run) bool { return r.Kind == proof.AdminRow })
+			u[i].Keys[7] ^= 1
+			return r, a, u
+		},
+		"the last run": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			return r, a, u[:len(u)-1]
+		},
+		"a run in between": func(r []argus.Record, a []proof.Admin, u []proof.Run) ([]argus.Record, []proof.Admin, []proof.Run) {
+			return r, a, slices.Delete(u, 5, 6)
+		},
+	}
+	for name, change := range changes {
+		rows, admin, runs := change(clone())
+		if v := l.audit(t, all, rows, admin, runs, 7); v.Outcome != proof.Disproved {
+			t.Errorf("%s changed: %+v", name, v)
+		}
+	}
+	rows, admin, runs := clone()
+	rows[at].UserAgent += "!"
+	v := l.audit(t, all, rows, admin, runs, 7)
+	if len(v.Faults) != 1 || v.Faults[0].Row != fmt.Sprintf("call %d/%d", rows[at].WriterID, rows[at].Seq) || v.Faults[0].Found != rows[at].ComputeHash() {
+		t.Errorf("the changed row is not named: %+v", v.Faults)
+	}
+	// Nothing to check.
+	if v := newLog(1).audit(t, all, nil, nil, nil, 1); v.Outcome != proof.Undecided {
+		t.Errorf("an empty log: %+v", v)
+	}
+	if v := l.audit(t, proof.Scope{Month: 17, Source: "postgres"}, l.rows, nil, l.runs, 9); v.Outcome != proof.Undecided {
+		t.Errorf("a month without rows: %+v", v)
+	}
+}
+
+// TestDroppedMonths: a missing row is deleted only when the tree itself holds the record of the drop, with the right counts,
+// later than the month's leaves.
+func TestDroppedMonths(t *testing.T) {
+	build := func(detail string, late bool) (*aLog, proof.Month) {
+		l := sample(120)
+		month := proof.MonthOf(l.rows[0].OccurredAt)
+		drop := proof.Admin{ID: 1000, At: time.UnixMicro(1_770_000_000_000_000), Actor: "argus_maintenance", Kind: "month_dropped"}
+		n := 0
+		for i := range l.rows {
+			if proof.MonthOf(l.rows[i].OccurredAt) == month {
+				n++
+			}
+		}
+		drop.Detail = fmt.Sprintf(detail, month, n)
+		l.administered(drop)
+		if late {
+			last := l.rows[len(l.rows)-1]
+			next := last
+			next.Seq = 0
+			for i := range l.rows {
+				if l.rows[i].WriterID == last.WriterID {
+					next.Seq = max(next.Seq, l.rows[i].Seq+1)
+				}
+			}
+			next.OccurredAt = month.Start().Add(time.Hour)
+			next.RowHash = next.ComputeHash()
+			l.calls(next)
+		}
+		return l, month
+	}
+	const right = `{"month": "%s", "rows": %d, "compute_control_rows": 0, "remote_support_rows": 0}`
+	for name, c := range map[string]struct {
+		detail string
+		late   bool
+		keep   int // rows of the month that stay
+		want   proof.Outcome
+	}{
+		"recorded":                     {right, false, 0, proof.Proven},
+		"another count":                {`{"month": "%s", "rows": 1%d, "compute_control_rows": 0, "remote_support_rows": 0}`, false, 0, proof.Disproved},
+		"no counts of steps":           {`{"month": "%s", "rows": %d}`, false, 0, proof.Disproved},
+		"a part of the month":          {right, false, 1, proof.Disproved},
+		"leaves of it after the drop":  {right, true, 0, proof.Disproved},
+		"of another month, no details": {`{"month": "1999-01", "x": "%s", "rows": %d, "compute_control_rows": 0, "remote_support_rows": 0}`, false, 0, proof.Disproved},
+	} {
+		l, month := build(c.detail, c.late)
+		keep := c.keep
+		rows := slices.DeleteFunc(slices.Clone(l.rows), func(r argus.Record) bool {
+			if proof.MonthOf(r.OccurredAt) != month {
+				return false
+			}
+			keep--
+			return keep < 0
+		})
+		v := l.audit(t, proof.Scope{Source: "postgres", HasAdmin: true}, rows, l.admin, l.runs, 11)
+		if v.Outcome != c.want || c.want == proof.Proven && (v.Counts.Deleted == 0 || v.Counts.Deleted+v.Counts.Rows != v.Counts.InScope) {
+			t.Errorf("%s: %+v", name, v)
+		}
+		// The same record, which is not in the tree, explains nothing.
+		l.admin[len(l.admin)-1].Detail += " "
+		if v := l.audit(t, proof.Scope{Source: "postgres", HasAdmin: true}, rows, l.admin, l.runs, 11); v.Outcome != proof.Disproved {
+			t.Errorf("%s, with a record that was changed: %+v", name, v)
+		}
+	}
+}
