@@ -24,6 +24,11 @@ const AuditIDHeader = "Argus-Audit-Id"
 // ReasonHeader carries why the operator makes a call, as ReasonValue writes it.
 const ReasonHeader = "Argus-Reason"
 
+// AgentHeader is by which a caller says what program acts for it, as an MCP client does: the column agent of its row.
+// Of an agent's token it is ignored, since the token's own name stands there. Of every other credential it is a claim,
+// as a user agent is.
+const AgentHeader = "Argus-Agent"
+
 // Micros truncates t to the microsecond, in UTC without a monotonic reading: the resolution both stores keep.
 // Every time that is hashed or stored goes through it.
 func Micros(t time.Time) time.Time { return t.UTC().Round(0).Truncate(time.Microsecond) }

@@ -31,6 +31,23 @@ const (
 var ownScopes = []Scope{ScopeLogsRead, ScopeTenantsRead, ScopeTenantsWrite, ScopeComputeRead, ScopeComputeWrite, ScopeRemoteSupport,
 	ScopeRemoteSupportArm, ScopeTokensWrite, ScopeTokensAdmin, ScopeEventsRead, ScopeEventsEmit}
 
+// ReadOnly reports whether a scope lets its holder see things and change none. The name tells it, of ARGUS's own scopes
+// and of those that services declare: what stands behind the last colon is "read". argus.personal_access_tokens holds an
+// agent's token to the same rule.
+func (s Scope) ReadOnly() bool { return strings.HasSuffix(string(s), ":read") && s != ":read" }
+
+// ForAgents gives those of scopes that an agent's token may have: the read-only ones, and with actions the others too.
+// A say over tokens is never among them, since a program could then make itself another token.
+func ForAgents(scopes []Scope, actions bool) []Scope {
+	out := make([]Scope, 0, len(scopes))
+	for _, s := range scopes {
+		if s.ReadOnly() || actions && s != ScopeTokensWrite && s != ScopeTokensAdmin {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // The presets: named sets of scopes, expanded when a token is created.
 const (
 	PresetSupportReadonly = "support-readonly"

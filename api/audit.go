@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 )
 
 // effectsTimeout bounds a call with effects, whose caller's going away does not end it.
@@ -70,7 +72,7 @@ func (a *API) serve(g *gin.Context, r *route) {
 		ClientRequestID: request.Header.Get("X-Request-Id"),
 		TraceID:         traceID(request.Header.Get("Traceparent")),
 		Service:         r.Service,
-		Agent:           cred.Actor.Agent,
+		Agent:           agentOf(cred, request),
 		Workload:        slices.Clone(cred.Actor.Workload), // MakeStorable sorts it
 	}
 	if r.Service == "" {
@@ -103,6 +105,12 @@ func (a *API) serve(g *gin.Context, r *route) {
 	}()
 	ans, err := a.run(c)
 	a.finish(c, ans, err)
+}
+
+// agentOf names the program that acts for the actor: the one that an agent's token was made for, whatever the caller
+// says, else the one that the caller names.
+func agentOf(cred *credential.Credential, r *http.Request) string {
+	return cmp.Or(cred.Actor.Agent, strings.TrimSpace(r.Header.Get(argus.AgentHeader)))
 }
 
 // bound gives the call its context. Reading ends with the caller; effects are carried through; a stream ends

@@ -27,12 +27,13 @@ func (a *API) operatorMe(c *call) (answer, error) {
 		Email          *string         `json:"email"`
 		PATID          *uuid.UUID      `json:"pat_id"`
 		BreakGlassID   *uuid.UUID      `json:"break_glass_id"`
+		Agent          *string         `json:"agent"`
 		Preset         *string         `json:"preset"`
 		Scopes         []argus.Scope   `json:"scopes"`
 	}{
 		ActorID: c.Actor.ID, ActorKind: c.Actor.Kind, ImpersonatorID: orNull(c.Actor.ImpersonatorID),
 		Name: orNull(c.Actor.Name), Email: orNull(c.Actor.Email), PATID: orNull(c.Actor.PATID),
-		BreakGlassID: orNull(c.Actor.BreakGlassID), Preset: orNull(c.Actor.Preset), Scopes: c.Actor.Scopes,
+		BreakGlassID: orNull(c.Actor.BreakGlassID), Agent: orNull(c.Actor.Agent), Preset: orNull(c.Actor.Preset), Scopes: c.Actor.Scopes,
 	}
 	if me.Scopes == nil {
 		me.Scopes = []argus.Scope{}

@@ -166,15 +166,28 @@ func (a *API) showToken(c *call) (answer, error) {
 // asks for it.
 func (a *API) createToken(c *call) (answer, error) {
 	var body struct {
-		Name      string   `json:"name"`
-		Preset    *string  `json:"preset"`
-		Scopes    []string `json:"scopes"`
-		ExpiresIn string   `json:"expires_in"`
+		Name         string   `json:"name"`
+		Preset       *string  `json:"preset"`
+		Scopes       []string `json:"scopes"`
+		ExpiresIn    string   `json:"expires_in"`
+		Agent        *string  `json:"agent"`
+		AgentActions bool     `json:"agent_actions"`
 	}
 	if err := c.Bind(&body); err != nil {
 		return answer{}, err
 	}
-	n, err := newToken(body.Name, body.Preset, body.Scopes, body.ExpiresIn)
+	var n credential.NewToken
+	var err error
+	if body.Agent != nil {
+		if n.Agent, err = agentName(*body.Agent); err != nil {
+			return answer{}, err
+		}
+		n.Actions = body.AgentActions
+		body.Name = cmp.Or(body.Name, n.Agent)
+	} else if body.AgentActions {
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "agent_actions is for a token with agent.")
+	}
+	err = fill(&n, body.Name, body.Preset, body.Scopes, body.ExpiresIn)
 	if err != nil {
 		return answer{}, err
 	}
@@ -222,42 +235,64 @@ func (a *API) createToken(c *call) (answer, error) {
 	return created(made)
 }
 
-// newToken checks what was asked for.
-func newToken(name string, preset *string, scopes []string, expiresIn string) (credential.NewToken, error) {
-	var n credential.NewToken
+// agentName checks the name of a program, which stands in the record's column agent as it is.
+func agentName(s string) (string, error) {
+	name, err := argus.Given("agent", s, 1, maxTokenName)
+	if err == nil && len(name) > argus.MaxAgent {
+		err = argus.Errorf(argus.CodeInvalidParameter, "The agent has %d bytes in UTF-8. It may have %d.", len(name), argus.MaxAgent)
+	}
+	return name, err
+}
+
+// fill checks what was asked for. Of a preset an agent's token gets what an agent may have; a scope that was named and
+// that it may not have is an error.
+func fill(n *credential.NewToken, name string, preset *string, scopes []string, expiresIn string) error {
 	var err error
 	if n.Name, err = argus.Given("name", name, 1, maxTokenName); err != nil {
-		return n, err
+		return err
 	}
 	switch {
 	case (preset != nil) == (scopes != nil):
-		return n, argus.Errorf(argus.CodeInvalidParameter, "Give either preset or scopes.")
+		return argus.Errorf(argus.CodeInvalidParameter, "Give either preset or scopes.")
 	case preset != nil:
 		var ok bool
 		if n.Scopes, ok = argus.PresetScopes(*preset); !ok {
-			return n, argus.Errorf(argus.CodeInvalidParameter, "preset must be %s or %s.", argus.PresetSupportReadonly, argus.PresetAdminFull)
+			return argus.Errorf(argus.CodeInvalidParameter, "preset must be %s or %s.", argus.PresetSupportReadonly, argus.PresetAdminFull)
+		}
+		if n.Agent != "" {
+			n.Scopes = argus.ForAgents(n.Scopes, n.Actions)
 		}
 	default:
 		var err error
 		if n.Scopes, err = argus.ParseScopes(scopes); err != nil {
-			return n, err
+			return err
 		}
 		if len(n.Scopes) == 0 {
-			return n, argus.Errorf(argus.CodeInvalidParameter, "scopes must name at least one.")
+			return argus.Errorf(argus.CodeInvalidParameter, "scopes must name at least one.")
+		}
+		if n.Agent != "" {
+			for _, s := range n.Scopes {
+				switch {
+				case len(argus.ForAgents([]argus.Scope{s}, true)) == 0:
+					return argus.Errorf(argus.CodeUnprocessable, "An agent's token never has the scope %s.", s)
+				case len(argus.ForAgents([]argus.Scope{s}, n.Actions)) == 0:
+					return argus.Errorf(argus.CodeUnprocessable, "An agent's token only reads, and %s changes things. Say agent_actions to allow it.", s)
+				}
+			}
 		}
 	}
 	n.ExpiresIn = credential.DefaultTokenLifetime
 	if expiresIn != "" {
 		d, err := argus.ParseDuration(expiresIn)
 		if err != nil {
-			return n, err
+			return err
 		}
 		if d > credential.MaxTokenLifetime {
-			return n, argus.Errorf(argus.CodeInvalidParameter, "expires_in is 365d at most.")
+			return argus.Errorf(argus.CodeInvalidParameter, "expires_in is 365d at most.")
 		}
 		n.ExpiresIn = d
 	}
-	return n, nil
+	return nil
 }
 
 // deleteToken revokes a token and what descends from it, at once and everywhere within a second.

@@ -271,9 +271,15 @@ func (f *fake) tokenCreate(x *exchange) {
 	if x.who.me.PATID != "" {
 		k["parent_id"] = x.who.me.PATID
 	}
+	agent, _ := in["agent"].(string)
+	if agent != "" {
+		if k["agent"], k["agent_actions"] = agent, in["agent_actions"] == true; in["name"] == nil {
+			k["name"] = agent
+		}
+	}
 	f.tokens = append(f.tokens, k)
 	c := &caller{token: secret, me: x.who.me, scopes: scopes}
-	c.me.PATID, c.me.Preset, c.me.Scopes = k["id"].(string), preset, nil
+	c.me.PATID, c.me.Preset, c.me.Agent, c.me.Scopes = k["id"].(string), preset, agent, nil
 	for _, s := range scopes {
 		c.me.Scopes = append(c.me.Scopes, string(s))
 	}
@@ -285,7 +291,7 @@ func (f *fake) tokenCreate(x *exchange) {
 func fakeToken(owner string, name, preset, scopes any, secret string) map[string]any {
 	now := time.Now().UTC()
 	return map[string]any{"id": uuid.NewString(), "kind": "pat", "actor_id": owner, "name": name, "preset": preset, "scopes": scopes,
-		"parent_id": nil, "audit_id": uuid.NewString(), "created_at": now.Format(argus.TimeFormat),
+		"agent": nil, "agent_actions": false, "parent_id": nil, "audit_id": uuid.NewString(), "created_at": now.Format(argus.TimeFormat),
 		"expires_at": now.Add(90 * 24 * time.Hour).Format(argus.TimeFormat), "last_used_at": nil, "revoked_at": nil, "revoked_by": nil,
 		"revoked_with": nil, "revoked_audit_id": nil, "last_four": argus.LastFour(secret)}
 }

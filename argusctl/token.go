@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/useargus/argus"
 )
@@ -17,7 +18,7 @@ import (
 func newCmdToken(f *factory) *cobra.Command {
 	return newCmdNoun("token", "Personal access tokens",
 		"  argusctl token ls\n  argusctl token create --name ci --preset support-readonly",
-		newCmdTokenLs(f), newCmdTokenCreate(f), newCmdTokenRevoke(f))
+		newCmdTokenLs(f), newCmdTokenShow(f), newCmdTokenCreate(f), newCmdTokenRevoke(f))
 }
 
 // token is an object of GET /v1/tokens. Its secret is shown once, when it is created.
@@ -28,6 +29,8 @@ type token struct {
 	Name        string    `json:"name"`
 	Preset      string    `json:"preset"`
 	Scopes      []string  `json:"scopes"`
+	Agent       string    `json:"agent"`
+	Acts        bool      `json:"agent_actions"`
 	ParentID    string    `json:"parent_id"`
 	AuditID     string    `json:"audit_id"`
 	CreatedAt   time.Time `json:"created_at"`
@@ -96,7 +99,7 @@ func tokenLsRun(ctx context.Context, f *factory, o *tokenLsOptions) error {
 	how, _ := f.format()
 	others := o.all || o.owner != ""
 	t := &table{columns: []column{{head: "TOKEN", key: "id"}, {head: "OWNER", key: "actor_id", wide: !others}, {head: "NAME", flex: true, min: 8},
-		{head: "STATE"}, {head: "SCOPES", flex: true, min: 8, spare: true}, {head: "EXPIRES", key: "expires_at"},
+		{head: "AGENT", key: "agent", flex: true, min: 6, spare: true}, {head: "STATE"}, {head: "SCOPES", flex: true, min: 8, spare: true}, {head: "EXPIRES", key: "expires_at"},
 		{head: "LAST USED", key: "last_used_at", spare: true}, {head: "ENDS IN", key: "last_four", spare: true},
 		{head: "CREATED", key: "created_at", wide: true}, {head: "REVOKED", key: "revoked_at", wide: true}, {head: "BY", key: "revoked_by", wide: true},
 		{head: "PARENT", key: "parent_id", wide: true}, {head: "MADE IN CALL", key: "audit_id", wide: true}}}
@@ -110,7 +113,7 @@ func tokenLsRun(ctx context.Context, f *factory, o *tokenLsOptions) error {
 		if v.Preset != "" {
 			shown = val(v.Preset, scopes)
 		}
-		t.rows = append(t.rows, []cell{txt(v.ID), val(person(v.ActorID, names), v.ActorID), txt(v.Name), v.state(f.now()), shown, f.timeCell(v.ExpiresAt),
+		t.rows = append(t.rows, []cell{txt(v.ID), val(person(v.ActorID, names), v.ActorID), txt(v.Name), txt(v.Agent), v.state(f.now()), shown, f.timeCell(v.ExpiresAt),
 			f.timeCell(v.LastUsedAt), txt(v.LastFour), f.timeCell(v.CreatedAt), f.timeCell(v.RevokedAt), txt(v.RevokedBy), txt(v.ParentID), txt(v.AuditID)})
 		return nil
 	})
@@ -173,6 +176,8 @@ type tokenCreateOptions struct {
 	preset    string
 	scopes    []string
 	expiresIn string
+	agent     string
+	actions   bool
 }
 
 func newCmdTokenCreate(f *factory) *cobra.Command {
@@ -181,15 +186,28 @@ func newCmdTokenCreate(f *factory) *cobra.Command {
 		Use:   "create",
 		Short: "Create a token and print its secret, once",
 		Long: `Creates a personal access token within the rights of the credential it is created with. Its secret is printed
-alone on standard output and cannot be seen again.`,
+alone on standard output and cannot be seen again.
+
+With --agent the token is for a program that acts for you, such as a coding assistant. Each of its calls carries the
+program's name. It only reads, unless you give --allow-actions. It can never make, list or end other tokens.`,
 		Example: `  argusctl token create --name ci --preset support-readonly --expires-in 30d
-  argusctl token create --name tail --scope logs:read > token.txt`,
+  argusctl token create --name tail --scope logs:read > token.txt
+  argusctl token create --agent claude-code --scopes logs:read,tenants:read --expires-in 30d`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return tokenCreateRun(cmd.Context(), f, o) },
 	}
-	cmd.Flags().StringVar(&o.name, "name", "", "what it is for, in a `word`")
+	cmd.Flags().StringVar(&o.name, "name", "", "what it is for, in a `word` (with --agent, that one without this)")
 	cmd.Flags().StringVar(&o.preset, "preset", "", "the scopes of this `preset`: support-readonly or admin-full")
-	cmd.Flags().StringSliceVar(&o.scopes, "scope", nil, "this `scope`; repeat it for more")
+	cmd.Flags().StringSliceVar(&o.scopes, "scope", nil, "this `scope`; repeat it for more, or separate them by commas (also --scopes)")
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "scopes" {
+			name = "scope"
+		}
+		return pflag.NormalizedName(name)
+	})
+	cmd.Flags().StringVar(&o.agent, "agent", "", "for this `program`: its calls carry the name, and it only reads")
+	cmd.Flags().BoolVar(&o.actions, "allow-actions", false, "with --agent: it may do more than read")
+	_ = cmd.RegisterFlagCompletionFunc("agent", cobra.NoFileCompletions)
 	cmd.Flags().StringVar(&o.expiresIn, "expires-in", "", "expire after this `time`, 365d at most (90d without this)")
 	_ = cmd.RegisterFlagCompletionFunc("preset", fixed(argus.PresetSupportReadonly, argus.PresetAdminFull))
 	_ = cmd.RegisterFlagCompletionFunc("scope", fixedScopes())
@@ -199,8 +217,11 @@ alone on standard output and cannot be seen again.`,
 }
 
 func tokenCreateRun(ctx context.Context, f *factory, o *tokenCreateOptions) error {
-	if strings.TrimSpace(o.name) == "" {
+	switch {
+	case strings.TrimSpace(o.name) == "" && o.agent == "":
 		return usageErrorf("Give a --name.")
+	case o.actions && o.agent == "":
+		return usageErrorf("--allow-actions is for a token with --agent.")
 	}
 	if (o.preset == "") == (len(o.scopes) == 0) {
 		return usageErrorf("Give either a --preset or one --scope or more.")
@@ -209,8 +230,17 @@ func tokenCreateRun(ctx context.Context, f *factory, o *tokenCreateOptions) erro
 		if _, ok := argus.PresetScopes(o.preset); !ok {
 			return usageErrorf("There is no preset %q; the presets are %s and %s.", o.preset, argus.PresetSupportReadonly, argus.PresetAdminFull)
 		}
-	} else if _, err := argus.ParseScopes(o.scopes); err != nil {
+	} else if scopes, err := argus.ParseScopes(o.scopes); err != nil {
 		return badParameter("--scope", err)
+	} else if o.agent != "" {
+		for _, s := range scopes {
+			switch {
+			case len(argus.ForAgents([]argus.Scope{s}, true)) == 0:
+				return usageErrorf("An agent's token never has the scope %s.", s)
+			case len(argus.ForAgents([]argus.Scope{s}, o.actions)) == 0:
+				return usageErrorf("An agent's token only reads, and %s changes things. Give --allow-actions to allow it.", s)
+			}
+		}
 	}
 	if o.expiresIn != "" {
 		d, err := argus.ParseDuration(o.expiresIn)
@@ -222,11 +252,13 @@ func tokenCreateRun(ctx context.Context, f *factory, o *tokenCreateOptions) erro
 		}
 	}
 	body := struct {
-		Name      string   `json:"name"`
+		Name      string   `json:"name,omitempty"`
 		Preset    string   `json:"preset,omitempty"`
 		Scopes    []string `json:"scopes,omitempty"`
 		ExpiresIn string   `json:"expires_in,omitempty"`
-	}{o.name, o.preset, o.scopes, o.expiresIn}
+		Agent     string   `json:"agent,omitempty"`
+		Actions   bool     `json:"agent_actions,omitempty"`
+	}{o.name, o.preset, o.scopes, o.expiresIn, o.agent, o.actions}
 	a, err := f.mutate(ctx, o.mutationOptions, http.MethodPost, "/v1/tokens", body)
 	if err != nil || a == nil {
 		return err

@@ -31,6 +31,7 @@ type operator struct {
 	Name           string          `json:"name"`
 	Email          string          `json:"email"`
 	PATID          string          `json:"pat_id"`
+	Agent          string          `json:"agent"`
 	Preset         string          `json:"preset"`
 	Scopes         []string        `json:"scopes"`
 }
@@ -69,6 +70,9 @@ func whoamiRun(ctx context.Context, f *factory) error {
 	}
 	if me.PATID != "" {
 		pairs = append(pairs, txt("token id"), txt(me.PATID))
+	}
+	if me.Agent != "" {
+		pairs = append(pairs, txt("agent"), txt(me.Agent))
 	}
 	if me.ImpersonatorID != "" {
 		pairs = append(pairs, txt("really"), txt(me.ImpersonatorID).in(yellow))

@@ -24,16 +24,17 @@ const lookupTimeout = 1200 * time.Millisecond
 func (v *Verifier) findSecret(ctx context.Context, kind argus.ActorKind, digest [32]byte) (*secretRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	query := `SELECT id, actor_id, scopes, expires_at, revoked_at IS NOT NULL, last_used_at
+	query := `SELECT id, actor_id, scopes, coalesce(agent, ''), agent_actions, expires_at, revoked_at IS NOT NULL, last_used_at
 	            FROM argus.personal_access_tokens WHERE digest = $1`
 	if kind == argus.KindBreakGlass {
-		query = `SELECT t.id, t.actor_id, t.scopes, t.expires_at, r.id IS NOT NULL, NULL::timestamptz
+		query = `SELECT t.id, t.actor_id, t.scopes, '', false, t.expires_at, r.id IS NOT NULL, NULL::timestamptz
 		           FROM argus.break_glass_tokens t LEFT JOIN argus.break_glass_revocations r USING (id) WHERE t.digest = $1`
 	}
 	row := &secretRow{kind: kind}
 	var names []string
+	var actions bool
 	var lastUsed *time.Time
-	err := v.pool.QueryRow(ctx, query, digest[:]).Scan(&row.id, &row.actorID, &names, &row.expires, &row.revoked, &lastUsed)
+	err := v.pool.QueryRow(ctx, query, digest[:]).Scan(&row.id, &row.actorID, &names, &row.agent, &actions, &row.expires, &row.revoked, &lastUsed)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, nil
@@ -42,6 +43,9 @@ func (v *Verifier) findSecret(ctx context.Context, kind argus.ActorKind, digest 
 			WithCause(err).WithRetryAfter(time.Second)
 	}
 	row.scopes = knownScopes(names)
+	if row.agent != "" { // the table holds the same rule; a database without it gives an agent no more
+		row.scopes = argus.ForAgents(row.scopes, actions)
+	}
 	if lastUsed != nil {
 		row.lastUsed = *lastUsed
 	}
@@ -124,8 +128,10 @@ type Token struct {
 	Name           string          `json:"name"`     // of a break-glass token its reason
 	Preset         *string         `json:"preset"`   // null when the scopes are no preset's
 	Scopes         []argus.Scope   `json:"scopes"`
-	ParentID       *uuid.UUID      `json:"parent_id"` // the token it was made with
-	AuditID        *uuid.UUID      `json:"audit_id"`  // the call that made it; null: made on the host
+	Agent          *string         `json:"agent"`         // the program it is for; null: no agent's
+	AgentActions   bool            `json:"agent_actions"` // an agent's token that may do more than read
+	ParentID       *uuid.UUID      `json:"parent_id"`     // the token it was made with
+	AuditID        *uuid.UUID      `json:"audit_id"`      // the call that made it; null: made on the host
 	CreatedAt      argus.JSONTime  `json:"created_at"`
 	ExpiresAt      argus.JSONTime  `json:"expires_at"`
 	LastUsedAt     argus.JSONTime  `json:"last_used_at"`
@@ -136,8 +142,8 @@ type Token struct {
 	LastFour       string          `json:"last_four"`
 }
 
-const tokenColumns = `t.id, t.actor_id, t.name, t.scopes, t.parent_id, t.audit_id, t.created_at, t.expires_at, t.last_used_at,
-	t.revoked_at, t.revoked_by, t.revoked_with, t.revoked_audit_id, t.last_four`
+const tokenColumns = `t.id, t.actor_id, t.name, t.scopes, t.agent, t.agent_actions, t.parent_id, t.audit_id, t.created_at,
+	t.expires_at, t.last_used_at, t.revoked_at, t.revoked_by, t.revoked_with, t.revoked_audit_id, t.last_four`
 
 // scanToken reads tokenColumns, and behind them what more was asked for.
 func scanToken(row pgx.Row, more ...any) (Token, error) {
@@ -145,8 +151,8 @@ func scanToken(row pgx.Row, more ...any) (Token, error) {
 	var names []string
 	var created, expires time.Time
 	var used, revoked *time.Time
-	if err := row.Scan(append([]any{&t.ID, &t.ActorID, &t.Name, &names, &t.ParentID, &t.AuditID, &created, &expires, &used,
-		&revoked, &t.RevokedBy, &t.RevokedWith, &t.RevokedAuditID, &t.LastFour}, more...)...); err != nil {
+	if err := row.Scan(append([]any{&t.ID, &t.ActorID, &t.Name, &names, &t.Agent, &t.AgentActions, &t.ParentID, &t.AuditID,
+		&created, &expires, &used, &revoked, &t.RevokedBy, &t.RevokedWith, &t.RevokedAuditID, &t.LastFour}, more...)...); err != nil {
 		return t, err
 	}
 	t.setScopes(names)
@@ -178,6 +184,8 @@ type NewToken struct {
 	ActorID   string // its owner
 	Name      string // 1 to 100 characters
 	Scopes    []argus.Scope
+	Agent     string        // the program it is for, 1 to argus.MaxAgent bytes; "": no agent's
+	Actions   bool          // with Agent: it may do more than read
 	ExpiresIn time.Duration // 0 means DefaultTokenLifetime; at most MaxTokenLifetime
 
 	NotAfter time.Time // zero: no further bound
@@ -217,10 +225,11 @@ func InsertToken(ctx context.Context, tx pgx.Tx, n NewToken) (Token, string, err
 		notAfter = &n.NotAfter
 	}
 	t, err := scanToken(tx.QueryRow(ctx, `
-		INSERT INTO argus.personal_access_tokens AS t (id, actor_id, name, digest, last_four, scopes, parent_id, audit_id, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, least(now() + $9 * interval '1 microsecond', $10))
+		INSERT INTO argus.personal_access_tokens AS t (id, actor_id, name, digest, last_four, scopes, agent, agent_actions, parent_id,
+			audit_id, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, least(now() + $11 * interval '1 microsecond', $12))
 		RETURNING `+tokenColumns,
-		id, n.ActorID, n.Name, digest[:], argus.LastFour(secret), n.Scopes, orNull(n.ParentID), orNull(n.AuditID),
+		id, n.ActorID, n.Name, digest[:], argus.LastFour(secret), n.Scopes, orNull(n.Agent), n.Actions, orNull(n.ParentID), orNull(n.AuditID),
 		n.ExpiresIn.Microseconds(), notAfter))
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "55000" { // object_not_in_prerequisite_state

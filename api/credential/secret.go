@@ -17,6 +17,7 @@ type secretRow struct {
 	kind     argus.ActorKind
 	actorID  string
 	scopes   []argus.Scope
+	agent    string
 	expires  time.Time
 	revoked  bool
 	lastUsed time.Time // zero: never
@@ -47,7 +48,7 @@ func (v *Verifier) verifySecret(ctx context.Context, kind argus.ActorKind, diges
 	case !now.Before(row.expires):
 		return nil, unauthenticated(reasonExpired, nil)
 	}
-	actor := argus.Actor{ID: row.actorID, Kind: row.kind, Scopes: row.scopes}
+	actor := argus.Actor{ID: row.actorID, Kind: row.kind, Scopes: row.scopes, Agent: row.agent}
 	if row.kind == argus.KindPAT {
 		owner, err := v.clerk.owner(ctx, row.actorID)
 		if err != nil {

@@ -15,6 +15,8 @@ CREATE TABLE argus.personal_access_tokens (
   digest       bytea       NOT NULL UNIQUE CHECK (length(digest) = 32),                 -- SHA-256 of the secret
   last_four    text        NOT NULL CHECK (length(last_four) = 4),
   scopes       text[]      NOT NULL CHECK (cardinality(scopes) > 0),
+  agent        text        CHECK (agent <> '' AND octet_length(agent) <= 128), -- the program it is for, if it is an agent's
+  agent_actions boolean    NOT NULL DEFAULT false,                       -- an agent's token that may do more than read
   parent_id    uuid        REFERENCES argus.personal_access_tokens (id), -- the token it was made with, if any
   audit_id     uuid,                                                     -- the call that made it; null: made on the host
   created_at   timestamptz NOT NULL DEFAULT now(),
@@ -26,7 +28,11 @@ CREATE TABLE argus.personal_access_tokens (
   revoked_audit_id uuid,                                                 -- the call that revoked it; null: on the host
   CHECK (expires_at <= created_at + interval '365 days'),
   CHECK ((revoked_at IS NULL) = (revoked_by IS NULL)),
-  CHECK (revoked_at IS NOT NULL OR revoked_with IS NULL AND revoked_audit_id IS NULL)
+  CHECK (revoked_at IS NOT NULL OR revoked_with IS NULL AND revoked_audit_id IS NULL),
+  -- What argus.Scope says in Go: an agent never has a say over tokens, and only reads unless it was made to act.
+  CHECK (agent IS NOT NULL OR NOT agent_actions),
+  CHECK (agent IS NULL OR NOT scopes && ARRAY['tokens:write', 'tokens:admin']),
+  CHECK (agent IS NULL OR agent_actions OR array_to_string(scopes, ',', '') ~ '^[^,]+:read(,[^,]+:read)*$')
 ) WITH (fillfactor = 80);
 CREATE INDEX personal_access_tokens_actor ON argus.personal_access_tokens (actor_id, created_at, id);
 CREATE INDEX personal_access_tokens_created ON argus.personal_access_tokens (created_at, id);
@@ -38,9 +44,11 @@ CREATE INDEX personal_access_tokens_with ON argus.personal_access_tokens (revoke
 -- +goose StatementBegin
 CREATE FUNCTION argus.token_is_fixed() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF (OLD.id, OLD.actor_id, OLD.name, OLD.digest, OLD.scopes, OLD.parent_id, OLD.audit_id, OLD.created_at, OLD.expires_at)
+  IF (OLD.id, OLD.actor_id, OLD.name, OLD.digest, OLD.scopes, OLD.agent, OLD.agent_actions, OLD.parent_id, OLD.audit_id,
+      OLD.created_at, OLD.expires_at)
      IS DISTINCT FROM
-     (NEW.id, NEW.actor_id, NEW.name, NEW.digest, NEW.scopes, NEW.parent_id, NEW.audit_id, NEW.created_at, NEW.expires_at) THEN
+     (NEW.id, NEW.actor_id, NEW.name, NEW.digest, NEW.scopes, NEW.agent, NEW.agent_actions, NEW.parent_id, NEW.audit_id,
+      NEW.created_at, NEW.expires_at) THEN
     RAISE EXCEPTION 'a token''s owner, rights and dates are fixed' USING ERRCODE = 'check_violation';
   END IF;
   IF OLD.revoked_at IS NOT NULL AND (OLD.revoked_at, OLD.revoked_by, OLD.revoked_with, OLD.revoked_audit_id)
@@ -54,8 +62,9 @@ $$;
 CREATE TRIGGER token_is_fixed BEFORE UPDATE ON argus.personal_access_tokens
   FOR EACH ROW EXECUTE FUNCTION argus.token_is_fixed();
 
--- What a token mints is its owner's, can do no more than it, and lives no longer. The lock on the parent makes its
--- revocation wait for this transaction and then find the child, or this one wait and then find the parent revoked.
+-- What a token mints is its owner's, can do no more than it, and lives no longer. An agent's token mints none. The lock
+-- on the parent makes its revocation wait for this transaction and then find the child, or this one wait and then find
+-- the parent revoked.
 -- +goose StatementBegin
 CREATE FUNCTION argus.token_is_within_parent() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -68,6 +77,9 @@ BEGIN
   SELECT * INTO parent FROM argus.personal_access_tokens p WHERE p.id = NEW.parent_id FOR SHARE;
   IF parent.revoked_at IS NOT NULL OR parent.expires_at <= clock_timestamp() THEN
     RAISE EXCEPTION 'token % has ended', NEW.parent_id USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  IF parent.agent IS NOT NULL THEN
+    RAISE EXCEPTION 'an agent''s token makes no others' USING ERRCODE = 'check_violation';
   END IF;
   IF parent.actor_id <> NEW.actor_id OR NOT NEW.scopes <@ parent.scopes OR NEW.expires_at > parent.expires_at THEN
     RAISE EXCEPTION 'a token has its parent''s owner, can do no more than it, and lives no longer' USING ERRCODE = 'check_violation';
@@ -92,7 +104,7 @@ DECLARE
 BEGIN
   IF TG_OP = 'INSERT' THEN
     INSERT INTO argus.audit_admin (kind, detail) VALUES ('token_created', which || jsonb_build_object(
-      'scopes', t.scopes, 'expires_at', t.expires_at, 'audit_id', t.audit_id));
+      'scopes', t.scopes, 'agent', t.agent, 'expires_at', t.expires_at, 'audit_id', t.audit_id));
     RETURN NULL;
   END IF;
   PERFORM pg_notify('argus_credentials', t.id::text);
@@ -241,7 +253,7 @@ $$;
 REVOKE ALL ON argus.personal_access_tokens, argus.break_glass_tokens, argus.break_glass_revocations FROM PUBLIC;
 
 GRANT SELECT ON argus.personal_access_tokens TO argus_api;
-GRANT INSERT (id, actor_id, name, digest, last_four, scopes, parent_id, audit_id, expires_at)
+GRANT INSERT (id, actor_id, name, digest, last_four, scopes, agent, agent_actions, parent_id, audit_id, expires_at)
   ON argus.personal_access_tokens TO argus_api;
 GRANT UPDATE (last_used_at) ON argus.personal_access_tokens TO argus_api;
 -- On the host, when the API is down, tokens are listed and ended by the role that may issue break-glass tokens: one of
@@ -251,7 +263,7 @@ GRANT EXECUTE ON FUNCTION argus.revoke_credentials(uuid[], text, uuid), argus.id
 GRANT SELECT ON argus.break_glass_tokens, argus.break_glass_revocations TO argus_api;
 GRANT EXECUTE ON FUNCTION argus.record_reading(uuid, boolean, boolean, jsonb) TO argus_api;
 
-GRANT SELECT (id, actor_id, name, last_four, scopes, parent_id, audit_id, created_at, expires_at, last_used_at,
+GRANT SELECT (id, actor_id, name, last_four, scopes, agent, agent_actions, parent_id, audit_id, created_at, expires_at, last_used_at,
               revoked_at, revoked_by, revoked_with, revoked_audit_id)
   ON argus.personal_access_tokens TO argus_auditor, argus_break_glass;
 GRANT SELECT (id, actor_id, reason, last_four, scopes, issued_at, issued_by, claimed_by, host, expires_at)

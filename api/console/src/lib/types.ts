@@ -181,6 +181,8 @@ export interface Token {
   name: string;
   preset: string | null;
   scopes: string[];
+  agent: string | null;
+  agent_actions: boolean;
   parent_id: string | null;
   audit_id: string | null;
   created_at: string;
@@ -207,6 +209,7 @@ export interface Operator {
   email: string | null;
   pat_id: string | null;
   break_glass_id: string | null;
+  agent: string | null;
   preset: string | null;
   scopes: string[];
 }
@@ -251,3 +254,8 @@ export const PRESETS: Record<string, string[]> = {
   'support-readonly': ['logs:read', 'tenants:read', 'compute:read'],
   'admin-full': SCOPES.map(([name]) => name),
 };
+
+/** Those of scopes that an agent's token may have, as the API says. */
+export function forAgents(scopes: string[], actions: boolean): string[] {
+  return scopes.filter((s) => s.endsWith(':read') || (actions && s !== 'tokens:write' && s !== 'tokens:admin'));
+}

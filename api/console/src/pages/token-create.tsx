@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { useChange } from '../lib/change';
 import { given as textGiven } from '../lib/text';
-import { type Operator, PRESETS, SCOPES, type Token } from '../lib/types';
+import { forAgents, type Operator, PRESETS, SCOPES, type Token } from '../lib/types';
 import { copyText, When } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
 import { Field } from '../ui/fields';
@@ -34,10 +34,16 @@ export function CreateDialog({
   const [preset, setPreset] = useState(asked.length > 0 ? '' : given in PRESETS ? given : 'support-readonly');
   const [scopes, setScopes] = useState<string[]>(asked);
   const [expires, setExpires] = useState(query.get('expires_in') ?? '90d');
-  const chosen = preset ? PRESETS[preset]! : scopes;
+  const [agent, setAgent] = useState(query.get('agent') ?? '');
+  const [actions, setActions] = useState(false);
+  const program = agent.trim() !== '';
+  const allowed = (list: string[]) => (program ? forAgents(list, actions) : list);
+  const chosen = allowed(preset ? PRESETS[preset]! : scopes);
   const beyond = chosen.filter((s) => !me.scopes.includes(s));
-  const nameError = textGiven('name', name, 1, 100).error;
-  const ready = nameError === null && chosen.length > 0 && beyond.length === 0;
+  const nameError = program && name.trim() === '' ? null : textGiven('name', name, 1, 100).error;
+  const agentError = program ? textGiven('agent', agent, 1, 100).error : null;
+  const ready = nameError === null && agentError === null && chosen.length > 0 && beyond.length === 0;
+  const open = (scope: string) => me.scopes.includes(scope) && allowed([scope]).length > 0;
   const choices = EXPIRY.some(([v]) => v === expires) ? EXPIRY : [...EXPIRY, [expires, expires] as [string, string]];
   return (
     <Dialog title="New token" onClose={onClose} wide>
@@ -45,8 +51,9 @@ export function CreateDialog({
         onSubmit={async () => {
           if (!ready) return;
           const made = await changer.run<{ token: Token; secret: string }>('/v1/tokens', {
-            name: name.trim(),
-            ...(preset ? { preset } : { scopes }),
+            ...(name.trim() !== '' && { name: name.trim() }),
+            ...(preset ? { preset } : { scopes: chosen }),
+            ...(program && { agent: agent.trim(), agent_actions: actions }),
             expires_in: expires,
           });
           if (made) onDone(made);
@@ -54,9 +61,26 @@ export function CreateDialog({
       >
         <Field label="Name" hint={(name.trim() !== '' && nameError) || 'What it is for, so that you recognize it later.'}>
           {(id, hint) => (
-            <input id={id} aria-describedby={hint} autofocus required autocomplete="off" value={name} onInput={(e) => setName(e.currentTarget.value)} />
+            <input id={id} aria-describedby={hint} autofocus required={!program} autocomplete="off" value={name} onInput={(e) => setName(e.currentTarget.value)} />
           )}
         </Field>
+        <Field label="Agent" hint={agentError || 'A program that acts for you, such as claude-code. Its calls carry this name, and it only reads.'}>
+          {(id, hint) => (
+            <input
+              id={id}
+              aria-describedby={hint}
+              autocomplete="off"
+              placeholder="None: it is for you"
+              value={agent}
+              onInput={(e) => setAgent(e.currentTarget.value)}
+            />
+          )}
+        </Field>
+        {program && (
+          <label class="check">
+            <input type="checkbox" checked={actions} onChange={(e) => setActions(e.currentTarget.checked)} /> It may also act
+          </label>
+        )}
         <fieldset class="choice-list">
           <legend>May do</legend>
           {Object.keys(PRESETS).map((p) => (
@@ -64,7 +88,7 @@ export function CreateDialog({
               <input type="radio" name="preset" checked={preset === p} onChange={() => setPreset(p)} />
               <span>
                 <b class="mono">{p}</b>
-                <span class="sub-line">{p === 'admin-full' ? 'Everything' : 'Read the log, tenants and pods; change nothing'}</span>
+                <span class="sub-line">{p === 'admin-full' ? (program ? 'Everything that an agent may' : 'Everything') : 'Read the log, tenants and pods; change nothing'}</span>
               </span>
             </label>
           ))}
@@ -85,11 +109,11 @@ export function CreateDialog({
           {preset === '' && (
             <div class="scope-list">
               {SCOPES.map(([scope, what]) => (
-                <label key={scope} class={`check ${me.scopes.includes(scope) ? '' : 'off'}`}>
+                <label key={scope} class={`check ${open(scope) ? '' : 'off'}`}>
                   <input
                     type="checkbox"
-                    disabled={!me.scopes.includes(scope)}
-                    checked={scopes.includes(scope)}
+                    disabled={!open(scope)}
+                    checked={chosen.includes(scope)}
                     onChange={(e) => setScopes(e.currentTarget.checked ? [...scopes, scope] : scopes.filter((s) => s !== scope))}
                   />
                   <span>

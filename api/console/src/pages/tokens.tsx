@@ -166,6 +166,11 @@ export function TokensPage({ me }: { me: Operator }) {
                   <td>
                     <span class="cell-main">{t.name}</span>
                     {t.id === me.pat_id && <span class="tag">this one</span>}
+                    {t.agent && (
+                      <span class={`tag ${t.agent_actions ? 'tone-warn' : ''}`} title={t.agent_actions ? 'An agent’s, which may act' : 'An agent’s, which only reads'}>
+                        agent {t.agent}
+                      </span>
+                    )}
                     <span class="sub-line">
                       <span class="mono">…{t.last_four}</span>
                       {t.parent_id && (

@@ -40,6 +40,8 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
   const sessions = new Map();
   const pat = (p) => ({
     kind: 'pat',
+    agent: null,
+    agent_actions: false,
     parent_id: null,
     audit_id: null,
     created_at: iso(nowUs()),
@@ -241,6 +243,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       email: c.who.email,
       pat_id: c.pat,
       break_glass_id: null,
+      agent: null,
       preset: c.preset,
       scopes: c.scopes,
     }),
@@ -359,7 +362,9 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       const scopes = c.body.preset ? (c.body.preset === 'admin-full' ? ALL : READ) : c.body.scopes;
       const p = pat({
         id: randomUUID(),
-        name: c.body.name,
+        name: c.body.name ?? c.body.agent,
+        agent: c.body.agent ?? null,
+        agent_actions: c.body.agent_actions ?? false,
         preset: c.body.preset ?? null,
         scopes,
         actor_id: c.who.id,
