@@ -26,6 +26,7 @@ var fences = map[string][]string{
 	"github.com/jackc/pgx/v5":             {"connect", "writer", "replicator", "analytics", "argusd", "api", "migrations", "internal"},
 	"github.com/ClickHouse/clickhouse-go": {"connect", "replicator", "analytics", "argusd", "migrations", "internal"},
 	"github.com/spf13/cobra":              {"argusctl", "argusd"},
+	"github.com/modelcontextprotocol":     {"argusctl"},
 	"golang.org/x/mod":                    {"proof", "ledger", "argusd"},
 	"github.com/transparency-dev":         {"proof", "ledger"},
 }

@@ -132,7 +132,9 @@ func (c *client) open(ctx context.Context, r request) (*http.Response, error) {
 		req.Header = http.Header{}
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
-	req.Header.Set("User-Agent", "argusctl/"+argus.Version)
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", "argusctl/"+argus.Version)
+	}
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "application/json")
 	}

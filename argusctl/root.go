@@ -67,7 +67,7 @@ of standard output went away.`,
 	}
 	add("ask", newCmdStatus(f), newCmdHealth(f), newCmdWhoami(f), newCmdLogs(f), newCmdPerf(f))
 	add("act", newCmdTenant(f), newCmdSupport(f), newCmdCompute(f), newCmdToken(f))
-	add("setup", newCmdLogin(f), newCmdLogout(f), newCmdCompletion(f), newCmdVersion(f))
+	add("setup", newCmdLogin(f), newCmdLogout(f), newCmdMCP(f), newCmdCompletion(f), newCmdVersion(f))
 	return cmd
 }
 
