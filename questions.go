@@ -136,7 +136,7 @@ type PerfRow struct {
 	GroupBy         GroupBy // which key Group is shown under
 	Group           string
 	Count           int64   // completed calls
-	Interrupted     int64   // calls cut off by a crash, not in Count
+	Interrupted     int64   // calls interrupted by a crash, not in Count
 	RPM             float64 // completed calls per minute of the window
 	ErrorRate       float64 // fraction of Count with status 5xx
 	ClientErrorRate float64 // fraction of Count with status 4xx

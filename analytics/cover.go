@@ -12,12 +12,12 @@ const (
 	grainMinute grain = iota + 1
 	grainHour
 	grainDay
-	grainWeek // from day 1, 9, 17 or 25 of a month to the next of these
+	grainOctet // from day 1, 9, 17 or 25 of a month to the next of these
 	grainMonth
 )
 
 func (g grain) String() string {
-	return [...]string{"", "minute", "hour", "day", "week", "month"}[g]
+	return [...]string{"", "minute", "hour", "day", "octet", "month"}[g]
 }
 
 // floor is the beginning of the bucket that t is in.
@@ -30,7 +30,7 @@ func (g grain) floor(t time.Time) time.Time {
 		return t.Truncate(time.Hour)
 	case grainDay:
 		return t.Truncate(24 * time.Hour)
-	case grainWeek:
+	case grainOctet:
 		return time.Date(t.Year(), t.Month(), 1+(t.Day()-1)/8*8, 0, 0, 0, 0, time.UTC)
 	}
 	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
@@ -45,7 +45,7 @@ func (g grain) next(t time.Time) time.Time {
 		return t.Add(time.Hour)
 	case grainDay:
 		return t.AddDate(0, 0, 1)
-	case grainWeek:
+	case grainOctet:
 		if t.Day() < 25 {
 			return t.AddDate(0, 0, 8)
 		}

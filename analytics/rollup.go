@@ -66,7 +66,7 @@ var rollups = []*rollup{
 	},
 	{
 		name: "audit_route", dimensions: []dimension{byRoute, byMethod}, exact: true, latencies: true, anyStatus: true,
-		grains:  []grain{grainMinute, grainHour, grainDay, grainWeek, grainMonth},
+		grains:  []grain{grainMinute, grainHour, grainDay, grainOctet, grainMonth},
 		columns: map[string]string{"outcome": "if(status = 0, 'interrupted', 'completed')"},
 		filters: []argus.FilterName{argus.FilterRoute, argus.FilterMethod, argus.FilterOutcome},
 	},

@@ -171,7 +171,7 @@ func TestBodies(t *testing.T) {
 	// Cut off in the middle.
 	conn, _ := h.raw("POST /v1/tokens HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + "\r\nContent-Length: 100\r\n\r\nonly this much")
 	conn.(*net.TCPConn).CloseWrite()
-	eventually(t, "the row of the call cut off", func() bool {
+	eventually(t, "the row of the interrupted call", func() bool {
 		h.audit.mu.Lock()
 		defer h.audit.mu.Unlock()
 		return len(h.audit.rows) == 1

@@ -11,7 +11,7 @@ func (a *API) jobs() []func(ctx context.Context) {
 		a.repeatedly(reconcileEvery, "abandoned operations not reconciled", a.compute.reconcileOnce),
 		a.repeatedly(observeEvery, "workers not observed", a.compute.observeOnce),
 		a.repeatedly(expireEvery, "sessions whose time is up not ended", a.support.expireAll),
-		a.repeatedly(expireEvery, "consents that were cut off not ended", a.support.reconcileConsents),
+		a.repeatedly(expireEvery, "consents that were interrupted not ended", a.support.reconcileConsents),
 		a.repeatedly(forgetEvery, "expired idempotency keys not deleted", a.deleteExpiredKeys),
 		a.sweep,
 	}

@@ -24,7 +24,7 @@ func vanish() error {
 
 func panics() error { panic("broken on purpose") }
 
-// crashPoints are the places at which a call can be cut off, in order.
+// crashPoints are the places at which a call can be interrupted, in order.
 var crashPoints = []struct {
 	name       string
 	set        func(c *control)
@@ -57,12 +57,12 @@ func (c *control) breakReconciling(on bool) {
 	c.must(err)
 }
 
-// A call that is cut off anywhere leaves, as soon as another API process has looked: its row, once; its steps,
+// A call that is interrupted anywhere leaves, as soon as another API process has looked: its row, once; its steps,
 // with what is true; the worker as it is; the answer for a repetition with the same key.
 func TestComputeCrashPoints(t *testing.T) {
 	c := newControl(t)
 	c.client.Transport.(*http.Transport).DisableKeepAlives = true // or net/http itself repeats what was cut off
-	doomed := *c.harness                                          // the process whose calls are cut off
+	doomed := *c.harness                                          // the process whose calls are interrupted
 	c.serve()
 	for _, action := range []string{"launch", "stop", "resume", "terminate"} {
 		for i, point := range crashPoints {

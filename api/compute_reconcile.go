@@ -10,7 +10,7 @@ import (
 	"github.com/useargus/argus/api/provider"
 )
 
-// A change of a worker goes through three commits, and may be cut off between any two:
+// A change of a worker goes through three commits, and may be interrupted between any two:
 //
 //  1. the wanted state, the step "requested", the call's intent, its idempotency key
 //  2. (the provider acts)
@@ -237,4 +237,4 @@ func (o *compute) reconcileOnce(ctx context.Context) error {
 }
 
 // errAbandoned is the error of a step whose call did not live to write it and whose effect is not there.
-var errAbandoned = errors.New("the call was cut off; the provider shows that it was not done")
+var errAbandoned = errors.New("the call was interrupted; the provider shows that it was not done")

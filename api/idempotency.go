@@ -20,7 +20,7 @@ import (
 //   - denied or rejected, or failed before its intent: not kept, the next attempt is a first one;
 //   - being carried out: a repetition answers 409 conflict, with Retry-After;
 //   - done: a repetition gets the first answer again, Idempotent-Replayed: true, and causes nothing;
-//   - cut off by a crash: the process that reconciles the call keeps its answer, and until then a repetition answers 409. Where
+//   - interrupted by a crash: the process that reconciles the call keeps its answer, and until then a repetition answers 409. Where
 //     nothing is left to reconcile (the crash came between the last commit and the keeping of the answer), it is 409
 //     for good, naming the first call;
 //   - 24 hours old: forgotten.
@@ -122,7 +122,7 @@ func (a *API) replay(c *call) (ans answer, found bool, err error) {
 		return answer{}, true, keyBusy("belongs to a call that is still being carried out")
 	case kept.Status == nil:
 		return answer{}, true, argus.Errorf(argus.CodeConflict,
-			"Call %s with this %s was cut off before its answer was kept. Look it up, and use a new key to act again.", kept.AuditID, idempotencyHeader)
+			"Call %s with this %s was interrupted before its answer was kept. Look it up, and use a new key to act again.", kept.AuditID, idempotencyHeader)
 	case kept.Body == nil:
 		return answer{}, true, argus.Errorf(argus.CodeConflict,
 			"Call %s with this %s was carried out, and its answer held a secret that is shown only once. Use a new key to make another.",

@@ -98,7 +98,7 @@ func endAbandonedConsents(ctx context.Context, tx Tx, since uuid.UUID) error {
 		batch.Queue(lockSteps, call.String())
 		batch.Queue(`
 			INSERT INTO argus.remote_support_audit (audit_id, step, at, actor_id, action, tenant_id, reason, result, error)
-			SELECT audit_id, step + 1, clock_timestamp(), $2, action, tenant_id, reason, $3, 'the call was cut off before the consent was recorded'
+			SELECT audit_id, step + 1, clock_timestamp(), $2, action, tenant_id, reason, $3, 'the call was interrupted before the consent was recorded'
 			  FROM argus.remote_support_audit
 			 WHERE audit_id = $1 AND result = $4 AND step = (SELECT max(step) FROM argus.remote_support_audit WHERE audit_id = $1)`,
 			call, systemActor, resultFailed, resultRequested)

@@ -489,7 +489,7 @@ func TestStartMeetsDisarm(t *testing.T) {
 	c.checkRows()
 }
 
-// An arming that is cut off has happened with all its rows, or not at all.
+// An arming that is interrupted has happened with all its rows, or not at all.
 func TestArmingCutOff(t *testing.T) {
 	c := newControl(t)
 	c.client.Transport.(*http.Transport).DisableKeepAlives = true

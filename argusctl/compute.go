@@ -178,8 +178,8 @@ type workerVerb struct{ name, short, long string }
 var (
 	stopVerb      = workerVerb{"stop", "Stop a worker; it can be resumed", "Stops a worker. Its disk stays: it can be resumed."}
 	resumeVerb    = workerVerb{"resume", "Resume a stopped worker", "Resumes a worker that was stopped."}
-	terminateVerb = workerVerb{"terminate", "Terminate a worker: pod and disk are gone",
-		"Terminates a worker. Its pod and its disk are destroyed, which nothing undoes: it takes --yes, or on a terminal\nthe worker's id typed once more."}
+	terminateVerb = workerVerb{"terminate", "Terminate a worker: it and its disk are gone",
+		"Terminates a worker. It and its disk are destroyed, which nothing undoes: it takes --yes, or on a terminal\nthe worker's id typed once more."}
 )
 
 type workerOptions struct {
@@ -223,7 +223,7 @@ func workerRun(ctx context.Context, f *factory, o *workerOptions, verb workerVer
 		return err
 	}
 	if verb == terminateVerb && !o.yes && !o.dryRun {
-		if err := f.confirm(fmt.Sprintf("Terminating %s destroys its pod and its disk.", strings.ToValidUTF8(id, "?")), id, "--yes"); err != nil {
+		if err := f.confirm(fmt.Sprintf("Terminating %s destroys the worker and its disk.", strings.ToValidUTF8(id, "?")), id, "--yes"); err != nil {
 			return err
 		}
 	}

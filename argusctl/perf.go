@@ -310,7 +310,7 @@ func (p *perfAnswer) table(o *perfOptions, trends map[string][]float64) *table {
 		{head: "COUNT", right: true}, {head: "RPM", right: true}, {head: "5XX", key: "error_rate", right: true},
 		{head: "4XX", key: "client_error_rate", right: true, spare: true}, {head: "P50", key: "p50_ms", right: true, spare: true},
 		{head: "P95", key: "p95_ms", right: true}, {head: "P99", key: "p99_ms", right: true}, {head: "MAX", key: "max_ms", right: true, spare: true},
-		{head: "CUT OFF", key: "interrupted", right: true, wide: true}}}
+		{head: "INTERRUPTED", key: "interrupted", right: true, wide: true}}}
 	if trends != nil {
 		t.columns = append(t.columns, column{head: "TREND", spare: true})
 	}

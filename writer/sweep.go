@@ -216,7 +216,7 @@ func (w *Writer) interrupt(orphans []orphan) error {
 		switch {
 		case err == nil:
 			w.metrics.interrupted.Inc()
-			w.config.Logger.Warn("a call was cut off by its process's death; its interrupted row is written",
+			w.config.Logger.Warn("a call was interrupted by its process's death; its interrupted row is written",
 				"audit_id", r.ID, "actor_id", r.ActorID, "route", r.Route)
 		case errors.Is(err, errSwept), errors.Is(err, errClosing):
 		default:

@@ -84,7 +84,7 @@ func TestSweep(t *testing.T) {
 	for _, want := range cut {
 		got := rows[want.ID]
 		if got.Outcome != argus.Interrupted || got.Status != 0 || got.LatencyUS != 0 {
-			t.Fatalf("a call cut off has the row %+v", got)
+			t.Fatalf("an interrupted call has the row %+v", got)
 		}
 		// Everything else is as it was announced.
 		got.WriterID, got.Seq, got.RecordedAt, got.RowHash = 0, 0, time.Time{}, [32]byte{}

@@ -3,7 +3,7 @@
 -- Each table is fed by one materialized view that reads the audit log directly, and can be made again from the
 -- rows one partition at a time: the tables of hours hold buckets of an hour or less and are partitioned by day, the
 -- tables of days hold buckets of a day to a month and are partitioned by month, so no bucket crosses a partition.
--- A "week" begins on day 1, 9, 17 or 25 of its month, for the same reason.
+-- An octet begins on day 1, 9, 17 or 25 of its month, for the same reason.
 --
 --   audit_route_…   by route and exact status, with latencies
 --   audit_client_…  by kind of actor and client, with latencies
@@ -65,7 +65,7 @@ GROUP BY grain, at, route, method, ifNull(audit_log.status, 0), bucket;
 
 -- +goose StatementBegin
 CREATE TABLE IF NOT EXISTS audit_route_days (
-  grain   Enum8('day' = 3, 'week' = 4, 'month' = 5, 'month_any' = 6),
+  grain   Enum8('day' = 3, 'octet' = 4, 'month' = 5, 'month_any' = 6),
   at      DateTime('UTC') CODEC(Delta, ZSTD(1)),
   route   LowCardinality(String),
   method  LowCardinality(String),
@@ -85,7 +85,7 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS audit_route_days_view TO audit_route_days
 SELECT
   grain,
   multiIf(grain = 'day', day,
-    grain = 'week', toDateTime(toStartOfMonth(day), 'UTC') + toIntervalDay(8 * intDiv(toDayOfMonth(day) - 1, 8)),
+    grain = 'octet', toDateTime(toStartOfMonth(day), 'UTC') + toIntervalDay(8 * intDiv(toDayOfMonth(day) - 1, 8)),
     toDateTime(toStartOfMonth(day), 'UTC')) AS at,
   route,
   method,
@@ -110,7 +110,7 @@ FROM (
   )
   GROUP BY day, route, method, exact
 )
-ARRAY JOIN ['day', 'week', 'month', 'month_any']::Array(Enum8('day' = 3, 'week' = 4, 'month' = 5, 'month_any' = 6)) AS grain;
+ARRAY JOIN ['day', 'octet', 'month', 'month_any']::Array(Enum8('day' = 3, 'octet' = 4, 'month' = 5, 'month_any' = 6)) AS grain;
 -- +goose StatementEnd
 
 -- class is the status by hundreds: 4 is 4xx, 0 interrupted.

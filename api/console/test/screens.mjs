@@ -13,7 +13,7 @@ const PAGES = [
   ['tenant', '#/tenants?tenant=UTD_QUICKSTOP_003', '.drawer dl'],
   ['arm', '#/tenants', 'table', async (page) => page.click('button[aria-label^="Arm "]')],
   ['compute', '#/compute', 'table, .empty'],
-  ['pod', '#/compute', 'table', async (page) => page.locator('a.cell-main').first().click()],
+  ['worker', '#/compute', 'table', async (page) => page.locator('a.cell-main').first().click()],
   ['launch', '#/compute', 'table', async (page) => page.click('text=Launch >> visible=true')],
   ['support', '#/support', 'table, .empty'],
   ['health', '#/health', '.stages'],

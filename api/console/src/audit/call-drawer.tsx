@@ -312,7 +312,7 @@ function Steps({ steps, arrived }: { steps: Step[]; arrived: string }) {
             <dl class="step-facts">
               {s.reason !== null && <Fact name="Reason">{s.reason}</Fact>}
               {s.worker_id !== null && (
-                <Fact name="Pod">
+                <Fact name="Worker">
                   <span class="mono">{s.worker_id}</span>
                 </Fact>
               )}

@@ -75,7 +75,7 @@ const QUICK: [string, Condition[]][] = [
   ['Changes only', [{ name: 'method', not: true, value: 'GET' }]],
   ['From argusctl', [{ name: 'client', not: false, value: 'argusctl' }]],
   ['Slower than 1 s', [{ name: 'latency_min', not: false, value: '1s' }]],
-  ['Cut off by a crash', [{ name: 'outcome', not: false, value: 'interrupted' }]],
+  ['Interrupted by a crash', [{ name: 'outcome', not: false, value: 'interrupted' }]],
   ['Break-glass', [{ name: 'actor_kind', not: false, value: 'break_glass' }]],
 ];
 

@@ -200,7 +200,7 @@ class LogRow extends Component<RowProps> {
     const { method, path } = splitRoute(row.route);
     const params = Object.values(row.path_params ?? {});
     const client = clientName(row.user_agent);
-    // A row that was recorded long after it arrived was still running meanwhile, or was cut off.
+    // A row that was recorded long after it arrived was still running meanwhile, or was interrupted.
     const late = (parseTime(row.recorded_at) ?? 0) - (parseTime(row.occurred_at) ?? 0) > 5000 + (row.latency_us ?? 0) / 1000;
     return (
       <tr

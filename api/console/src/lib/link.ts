@@ -96,7 +96,7 @@ export const ROUTE_LINK: Link = {
     query.getAll('route').length === 1 ? null : { part: `route=${query.get('route') ?? ''}`, message: 'This page is about one route: give route once.' },
 };
 
-export const COMPUTE_LINK: Link = { names: { all: oneOf('1'), pod: text(256) } };
+export const COMPUTE_LINK: Link = { names: { all: oneOf('1'), worker: text(256) } };
 
 export const TENANTS_LINK: Link = { names: { tenant: text(256) } };
 

@@ -55,7 +55,7 @@ export function ComputePage({ me }: { me: Operator }) {
   const workers = polled.data ?? [];
   const running = workers.filter((w) => w.state === 'running');
   const cost = running.reduce((sum, w) => sum + (w.cost_per_hour ?? 0), 0);
-  const openId = query.get('pod');
+  const openId = query.get('worker');
   const open = openId ? workers.find((w) => w.id === openId) : undefined;
   const canWrite = me.scopes.includes('compute:write');
   useKeys({ r: polled.reload });
@@ -72,7 +72,7 @@ export function ComputePage({ me }: { me: Operator }) {
     <div class={openId ? 'page with-drawer' : 'page'}>
       <header class="page-head">
         <h1>
-          Running pods{' '}
+          Running workers{' '}
           {polled.data && (
             <span class="head-count">
               ({running.length} of {workers.length} · {formatPrice(cost)}/hr)
@@ -96,13 +96,13 @@ export function ComputePage({ me }: { me: Operator }) {
       ) : !polled.data ? (
         <Skeleton rows={5} />
       ) : workers.length === 0 ? (
-        <Empty title="No pods">{canWrite ? 'Launch one to see it here.' : 'None has been launched.'}</Empty>
+        <Empty title="No workers">{canWrite ? 'Launch one to see it here.' : 'None has been launched.'}</Empty>
       ) : (
         <div class="table-wrap">
           <table class="list open-rows">
             <thead>
               <tr>
-                <th scope="col">Pod</th>
+                <th scope="col">Worker</th>
                 <th scope="col">State</th>
                 <th scope="col" class="num">
                   $/hr
@@ -126,11 +126,11 @@ export function ComputePage({ me }: { me: Operator }) {
                   key={w.id}
                   class={w.id === openId ? 'open' : ''}
                   onClick={(e) => {
-                    if (!(e.target as HTMLElement).closest('button, a')) setQuery({ pod: w.id }, openId !== null);
+                    if (!(e.target as HTMLElement).closest('button, a')) setQuery({ worker: w.id }, openId !== null);
                   }}
                 >
                   <td>
-                    <a class="cell-main mono" href={href('/compute', { ...(all && { all: '1' }), pod: w.id })}>
+                    <a class="cell-main mono" href={href('/compute', { ...(all && { all: '1' }), worker: w.id })}>
                       {w.id}
                     </a>
                     <span class="sub-line">
@@ -162,11 +162,11 @@ export function ComputePage({ me }: { me: Operator }) {
         </div>
       )}
       {openId && (
-        <Drawer label="Pod" focusKey={openId} onClose={() => setQuery({ pod: null })} head={<span class="mono ellipsis">{openId}</span>}>
+        <Drawer label="Worker" focusKey={openId} onClose={() => setQuery({ worker: null })} head={<span class="mono ellipsis">{openId}</span>}>
           {open ? (
             <WorkerDetails worker={open} at={polled.at} me={me} onAction={setAction} />
           ) : polled.data ? (
-            <Empty title="There is no such pod">It may have been terminated: show terminated ones too.</Empty>
+            <Empty title="There is no such worker">It may have been terminated: show terminated ones too.</Empty>
           ) : (
             <Skeleton />
           )}
@@ -235,7 +235,7 @@ function WorkerDetails({ worker, at, me, onAction }: { worker: Worker; at: numbe
           <div class="fact">
             <dt>Id</dt>
             <dd>
-              <Copyable text={worker.id} what="the pod’s id" />
+              <Copyable text={worker.id} what="the worker’s id" />
             </dd>
           </div>
           <div class="fact">
@@ -303,7 +303,7 @@ function LaunchDialog({ known, onClose, onDone }: { known: string[]; onClose: ()
   const [sure, setSure] = useState(false);
   const ready = provider.trim() !== '' && validReason(reason) && sure;
   return (
-    <Dialog title="Launch a pod" onClose={onClose}>
+    <Dialog title="Launch a worker" onClose={onClose}>
       <Form
         onSubmit={async () => {
           if (!ready) return;
@@ -345,9 +345,9 @@ function LaunchDialog({ known, onClose, onDone }: { known: string[]; onClose: ()
 }
 
 const WHAT: Record<Verb, string> = {
-  stop: 'The pod is suspended. Its disk stays, and it can be resumed.',
-  resume: 'The pod runs again, and costs money again.',
-  terminate: 'The pod and its disk are destroyed. This cannot be undone.',
+  stop: 'The worker is suspended. Its disk stays, and it can be resumed.',
+  resume: 'The worker runs again, and costs money again.',
+  terminate: 'The worker and its disk are destroyed. This cannot be undone.',
 };
 
 function VerbDialog({ verb, worker, onClose, onDone }: { verb: Verb; worker: Worker; onClose: () => void; onDone: (worker: Worker) => void }) {
@@ -357,7 +357,7 @@ function VerbDialog({ verb, worker, onClose, onDone }: { verb: Verb; worker: Wor
   const [sure, setSure] = useState(false);
   const ready = validReason(reason) && (verb === 'terminate' ? typed === worker.id : sure);
   return (
-    <Dialog title={`${VERB[verb]} a pod`} onClose={onClose}>
+    <Dialog title={`${VERB[verb]} a worker`} onClose={onClose}>
       <Form
         onSubmit={async () => {
           if (!ready) return;
@@ -370,12 +370,12 @@ function VerbDialog({ verb, worker, onClose, onDone }: { verb: Verb; worker: Wor
         <p>
           {WHAT[verb]} <span class="mono muted wrap-anywhere">{worker.id}</span>
         </p>
-        {verb === 'terminate' && <TypedField label="Type the pod’s id" expected={worker.id} value={typed} onInput={setTyped} />}
+        {verb === 'terminate' && <TypedField label="Type the worker’s id" expected={worker.id} value={typed} onInput={setTyped} />}
         <ReasonField value={reason} onInput={setReason} autofocus={verb !== 'terminate'} />
         {verb !== 'terminate' && (
           <label class="check">
             <input type="checkbox" checked={sure} onChange={(e) => setSure(e.currentTarget.checked)} />
-            Yes, {verb} this pod.
+            Yes, {verb} this worker.
           </label>
         )}
         <SubmitRow changer={changer} ready={ready} label={VERB[verb]} danger={verb === 'terminate'} onClose={onClose} />

@@ -97,7 +97,7 @@ export function PerformancePage() {
     return href('/settings/audit', keep);
   };
   const total = (data?.rows ?? []).reduce((n, r) => n + r.count, 0);
-  const cut = (data?.rows ?? []).reduce((n, r) => n + r.interrupted, 0);
+  const interrupted = (data?.rows ?? []).reduce((n, r) => n + r.interrupted, 0);
 
   return (
     <div class="page">
@@ -145,7 +145,7 @@ export function PerformancePage() {
               <span class="muted">
                 {' '}
                 · {windowLabel(data.since, data.until)} · changes against the window before
-                {cut > 0 && <> · {formatCount(cut)} cut off, not counted</>}
+                {interrupted > 0 && <> · {formatCount(interrupted)} interrupted, not counted</>}
               </span>
             </p>
             {perf.loading && <Spinner />}
@@ -208,7 +208,7 @@ function Figures({ row, by, target, spark }: { row: PerfRow; by: GroupBy; target
       <td class="c-spark">{spark && <Sparkline values={spark} label={`Calls over time of ${group}`} />}</td>
       <td class="num">
         {formatCount(row.count)}
-        {row.interrupted > 0 && <span class="sub-line tone-warn">{formatCount(row.interrupted)} cut off</span>}
+        {row.interrupted > 0 && <span class="sub-line tone-warn">{formatCount(row.interrupted)} interrupted</span>}
       </td>
       <td class="num">
         {formatRate(row.rpm)}

@@ -118,7 +118,7 @@ export function RoutePage() {
             <FigureBox
               label="Calls"
               value={figures ? formatCount(figures.count) : '–'}
-              note={figures && figures.interrupted > 0 ? `${formatCount(figures.interrupted)} cut off` : ''}
+              note={figures && figures.interrupted > 0 ? `${formatCount(figures.interrupted)} interrupted` : ''}
             />
             <FigureBox
               label="A minute"

@@ -88,7 +88,7 @@ export function CreateDialog({
               <input type="radio" name="preset" checked={preset === p} onChange={() => setPreset(p)} />
               <span>
                 <b class="mono">{p}</b>
-                <span class="sub-line">{p === 'admin-full' ? (program ? 'Everything that an agent may' : 'Everything') : 'Read the log, tenants and pods; change nothing'}</span>
+                <span class="sub-line">{p === 'admin-full' ? (program ? 'Everything that an agent may' : 'Everything') : 'Read the log, tenants and workers; change nothing'}</span>
               </span>
             </label>
           ))}
