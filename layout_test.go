@@ -40,7 +40,8 @@ var (
 
 // rooms are the packages inside api. Each imports the root package, what is listed here, and no other package of ours.
 var rooms = map[string][]string{
-	"api/credential": {module + "/connect", "github.com/jackc/pgx/v5", "github.com/clerk/clerk-sdk-go/v2", "github.com/go-jose/go-jose/v3",
+	"api/credential": {module + "/connect", "github.com/jackc/pgx/v5", "github.com/clerk/clerk-sdk-go/v2", "github.com/go-jose/go-jose/v4",
+		"github.com/goccy/go-yaml",
 		"github.com/go-json-experiment/json", "github.com/google/uuid", "golang.org/x/sync"},
 	"api/services": {module + "/api/yamlfile", "github.com/getkin/kin-openapi"},
 	"api/yamlfile": {"go.yaml.in/yaml/v3"},

@@ -74,6 +74,7 @@ type Config struct {
 	Logger     *slog.Logger          // nil: slog.Default
 	Registerer prometheus.Registerer // nil: metrics are kept but not shown
 	Clerk      credential.ClerkConfig
+	Issuers    []credential.Issuer // of OpenID Connect; Clerk or one of them is required
 
 	// TrustedProxies are the networks whose X-Forwarded-For is believed. None by default.
 	TrustedProxies []netip.Prefix
@@ -105,7 +106,6 @@ type API struct {
 	watched     watched
 	credentials *credential.Verifier
 	engine      *gin.Engine
-	policy      string // the console's Content-Security-Policy
 
 	compute *compute
 	support *support
@@ -155,7 +155,7 @@ func New(config Config) (*API, error) {
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	if a.credentials, err = credential.New(a.ctx, credential.Config{
-		Pool: a.pool, Clerk: config.Clerk, Log: a.log, Run: a.inBackground, Heard: a.watched.heard,
+		Pool: a.pool, Clerk: config.Clerk, Issuers: config.Issuers, Log: a.log, Run: a.inBackground, Heard: a.watched.heard,
 		Listening: a.metrics.listening, MayLookUp: a.limits.exhausted, Now: config.now,
 	}); err != nil {
 		return nil, err
@@ -167,9 +167,10 @@ func New(config Config) (*API, error) {
 	if err := checkRoutes(a.table); err != nil {
 		return nil, err
 	}
-	if a.policy, err = contentPolicy(config.Clerk); err != nil {
+	if _, err = contentPolicy(config.Clerk, nil); err != nil {
 		return nil, err
 	}
+	a.metrics.issuers(config.Registerer, a.credentials)
 	if a.engine, err = a.router(a.table); err != nil {
 		return nil, err
 	}

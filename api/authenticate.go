@@ -17,7 +17,7 @@ func (a *API) authenticate(ctx context.Context, r *http.Request, ip netip.Addr) 
 	token, err := credential.Bearer(r.Header)
 	var cred *credential.Credential
 	if err == nil {
-		kind = credential.Kind(token)
+		kind = a.credentials.Kind(token)
 		if err = a.limits.check(ip); err == nil {
 			cred, err = a.credentials.Verify(ctx, token, ip)
 			a.limits.checked(ip)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -120,19 +121,49 @@ func ordered(stages []argus.Stage) []argus.Stage {
 	return out
 }
 
-// identityStage tells whether credentials can be checked: Clerk's keys, and the channel of revocations.
+// identityStage tells whether credentials can be checked: the keys of Clerk and of other issuers, and the channel of
+// revocations.
 func (a *API) identityStage() argus.Stage {
-	age, known, err := a.credentials.ClerkKeys()
 	channel, _ := a.credentials.Channel()
 	s := argus.Stage{Name: "identity", Status: statusOK, Facts: map[string]any{"revocation_channel": channel}}
-	if known {
-		s.Facts["keys_age_seconds"] = age.Round(time.Second).Seconds()
+	var away, unknown []string
+	var clerk credential.Keys
+	ages := map[string]float64{}
+	keys := a.credentials.Keys()
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		k := keys[name]
+		if k.Known {
+			ages[name] = k.Age.Round(time.Second).Seconds()
+		}
+		switch {
+		case name == credential.ClerkName:
+			clerk = k
+			if k.Known {
+				s.Facts["keys_age_seconds"] = ages[name]
+			}
+		case k.Err != nil && !k.Known:
+			unknown = append(unknown, name)
+		case k.Err != nil:
+			away = append(away, name)
+		}
 	}
+	if len(keys) > 1 || clerk == (credential.Keys{}) {
+		s.Facts["issuer_keys_age_seconds"] = ages
+	}
+	all := len(unknown) == len(keys) || len(unknown) == len(keys)-1 && clerk.Err != nil && !clerk.Known
 	switch {
-	case err != nil && (!known || age >= credential.KeysGrace):
+	case clerk.Err != nil && !clerk.Known && all:
 		s.Status, s.Detail = statusDown, "Clerk does not answer and its keys are not known. Sessions do not work, nor do tokens of owners not seen within the hour. Break-glass tokens work."
-	case err != nil:
+	case all:
+		s.Status, s.Detail = statusDown, "No issuer answers, and no keys are known. Sessions do not work. Break-glass tokens work, and so do tokens of people who signed in lately."
+	case clerk.Err != nil && !clerk.Known:
+		s.Status, s.Detail = statusDegraded, "Clerk does not answer and its keys are not known. Its sessions do not work. Other issuers do."
+	case len(unknown) > 0:
+		s.Status, s.Detail = statusDegraded, "Issuers do not answer, and their keys are not known: "+strings.Join(unknown, ", ")+". Their tokens are answered 503."
+	case clerk.Err != nil:
 		s.Status, s.Detail = statusDegraded, "Clerk does not answer; known keys and rights are used for an hour."
+	case len(away) > 0:
+		s.Status, s.Detail = statusDegraded, "Issuers do not answer: "+strings.Join(away, ", ")+". Their known keys are used for an hour."
 	case !channel:
 		s.Status, s.Detail = statusDegraded, "Revocations cannot be heard at the moment, so every token is looked up anew."
 	}

@@ -1,6 +1,10 @@
 package api
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/useargus/argus/api/credential"
+)
 
 // metrics is what the API tells Prometheus.
 type metrics struct {
@@ -50,6 +54,23 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 			m.auditWait, m.panics, m.breakGlass, m.credentials, m.connections, m.channelUp)
 	}
 	return m
+}
+
+// issuers shows whether the keys of each issuer were there when they were fetched last.
+func (m *metrics) issuers(r prometheus.Registerer, v *credential.Verifier) {
+	if r == nil {
+		return
+	}
+	for name := range v.Keys() {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_issuer_up",
+			Help: "1 while the issuer's signing keys could be fetched when they were asked for last.", ConstLabels: prometheus.Labels{"issuer": name}},
+			func() float64 {
+				if v.Keys()[name].Err != nil {
+					return 0
+				}
+				return 1
+			}))
+	}
 }
 
 // listening shows whether revocations are heard.

@@ -28,12 +28,13 @@ func (a *API) operatorMe(c *call) (answer, error) {
 		PATID          *uuid.UUID      `json:"pat_id"`
 		BreakGlassID   *uuid.UUID      `json:"break_glass_id"`
 		Agent          *string         `json:"agent"`
+		ExpiresAt      argus.JSONTime  `json:"expires_at"` // of the credential
 		Preset         *string         `json:"preset"`
 		Scopes         []argus.Scope   `json:"scopes"`
 	}{
 		ActorID: c.Actor.ID, ActorKind: c.Actor.Kind, ImpersonatorID: orNull(c.Actor.ImpersonatorID),
 		Name: orNull(c.Actor.Name), Email: orNull(c.Actor.Email), PATID: orNull(c.Actor.PATID),
-		BreakGlassID: orNull(c.Actor.BreakGlassID), Agent: orNull(c.Actor.Agent), Preset: orNull(c.Actor.Preset), Scopes: c.Actor.Scopes,
+		BreakGlassID: orNull(c.Actor.BreakGlassID), Agent: orNull(c.Actor.Agent), ExpiresAt: argus.JSONTime(c.credential.Expires), Preset: orNull(c.Actor.Preset), Scopes: c.Actor.Scopes,
 	}
 	if me.Scopes == nil {
 		me.Scopes = []argus.Scope{}

@@ -46,8 +46,9 @@ func (a *API) public(e *gin.Engine) error {
 	})
 	description := newFile("application/json; charset=utf-8", openAPI)
 	serve("/openapi.json", func(w http.ResponseWriter, r *http.Request) { description.serve(w, r, "public, max-age=300") })
-	config := newFile("application/json; charset=utf-8", a.consoleConfig())
-	serve("/console-config.json", func(w http.ResponseWriter, r *http.Request) { config.serve(w, r, "no-store") })
+	serve("/console-config.json", func(w http.ResponseWriter, r *http.Request) {
+		newFile("application/json; charset=utf-8", a.consoleConfig()).serve(w, r, "no-store")
+	})
 	serve("/", func(w http.ResponseWriter, r *http.Request) {
 		a.consoleHeaders(w.Header())
 		files["index.html"].serve(w, r, "no-cache")
@@ -171,7 +172,8 @@ func (a *API) consoleFiles(from fs.FS) (map[string]*file, error) {
 
 // consoleHeaders sets what a browser is to hold the console to.
 func (a *API) consoleHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", a.policy)
+	policy, _ := contentPolicy(a.config.Clerk, a.credentials.SignIns()) // Clerk was checked by New
+	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -182,9 +184,9 @@ func (a *API) consoleHeaders(h http.Header) {
 	}
 }
 
-// contentPolicy allows what the console needs and nothing else: its own files, its own API, and the one place
-// it signs in at.
-func contentPolicy(c credential.ClerkConfig) (string, error) {
+// contentPolicy allows what the console needs and nothing else: its own files, its own API, and the places it signs
+// in at. Of an issuer it asks two: where a code becomes a token, and where a token is revoked.
+func contentPolicy(c credential.ClerkConfig, issuers []credential.SignInAt) (string, error) {
 	connect, images, workers := "'self'", "'self'", "'none'"
 	switch {
 	case c.Local && c.LocalSignInURL != "":
@@ -202,11 +204,30 @@ func contentPolicy(c credential.ClerkConfig) (string, error) {
 		images += " https://img.clerk.com"
 		workers = "'self' blob:" // Clerk's timers
 	}
+	for _, i := range issuers {
+		for _, address := range []string{i.Token, i.Revocation} {
+			if origin := originOf(address); origin != "" && !strings.Contains(connect+" ", " "+origin+" ") {
+				connect += " " + origin
+			}
+		}
+	}
 	return strings.Join([]string{
 		"default-src 'none'", "script-src 'self'", "style-src 'self'", "font-src 'self'", "img-src " + images,
 		"connect-src " + connect, "worker-src " + workers, "manifest-src 'self'", "base-uri 'none'", "form-action 'none'",
 		"frame-ancestors 'none'",
 	}, "; "), nil
+}
+
+// originOf is the origin of an address that the credential package has checked; "" for none, and for what is no plain
+// host and port, which could add words to a policy.
+func originOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || strings.ContainsFunc(u.Host, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(".-:[]", r)
+	}) {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // frontendAPI reads the host of Clerk's frontend API out of a publishable key: pk_live_<base64 of "host$">.
@@ -229,11 +250,39 @@ func frontendAPI(key string) (string, error) {
 	return host, nil
 }
 
-// consoleConfig tells the console how to sign in.
+// signInIssuer is an OpenID Connect issuer at which people sign in, for the console and argusctl.
+type signInIssuer struct {
+	Name     string   `json:"name"`
+	Issuer   string   `json:"issuer"`
+	ClientID string   `json:"client_id"`
+	Scopes   []string `json:"scopes"`
+	Token    string   `json:"token"` // which one the API takes: access_token or id_token
+	// Null while the issuer has not been reached, and what it does not offer.
+	Authorization *string `json:"authorization_endpoint"`
+	TokenEndpoint *string `json:"token_endpoint"`
+	Revocation    *string `json:"revocation_endpoint"`
+}
+
+func signInIssuers(issuers []credential.SignInAt) []signInIssuer {
+	all := []signInIssuer{}
+	for _, i := range issuers {
+		token := "access_token"
+		if i.UsesIDToken() {
+			token = "id_token"
+		}
+		all = append(all, signInIssuer{i.Name, i.Issuer.Issuer, i.SignIn.ClientID, i.SignIn.Scopes, token,
+			orNull(i.Authorization), orNull(i.Endpoints.Token), orNull(i.Revocation)})
+	}
+	return all
+}
+
+// consoleConfig tells the console and argusctl how to sign in. Clerk comes first where it is configured.
 func (a *API) consoleConfig() []byte {
 	c := a.config.Clerk
 	auth, host, signIn, key := "clerk", "", "", c.PublishableKey
-	if c.Local {
+	if !c.IsSet() {
+		auth = "oidc"
+	} else if c.Local {
 		auth, signIn, key = "local", c.LocalSignInURL, ""
 	} else if key != "" {
 		host, _ = frontendAPI(key) // checked by contentPolicy
@@ -244,7 +293,9 @@ func (a *API) consoleConfig() []byte {
 		PublishableKey *string `json:"clerk_publishable_key"`
 		FrontendAPI    *string `json:"clerk_frontend_api"`
 		LocalSignInURL *string `json:"local_sign_in_url"`
-	}{argus.Version, auth, orNull(key), orNull(host), orNull(signIn)}}
+
+		Issuers []signInIssuer `json:"issuers"`
+	}{argus.Version, auth, orNull(key), orNull(host), orNull(signIn), signInIssuers(a.credentials.SignIns())}}
 	b, _ := ans.body() // plain texts
 	return b
 }

@@ -111,12 +111,12 @@ func TestConsoleFiles(t *testing.T) {
 }
 
 func TestContentPolicy(t *testing.T) {
-	policy, err := contentPolicy(credential.ClerkConfig{PublishableKey: "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"})
+	policy, err := contentPolicy(credential.ClerkConfig{PublishableKey: "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k"}, nil)
 	if err != nil || !strings.Contains(policy, "connect-src 'self' https://clerk.example.com;") || strings.Contains(policy, "unsafe") {
 		t.Errorf("%s %v", policy, err)
 	}
 	for _, key := range []string{"x", "pk_live_", "pk_live_!!", "pk_live_Y2xlcmsuZXhhbXBsZS5jb20=", "pk_test_J3NlbGYnOyAqJA=="} {
-		if _, err := contentPolicy(credential.ClerkConfig{PublishableKey: key}); err == nil {
+		if _, err := contentPolicy(credential.ClerkConfig{PublishableKey: key}, nil); err == nil {
 			t.Errorf("%s: taken", key)
 		}
 	}

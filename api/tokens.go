@@ -80,7 +80,7 @@ func (a *API) listTokens(c *call) (answer, error) {
 		}
 	}
 	switch own := query.Owner == "" || query.Owner == c.Actor.ID; {
-	case own && c.Actor.Kind == argus.KindClerkSession, own && c.uses(argus.ScopeTokensWrite):
+	case own && c.signedIn(), own && c.uses(argus.ScopeTokensWrite):
 		query.Owner = c.Actor.ID
 	case own && query.Owner == "": // a break-glass token has made none
 		query.Owner, query.Within = c.Actor.ID, cmp.Or(c.Actor.PATID, c.Actor.BreakGlassID)
@@ -131,7 +131,7 @@ func (a *API) reachable(c *call) (credential.Token, error) {
 	}
 	own := t.ActorID == c.Actor.ID
 	switch {
-	case own && (c.Actor.Kind == argus.KindClerkSession || descends):
+	case own && (c.signedIn() || descends):
 		return t, nil
 	case own && c.uses(argus.ScopeTokensWrite), c.uses(argus.ScopeTokensAdmin):
 		return t, nil
@@ -196,6 +196,8 @@ func (a *API) createToken(c *call) (answer, error) {
 		return answer{}, argus.Errorf(argus.CodeForbidden, "An impersonated session cannot create tokens: they would outlive it under the user's name.")
 	case c.Actor.Kind == argus.KindBreakGlass:
 		return answer{}, argus.Errorf(argus.CodeForbidden, "A break-glass token cannot create tokens: they would outlive the emergency.")
+	case c.Actor.Kind == argus.KindWorkload:
+		return answer{}, argus.Errorf(argus.CodeForbidden, "A workload cannot create tokens: its issuer gives it a new one for each run, and nobody could end these with it.")
 	case !argus.Within(n.Scopes, c.Actor.Scopes):
 		var missing []argus.Scope
 		for _, s := range n.Scopes {
@@ -375,6 +377,11 @@ func (a *API) revokeTokens(c *call) (answer, error) {
 	}
 	a.forget(ended)
 	return reply(told)
+}
+
+// signedIn reports whether a person called with a session, not with a token.
+func (c *call) signedIn() bool {
+	return c.Actor.Kind == argus.KindClerkSession || c.Actor.Kind == argus.KindOIDCSession
 }
 
 // by is who is answerable for the call.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -27,18 +28,19 @@ type LogConfig struct {
 func (c LogConfig) logger() *slog.Logger { return newLogger(c.Level, c.Format) }
 
 type ClerkConfig struct {
-	Issuer            string            `env:"ARGUS_CLERK_ISSUER,required,notEmpty" help:"the exact issuer of session tokens, https"`
-	SecretKey         string            `env:"ARGUS_CLERK_SECRET_KEY,required,notEmpty" help:"key of Clerk's backend API" secret:"true"`
+	Issuer            string            `env:"ARGUS_CLERK_ISSUER" help:"the exact issuer of session tokens, https; with any variable of Clerk's the ones without a default are required, but for the publishable key"`
+	SecretKey         string            `env:"ARGUS_CLERK_SECRET_KEY" help:"key of Clerk's backend API" secret:"true"`
 	PublishableKey    string            `env:"ARGUS_CLERK_PUBLISHABLE_KEY" help:"what the console signs in with"`
 	APIURL            string            `env:"ARGUS_CLERK_API_URL" envDefault:"https://api.clerk.com/v1" help:"Clerk's backend API"`
-	AuthorizedParties []string          `env:"ARGUS_CLERK_AUTHORIZED_PARTIES,required,notEmpty" help:"origins whose session tokens are taken, comma separated"`
-	Organization      string            `env:"ARGUS_CLERK_ORGANIZATION,required,notEmpty" help:"the one organization (org_…) whose members may call"`
+	AuthorizedParties []string          `env:"ARGUS_CLERK_AUTHORIZED_PARTIES" help:"origins whose session tokens are taken, comma separated"`
+	Organization      string            `env:"ARGUS_CLERK_ORGANIZATION" help:"the one organization (org_…) whose members may call"`
 	RoleScopes        map[string]string `env:"ARGUS_CLERK_ROLE_SCOPES" envKeyValSeparator:"=" envSeparator:";" envDefault:"org:admin=admin-full;org:member=support-readonly" help:"role or permission = preset or scopes (a b c), separated by ;"`
 }
 
 type apiConfig struct {
 	LogConfig
 	ClerkConfig
+	IdentityFile   string        `env:"ARGUS_IDENTITY_FILE" help:"file of OpenID Connect issuers, docs/identity.md; Clerk or one of them is required"`
 	Listen         string        `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
 	MetricsListen  string        `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
 	PostgresURL    string        `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
@@ -161,12 +163,18 @@ func (c apiConfig) api(dev devAPI) (api.Config, error) {
 	if err != nil {
 		return api.Config{}, err
 	}
+	issuers, found := readIdentity(c.IdentityFile)
+	if len(found) > 0 {
+		return api.Config{}, errors.New(strings.Join(found, "\n"))
+	}
 	config := api.Config{
-		TrustedProxies: proxies, ConsentURL: c.ConsentURL,
-		Clerk: credential.ClerkConfig{
+		TrustedProxies: proxies, ConsentURL: c.ConsentURL, Issuers: issuers,
+	}
+	if c.ClerkConfig.set() {
+		config.Clerk = credential.ClerkConfig{
 			Issuer: c.Issuer, SecretKey: c.SecretKey, PublishableKey: c.PublishableKey, APIURL: c.APIURL,
 			AuthorizedParties: c.AuthorizedParties, Organization: c.Organization, RoleScopes: scopes,
-		},
+		}
 	}
 	if dev.localIssuer {
 		config.Clerk.Local = true

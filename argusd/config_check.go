@@ -160,7 +160,7 @@ func (c apiConfig) problems() []string { return c.check(false) }
 func (c apiConfig) check(local bool) []string {
 	var p problems
 	c.LogConfig.check(&p)
-	c.ClerkConfig.check(&p, local)
+	c.checkIdentity(&p, local)
 	checkStores(&p, c.PostgresURL, c.ClickHouseURL)
 	checkAddress(&p, "ARGUS_LISTEN", c.Listen)
 	if c.MetricsListen != "" {

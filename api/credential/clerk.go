@@ -2,7 +2,6 @@ package credential
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,23 +9,23 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/clerk/clerk-sdk-go/v2"
-	"github.com/clerk/clerk-sdk-go/v2/jwks"
-	"github.com/clerk/clerk-sdk-go/v2/jwt"
 	"github.com/clerk/clerk-sdk-go/v2/organizationmembership"
 	"github.com/clerk/clerk-sdk-go/v2/session"
 	"github.com/clerk/clerk-sdk-go/v2/user"
-	josejwt "github.com/go-jose/go-jose/v3/jwt"
+	"github.com/go-jose/go-jose/v4"
 	exact "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/useargus/argus"
 )
 
-// ClerkConfig says whose sessions are believed. All of it but PublishableKey, Local and LocalSignInURL is
-// required.
+// ClerkConfig says whose sessions are believed. The zero value is no Clerk at all. Otherwise all of it but
+// PublishableKey, Local and LocalSignInURL is required.
 type ClerkConfig struct {
 	Issuer            string   // the exact issuer of session tokens
 	SecretKey         string   // of the backend API
@@ -41,6 +40,11 @@ type ClerkConfig struct {
 	// Local takes an issuer on loopback over plain http: argusd dev's, never argusd api's.
 	Local          bool
 	LocalSignInURL string // the local issuer's page
+}
+
+// IsSet reports whether there is a Clerk.
+func (c *ClerkConfig) IsSet() bool {
+	return c.Issuer != "" || c.SecretKey != "" || c.PublishableKey != "" || c.Organization != "" || len(c.AuthorizedParties) > 0
 }
 
 func (c *ClerkConfig) check() error {
@@ -94,7 +98,7 @@ func newClerkIdentity(base context.Context, owner *Config) (*clerkIdentity, erro
 	transport.MaxIdleConnsPerHost = 8
 	client := &http.Client{
 		Transport: boundedBodies{transport},
-		Timeout:   clerkTimeout,
+		Timeout:   issuerTimeout,
 		// The secret key goes to no other place.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -105,16 +109,29 @@ func newClerkIdentity(base context.Context, owner *Config) (*clerkIdentity, erro
 		members: &organizationmembership.Client{Backend: backend}, users: &user.Client{Backend: backend},
 		sessions: &session.Client{Backend: backend},
 	}
-	c.keys = &keyring{base: base, run: owner.Run, now: owner.Now, fetch: (&jwks.Client{Backend: backend}).Get}
+	c.keys = &keyring{issuer: "Clerk", algorithms: []jose.SignatureAlgorithm{jose.RS256}, base: base, run: owner.Run, now: owner.Now,
+		fetch: c.keySet}
 	c.directory.init()
 	return c, nil
 }
 
-// clerkTimeout bounds one request to Clerk, clerkPatience how long a call waits for one.
-const (
-	clerkTimeout  = 3 * time.Second
-	clerkPatience = 1200 * time.Millisecond
-)
+// keySet fetches the instance's keys.
+func (c *clerkIdentity) keySet(ctx context.Context) ([]byte, error) {
+	var set rawAnswer
+	if err := c.backend.Call(ctx, clerk.NewAPIRequest(http.MethodGet, "/jwks"), &set); err != nil {
+		return nil, err
+	}
+	if len(set.body) > maxKeySet {
+		return nil, fmt.Errorf("the key set holds more than %d bytes", maxKeySet)
+	}
+	return set.body, nil
+}
+
+// rawAnswer is an answer of Clerk's as it came.
+type rawAnswer struct{ body []byte }
+
+func (a *rawAnswer) Read(r *clerk.APIResponse)       {}
+func (a *rawAnswer) UnmarshalJSON(data []byte) error { a.body = slices.Clone(data); return nil }
 
 // boundedBodies cuts answers off at 2 MiB: the SDK reads them whole.
 type boundedBodies struct{ next http.RoundTripper }
@@ -132,23 +149,25 @@ func (b boundedBodies) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (b boundedBodies) CloseIdleConnections() { b.next.(*http.Transport).CloseIdleConnections() }
 
-// sessionClaims are a session token's claims as go-jose reads them: each under exactly its name, and none twice. The
-// SDK reads its own copy by encoding/json, to which a custom claim "Org_Role" is org_role. What it read is checked, but
-// only these are believed.
+// sessionClaims are a session token's own claims, each under exactly its name.
 type sessionClaims struct {
-	josejwt.Claims
-	Version      int             `json:"v"`
-	SessionID    string          `json:"sid"`
-	Party        string          `json:"azp"`
-	Status       string          `json:"sts"`
-	Organization string          `json:"org_id"`
-	Role         string          `json:"org_role"`
-	Permissions  []string        `json:"org_permissions"`
-	Actor        json.RawMessage `json:"act"`
-}
+	Version      int            `json:"v"`
+	SessionID    string         `json:"sid"`
+	Status       string         `json:"sts"`
+	Organization string         `json:"org_id"`
+	Role         string         `json:"org_role"`
+	Permissions  []string       `json:"org_permissions"`
+	Actor        jsontext.Value `json:"act"`
 
-// leeway allows for clocks that differ.
-const leeway = 5 * time.Second
+	// Version 2 has the organization's in o, and its permissions as bits.
+	Features string `json:"fea"`
+	Compact  struct {
+		ID          string `json:"id"`
+		Role        string `json:"rol"`
+		Permissions string `json:"per"`
+		Mappings    string `json:"fpm"`
+	} `json:"o"`
+}
 
 // maxSessionToken bounds the time from iat to exp of a session token. Clerk issues them for a minute. Only its JWT
 // templates, which an administrator may set to ten years, make longer ones, and such a token outlives every revocation.
@@ -156,57 +175,29 @@ const maxSessionToken = time.Hour
 
 // verify checks a Clerk session token: signed with a key of this instance by RS256, by exactly this issuer, for
 // a console that is ours, within its time, of a session fully signed in, in the one organization.
-func (c *clerkIdentity) verify(ctx context.Context, token string) (*Credential, error) {
-	parsed, err := josejwt.ParseSigned(token)
-	if err != nil || len(parsed.Headers) != 1 {
-		return nil, unauthenticated(reasonToken, err)
-	}
-	header := parsed.Headers[0]
-	if kind, ok := header.ExtraHeaders["typ"].(string); ok && !strings.EqualFold(kind, "JWT") {
+func (c *clerkIdentity) verify(ctx context.Context, t *signedToken) (*Credential, error) {
+	if t.kind != "" && t.kind != "jwt" {
 		// An OAuth access token or a machine's is signed with the same keys.
-		return nil, unauthenticated(reasonToken, fmt.Errorf("a token of type %q", argus.Text(kind, 32)))
+		return nil, unauthenticated(reasonToken, fmt.Errorf("a token of type %q", argus.Text(t.kind, 32)))
 	}
-	if header.Algorithm != "RS256" || header.KeyID == "" {
-		return nil, unauthenticated(reasonToken, fmt.Errorf("signed by %q", argus.Text(header.Algorithm, 32)))
-	}
-	key, err := c.keys.get(ctx, header.KeyID)
-	if err != nil {
+	if err := c.keys.check(ctx, t); err != nil {
 		return nil, err
 	}
-	if key == nil {
-		return nil, unauthenticated(reasonKey, fmt.Errorf("signed with the unknown key %q", argus.Text(header.KeyID, 64)))
+	if err := t.within(time.Now(), maxSessionToken); err != nil {
+		return nil, err
 	}
-	read, err := jwt.Verify(ctx, &jwt.VerifyParams{
-		Token: token, JWK: key, Leeway: leeway,
-		ProxyURL:                &c.config.Issuer, // compared exactly; without it any issuer that looks like Clerk passes
-		AuthorizedPartyHandler:  c.ours,
-		CustomClaimsConstructor: func(context.Context) any { return new(sessionClaims) },
-	})
-	if errors.Is(err, josejwt.ErrExpired) {
-		return nil, unauthenticated(reasonExpired, nil)
+	var claims sessionClaims
+	if err := exact.Unmarshal(t.payload, &claims); err != nil {
+		return nil, unauthenticated(reasonToken, errors.New("a claim of the session is of another type"))
 	}
-	if err != nil {
-		return nil, unauthenticated(reasonToken, err)
+	if claims.Version == 2 && claims.Compact.ID != "" {
+		claims.Organization, claims.Role = claims.Compact.ID, "org:"+claims.Compact.Role
+		claims.Permissions = claims.compactPermissions()
 	}
-	claims, _ := read.Custom.(*sessionClaims)
-	if claims == nil {
-		return nil, unauthenticated(reasonToken, errors.New("no claims"))
-	}
-	if claims.Version == 2 && read.Version == 2 { // the SDK took these from the claims o and fea, by go-jose
-		claims.Organization, claims.Role = read.ActiveOrganizationID, read.ActiveOrganizationRole
-		claims.Permissions = read.ActiveOrganizationPermissions
-	}
-	err = claims.ValidateWithLeeway(josejwt.Expected{Issuer: c.config.Issuer, Time: time.Now()}, leeway)
 	switch {
-	case errors.Is(err, josejwt.ErrExpired):
-		return nil, unauthenticated(reasonExpired, nil)
-	case err != nil:
-		return nil, unauthenticated(reasonToken, err)
-	case claims.Expiry != nil && (claims.IssuedAt == nil || claims.Expiry.Time().Sub(claims.IssuedAt.Time()) > maxSessionToken):
-		return nil, unauthenticated(reasonToken, errors.New("the token lives longer than a session's"))
-	case claims.Expiry == nil:
-		return nil, unauthenticated(reasonToken, errors.New("no exp"))
-	case !c.ours(claims.Party):
+	case t.issuer != c.config.Issuer:
+		return nil, unauthenticated(reasonToken, errors.New("another issuer's (iss)"))
+	case !c.ours(t.party):
 		return nil, unauthenticated(reasonToken, errors.New("azp is not ours"))
 	case claims.Status == "pending":
 		return nil, unauthenticated(reasonPending, nil)
@@ -214,7 +205,7 @@ func (c *clerkIdentity) verify(ctx context.Context, token string) (*Credential, 
 		return nil, unauthenticated(reasonToken, errors.New("the session's status is not active"))
 	case claims.SessionID == "":
 		return nil, unauthenticated(reasonToken, errors.New("no sid: not a session's token"))
-	case !validUserID(claims.Subject):
+	case !validUserID(t.subject):
 		return nil, unauthenticated(reasonToken, errors.New("sub is not a user"))
 	case claims.Organization != c.config.Organization:
 		return nil, unauthenticated(reasonOrganiz, fmt.Errorf("org_id is %q", argus.Text(claims.Organization, 64)))
@@ -224,12 +215,35 @@ func (c *clerkIdentity) verify(ctx context.Context, token string) (*Credential, 
 		return nil, unauthenticated(reasonToken, err)
 	}
 	actor := argus.Actor{
-		ID: claims.Subject, ImpersonatorID: impersonator, Kind: argus.KindClerkSession,
+		ID: t.subject, ImpersonatorID: impersonator, Kind: argus.KindClerkSession,
 		Scopes: c.scopes(claims.Role, claims.Permissions),
 	}
 	actor.Preset = argus.PresetOf(actor.Scopes)
-	return &Credential{Actor: actor, Principal: "session of " + actor.ID, Expires: claims.Expiry.Time().Add(leeway),
+	return &Credential{Actor: actor, Principal: "session of " + actor.ID, Expires: t.expires.Add(leeway),
 		SessionID: claims.SessionID}, nil
+}
+
+// compactPermissions spells out what version 2 packs: of each of the organization's features ("o:logs"), the number in
+// fpm has one bit for each name in per.
+func (c *sessionClaims) compactPermissions() []string {
+	names, mappings := strings.Split(c.Compact.Permissions, ","), strings.Split(c.Compact.Mappings, ",")
+	var permissions []string
+	for i, feature := range strings.Split(c.Features, ",") {
+		of, feature, ok := strings.Cut(feature, ":")
+		if !ok || !strings.Contains(of, "o") || i >= len(mappings) {
+			continue
+		}
+		bits, err := strconv.ParseUint(mappings[i], 10, 62)
+		if err != nil || bits>>len(names) != 0 {
+			continue
+		}
+		for j, name := range names {
+			if bits>>j&1 == 1 {
+				permissions = append(permissions, "org:"+feature+":"+name)
+			}
+		}
+	}
+	return permissions
 }
 
 // ours reports whether tokens of this party are taken.
@@ -239,7 +253,7 @@ func (c *clerkIdentity) ours(azp string) bool {
 
 // actorClaim reads act, which names who impersonates the session's user. One that cannot be read is rejected:
 // otherwise the impersonator's deed would be put down to the user.
-func actorClaim(raw json.RawMessage) (string, error) {
+func actorClaim(raw jsontext.Value) (string, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return "", nil
 	}
@@ -255,7 +269,7 @@ func actorClaim(raw json.RawMessage) (string, error) {
 // renew answers for a session whose token has expired: Clerk is asked whether the session is still active, and
 // what its user may do now.
 func (c *clerkIdentity) renew(ctx context.Context, old *Credential) (*Credential, error) {
-	ctx, cancel := context.WithTimeout(ctx, clerkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, issuerTimeout)
 	defer cancel()
 	s, err := c.sessions.Get(ctx, url.PathEscape(old.SessionID))
 	switch {
@@ -263,7 +277,7 @@ func (c *clerkIdentity) renew(ctx context.Context, old *Credential) (*Credential
 		c.heard(sessionKey(old.SessionID))
 		return nil, unauthenticated(reasonRevoked, nil)
 	case err != nil:
-		return nil, clerkAway(err)
+		return nil, issuerAway("Clerk", err)
 	case s.ID != old.SessionID || s.UserID != old.Actor.ID || s.Status != "active":
 		c.heard(sessionKey(old.SessionID))
 		return nil, unauthenticated(reasonRevoked, fmt.Errorf("the session is %q", argus.Text(s.Status, 32)))
@@ -304,11 +318,4 @@ func validUserID(id string) bool {
 func isNotFound(err error) bool {
 	var e *clerk.APIErrorResponse
 	return errors.As(err, &e) && e.HTTPStatusCode == http.StatusNotFound
-}
-
-// clerkAway is the 503 for a credential that cannot be verified without Clerk.
-func clerkAway(cause error) error {
-	return argus.Errorf(argus.CodeUnavailable,
-		"Clerk does not answer, so your credential cannot be checked. Try again; if it lasts, use a break-glass token.").
-		WithCause(cause).WithRetryAfter(2 * time.Second)
 }

@@ -1,13 +1,15 @@
-// Package credential finds out who calls: it verifies Clerk sessions, personal access tokens and break-glass tokens,
-// and keeps the tokens of the last two kinds in Postgres.
+// Package credential finds out who calls: it verifies Clerk sessions, tokens of OpenID Connect issuers, personal access
+// tokens and break-glass tokens, and keeps the tokens of the last two kinds in Postgres.
 //
-// A Verifier knows Clerk's keys and users, remembers tokens, and hears of revocations. SQL stands in the files named
+// A Verifier knows the keys of its issuers and Clerk's users, remembers tokens, and hears of revocations. Each token of an
+// issuer is read by signed.go and verified with the keys of the issuer that it names; clerk.go and issuer.go judge its claims. SQL stands in the files named
 // pg_*.go. The api counts, limits and answers the calls.
 package credential
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -23,7 +25,7 @@ type Credential struct {
 	Actor     argus.Actor
 	Principal string    // what calls per second are counted by
 	Expires   time.Time // when it ends by itself
-	SessionID string    // of a Clerk session; "" for a token
+	SessionID string    // of a Clerk session; "" for any other credential
 }
 
 // Person is who takes the places of calls: the person behind all credentials, so making more tokens gives no more
@@ -67,18 +69,20 @@ type Reason string
 
 const (
 	ReasonMissing   Reason = "missing"   // no Authorization header
-	reasonMalformed Reason = "malformed" // no bearer token of any of the three kinds
+	reasonMalformed Reason = "malformed" // no bearer token of any kind
 	reasonMistyped  Reason = "mistyped"  // a checksum is wrong
 	reasonUnknown   Reason = "unknown"   // no such token
 	reasonRevoked   Reason = "revoked"   //
 	reasonExpired   Reason = "expired"   //
 	reasonOwner     Reason = "owner"     // the owner is gone, banned, or not of the organization
-	reasonToken     Reason = "token"     // a session token that fails a check
-	reasonKey       Reason = "key"       // a session token signed with a key that is not Clerk's
+	reasonToken     Reason = "token"     // an issuer's token that fails a check
+	reasonKey       Reason = "key"       // a token signed with a key that is not its issuer's
+	reasonIssuer    Reason = "issuer"    // a token of an issuer that is not configured
+	reasonRule      Reason = "rule"      // a workload's token that matches no rule
 	reasonOrganiz   Reason = "organized" // a session of another organization
 	reasonPending   Reason = "pending"   // a session that is not fully signed in
 	ReasonFlood     Reason = "flood"     // too many bad ones from this address
-	ReasonUnchecked Reason = "unchecked" // Clerk or Postgres could not be asked
+	ReasonUnchecked Reason = "unchecked" // the issuer or Postgres could not be asked
 )
 
 // Unauthenticated is the cause of a 401: why, and what went wrong inside.
@@ -124,11 +128,13 @@ func unauthenticated(why Reason, cause error) error {
 		message = "The session is not fully signed in yet."
 	case reasonOrganiz:
 		message = "The session is not one of this ARGUS's organization."
+	case reasonRule:
+		message = "The workload's token is genuine, and no rule of this ARGUS matches its claims."
 	}
 	return argus.Errorf(argus.CodeUnauthenticated, "%s", message).WithCause(&Unauthenticated{why, cause})
 }
 
-// Verify checks a token of any of the three kinds. Its errors are 401 with an Unauthenticated as their cause, what
+// Verify checks a token of any kind. Its errors are 401 with an Unauthenticated as their cause, what
 // Config.MayLookUp says, or 503 when a store that has to be asked does not answer.
 func (v *Verifier) Verify(ctx context.Context, token string, ip netip.Addr) (*Credential, error) {
 	switch {
@@ -139,7 +145,18 @@ func (v *Verifier) Verify(ctx context.Context, token string, ip netip.Addr) (*Cr
 		}
 		return v.verifySecret(ctx, kind, digest, ip)
 	case looksLikeJWT(token):
-		return v.clerk.verify(ctx, token)
+		t, err := readToken(token)
+		if err != nil {
+			return nil, err
+		}
+		// The issuer that a token names chooses who verifies it, with that issuer's keys alone.
+		if v.clerk != nil && t.issuer == v.clerk.config.Issuer {
+			return v.clerk.verify(ctx, t)
+		}
+		if i := v.byURL[t.issuer]; i != nil {
+			return i.verify(ctx, t)
+		}
+		return nil, unauthenticated(reasonIssuer, fmt.Errorf("iss is %q", argus.Text(t.issuer, 128)))
 	}
 	return nil, unauthenticated(reasonMalformed, nil)
 }
@@ -165,14 +182,25 @@ func Bearer(h http.Header) (string, error) {
 }
 
 // Kind names the kind of a token, of which nothing is checked: for the metric.
-func Kind(token string) string {
+func (v *Verifier) Kind(token string) string {
 	switch {
 	case strings.HasPrefix(token, argus.PATPrefix):
 		return string(argus.KindPAT)
 	case strings.HasPrefix(token, argus.BreakGlassPrefix):
 		return string(argus.KindBreakGlass)
 	case looksLikeJWT(token):
-		return string(argus.KindClerkSession)
+		t, err := readToken(token)
+		switch {
+		case err != nil:
+			return "jwt"
+		case v.clerk != nil && t.issuer == v.clerk.config.Issuer:
+			return string(argus.KindClerkSession)
+		case v.byURL[t.issuer] == nil:
+			return "jwt"
+		case v.byURL[t.issuer].Kind == Workloads:
+			return string(argus.KindWorkload)
+		}
+		return string(argus.KindOIDCSession)
 	}
 	return "other"
 }

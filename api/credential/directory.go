@@ -90,7 +90,7 @@ func (c *clerkIdentity) owner(ctx context.Context, id string) (*owner, error) {
 	case o != nil && c.now().Sub(o.at) < ownerGrace:
 		return o.check()
 	}
-	return nil, clerkAway(err)
+	return nil, issuerAway("Clerk", err)
 }
 
 func (o *owner) check() (*owner, error) {
@@ -101,12 +101,12 @@ func (o *owner) check() (*owner, error) {
 	return o, nil
 }
 
-// askOwner asks Clerk, once for all who wait, for clerkPatience at most; the question itself goes on.
+// askOwner asks Clerk, once for all who wait, for issuerPatience at most; the question itself goes on.
 func (c *clerkIdentity) askOwner(ctx context.Context, id string) (*owner, error) {
-	ctx, cancel := context.WithTimeout(ctx, clerkPatience)
+	ctx, cancel := context.WithTimeout(ctx, issuerPatience)
 	defer cancel()
 	done := c.flight.DoChan("owner "+id, func() (any, error) {
-		asking, cancel := context.WithTimeout(c.base, clerkTimeout)
+		asking, cancel := context.WithTimeout(c.base, issuerTimeout)
 		defer cancel()
 		o, err := c.fetchOwner(asking, id)
 		if err != nil {
@@ -241,7 +241,7 @@ type users []*clerk.User
 func (*users) Read(*clerk.APIResponse) {}
 
 func (c *clerkIdentity) fetchPersons(ids []string) error {
-	ctx, cancel := context.WithTimeout(c.base, clerkTimeout)
+	ctx, cancel := context.WithTimeout(c.base, issuerTimeout)
 	defer cancel()
 	limit := int64(len(ids))
 	req := clerk.NewAPIRequest(http.MethodGet, "/users")

@@ -50,7 +50,7 @@ func (v *Verifier) verifySecret(ctx context.Context, kind argus.ActorKind, diges
 	}
 	actor := argus.Actor{ID: row.actorID, Kind: row.kind, Scopes: row.scopes, Agent: row.agent}
 	if row.kind == argus.KindPAT {
-		owner, err := v.clerk.owner(ctx, row.actorID)
+		owner, err := v.ownerOf(ctx, row.actorID)
 		if err != nil {
 			return nil, err
 		}
@@ -63,6 +63,19 @@ func (v *Verifier) verifySecret(ctx context.Context, kind argus.ActorKind, diges
 	}
 	actor.Preset = argus.PresetOf(actor.Scopes)
 	return &Credential{Actor: actor, Principal: row.id.String(), Expires: row.expires}, nil
+}
+
+// ownerOf gives the rights that a token's owner has at this moment. An owner whose issuer is not configured any more has
+// none, and is unauthenticated.
+func (v *Verifier) ownerOf(ctx context.Context, id string) (*owner, error) {
+	if name := issuerOf(id); name != "" {
+		if i := v.byName[name]; i != nil && i.Kind == People {
+			return v.people.owner(ctx, i, id)
+		}
+	} else if v.clerk != nil {
+		return v.clerk.owner(ctx, id)
+	}
+	return nil, unauthenticated(reasonOwner, nil)
 }
 
 // secretCache remembers tokens, but only as long as it is sure to hear of revocations: readers get something only

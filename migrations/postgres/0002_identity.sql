@@ -10,7 +10,7 @@ SET ROLE argus_owner;
 -- What a token may do and until when is fixed when it is made; only its use and its end are added later.
 CREATE TABLE argus.personal_access_tokens (
   id           uuid        PRIMARY KEY,
-  actor_id     text        NOT NULL CHECK (actor_id <> '' AND length(actor_id) <= 200), -- its owner, a Clerk user
+  actor_id     text        NOT NULL CHECK (actor_id <> '' AND length(actor_id) <= 256), -- its owner: a Clerk user, or issuer:subject
   name         text        NOT NULL CHECK (btrim(name) <> '' AND length(name) <= 400),
   digest       bytea       NOT NULL UNIQUE CHECK (length(digest) = 32),                 -- SHA-256 of the secret
   last_four    text        NOT NULL CHECK (length(last_four) = 4),
@@ -141,7 +141,7 @@ CREATE TRIGGER revoked AFTER UPDATE ON argus.personal_access_tokens
 -- issued_at and issued_by (the login). The person who issues or revokes says who they are in claimed_by.
 CREATE TABLE argus.break_glass_tokens (
   id         uuid        PRIMARY KEY,
-  actor_id   text        NOT NULL CHECK (actor_id <> '' AND length(actor_id) <= 200), -- the Clerk user it is for
+  actor_id   text        NOT NULL CHECK (actor_id <> '' AND length(actor_id) <= 256), -- the person it is for
   reason     text        NOT NULL CHECK (length(btrim(reason)) BETWEEN 3 AND 2000),
   digest     bytea       NOT NULL UNIQUE CHECK (length(digest) = 32),
   last_four  text        NOT NULL CHECK (length(last_four) = 4),
@@ -249,8 +249,19 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 -- +goose StatementEnd
 
+-- ── people of OpenID Connect issuers ────────────────────────────────────────────────────────────────
+-- What the last sign-in of each showed. Their tokens go by it for as long as the configuration says (rights).
+CREATE TABLE argus.openid_people (
+  actor_id text        PRIMARY KEY CHECK (actor_id LIKE '%_:_%' AND length(actor_id) <= 256), -- issuer:subject
+  name     text        NOT NULL CHECK (length(name) <= 200),
+  email    text        NOT NULL CHECK (length(email) <= 200),
+  groups   text[]      NOT NULL,                                -- those that the configuration mapped to scopes then
+  shown_at timestamptz NOT NULL                                 -- when the token that showed them was made (iat)
+);
+CREATE INDEX openid_people_shown ON argus.openid_people (shown_at);
+
 -- ── grants ──────────────────────────────────────────────────────────────────────────────────────────
-REVOKE ALL ON argus.personal_access_tokens, argus.break_glass_tokens, argus.break_glass_revocations FROM PUBLIC;
+REVOKE ALL ON argus.personal_access_tokens, argus.break_glass_tokens, argus.break_glass_revocations, argus.openid_people FROM PUBLIC;
 
 GRANT SELECT ON argus.personal_access_tokens TO argus_api;
 GRANT INSERT (id, actor_id, name, digest, last_four, scopes, agent, agent_actions, parent_id, audit_id, expires_at)
@@ -261,6 +272,8 @@ GRANT UPDATE (last_used_at) ON argus.personal_access_tokens TO argus_api;
 GRANT EXECUTE ON FUNCTION argus.revoke_credentials(uuid[], text, uuid), argus.identify_credential(bytea)
   TO argus_api, argus_break_glass;
 GRANT SELECT ON argus.break_glass_tokens, argus.break_glass_revocations TO argus_api;
+-- A thief of this login can make tokens of anybody's, so giving people groups adds nothing to what it can do.
+GRANT SELECT, INSERT, UPDATE (name, email, groups, shown_at), DELETE ON argus.openid_people TO argus_api;
 GRANT EXECUTE ON FUNCTION argus.record_reading(uuid, boolean, boolean, jsonb) TO argus_api;
 
 GRANT SELECT (id, actor_id, name, last_four, scopes, agent, agent_actions, parent_id, audit_id, created_at, expires_at, last_used_at,
@@ -269,6 +282,7 @@ GRANT SELECT (id, actor_id, name, last_four, scopes, agent, agent_actions, paren
 GRANT SELECT (id, actor_id, reason, last_four, scopes, issued_at, issued_by, claimed_by, host, expires_at)
   ON argus.break_glass_tokens TO argus_auditor, argus_break_glass;
 GRANT SELECT ON argus.break_glass_revocations TO argus_auditor, argus_break_glass;
+GRANT SELECT ON argus.openid_people TO argus_auditor;
 
 GRANT INSERT (id, actor_id, reason, digest, last_four, scopes, claimed_by, host, expires_at)
   ON argus.break_glass_tokens TO argus_break_glass;
