@@ -31,6 +31,8 @@ var deeds = []struct{ what, sql string }{
 		VALUES ((lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '70008000000000000001')::uuid, 1, now(), 'x', 'launch', 'requested')`},
 	{"change the state of workers and tenants, within their rules", "UPDATE argus.tenants SET last_activity = now()"},
 	{"read the digests of tokens", "SELECT p.digest, b.digest FROM argus.personal_access_tokens p, argus.break_glass_tokens b"},
+	{"raise what the tokens of people of OpenID issuers may do", `INSERT INTO argus.openid_people (actor_id, name, email, groups, shown_at)
+		VALUES ('okta:00u1', '', '', '{sre}', now())`},
 	{"make a personal access token", `INSERT INTO argus.personal_access_tokens (id, actor_id, name, digest, last_four, scopes, expires_at)
 		VALUES (gen_random_uuid(), 'user_x', 'x', sha256('x'), 'abcd', '{logs:read}', now() + interval '1 hour')`},
 	{"make a break-glass token, recorded", firing["argus_break_glass"][0]},

@@ -173,7 +173,7 @@ func (d *document) people(i *Issuer, n ast.Node, fields map[string]field) {
 	i.Rights = DefaultRights
 	if f, ok := fields["rights"]; ok {
 		var err error
-		if i.Rights, err = argus.ParseSpan(d.text(f)); err != nil || i.Rights < time.Minute || i.Rights > MaxRights {
+		if i.Rights, err = argus.ParseDuration(d.text(f)); err != nil || i.Rights < time.Minute || i.Rights > MaxRights {
 			d.add(f.value, "rights must be 1m to 30d, like 24h")
 		}
 	}
