@@ -226,7 +226,7 @@ func firstIDOf(at time.Time) (id uuid.UUID) {
 // reasonOfDelete is the reason of a DELETE: in its body, or in Argus-Reason, since many clients send no body with it.
 func (c *call) reasonOfDelete() (string, error) {
 	if len(c.Body) == 0 {
-		return argus.Reason(c.Header("Argus-Reason"))
+		return argus.Reason(c.Record.Reason)
 	}
 	var body struct {
 		Reason string `json:"reason"`

@@ -30,6 +30,7 @@ type request struct {
 	method string
 	path   string // escaped, below the server's address: "/v1/tenants"
 	query  url.Values
+	raw    string // a query as it was written, before query
 	body   []byte
 	key    string // Idempotency-Key: the call changes something, and may be repeated under this key
 	header http.Header
@@ -106,9 +107,17 @@ func (c *client) callOnce(ctx context.Context, r request) (*answer, error) {
 	return &answer{body, resp.Header.Get(argus.AuditIDHeader), resp.Header}, nil
 }
 
-// open makes a request once and returns the response as soon as its header is there. A status of 400 or more is
-// an *apiError, no response a *netError.
-func (c *client) open(ctx context.Context, r request) (*http.Response, error) {
+// rawQuery is the whole query.
+func (r request) rawQuery() string {
+	added := r.query.Encode()
+	if r.raw != "" && added != "" {
+		return r.raw + "&" + added
+	}
+	return r.raw + added
+}
+
+// newRequest makes the request with its credential.
+func (c *client) newRequest(ctx context.Context, r request) (*http.Request, error) {
 	if c.token == "" {
 		return nil, errNoToken
 	}
@@ -118,7 +127,7 @@ func (c *client) open(ctx context.Context, r request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	target.Path, target.RawPath, target.RawQuery = path, raw, r.query.Encode()
+	target.Path, target.RawPath, target.RawQuery = path, raw, r.rawQuery()
 	var body io.Reader
 	if r.body != nil {
 		body = bytes.NewReader(r.body)
@@ -138,11 +147,21 @@ func (c *client) open(ctx context.Context, r request) (*http.Response, error) {
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "application/json")
 	}
-	if r.body != nil {
+	if r.body != nil && req.Header.Get("Content-Type") == "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if r.key != "" {
 		req.Header.Set("Idempotency-Key", r.key)
+	}
+	return req, nil
+}
+
+// open makes a request once and returns the response as soon as its header is there. A status of 400 or more is
+// an *apiError, no response a *netError.
+func (c *client) open(ctx context.Context, r request) (*http.Response, error) {
+	req, err := c.newRequest(ctx, r)
+	if err != nil {
+		return nil, err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -150,18 +169,19 @@ func (c *client) open(ctx context.Context, r request) (*http.Response, error) {
 	}
 	if resp.StatusCode >= 400 || resp.StatusCode < 200 || resp.StatusCode >= 300 {
 		defer resp.Body.Close()
-		return nil, c.readError(resp, r)
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+		return nil, c.apiError(resp, r, body)
 	}
 	return resp, nil
 }
 
-// readError makes an error of an answer that says no. The API or a proxy in between gave it.
-func (c *client) readError(resp *http.Response, r request) *apiError {
+// apiError makes an error of an answer that says no, with the body. The API, a service behind it or a proxy in between
+// gave it.
+func (c *client) apiError(resp *http.Response, r request, body []byte) *apiError {
 	e := &apiError{Status: resp.StatusCode, AuditID: resp.Header.Get(argus.AuditIDHeader), Mutation: r.key != ""}
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
 		e.RetryAfter = time.Duration(s) * time.Second
 	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	e.fill(body)
 	if e.Message == "" {
 		e.Message = fmt.Sprintf("%s answered %s without saying why.", c.base.Host,

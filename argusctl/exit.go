@@ -131,6 +131,10 @@ func (e *apiError) hint() string {
 		return "Whether it happened is not known. Look before repeating it."
 	case e.Code == argus.CodeInvalidCursor:
 		return "A cursor belongs to one search: give the same filters, or start over without it."
+	case e.Code == argus.CodeReasonRequired:
+		return "Give one with --reason."
+	case e.Status >= 300 && e.Status < 400:
+		return "Redirects are not followed."
 	case e.RetryAfter > 0:
 		return fmt.Sprintf("Try again in %s.", formatDuration(e.RetryAfter))
 	}

@@ -27,11 +27,11 @@ func (f *fake) route(r *http.Request) (route string, params []argus.PathParam, s
 	}{
 		{"GET /v1/health", "any", f.health},
 		{"GET /v1/operators/me", "any", func(x *exchange) { x.reply(200, x.who.me) }},
-		{"GET /v1/tenants", "tenants:read", func(x *exchange) {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			x.reply(200, map[string]any{"tenants": f.tenants})
-		}},
+		{"GET /v1/services", "any", f.serviceList},
+		{"GET /v1/tenants", "tenants:read", f.tenantList},
+		{"PUT /v1/tenants/:id", "tenants:write", f.tenantPut},
+		{"PUT /v1/tenants/:id/consent", "tenants:write", f.tenantConsent},
+		{"DELETE /v1/tenants/:id", "tenants:write", f.tenantRetire},
 		{"GET /v1/tenants/:id", "tenants:read", f.tenantShow},
 		{"POST /v1/tenants/:id/arm", "remote_support:arm", f.arm},
 		{"POST /v1/tenants/:id/disarm", "remote_support:arm", f.arm},

@@ -141,7 +141,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.tries[scenario]++
 	try := f.tries[scenario]
 	f.mu.Unlock()
-	if scenario != "" && f.misbehave(w, r, scenario, try) {
+	if scenario != "" && f.misbehave(w, r, scenario, try) || f.service(w, r, body) {
 		return
 	}
 	var who *caller

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -88,18 +90,32 @@ func (f *factory) printDryRun(r request) error {
 	if err != nil {
 		return err
 	}
+	path := r.path
+	if query := r.rawQuery(); query != "" {
+		path += "?" + query
+	}
+	headers := map[string]string{}
+	for name := range r.header {
+		if strings.HasPrefix(name, "Argus-") {
+			headers[name] = r.header.Get(name)
+		}
+	}
 	if how == asJSON {
 		object, err := json.Marshal(struct {
-			Method string  `json:"method"`
-			Path   string  `json:"path"`
-			Body   *string `json:"body"`
-		}{r.method, r.path, optional(string(r.body))})
+			Method  string            `json:"method"`
+			Path    string            `json:"path"`
+			Headers map[string]string `json:"headers,omitempty"`
+			Body    *string           `json:"body"`
+		}{r.method, path, headers, optional(string(r.body))})
 		if err != nil {
 			return err
 		}
 		return f.jsonLine(object)
 	}
-	_, err = fmt.Fprintf(f.io.out, "%s %s\n", r.method, harmless(r.path))
+	_, err = fmt.Fprintf(f.io.out, "%s %s\n", r.method, harmless(path))
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		fmt.Fprintf(f.io.out, "%s: %s\n", name, harmless(headers[name]))
+	}
 	if err == nil && r.body != nil {
 		_, err = fmt.Fprintf(f.io.out, "\n%s", r.body)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 func newCmdTenant(f *factory) *cobra.Command {
 	return newCmdNoun("tenant", "Tenants, and whether remote support may reach them",
 		"  argusctl tenant ls\n  argusctl tenant arm UTD_7ELEVEN_001 --reason \"ride-along\"",
-		newCmdTenantLs(f), newCmdTenantShow(f), newCmdArm(f, "tenant"), newCmdDisarm(f, "tenant"))
+		newCmdTenantLs(f), newCmdTenantShow(f), newCmdArm(f, "tenant"), newCmdDisarm(f, "tenant"),
+		newCmdTenantAdd(f), newCmdTenantImport(f), newCmdTenantConsent(f), newCmdTenantRetire(f))
 }
 
 // tenant is an object of GET /v1/tenants.
@@ -32,6 +34,11 @@ type tenant struct {
 	Agents       int64     `json:"agents"`
 	LastActivity time.Time `json:"last_activity"`
 	Sessions     []session `json:"sessions"`
+
+	Retired       bool      `json:"retired"`
+	RetiredAt     time.Time `json:"retired_at"`
+	RetiredBy     string    `json:"retired_by"`
+	RetiredReason string    `json:"retired_reason"`
 }
 
 // session is a remote-support session.
@@ -46,7 +53,7 @@ type session struct {
 	EndReason string    `json:"end_reason"`
 }
 
-type tenantLsOptions struct{ armed bool }
+type tenantLsOptions struct{ armed, retired bool }
 
 func newCmdTenantLs(f *factory) *cobra.Command {
 	o := &tenantLsOptions{}
@@ -61,6 +68,7 @@ func newCmdTenantLs(f *factory) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&o.armed, "armed", false, "only those that are armed")
+	cmd.Flags().BoolVar(&o.retired, "retired", false, "also those that are retired")
 	return cmd
 }
 
@@ -69,7 +77,11 @@ func tenantLsRun(ctx context.Context, f *factory, o *tenantLsOptions) error {
 	if err != nil {
 		return err
 	}
-	tenants, err := list[tenant](ctx, c, "/v1/tenants", nil, "tenants")
+	var query url.Values
+	if o.retired {
+		query = url.Values{"retired": {"true"}}
+	}
+	tenants, err := list[tenant](ctx, c, "/v1/tenants", query, "tenants")
 	if err != nil {
 		return err
 	}
@@ -101,6 +113,9 @@ func tenantLsRun(ctx context.Context, f *factory, o *tenantLsOptions) error {
 }
 
 func (t *tenant) state() cell {
+	if t.Retired {
+		return txt("retired").in(dim)
+	}
 	if t.Armed {
 		return txt("armed").in(yellow)
 	}
@@ -167,6 +182,9 @@ func (f *factory) printTenant(a *answer, t *tenant) error {
 		pairs = append(pairs, txt("armed by"), txt(t.ArmedBy), txt("armed at"), f.timeCell(t.ArmedAt),
 			txt("reason"), txt(t.ArmedReason))
 	}
+	if t.Retired {
+		pairs = append(pairs, txt("retired by"), txt(t.RetiredBy), txt("retired at"), f.timeCell(t.RetiredAt), txt("reason"), txt(t.RetiredReason))
+	}
 	pairs = append(pairs, txt("consent"), t.consent(), txt("recorded by"), txt(t.Consent.RecordedBy), txt("recorded at"), f.timeCell(t.Consent.At),
 		txt("agents"), txt(strconv.FormatInt(t.Agents, 10)), txt("last activity"), f.timeCell(t.LastActivity))
 	if err := f.fields(pairs...); err != nil || len(t.Sessions) == 0 {
@@ -206,7 +224,7 @@ func newCmdArm(f *factory, noun string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "arm <tenant>",
 		Short: "Let remote support reach a tenant",
-		Long: `Arms a tenant for remote support. It must have given its consent, which is recorded on the server's host.
+		Long: `Arms a tenant for remote support. It must have given its consent, which another person than you has recorded.
 --consent-document names the document you expect: the server denies it when another one is on record. The request
 repeats the tenant id, which the server checks; --confirm has you say it twice yourself.`,
 		Example: "  argusctl " + noun + ` arm UTD_7ELEVEN_001 --reason "ride-along"
@@ -238,12 +256,12 @@ func armRun(ctx context.Context, f *factory, o *armOptions, id string) error {
 		Consent string `json:"consent_document_id,omitempty"`
 		Confirm string `json:"confirm_tenant_id"`
 	}{o.reason, o.consent, id}
-	return f.changeTenant(ctx, o.mutationOptions, path, body, "Armed %s.")
+	return f.changeTenant(ctx, o.mutationOptions, http.MethodPost, path, body, "Armed %s.")
 }
 
 // changeTenant makes a call whose answer is the tenant.
-func (f *factory) changeTenant(ctx context.Context, o mutationOptions, path string, body any, done string) error {
-	a, err := f.mutate(ctx, o, http.MethodPost, path, body)
+func (f *factory) changeTenant(ctx context.Context, o mutationOptions, method, path string, body any, done string) error {
+	a, err := f.mutate(ctx, o, method, path, body)
 	if err != nil || a == nil {
 		return err
 	}
@@ -286,7 +304,7 @@ func disarmRun(ctx context.Context, f *factory, o *disarmOptions, id string) err
 	if err := checkReason(o.reason); err != nil {
 		return err
 	}
-	return f.changeTenant(ctx, o.mutationOptions, path, reasonBody{o.reason}, "Disarmed %s.")
+	return f.changeTenant(ctx, o.mutationOptions, http.MethodPost, path, reasonBody{o.reason}, "Disarmed %s.")
 }
 
 // reasonBody is the body of the changes that need a reason and nothing else.
