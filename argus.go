@@ -29,6 +29,10 @@ const ReasonHeader = "Argus-Reason"
 // as a user agent is.
 const AgentHeader = "Argus-Agent"
 
+// ConfirmHeader carries, in a call to a service behind the door, the parameter that its route wants confirmed. A value that
+// no header can hold is written as ReasonValue writes it.
+const ConfirmHeader = "Argus-Confirm"
+
 // Micros truncates t to the microsecond, in UTC without a monotonic reading: the resolution both stores keep.
 // Every time that is hashed or stored goes through it.
 func Micros(t time.Time) time.Time { return t.UTC().Round(0).Truncate(time.Microsecond) }

@@ -76,14 +76,20 @@ func ReasonValue(reason string) string {
 
 // ParseReasonValue reads what ReasonValue writes, and UTF-8 as it is. The reason it returns is kept so; see Reason.
 func ParseReasonValue(value string) (string, error) {
-	if encoded, ok := strings.CutPrefix(value, encodedText); ok {
-		text, err := url.PathUnescape(encoded)
-		if err != nil {
-			return "", Errorf(CodeInvalidParameter, "%s cannot be read. Write %s and the reason percent-encoded.", ReasonHeader, encodedText)
-		}
-		value = text
+	text, err := ParseHeaderText(value)
+	if err != nil {
+		return "", Errorf(CodeInvalidParameter, "%s cannot be read. Write %s and the reason percent-encoded.", ReasonHeader, encodedText)
 	}
-	return Reason(value)
+	return Reason(text)
+}
+
+// ParseHeaderText reads a text as ReasonValue writes it into a header.
+func ParseHeaderText(value string) (string, error) {
+	encoded, ok := strings.CutPrefix(value, encodedText)
+	if !ok {
+		return value, nil
+	}
+	return url.PathUnescape(encoded)
 }
 
 const encodedText = "UTF-8''"

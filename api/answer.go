@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/services"
 )
 
 // answer is what a handler wants sent. The zero value is none.
@@ -19,6 +20,8 @@ type answer struct {
 	Status int
 	Value  any    // sent as JSON
 	JSON   []byte // sent as it is, instead of Value
+
+	forwarded *services.Answer // sent as a service gave it, instead of both
 }
 
 // reply is the answer 200 with v as JSON.
@@ -29,7 +32,7 @@ func created(v any) (answer, error) { return answer{Status: http.StatusCreated, 
 
 // body renders the answer.
 func (a *answer) body() ([]byte, error) {
-	if a.JSON != nil {
+	if a.JSON != nil || a.forwarded != nil {
 		return a.JSON, nil
 	}
 	b, err := json.Marshal(a.Value)

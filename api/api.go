@@ -7,11 +7,13 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +26,7 @@ import (
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/api/provider"
+	"github.com/useargus/argus/api/services"
 )
 
 // Audit makes rows durable: the writer. Its methods may be called from many goroutines.
@@ -86,9 +89,18 @@ type Config struct {
 	// Providers are where workers run; none by default. Their names are unique.
 	Providers []provider.Provider
 
+	// Services are the APIs behind the door, nil without any. With them go the keys that assertions are signed with, and the
+	// URL that people and services reach this API by.
+	Services      *services.Registry
+	AssertionKeys *services.Keys
+	PublicURL     *url.URL
+	// ReloadServices is sent to when the services file is to be read again; it is read when it changes, too.
+	ReloadServices <-chan struct{}
+
 	recheckEvery time.Duration    // shortened by tests
 	bodyGrace    time.Duration    // shortened by tests
 	txTimeout    time.Duration    // shortened by tests
+	heldMemory   int64            // lowered by tests
 	now          func() time.Time // of what is known of Clerk; set by tests
 	extra        []route          // added by tests
 }
@@ -109,6 +121,7 @@ type API struct {
 
 	compute *compute
 	support *support
+	door    *door // nil without services
 	logs    *logs
 
 	table []route
@@ -160,9 +173,17 @@ func New(config Config) (*API, error) {
 	}); err != nil {
 		return nil, err
 	}
+	if config.Services != nil {
+		if config.AssertionKeys == nil || config.PublicURL == nil {
+			return nil, errors.New("api: Services need AssertionKeys and a PublicURL")
+		}
+		memory := services.NewMemory(cmp.Or(config.heldMemory, services.HeldMemory))
+		a.door = &door{registry: config.Services, memory: memory, metrics: a.metrics,
+			send: &services.Door{Keys: config.AssertionKeys, PublicURL: config.PublicURL, Memory: memory}}
+	}
 	a.support = &support{pool: a.pool, consentURL: config.ConsentURL}
 	a.logs = &logs{auditLog: config.Log, credentials: a.credentials, pool: a.pool, log: a.log}
-	a.work = append(a.jobs(), a.credentials.Work()...)
+	a.work = concat(a.jobs(), a.credentials.Work(), a.door.jobs(config.ReloadServices))
 	a.table = concat(a.routes(), config.extra)
 	if err := checkRoutes(a.table); err != nil {
 		return nil, err
@@ -233,6 +254,9 @@ func (a *API) Close(ctx context.Context) error {
 	go func() {
 		a.background.Wait()
 		a.credentials.CloseIdleConnections()
+		if a.config.Services != nil {
+			a.config.Services.Close()
+		}
 		close(done)
 	}()
 	select {

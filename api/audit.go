@@ -99,6 +99,9 @@ func (a *API) serve(g *gin.Context, r *route) {
 	defer cancel(nil)
 	c.ctx = ctx
 	defer func() {
+		for _, f := range slices.Backward(c.ends) {
+			f()
+		}
 		if c.leave != nil {
 			c.leave()
 		}
@@ -121,7 +124,7 @@ func (c *call) bound() (context.Context, context.CancelCauseFunc) {
 		parent = context.WithoutCancel(parent)
 	}
 	ctx, cancel := context.WithCancelCause(parent)
-	if c.route.Stream {
+	if c.route.Stream || c.route.match != nil { // a service has bounds of its own
 		return ctx, cancel
 	}
 	ctx, stop := context.WithTimeout(ctx, effectsTimeout)
@@ -149,7 +152,12 @@ func (a *API) run(c *call) (ans answer, err error) {
 		return answer{}, err
 	}
 	c.leave = sync.OnceFunc(func() { a.limits.leaveCall(c.credential.Person()) })
-	if c.Body, err = readBody(c.response, c.request, c.Record, a.config.bodyGrace); err != nil {
+	if c.route.match != nil {
+		err = c.readForwarded()
+	} else {
+		c.Body, err = readBody(c.response, c.request, c.Record, a.config.bodyGrace)
+	}
+	if err != nil {
 		leaveRest(c.response)
 		return answer{}, err
 	}
@@ -226,6 +234,13 @@ func (a *API) finish(c *call, ans answer, err error) {
 	}
 	h.Set(argus.AuditIDHeader, c.Record.ID.String())
 	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(status)).Inc()
+	if p == nil && ans.forwarded != nil {
+		for name, values := range ans.forwarded.Header {
+			h[name] = values
+		}
+		a.sendForwarded(c, ans.forwarded)
+		return
+	}
 	a.send(c.response, status, body)
 }
 

@@ -30,11 +30,12 @@ type body struct {
 	control *http.ResponseController
 	begun   time.Time
 	grace   time.Duration
+	most    time.Duration
 	came    int64
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	allowed := min(b.grace+time.Duration(b.came)*time.Second/bodyRate, bodyTimeout)
+	allowed := min(b.grace+time.Duration(b.came)*time.Second/bodyRate, b.most)
 	_ = b.control.SetReadDeadline(b.begun.Add(allowed))
 	n, err := b.Reader.Read(p)
 	b.came += int64(n)
@@ -54,7 +55,7 @@ func readBody(w http.ResponseWriter, r *http.Request, rec *argus.Record, grace t
 	if r.ContentLength > argus.MaxBody && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
 		return nil, tooLarge
 	}
-	from := &body{Reader: r.Body, control: http.NewResponseController(w), begun: time.Now(), grace: grace}
+	from := &body{Reader: r.Body, control: http.NewResponseController(w), begun: time.Now(), grace: grace, most: bodyTimeout}
 	var buf bytes.Buffer
 	if n := r.ContentLength; n > 0 {
 		buf.Grow(int(min(n, argus.MaxBody)) + bytes.MinRead)

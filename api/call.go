@@ -12,6 +12,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/credential"
+	"github.com/useargus/argus/api/services"
 )
 
 // call is one authenticated request on its way through the API. Handlers get it and return an answer; the
@@ -34,13 +35,17 @@ type call struct {
 	arrival    time.Time
 	release    func()                  // gives back the place among the calls served at once
 	leave      func()                  // and that among the person's; nil before it is taken
+	ends       []func()                // done when the call is over, the last one first
 	cancel     context.CancelCauseFunc // of a started stream
 	look       chan struct{}           // of a started stream: its credential is to be checked now
 
 	key      *callKey // its Idempotency-Key; nil without one
 	intended bool     // the call's intent was committed, or may have been
 	doubtful bool     // the answer to a COMMIT was lost
-	started  bool     // Start sent the headers: the row is written
+
+	forwarded *services.Body // the body, of a call to a service
+	sent      bool           // the service has what it gets of the body
+	started   bool           // Start sent the headers: the row is written
 }
 
 // Context is done when the caller goes away, or, for a route with effects, not before its own bound: effects are

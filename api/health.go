@@ -96,6 +96,7 @@ func (a *API) health(c *call) (answer, error) {
 	f := a.facts(c.Context())
 	f.stages = append(f.stages, a.storeStages(c.Context())...)
 	f.stages = append(f.stages, a.auditLog.Stage(), a.identityStage())
+	f.stages = append(f.stages, a.door.stages()...)
 	status, stages := f.status()
 	return reply(struct {
 		Status  string        `json:"status"`
@@ -108,7 +109,7 @@ func (a *API) health(c *call) (answer, error) {
 // ordered brings the stages into the order of a record's way.
 func ordered(stages []argus.Stage) []argus.Stage {
 	var out []argus.Stage
-	for _, name := range []string{"identity", "writer", "postgres", "replicator", "clickhouse"} {
+	for _, name := range []string{"identity", "writer", "postgres", "replicator", "clickhouse", "services"} {
 		for _, s := range stages {
 			if s.Name == name {
 				if s.Facts == nil {

@@ -18,6 +18,10 @@ type metrics struct {
 	credentials *prometheus.CounterVec
 	connections *prometheus.CounterVec
 	channelUp   prometheus.Gauge
+
+	serviceSeconds  *prometheus.HistogramVec
+	serviceFailures *prometheus.CounterVec
+	brokenStreams   *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer, l *limits) *metrics {
@@ -42,6 +46,13 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 			Help: "Connections closed to make room for others, by the bound that was reached: address or all."}, []string{"bound"}),
 		channelUp: prometheus.NewGauge(prometheus.GaugeOpts{Name: "argus_api_revocation_channel_up",
 			Help: "1 while revocations are heard at once and tokens may be remembered."}),
+		serviceSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "argus_api_service_seconds",
+			Help:    "From a call being sent to a service to its answer being there, of a stream to its end, by service.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12)}, []string{"service"}),
+		serviceFailures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_service_failures_total",
+			Help: "Calls to a service that got no whole answer, by service and error code."}, []string{"service", "code"}),
+		brokenStreams: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_service_broken_streams_total",
+			Help: "Streams in which the service broke off, by service."}, []string{"service"}),
 	}
 	if r != nil {
 		r.MustRegister(m.calls, m.unauthenticated, m.latency,
@@ -51,7 +62,8 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 				func() float64 { return float64(l.streams.total()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_held_callers", Help: "Flooding callers made to wait."},
 				func() float64 { return float64(len(l.held)) }),
-			m.auditWait, m.panics, m.breakGlass, m.credentials, m.connections, m.channelUp)
+			m.auditWait, m.panics, m.breakGlass, m.credentials, m.connections, m.channelUp,
+			m.serviceSeconds, m.serviceFailures, m.brokenStreams)
 	}
 	return m
 }

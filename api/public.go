@@ -46,6 +46,10 @@ func (a *API) public(e *gin.Engine) error {
 	})
 	description := newFile("application/json; charset=utf-8", openAPI)
 	serve("/openapi.json", func(w http.ResponseWriter, r *http.Request) { description.serve(w, r, "public, max-age=300") })
+	if a.config.AssertionKeys != nil {
+		keys := newFile("application/json; charset=utf-8", a.config.AssertionKeys.JWKS())
+		serve("/.well-known/jwks.json", func(w http.ResponseWriter, r *http.Request) { keys.serve(w, r, "public, max-age=300") })
+	}
 	serve("/console-config.json", func(w http.ResponseWriter, r *http.Request) {
 		newFile("application/json; charset=utf-8", a.consoleConfig()).serve(w, r, "no-store")
 	})

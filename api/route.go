@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/services"
 )
 
 // route is one line of the API. Everything about a call that does not depend on the call is here, so that the
@@ -28,6 +29,8 @@ type route struct {
 	Service string
 	// Secret: the answer holds a secret, so it is not kept for a repetition with the same Idempotency-Key.
 	Secret bool
+
+	match *services.Match // of a service's route: what the call is for
 
 	Handle func(*call) (answer, error)
 }
@@ -50,8 +53,8 @@ func (a *API) routes() []route {
 	)
 }
 
-func concat(tables ...[]route) []route {
-	var all []route
+func concat[T any](tables ...[]T) []T {
+	var all []T
 	for _, t := range tables {
 		all = append(all, t...)
 	}
@@ -124,7 +127,14 @@ func (a *API) router(routes []route) (*gin.Engine, error) {
 	notAllowed := &route{Path: argus.UnmatchedRoute, Scope: argus.Scope(argus.ScopeNone), Handle: func(c *call) (answer, error) {
 		return answer{}, argus.Errorf(argus.CodeMethodNotAllowed, "This path does not take this method.")
 	}}
-	e.NoRoute(func(g *gin.Context) { a.serve(g, notFound) })
+	e.NoRoute(func(g *gin.Context) {
+		if r, params := a.door.match(g.Request); r != nil {
+			g.Params = params
+			a.serve(g, r)
+			return
+		}
+		a.serve(g, notFound)
+	})
 	e.NoMethod(func(g *gin.Context) { a.serve(g, notAllowed) })
 	return e, nil
 }

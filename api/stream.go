@@ -36,14 +36,9 @@ func (c *call) Start() (*stream, error) {
 	if !c.route.Stream {
 		return nil, errors.New("api: Start in a route registered without Stream")
 	}
-	if err := c.api.limits.enterStream(c.credential.Person()); err != nil {
+	if err := c.open(http.StatusOK); err != nil {
 		return nil, err
 	}
-	if failed := c.commit(http.StatusOK); failed != nil {
-		c.api.limits.leaveStream(c.credential.Person())
-		return nil, &unaudited{failed}
-	}
-	c.started = true
 	h := c.response.Header()
 	for name, values := range c.header {
 		h[name] = values
@@ -57,14 +52,32 @@ func (c *call) Start() (*stream, error) {
 	if c.request.Method == http.MethodHead {
 		return nil, errHeadOnly
 	}
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	c.follow(ctx, cancel)
+	return s, nil
+}
+
+// open takes a place among the streams and commits the row. From then on the answer can only be cut off.
+func (c *call) open(status int) error {
+	if err := c.api.limits.enterStream(c.credential.Person()); err != nil {
+		return err
+	}
+	if failed := c.commit(status); failed != nil {
+		c.api.limits.leaveStream(c.credential.Person())
+		return &unaudited{failed}
+	}
+	c.started = true
+	return nil
+}
+
+// follow has the stream's credential watched: cancel ends ctx when it is no longer good.
+func (c *call) follow(ctx context.Context, cancel context.CancelCauseFunc) {
 	c.leave()
 	c.release() // a stream is counted among the streams, no longer among the calls
-	ctx, cancel := context.WithCancelCause(c.ctx)
 	c.ctx, c.cancel = ctx, cancel
 	c.look = make(chan struct{}, 1)
 	c.api.watched.add(c)
 	c.api.inBackground(func(context.Context) { c.api.watch(ctx, cancel, c) })
-	return s, nil
 }
 
 // Write sends p, waiting at most answerTimeout for a slow caller.
@@ -83,7 +96,7 @@ func (a *API) finishStream(c *call, err error) {
 		a.watched.remove(c)
 	}
 	a.limits.leaveStream(c.credential.Person())
-	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(http.StatusOK)).Inc()
+	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(int(c.Record.Status))).Inc()
 	if err == nil || errors.Is(err, errHeadOnly) {
 		return
 	}

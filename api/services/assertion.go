@@ -16,13 +16,11 @@ import (
 	"github.com/useargus/argus"
 )
 
-// Headers that ARGUS adds to a call it sends on, and those by which a caller gives a reason and confirms.
+// What ARGUS adds to a call that it sends on, besides argus.AuditIDHeader.
 const (
 	AssertionHeader = "Argus-Assertion"
 	// BodyAssertionTrailer is a trailer of a request whose body was streamed: a second assertion, with the digest.
 	BodyAssertionTrailer = "Argus-Body-Assertion"
-	ReasonHeader         = "Argus-Reason"
-	ConfirmHeader        = "Argus-Confirm"
 )
 
 // AssertionLifetime is how long a service may believe an assertion.

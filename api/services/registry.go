@@ -112,8 +112,8 @@ func (r *Registry) Loaded() time.Time { return r.current.Load().loaded }
 // Problem is a change of the file that was refused whole, nil when there is none.
 func (r *Registry) Problem() *Problem { return r.problem.Load() }
 
-// Health is what the last look found.
-func (s *Running) Health() Health {
+// LastHealth is what the last look found.
+func (s *Running) LastHealth() Health {
 	if h := s.health.Load(); h != nil {
 		return *h
 	}
