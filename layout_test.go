@@ -18,13 +18,13 @@ import (
 const module = "github.com/useargus/argus"
 
 // stages may import the root package, connect and their own folders, never each other.
-var stages = []string{"api", "writer", "replicator", "analytics"}
+var stages = []string{"api", "writer", "replicator", "analytics", "ledger"}
 
 // fences: which folders may import a library. A folder stands for its subfolders.
 var fences = map[string][]string{
 	"github.com/gin-gonic/gin":            {"api"},
-	"github.com/jackc/pgx/v5":             {"connect", "writer", "replicator", "analytics", "argusd", "api", "migrations", "internal"},
-	"github.com/ClickHouse/clickhouse-go": {"connect", "replicator", "analytics", "argusd", "migrations", "internal"},
+	"github.com/jackc/pgx/v5":             {"connect", "writer", "replicator", "analytics", "ledger", "argusd", "api", "migrations", "internal"},
+	"github.com/ClickHouse/clickhouse-go": {"connect", "replicator", "analytics", "ledger", "argusd", "migrations", "internal"},
 	"github.com/spf13/cobra":              {"argusctl", "argusd"},
 	"github.com/modelcontextprotocol":     {"argusctl"},
 	"golang.org/x/mod":                    {"proof", "ledger", "argusd"},
@@ -50,7 +50,7 @@ var rooms = map[string][]string{
 
 // forTests may be imported by every test besides what its package may import.
 var forTests = []string{module + "/internal/engines", module + "/internal/engines/enginetest", module + "/internal/localissuer",
-	module + "/internal/traffic", module + "/migrations"}
+	module + "/internal/traffic", module + "/migrations", module + "/proof"}
 
 // joinedInTests: the API's tests have the real stages behind it, as argusd joins them.
 var joinedInTests = map[string][]string{"api": {module + "/writer", module + "/analytics"}}

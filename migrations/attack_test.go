@@ -21,7 +21,7 @@ import (
 func logins(pg *enginetest.Postgres) map[string]string {
 	return map[string]string{"argus_api": pg.APIURL, "argus_replicator": pg.ReplicatorURL, "argus_auditor": pg.AuditorURL,
 		"argus_maintenance": pg.MaintenanceURL, "argus_hold": pg.HoldURL, "argus_break_glass": pg.BreakGlassURL,
-		"argus_consent": pg.ConsentURL}
+		"argus_consent": pg.ConsentURL, "argus_ledger": pg.LedgerURL}
 }
 
 func connect(t *testing.T, url string) *pgx.Conn {
@@ -104,17 +104,23 @@ var attempts = map[string][]string{
 	"lock_key":                {"SELECT argus.lock_key('x')"},
 	"revoke_credentials": {"SELECT argus.revoke_credentials(ARRAY(SELECT id FROM argus.personal_access_tokens), 'x', gen_random_uuid())",
 		"SELECT argus.revoke_credentials(ARRAY(SELECT id FROM argus.break_glass_tokens), 'x', NULL)"},
-	"identify_credential":    {"SELECT argus.identify_credential('x')"},
-	"record_reading":         {"SELECT argus.record_reading(gen_random_uuid(), true, true, '{}')"},
-	"record_healing":         {"SELECT argus.record_healing('heal', '{}')"},
-	"create_months_ahead":    {"SELECT argus.create_months_ahead(25)"},
-	"drop_expired_months":    {"SELECT argus.drop_expired_months()"},
-	"expired_months":         {"SELECT argus.expired_months()"},
-	"look_at_clock":          {"SELECT argus.look_at_clock()"},
-	"lock_maintenance":       {"SELECT argus.lock_maintenance()"},
-	"record_copy_dropped":    {"SELECT argus.record_copy_dropped('2024-01-01', '{}')"},
-	"add_retention_hold":     {"SELECT argus.add_retention_hold('2024-01-01', 'infinity', 'a reason', 'me')"},
-	"release_retention_hold": {"SELECT argus.release_retention_hold(1, 'a reason', 'me')"},
+	"identify_credential":      {"SELECT argus.identify_credential('x')"},
+	"record_reading":           {"SELECT argus.record_reading(gen_random_uuid(), true, true, '{}')"},
+	"record_healing":           {"SELECT argus.record_healing('heal', '{}')"},
+	"create_months_ahead":      {"SELECT argus.create_months_ahead(25)"},
+	"drop_expired_months":      {"SELECT argus.drop_expired_months()"},
+	"expired_months":           {"SELECT argus.expired_months()"},
+	"look_at_clock":            {"SELECT argus.look_at_clock()"},
+	"lock_maintenance":         {"SELECT argus.lock_maintenance()"},
+	"record_copy_dropped":      {"SELECT argus.record_copy_dropped('2024-01-01', '{}')"},
+	"add_retention_hold":       {"SELECT argus.add_retention_hold('2024-01-01', 'infinity', 'a reason', 'me')"},
+	"create_ledger_partitions": {"SELECT argus.create_ledger_partitions()"},
+	"thin_ledger_checkpoints":  {"SELECT argus.thin_ledger_checkpoints()"},
+	"take_ledger_pending":      {"SELECT argus.take_ledger_pending(10)"},
+	"record_ledger":            {"SELECT argus.record_ledger('ledger_started', '{}')"},
+	"declare_ledger_loss":      {"SELECT argus.declare_ledger_loss(1, 2, 'a reason', 'me')"},
+	"prune_ledger":             {"SELECT argus.prune_ledger(13)"},
+	"release_retention_hold":   {"SELECT argus.release_retention_hold(1, 'a reason', 'me')"},
 }
 
 var firing = map[string][]string{
@@ -143,6 +149,11 @@ var firing = map[string][]string{
 		`INSERT INTO argus.break_glass_tokens (id, actor_id, reason, digest, last_four, scopes, claimed_by, expires_at)
 		 VALUES ('019b76da-a800-7000-8000-000000000002', 'user_x', 'because', pg_catalog.sha256('y'), 'abcd', '{logs:read}', 'me', pg_catalog.now() + '1 hour')`,
 		"INSERT INTO argus.break_glass_revocations (id, claimed_by) VALUES ('019b76da-a800-7000-8000-000000000002', 'me')",
+	},
+	"argus_ledger": {
+		`INSERT INTO argus.ledger_runs (first_leaf, leaves, kind, month, writer_id, first_seq, digests) VALUES (0, 1, 1, 0, 1, 1, pg_catalog.sha256('x'))`,
+		`INSERT INTO argus.ledger_runs (first_leaf, leaves, kind, month, writer_id, first_seq, digests) VALUES (9, 1, 1, 0, 1, 1, pg_catalog.sha256('x'))`,
+		`INSERT INTO argus.ledger_checkpoints (size, root, note, position) VALUES (1, pg_catalog.sha256('x'), 'x', 'c0')`,
 	},
 	"argus_consent": {
 		"INSERT INTO argus.tenant_consents (tenant_id, document_id, recorded_by) VALUES ('UTD_X', 'DOC-1', 'me')",

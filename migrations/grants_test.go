@@ -105,7 +105,7 @@ func TestGrantMatrix(t *testing.T) {
 			  AND NOT coalesce(array_to_string(proconfig, ',') LIKE '%search_path=%', false)`,
 		"audit tables or partitions without their trigger": `SELECT c.relname::text FROM pg_class c
 			WHERE c.relnamespace = 'argus'::regnamespace AND c.relkind IN ('r', 'p')
-			  AND c.relname ~ '^(argus_audit_log|compute_control_audit|remote_support_audit|audit_admin|tenant_consents|tenant_consent_withdrawals)(_y|$)'
+			  AND c.relname ~ '^(argus_audit_log|compute_control_audit|remote_support_audit|audit_admin|tenant_consents|tenant_consent_withdrawals|ledger_(runs|tiles|cosignatures|losses))(_y|_[0-9]|$)'
 			  AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgfoid = 'argus.reject_change'::regproc
 			                     AND g.tgenabled = 'O' AND g.tgtype & (8 | 16 | 32) = (8 | 16 | 32))`,
 	} {

@@ -17,7 +17,7 @@ import (
 // deeds are the rows of SECURITY.md's table: what a thief of a role's password tries, each in a transaction that is
 // rolled back. WRITER stands for an open writer that has one row.
 var deeds = []struct{ what, sql string }{
-	{"read the audit log", "SELECT FROM argus.argus_audit_log LIMIT 1"},
+	{"read the audit log", "SELECT actor_id FROM argus.argus_audit_log LIMIT 1"},
 	{"append a row: the next one of an open writer, dated now", rowOf("WRITER", "2", "clock_timestamp()", "clock_timestamp()")},
 	{"append a row out of turn, to a closed writer, or under no writer", rowOf("WRITER", "4", "clock_timestamp()", "clock_timestamp()")},
 	{"append a row recorded at another time", rowOf("WRITER", "2", "clock_timestamp()", "clock_timestamp() - interval '1 day'")},
@@ -45,6 +45,12 @@ var deeds = []struct{ what, sql string }{
 		armed_audit_id = gen_random_uuid(), consent = true, consent_at = now(), consent_document_id = 'DOC-1', consent_recorded_by = 'x'`},
 	{"record a healing", "SELECT argus.record_healing('heal', '{}')"},
 	{"write any record of what administrators did", "INSERT INTO argus.audit_admin (kind, detail) VALUES ('x', '{}')"},
+	{"read the hashes of rows and when they were written", "SELECT writer_id, seq, occurred_at, row_hash FROM argus.argus_audit_log LIMIT 1"},
+	{"add leaves to the ledger, where it ends", `INSERT INTO argus.ledger_runs (first_leaf, leaves, kind, month, writer_id, first_seq, digests)
+		VALUES (0, 1, 1, 0, WRITER, 1, sha256('x'))`},
+	{"change or remove leaves and checkpoints", "DELETE FROM argus.ledger_runs"},
+	{"keep a step or a record of administrators out of the ledger (verify shows it)", "SELECT argus.take_ledger_pending(1)"},
+	{"declare leaves lost, recorded", "SELECT argus.declare_ledger_loss(1, 2, 'a reason', 'x')"},
 	{"drop months past retention that no hold keeps", "SELECT argus.drop_expired_months()"},
 	{"drop a month that is younger", "SELECT argus.drop_expired_months(30)"},
 	{"add and release holds, recorded", "SELECT argus.add_retention_hold(now(), 'infinity', 'a reason', 'x')"},
@@ -70,7 +76,7 @@ func TestStolen(t *testing.T) {
 	if _, err := connect(t, pg.OwnerURL).Exec(t.Context(), "INSERT INTO argus.tenants (id, name) VALUES ('UTD_X', 'x')"); err != nil {
 		t.Fatal(err)
 	}
-	roles := []string{"argus_api", "argus_replicator", "argus_maintenance", "argus_hold", "argus_break_glass", "argus_consent", "argus_auditor"}
+	roles := []string{"argus_api", "argus_replicator", "argus_maintenance", "argus_hold", "argus_break_glass", "argus_consent", "argus_ledger", "argus_auditor"}
 	urls := logins(pg)
 	if len(urls) != len(roles) {
 		t.Fatal("the table has not all roles that log in")

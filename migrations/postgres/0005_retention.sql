@@ -149,6 +149,7 @@ BEGIN
         -- A clock that runs ahead of the log proves nothing.
         WHEN newest IS NULL OR newest < due.at THEN format(
           'the log itself has no row of %s or later', to_char(due.at, 'YYYY-MM-DD'))
+        WHEN argus.unsealed(m.month) THEN 'it has rows that the ledger has not sealed yet: see that argusd ledger seal runs'
       END AS kept
       FROM argus.audit_months m
       CROSS JOIN LATERAL (SELECT (m.month + interval '1 month')::timestamptz + make_interval(days => retention_days)) due (at)
@@ -203,6 +204,9 @@ BEGIN
     EXECUTE format('LOCK TABLE %s IN SHARE MODE', part);
   END LOOP;
   FOREACH m IN ARRAY months LOOP
+    IF argus.unsealed(m) THEN -- they came before the lock
+      RAISE EXCEPTION '% has rows that the ledger has not sealed yet', to_char(m, 'YYYY-MM') USING ERRCODE = 'object_in_use';
+    END IF;
     SELECT count(*) INTO n_compute FROM argus.compute_control_audit c
      WHERE c.audit_id >= argus.uuid_floor(m::timestamptz) AND c.audit_id < argus.uuid_floor(m + interval '1 month');
     SELECT count(*) INTO n_support FROM argus.remote_support_audit r

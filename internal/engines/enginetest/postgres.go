@@ -25,7 +25,7 @@ import (
 type Postgres struct {
 	Database string
 
-	OwnerURL, APIURL, ReplicatorURL, AuditorURL, MaintenanceURL, HoldURL, BreakGlassURL, ConsentURL, SuperuserURL string
+	OwnerURL, APIURL, ReplicatorURL, AuditorURL, MaintenanceURL, HoldURL, BreakGlassURL, ConsentURL, LedgerURL, SuperuserURL string
 
 	mu     sync.Mutex
 	engine *engines.Postgres
@@ -34,7 +34,7 @@ type Postgres struct {
 // roles are those the migrations make.
 var roles = []string{
 	"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold", "argus_break_glass",
-	"argus_consent",
+	"argus_consent", "argus_ledger",
 }
 
 // Postgres15 is the folder of the programs of the oldest Postgres that ARGUS runs on: the one that
@@ -177,7 +177,7 @@ func (s *server) database(name string) *Postgres {
 		pg.engine = s.engine
 	}
 	for i, field := range []*string{
-		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.HoldURL, &pg.BreakGlassURL, &pg.ConsentURL,
+		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.HoldURL, &pg.BreakGlassURL, &pg.ConsentURL, &pg.LedgerURL,
 	} {
 		*field = s.url(roles[i], name)
 	}

@@ -1,0 +1,96 @@
+package migrations_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"pgregory.net/rapid"
+
+	"github.com/useargus/argus/internal/engines/enginetest"
+	"github.com/useargus/argus/proof"
+)
+
+// TestCanonicalSteps compares the canonical forms of Go and of SQL, and the digests that the triggers leave to be sealed.
+func TestCanonicalSteps(t *testing.T) {
+	pg := enginetest.NewPostgres(t)
+	owner := connect(t, pg.OwnerURL)
+	ctx := context.Background()
+	step := int16(0)
+	text := rapid.StringOfN(rapid.RuneFrom([]rune("aZ9 \"\\\n\t'é€𝄞\u2028{}[]:,")), 0, 40, -1)
+	maybe := func(t *rapid.T) *string {
+		if rapid.Bool().Draw(t, "null") {
+			return nil
+		}
+		s := text.Draw(t, "text")
+		return &s
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		step++
+		at := time.Now().UTC().Add(time.Duration(rapid.Int64Range(-3e9, 3e9).Draw(rt, "at")) * time.Microsecond / 1000).Truncate(time.Microsecond)
+		id, err := uuid.NewV7()
+		if err != nil {
+			rt.Fatal(err)
+		}
+		c := proof.ComputeControl{AuditID: id, Step: step, At: at, ActorID: text.Draw(rt, "actor"), ImpersonatorID: maybe(rt),
+			Action: "launch", WorkerID: maybe(rt), Provider: maybe(rt), Reason: maybe(rt), From: maybe(rt), To: maybe(rt), Result: "failed", Error: maybe(rt)}
+		s := proof.RemoteSupport{AuditID: id, Step: step, At: at, ActorID: text.Draw(rt, "actor"), ImpersonatorID: maybe(rt),
+			Action: "arm", TenantID: text.Draw(rt, "tenant"), Reason: maybe(rt), ConsentDocumentID: maybe(rt), ConsentRecordedBy: maybe(rt), Result: "failed", Error: maybe(rt)}
+		if rapid.Bool().Draw(rt, "session") {
+			session := uuid.New()
+			consent := time.UnixMicro(rapid.Int64Range(-1e15, 4e15).Draw(rt, "consent")).UTC()
+			s.SessionID, s.ConsentRecordedAt = &session, &consent
+		}
+		a := proof.Admin{Kind: text.Draw(rt, "kind")}
+		detail := fmt.Sprintf(`{"b": %d, "a": [1.50, %q, null]}`, rapid.Int64().Draw(rt, "n"), rapid.StringMatching(`[a-zé ]{0,9}`).Draw(rt, "s"))
+		if err := pgx.BeginFunc(ctx, owner, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `INSERT INTO argus.compute_control_audit (audit_id, step, at, actor_id, impersonator_id, action, worker_id, provider, reason,
+				from_state, to_state, result, error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`, c.AuditID, c.Step, c.At, c.ActorID,
+				c.ImpersonatorID, c.Action, c.WorkerID, c.Provider, c.Reason, c.From, c.To, c.Result, c.Error); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `INSERT INTO argus.remote_support_audit (audit_id, step, at, actor_id, impersonator_id, action, tenant_id, session_id, reason,
+				consent_document_id, consent_recorded_by, consent_recorded_at, result, error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+				s.AuditID, s.Step, s.At, s.ActorID, s.ImpersonatorID, s.Action, s.TenantID, s.SessionID, s.Reason, s.ConsentDocumentID, s.ConsentRecordedBy,
+				s.ConsentRecordedAt, s.Result, s.Error); err != nil {
+				return err
+			}
+			if err := tx.QueryRow(ctx, "INSERT INTO argus.audit_admin (kind, detail) VALUES ($1, $2) RETURNING id, at, actor, detail::text", a.Kind, detail).
+				Scan(&a.ID, &a.At, &a.Actor, &a.Detail); err != nil {
+				return err
+			}
+			for _, want := range []struct {
+				kind  int
+				bytes []byte
+				sql   string
+			}{
+				{2, c.Canonical(), "SELECT argus.ledger_canonical_compute_step(s) FROM argus.compute_control_audit s WHERE step = $1"},
+				{3, s.Canonical(), "SELECT argus.ledger_canonical_support_step(s) FROM argus.remote_support_audit s WHERE step = $1"},
+				{4, a.Canonical(), "SELECT argus.ledger_canonical_admin(s) FROM argus.audit_admin s WHERE $1::int2 > 0 ORDER BY id DESC LIMIT 1"},
+			} {
+				var form, digest []byte
+				if err := tx.QueryRow(ctx, want.sql, step).Scan(&form); err != nil {
+					return err
+				}
+				if !bytes.Equal(form, want.bytes) {
+					rt.Fatalf("kind %d: Postgres has %x, Go %x", want.kind, form, want.bytes)
+				}
+				var month int16
+				if err := tx.QueryRow(ctx, "SELECT digest, month FROM argus.ledger_pending WHERE kind = $1 ORDER BY key DESC LIMIT 1", want.kind).Scan(&digest, &month); err != nil {
+					return err
+				}
+				if sum := sha256.Sum256(want.bytes); !bytes.Equal(digest, sum[:]) || int(month) != int(proof.MonthOf(time.Now())) {
+					rt.Fatalf("kind %d waits as %x of month %d", want.kind, digest, month)
+				}
+			}
+			return tx.Commit(ctx)
+		}); err != nil && err != pgx.ErrTxClosed {
+			rt.Fatal(err)
+		}
+	})
+}
