@@ -7,6 +7,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // document walks a YAML file and collects what is wrong with it, by line. It takes mappings, lists and plain values: no
@@ -173,6 +174,27 @@ func scalar(n ast.Node) (string, bool) {
 		return v.GetToken().Value, true
 	case *ast.MappingKeyNode:
 		return scalar(v.Value)
+	case *ast.MappingNode:
+		if len(v.Values) == 1 && !v.IsFlowStyle {
+			return adjacent(v.Values[0])
+		}
+	case *ast.MappingValueNode:
+		return adjacent(v)
 	}
 	return "", false
+}
+
+// adjacent is the text of a plain value with a colon in it, such as logs:read: inside {…[logs:read]…} the parser takes
+// it for a mapping, which YAML wants a blank for.
+func adjacent(pair *ast.MappingValueNode) (string, bool) {
+	key, isText := pair.Key.(*ast.StringNode)
+	if !isText || key.Token.Type != token.StringType || pair.Value == nil || lineOf(key) != lineOf(pair.Value) {
+		return "", false
+	}
+	rest, ok := scalar(pair.Value)
+	first := pair.Value.GetToken()
+	if m, is := pair.Value.(*ast.MappingNode); is && len(m.Values) > 0 {
+		first = m.Values[0].Key.GetToken()
+	}
+	return key.Value + ":" + rest, ok && first.Type != token.LiteralType && first.Position.Column == pair.Start.Position.Column+1
 }

@@ -184,8 +184,12 @@ func (i *identity) scopesOf(groups []string) []argus.Scope {
 }
 
 func (i *identity) workload(t *signedToken) (*Credential, error) {
+	var failed []string
 	for _, rule := range i.Rules {
-		if _, ok := rule.match(t); !ok {
+		if claim, ok := rule.match(t); !ok {
+			if claim = argus.Text(claim, 64); len(failed) < 8 && !slices.Contains(failed, claim) {
+				failed = append(failed, claim)
+			}
 			continue
 		}
 		id, err := i.actorID(rule.Actor)
@@ -196,7 +200,7 @@ func (i *identity) workload(t *signedToken) (*Credential, error) {
 		actor.Preset = argus.PresetOf(actor.Scopes)
 		return &Credential{Actor: actor, Principal: "workload " + id, Expires: t.expires.Add(leeway)}, nil
 	}
-	return nil, unauthenticated(reasonRule, nil)
+	return nil, unauthenticated(reasonRule, fmt.Errorf("claims that no rule has so: %s", strings.Join(failed, ", ")))
 }
 
 // match reports whether each claim of the rule equals its pattern; failed names one that does not.
