@@ -32,16 +32,26 @@ const (
 	FilterID         FilterName = "id"
 	FilterRequestID  FilterName = "request_id"
 	FilterLatencyMin FilterName = "latency_min"
+
+	FilterService      FilterName = "service"
+	FilterRelease      FilterName = "release"
+	FilterErrorCode    FilterName = "error_code"
+	FilterReason       FilterName = "reason"
+	FilterAgent        FilterName = "agent"
+	FilterScope        FilterName = "scope"
+	FilterImpersonator FilterName = "impersonator"
+	FilterTraceID      FilterName = "trace_id"
 )
 
 // FilterNames lists the names a query may use, besides since and until. param stands for param.<name>.
 func FilterNames() []FilterName {
 	return []FilterName{FilterActor, FilterActorKind, FilterPAT, FilterBreakGlass, FilterRoute, FilterMethod,
-		FilterStatus, FilterOutcome, FilterClient, FilterUserAgent, FilterClientIP, FilterTenant, FilterParam,
-		FilterID, FilterRequestID, FilterLatencyMin}
+		FilterStatus, FilterOutcome, FilterService, FilterRelease, FilterErrorCode, FilterReason, FilterTenant, FilterParam,
+		FilterClient, FilterAgent, FilterUserAgent, FilterClientIP, FilterImpersonator, FilterScope,
+		FilterID, FilterRequestID, FilterTraceID, FilterLatencyMin}
 }
 
-// TenantRoute is the template prefix of the routes whose parameter id is a tenant: what FilterTenant looks at.
+// TenantRoute is the template prefix of the routes whose parameter id is a tenant.
 const TenantRoute = "/v1/tenants/:id"
 
 // MaxFilterValues bounds how many values one filter may hold, over all its conditions.
@@ -173,6 +183,22 @@ func parseFilterValue(name FilterName, s string) (FilterValue, error) {
 		v.Text = Text(s, MaxActorID)
 	case FilterTenant, FilterParam:
 		v.Text = Text(s, MaxPathParam)
+	case FilterImpersonator:
+		v.Text = Text(s, MaxActorID)
+	case FilterService:
+		v.Text = Text(s, MaxService)
+	case FilterRelease:
+		v.Text = Text(s, MaxRelease)
+	case FilterErrorCode:
+		v.Text = Text(s, MaxErrorCode)
+	case FilterAgent:
+		v.Text = Text(s, MaxAgent)
+	case FilterScope:
+		v.Text = Text(s, MaxScope)
+	case FilterTraceID:
+		if v.Text = strings.ToLower(s); len(s) != 32 || strings.Trim(v.Text, "0123456789abcdef") != "" {
+			return bad("write the trace id, 32 hex digits.")
+		}
 	case FilterRequestID:
 		if v.Text = Text(strings.Trim(s, " \t"), MaxRequestID); v.Text == "" { // HTTP trims a header's value, too
 			return bad("the value is empty.")
@@ -182,12 +208,16 @@ func parseFilterValue(name FilterName, s string) (FilterValue, error) {
 			return bad("write the program's name alone, as before the first slash or blank of its user agent; user_agent finds the rest.")
 		}
 		v.Text = Text(s, MaxUserAgent)
-	case FilterUserAgent:
+	case FilterUserAgent, FilterReason:
+		most, what := MaxUserAgent, "user agent"
+		if name == FilterReason {
+			most, what = MaxReasonBytes, "reason"
+		}
 		switch {
-		case len(s) > MaxUserAgent:
-			return bad("the log keeps " + strconv.Itoa(MaxUserAgent) + " bytes of a user agent; write no more than these.")
+		case len(s) > most:
+			return bad("the log keeps " + strconv.Itoa(most) + " bytes of a " + what + "; write no more than these.")
 		case Text(s, len(s)) != s:
-			return bad("the value is not valid UTF-8 text; where a user agent was not, the log has U+FFFD.")
+			return bad("the value is not valid UTF-8 text; where a " + what + " was not, the log has U+FFFD.")
 		}
 	case FilterRoute:
 		return parseRoute(v, bad)
@@ -339,12 +369,11 @@ func (t *Condition) matchValue(v *FilterValue, r *Record) bool {
 	case FilterClient:
 		return ClientName(r.UserAgent) == v.Text
 	case FilterUserAgent:
-		return strings.Contains(r.UserAgent, v.Text)
+		return holds(r.UserAgent, v.Text)
 	case FilterClientIP:
 		return v.Prefix.Contains(r.ClientIP)
 	case FilterTenant:
-		_, path, _ := strings.Cut(r.Route, " ")
-		return strings.HasPrefix(path, TenantRoute) && r.PathParam("id") == v.Text
+		return r.Tenant() == v.Text
 	case FilterParam:
 		for _, p := range r.PathParams {
 			if p.Name == t.Param {
@@ -358,6 +387,22 @@ func (t *Condition) matchValue(v *FilterValue, r *Record) bool {
 		return r.ClientRequestID == v.Text
 	case FilterLatencyMin:
 		return r.Outcome == Completed && r.LatencyUS >= v.Duration.Microseconds()
+	case FilterService:
+		return r.Service == v.Text
+	case FilterRelease:
+		return r.Release == v.Text
+	case FilterErrorCode:
+		return r.ErrorCode == v.Text
+	case FilterReason:
+		return holds(r.Reason, v.Text)
+	case FilterAgent:
+		return r.Agent == v.Text
+	case FilterScope:
+		return r.Scope == v.Text
+	case FilterImpersonator:
+		return r.ImpersonatorID == v.Text
+	case FilterTraceID:
+		return r.TraceID == v.Text
 	}
 	return false
 }

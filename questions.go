@@ -3,6 +3,7 @@ package argus
 import (
 	"encoding/json"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -112,7 +113,22 @@ const (
 	GroupByActorKind   GroupBy = "actor_kind"
 	GroupByClient      GroupBy = "client"
 	GroupByStatusClass GroupBy = "status_class"
+	GroupByService     GroupBy = "service"
+	GroupByRelease     GroupBy = "release" // of a service: see ReleaseGroup
 )
+
+// GroupBys lists them, in the order they are shown.
+func GroupBys() []GroupBy {
+	return []GroupBy{GroupByRoute, GroupByService, GroupByRelease, GroupByMethod, GroupByActorKind, GroupByClient, GroupByStatusClass}
+}
+
+// ReleaseGroup names the group of a service's release: "billing 2026.1", and "billing" of calls without a release.
+func ReleaseGroup(service, release string) string {
+	if release == "" {
+		return service
+	}
+	return service + " " + release
+}
 
 // PerfRequest asks how fast and how healthy calls were. The filter's Since must be set.
 type PerfRequest struct {
@@ -215,9 +231,30 @@ type SeriesPoint struct {
 // FacetsRequest asks which values occur in a window, and how often.
 type FacetsRequest struct {
 	Filter Filter
-	Fields []FilterName // of actor, route, status, actor_kind, pat, break_glass, client, method; nil means all
+	Fields []FilterName // of FacetFields; nil means all
 	Limit  int          // values a field, most frequent first; 0 means 100, at most 1000
 	Step   time.Duration
+}
+
+// FacetFields lists the fields of facets.
+func FacetFields() []FilterName {
+	return []FilterName{FilterActor, FilterActorKind, FilterPAT, FilterBreakGlass, FilterClient, FilterAgent, FilterService,
+		FilterRelease, FilterRoute, FilterMethod, FilterStatus, FilterErrorCode}
+}
+
+// Listed joins names for a sentence: "a, b and c", with its last word before the last one.
+func Listed[T ~string](names []T, word string) string {
+	var b strings.Builder
+	for i, name := range names {
+		switch {
+		case i > 0 && i == len(names)-1:
+			b.WriteString(" " + word + " ")
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(name))
+	}
+	return b.String()
 }
 
 // FacetsResult answers a FacetsRequest. Counts are over all calls of the filter, interrupted ones included.

@@ -144,6 +144,19 @@ func (r *Record) PathParam(name string) string {
 	return ""
 }
 
+// Tenant is the tenant that was acted on: the path parameter tenant, else the id of a route below TenantRoute, else "".
+func (r *Record) Tenant() string {
+	for _, p := range r.PathParams {
+		if p.Name == "tenant" {
+			return p.Value
+		}
+	}
+	if _, path, _ := strings.Cut(r.Route, " "); strings.HasPrefix(path, TenantRoute) {
+		return r.PathParam("id")
+	}
+	return ""
+}
+
 // SortPathParams brings PathParams into their canonical order.
 func (r *Record) SortPathParams() { sortByName(r.PathParams) }
 

@@ -36,6 +36,25 @@ func Text(s string, limit int) string {
 	return b.String()
 }
 
+// Folded returns s with its ASCII letters in lower case. Texts are searched folded: both stores fold these letters alike,
+// and others each by rules of its own.
+func Folded(s string) string {
+	if strings.IndexFunc(s, isUpper) < 0 {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if isUpper(r) {
+			return r - 'A' + 'a'
+		}
+		return r
+	}, s)
+}
+
+func isUpper(r rune) bool { return r >= 'A' && r <= 'Z' }
+
+// holds reports whether part is in s, in any case of ASCII letters.
+func holds(s, part string) bool { return strings.Contains(Folded(s), Folded(part)) }
+
 // HideSecrets replaces the random part of each token's secret in s by one character. A caller may write a secret where
 // it is kept or logged: in a path, a header, as a key of a body.
 func HideSecrets(s string) string {

@@ -219,7 +219,7 @@ func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Posit
 // grainsFor are the grains of the rollup that serve the question best: none when the window has few rows, and none
 // so fine that they only save reading a few at its edges.
 func (a *Analytics) grainsFor(q *countQuestion, r *rollup) []grain {
-	grains := r.grainsWithin(q.step)
+	grains := r.grainsWithin(q)
 	if a.few(q, []interval{{q.window.since, q.window.until}}) {
 		return nil
 	}
@@ -418,7 +418,8 @@ func (q *countQuestion) eachPostgres(rows pgx.Rows, give func(countRow)) error {
 }
 
 // tailColumns are what statements over a tail may need.
-const tailColumns = "occurred_at, route, method, status, latency_us, actor_id, actor_kind, pat_id, break_glass_id, user_agent"
+const tailColumns = "occurred_at, route, method, status, latency_us, actor_id, actor_kind, pat_id, break_glass_id, user_agent, " +
+	"service, release, error_code, agent"
 
 // tailCounts reads what the tail holds of each question, and adds the minutes it has rows in to dirty.
 func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, tail seqRanges, dirty *dirtyTime) ([][]countRow, error) {

@@ -29,6 +29,10 @@ func exactly(rows []argus.Record, by argus.GroupBy) map[string]*exactGroup {
 			name = string(r.ActorKind)
 		case argus.GroupByClient:
 			name = argus.ClientName(r.UserAgent)
+		case argus.GroupByService:
+			name = r.Service
+		case argus.GroupByRelease:
+			name = argus.ReleaseGroup(r.Service, r.Release)
 		case argus.GroupByStatusClass:
 			name = "interrupted"
 			if r.Outcome == argus.Completed {
@@ -139,6 +143,11 @@ func checkFacets(t *testing.T, what string, rows []argus.Record, res argus.Facet
 		}
 		want[f][v]++
 	}
+	some := func(f argus.FilterName, v string) {
+		if v != "" {
+			count(f, v)
+		}
+	}
 	for i := range rows {
 		r := &rows[i]
 		count(argus.FilterActor, r.ActorID)
@@ -146,6 +155,10 @@ func checkFacets(t *testing.T, what string, rows []argus.Record, res argus.Facet
 		count(argus.FilterMethod, r.Method)
 		count(argus.FilterClient, argus.ClientName(r.UserAgent))
 		count(argus.FilterActorKind, string(r.ActorKind))
+		count(argus.FilterService, r.Service)
+		some(argus.FilterRelease, r.Release)
+		some(argus.FilterErrorCode, r.ErrorCode)
+		some(argus.FilterAgent, r.Agent)
 		if r.ActorKind == argus.KindPAT {
 			count(argus.FilterPAT, r.PATID.String())
 		}
@@ -255,7 +268,8 @@ func TestCountsAreExact(t *testing.T) {
 			conditions := f.Conditions[:0]
 			for _, condition := range f.Conditions {
 				switch condition.Name {
-				case argus.FilterRoute, argus.FilterMethod, argus.FilterStatus, argus.FilterOutcome:
+				case argus.FilterRoute, argus.FilterMethod, argus.FilterStatus, argus.FilterOutcome, argus.FilterService,
+					argus.FilterRelease, argus.FilterErrorCode:
 					conditions = append(conditions, condition)
 				}
 			}
@@ -273,7 +287,7 @@ func TestCountsAreExact(t *testing.T) {
 			f.Until = time.Time{}
 		}
 		rows := w.match(f, w.now(), true)
-		by := []argus.GroupBy{"route", "method", "actor_kind", "client", "status_class"}[rng.IntN(5)]
+		by := argus.GroupBys()[rng.IntN(len(argus.GroupBys()))]
 		what := fmt.Sprintf("%d: %s by %s", i, f.Query().Encode(), by)
 		a.ch.down.Store(away)
 		perf, err := a.Perf(ctx(t), argus.PerfRequest{Filter: f, GroupBy: by})

@@ -3,7 +3,6 @@ package analytics
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -21,6 +20,7 @@ const (
 var facetFields = map[argus.FilterName]dimension{
 	argus.FilterActor: byActor, argus.FilterRoute: byRoute, argus.FilterStatus: "", argus.FilterActorKind: byActorKind,
 	argus.FilterPAT: byPAT, argus.FilterBreakGlass: byBreakGlass, argus.FilterClient: byClient, argus.FilterMethod: byMethod,
+	argus.FilterService: byService, argus.FilterRelease: byRelease, argus.FilterErrorCode: byErrorCode, argus.FilterAgent: byAgent,
 }
 
 // Facets answers which values occur among the calls of a filter, how often, and how the calls spread over time.
@@ -29,12 +29,12 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 	defer a.metrics.observe("facets", time.Now(), &res.Source, &err)
 	fields := req.Fields
 	if len(fields) == 0 {
-		fields = slices.Sorted(maps.Keys(facetFields))
+		fields = argus.FacetFields()
 	}
 	for _, f := range fields {
 		if _, ok := facetFields[f]; !ok {
 			return res, argus.Errorf(argus.CodeInvalidParameter,
-				"There are no facets of %q; there are of actor, route, status, actor_kind, pat, break_glass, client, method.", f)
+				"There are no facets of %q; there are of %s.", f, argus.Listed(argus.FacetFields(), "and"))
 		}
 	}
 	limit := req.Limit
@@ -52,10 +52,12 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 	var line timeline
 	counts := map[argus.FilterName]map[string]int64{}
 	var questions []*countQuestion
-	// What was called, and by whom: two questions, because the pairs of both would be many.
+	// What was called, and by whom: two questions, because the pairs of both would be many. Releases are a third: rollups
+	// tell them apart only within a day.
 	for _, some := range [][]argus.FilterName{
-		{argus.FilterRoute, argus.FilterMethod, argus.FilterStatus},
-		{argus.FilterActor, argus.FilterActorKind, argus.FilterPAT, argus.FilterBreakGlass, argus.FilterClient},
+		{argus.FilterService, argus.FilterRoute, argus.FilterMethod, argus.FilterStatus, argus.FilterErrorCode},
+		{argus.FilterActor, argus.FilterActorKind, argus.FilterPAT, argus.FilterBreakGlass, argus.FilterClient, argus.FilterAgent},
+		{argus.FilterRelease},
 	} {
 		some = slices.DeleteFunc(some, func(f argus.FilterName) bool { return !slices.Contains(fields, f) })
 		if len(some) > 0 {

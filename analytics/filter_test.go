@@ -3,6 +3,7 @@ package analytics
 import (
 	"math/rand/v2"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,10 +92,15 @@ func randomFilter(t *testing.T, rng *rand.Rand, rows []argus.Record, now time.Ti
 		}
 		q.Add(name, value)
 	}
+	some := func(name, value string) {
+		if value != "" {
+			set(name, value)
+		}
+	}
 	for range 1 + rng.IntN(3) {
 		for range 1 + rng.IntN(2) {
 			r := one()
-			switch rng.IntN(17) {
+			switch rng.IntN(26) {
 			case 0:
 				if r.ActorID != "" {
 					set("actor", r.ActorID)
@@ -118,13 +124,32 @@ func randomFilter(t *testing.T, rng *rand.Rand, rows []argus.Record, now time.Ti
 			case 9:
 				set("client", argus.ClientName(r.UserAgent))
 			case 10:
-				set("user_agent", r.UserAgent[rng.IntN(len(r.UserAgent)+1):])
+				set("user_agent", otherCase(rng, r.UserAgent[rng.IntN(len(r.UserAgent)+1):]))
 			case 11:
 				set("client_ip", r.ClientIP.String())
 			case 12:
 				set("client_ip", []string{"192.0.2.0/30", "0.0.0.0/0", "::/0", "2001:db8::/32", "::/64", "10.0.0.0/8", "200.0.0.0/31"}[rng.IntN(7)])
 			case 13:
 				set("tenant", []string{"UTD_1", "UTD_2", nastyTexts[rng.IntN(len(nastyTexts))]}[rng.IntN(3)])
+			case 17:
+				set("service", r.Service)
+			case 18:
+				some("release", r.Release)
+			case 19:
+				some("error_code", r.ErrorCode)
+			case 20, 21:
+				if n := len(r.Reason); n > 0 {
+					from := rng.IntN(n)
+					some("reason", otherCase(rng, r.Reason[from:from+1+rng.IntN(n-from)]))
+				}
+			case 22:
+				some("agent", r.Agent)
+			case 23:
+				set("scope", r.Scope)
+			case 24:
+				some("impersonator", r.ImpersonatorID)
+			case 25:
+				some("trace_id", otherCase(rng, r.TraceID))
 			case 14:
 				if len(r.PathParams) > 0 {
 					p := r.PathParams[rng.IntN(len(r.PathParams))]
@@ -163,6 +188,11 @@ func randomFilter(t *testing.T, rng *rand.Rand, rows []argus.Record, now time.Ti
 		t.Fatalf("%s: %v", q.Encode(), err)
 	}
 	return f
+}
+
+// otherCase is the text as it is, or in capitals, or not.
+func otherCase(rng *rand.Rand, s string) string {
+	return []func(string) string{strings.ToLower, strings.ToUpper, func(s string) string { return s }}[rng.IntN(3)](s)
 }
 
 // A page of a filter is whole though Postgres has dropped some of its rows and ClickHouse has not yet.

@@ -83,11 +83,15 @@ func groupingOf(by argus.GroupBy) (grouping, error) {
 		return grouping{[]dimension{byActorKind}, first}, nil
 	case argus.GroupByClient:
 		return grouping{[]dimension{byClient}, first}, nil
+	case argus.GroupByService:
+		return grouping{[]dimension{byService}, first}, nil
+	case argus.GroupByRelease:
+		return grouping{[]dimension{byService, byRelease}, func(r *countRow) string { return argus.ReleaseGroup(r.by[0], r.by[1]) }}, nil
 	case argus.GroupByStatusClass:
 		return grouping{nil, func(r *countRow) string { return statusClass(r.status) }}, nil
 	}
 	return grouping{}, argus.Errorf(argus.CodeInvalidParameter,
-		"group_by is route, method, actor_kind, client or status_class.")
+		"group_by is %s.", argus.Listed(argus.GroupBys(), "or"))
 }
 
 // statusClass is 4xx for 404; calls without a status are interrupted.

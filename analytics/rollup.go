@@ -19,15 +19,21 @@ const (
 	byPAT        dimension = "pat_id"
 	byBreakGlass dimension = "break_glass_id"
 	byClient     dimension = "client"
+	byAgent      dimension = "agent"
+	byService    dimension = "service"
+	byRelease    dimension = "release"
+	byErrorCode  dimension = "error_code"
 )
 
 // Expressions of the dimensions that are not columns of that name.
 var (
 	clickhouseDimension = map[dimension]string{
 		byPAT: "ifNull(toString(pat_id), '')", byBreakGlass: "ifNull(toString(break_glass_id), '')",
+		byAgent: "ifNull(agent, '')", byRelease: "ifNull(release, '')", byErrorCode: "ifNull(error_code, '')",
 	}
 	postgresDimension = map[dimension]string{
 		byPAT: "coalesce(pat_id::text, '')", byBreakGlass: "coalesce(break_glass_id::text, '')", byClient: postgresProduct,
+		byAgent: "coalesce(agent, '')", byRelease: "coalesce(release, '')", byErrorCode: "coalesce(error_code, '')",
 	}
 )
 
@@ -49,14 +55,14 @@ const zeroID = "toUUID('00000000-0000-0000-0000-000000000000')"
 // rollups are in the order of their sizes: the first that can answer does.
 var rollups = []*rollup{
 	{
-		name: "audit_actor", dimensions: []dimension{byActor, byActorKind, byPAT, byBreakGlass, byClient},
+		name: "audit_actor", dimensions: []dimension{byActor, byActorKind, byPAT, byBreakGlass, byClient, byAgent},
 		grains:  []grain{grainHour, grainDay, grainMonth},
 		columns: map[string]string{"outcome": "if(class = 0, 'interrupted', 'completed')", "status": "(class * 100)"},
 		values: map[dimension]string{
 			byPAT:        "if(pat_id = " + zeroID + ", '', toString(pat_id))",
 			byBreakGlass: "if(break_glass_id = " + zeroID + ", '', toString(break_glass_id))",
 		},
-		filters: []argus.FilterName{argus.FilterActor, argus.FilterActorKind, argus.FilterClient, argus.FilterOutcome},
+		filters: []argus.FilterName{argus.FilterActor, argus.FilterActorKind, argus.FilterClient, argus.FilterAgent, argus.FilterOutcome},
 	},
 	{
 		name: "audit_client", dimensions: []dimension{byActorKind, byClient, byMethod}, latencies: true,
@@ -65,10 +71,11 @@ var rollups = []*rollup{
 		filters: []argus.FilterName{argus.FilterActorKind, argus.FilterClient, argus.FilterMethod, argus.FilterOutcome},
 	},
 	{
-		name: "audit_route", dimensions: []dimension{byRoute, byMethod}, exact: true, latencies: true, anyStatus: true,
+		name: "audit_route", dimensions: []dimension{byRoute, byMethod, byService, byRelease, byErrorCode}, exact: true, latencies: true, anyStatus: true,
 		grains:  []grain{grainMinute, grainHour, grainDay, grainOctet, grainMonth},
 		columns: map[string]string{"outcome": "if(status = 0, 'interrupted', 'completed')"},
-		filters: []argus.FilterName{argus.FilterRoute, argus.FilterMethod, argus.FilterOutcome},
+		filters: []argus.FilterName{argus.FilterRoute, argus.FilterMethod, argus.FilterOutcome, argus.FilterService,
+			argus.FilterRelease, argus.FilterErrorCode},
 	},
 }
 
@@ -92,7 +99,7 @@ func (r *rollup) answers(q *countQuestion) bool {
 			return false
 		}
 	}
-	return len(r.grainsWithin(q.step)) > 0
+	return len(r.grainsWithin(q)) > 0
 }
 
 // wholeClasses reports whether the condition of status distinguishes nothing within 1xx, 2xx and so on.
@@ -105,15 +112,16 @@ func wholeClasses(t *argus.Condition) bool {
 	return true
 }
 
-// grainsWithin are the grains whose buckets lie within steps.
-func (r *rollup) grainsWithin(step time.Duration) []grain {
-	if step == 0 {
+// grainsWithin are the grains that tell apart what the question asks for, and whose buckets lie within its steps.
+func (r *rollup) grainsWithin(q *countQuestion) []grain {
+	releases := slices.Contains(q.by, byRelease) || slices.ContainsFunc(q.conditions, ofRelease)
+	if q.step == 0 && !releases {
 		return r.grains
 	}
 	var out []grain
 	for _, g := range r.grains {
 		length := map[grain]time.Duration{grainMinute: time.Minute, grainHour: time.Hour, grainDay: 24 * time.Hour}[g]
-		if length > 0 && step%length == 0 {
+		if length > 0 && q.step%length == 0 {
 			out = append(out, g)
 		}
 	}
@@ -147,7 +155,7 @@ func (r *rollup) branches(q *countQuestion, pieces []piece) []statement {
 		}
 	}
 	month := grainMonth.String()
-	if r.anyStatus && q.anyStatus && q.latencies && !slices.ContainsFunc(q.conditions, ofStatus) {
+	if r.anyStatus && q.anyStatus && q.latencies && !slices.Contains(q.by, byErrorCode) && !slices.ContainsFunc(q.conditions, ofStatus) {
 		month = "month_any"
 	}
 	var out []statement
@@ -171,10 +179,13 @@ func (r *rollup) branches(q *countQuestion, pieces []piece) []statement {
 	return out
 }
 
-// ofStatus reports whether the condition is about the status.
+// ofStatus reports whether the condition is about the status, or the error, which goes with it.
 func ofStatus(t argus.Condition) bool {
-	return t.Name == argus.FilterStatus || t.Name == argus.FilterOutcome
+	return t.Name == argus.FilterStatus || t.Name == argus.FilterOutcome || t.Name == argus.FilterErrorCode
 }
+
+// ofRelease reports whether the condition is about the release.
+func ofRelease(t argus.Condition) bool { return t.Name == argus.FilterRelease }
 
 // branch reads one of the two tables.
 func (r *rollup) branch(a *clickhouseArgs, q *countQuestion, long bool, where string) string {

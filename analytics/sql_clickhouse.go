@@ -155,7 +155,21 @@ func clickhouseCondition(a *clickhouseArgs, t *argus.Condition) string {
 	case argus.FilterRequestID:
 		return notNull("client_request_id IN " + a.texts("String", texts(t)))
 	case argus.FilterTenant:
-		return "(param_id IN " + a.texts("String", texts(t)) + " AND startsWith(" + clickhousePath + ", " + a.text(argus.TenantRoute) + "))"
+		return in("tenant", "String")
+	case argus.FilterService:
+		return in("service", "String")
+	case argus.FilterScope:
+		return in("scope", "String")
+	case argus.FilterRelease:
+		return notNull("release IN " + a.texts("String", texts(t)))
+	case argus.FilterErrorCode:
+		return notNull("error_code IN " + a.texts("String", texts(t)))
+	case argus.FilterAgent:
+		return notNull("agent IN " + a.texts("String", texts(t)))
+	case argus.FilterImpersonator:
+		return notNull("impersonator_id IN " + a.texts("String", texts(t)))
+	case argus.FilterTraceID:
+		return notNull("trace_id IN " + a.texts("String", texts(t)))
 	case argus.FilterParam:
 		if t.Param == "id" && !slices.Contains(texts(t), "") {
 			return "(param_id IN " + a.texts("String", texts(t)) + ")"
@@ -183,15 +197,9 @@ func clickhouseCondition(a *clickhouseArgs, t *argus.Condition) string {
 		}
 		return "(" + strings.Join(or, " OR ") + ")"
 	case argus.FilterUserAgent:
-		const most = 255 // needles of multiSearchAny
-		var or []string
-		for chunk := range slices.Chunk(texts(t), most) {
-			if slices.Contains(chunk, "") {
-				return "(1 = 1)"
-			}
-			or = append(or, "multiSearchAny(user_agent, "+a.texts("String", chunk)+")")
-		}
-		return "(" + strings.Join(or, " OR ") + ")"
+		return a.anyPart("user_agent", t)
+	case argus.FilterReason:
+		return a.anyPart("ifNull(reason, '')", t)
 	case argus.FilterClientIP:
 		// Likewise. Addresses of IPv4 are kept as ::ffff:a.b.c.d and are in no network of IPv6.
 		sets := map[netip.Prefix][]string{} // by a prefix that stands for its family and length
@@ -221,6 +229,19 @@ func clickhouseCondition(a *clickhouseArgs, t *argus.Condition) string {
 		return anyOf(or, func(s string) string { return "(" + s + ")" })
 	}
 	return "(1 = 0)"
+}
+
+// anyPart is the condition that the text holds one of the condition's values. ClickHouse's lower is of ASCII, as argus.Folded.
+func (a *clickhouseArgs) anyPart(text string, t *argus.Condition) string {
+	const most = 255 // needles of multiSearchAny
+	var or []string
+	for chunk := range slices.Chunk(parts(t), most) {
+		if slices.Contains(chunk, "") {
+			return "(1 = 1)"
+		}
+		or = append(or, "multiSearchAny(lower("+text+"), "+a.texts("String", chunk)+")")
+	}
+	return "(" + strings.Join(or, " OR ") + ")"
 }
 
 // clickhousePath is the route behind its method.

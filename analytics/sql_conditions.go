@@ -17,6 +17,15 @@ func texts(t *argus.Condition) []string {
 	return out
 }
 
+// parts are the condition's values as they are searched for in a text.
+func parts(t *argus.Condition) []string {
+	out := texts(t)
+	for i := range out {
+		out[i] = argus.Folded(out[i])
+	}
+	return out
+}
+
 // leastLatency is, in microseconds, the bound that decides: a call as slow as any of the values is as slow as the
 // least of them.
 func leastLatency(t *argus.Condition) int64 {

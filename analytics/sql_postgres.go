@@ -53,7 +53,22 @@ func postgresCondition(a *postgresArgs, t *argus.Condition) string {
 	case argus.FilterBreakGlass:
 		return anyID("break_glass_id")
 	case argus.FilterTenant:
-		return "(starts_with(" + postgresPath + ", " + a.add(argus.TenantRoute) + ") AND " + any("path_params ->> 'id'") + ")"
+		return any("CASE WHEN path_params ? 'tenant' THEN path_params ->> 'tenant' WHEN starts_with(" + postgresPath + ", " +
+			a.add(argus.TenantRoute) + ") THEN path_params ->> 'id' END")
+	case argus.FilterService:
+		return any("service")
+	case argus.FilterRelease:
+		return any("release")
+	case argus.FilterErrorCode:
+		return any("error_code")
+	case argus.FilterAgent:
+		return any("agent")
+	case argus.FilterScope:
+		return any("scope")
+	case argus.FilterImpersonator:
+		return any("impersonator_id")
+	case argus.FilterTraceID:
+		return any("trace_id")
 	case argus.FilterParam:
 		return any("path_params ->> " + a.add(t.Param) + "::text")
 	case argus.FilterLatencyMin:
@@ -85,7 +100,9 @@ func postgresCondition(a *postgresArgs, t *argus.Condition) string {
 		}
 		return "(" + strings.Join(or, " OR ") + ")"
 	case argus.FilterUserAgent:
-		return "EXISTS (SELECT FROM unnest(" + a.add(texts(t)) + "::text[]) n WHERE strpos(user_agent, n) > 0)"
+		return anyPart(a, "user_agent", t)
+	case argus.FilterReason:
+		return anyPart(a, "reason", t)
 	case argus.FilterClientIP:
 		var networks []netip.Prefix
 		for _, v := range t.Values {
@@ -94,6 +111,12 @@ func postgresCondition(a *postgresArgs, t *argus.Condition) string {
 		return "(client_ip <<= ANY(" + a.add(networks) + "::inet[]))"
 	}
 	return "false"
+}
+
+// anyPart is the condition that the text holds one of the condition's values. By the collation "C", lower is of ASCII, as
+// argus.Folded.
+func anyPart(a *postgresArgs, column string, t *argus.Condition) string {
+	return "EXISTS (SELECT FROM unnest(" + a.add(parts(t)) + "::text[]) n WHERE strpos(lower(" + column + ` COLLATE "C"), n) > 0)`
 }
 
 // postgresIn is the condition that a row is in the position.

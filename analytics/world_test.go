@@ -342,7 +342,7 @@ func randomRecord(rng *rand.Rand, at time.Time) argus.Record {
 		r.PathParams = append(r.PathParams, argus.PathParam{Name: "id", Value: pick("UTD_1", "UTD_2", pick(nastyTexts...))})
 	}
 	if rng.IntN(5) == 0 {
-		r.PathParams = append(r.PathParams, argus.PathParam{Name: pick("worker", "a'b", `\`), Value: pick("", "1", pick(nastyTexts...))})
+		r.PathParams = append(r.PathParams, argus.PathParam{Name: pick("worker", "a'b", `\`, "tenant"), Value: pick("", "1", "UTD_1", pick(nastyTexts...))})
 	}
 	r.ID = idAt(rng, occurred)
 	if r.ActorKind == argus.KindPAT {

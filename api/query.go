@@ -87,16 +87,11 @@ func groupOf(q url.Values) (argus.GroupBy, error) {
 	if err != nil {
 		return "", err
 	}
-	groups := []argus.GroupBy{"", argus.GroupByRoute, argus.GroupByMethod, argus.GroupByActorKind, argus.GroupByClient, argus.GroupByStatusClass}
-	if !slices.Contains(groups, argus.GroupBy(s)) {
-		return "", argus.Errorf(argus.CodeInvalidParameter, "group_by must be route, method, actor_kind, client or status_class.")
+	if s != "" && !slices.Contains(argus.GroupBys(), argus.GroupBy(s)) {
+		return "", argus.Errorf(argus.CodeInvalidParameter, "group_by must be %s.", argus.Listed(argus.GroupBys(), "or"))
 	}
 	return argus.GroupBy(s), nil
 }
-
-// facetFields are those that facets can be asked for.
-var facetFields = []argus.FilterName{argus.FilterActor, argus.FilterRoute, argus.FilterStatus, argus.FilterActorKind,
-	argus.FilterPAT, argus.FilterBreakGlass, argus.FilterClient, argus.FilterMethod}
 
 // fieldsOf reads fields=actor,route, repeated or separated by commas; nil means all.
 func fieldsOf(q url.Values) ([]argus.FilterName, error) {
@@ -104,8 +99,9 @@ func fieldsOf(q url.Values) ([]argus.FilterName, error) {
 	for _, list := range q["fields"] {
 		for name := range strings.SplitSeq(list, ",") {
 			f := argus.FilterName(name)
-			if !slices.Contains(facetFields, f) {
-				return nil, argus.Errorf(argus.CodeInvalidParameter, "There is no facet %q.", argus.Text(name, 40))
+			if !slices.Contains(argus.FacetFields(), f) {
+				return nil, argus.Errorf(argus.CodeInvalidParameter, "There is no facet %q. There are %s.", argus.Text(name, 40),
+					argus.Listed(argus.FacetFields(), "and"))
 			}
 			if !slices.Contains(fields, f) {
 				fields = append(fields, f)

@@ -68,11 +68,7 @@ func fixedScopes() completer {
 func (f *factory) filterCompletion(name argus.FilterName) completer {
 	switch name {
 	case argus.FilterActorKind:
-		var kinds []string
-		for _, k := range argus.ActorKinds() {
-			kinds = append(kinds, string(k))
-		}
-		return fixed(kinds...)
+		return fixed(textsOf(argus.ActorKinds())...)
 	case argus.FilterOutcome:
 		return fixed(string(argus.Completed), string(argus.Interrupted))
 	case argus.FilterMethod:
@@ -81,7 +77,10 @@ func (f *factory) filterCompletion(name argus.FilterName) completer {
 		return fixed("2xx", "4xx", "5xx", ">=400", "200", "401", "403", "404", "409", "422", "429", "500", "503")
 	case argus.FilterTenant:
 		return f.completeTenants
-	case argus.FilterActor, argus.FilterRoute, argus.FilterClient, argus.FilterPAT, argus.FilterBreakGlass:
+	case argus.FilterScope:
+		return fixed(append(textsOf(argus.AllScopes()), argus.ScopeAny, argus.ScopeNone)...)
+	case argus.FilterActor, argus.FilterRoute, argus.FilterClient, argus.FilterPAT, argus.FilterBreakGlass,
+		argus.FilterService, argus.FilterRelease, argus.FilterErrorCode, argus.FilterAgent:
 		return f.completeFacet(name)
 	}
 	return cobra.NoFileCompletions

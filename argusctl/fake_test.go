@@ -346,8 +346,10 @@ func cannedRows() []argus.Record {
 	add(adaID, 200, 4200*time.Microsecond, "GET /v1/health", cli)
 	add(adaID, 200, 12345*time.Microsecond, "GET /v1/tenants/:id", cli, "id", "UTD_7ELEVEN_001")
 	add(graceID, 403, 900*time.Microsecond, "POST /v1/tenants/:id/arm", browser, "id", "UTD_7ELEVEN_001")
+	rows[2].ErrorCode = "insufficient_scope"
 	body := []byte("{\"reason\":\"ride-along\",\"confirm_tenant_id\":\"UTD_7ELEVEN_001\"}\n")
 	arm := add(adaID, 200, 38*time.Millisecond, "POST /v1/tenants/:id/arm", cli, "id", "UTD_7ELEVEN_001")
+	arm.Reason, arm.Agent = "ride-along", "claude/4"
 	arm.BodySHA256, arm.BodyBytes = sha256.Sum256(body), int64(len(body))
 	add("user_2wide", 200, 7*time.Millisecond, "GET /v1/tenants/:id", "evil\x1b[2J\x1b]0;owned\x07 \u202egnp", "id", "東京_\x1b[31m001")
 	add(linusID, 500, 1234*time.Millisecond, "GET /v1/audit-log", "curl/8.14.1")

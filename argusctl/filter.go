@@ -35,6 +35,15 @@ var filterHelp = map[argus.FilterName]string{
 	argus.FilterID:         "the call's `id` (its audit id)",
 	argus.FilterRequestID:  "the `id` that the caller sent as X-Request-Id",
 	argus.FilterLatencyMin: "took at least this `time` (500ms)",
+
+	argus.FilterService:      "the `service` that answered; argus for its own routes",
+	argus.FilterRelease:      "the `version` of what answered",
+	argus.FilterErrorCode:    "the `code` of the answer's error (insufficient_scope)",
+	argus.FilterReason:       "a `part` of the reason that the operator gave",
+	argus.FilterAgent:        "the `program` that acts for the operator",
+	argus.FilterScope:        "the `scope` that was needed",
+	argus.FilterImpersonator: "the `user` who acts as another",
+	argus.FilterTraceID:      "the `id` of the trace, 32 hex digits",
 }
 
 func addFilterFlags(f *factory, cmd *cobra.Command) *filterFlags {

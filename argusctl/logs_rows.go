@@ -93,6 +93,9 @@ func (p *rowPrinter) wideColumns() []logColumn {
 		{"CLIENT IP", 15, false, text(func(r *argus.Record) string { return r.ClientIP.String() })},
 		{"SCOPE", 18, false, text(func(r *argus.Record) string { return r.Scope })},
 		{"ROUTE", 44, false, (*rowPrinter).what},
+		{"SERVICE", 12, false, text(func(r *argus.Record) string { return r.Service })},
+		{"RELEASE", 12, false, text(func(r *argus.Record) string { return r.Release })},
+		{"AGENT", 16, false, text(func(r *argus.Record) string { return r.Agent })},
 		{"USER AGENT", 0, false, text(func(r *argus.Record) string { return r.UserAgent })},
 	}
 }
@@ -146,8 +149,14 @@ func (p *rowPrinter) what(r *argus.Record) cell {
 	}
 	if r.ActorKind == argus.KindBreakGlass {
 		if reason := p.reasons[r.BreakGlassID.String()]; reason != "" {
-			b.WriteString(" reason: " + reason)
+			b.WriteString(" break-glass reason: " + reason)
 		}
+	}
+	if r.ErrorCode != "" {
+		b.WriteString(" " + r.ErrorCode)
+	}
+	if r.Reason != "" {
+		b.WriteString(" reason: " + r.Reason)
 	}
 	return txt(b.String())
 }

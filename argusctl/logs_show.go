@@ -81,6 +81,10 @@ func (f *factory) printCall(r *argus.Record, d *callDetail) error {
 	for _, p := range r.PathParams {
 		params = append(params, p.Name+"="+p.Value)
 	}
+	var claims []string
+	for _, c := range r.Workload {
+		claims = append(claims, c.Name+"="+c.Value)
+	}
 	digest := ""
 	if r.BodyHashed {
 		digest = hex.EncodeToString(r.BodySHA256[:])
@@ -94,6 +98,12 @@ func (f *factory) printCall(r *argus.Record, d *callDetail) error {
 		pairs = append(pairs, txt("really"), txt(known(r.ImpersonatorID)).in(yellow))
 	}
 	pairs = append(pairs, txt("credential"), txt(string(r.ActorKind)))
+	if len(claims) > 0 {
+		pairs = append(pairs, txt("workload"), txt(strings.Join(claims, " ")))
+	}
+	if r.Agent != "" {
+		pairs = append(pairs, txt("agent"), txt(r.Agent))
+	}
 	if r.PATID != uuid.Nil {
 		pairs = append(pairs, txt("token id"), txt(ifAny(r.PATID)))
 	}
@@ -104,9 +114,15 @@ func (f *factory) printCall(r *argus.Record, d *callDetail) error {
 	if r.Outcome == argus.Interrupted {
 		outcome = txt("interrupted: the server died before it had answered").in(red)
 	}
-	return f.fields(append(pairs,
+	pairs = append(pairs,
+		txt("service"), txt(strings.TrimSpace(r.Service+" "+r.Release)),
 		txt("route"), txt(r.Route), txt("parameters"), txt(strings.Join(params, " ")),
-		txt("scope"), txt(r.Scope), txt("answer"), outcome,
+		txt("scope"), txt(r.Scope), txt("answer"), outcome)
+	if r.ErrorCode != "" {
+		pairs = append(pairs, txt("error"), txt(r.ErrorCode).in(red))
+	}
+	return f.fields(append(pairs,
+		txt("reason"), txt(r.Reason),
 		txt("from"), txt(r.ClientIP.String()), txt("user agent"), txt(r.UserAgent),
 		txt("body"), txt(fmt.Sprintf("%d bytes", r.BodyBytes)), txt("body SHA-256"), txt(digest),
 		txt("request id"), txt(r.ClientRequestID), txt("trace id"), txt(r.TraceID),

@@ -31,9 +31,16 @@ type perfOptions struct {
 
 var (
 	perfSorts  = []string{"count", "rpm", "errors", "p50", "p95", "p99", "max"}
-	perfGroups = []string{string(argus.GroupByRoute), string(argus.GroupByMethod), string(argus.GroupByActorKind),
-		string(argus.GroupByClient), string(argus.GroupByStatusClass)}
+	perfGroups = textsOf(argus.GroupBys())
 )
+
+func textsOf[T ~string](names []T) []string {
+	out := make([]string, len(names))
+	for i, name := range names {
+		out[i] = string(name)
+	}
+	return out
+}
 
 func newCmdPerf(f *factory) *cobra.Command {
 	o := &perfOptions{}

@@ -42,6 +42,9 @@ CREATE TABLE IF NOT EXISTS audit_log (
   client            LowCardinality(String) MATERIALIZED extract(user_agent, '^[^/ ]*'),
   -- Most parameters are called id; a map is read as a whole.
   param_id          LowCardinality(String) MATERIALIZED path_params['id'],
+  -- argus.Record.Tenant.
+  tenant            LowCardinality(String) MATERIALIZED multiIf(mapContains(path_params, 'tenant'), path_params['tenant'],
+    startsWith(if(position(route, ' ') = 0, '', substring(route, position(route, ' ') + 1)), '/v1/tenants/:id'), path_params['id'], ''),
   -- For filters that few rows pass. Calls come in the order of time, so a granule holds some hours of them: most
   -- actors and routes in it are seen again, an address, a token or an id hardly ever.
   INDEX by_id UUIDv7ToDateTime(id) TYPE minmax GRANULARITY 1,
@@ -52,6 +55,7 @@ CREATE TABLE IF NOT EXISTS audit_log (
   INDEX by_address client_ip TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_param mapValues(path_params) TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_request client_request_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_trace trace_id TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_outcome outcome TYPE set(2) GRANULARITY 1,
   INDEX by_kind actor_kind TYPE set(8) GRANULARITY 1,
   INDEX by_latency latency_us TYPE minmax GRANULARITY 1

@@ -127,6 +127,11 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
         <button type="button" class="button small" onClick={() => filter('route', row.route)}>
           Same route
         </button>
+        {row.trace_id && (
+          <button type="button" class="button small" onClick={() => filter('trace_id', row.trace_id!)}>
+            Same trace
+          </button>
+        )}
         {row.pat_id && (
           <button type="button" class="button small" onClick={() => filter('pat', row.pat_id!)}>
             Same token
@@ -144,6 +149,10 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
 
       <Section title="What">
         <dl>
+          <Fact name="Service">
+            <Copyable text={row.service} what="the service" />
+            {row.release && <span class="muted"> {row.release}</span>}
+          </Fact>
           <Fact name="Route">
             <Copyable text={row.route} what="the route" />
           </Fact>
@@ -168,6 +177,12 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
               </>
             )}
           </Fact>
+          {row.error_code && (
+            <Fact name="Error">
+              <Copyable text={row.error_code} what="the error’s code" />
+            </Fact>
+          )}
+          {row.reason && <Fact name="Reason">{row.reason}</Fact>}
           <Fact name="Latency">
             {row.latency_us === null ? (
               '–'
@@ -206,6 +221,16 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
           <Fact name="Credential">
             <KindIcon kind={row.actor_kind} /> {KIND_LABEL[row.actor_kind] ?? row.actor_kind}
           </Fact>
+          {Object.entries(row.workload ?? {}).map(([name, value]) => (
+            <Fact key={name} name={name}>
+              <Copyable text={value} what={`the claim ${name}`} />
+            </Fact>
+          ))}
+          {row.agent && (
+            <Fact name="Agent">
+              <Copyable text={row.agent} what="the agent" />
+            </Fact>
+          )}
           {row.pat_id && (
             <Fact name="Token">
               {names.has(row.pat_id) && <div>{names.get(row.pat_id)}</div>}

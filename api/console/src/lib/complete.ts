@@ -52,7 +52,7 @@ function everywhere(typed: string, word: { start: number; end: number; not: bool
   if (typed.length < 2 || !facets) return [];
   const low = typed.toLowerCase();
   const found: Choice[] = [];
-  for (const field of ['actor', 'route', 'client', 'pat']) {
+  for (const field of ['actor', 'route', 'service', 'client', 'pat', 'agent', 'error_code', 'release']) {
     for (const v of facets.fields[field] ?? []) {
       if (!v.value.toLowerCase().includes(low) && !v.name?.toLowerCase().includes(low)) continue;
       const insert = `${word.not ? '-' : ''}${field}:${quote(v.value)} `;

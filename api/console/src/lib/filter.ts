@@ -11,6 +11,11 @@ export const FILTERS: { name: string; label: string; hint: string; facet?: boole
   { name: 'client', label: 'Client', hint: 'the agent’s product name, argusctl', facet: true },
   { name: 'pat', label: 'Token', hint: 'the id of a personal access token', facet: true },
   { name: 'break_glass', label: 'Break-glass', hint: 'the id of a break-glass token', facet: true },
+  { name: 'service', label: 'Service', hint: 'argus, or a service behind it', facet: true },
+  { name: 'release', label: 'Release', hint: 'the version of what answered', facet: true },
+  { name: 'error_code', label: 'Error', hint: 'the code of the answer’s error', facet: true },
+  { name: 'reason', label: 'Reason', hint: 'a part of what the operator gave' },
+  { name: 'agent', label: 'Agent', hint: 'the program that acts for the operator', facet: true },
   { name: 'tenant', label: 'Tenant', hint: 'UTD_7ELEVEN_001' },
   { name: 'latency_min', label: 'Latency at least', hint: '500ms, 2s' },
   { name: 'outcome', label: 'Outcome', hint: 'completed or interrupted' },
@@ -19,6 +24,9 @@ export const FILTERS: { name: string; label: string; hint: string; facet?: boole
   { name: 'param', label: 'Path parameter', hint: 'param.id:… , the name as in the route' },
   { name: 'id', label: 'Call', hint: 'the id of the call (Argus-Audit-Id)' },
   { name: 'request_id', label: 'Request id', hint: 'the caller’s X-Request-Id' },
+  { name: 'trace_id', label: 'Trace', hint: '32 hex digits' },
+  { name: 'scope', label: 'Scope', hint: 'the scope that was needed' },
+  { name: 'impersonator', label: 'Impersonator', hint: 'who acted as another, user_…' },
 ];
 
 /** As argus.MaxFilterValues. */
@@ -57,6 +65,7 @@ export function sameCondition(a: Condition, b: Condition): boolean {
 }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const TRACE = /^[0-9a-f]{32}$/i;
 const STATUS = /^([1-9]xx|[1-9]\d\d|(>=|<=|>|<)[1-9]\d\d)$/;
 
 function isNetwork(text: string): boolean {
@@ -69,8 +78,9 @@ function isNetwork(text: string): boolean {
   return Number(bits ?? 128) <= 128 && (!mapped || Number(bits ?? 128) >= 96);
 }
 
-/** As argus.MaxUserAgent and argus.MaxRoute, in bytes. */
+/** As argus.MaxUserAgent, argus.MaxReasonBytes and argus.MaxRoute, in bytes. */
 const MAX_USER_AGENT = 512;
+const MAX_REASON = 2000;
 const MAX_ROUTE = 512;
 /** The kinds of credential, as argus.ActorKinds. */
 export const KINDS = ['clerk_session', 'oidc_session', 'pat', 'break_glass', 'workload'];
@@ -88,6 +98,12 @@ function routeProblem(route: string): string | null {
   return path === undefined || METHODS.includes(method.toUpperCase()) ? null : UNKNOWN_METHOD;
 }
 
+/** What is wrong with a part of a text that is searched for. */
+function partProblem(part: string, most: number, what: string): string | null {
+  if (bytes(part) > most) return `the log keeps ${most} bytes of a ${what}; write no more than these.`;
+  return part.includes('\0') ? `the value is not valid UTF-8 text; where a ${what} was not, the log has U+FFFD.` : null;
+}
+
 /** How a value is to be written, as a sentence of argus.ParseFilter; null when the server will take it. */
 export function valueProblem(name: string, value: string): string | null {
   if (value === '' && !['client', 'user_agent'].includes(name) && !name.startsWith('param.')) return 'the value is empty.';
@@ -97,8 +113,11 @@ export function valueProblem(name: string, value: string): string | null {
     case 'client':
       return /[/ ]/.test(value) ? "write the program's name alone, as before the first slash or blank of its user agent; user_agent finds the rest." : null;
     case 'user_agent':
-      if (bytes(value) > MAX_USER_AGENT) return `the log keeps ${MAX_USER_AGENT} bytes of a user agent; write no more than these.`;
-      return value.includes('\0') ? 'the value is not valid UTF-8 text; where a user agent was not, the log has U+FFFD.' : null;
+      return partProblem(value, MAX_USER_AGENT, 'user agent');
+    case 'reason':
+      return partProblem(value, MAX_REASON, 'reason');
+    case 'trace_id':
+      return TRACE.test(value) ? null : 'write the trace id, 32 hex digits.';
     case 'route':
       return routeProblem(value);
     case 'method':
@@ -124,6 +143,7 @@ export function valueProblem(name: string, value: string): string | null {
 /** The name a bare word most likely belongs to; null when nothing fits. */
 export function guessName(word: string): string | null {
   if (UUID.test(word)) return 'id';
+  if (TRACE.test(word)) return 'trace_id';
   if (STATUS.test(word)) return 'status';
   if (/^user_\w+$/.test(word)) return 'actor';
   if (/^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$/.test(word)) return 'method';

@@ -24,6 +24,12 @@ export interface Row {
   body_bytes: number;
   client_request_id: string | null;
   trace_id: string | null;
+  service: string;
+  release: string | null;
+  error_code: string | null;
+  reason: string | null;
+  agent: string | null;
+  workload: Record<string, string> | null;
   row_hash: string;
 }
 
@@ -106,7 +112,7 @@ export interface PerfFigures {
   max_ms: number | null;
 }
 
-export type GroupBy = 'route' | 'method' | 'actor_kind' | 'client' | 'status_class';
+export type GroupBy = 'route' | 'service' | 'release' | 'method' | 'actor_kind' | 'client' | 'status_class';
 
 /** A row of GET /v1/perf; the group's name is under the key that it was grouped by. */
 export interface PerfRow extends PerfFigures {
@@ -115,6 +121,8 @@ export interface PerfRow extends PerfFigures {
   actor_kind?: string;
   client?: string;
   status_class?: string;
+  service?: string;
+  release?: string;
   before?: PerfFigures | null;
   changed?: string[] | null;
 }

@@ -18,6 +18,8 @@ export const PERF_WINDOW = '1h';
 
 const GROUPS: [GroupBy, string][] = [
   ['route', 'Route'],
+  ['service', 'Service'],
+  ['release', 'Release'],
   ['method', 'Method'],
   ['actor_kind', 'Credential'],
   ['client', 'Client'],
@@ -92,6 +94,13 @@ export function PerformancePage() {
       keep.delete('route');
       keep.append('route', group);
       return href('/performance/route', keep);
+    }
+    if (shownBy === 'release') {
+      // As argus.ReleaseGroup writes it.
+      const [service = '', ...release] = group.split(' ');
+      keep.append('service', service);
+      if (release.length > 0) keep.append('release', release.join(' '));
+      return href('/settings/audit', keep);
     }
     keep.append(shownBy === 'status_class' ? 'status' : shownBy, group);
     return href('/settings/audit', keep);

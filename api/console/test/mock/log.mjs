@@ -31,8 +31,14 @@ const ROUTES = [
   ['POST', '/compute/ops/workers/:id/stop', 'compute:write', 1, 400],
   ['POST', '/v1/tokens', 'tokens:write', 1, 9],
   ['DELETE', '/v1/tokens/:id', 'any', 1, 8],
+  ['GET', '/svc/billing/v1/invoices/:id', 'billing:read', 9, 26],
+  ['POST', '/svc/billing/v1/invoices/:id/void', 'billing:write', 2, 70],
+  ['POST', '/svc/deploys/v1/rollouts', 'deploys:write', 1, 240],
   ['GET', '(unmatched)', 'none', 1, 0.4],
 ];
+const RELEASES = { argus: '1.4.0', billing: '2026.11.2', deploys: null };
+const ERRORS = { 403: 'insufficient_scope', 404: 'not_found', 429: 'rate_limited', 500: 'internal', 503: 'audit_unavailable' };
+const REASONS = ['ride-along', 'Rollback of 2026.11.1, INC-4711', 'Customer reported stock drift', 'Duplicate invoice, ticket 88213'];
 const TOTAL = ROUTES.reduce((n, r) => n + r[3], 0);
 const AGENTS = [
   'argusctl/1.4.0 (linux; amd64)',
@@ -83,7 +89,10 @@ export function makeRow(us, over = {}) {
                 : 200;
   const interrupted = random() < 0.0004 && method !== 'GET';
   const latency = Math.max(80, Math.round(typical * 1000 * Math.exp((random() + random() + random() - 1.5) * 1.1) * (random() < 0.01 ? 12 : 1)));
-  const body = method === 'POST' ? JSON.stringify({ reason: 'ride-along' }) : '';
+  const reason = method === 'GET' ? null : pick(REASONS);
+  const body = method === 'POST' ? JSON.stringify({ reason }) : '';
+  const service = /^\/svc\/([^/]+)/.exec(path)?.[1] ?? 'argus';
+  const failure = interrupted ? null : service === 'argus' ? (ERRORS[status] ?? null) : status >= 500 ? 'service_timeout' : status === 403 ? 'insufficient_scope' : null;
   seq++;
   return {
     writer_id: 7,
@@ -110,7 +119,13 @@ export function makeRow(us, over = {}) {
     body_sha256: body ? createHash('sha256').update(body).digest('hex') : EMPTY,
     body_bytes: body.length,
     client_request_id: random() < 0.2 ? randomUUID() : null,
-    trace_id: null,
+    trace_id: random() < 0.1 ? createHash('md5').update(String(seq)).digest('hex') : null,
+    service,
+    release: RELEASES[service],
+    error_code: failure,
+    reason,
+    agent: kind === 'pat' && who === OPERATORS[3] ? 'claude/4' : null,
+    workload: null,
     row_hash: createHash('sha256').update(String(seq)).digest('hex'),
     ...over,
   };
@@ -172,6 +187,14 @@ const NAMES = [
   'id',
   'request_id',
   'latency_min',
+  'service',
+  'release',
+  'error_code',
+  'reason',
+  'agent',
+  'scope',
+  'impersonator',
+  'trace_id',
 ];
 
 function matchValue(name, value, r) {
@@ -191,7 +214,19 @@ function matchValue(name, value, r) {
     case 'client':
       return clientOf(r.user_agent) === value;
     case 'user_agent':
-      return r.user_agent.includes(value);
+      return r.user_agent.toLowerCase().includes(value.toLowerCase());
+    case 'reason':
+      return (r.reason ?? '').toLowerCase().includes(value.toLowerCase());
+    case 'service':
+    case 'release':
+    case 'error_code':
+    case 'agent':
+    case 'scope':
+      return r[name] === value;
+    case 'impersonator':
+      return r.impersonator_id === value;
+    case 'trace_id':
+      return r.trace_id === value.toLowerCase();
     case 'client_ip':
       return r.client_ip === value;
     case 'id':

@@ -203,6 +203,8 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       method: r.method,
       actor_kind: r.actor_kind,
       client: clientOf(r.user_agent),
+      service: r.service,
+      release: r.release === null ? r.service : `${r.service} ${r.release}`,
       status_class: r.status === null ? 'interrupted' : `${Math.floor(r.status / 100)}xx`,
     })[by];
   const groups = (rows, by) => {
@@ -433,7 +435,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
     },
     'GET /v1/audit-log/facets logs:read': (c) => {
       const f = windowed(c.query, '365d');
-      const fields = (c.query.get('fields') ?? 'actor,route,status,actor_kind,pat,client,method').split(',').filter(Boolean);
+      const fields = (c.query.get('fields') ?? 'actor,route,status,actor_kind,pat,client,method,service,release,error_code,agent').split(',').filter(Boolean);
       const get = {
         actor: (r) => r.actor_id,
         route: (r) => r.route,
@@ -443,6 +445,10 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
         client: (r) => clientOf(r.user_agent),
         method: (r) => r.method,
         break_glass: (r) => r.break_glass_id,
+        service: (r) => r.service,
+        release: (r) => r.release,
+        error_code: (r) => r.error_code,
+        agent: (r) => r.agent,
       };
       const name = (field, v) =>
         (field === 'actor' ? OPERATORS.find((o) => o.id === v)?.name : field === 'pat' ? pats.find((p) => p.id === v)?.name : null) ?? null;
