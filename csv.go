@@ -60,15 +60,7 @@ func AppendCSV(b []byte, cells []string, eol string) []byte {
 	return append(b, eol...)
 }
 
-// CSVColumns names the columns of the log in CSV, in the order of CSV.
-func CSVColumns() []string {
-	return []string{"writer_id", "seq", "id", "occurred_at", "recorded_at", "actor_id", "impersonator_id", "actor_kind",
-		"pat_id", "break_glass_id", "scope", "route", "path_params", "method", "status", "outcome", "latency_us", "client_ip",
-		"user_agent", "body_sha256", "body_bytes", "client_request_id", "trace_id", "service", "release",
-		"error_code", "reason", "agent", "workload", "row_hash"}
-}
-
-// CSV gives the row's cells in the order of CSVColumns, nulls empty, texts as CSVText has them.
+// CSV gives the row's cells in the order of Columns, nulls empty, texts as CSVText has them.
 func (r *Record) CSV() []string {
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	moment := func(t time.Time) string { return t.UTC().Format(TimeFormat) }

@@ -138,3 +138,9 @@ func ExampleClientName() {
 	fmt.Println(argus.ClientName("argusctl/1.4.0"), argus.ClientName("Mozilla/5.0 (X11; Linux x86_64)"))
 	// Output: argusctl Mozilla
 }
+
+// Commands and settings name what was probably meant.
+func ExampleNearest() {
+	fmt.Println(argus.Nearest("tenat", []string{"token", "tenant", "whoami"}, 2))
+	// Output: tenant
+}

@@ -225,6 +225,15 @@ func oddKey(object []byte) string {
 	return ""
 }
 
+// OrNull is null, in JSON and in a statement's parameters, for the zero value.
+func OrNull[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}
+
 func unhex(dst *[32]byte, key, s string) error {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != len(dst) {

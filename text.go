@@ -65,3 +65,39 @@ func HideSecrets(s string) string {
 }
 
 var secretIn = regexp.MustCompile(`(argus_(?:pat|bg)_)[0-9A-Za-z]+`)
+
+// Nearest returns the word that differs from name in the fewest characters, and in limit of them at most: "" when there
+// is none. A character is put in, taken out, replaced, or swapped with its neighbour (the optimal string alignment
+// distance).
+func Nearest(name string, words []string, limit int) (nearest string) {
+	for _, word := range words {
+		if d := editDistance(name, word); d <= limit {
+			nearest, limit = word, d-1
+		}
+	}
+	return nearest
+}
+
+func editDistance(a, b string) int {
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
+	}
+	for j := range d[0] {
+		d[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, d[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}

@@ -55,9 +55,7 @@ func (p *postgresClient) close() {
 }
 
 // recordColumns are the columns of argus.argus_audit_log as scanRecords reads them.
-const recordColumns = `writer_id, seq, id, occurred_at, recorded_at, actor_id, impersonator_id, actor_kind, pat_id,
-	break_glass_id, scope, route, path_params, method, status, outcome, latency_us, client_ip, user_agent,
-	body_sha256, body_bytes, client_request_id, trace_id, service, release, error_code, reason, agent, workload, row_hash`
+var recordColumns = strings.Join(argus.ColumnNames(), ", ")
 
 // scanRecords appends the rows to records and closes them.
 func scanRecords(rows pgx.Rows, records []argus.Record) ([]argus.Record, error) {

@@ -67,7 +67,7 @@ func (l *logs) search(c *call) (answer, error) {
 		b = page.Rows[i].AppendJSON(b)
 	}
 	b = append(b, "]"...)
-	b = appendField(b, "next_cursor", orNull(page.NextCursor))
+	b = appendField(b, "next_cursor", argus.OrNull(page.NextCursor))
 	b = appendField(b, "snapshot", page.Snapshot.Token)
 	b = appendField(b, "since", argus.JSONTime(page.Since))
 	b = appendField(b, "until", argus.JSONTime(page.Until))
@@ -90,7 +90,7 @@ func (l *logs) showCall(c *call) (answer, error) {
 	}
 	rows := []argus.Record{detail.Record}
 	names := namesOf(c.Context(), l.credentials, rows, actorsOf(detail.Steps)...)
-	reason := orNull(l.reasonsOf(c.Context(), rows)[detail.Record.BreakGlassID])
+	reason := argus.OrNull(l.reasonsOf(c.Context(), rows)[detail.Record.BreakGlassID])
 	if detail.Steps == nil {
 		detail.Steps = []argus.Step{}
 	}
@@ -201,7 +201,7 @@ func (l *logs) facets(c *call) (answer, error) {
 		names := l.facetNames(c.Context(), field, values)
 		fields[field] = make([]value, len(values))
 		for i, v := range values {
-			fields[field][i] = value{v.Value, orNull(names[v.Value]), v.Count}
+			fields[field][i] = value{v.Value, argus.OrNull(names[v.Value]), v.Count}
 		}
 	}
 	histogram := make([]bar, len(result.Histogram))
@@ -353,7 +353,7 @@ func (l *logs) series(c *call) (answer, error) {
 		Series            []line         `json:"series"`
 		Source            argus.Source   `json:"source"`
 		ReplicatedThrough argus.JSONTime `json:"replicated_through"`
-	}{orNull(result.GroupBy), argus.JSONTime(result.Since), argus.JSONTime(result.Until), result.Step.Seconds(), lines,
+	}{argus.OrNull(result.GroupBy), argus.JSONTime(result.Since), argus.JSONTime(result.Until), result.Step.Seconds(), lines,
 		result.Source, argus.JSONTime(result.ReplicatedThrough)})
 }
 

@@ -59,7 +59,7 @@ func (l *logs) export(c *call) (answer, error) {
 	}
 	c.SetHeader("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name+"."+format))
 	order := map[bool]string{true: "asc", false: "desc"}[req.Ascending]
-	r, err := c.startReading(true, &req.Filter, map[string]any{"format": format, "order": order, "after": orNull(req.After)})
+	r, err := c.startReading(true, &req.Filter, map[string]any{"format": format, "order": order, "after": argus.OrNull(req.After)})
 	if err != nil {
 		return answer{}, err
 	}
@@ -109,7 +109,7 @@ const crlf = "\r\n" // RFC 4180
 func newExportWriter(s *stream, format string, first bool) *exportWriter {
 	w := &exportWriter{s: s, csv: format == "csv", buf: make([]byte, 0, flushAt+16<<10)}
 	if w.csv && first {
-		w.buf = argus.AppendCSV(w.buf, argus.CSVColumns(), crlf)
+		w.buf = argus.AppendCSV(w.buf, argus.ColumnNames(), crlf)
 	}
 	return w
 }

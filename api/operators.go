@@ -32,21 +32,12 @@ func (a *API) operatorMe(c *call) (answer, error) {
 		Preset         *string         `json:"preset"`
 		Scopes         []argus.Scope   `json:"scopes"`
 	}{
-		ActorID: c.Actor.ID, ActorKind: c.Actor.Kind, ImpersonatorID: orNull(c.Actor.ImpersonatorID),
-		Name: orNull(c.Actor.Name), Email: orNull(c.Actor.Email), PATID: orNull(c.Actor.PATID),
-		BreakGlassID: orNull(c.Actor.BreakGlassID), Agent: orNull(c.Actor.Agent), ExpiresAt: argus.JSONTime(c.credential.Expires), Preset: orNull(c.Actor.Preset), Scopes: c.Actor.Scopes,
+		ActorID: c.Actor.ID, ActorKind: c.Actor.Kind, ImpersonatorID: argus.OrNull(c.Actor.ImpersonatorID),
+		Name: argus.OrNull(c.Actor.Name), Email: argus.OrNull(c.Actor.Email), PATID: argus.OrNull(c.Actor.PATID),
+		BreakGlassID: argus.OrNull(c.Actor.BreakGlassID), Agent: argus.OrNull(c.Actor.Agent), ExpiresAt: argus.JSONTime(c.credential.Expires), Preset: argus.OrNull(c.Actor.Preset), Scopes: c.Actor.Scopes,
 	}
 	if me.Scopes == nil {
 		me.Scopes = []argus.Scope{}
 	}
 	return reply(me)
-}
-
-// orNull is null in JSON for the zero value.
-func orNull[T comparable](v T) *T {
-	var zero T
-	if v == zero {
-		return nil
-	}
-	return &v
 }

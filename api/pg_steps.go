@@ -79,7 +79,7 @@ func addSupportStep(ctx context.Context, tx Tx, s supportStep) error {
 		       nullif($6::uuid, '00000000-0000-0000-0000-000000000000'), nullif($7, ''), $8, $9, $10, $11, nullif($12, '')
 		  FROM argus.remote_support_audit WHERE audit_id = $1`,
 		s.ActorID, s.ImpersonatorID, s.Action, s.TenantID, s.SessionID, s.Reason,
-		s.Consent.DocumentID, s.Consent.RecordedBy, orNull(time.Time(s.Consent.At)), s.Result, argus.Text(s.Error, 1000))
+		s.Consent.DocumentID, s.Consent.RecordedBy, argus.OrNull(time.Time(s.Consent.At)), s.Result, argus.Text(s.Error, 1000))
 }
 
 func addStep(ctx context.Context, tx Tx, id uuid.UUID, insert string, args ...any) error {

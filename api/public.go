@@ -275,7 +275,7 @@ func signInIssuers(issuers []credential.SignInAt) []signInIssuer {
 			token = "id_token"
 		}
 		all = append(all, signInIssuer{i.Name, i.Issuer.Issuer, i.SignIn.ClientID, i.SignIn.Scopes, token,
-			orNull(i.Authorization), orNull(i.Endpoints.Token), orNull(i.Revocation)})
+			argus.OrNull(i.Authorization), argus.OrNull(i.Endpoints.Token), argus.OrNull(i.Revocation)})
 	}
 	return all
 }
@@ -299,7 +299,7 @@ func (a *API) consoleConfig() []byte {
 		LocalSignInURL *string `json:"local_sign_in_url"`
 
 		Issuers []signInIssuer `json:"issuers"`
-	}{argus.Version, auth, orNull(key), orNull(host), orNull(signIn), signInIssuers(a.credentials.SignIns())}}
+	}{argus.Version, auth, argus.OrNull(key), argus.OrNull(host), argus.OrNull(signIn), signInIssuers(a.credentials.SignIns())}}
 	b, _ := ans.body() // plain texts
 	return b
 }

@@ -516,16 +516,16 @@ func TestCSV(t *testing.T) {
 	}
 	lines, err := csv.NewReader(resp.Body).ReadAll()
 	h.must(err)
-	if len(lines) != len(texts)+2 || strings.Join(lines[0], ",") != strings.Join(argus.CSVColumns(), ",") {
+	if len(lines) != len(texts)+2 || strings.Join(lines[0], ",") != strings.Join(argus.ColumnNames(), ",") {
 		t.Fatalf("%d lines, header %v", len(lines), lines[0])
 	}
 	var keys map[string]any
 	h.must(json.Unmarshal(sampleRecord(1).AppendJSON(nil), &keys))
-	if len(keys) != len(argus.CSVColumns()) {
-		t.Errorf("%d columns, the record has %d", len(argus.CSVColumns()), len(keys))
+	if len(keys) != len(argus.ColumnNames()) {
+		t.Errorf("%d columns, the record has %d", len(argus.ColumnNames()), len(keys))
 	}
 	column := func(line []string, name string) string {
-		for i, c := range argus.CSVColumns() {
+		for i, c := range argus.ColumnNames() {
 			if c == name {
 				return line[i]
 			}

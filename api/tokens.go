@@ -109,7 +109,7 @@ func (a *API) listTokens(c *call) (answer, error) {
 		Tokens     []credential.Token `json:"tokens"`
 		NextCursor *string            `json:"next_cursor"`
 		Actors     map[string]string  `json:"actors"`
-	}{page.Tokens, orNull(page.Next), namesOf(c.Context(), a.credentials, nil, people...)})
+	}{page.Tokens, argus.OrNull(page.Next), namesOf(c.Context(), a.credentials, nil, people...)})
 }
 
 // reachable finds the token that the path names, if the caller may list and end it. Of others' tokens it tells nothing,

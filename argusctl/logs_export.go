@@ -270,7 +270,7 @@ type exportWriter struct {
 func newExportWriter(out *countingWriter, j *exportJob) *exportWriter {
 	w := &exportWriter{out: out, csv: j.Format == "csv"}
 	if w.csv && j.Bytes == 0 {
-		_, _ = out.Write(argus.AppendCSV(nil, argus.CSVColumns(), "\n")) // an error stays with the buffered writer
+		_, _ = out.Write(argus.AppendCSV(nil, argus.ColumnNames(), "\n")) // an error stays with the buffered writer
 	}
 	return w
 }

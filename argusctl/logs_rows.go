@@ -170,7 +170,7 @@ func (p *rowPrinter) begin() error {
 	p.started = true
 	switch {
 	case p.how == asCSV:
-		return p.f.csvRecord(argus.CSVColumns())
+		return p.f.csvRecord(argus.ColumnNames())
 	case p.how != asJSON && p.f.io.outTerminal:
 		heads := make([]cell, len(p.columns))
 		for i, c := range p.columns {

@@ -194,7 +194,7 @@ func (f *factory) localTime(t time.Time) string {
 	case t.IsZero():
 		return "-"
 	case !f.io.outTerminal:
-		return t.UTC().Format("2006-01-02T15:04:05.000000Z")
+		return t.UTC().Format(argus.TimeFormat)
 	case f.utc:
 		return t.UTC().Format("2006-01-02 15:04:05Z")
 	}

@@ -132,40 +132,12 @@ func flagError(cmd *cobra.Command, err error) error {
 	message := sentence(err.Error())
 	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
 		message = "There is no flag --" + name + "."
-		best, distance := "", 3
-		cmd.Flags().VisitAll(func(flag *pflag.Flag) {
-			if d := editDistance(name, flag.Name); d < distance {
-				best, distance = flag.Name, d
-			}
-		})
+		var flags []string
+		cmd.Flags().VisitAll(func(flag *pflag.Flag) { flags = append(flags, flag.Name) })
+		best := argus.Nearest(name, flags, 2)
 		if best != "" {
 			message += " Did you mean --" + best + "?"
 		}
 	}
 	return &usageError{message, cmd.CommandPath()}
-}
-
-// editDistance counts the insertions, deletions, replacements and swaps of neighbours between two words.
-func editDistance(a, b string) int {
-	d := make([][]int, len(a)+1)
-	for i := range d {
-		d[i] = make([]int, len(b)+1)
-		d[i][0] = i
-	}
-	for j := range d[0] {
-		d[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, d[i-1][j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
-			}
-		}
-	}
-	return d[len(a)][len(b)]
 }

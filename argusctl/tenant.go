@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
 )
 
 func newCmdTenant(f *factory) *cobra.Command {
@@ -137,7 +139,7 @@ func (f *factory) timeCell(t time.Time) cell {
 	if t.IsZero() {
 		return txt("")
 	}
-	return val(f.localTime(t), t.UTC().Format("2006-01-02T15:04:05.000000Z"))
+	return val(f.localTime(t), t.UTC().Format(argus.TimeFormat))
 }
 
 func newCmdTenantShow(f *factory) *cobra.Command {

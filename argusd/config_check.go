@@ -19,6 +19,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/argusd/logins"
 	"github.com/useargus/argus/connect"
 )
@@ -104,43 +105,22 @@ func misspelt(environ, variables map[string]string) []string {
 			continue
 		}
 		ours := false
-		near, distance := "", 4
+		var unset []string
 		plain, isFile := strings.CutSuffix(name, "_FILE")
 		for _, known := range variables {
 			ours = ours || known == name
 			if isFile && known == plain && !slices.Contains(slices.Collect(maps.Values(variables)), name) {
 				found = append(found, fmt.Sprintf("%s is not read by anything: %s is no secret, so set it itself", name, plain))
 			}
-			if d := editDistance(name, known); d < distance && environ[known] == "" {
-				near, distance = known, d
+			if environ[known] == "" {
+				unset = append(unset, known)
 			}
 		}
-		if !ours && near != "" {
+		if near := argus.Nearest(name, unset, 3); !ours && near != "" {
 			found = append(found, fmt.Sprintf("%s is not read by anything: is %s meant?", name, near))
 		}
 	}
 	return found
-}
-
-// editDistance is how many characters must be put in, taken out or replaced to make b of a.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // problems that are collected, so that all are told at once.

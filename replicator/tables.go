@@ -8,6 +8,7 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/replicator/chcolumn"
 	"github.com/useargus/argus/replicator/wal"
 )
@@ -50,7 +51,7 @@ var tables = [tableCount]table{
 	auditTable: {
 		postgres: "argus.argus_audit_log", clickhouse: "audit_log",
 		orphans: "audit_orphans", key: [2]string{"writer_id", "seq"}, at: "occurred_at",
-		columns: chcolumn.CanonicalNames(),
+		columns: argus.ColumnNames(),
 	},
 }
 

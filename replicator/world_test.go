@@ -267,10 +267,7 @@ func uuidAt(at time.Time, r *rand.Rand) uuid.UUID {
 	return u
 }
 
-var auditColumns = []string{"writer_id", "seq", "id", "occurred_at", "recorded_at", "actor_id", "impersonator_id",
-	"actor_kind", "pat_id", "break_glass_id", "scope", "route", "path_params", "method", "status", "outcome", "latency_us",
-	"client_ip", "user_agent", "body_sha256", "body_bytes", "client_request_id", "trace_id", "service", "release",
-	"error_code", "reason", "agent", "workload", "row_hash"}
+var auditColumns = argus.ColumnNames()
 
 func auditValues(r *argus.Record) []any {
 	opt := func(ok bool, v any) any {

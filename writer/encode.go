@@ -3,6 +3,8 @@ package writer
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,11 +15,11 @@ import (
 // A row travels as a tuple of binary COPY. What is known only when its batch is built comes first (writer_id,
 // seq, recorded_at) and last (row_hash); all between is encoded by the caller's goroutine, so that the lane
 // copies bytes and computes one SHA-256 a row.
-const copyColumns = "writer_id, seq, recorded_at, id, occurred_at, actor_id, impersonator_id, actor_kind, " +
-	"pat_id, break_glass_id, scope, route, path_params, method, status, outcome, latency_us, client_ip, " +
-	"user_agent, body_sha256, body_bytes, client_request_id, trace_id, service, release, error_code, reason, agent, workload, row_hash"
+var copyColumns = "writer_id, seq, recorded_at, " + strings.Join(slices.DeleteFunc(argus.ColumnNames(), func(name string) bool {
+	return name == "writer_id" || name == "seq" || name == "recorded_at"
+}), ", ")
 
-const copyColumnCount = 30
+var copyColumnCount = len(argus.ColumnNames())
 
 // copyHeader starts, copyTrailer ends the data of a binary COPY: signature, flags, no extension; and -1
 // where a tuple's count of fields would be.
@@ -88,7 +90,7 @@ func appendTuple(b []byte, e *entry, writerID, seq int64, recordedAt time.Time) 
 	hash := sha256.Sum256(e.canonical)
 	e.writerID, e.seq, e.recordedAt, e.hash = writerID, seq, recordedAt, hash
 
-	b = be.AppendUint16(b, copyColumnCount)
+	b = be.AppendUint16(b, uint16(copyColumnCount))
 	b = appendInt64(b, writerID)
 	b = appendInt64(b, seq)
 	b = appendInt64(b, recordedAt.UnixMicro()-postgresEpoch)

@@ -32,10 +32,9 @@ type session struct {
 	unbind   func() bool // ends the watch over the writer's life
 }
 
-const (
-	copyStatement    = "COPY argus.argus_audit_log (" + copyColumns + ") FROM STDIN (FORMAT binary)"
-	advanceStatement = "SELECT argus.advance_audit_writer($1, $2, $3, $4)"
-)
+var copyStatement = "COPY argus.argus_audit_log (" + copyColumns + ") FROM STDIN (FORMAT binary)"
+
+const advanceStatement = "SELECT argus.advance_audit_writer($1, $2, $3, $4)"
 
 // SQLSTATEs raised by argus.advance_audit_writer.
 const (

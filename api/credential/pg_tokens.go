@@ -163,7 +163,7 @@ func scanToken(row pgx.Row, more ...any) (Token, error) {
 
 func (t *Token) setScopes(names []string) {
 	t.Scopes = knownScopes(names)
-	t.Preset = orNull(argus.PresetOf(t.Scopes))
+	t.Preset = argus.OrNull(argus.PresetOf(t.Scopes))
 }
 
 func orZero(t *time.Time) argus.JSONTime {
@@ -229,7 +229,7 @@ func InsertToken(ctx context.Context, tx pgx.Tx, n NewToken) (Token, string, err
 			audit_id, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, least(now() + $11 * interval '1 microsecond', $12))
 		RETURNING `+tokenColumns,
-		id, n.ActorID, n.Name, digest[:], argus.LastFour(secret), n.Scopes, orNull(n.Agent), n.Actions, orNull(n.ParentID), orNull(n.AuditID),
+		id, n.ActorID, n.Name, digest[:], argus.LastFour(secret), n.Scopes, argus.OrNull(n.Agent), n.Actions, argus.OrNull(n.ParentID), argus.OrNull(n.AuditID),
 		n.ExpiresIn.Microseconds(), notAfter))
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "55000" { // object_not_in_prerequisite_state
@@ -271,13 +271,4 @@ func TokenNames(ctx context.Context, db Querier, ids []uuid.UUID) (map[uuid.UUID
 		names[id] = name
 	}
 	return names, rows.Err()
-}
-
-// orNull is NULL, and null in JSON, for the zero value.
-func orNull[T comparable](v T) *T {
-	var zero T
-	if v == zero {
-		return nil
-	}
-	return &v
 }

@@ -66,7 +66,7 @@ func ListTokens(ctx context.Context, db Querier, q TokenQuery) (Tokens, error) {
 		   AND ($4::timestamptz IS NULL OR coalesce(t.last_used_at, t.created_at) < $4)
 		   AND ($5::timestamptz IS NULL OR (t.created_at, t.id) < ($5, $6::uuid))
 		 ORDER BY t.created_at DESC, t.id DESC LIMIT $7`,
-		orNull(q.Within), orNull(q.Owner), orNull(q.State), orNull(q.UnusedSince), orNull(before), last, q.Limit+1)
+		argus.OrNull(q.Within), argus.OrNull(q.Owner), argus.OrNull(q.State), argus.OrNull(q.UnusedSince), argus.OrNull(before), last, q.Limit+1)
 	if err != nil {
 		return Tokens{}, err
 	}
@@ -128,7 +128,7 @@ func DescendantsOf(ctx context.Context, db Querier, id uuid.UUID) ([]Token, erro
 // returns those that ended by it. by says who asked for it; auditID is the call, uuid.Nil on the host. Run it in a
 // transaction of the isolation READ COMMITTED.
 func RevokeTokens(ctx context.Context, db Querier, ids []uuid.UUID, by string, auditID uuid.UUID) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, `SELECT argus.revoke_credentials($1, $2, $3)`, ids, argus.Text(by, 200), orNull(auditID))
+	rows, err := db.Query(ctx, `SELECT argus.revoke_credentials($1, $2, $3)`, ids, argus.Text(by, 200), argus.OrNull(auditID))
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func TokensByID(ctx context.Context, db Querier, ids []uuid.UUID) ([]Token, erro
 func (b BreakGlass) token() Token {
 	t := Token{ID: b.ID, Kind: argus.KindBreakGlass, ActorID: b.ActorID, Name: b.Reason, Scopes: b.Scopes, LastFour: b.LastFour,
 		CreatedAt: argus.JSONTime(b.IssuedAt), ExpiresAt: argus.JSONTime(b.ExpiresAt), RevokedAt: argus.JSONTime(b.RevokedAt)}
-	t.Preset = orNull(argus.PresetOf(t.Scopes))
+	t.Preset = argus.OrNull(argus.PresetOf(t.Scopes))
 	return t
 }
 

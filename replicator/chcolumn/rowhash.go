@@ -3,54 +3,45 @@ package chcolumn
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/replicator/wal"
 )
 
-// canonicalColumns are the columns of the audit log under the canonical encoding, version 1, in its order but
-// for the head (see the root package's canonical.go), with their Postgres types; row_hash follows them.
-var canonicalColumns = []canonicalColumn{
-	{"writer_id", pgtype.Int8OID}, {"seq", pgtype.Int8OID}, {"id", pgtype.UUIDOID}, {"occurred_at", pgtype.TimestamptzOID},
-	{"recorded_at", pgtype.TimestamptzOID}, {"actor_id", pgtype.TextOID}, {"impersonator_id", pgtype.TextOID}, {"actor_kind", pgtype.TextOID},
-	{"pat_id", pgtype.UUIDOID}, {"break_glass_id", pgtype.UUIDOID}, {"scope", pgtype.TextOID}, {"route", pgtype.TextOID},
-	{"path_params", pgtype.JSONBOID}, {"method", pgtype.TextOID}, {"status", pgtype.Int2OID}, {"outcome", pgtype.TextOID},
-	{"latency_us", pgtype.Int8OID}, {"client_ip", pgtype.InetOID}, {"user_agent", pgtype.TextOID}, {"body_sha256", pgtype.ByteaOID},
-	{"body_bytes", pgtype.Int8OID}, {"client_request_id", pgtype.TextOID}, {"trace_id", pgtype.TextOID},
-	{"service", pgtype.TextOID}, {"release", pgtype.TextOID}, {"error_code", pgtype.TextOID}, {"reason", pgtype.TextOID},
-	{"agent", pgtype.TextOID}, {"workload", pgtype.JSONBOID},
+// canonical are the columns of the audit log in the order of the canonical encoding but for the head (canonical.go of
+// the root package).
+var canonical = argus.Columns()
+
+// oids are the types that Postgres sends the kinds of columns in.
+var oids = map[argus.ColumnKind]uint32{
+	argus.ColumnInt64: pgtype.Int8OID, argus.ColumnInt16: pgtype.Int2OID, argus.ColumnUUID: pgtype.UUIDOID,
+	argus.ColumnTime: pgtype.TimestamptzOID, argus.ColumnText: pgtype.TextOID, argus.ColumnPairs: pgtype.JSONBOID,
+	argus.ColumnAddress: pgtype.InetOID, argus.ColumnDigest: pgtype.ByteaOID,
 }
 
-type canonicalColumn struct {
-	Name string
-	OID  uint32
-}
+// Places of columns among the values of a row that has the canonical columns.
+var (
+	writerAt, seqAt, idAt, occurredAt, recordedAt = placeOf("writer_id"), placeOf("seq"), placeOf("id"), placeOf("occurred_at"), placeOf("recorded_at")
+	paramsAt, addressAt, workloadAt               = placeOf("path_params"), placeOf("client_ip"), placeOf("workload")
 
-const (
-	canonWriter, canonSeq, canonID, canonOccurred, canonRecorded = 0, 1, 2, 3, 4
-	canonParams, canonIP, canonWorkload                          = 12, 17, 28
+	// RowHashAt is the place of row_hash, which comes last.
+	RowHashAt = placeOf("row_hash")
 )
 
-// RowHashAt is where row_hash stands among the values of a row that has the canonical columns.
-const RowHashAt = 29
-
-// CanonicalNames returns the names of the columns of the canonical encoding, in its order, and row_hash.
-func CanonicalNames() []string {
-	var names []string
-	for _, c := range canonicalColumns {
-		names = append(names, c.Name)
-	}
-	return append(names, "row_hash")
+func placeOf(name string) int {
+	return slices.IndexFunc(canonical, func(c argus.Column) bool { return c.Name == name })
 }
 
 // HasCanonicalColumns reports whether source begins with these columns, of these types.
 func HasCanonicalColumns(source []wal.Column) bool {
-	if len(source) <= RowHashAt || source[RowHashAt] != (wal.Column{Name: "row_hash", OID: pgtype.ByteaOID}) {
+	if len(source) < len(canonical) {
 		return false
 	}
-	for i, c := range canonicalColumns {
-		if source[i] != wal.Column(c) {
+	for i, c := range canonical {
+		if source[i] != (wal.Column{Name: c.Name, OID: oids[c.Kind]}) {
 			return false
 		}
 	}
@@ -64,8 +55,8 @@ type Hasher struct{ b []byte }
 // Intact reports whether the row's hash is that of its other columns. columns have just got the row's values. Without the
 // two maps among them the row counts as intact.
 func (h *Hasher) Intact(values [][]byte, columns []Column) bool {
-	params, ok := columns[canonParams].(*mapColumn)
-	workload, both := columns[canonWorkload].(*mapColumn)
+	params, ok := columns[paramsAt].(*mapColumn)
+	workload, both := columns[workloadAt].(*mapColumn)
 	return !ok || !both || h.intact(values, params.entries, workload.entries)
 }
 
@@ -74,52 +65,47 @@ func (h *Hasher) Made() [32]byte { return sha256.Sum256(h.b) }
 
 // intact tells the same, given the path parameters and the workload's claims, sorted.
 func (h *Hasher) intact(values [][]byte, params, workload []mapEntry) bool {
-	for _, i := range [...]int{canonWriter, canonSeq, canonOccurred, canonRecorded} {
+	for _, i := range [...]int{writerAt, seqAt, occurredAt, recordedAt} {
 		if len(values[i]) != 8 {
 			return false
 		}
 	}
-	if len(values[canonIP]) < 8 {
+	if len(values[addressAt]) < 8 {
 		return false
 	}
 	be := binary.BigEndian
 	b := append(h.b[:0], 1)
-	b = append(b, values[canonWriter]...)
-	b = append(b, values[canonSeq]...)
-	b = be.AppendUint64(b, be.Uint64(values[canonRecorded])+wal.PostgresEpoch)
-	b = append(b, values[canonID]...)
-	b = be.AppendUint64(b, be.Uint64(values[canonOccurred])+wal.PostgresEpoch)
-	for i := canonRecorded + 1; i < RowHashAt; i++ {
-		v := values[i]
-		switch i {
-		case canonParams:
-			b = appendPairs(b, params)
-			continue
-		case canonWorkload:
+	b = append(b, values[writerAt]...)
+	b = append(b, values[seqAt]...)
+	b = be.AppendUint64(b, be.Uint64(values[recordedAt])+wal.PostgresEpoch)
+	b = append(b, values[idAt]...)
+	b = be.AppendUint64(b, be.Uint64(values[occurredAt])+wal.PostgresEpoch)
+	for i := recordedAt + 1; i < RowHashAt; i++ {
+		c, v := &canonical[i], values[i]
+		switch {
+		case i == workloadAt: // null is encoded as nothing
 			if v != nil {
 				b = appendPairs(b, workload)
 			}
 			continue
-		case canonIP:
-			if len(v) == 8 {
-				b = append(append(b, 4), v[4:]...)
-			} else {
-				b = append(append(b, 6), v[4:]...)
-			}
+		case !c.Nullable:
+		case v == nil:
+			b = append(b, 0)
 			continue
-		}
-		switch i {
-		case 6, 8, 9, 14, 16, 19, 21, 22, 24, 25, 26, 27: // may be null
-			if v == nil {
-				b = append(b, 0)
-				continue
-			}
+		default:
 			b = append(b, 1)
 		}
-		if canonicalColumns[i].OID == pgtype.TextOID {
+		switch {
+		case c.Kind == argus.ColumnPairs:
+			b = appendPairs(b, params)
+		case c.Kind == argus.ColumnText:
 			b = appendSized(b, v)
-		} else {
+		case c.Kind != argus.ColumnAddress:
 			b = append(b, v...)
+		case len(v) == 8:
+			b = append(append(b, 4), v[4:]...)
+		default:
+			b = append(append(b, 6), v[4:]...)
 		}
 	}
 	h.b = b

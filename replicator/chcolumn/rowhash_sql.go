@@ -3,40 +3,46 @@ package chcolumn
 import (
 	"fmt"
 	"strings"
+
+	"github.com/useargus/argus"
 )
 
 // RowHashSQL returns an expression of ClickHouse that recomputes row_hash from the other columns: a second
 // implementation of the canonical encoding (canonical.go of the root package), which a test holds to the first.
 func RowHashSQL() string {
 	integer := func(c string) string { return "reverse(reinterpretAsFixedString(" + c + "))" } // big-endian
-	text := func(c string) string {
-		return fmt.Sprintf("%s, %s", integer("toUInt32(length("+c+"))"), c)
+	text := func(c string) string { return integer("toUInt32(length("+c+"))") + ", " + c }
+	value := func(kind argus.ColumnKind, c string) string {
+		switch kind {
+		case argus.ColumnInt64, argus.ColumnInt16:
+			return integer(c)
+		case argus.ColumnTime:
+			return integer("toUnixTimestamp64Micro(" + c + ")")
+		case argus.ColumnUUID:
+			return "UUIDStringToNum(toString(" + c + "))"
+		case argus.ColumnAddress:
+			bytes := "IPv6StringToNum(toString(" + c + "))"
+			return "if(position(toString(" + c + "), '.') > 0, concat(char(4), substring(" + bytes + ", 13, 4)), concat(char(6), " + bytes + "))"
+		case argus.ColumnPairs:
+			return integer("toUInt32(length(mapKeys("+c+")))") + ", arrayStringConcat(arrayMap(p -> concat(" + text("toString(p.1)") + ", " +
+				text("p.2") + "), arraySort(p -> p.1, arrayZip(CAST(mapKeys(" + c + "), 'Array(String)'), mapValues(" + c + ")))))"
+		case argus.ColumnDigest:
+			return c
+		default:
+			return text("toString(" + c + ")")
+		}
 	}
-	uuid := func(c string) string { return "UUIDStringToNum(toString(" + c + "))" }
-	opt := func(c string, some string) string {
-		return fmt.Sprintf("if(isNull(%s), char(0), concat(char(1), %s))", c, some)
-	}
-	some := func(c string) string { return "assumeNotNull(" + c + ")" }
-	optText := func(c string) string { return opt(c, text("toString("+some(c)+")")) }
-	micros := func(c string) string { return integer("toUnixTimestamp64Micro(" + c + ")") }
-	pairs := func(c string) string {
-		return integer("toUInt32(length(mapKeys("+c+")))") + ", arrayStringConcat(arrayMap(p -> concat(" + text("toString(p.1)") + ", " +
-			text("p.2") + "), arraySort(p -> p.1, arrayZip(CAST(mapKeys(" + c + "), 'Array(String)'), mapValues(" + c + ")))))"
-	}
-	address := "IPv6StringToNum(toString(client_ip))"
-	parts := []string{
-		"char(1)", integer("writer_id"), integer("seq"), micros("recorded_at"), uuid("id"), micros("occurred_at"),
-		text("toString(actor_id)"), optText("impersonator_id"), text("toString(actor_kind)"),
-		opt("pat_id", uuid(some("pat_id"))), opt("break_glass_id", uuid(some("break_glass_id"))),
-		text("toString(scope)"), text("toString(route)"),
-		pairs("path_params"),
-		text("toString(method)"), opt("status", integer(some("status"))), text("toString(outcome)"),
-		opt("latency_us", integer(some("latency_us"))),
-		"if(position(toString(client_ip), '.') > 0, concat(char(4), substring(" + address + ", 13, 4)), concat(char(6), " + address + "))",
-		text("toString(user_agent)"), opt("body_sha256", some("body_sha256")), integer("body_bytes"),
-		optText("client_request_id"), optText("trace_id"),
-		text("toString(service)"), optText("release"), optText("error_code"), optText("reason"), optText("agent"),
-		"if(empty(workload), '', concat(" + pairs("workload") + "))",
+	parts := []string{"char(1)", integer("writer_id"), integer("seq"), value(argus.ColumnTime, "recorded_at"), value(argus.ColumnUUID, "id"),
+		value(argus.ColumnTime, "occurred_at")} // the head and its order
+	for _, c := range canonical[recordedAt+1 : RowHashAt] {
+		switch {
+		case !c.Nullable:
+			parts = append(parts, value(c.Kind, c.Name))
+		case c.Kind == argus.ColumnPairs: // null is an empty map here, and is encoded as nothing
+			parts = append(parts, fmt.Sprintf("if(empty(%s), '', concat(%s))", c.Name, value(c.Kind, c.Name)))
+		default:
+			parts = append(parts, fmt.Sprintf("if(isNull(%[1]s), char(0), concat(char(1), %[2]s))", c.Name, value(c.Kind, "assumeNotNull("+c.Name+")")))
+		}
 	}
 	// Nothing of fixed length is made a String by itself: that would cut zero bytes off its end.
 	return "SHA256(concat(" + strings.Join(parts, ", ") + "))"
