@@ -1,8 +1,6 @@
 package api
 
-import (
-	"github.com/useargus/argus"
-)
+import "github.com/useargus/argus"
 
 // readReason takes why the operator makes the call, for its row: from the header, or, of our own routes with effects,
 // from the field reason of the body. A reason in the body that is not fit is the handler's to deny.
@@ -31,6 +29,7 @@ func (c *call) readReason() error {
 		return nil
 	}
 	if c.Record.Reason != "" && c.Record.Reason != reason {
+		c.Record.Reason = ""
 		return argus.Errorf(argus.CodeInvalidParameter, "%s and the body's reason differ. Leave one out.", argus.ReasonHeader)
 	}
 	c.Record.Reason = reason

@@ -204,9 +204,9 @@ func TestServerFaults(t *testing.T) {
 
 func failedSoFar(l *ledger) int { _, failed := l.count(); return failed }
 
-func exec(t testing.TB, pool *pgxpool.Pool, sql string) {
+func exec(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) {
 	t.Helper()
-	if _, err := pool.Exec(context.Background(), sql); err != nil {
+	if _, err := pool.Exec(context.Background(), sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }

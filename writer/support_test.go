@@ -40,6 +40,8 @@ func record(n int) *argus.Record {
 		Method: "GET", Status: 200, Outcome: argus.Completed, LatencyUS: int64(n % 10000),
 		ClientIP: netip.MustParseAddr("203.0.113.9"), UserAgent: "argusctl/1.4.2", BodyHashed: true,
 		TraceID: "0af7651916cd43dd8448eb211c80319c", ClientRequestID: "req-0123456789",
+		Service: "billing", Release: "2026.1", ErrorCode: "service_timeout", Reason: "INC-4711", Agent: "claude/4",
+		Workload: []argus.Claim{{Name: "repository", Value: "acme/ops"}},
 	}
 	r.MakeStorable()
 	return r

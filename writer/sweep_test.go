@@ -66,6 +66,14 @@ func TestSweep(t *testing.T) {
 		sweepers = append(sweepers, start(t, Config{URL: pg.APIURL, tuning: quick}))
 	}
 	alive := intents(t, sweepers[0], pool, l, 1)[0]
+	// One of a release that knew no column behind trace_id.
+	old := record(0)
+	old.Service, old.Release, old.ErrorCode, old.Reason, old.Agent, old.Workload = "", "", "", "", "", nil
+	exec(t, pool, `INSERT INTO argus.audit_intents (id, process_id, record)
+		SELECT $1, process_id, $2::jsonb - '{service,release,error_code,reason,agent,workload}'::text[] FROM argus.audit_intents LIMIT 1`,
+		old.ID, string(old.AppendJSON(nil)))
+	old.Service = argus.OwnService
+	l.intended[old.ID], cut = true, append(cut, old)
 	die(dead)
 	eventually(t, "the dead process's intents swept", func() bool {
 		return scalar[int64](t, pool, `SELECT count(*) FROM argus.audit_intents`) == 1

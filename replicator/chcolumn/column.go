@@ -31,8 +31,8 @@ type Column interface {
 // when there is no such way.
 func New(chType string, oid uint32) (c Column, ok bool) {
 	if inner, is := Unwrap(chType, "LowCardinality"); is {
-		if inner == "String" && isText(oid) {
-			return newLowCardinality(), true
+		if (inner == "String" || inner == "Nullable(String)") && isText(oid) {
+			return newLowCardinality(inner != "String"), true
 		}
 		// Of others the dictionary is left to the server: they are rare or mostly null.
 		return New(inner, oid)

@@ -9,7 +9,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 )
 
-// lowCardinality is LowCardinality(String): the distinct values of the batch, and for each row the number of
+// lowCardinality is LowCardinality(String), or of Nullable(String): the distinct values of the batch, and for each row the number of
 // its value. Knowledge of values outlives the batch, so that a value seen before allocates nothing.
 type lowCardinality struct {
 	numbers map[string]seen
@@ -21,8 +21,11 @@ type lowCardinality struct {
 	narrow     []byte // keys as they are sent
 	width      byte   // log2 of the bytes a key
 
-	last       []byte // the row before, which is often the same
+	last       []byte // the value before, which is often the same; of the current batch when following
 	lastNumber uint32
+	following  bool
+
+	nullable bool // number 0 is null
 }
 
 type seen struct{ batch, number uint32 }
@@ -30,12 +33,18 @@ type seen struct{ batch, number uint32 }
 // maxRemembered bounds the values remembered from earlier batches.
 const maxRemembered = 1 << 16
 
-func newLowCardinality() *lowCardinality {
-	return &lowCardinality{numbers: map[string]seen{}, batch: 1}
+func newLowCardinality(nullable bool) *lowCardinality {
+	c := &lowCardinality{numbers: map[string]seen{}, nullable: nullable}
+	c.Reset()
+	return c
 }
 
 func (c *lowCardinality) Append(v []byte) error {
-	if len(c.keys) > 0 && bytes.Equal(v, c.last) {
+	if c.nullable && v == nil {
+		c.keys = append(c.keys, 0)
+		return nil
+	}
+	if c.following && bytes.Equal(v, c.last) {
 		c.keys = append(c.keys, c.lastNumber)
 		return nil
 	}
@@ -48,7 +57,7 @@ func (c *lowCardinality) Append(v []byte) error {
 		c.dictionary = append(c.dictionary, v...)
 	}
 	c.keys = append(c.keys, s.number)
-	c.last, c.lastNumber = append(c.last[:0], v...), s.number
+	c.last, c.lastNumber, c.following = append(c.last[:0], v...), s.number, true
 	return nil
 }
 
@@ -59,10 +68,18 @@ func (c *lowCardinality) Reset() {
 		clear(c.numbers)
 	}
 	c.batch++
-	c.dictionary, c.size, c.keys, c.last = c.dictionary[:0], 0, c.keys[:0], c.last[:0]
+	c.dictionary, c.size, c.keys, c.following = c.dictionary[:0], 0, c.keys[:0], false
+	if c.nullable {
+		c.dictionary, c.size = append(c.dictionary, 0), 1
+	}
 }
 
-func (c *lowCardinality) Type() proto.ColumnType { return "LowCardinality(String)" }
+func (c *lowCardinality) Type() proto.ColumnType {
+	if c.nullable {
+		return "LowCardinality(Nullable(String))"
+	}
+	return "LowCardinality(String)"
+}
 func (c *lowCardinality) Rows() int              { return len(c.keys) }
 
 // Prepare narrows the keys to the least width that holds the greatest of them.
@@ -133,7 +150,7 @@ type mapColumn struct {
 type mapEntry struct{ key, value []byte }
 
 func newMapColumn(typ proto.ColumnType) *mapColumn {
-	return &mapColumn{typ: typ, keys: newLowCardinality(), values: stringColumn{wire: wire{typ: "String"}}}
+	return &mapColumn{typ: typ, keys: newLowCardinality(false), values: stringColumn{wire: wire{typ: "String"}}}
 }
 
 func (c *mapColumn) Append(v []byte) error {
