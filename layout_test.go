@@ -50,7 +50,7 @@ var rooms = map[string][]string{
 
 // forTests may be imported by every test besides what its package may import.
 var forTests = []string{module + "/internal/engines", module + "/internal/engines/enginetest", module + "/internal/localissuer",
-	module + "/internal/traffic", module + "/migrations", module + "/proof"}
+	module + "/internal/sample", module + "/internal/traffic", module + "/migrations", module + "/proof"}
 
 // joinedInTests: the API's tests have the real stages behind it, as argusd joins them.
 var joinedInTests = map[string][]string{"api": {module + "/writer", module + "/analytics"}}
@@ -167,6 +167,9 @@ func TestStoreFiles(t *testing.T) {
 // decoders are the files that may decode JSON by encoding/json, which folds the case of keys and takes the last of
 // two. The others use encoding/json/v2's rules, which do neither.
 var decoders = map[string]string{
+	"internal/sample/assertion.go":         "what ARGUS signed; docs/services.md shows it, standard library alone",
+	"internal/sample/controller.go":        "its own file, and what ARGUS sent",
+	"internal/sample/sample.go":            "an outside service, on the standard library alone",
 	"json.go":                              "the root imports the standard library only; it checks a row's keys itself",
 	"analytics/postgres.go":                "a map, of Postgres's own jsonb",
 	"replicator/chcolumn/dictionary.go":    "a map, of Postgres's own jsonb",

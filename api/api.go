@@ -124,7 +124,8 @@ type API struct {
 	door    *door // nil without services
 	logs    *logs
 
-	table []route
+	table    []route
+	releases sync.Map // by service: the last release that answered
 
 	ctx        context.Context // ends with Close
 	cancel     context.CancelFunc
@@ -162,10 +163,11 @@ func New(config Config) (*API, error) {
 		draining: make(chan struct{}),
 	}
 	a.metrics = newMetrics(config.Registerer, a.limits)
-	var err error
-	if a.compute, err = newCompute(a.pool, a.log, config.Providers); err != nil {
+	workersAt, err := newProviders(config.Providers, config.Services, config.AssertionKeys, config.PublicURL)
+	if err != nil {
 		return nil, err
 	}
+	a.compute = &compute{pool: a.pool, log: a.log, providers: workersAt}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	if a.credentials, err = credential.New(a.ctx, credential.Config{
 		Pool: a.pool, Clerk: config.Clerk, Issuers: config.Issuers, Log: a.log, Run: a.inBackground, Heard: a.watched.heard,
@@ -254,6 +256,7 @@ func (a *API) Close(ctx context.Context) error {
 	go func() {
 		a.background.Wait()
 		a.credentials.CloseIdleConnections()
+		a.compute.providers.close()
 		if a.config.Services != nil {
 			a.config.Services.Close()
 		}

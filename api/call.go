@@ -71,7 +71,11 @@ func (c *call) Header(name string) string { return c.request.Header.Get(name) }
 func (c *call) SetHeader(name, value string) { c.header.Set(name, value) }
 
 // SetRelease says which version of a service answers: the row's column release. Our own routes have ARGUS's.
-func (c *call) SetRelease(release string) { c.Record.Release = release }
+func (c *call) SetRelease(release string) {
+	if c.Record.Release = release; release != "" {
+		c.api.releases.Store(c.route.Service, argus.Text(release, argus.MaxRelease))
+	}
+}
 
 // SetErrorCode says why the call failed, for an answer that a handler returns without an error: the row's column
 // error_code. A returned error says so itself.

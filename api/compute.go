@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -14,26 +13,13 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/api/provider"
 )
 
 // compute launches, stops, resumes and terminates workers, and keeps their rows true.
 type compute struct {
 	pool      *Pool
 	log       *slog.Logger
-	providers map[string]provider.Provider // by name
-}
-
-// newCompute fails when two providers have one name.
-func newCompute(pool *Pool, log *slog.Logger, providers []provider.Provider) (*compute, error) {
-	o := &compute{pool: pool, log: log, providers: map[string]provider.Provider{}}
-	for _, p := range providers {
-		if o.providers[p.Name()] != nil {
-			return nil, fmt.Errorf("api: two providers are called %q", p.Name())
-		}
-		o.providers[p.Name()] = p
-	}
-	return o, nil
+	providers *providers
 }
 
 func (o *compute) routes() []route {
@@ -154,7 +140,7 @@ func (o *compute) launch(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if o.providers[body.Provider] == nil {
+	if o.providers.named(body.Provider) == nil {
 		return answer{}, o.unknownProvider(body.Provider)
 	}
 	id := newWorkerID()
@@ -241,7 +227,7 @@ func (o *compute) wantChange(ctx context.Context, tx Tx, c *call, id, action, re
 		denied = argus.Errorf(argus.CodeConflict, "Worker %s is an orphan: it can only be terminated.", id)
 	case !slices.Contains(t.from, w.State):
 		denied = argus.Errorf(argus.CodeConflict, "Worker %s is %s; %s needs one that is %s.", id, w.State, action, orList(t.from))
-	case o.providers[w.Provider] == nil:
+	case o.providers.named(w.Provider) == nil:
 		denied = argus.Errorf(argus.CodeConflict, "Worker %s runs at the provider %s, which this server is not configured for.", id, w.Provider)
 	}
 	if ok {
@@ -274,7 +260,7 @@ func unknownWorker() error {
 }
 
 func (o *compute) unknownProvider(name string) error {
-	known := slices.Sorted(maps.Keys(o.providers))
+	known := slices.Sorted(maps.Keys(o.providers.all()))
 	if len(known) == 0 {
 		return argus.Errorf(argus.CodeInvalidParameter, "This server is configured for no compute provider.")
 	}

@@ -59,8 +59,9 @@ func (c *control) breakReconciling(on bool) {
 
 // A call that is interrupted anywhere leaves, as soon as another API process has looked: its row, once; its steps,
 // with what is true; the worker as it is; the answer for a repetition with the same key.
-func TestComputeCrashPoints(t *testing.T) {
-	c := newControl(t)
+func TestComputeCrashPoints(t *testing.T) { forEachProvider(t, testComputeCrashPoints) }
+
+func testComputeCrashPoints(t *testing.T, c *control) {
 	c.client.Transport.(*http.Transport).DisableKeepAlives = true // or net/http itself repeats what was cut off
 	doomed := *c.harness                                          // the process whose calls are interrupted
 	c.serve()
@@ -182,8 +183,9 @@ func (c *control) calls() map[string]bool {
 }
 
 // A process that stood still for so long that its call was given up does not leave what it did afterwards.
-func TestLateLaunch(t *testing.T) {
-	c := newControl(t)
+func TestLateLaunch(t *testing.T) { forEachProvider(t, testLateLaunch) }
+
+func testLateLaunch(t *testing.T, c *control) {
 	for _, early := range []bool{true, false} {
 		reached, release := make(chan struct{}), make(chan struct{})
 		hold := onlyOnce(func() error { close(reached); <-release; return nil })

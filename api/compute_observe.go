@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/provider"
@@ -34,14 +35,21 @@ func (o *compute) instances(ctx context.Context) (all map[string][]provider.Inst
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	all = map[string][]provider.Instance{}
-	for name, p := range o.providers {
-		list, failed := p.List(ctx)
-		if failed != nil {
-			err = errors.Join(err, fmt.Errorf("provider %s: %w", name, failed))
-			continue
-		}
-		all[name] = list
+	var asked sync.WaitGroup
+	var mu sync.Mutex
+	for name, p := range o.providers.all() {
+		asked.Go(func() { // one that hangs takes no other's time
+			list, failed := p.List(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			if failed != nil {
+				err = errors.Join(err, fmt.Errorf("provider %s: %w", name, failed))
+				return
+			}
+			all[name] = list
+		})
 	}
+	asked.Wait()
 	return all, err
 }
 

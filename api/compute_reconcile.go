@@ -24,7 +24,7 @@ import (
 // carryOut does what the call has announced of w, and writes down what became of it.
 func (o *compute) carryOut(c *call, w worker) (answer, error) {
 	op := *w.Op
-	ctx, cancel := context.WithTimeout(c.Context(), providerTimeout)
+	ctx, cancel := context.WithTimeout(provider.WithCaller(c.Context(), c.caller()), providerTimeout)
 	launched, failure := o.act(ctx, w)
 	cancel()
 
@@ -66,7 +66,10 @@ func (o *compute) carryOut(c *call, w worker) (answer, error) {
 
 // act lets the provider do what is wanted. The instance is that of a launch.
 func (o *compute) act(ctx context.Context, w worker) (*provider.Instance, error) {
-	p := o.providers[w.Provider]
+	p := o.providers.named(w.Provider)
+	if p == nil {
+		return nil, errNoProvider
+	}
 	if w.Op.Action == "launch" {
 		in, err := p.Launch(ctx, w.ID)
 		if err != nil {
@@ -109,7 +112,11 @@ type finding struct {
 func (o *compute) askWhatIsTrue(ctx context.Context, w worker) (out finding, known bool) {
 	ctx, cancel := context.WithTimeout(ctx, providerTimeout)
 	defer cancel()
-	all, err := o.providers[w.Provider].List(ctx)
+	p := o.providers.named(w.Provider)
+	if p == nil {
+		return finding{}, false
+	}
+	all, err := p.List(ctx)
 	if err != nil {
 		o.log.Error("provider cannot be asked", "provider", w.Provider, "worker", w.ID, "cause", err)
 		return finding{}, false
@@ -184,8 +191,10 @@ func (o *compute) tooLate(c *call, w worker, launched *provider.Instance) {
 	if err == nil && found && now.Handle != nil && *now.Handle == launched.Handle {
 		return // it was seen, and is the worker's
 	}
-	if err == nil {
-		err = o.providers[w.Provider].Terminate(ctx, launched.Ref)
+	if p := o.providers.named(w.Provider); err == nil && p != nil {
+		err = p.Terminate(ctx, launched.Ref)
+	} else if err == nil {
+		err = errNoProvider
 	}
 	if err == nil {
 		err = inTx(ctx, o.pool, func(ctx context.Context, tx Tx) error { return addComputeStep(ctx, tx, step) })
@@ -206,7 +215,7 @@ func (o *compute) reconcileOnce(ctx context.Context) error {
 	}
 	shown := map[string][]provider.Instance{}
 	for _, w := range workers {
-		p := o.providers[w.Provider]
+		p := o.providers.named(w.Provider)
 		if p == nil {
 			continue // some other API's
 		}
@@ -235,6 +244,9 @@ func (o *compute) reconcileOnce(ctx context.Context) error {
 	}
 	return err
 }
+
+// errNoProvider: the services file was read anew meanwhile, and declares the provider no more.
+var errNoProvider = errors.New("this process is configured for the provider no more")
 
 // errAbandoned is the error of a step whose call did not live to write it and whose effect is not there.
 var errAbandoned = errors.New("the call was interrupted; the provider shows that it was not done")

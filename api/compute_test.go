@@ -16,8 +16,9 @@ import (
 	"github.com/useargus/argus/api/provider"
 )
 
-func TestComputeLifecycle(t *testing.T) {
-	c := newControl(t)
+func TestComputeLifecycle(t *testing.T) { forEachProvider(t, testComputeLifecycle) }
+
+func testComputeLifecycle(t *testing.T, c *control) {
 	c.want(c.post(ada, "/compute/ops/launch", launchBody{provider.LocalName, "ride\x00along"}), http.StatusBadRequest, argus.CodeInvalidParameter)
 	r := c.post(ada, "/compute/ops/launch", launchBody{provider.LocalName, "  ride\n along "})
 	w := c.worker(r, http.StatusCreated)
@@ -86,8 +87,9 @@ func TestComputeLifecycle(t *testing.T) {
 }
 
 // Two operators at once, at two API processes: one wins, and both have their rows.
-func TestTwoOperatorsAtOnce(t *testing.T) {
-	c := newControl(t)
+func TestTwoOperatorsAtOnce(t *testing.T) { forEachProvider(t, testTwoOperatorsAtOnce) }
+
+func testTwoOperatorsAtOnce(t *testing.T, c *control) {
 	urls := map[string]string{ada: c.url, grace: c.serve()}
 	w := c.launch(ada)
 	path := "/compute/ops/workers/" + w.ID + "/"
@@ -126,8 +128,9 @@ func TestTwoOperatorsAtOnce(t *testing.T) {
 	c.checkRows()
 }
 
-func TestProviderFailures(t *testing.T) {
-	c := newControl(t)
+func TestProviderFailures(t *testing.T) { forEachProvider(t, testProviderFailures) }
+
+func testProviderFailures(t *testing.T, c *control) {
 	broken := errors.New("no capacity in zone b")
 	fail := func(p *flakyProvider) { p.before = onlyOnce(func() error { return broken }) }
 
@@ -192,8 +195,9 @@ func TestProviderFailures(t *testing.T) {
 	c.checkRows()
 }
 
-func TestOrphans(t *testing.T) {
-	c := newControl(t)
+func TestOrphans(t *testing.T) { forEachProvider(t, testOrphans) }
+
+func testOrphans(t *testing.T, c *control) {
 	w := c.launch(ada)
 	// One that no row knows, one that carries the id of another's row.
 	lost, err := c.local.Launch(t.Context(), "wk_lost")

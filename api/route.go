@@ -50,6 +50,7 @@ func (a *API) routes() []route {
 		a.logs.routes(),
 		a.compute.routes(),
 		a.support.routes(),
+		a.serviceRoutes(),
 	)
 }
 
