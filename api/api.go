@@ -179,6 +179,7 @@ func New(config Config) (*API, error) {
 		if config.AssertionKeys == nil || config.PublicURL == nil {
 			return nil, errors.New("api: Services need AssertionKeys and a PublicURL")
 		}
+		config.Services.OnReload(a.metrics.reloaded)
 		memory := services.NewMemory(cmp.Or(config.heldMemory, services.HeldMemory))
 		a.door = &door{registry: config.Services, memory: memory, metrics: a.metrics,
 			send: &services.Door{Keys: config.AssertionKeys, PublicURL: config.PublicURL, Memory: memory}}

@@ -22,6 +22,8 @@ type metrics struct {
 	serviceSeconds  *prometheus.HistogramVec
 	serviceFailures *prometheus.CounterVec
 	brokenStreams   *prometheus.CounterVec
+	serviceReloads  *prometheus.CounterVec
+	fileRejected    prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer, l *limits) *metrics {
@@ -51,6 +53,10 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12)}, []string{"service"}),
 		serviceFailures: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_service_failures_total",
 			Help: "Calls to a service that got no whole answer, by service and error code."}, []string{"service", "code"}),
+		serviceReloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_services_reloads_total",
+			Help: "Attempts to take up a changed services file, by result: ok or failed."}, []string{"result"}),
+		fileRejected: prometheus.NewGauge(prometheus.GaugeOpts{Name: "argus_api_services_file_rejected",
+			Help: "1 while the services file has mistakes, so that what held before stays."}),
 		brokenStreams: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "argus_api_service_broken_streams_total",
 			Help: "Streams in which the service broke off, by service."}, []string{"service"}),
 	}
@@ -63,7 +69,7 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_held_callers", Help: "Flooding callers made to wait."},
 				func() float64 { return float64(len(l.held)) }),
 			m.auditWait, m.panics, m.breakGlass, m.credentials, m.connections, m.channelUp,
-			m.serviceSeconds, m.serviceFailures, m.brokenStreams)
+			m.serviceSeconds, m.serviceFailures, m.brokenStreams, m.serviceReloads, m.fileRejected)
 	}
 	return m
 }
@@ -83,6 +89,16 @@ func (m *metrics) issuers(r prometheus.Registerer, v *credential.Verifier) {
 				return 1
 			}))
 	}
+}
+
+// reloaded shows what became of a changed services file.
+func (m *metrics) reloaded(err error) {
+	result, rejected := "ok", 0.0
+	if err != nil {
+		result, rejected = "failed", 1
+	}
+	m.serviceReloads.WithLabelValues(result).Inc()
+	m.fileRejected.Set(rejected)
 }
 
 // listening shows whether revocations are heard.

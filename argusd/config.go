@@ -40,16 +40,17 @@ type ClerkConfig struct {
 type apiConfig struct {
 	LogConfig
 	ClerkConfig
-	IdentityFile   string        `env:"ARGUS_IDENTITY_FILE" help:"file of OpenID Connect issuers, docs/identity.md; Clerk or one of them is required"`
-	Listen         string        `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
-	MetricsListen  string        `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
-	PostgresURL    string        `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
-	ClickHouseURL  string        `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol" secret:"true"`
-	ConsentURL     string        `env:"ARGUS_POSTGRES_CONSENT_URL" help:"as argus_consent: lets operators with tenants:write record consents; empty leaves that to the host" secret:"true"`
-	CursorKey      string        `env:"ARGUS_CURSOR_KEY,required,notEmpty" help:"64 hex digits, the same for every API process" secret:"true"`
-	TrustedProxies []string      `env:"ARGUS_TRUSTED_PROXIES" help:"networks whose X-Forwarded-For is believed, comma separated"`
-	ShutdownDelay  time.Duration `env:"ARGUS_SHUTDOWN_DELAY" envDefault:"3s" help:"after a request to stop, how long /readyz says no and calls are still taken; 0s to 1m"`
-	WriterLanes    int           `env:"ARGUS_WRITER_LANES" envDefault:"0" help:"concurrent audit batches, 1 to 16; 0 chooses"`
+	IdentityFile   string   `env:"ARGUS_IDENTITY_FILE" help:"file of OpenID Connect issuers, docs/identity.md; Clerk or one of them is required"`
+	Listen         string   `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
+	MetricsListen  string   `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
+	PostgresURL    string   `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
+	ClickHouseURL  string   `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol" secret:"true"`
+	ConsentURL     string   `env:"ARGUS_POSTGRES_CONSENT_URL" help:"as argus_consent: lets operators with tenants:write record consents; empty leaves that to the host" secret:"true"`
+	CursorKey      string   `env:"ARGUS_CURSOR_KEY,required,notEmpty" help:"64 hex digits, the same for every API process" secret:"true"`
+	TrustedProxies []string `env:"ARGUS_TRUSTED_PROXIES" help:"networks whose X-Forwarded-For is believed, comma separated"`
+	ServicesConfig
+	ShutdownDelay time.Duration `env:"ARGUS_SHUTDOWN_DELAY" envDefault:"3s" help:"after a request to stop, how long /readyz says no and calls are still taken; 0s to 1m"`
+	WriterLanes   int           `env:"ARGUS_WRITER_LANES" envDefault:"0" help:"concurrent audit batches, 1 to 16; 0 chooses"`
 }
 
 type replicatorConfig struct {
@@ -138,8 +139,8 @@ func (c ClerkConfig) roleScopes() (map[string][]argus.Scope, error) {
 	m := map[string][]argus.Scope{}
 	for role, value := range c.RoleScopes {
 		role, value = strings.TrimSpace(role), strings.TrimSpace(value)
-		scopes, ok := argus.PresetScopes(value)
-		if !ok {
+		scopes := []argus.Scope{argus.Scope(value)} // a preset's name is expanded at each use
+		if _, preset := argus.PresetScopes(value); !preset {
 			var err error
 			if scopes, err = argus.ParseScopes(strings.Fields(value)); err != nil || len(scopes) == 0 {
 				return nil, fmt.Errorf("ARGUS_CLERK_ROLE_SCOPES: %q of %q is neither a preset nor a list of scopes", value, role)
@@ -167,7 +168,12 @@ func (c apiConfig) api(dev devAPI) (api.Config, error) {
 	if len(found) > 0 {
 		return api.Config{}, errors.New(strings.Join(found, "\n"))
 	}
+	keys, public, err := c.door()
+	if err != nil {
+		return api.Config{}, err
+	}
 	config := api.Config{
+		AssertionKeys: keys, PublicURL: public,
 		TrustedProxies: proxies, ConsentURL: c.ConsentURL, Issuers: issuers,
 	}
 	if c.ClerkConfig.set() {

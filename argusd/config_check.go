@@ -140,6 +140,7 @@ func (c apiConfig) problems() []string { return c.check(false) }
 func (c apiConfig) check(local bool) []string {
 	var p problems
 	c.LogConfig.check(&p)
+	c.ServicesConfig.check(&p, local) // first: roles and issuers may name its scopes
 	c.checkIdentity(&p, local)
 	checkStores(&p, c.PostgresURL, c.ClickHouseURL)
 	checkAddress(&p, "ARGUS_LISTEN", c.Listen)

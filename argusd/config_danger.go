@@ -107,7 +107,7 @@ func (c apiConfig) warnings() []string {
 			all = append(all, "ARGUS_CLERK_AUTHORIZED_PARTIES: "+origin+" takes sessions of any program that listens there on an operator's machine; leave it out in production")
 		}
 	}
-	if scopes, err := c.roleScopes(); err == nil && argus.PresetOf(scopes["org:member"]) == argus.PresetAdminFull {
+	if scopes, err := c.roleScopes(); err == nil && argus.PresetOf(argus.ExpandScopes(scopes["org:member"])) == argus.PresetAdminFull {
 		all = append(all, "ARGUS_CLERK_ROLE_SCOPES gives every scope to org:member, which is every new member's role at Clerk")
 	}
 	if c.ShutdownDelay > 15*time.Second {

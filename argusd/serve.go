@@ -49,7 +49,8 @@ type devAPI struct {
 //
 //	listener ▸ api ─┬▸ writer ────▸ Postgres (argus_api)
 //	                ├▸ analytics ─▸ ClickHouse (argus_reader), Postgres for the tail
-//	                └▸ pool ──────▸ Postgres: credentials, state of workers and tenants
+//	                ├▸ pool ──────▸ Postgres: credentials, state of workers and tenants
+//	                └▸ services ──▸ the fleet's own APIs, by ARGUS_SERVICES_FILE
 //
 // On the way down nothing loses what it needs: readiness fails while calls are still taken, so that balancers turn
 // away; then the listener drains its calls, then the API's own work ends, then the writer drains, then connections
@@ -85,6 +86,11 @@ func serveAPI(ctx context.Context, config apiConfig, dev devAPI) error {
 	if err != nil {
 		return err
 	}
+	stopServices, err := config.serveServices(&ac, log)
+	if err != nil {
+		return err
+	}
+	defer stopServices()
 	ac.Pool, ac.Audit, ac.Log, ac.Logger, ac.Registerer = pool, w, questions, log, registry
 	a, err := api.New(ac)
 	if err != nil {

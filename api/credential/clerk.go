@@ -34,7 +34,8 @@ type ClerkConfig struct {
 	AuthorizedParties []string // origins whose tokens are taken (azp)
 	Organization      string   // org_…: any Clerk user may found an organization, only this one counts
 
-	// RoleScopes maps roles and permissions of that organization to scopes. What is not in it gives none.
+	// RoleScopes maps roles and permissions of that organization to scopes and presets, expanded at each use
+	// (argus.ExpandScopes). What is not in it gives none.
 	RoleScopes map[string][]argus.Scope
 
 	// Local takes an issuer on loopback over plain http: argusd dev's, never argusd api's.
@@ -298,7 +299,7 @@ func (c *clerkIdentity) scopes(role string, permissions []string) []argus.Scope 
 	for _, name := range append([]string{role}, permissions...) {
 		granted = append(granted, c.config.RoleScopes[name]...)
 	}
-	return argus.Intersect(argus.AllScopes(), granted)
+	return argus.ExpandScopes(granted)
 }
 
 // validUserID: a Clerk user's id, which also goes into a path of Clerk's API.

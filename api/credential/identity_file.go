@@ -179,12 +179,12 @@ func (d *document) people(i *Issuer, n ast.Node, fields map[string]field) {
 	}
 }
 
-// scopes reads a preset, a list of scopes, or scopes between blanks.
+// scopes reads a preset, a list of scopes, or scopes between blanks. A preset stays its name, which is expanded at each use.
 func (d *document) scopes(f field) []argus.Scope {
 	names := d.list(f)
 	if len(names) == 1 {
-		if scopes, ok := argus.PresetScopes(names[0]); ok {
-			return scopes
+		if _, ok := argus.PresetScopes(names[0]); ok {
+			return []argus.Scope{argus.Scope(names[0])}
 		}
 		names = strings.Fields(names[0])
 	}
@@ -252,7 +252,7 @@ func (d *document) rule(i *Issuer, n ast.Node) Rule {
 	}
 	if f, ok := fields["scopes"]; !ok {
 		d.add(n, "a rule needs scopes")
-	} else if r.Scopes = d.scopes(f); slices.Contains(r.Scopes, argus.ScopeTokensWrite) {
+	} else if r.Scopes = d.scopes(f); slices.Contains(argus.ExpandScopes(r.Scopes), argus.ScopeTokensWrite) {
 		d.add(f.key, "a workload makes no tokens, so it cannot have tokens:write: list the other scopes")
 	}
 	return r

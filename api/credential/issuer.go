@@ -180,7 +180,7 @@ func (i *identity) scopesOf(groups []string) []argus.Scope {
 	for _, group := range groups {
 		granted = append(granted, i.Scopes[group]...)
 	}
-	return argus.Intersect(argus.AllScopes(), granted)
+	return argus.ExpandScopes(granted)
 }
 
 func (i *identity) workload(t *signedToken) (*Credential, error) {
@@ -196,7 +196,7 @@ func (i *identity) workload(t *signedToken) (*Credential, error) {
 		if err != nil {
 			return nil, unauthenticated(reasonToken, err)
 		}
-		actor := argus.Actor{ID: id, Kind: argus.KindWorkload, Scopes: rule.Scopes, Workload: i.kept(t, rule)}
+		actor := argus.Actor{ID: id, Kind: argus.KindWorkload, Scopes: argus.ExpandScopes(rule.Scopes), Workload: i.kept(t, rule)}
 		actor.Preset = argus.PresetOf(actor.Scopes)
 		return &Credential{Actor: actor, Principal: "workload " + id, Expires: t.expires.Add(leeway)}, nil
 	}

@@ -42,7 +42,9 @@ func (v *Verifier) findSecret(ctx context.Context, kind argus.ActorKind, digest 
 		return nil, argus.Errorf(argus.CodeAuditUnavailable, "Your token cannot be looked up at the moment. Try again.").
 			WithCause(err).WithRetryAfter(time.Second)
 	}
-	row.scopes = knownScopes(names)
+	for _, name := range names {
+		row.scopes = append(row.scopes, argus.Scope(name))
+	}
 	if row.agent != "" { // the table holds the same rule; a database without it gives an agent no more
 		row.scopes = argus.ForAgents(row.scopes, actions)
 	}

@@ -16,7 +16,7 @@ type secretRow struct {
 	id       uuid.UUID
 	kind     argus.ActorKind
 	actorID  string
-	scopes   []argus.Scope
+	scopes   []argus.Scope // as they are stored: some may be no scope at the moment
 	agent    string
 	expires  time.Time
 	revoked  bool
@@ -48,13 +48,13 @@ func (v *Verifier) verifySecret(ctx context.Context, kind argus.ActorKind, diges
 	case !now.Before(row.expires):
 		return nil, unauthenticated(reasonExpired, nil)
 	}
-	actor := argus.Actor{ID: row.actorID, Kind: row.kind, Scopes: row.scopes, Agent: row.agent}
+	actor := argus.Actor{ID: row.actorID, Kind: row.kind, Scopes: argus.Intersect(argus.AllScopes(), row.scopes), Agent: row.agent}
 	if row.kind == argus.KindPAT {
 		owner, err := v.ownerOf(ctx, row.actorID)
 		if err != nil {
 			return nil, err
 		}
-		actor.PATID, actor.Scopes = row.id, argus.Intersect(row.scopes, owner.scopes)
+		actor.PATID, actor.Scopes = row.id, argus.Intersect(actor.Scopes, owner.scopes)
 		actor.Name, actor.Email = owner.Name, owner.Email
 		v.secrets.used(row)
 	} else {

@@ -20,9 +20,6 @@ type Config struct {
 	Path string       // the services file; empty: no services
 	Log  *slog.Logger // nil: slog.Default
 
-	// Reloaded is told of each attempt to take up a changed file: nil, or why the old one stays.
-	Reloaded func(err error)
-
 	checkEvery  time.Duration // shortened by tests
 	healthEvery time.Duration // shortened by tests
 }
@@ -37,6 +34,7 @@ type Registry struct {
 	mu    sync.Mutex        // serializes reloads
 	read  map[string]string // the files that the last attempt read, by path: digest
 	looks looks
+	told  func(err error)
 }
 
 // state is what one reading of the file gave.
@@ -137,6 +135,10 @@ func (r *Registry) Find(method, escapedPath string) *Match {
 	return nil
 }
 
+// OnReload has f told of each attempt to take up a changed file: nil, or why the old one stays. It is set once, before the
+// first.
+func (r *Registry) OnReload(f func(err error)) { r.told = f }
+
 // Reload reads the file again. When anything in it is wrong, all that held before stays.
 func (r *Registry) Reload() error {
 	r.mu.Lock()
@@ -153,8 +155,8 @@ func (r *Registry) Reload() error {
 		r.take(f)
 		r.config.Log.Info("the services file was taken up", "file", r.config.Path, "services", len(f.Services))
 	}
-	if r.config.Reloaded != nil {
-		r.config.Reloaded(err)
+	if r.told != nil {
+		r.told(err)
 	}
 	return err
 }
