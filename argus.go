@@ -21,6 +21,10 @@ const MaxBody = 1 << 20
 // AuditIDHeader carries the public id of a call's row in its response.
 const AuditIDHeader = "Argus-Audit-Id"
 
+// RowHashHeader carries the row's hash, in hex, where the row was committed before the answer left. A caller who keeps it
+// can show later that the row was changed, even before it was sealed.
+const RowHashHeader = "Argus-Row-Hash"
+
 // ReasonHeader carries why the operator makes a call, as ReasonValue writes it.
 const ReasonHeader = "Argus-Reason"
 

@@ -30,6 +30,7 @@ const (
 	CodeProviderFailed   Code = "provider_failed"         // 502
 	CodeAuditUnavailable Code = "audit_unavailable"       // 503: nothing happened, the row could not be written
 	CodeUnavailable      Code = "unavailable"             // 503: a store did not answer in time
+	CodeNotSealed        Code = "not_sealed"              // 409: no checkpoint holds the row yet
 	CodeQueryTooLarge    Code = "query_too_large"         // 422: past the bounds of time, memory or rows
 
 	// Of calls to services behind the door.

@@ -199,6 +199,27 @@ func number(f float64) *float64 {
 	return &f
 }
 
+// LedgerRequest asks for the calls that leaves of the ledger stand for, as one store has them: no snapshot, no tail.
+type LedgerRequest struct {
+	Source       Source // SourcePostgres or SourceClickHouse
+	Since, Until time.Time
+	Ranges       []SeqRange
+}
+
+// SeqRange is a writer's rows From to To, both included.
+type SeqRange struct{ WriterID, From, To int64 }
+
+// LedgerCount is what a store has of a writer in a time range.
+type LedgerCount struct {
+	WriterID int64     `json:"writer_id"`
+	Rows     int64     `json:"rows"`
+	Unknown  bool      `json:"unknown"` // Postgres has no such writer, or one with fewer rows
+	Below    int64     `json:"below"`   // rows below the first sealed number
+	Above    int64     `json:"above"`   // and above the last
+	Seq      int64     `json:"seq"`     // the least of those numbers
+	Oldest   *JSONTime `json:"oldest"`  // when the oldest of them was recorded
+}
+
 // SeriesRequest asks for performance over time.
 type SeriesRequest struct {
 	Filter  Filter

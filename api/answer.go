@@ -63,7 +63,7 @@ func statusOf(code argus.Code) int {
 		return http.StatusNotFound
 	case argus.CodeMethodNotAllowed:
 		return http.StatusMethodNotAllowed
-	case argus.CodeConflict:
+	case argus.CodeConflict, argus.CodeNotSealed:
 		return http.StatusConflict
 	case argus.CodeBodyTooLarge:
 		return http.StatusRequestEntityTooLarge

@@ -65,6 +65,10 @@ type Log interface {
 	Perf(ctx context.Context, req argus.PerfRequest) (argus.PerfResult, error)
 	Series(ctx context.Context, req argus.SeriesRequest) (argus.SeriesResult, error)
 	Facets(ctx context.Context, req argus.FacetsRequest) (argus.FacetsResult, error)
+	// LedgerRows calls emit with the rows of the request's ranges as one store has them, in any order.
+	LedgerRows(ctx context.Context, req argus.LedgerRequest, emit func([]argus.Record) error) error
+	// LedgerCounts counts each writer's rows in that store, and those outside of what sealed has of the writer.
+	LedgerCounts(ctx context.Context, req argus.LedgerRequest, sealed map[int64]argus.SeqRange) ([]argus.LedgerCount, error)
 	// Stage tells ClickHouse's health.
 	Stage() argus.Stage
 }
@@ -123,6 +127,7 @@ type API struct {
 	support *support
 	door    *door // nil without services
 	logs    *logs
+	ledger  *ledger
 
 	table    []route
 	releases sync.Map // by service: the last release that answered
@@ -186,6 +191,7 @@ func New(config Config) (*API, error) {
 	}
 	a.support = &support{pool: a.pool, consentURL: config.ConsentURL}
 	a.logs = &logs{auditLog: config.Log, credentials: a.credentials, pool: a.pool, log: a.log}
+	a.ledger = &ledger{auditLog: config.Log, store: &ledgerStore{pool: config.Pool}}
 	a.work = concat(a.jobs(), a.credentials.Work(), a.door.jobs(config.ReloadServices))
 	a.table = concat(a.routes(), config.extra)
 	if err := checkRoutes(a.table); err != nil {

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -232,7 +233,7 @@ func (a *API) finish(c *call, ans answer, err error) {
 		body = problemBody(p, c.Record.ID)
 		setRetryAfter(h, status, p)
 	}
-	h.Set(argus.AuditIDHeader, c.Record.ID.String())
+	c.identify(h)
 	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(status)).Inc()
 	if p == nil && ans.forwarded != nil {
 		for name, values := range ans.forwarded.Header {
@@ -242,6 +243,14 @@ func (a *API) finish(c *call, ans answer, err error) {
 		return
 	}
 	a.send(c.response, status, body)
+}
+
+// identify sets the headers that name the call's row: its id, and its hash when it is committed.
+func (c *call) identify(h http.Header) {
+	h.Set(argus.AuditIDHeader, c.Record.ID.String())
+	if c.Record.Seq > 0 {
+		h.Set(argus.RowHashHeader, hex.EncodeToString(c.Record.RowHash[:]))
+	}
 }
 
 // close completes the record.

@@ -288,7 +288,7 @@ func (c *call) startForwarded(ctx context.Context, cancel context.CancelCauseFun
 	if err := c.open(status); err != nil {
 		return nil, err
 	}
-	c.response.Header().Set(argus.AuditIDHeader, c.Record.ID.String())
+	c.identify(c.response.Header())
 	c.follow(ctx, cancel)
 	return forwardedStream{c.response, http.NewResponseController(c.response)}, nil
 }

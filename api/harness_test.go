@@ -207,6 +207,14 @@ func (f *fakeLog) Facets(ctx context.Context, r argus.FacetsRequest) (argus.Face
 	return answer(ctx, r)
 }
 
+func (f *fakeLog) LedgerRows(context.Context, argus.LedgerRequest, func([]argus.Record) error) error {
+	return nil
+}
+
+func (f *fakeLog) LedgerCounts(context.Context, argus.LedgerRequest, map[int64]argus.SeqRange) ([]argus.LedgerCount, error) {
+	return nil, nil
+}
+
 func (f *fakeLog) set(change func(f *fakeLog)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -48,6 +48,7 @@ func (a *API) routes() []route {
 		a.operatorRoutes(),
 		a.tokenRoutes(),
 		a.logs.routes(),
+		a.ledger.routes(),
 		a.compute.routes(),
 		a.support.routes(),
 		a.serviceRoutes(),

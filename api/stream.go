@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-
-	"github.com/useargus/argus"
 )
 
 const (
@@ -43,7 +41,7 @@ func (c *call) Start() (*stream, error) {
 	for name, values := range c.header {
 		h[name] = values
 	}
-	h.Set(argus.AuditIDHeader, c.Record.ID.String())
+	c.identify(h)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	s := &stream{c, http.NewResponseController(c.response)}

@@ -56,15 +56,18 @@ type Audit struct {
 	writers map[int64][]int // runs of the piece by writer, ascending by FirstSeq
 	keyed   map[string]int64
 
-	last    map[int64]int64 // each writer's last number in the tree
+	first   map[int64]int64 // each writer's first number in the tree
+	last    map[int64]int64 // and its last
 	rowsOf  map[int64]int64 // each writer's rows that were found
 	missing map[monthKind]*gone
 	total   map[monthKind]int64
 	lastOf  map[monthKind]int64 // the last leaf of it
 	drops   []drop
 	losses  []LeafRange
+	known   map[[19]byte]struct{} // keys of the tree's other leaves
 
-	prunings []LeafRange
+	prunings   []LeafRange
+	remembered Checkpoint // a smaller tree that this one must continue
 
 	faults   []Fault
 	counts   Counts
@@ -102,7 +105,8 @@ type Counts struct {
 
 // NewAudit begins an audit of what the checkpoint signed.
 func NewAudit(c Checkpoint, scope Scope) *Audit {
-	return &Audit{checkpoint: c, scope: scope, tree: &Builder{}, last: map[int64]int64{}, rowsOf: map[int64]int64{},
+	return &Audit{checkpoint: c, scope: scope, tree: &Builder{}, first: map[int64]int64{}, last: map[int64]int64{},
+		known: map[[19]byte]struct{}{}, rowsOf: map[int64]int64{},
 		missing: map[monthKind]*gone{}, total: map[monthKind]int64{}, lastOf: map[monthKind]int64{}}
 }
 
@@ -117,6 +121,16 @@ func (a *Audit) StartAt(leaf int64, read ReadTile) error {
 		a.tree, a.pruned = tree, leaf
 	}
 	return err
+}
+
+// Full sets what is called with each full tile of level 1 and above, as Builder.Full is.
+func (a *Audit) Full(f func(t Tile, hashes []byte) error) {
+	a.tree.Full = func(t Tile, hashes []byte) error {
+		if t.Level == 0 {
+			return nil
+		}
+		return f(t, hashes)
+	}
 }
 
 // Next is the next leaf that Runs expects.
@@ -150,7 +164,7 @@ func (a *Audit) Runs(runs ...Run) error {
 			a.writers, a.keyed = map[int64][]int{}, map[string]int64{}
 		}
 		a.leaves = r.AppendLeaves(a.leaves[:0])
-		if err := a.tree.Add(a.leaves); err != nil {
+		if err := a.grow(a.leaves); err != nil {
 			return err
 		}
 		n := int64(r.Leaves())
@@ -162,12 +176,16 @@ func (a *Audit) Runs(runs ...Run) error {
 				e := r.Entry(0)
 				a.fault(Fault{Leaf: r.FirstLeaf, Row: e.String(), What: fmt.Sprintf("the tree goes on at this number after %d", last)})
 			}
+			if a.first[r.WriterID] == 0 {
+				a.first[r.WriterID] = r.FirstSeq
+			}
 			a.last[r.WriterID] = r.FirstSeq + n - 1
 			a.writers[r.WriterID] = append(a.writers[r.WriterID], len(a.piece))
 		} else {
 			for i := range int(n) {
 				e := r.Entry(i)
 				a.keyed[string(e.AppendKey([]byte{byte(r.Kind)}))] = r.FirstLeaf + int64(i)
+				a.known[keyOf(&e)] = struct{}{}
 			}
 		}
 		a.piece = append(a.piece, r)
@@ -176,6 +194,22 @@ func (a *Audit) Runs(runs ...Run) error {
 		a.found = append(a.found, make([]uint64, words-len(a.found))...)
 	}
 	return nil
+}
+
+// grow adds leaves to the tree, and looks at its root where it had the remembered size.
+func (a *Audit) grow(leaves []byte) error {
+	if before := a.remembered.Size - a.tree.Size(); before >= 0 && before <= int64(len(leaves)/HashSize) && a.remembered.Size > 0 {
+		if err := a.tree.Add(leaves[:before*HashSize]); err != nil {
+			return err
+		}
+		leaves = leaves[before*HashSize:]
+		if root := a.tree.Root(); root != a.remembered.Root {
+			return fmt.Errorf("%w: a fork: at %d leaves the tree has the root %v, the remembered checkpoint has %v", ErrDisproved,
+				a.remembered.Size, root, a.remembered.Root)
+		}
+		a.remembered = Checkpoint{}
+	}
+	return a.tree.Add(leaves)
 }
 
 // Piece is the runs of the piece.
@@ -322,8 +356,39 @@ func (a *Audit) Extra(row, what string, found Hash) {
 // Unsealed counts rows that are too young to be sealed.
 func (a *Audit) Unsealed(rows int64) { a.counts.Unsealed += rows }
 
-// Through is the last number that the tree has of the writer, 0 when it has none, and the rows that were found of it.
-func (a *Audit) Through(writer int64) (seq, rows int64) { return a.last[writer], a.rowsOf[writer] }
+// Through is what the tree has of the writer, from its first number to its last, both 0 when it has none, and how many
+// rows were found of it.
+func (a *Audit) Through(writer int64) (first, last, rows int64) {
+	return a.first[writer], a.last[writer], a.rowsOf[writer]
+}
+
+// Has reports whether the tree has a leaf of the entry's key, which is no call's.
+func (a *Audit) Has(e *Entry) bool {
+	_, ok := a.known[keyOf(e)]
+	return ok
+}
+
+func keyOf(e *Entry) (k [19]byte) {
+	copy(k[:], e.AppendKey([]byte{byte(e.Kind)}))
+	return k
+}
+
+// Remember holds the checkpoint against one seen before, whose root the tree must have had. A remembered checkpoint that
+// is larger than the tree disproves it at once.
+func (a *Audit) Remember(msg []byte, open func([]byte) (Checkpoint, error)) error {
+	if len(msg) == 0 {
+		return nil
+	}
+	old, err := open(msg)
+	if err != nil {
+		return fmt.Errorf("the remembered checkpoint: %w", err)
+	}
+	if old.Size >= a.checkpoint.Size || old.Origin != a.checkpoint.Origin {
+		return CheckConsistency(nil, old, a.checkpoint)
+	}
+	a.remembered = old
+	return nil
+}
 
 // Writers calls f for each writer in the tree, with its last number.
 func (a *Audit) Writers(f func(writer, seq int64)) {

@@ -3,9 +3,12 @@ package proof
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
 )
 
 // Canonical forms, version 1, of the rows that have no row_hash of their own. Their SHA-256 is the digest in the entry.
@@ -131,4 +134,26 @@ func appendOptText(b []byte, s *string) []byte {
 		return append(b, 0)
 	}
 	return appendText(append(b, 1), *s)
+}
+
+// StepEntry is the entry of a step's leaf.
+func StepEntry(s *argus.Step) (Entry, error) {
+	switch s.Table {
+	case "compute_control_audit":
+		c := ComputeControl{s.AuditID, s.Step, time.Time(s.At), s.ActorID, s.ImpersonatorID, s.Action, s.WorkerID, s.Provider, s.Reason,
+			s.FromState, s.ToState, s.Result, s.Error}
+		return c.Entry(), nil
+	case "remote_support_audit":
+		r := RemoteSupport{AuditID: s.AuditID, Step: s.Step, At: time.Time(s.At), ActorID: s.ActorID, ImpersonatorID: s.ImpersonatorID,
+			Action: s.Action, SessionID: s.SessionID, Reason: s.Reason, ConsentDocumentID: s.ConsentDocumentID,
+			ConsentRecordedBy: s.ConsentRecordedBy, Result: s.Result, Error: s.Error}
+		if s.TenantID != nil {
+			r.TenantID = *s.TenantID
+		}
+		if at := time.Time(s.ConsentRecordedAt); !at.IsZero() {
+			r.ConsentRecordedAt = &at
+		}
+		return r.Entry(), nil
+	}
+	return Entry{}, fmt.Errorf("%w: a step of the table %.40q", ErrMalformed, s.Table)
 }

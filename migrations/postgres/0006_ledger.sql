@@ -401,6 +401,8 @@ GRANT EXECUTE ON FUNCTION argus.create_ledger_partitions(), argus.thin_ledger_ch
 
 GRANT SELECT ON argus.ledger_runs, argus.ledger_tiles, argus.ledger_checkpoints, argus.ledger_cosignatures, argus.ledger_losses,
                 argus.ledger_status TO argus_api, argus_replicator, argus_auditor;
+GRANT SELECT ON argus.ledger_pending TO argus_api; -- verification counts what waits
+GRANT EXECUTE ON FUNCTION argus.month_of_call(uuid), argus.month_number(timestamptz) TO argus_api;
 GRANT SELECT ON argus.ledger_pending, argus.ledger_lease TO argus_auditor;
 GRANT EXECUTE ON FUNCTION argus.prune_ledger(int) TO argus_maintenance;
 

@@ -1,0 +1,241 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/proof"
+)
+
+// ledgerStore reads the ledger as argus_api. It implements proof.Store for the tiler.
+type ledgerStore struct {
+	pool  *Pool
+	tiler proof.Tiler
+}
+
+// errNotSealed: no checkpoint holds what was asked for.
+var errNotSealed = errors.New("not sealed")
+
+// newest is the newest checkpoint that was sealed before that time and, if so wanted, cosigned.
+func (s *ledgerStore) newest(ctx context.Context, before time.Time, cosigned bool) (proof.Sealed, error) {
+	return s.checkpoint(ctx, `WHERE c.sealed_at <= $1 AND (NOT $2 OR EXISTS (SELECT FROM argus.ledger_cosignatures s WHERE s.size = c.size))
+		ORDER BY c.size DESC LIMIT 1`, before, cosigned)
+}
+
+func (s *ledgerStore) checkpoint(ctx context.Context, where string, args ...any) (c proof.Sealed, err error) {
+	var size int64
+	var root []byte
+	err = s.pool.QueryRow(ctx, "SELECT c.size, c.root, c.note, c.sealed_at FROM argus.ledger_checkpoints c "+where, args...).
+		Scan(&size, &root, &c.Note, &c.SealedAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return c, errNotSealed
+	}
+	if err != nil {
+		return c, err
+	}
+	if c.Checkpoint, err = proof.CheckpointOf([]byte(c.Note)); err == nil && (c.Size != size || string(c.Root[:]) != string(root)) {
+		err = fmt.Errorf("%w: the columns of checkpoint %d are not its note's", proof.ErrDisproved, size)
+	}
+	return c, err
+}
+
+// cosignature is a line that a witness added, or a further key.
+type cosignature struct {
+	Key  string         `json:"key"`
+	Line string         `json:"line"`
+	At   argus.JSONTime `json:"at"`
+}
+
+func (s *ledgerStore) cosignatures(ctx context.Context, size int64) ([]cosignature, error) {
+	rows, err := s.pool.Query(ctx, "SELECT key, line, at FROM argus.ledger_cosignatures WHERE size = $1 ORDER BY at, key LIMIT 64", size)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (c cosignature, err error) {
+		var at time.Time
+		err = row.Scan(&c.Key, &c.Line, &at)
+		c.At = argus.JSONTime(at)
+		return c, err
+	})
+}
+
+// leaf is the leaf of a call's row.
+func (s *ledgerStore) leaf(ctx context.Context, writer, seq int64) (leaf int64, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT first_leaf + $2 - first_seq FROM (SELECT first_leaf, first_seq, leaves FROM argus.ledger_runs
+		WHERE kind = 1 AND writer_id = $1 AND first_seq <= $2 ORDER BY first_seq DESC LIMIT 1) r WHERE first_seq + leaves > $2`, writer, seq).Scan(&leaf)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errNotSealed
+	}
+	return leaf, err
+}
+
+// run is a run without its digests.
+type run struct{ first, leaves, writer, seq int64 }
+
+// runsOf are the runs of these writers' calls that hold a number of the ranges.
+func (s *ledgerStore) runsOf(ctx context.Context, ranges []argus.SeqRange) (map[int64][]run, error) {
+	var writers, from, to []int64
+	for _, r := range ranges {
+		writers, from, to = append(writers, r.WriterID), append(from, r.From), append(to, r.To)
+	}
+	runs := map[int64][]run{}
+	rows, err := s.pool.Query(ctx, `SELECT r.first_leaf, r.leaves, r.writer_id, r.first_seq FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) w (w, a, b),
+		LATERAL (SELECT first_leaf, leaves, writer_id, first_seq FROM argus.ledger_runs WHERE kind = 1 AND writer_id = w.w
+		AND first_seq > w.a - 8192 AND first_seq <= w.b ORDER BY first_seq) r`, writers, from, to)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r run
+		if err := rows.Scan(&r.first, &r.leaves, &r.writer, &r.seq); err != nil {
+			return nil, err
+		}
+		runs[r.writer] = append(runs[r.writer], r)
+	}
+	return runs, rows.Err()
+}
+
+// tiles reads tiles within ctx.
+func (s *ledgerStore) tiles(ctx context.Context) proof.ReadTile {
+	return func(t proof.Tile) ([]byte, error) { return s.tiler.Tile(boundStore{ctx, s}, t) }
+}
+
+type boundStore struct {
+	ctx context.Context
+	s   *ledgerStore
+}
+
+// Runs implements proof.Store.
+func (b boundStore) Runs(from, to int64) ([]proof.Run, error) { return b.s.runs(b.ctx, from, to) }
+
+// FullTile implements proof.Store.
+func (b boundStore) FullTile(level int, n int64) (hashes []byte, err error) {
+	err = b.s.pool.QueryRow(b.ctx, "SELECT hashes FROM argus.ledger_tiles WHERE level = $1 AND n = $2", level, n).Scan(&hashes)
+	return hashes, err
+}
+
+// runs gives the leaves [from, to) as runs. Of the first and the last only the slices that are needed are read.
+func (s *ledgerStore) runs(ctx context.Context, from, to int64) ([]proof.Run, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT first_leaf + a, kind, month, coalesce(writer_id, 0), CASE WHEN kind = 1 THEN first_seq + a ELSE 0 END,
+		       substring(keys FROM 1 + a * k FOR (b - a) * k), substring(digests FROM 1 + a * 32 FOR (b - a) * 32)
+		  FROM (SELECT *, CASE kind WHEN 4 THEN 8 ELSE 18 END AS k, greatest(0, $1 - first_leaf)::int AS a, least(leaves, $2 - first_leaf)::int AS b
+		          FROM argus.ledger_runs WHERE first_leaf > $1 - 8192 AND first_leaf < $2) r
+		 WHERE b > a ORDER BY first_leaf`, from, to)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (r proof.Run, err error) {
+		var kind, month int16
+		err = row.Scan(&r.FirstLeaf, &kind, &month, &r.WriterID, &r.FirstSeq, &r.Keys, &r.Digests)
+		r.Kind, r.Month = proof.Kind(kind), proof.Month(month)
+		return r, err
+	})
+}
+
+// firstLeaf is the first leaf whose run was not pruned.
+func (s *ledgerStore) firstLeaf(ctx context.Context) (first int64, err error) {
+	err = s.pool.QueryRow(ctx, "SELECT coalesce(min(first_leaf), 0) FROM argus.ledger_runs").Scan(&first)
+	return first, err
+}
+
+// steps are the rows of a domain table of these calls.
+func (s *ledgerStore) steps(ctx context.Context, kind proof.Kind, ids []uuid.UUID) ([]argus.Step, error) {
+	table, columns := "compute_control_audit", `worker_id, provider, from_state, to_state, NULL, NULL, NULL, NULL, NULL`
+	if kind == proof.SupportStep {
+		table, columns = "remote_support_audit", `NULL, NULL, NULL, NULL, tenant_id, session_id, consent_document_id, consent_recorded_by, consent_recorded_at`
+	}
+	rows, err := s.pool.Query(ctx, "SELECT audit_id, step, at, actor_id, impersonator_id, action, reason, result, error, "+columns+
+		" FROM argus."+table+" WHERE audit_id = ANY ($1)", ids)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (argus.Step, error) {
+		t := argus.Step{Table: table}
+		var at time.Time
+		var consented *time.Time
+		err := row.Scan(&t.AuditID, &t.Step, &at, &t.ActorID, &t.ImpersonatorID, &t.Action, &t.Reason, &t.Result, &t.Error,
+			&t.WorkerID, &t.Provider, &t.FromState, &t.ToState, &t.TenantID, &t.SessionID, &t.ConsentDocumentID, &t.ConsentRecordedBy, &consented)
+		t.At = argus.JSONTime(at)
+		if consented != nil {
+			t.ConsentRecordedAt = argus.JSONTime(*consented)
+		}
+		return t, err
+	})
+}
+
+// adminRow is a row of audit_admin; Detail is the text that Postgres writes, which is what was hashed.
+type adminRow struct {
+	ID     int64          `json:"id"`
+	At     argus.JSONTime `json:"at"`
+	Actor  string         `json:"actor"`
+	Kind   string         `json:"kind"`
+	Detail string         `json:"detail"`
+}
+
+func (s *ledgerStore) adminRows(ctx context.Context, ids []int64) ([]adminRow, error) {
+	rows, err := s.pool.Query(ctx, "SELECT id, at, actor, kind, detail::text FROM argus.audit_admin WHERE id = ANY ($1)", ids)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (a adminRow, err error) {
+		var at time.Time
+		err = row.Scan(&a.ID, &at, &a.Actor, &a.Kind, &a.Detail)
+		a.At = argus.JSONTime(at)
+		return a, err
+	})
+}
+
+// sealedWriters is what the leaves below size hold of each writer.
+func (s *ledgerStore) sealedWriters(ctx context.Context, size int64) (map[int64]argus.SeqRange, error) {
+	sealed := map[int64]argus.SeqRange{}
+	rows, err := s.pool.Query(ctx, `SELECT writer_id, min(first_seq), max(first_seq + least(leaves, $1 - first_leaf) - 1)
+		FROM argus.ledger_runs WHERE kind = 1 AND first_leaf < $1 GROUP BY 1`, size)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r argus.SeqRange
+		if err := rows.Scan(&r.WriterID, &r.From, &r.To); err != nil {
+			return nil, err
+		}
+		sealed[r.WriterID] = r
+	}
+	return sealed, rows.Err()
+}
+
+// looseRows counts, of each kind but calls and each month, rows that neither have a leaf nor wait for one.
+func (s *ledgerStore) looseRows(ctx context.Context) ([]looseRows, error) {
+	rows, err := s.pool.Query(ctx, `
+		WITH there AS (
+		  SELECT 2::smallint AS kind, argus.month_of_call(audit_id) AS month, count(*) AS n FROM argus.compute_control_audit GROUP BY 2
+		  UNION ALL SELECT 3, argus.month_of_call(audit_id), count(*) FROM argus.remote_support_audit GROUP BY 2
+		  UNION ALL SELECT 4, argus.month_number(at), count(*) FROM argus.audit_admin GROUP BY 2),
+		sealed AS (
+		  SELECT kind, month, sum(n) AS n FROM (SELECT kind, month, leaves AS n FROM argus.ledger_runs WHERE kind > 1
+		    UNION ALL SELECT kind, month, 1 FROM argus.ledger_pending) s GROUP BY 1, 2)
+		SELECT t.kind, t.month, t.n - coalesce(s.n, 0) FROM there t LEFT JOIN sealed s USING (kind, month) WHERE t.n > coalesce(s.n, 0)`)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (l looseRows, err error) {
+		var kind, month int16
+		err = row.Scan(&kind, &month, &l.Rows)
+		l.Kind, l.Month = proof.Kind(kind), proof.Month(month).String()
+		return l, err
+	})
+}
+
+type looseRows struct {
+	Kind  proof.Kind `json:"kind"`
+	Month string     `json:"month"`
+	Rows  int64      `json:"rows"`
+}

@@ -1,0 +1,418 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus/connect"
+	"github.com/useargus/argus/proof"
+)
+
+// ClickHouse reads the copy, as the reader. Rows of audit_admin are not copied. They come from Postgres when there is one:
+// the tree proves them, wherever they are read.
+type ClickHouse struct {
+	conn   *ch.Client
+	admins *Postgres // nil: the scope is without them
+}
+
+// OpenClickHouse connects by the native protocol.
+func OpenClickHouse(ctx context.Context, url string, admins *Postgres) (*ClickHouse, error) {
+	o, err := connect.ClickHouse(url)
+	if err != nil {
+		return nil, err
+	}
+	if o.Protocol != clickhouse.Native || len(o.Addr) == 0 {
+		return nil, errors.New("the ClickHouse URL must be of the native protocol: clickhouse://user:password@host:9000/database")
+	}
+	conn, err := ch.Dial(ctx, ch.Options{Address: o.Addr[0], Database: o.Auth.Database, User: o.Auth.Username, Password: o.Auth.Password,
+		TLS: o.TLS, ClientName: "argus-ledger-verify", ReadTimeout: 5 * time.Minute})
+	if err != nil {
+		return nil, fmt.Errorf("connecting to ClickHouse: %w", err)
+	}
+	if err := conn.Do(ctx, ch.Query{Body: connect.ClickHouseSet()}); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("pinning the session's settings: %w", err)
+	}
+	return &ClickHouse{conn, admins}, nil
+}
+
+// Close ends the connection.
+func (s *ClickHouse) Close() { _ = s.conn.Close() }
+
+func (s *ClickHouse) Name() string   { return "clickhouse" }
+func (s *ClickHouse) HasAdmin() bool { return s.admins != nil }
+
+// read runs a query and calls block for each block of it.
+func (s *ClickHouse) read(ctx context.Context, sql string, results proto.Results, block func(rows int) error) error {
+	err := s.conn.Do(ctx, ch.Query{Body: sql, Result: results, OnResult: func(_ context.Context, b proto.Block) error {
+		if b.Rows == 0 {
+			return nil
+		}
+		return block(b.Rows)
+	}})
+	if err != nil {
+		return fmt.Errorf("reading ClickHouse: %w", err)
+	}
+	return nil
+}
+
+func (s *ClickHouse) Checkpoints(ctx context.Context, f func(Checkpoint)) error {
+	var size, at proto.ColInt64
+	root := proto.ColFixedStr{Size: 32}
+	var note proto.ColStr
+	return s.read(ctx, "SELECT size, root, note, toUnixTimestamp64Micro(sealed_at) AS at FROM ledger_checkpoints ORDER BY size",
+		proto.Results{{Name: "size", Data: &size}, {Name: "root", Data: &root}, {Name: "note", Data: &note}, {Name: "at", Data: &at}},
+		func(rows int) error {
+			for i := range rows {
+				f(Checkpoint{size[i], append([]byte(nil), root.Row(i)...), note.Row(i), time.UnixMicro(at[i])})
+			}
+			return nil
+		})
+}
+
+func (s *ClickHouse) FirstLeaf(ctx context.Context) (first int64, err error) {
+	var col proto.ColInt64
+	err = s.read(ctx, "SELECT toInt64(min(first_leaf)) AS f FROM ledger_runs", proto.Results{{Name: "f", Data: &col}}, func(int) error {
+		first = col[0]
+		return nil
+	})
+	return first, err
+}
+
+func (s *ClickHouse) Runs(ctx context.Context, from, to int64) (runs []proof.Run, err error) {
+	var first, writer, seq proto.ColInt64
+	var kind, month proto.ColInt16
+	var keys, digests proto.ColStr
+	err = s.read(ctx, fmt.Sprintf(`SELECT first_leaf, kind, month, ifNull(writer_id, 0) AS w, ifNull(first_seq, 0) AS s, ifNull(keys, '') AS k, digests
+		FROM ledger_runs WHERE first_leaf >= %d AND first_leaf < %d ORDER BY first_leaf`, from, to),
+		proto.Results{{Name: "first_leaf", Data: &first}, {Name: "kind", Data: &kind}, {Name: "month", Data: &month}, {Name: "w", Data: &writer},
+			{Name: "s", Data: &seq}, {Name: "k", Data: &keys}, {Name: "digests", Data: &digests}},
+		func(rows int) error {
+			for i := range rows {
+				runs = append(runs, proof.Run{FirstLeaf: first[i], Kind: proof.Kind(kind[i]), Month: proof.Month(month[i]), WriterID: writer[i],
+					FirstSeq: seq[i], Keys: []byte(keys.Row(i)), Digests: []byte(digests.Row(i))})
+			}
+			return nil
+		})
+	return runs, err
+}
+
+// Tile: the copy has no tiles.
+func (s *ClickHouse) Tile(ctx context.Context, t proof.Tile) ([]byte, error) {
+	if s.admins == nil {
+		return nil, fmt.Errorf("%w: runs were pruned; give ARGUS_POSTGRES_URL, whose tiles stand for them", proof.ErrUndecided)
+	}
+	return s.admins.Tile(ctx, t)
+}
+
+// callBlock holds the columns of audit_log as they are stored, nulls included.
+type callBlock struct {
+	writer, seq, occurred, recorded, bytes          proto.ColInt64
+	id                                              proto.ColUUID
+	actor, kind, scope, route, method               *proto.ColLowCardinality[string]
+	outcome, agent, service                         *proto.ColLowCardinality[string]
+	params                                          *proto.ColMap[string, string]
+	workload                                        *proto.ColMap[string, string]
+	address                                         proto.ColIPv6
+	rowHash, bodyHash                               proto.ColFixedStr
+	hashNull                                        proto.ColUInt8
+	pat, glass                                      *proto.ColNullable[uuid.UUID]
+	status                                          *proto.ColNullable[int16]
+	latency                                         *proto.ColNullable[int64]
+	request, trace, reason                          *proto.ColNullable[string]
+	nulls                                           [4]proto.ColUInt8 // of impersonator, release, error code, agent
+	impersonator, release, errorCode, agentNullable *proto.ColLowCardinality[string]
+	c                                               canon
+}
+
+const callSelect = `writer_id, seq, id, toUnixTimestamp64Micro(occurred_at) AS occurred, toUnixTimestamp64Micro(recorded_at) AS recorded,
+	actor_id, CAST(ifNull(impersonator_id, ''), 'LowCardinality(String)') AS impersonator, isNull(impersonator_id) AS n0, actor_kind, pat_id, break_glass_id,
+	scope, route, path_params, method, status, outcome, latency_us, client_ip, user_agent,
+	ifNull(body_sha256, toFixedString('', 32)) AS body_hash, isNull(body_sha256) AS body_null, body_bytes, client_request_id, trace_id, service,
+	CAST(ifNull(release, ''), 'LowCardinality(String)') AS version, isNull(release) AS n1,
+	CAST(ifNull(error_code, ''), 'LowCardinality(String)') AS failure, isNull(error_code) AS n2, reason,
+	CAST(ifNull(agent, ''), 'LowCardinality(String)') AS program, isNull(agent) AS n3, workload, row_hash`
+
+func newCallBlock() *callBlock {
+	text := func() *proto.ColLowCardinality[string] { return new(proto.ColStr).LowCardinality() }
+	b := &callBlock{
+		actor: text(), kind: text(), scope: text(), route: text(), method: text(), outcome: text(), agent: text(), service: text(),
+		impersonator: text(), release: text(), errorCode: text(), agentNullable: text(),
+		pat: proto.NewColNullable[uuid.UUID](new(proto.ColUUID)), glass: proto.NewColNullable[uuid.UUID](new(proto.ColUUID)),
+		status: proto.NewColNullable[int16](new(proto.ColInt16)), latency: proto.NewColNullable[int64](new(proto.ColInt64)),
+		request: proto.NewColNullable[string](new(proto.ColStr)), trace: proto.NewColNullable[string](new(proto.ColStr)),
+		reason:  proto.NewColNullable[string](new(proto.ColStr)),
+		rowHash: proto.ColFixedStr{Size: 32}, bodyHash: proto.ColFixedStr{Size: 32},
+	}
+	b.params = proto.NewMap[string, string](text(), new(proto.ColStr))
+	b.workload = proto.NewMap[string, string](text(), new(proto.ColStr))
+	return b
+}
+
+func (b *callBlock) results() proto.Results {
+	return proto.Results{
+		{Name: "writer_id", Data: &b.writer}, {Name: "seq", Data: &b.seq}, {Name: "id", Data: &b.id},
+		{Name: "occurred", Data: &b.occurred}, {Name: "recorded", Data: &b.recorded}, {Name: "actor_id", Data: b.actor},
+		{Name: "impersonator", Data: b.impersonator}, {Name: "n0", Data: &b.nulls[0]}, {Name: "actor_kind", Data: b.kind},
+		{Name: "pat_id", Data: b.pat}, {Name: "break_glass_id", Data: b.glass}, {Name: "scope", Data: b.scope}, {Name: "route", Data: b.route},
+		{Name: "path_params", Data: b.params}, {Name: "method", Data: b.method}, {Name: "status", Data: b.status},
+		{Name: "outcome", Data: b.outcome}, {Name: "latency_us", Data: b.latency}, {Name: "client_ip", Data: &b.address},
+		{Name: "user_agent", Data: b.agent}, {Name: "body_hash", Data: &b.bodyHash}, {Name: "body_null", Data: &b.hashNull},
+		{Name: "body_bytes", Data: &b.bytes}, {Name: "client_request_id", Data: b.request}, {Name: "trace_id", Data: b.trace},
+		{Name: "service", Data: b.service}, {Name: "version", Data: b.release}, {Name: "n1", Data: &b.nulls[1]},
+		{Name: "failure", Data: b.errorCode}, {Name: "n2", Data: &b.nulls[2]}, {Name: "reason", Data: b.reason},
+		{Name: "program", Data: b.agentNullable}, {Name: "n3", Data: &b.nulls[3]}, {Name: "workload", Data: b.workload},
+		{Name: "row_hash", Data: &b.rowHash},
+	}
+}
+
+var zeroHash [32]byte
+
+// row encodes row i.
+func (b *callBlock) row(i int) *proof.Row {
+	c := &b.c
+	c.reset()
+	c.row.WriterID, c.row.Seq, c.row.OccurredAt, c.row.RecordedAt = b.writer[i], b.seq[i], b.occurred[i], b.recorded[i]
+	copy(c.row.RowHash[:], b.rowHash.Row(i))
+	id := b.id[i]
+	c.raw(id[:])
+	c.put64(c.row.OccurredAt)
+	text := func(col *proto.ColLowCardinality[string]) { c.str(col.Values[i]) }
+	low := func(null *proto.ColUInt8, col *proto.ColLowCardinality[string]) {
+		if c.opt((*null)[i] == 0) {
+			c.str(col.Values[i])
+		} else if col.Values[i] != "" {
+			c.odd([]byte(col.Values[i]))
+		}
+	}
+	optText := func(col *proto.ColNullable[string]) {
+		if v := col.Row(i); c.opt(v.Set) {
+			c.str(v.Value)
+		}
+	}
+	optID := func(col *proto.ColNullable[uuid.UUID]) {
+		if v := col.Row(i); c.opt(v.Set) {
+			c.raw(v.Value[:])
+		}
+	}
+	text(b.actor)
+	low(&b.nulls[0], b.impersonator)
+	text(b.kind)
+	optID(b.pat)
+	optID(b.glass)
+	text(b.scope)
+	text(b.route)
+	c.columns(b.params, i)
+	text(b.method)
+	if v := b.status.Row(i); c.opt(v.Set) {
+		c.raw([]byte{byte(uint16(v.Value) >> 8), byte(v.Value)})
+	}
+	text(b.outcome)
+	if v := b.latency.Row(i); c.opt(v.Set) {
+		c.put64(v.Value)
+	}
+	address := b.address[i]
+	if string(address[:12]) == "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff" {
+		c.raw([]byte{4})
+		c.raw(address[12:])
+	} else {
+		c.raw([]byte{6})
+		c.raw(address[:])
+	}
+	text(b.agent)
+	if hash := b.bodyHash.Row(i); c.opt(b.hashNull[i] == 0) {
+		c.raw(hash)
+	}
+	c.put64(b.bytes[i])
+	optText(b.request)
+	optText(b.trace)
+	text(b.service)
+	low(&b.nulls[1], b.release)
+	low(&b.nulls[2], b.errorCode)
+	optText(b.reason)
+	low(&b.nulls[3], b.agentNullable)
+	if from, to := extent(b.workload, i); from < to { // an empty map is null
+		c.columns(b.workload, i)
+	}
+	return c.finish()
+}
+
+func extent(m *proto.ColMap[string, string], i int) (from, to int) {
+	if i > 0 {
+		from = int(m.Offsets[i-1])
+	}
+	return from, int(m.Offsets[i])
+}
+
+func (c *canon) columns(m *proto.ColMap[string, string], i int) {
+	var ps [8]pair
+	list := ps[:0]
+	from, to := extent(m, i)
+	values, names := m.Values.(*proto.ColStr), m.Keys
+	for j := from; j < to; j++ {
+		list = append(list, pair{[]byte(names.Row(j)), values.RowBytes(j)})
+	}
+	c.pairs(list)
+}
+
+// maxConditions bounds a query's list of writers; more are asked for in several.
+const maxConditions = 200
+
+func (s *ClickHouse) Calls(ctx context.Context, ranges []Range, months []proof.Month, f func(*proof.Row)) error {
+	const day = "2006-01-02 15:04:05"
+	from, to := months[0].Start().Format(day), (months[len(months)-1] + 1).Start().Format(day)
+	for len(ranges) > 0 {
+		some := ranges[:min(len(ranges), maxConditions)]
+		ranges = ranges[len(some):]
+		var where strings.Builder
+		for i, g := range some {
+			if i > 0 {
+				where.WriteString(" OR ")
+			}
+			fmt.Fprintf(&where, "(writer_id = %d AND seq BETWEEN %d AND %d)", g.Writer, g.From, g.To)
+		}
+		b := newCallBlock()
+		err := s.read(ctx, fmt.Sprintf("SELECT %s FROM audit_log WHERE occurred_at >= toDateTime64('%s', 6, 'UTC') AND occurred_at < toDateTime64('%s', 6, 'UTC') AND (%s)",
+			callSelect, from, to, where.String()), b.results(), func(rows int) error {
+			for i := range rows {
+				f(b.row(i))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *ClickHouse) Admin(ctx context.Context, ids []int64, f func(*proof.Admin)) error {
+	return s.admins.Admin(ctx, ids, f)
+}
+
+func (s *ClickHouse) Writers(ctx context.Context, month proof.Month, f func(Writer)) error {
+	var writer proto.ColInt64
+	var n proto.ColUInt64
+	return s.read(ctx, fmt.Sprintf("SELECT writer_id, count() AS n FROM audit_log WHERE %s GROUP BY writer_id ORDER BY writer_id", within(month)),
+		proto.Results{{Name: "writer_id", Data: &writer}, {Name: "n", Data: &n}}, func(rows int) error {
+			for i := range rows {
+				f(Writer{ID: writer[i], Rows: int64(n[i])})
+			}
+			return nil
+		})
+}
+
+func within(m proof.Month) string {
+	if m == 0 {
+		return "1"
+	}
+	return fmt.Sprintf("toYYYYMM(occurred_at) = %s", m.Start().Format("200601"))
+}
+
+func (s *ClickHouse) Beyond(ctx context.Context, writer, first, last int64, month proof.Month) (Beyond, error) {
+	var below, above proto.ColUInt64
+	var seq, oldest proto.ColInt64
+	var b Beyond
+	err := s.read(ctx, fmt.Sprintf(`SELECT countIf(seq < %[2]d) AS below, countIf(seq > %[3]d) AS above, min(seq) AS s, toUnixTimestamp64Micro(min(recorded_at)) AS at
+		FROM audit_log WHERE writer_id = %[1]d AND (seq < %[2]d OR seq > %[3]d) AND %[4]s`, writer, first, last, within(month)),
+		proto.Results{{Name: "below", Data: &below}, {Name: "above", Data: &above}, {Name: "s", Data: &seq}, {Name: "at", Data: &oldest}},
+		func(int) error {
+			b = Beyond{int64(below[0]), int64(above[0]), seq[0], time.UnixMicro(oldest[0])}
+			return nil
+		})
+	return b, err
+}
+
+func (s *ClickHouse) Keyed(ctx context.Context, kind proof.Kind, entries []proof.Entry, f func(proof.Entry)) error {
+	for len(entries) > 0 {
+		some := entries[:min(len(entries), 5000)]
+		entries = entries[len(some):]
+		ids := make([]string, len(some))
+		for i := range some {
+			ids[i] = "'" + some[i].AuditID.String() + "'"
+		}
+		if err := s.steps(ctx, kind, "audit_id IN ("+strings.Join(ids, ",")+")", func(e proof.Entry, _ time.Time) { f(e) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *ClickHouse) Keys(ctx context.Context, kind proof.Kind, month proof.Month, f func(proof.Entry, time.Time)) error {
+	if kind == proof.AdminRow {
+		return s.admins.Keys(ctx, kind, month, f)
+	}
+	where := "1"
+	if month != 0 {
+		where = fmt.Sprintf("toYYYYMM(UUIDv7ToDateTime(audit_id, 'UTC')) = %s", month.Start().Format("200601"))
+	}
+	return s.steps(ctx, kind, where, f)
+}
+
+// steps reads whole rows of a domain table. Low cardinality is taken off: these tables are small.
+func (s *ClickHouse) steps(ctx context.Context, kind proof.Kind, where string, f func(proof.Entry, time.Time)) error {
+	var id proto.ColUUID
+	var step proto.ColInt16
+	var at proto.ColInt64
+	results := proto.Results{{Name: "audit_id", Data: &id}, {Name: "step", Data: &step}, {Name: "t", Data: &at}}
+	sql := "SELECT audit_id, step, toUnixTimestamp64Micro(at) AS t"
+	text := func(column string) func(int) string {
+		col := new(proto.ColStr)
+		sql += fmt.Sprintf(", CAST(%s, 'String') AS c_%[1]s", column)
+		results = append(results, proto.ResultColumn{Name: "c_" + column, Data: col})
+		return col.Row
+	}
+	opt := func(column string) func(int) *string {
+		col := proto.NewColNullable[string](new(proto.ColStr))
+		sql += fmt.Sprintf(", CAST(%s, 'Nullable(String)') AS c_%[1]s", column)
+		results = append(results, proto.ResultColumn{Name: "c_" + column, Data: col})
+		return func(i int) *string {
+			if v := col.Row(i); v.Set {
+				return &v.Value
+			}
+			return nil
+		}
+	}
+	actor, impersonator, action := text("actor_id"), opt("impersonator_id"), text("action")
+	reason, result, failure := opt("reason"), text("result"), opt("error")
+	if kind == proof.ComputeStep {
+		worker, provider, from, to := opt("worker_id"), opt("provider"), opt("from_state"), opt("to_state")
+		return s.read(ctx, sql+" FROM compute_control_audit WHERE "+where, results, func(rows int) error {
+			for i := range rows {
+				c := proof.ComputeControl{AuditID: id[i], Step: step[i], At: time.UnixMicro(at[i]), ActorID: actor(i), ImpersonatorID: impersonator(i),
+					Action: action(i), WorkerID: worker(i), Provider: provider(i), Reason: reason(i), From: from(i), To: to(i), Result: result(i), Error: failure(i)}
+				f(c.Entry(), c.At)
+			}
+			return nil
+		})
+	}
+	tenant, document, by := text("tenant_id"), opt("consent_document_id"), opt("consent_recorded_by")
+	session := proto.NewColNullable[uuid.UUID](new(proto.ColUUID))
+	consented := proto.NewColNullable[int64](new(proto.ColInt64))
+	sql += ", session_id, toUnixTimestamp64Micro(consent_recorded_at) AS consented"
+	results = append(results, proto.ResultColumn{Name: "session_id", Data: session}, proto.ResultColumn{Name: "consented", Data: consented})
+	return s.read(ctx, sql+" FROM remote_support_audit WHERE "+where, results, func(rows int) error {
+		for i := range rows {
+			r := proof.RemoteSupport{AuditID: id[i], Step: step[i], At: time.UnixMicro(at[i]), ActorID: actor(i), ImpersonatorID: impersonator(i),
+				Action: action(i), TenantID: tenant(i), Reason: reason(i), ConsentDocumentID: document(i), ConsentRecordedBy: by(i),
+				Result: result(i), Error: failure(i)}
+			if v := session.Row(i); v.Set {
+				r.SessionID = &v.Value
+			}
+			if v := consented.Row(i); v.Set {
+				t := time.UnixMicro(v.Value)
+				r.ConsentRecordedAt = &t
+			}
+			f(r.Entry(), r.At)
+		}
+		return nil
+	})
+}
