@@ -227,7 +227,9 @@ func (r *Record) MakeStorable() {
 
 func storablePairs(pairs []PathParam, limit int) []PathParam {
 	for i, p := range pairs {
-		pairs[i] = PathParam{Text(p.Name, limit), Text(p.Value, limit)}
+		if stored := (PathParam{Text(p.Name, limit), Text(p.Value, limit)}); stored != p { // calls may share what is storable
+			pairs[i] = stored
+		}
 	}
 	sortByName(pairs)
 	return slices.CompactFunc(pairs, func(a, b PathParam) bool { return a.Name == b.Name })

@@ -262,8 +262,9 @@ type insertBlock struct {
 	latency                                           *proto.ColNullable[int64]
 	address                                           proto.ColIPv6
 	digest, hash                                      *proto.ColFixedStr
-	request, trace, release, code, reason             *proto.ColNullable[string]
+	request, trace, release, code, reason, program    *proto.ColNullable[string]
 	service                                           *proto.ColLowCardinality[string]
+	workload                                          *proto.ColMap[string, string]
 }
 
 func newInsertBlock() *insertBlock {
@@ -276,7 +277,8 @@ func newInsertBlock() *insertBlock {
 		status: new(proto.ColInt16).Nullable(), latency: new(proto.ColInt64).Nullable(),
 		digest: &proto.ColFixedStr{Size: 32}, hash: &proto.ColFixedStr{Size: 32},
 		request: new(proto.ColStr).Nullable(), trace: new(proto.ColStr).Nullable(), service: text(),
-		release: new(proto.ColStr).Nullable(), code: new(proto.ColStr).Nullable(), reason: new(proto.ColStr).Nullable(),
+		release: new(proto.ColStr).Nullable(), code: new(proto.ColStr).Nullable(), reason: new(proto.ColStr).Nullable(), program: new(proto.ColStr).Nullable(),
+		workload: proto.NewMap[string, string](text(), new(proto.ColStr)),
 	}
 	b.input = proto.Input{{Name: "writer_id", Data: &b.writer}, {Name: "seq", Data: &b.seq}, {Name: "id", Data: &b.id},
 		{Name: "occurred_at", Data: b.occurred}, {Name: "recorded_at", Data: b.recorded}, {Name: "actor_id", Data: b.actor},
@@ -287,6 +289,7 @@ func newInsertBlock() *insertBlock {
 		{Name: "body_sha256", Data: b.digest}, {Name: "body_bytes", Data: &b.body},
 		{Name: "client_request_id", Data: b.request}, {Name: "trace_id", Data: b.trace},
 		{Name: "service", Data: b.service}, {Name: "release", Data: b.release}, {Name: "error_code", Data: b.code}, {Name: "reason", Data: b.reason},
+		{Name: "agent", Data: b.program}, {Name: "workload", Data: b.workload},
 		{Name: "row_hash", Data: b.hash}}
 	return b
 }
@@ -327,5 +330,11 @@ func (b *insertBlock) append(r *argus.Record) {
 	b.release.Append(text(r.Release))
 	b.code.Append(text(r.ErrorCode))
 	b.reason.Append(text(r.Reason))
+	b.program.Append(text(r.Agent))
+	claims := make([]proto.KV[string, string], len(r.Workload))
+	for i, c := range r.Workload {
+		claims[i] = proto.KV[string, string]{Key: c.Name, Value: c.Value}
+	}
+	b.workload.AppendKV(claims)
 	b.hash.Append(r.RowHash[:])
 }

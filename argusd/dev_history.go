@@ -168,12 +168,14 @@ func (d *dev) prepareHistory(ctx context.Context, h *devHistory) (
 	}
 	const browser = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36"
 	member := func(id, agent, address string) traffic.Member {
-		m := traffic.Member{ID: id, Agent: agent, Kind: argus.KindPAT, PATID: tokens[id], Address: netip.MustParseAddr(address)}
+		m := traffic.Member{ID: id, UserAgent: agent, Kind: argus.KindPAT, PATID: tokens[id], Address: netip.MustParseAddr(address)}
 		if agent == browser {
 			m.Kind = argus.KindClerkSession
 		}
 		return m
 	}
+	triage := member("user_2grace", "argusctl/"+argus.Version, "10.20.4.31")
+	triage.Agent = "night-triage"
 	return []traffic.Member{
 		member("user_2mira", browser, "10.20.4.17"),
 		member("user_2linus", "fleet-report/3.1", "10.20.9.2"),
@@ -181,6 +183,7 @@ func (d *dev) prepareHistory(ctx context.Context, h *devHistory) (
 		member("user_2ada", "argusctl/"+argus.Version, "10.20.7.5"),
 		member("user_2ada", browser, "10.20.7.5"),
 		member("user_2mira", "argusctl/"+argus.Version, "10.20.4.17"),
+		triage,
 	}, tenants, there, nil
 }
 
@@ -193,6 +196,6 @@ func disturbances(until time.Time) []traffic.Disturbance {
 	}
 	return []traffic.Disturbance{
 		{From: until.Add(-24 * time.Hour), To: until, Route: "GET /v1/tenants/:id", Slower: 6},
-		{From: outage, To: outage.Add(90 * time.Minute), Service: "ops", Slower: 9, Failing: 0.7},
+		{From: outage, To: outage.Add(90 * time.Minute), Area: "ops", Slower: 9, Failing: 0.7},
 	}
 }

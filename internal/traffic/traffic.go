@@ -35,16 +35,17 @@ type Config struct {
 
 // Member is an actor of a given cast.
 type Member struct {
-	ID, Agent string
-	Kind      argus.ActorKind
-	PATID     uuid.UUID // of a PAT
-	Address   netip.Addr
+	ID, UserAgent string
+	Agent         string // the program that acts for the member, "" for none
+	Kind          argus.ActorKind
+	PATID         uuid.UUID // of a PAT
+	Address       netip.Addr
 }
 
-// Disturbance makes a route, or every route of a service (tenants, ops …), slower and failing for a while.
+// Disturbance makes a route, or every route of an area (tenants, ops …), slower and failing for a while.
 type Disturbance struct {
 	From, To        time.Time
-	Route, Service  string
+	Route, Area     string
 	Slower, Failing float64 // latencies are multiplied; the probability of a 5xx is added
 }
 
@@ -92,7 +93,7 @@ func New(config Config) *Generator {
 		g.actors = append(g.actors, g.playMember(m))
 	}
 	for _, d := range config.Disturbances {
-		g.incidents = append(g.incidents, incident{d.From, d.To, d.Service, d.Route, d.Slower, d.Failing})
+		g.incidents = append(g.incidents, incident{d.From, d.To, d.Area, d.Route, d.Slower, d.Failing})
 	}
 	g.present = zipf(len(g.actors), 0.7)
 
@@ -179,7 +180,7 @@ func (g *Generator) call(r *argus.Record, at time.Time) {
 	rng := g.rng
 	a := &g.actors[g.present.pick(rng)]
 	ri := a.habit.pick(rng)
-	if rng.Uint32()%5 == 0 {
+	if rng.Uint32()%5 == 0 && a.agent == "" {
 		ri = g.popular.pick(rng)
 	} else {
 		ri = a.routes[ri]
@@ -188,13 +189,15 @@ func (g *Generator) call(r *argus.Record, at time.Time) {
 	*r = argus.Record{
 		ID: idAt(rng, at), OccurredAt: at, ActorID: a.id, ActorKind: a.kind, Scope: rt.scope, Route: rt.name,
 		Method: rt.method, Outcome: argus.Completed, ClientIP: a.addresses[rng.IntN(len(a.addresses))],
-		UserAgent: a.agent, BodyHashed: true, BodySHA256: emptyBody, Service: argus.OwnService, Release: argus.Version,
+		UserAgent: a.userAgent, BodyHashed: true, BodySHA256: emptyBody, Service: rt.service, Release: g.release(rt.service, at),
+		Agent: a.agent, Workload: a.workload, Reason: reason(rng, rt),
 	}
 	if a.kind == argus.KindPAT {
 		r.PATID = a.tokens[rng.IntN(len(a.tokens))]
 	}
 	if e := g.breaking; e != nil && at.After(e.from) && at.Before(e.to) && rng.Uint32()%4 == 0 {
 		r.ActorID, r.ActorKind, r.PATID, r.BreakGlassID = e.actor, argus.KindBreakGlass, uuid.Nil, e.token
+		r.Agent, r.Workload = "", nil
 		r.UserAgent, r.ClientIP = e.agent, e.address
 	}
 	if a.impersonator != "" && r.ActorKind == argus.KindClerkSession && rng.Uint32()%8 == 0 {
@@ -209,7 +212,7 @@ func (g *Generator) call(r *argus.Record, at time.Time) {
 	}
 	failing := rt.failing
 	for i := range g.during {
-		if in := &g.during[i]; (rt.service == in.service || rt.name == in.route) && at.After(in.from) && at.Before(in.to) {
+		if in := &g.during[i]; (rt.area == in.area || rt.name == in.route) && at.After(in.from) && at.Before(in.to) {
 			latency *= in.slower
 			failing += in.failing
 		}
@@ -217,12 +220,16 @@ func (g *Generator) call(r *argus.Record, at time.Time) {
 	r.LatencyUS = int64(latency)
 	switch u := rng.Float64(); {
 	case u < failing:
-		r.Status = [...]int16{500, 502, 503, 504}[rng.IntN(4)]
+		statuses := failingStatuses(rt)
+		r.Status = statuses[rng.IntN(len(statuses))]
 	case u < failing+a.clumsy+rt.rejected:
 		r.Status = [...]int16{400, 403, 403, 404, 404, 404, 409, 422, 429}[rng.IntN(9)]
 		r.LatencyUS = int64(float64(r.LatencyUS) * 0.3)
 	default:
 		r.Status = rt.status
+	}
+	if r.Status >= 400 {
+		r.ErrorCode = string(failure(rng, rt, r.Status))
 	}
 	if rt.mutates {
 		r.BodyBytes = 40 + rng.Int64N(900)
@@ -230,7 +237,7 @@ func (g *Generator) call(r *argus.Record, at time.Time) {
 			putUint64(r.BodySHA256[i:], rng.Uint64())
 		}
 		if rng.Uint32()%20_000 == 0 {
-			r.Outcome, r.Status, r.LatencyUS = argus.Interrupted, 0, 0
+			r.Outcome, r.Status, r.LatencyUS, r.ErrorCode = argus.Interrupted, 0, 0, ""
 		}
 	}
 	if a.traced {

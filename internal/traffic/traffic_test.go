@@ -37,6 +37,7 @@ func TestRowsAreWhatTheyShouldBe(t *testing.T) {
 	var r argus.Record
 	last, rows := config.Since, 0
 	routes, actors, kinds, errors := map[string]int{}, map[string]int{}, map[argus.ActorKind]int{}, 0
+	releases := map[string]int{}
 	for g.Next(&r) {
 		if r.OccurredAt.Before(last) || !r.OccurredAt.Before(config.Until) {
 			t.Fatalf("%s comes after %s", r.OccurredAt, last)
@@ -51,6 +52,13 @@ func TestRowsAreWhatTheyShouldBe(t *testing.T) {
 		routes[r.Route]++
 		actors[r.ActorID]++
 		kinds[r.ActorKind]++
+		releases[r.Service+" "+r.Release]++
+		switch own := r.Service == argus.OwnService; {
+		case (r.ErrorCode != "") != (r.Status >= 400) && (own || r.Status < 400):
+			t.Fatalf("%s of %s is answered %d with the error %q", r.Route, r.Service, r.Status, r.ErrorCode)
+		case r.Reason != "" && r.Method == "GET", (r.Workload != nil) != (r.ActorKind == argus.KindWorkload):
+			t.Fatalf("not as calls are: %s", r.AppendJSON(nil))
+		}
 		if r.Status >= 500 {
 			errors++
 		}
@@ -58,8 +66,8 @@ func TestRowsAreWhatTheyShouldBe(t *testing.T) {
 	if math.Abs(float64(rows-config.Rows)) > 2 {
 		t.Errorf("%d rows, want %d", rows, config.Rows)
 	}
-	if len(routes) < 200 || len(actors) < 380 || len(kinds) != 3 || errors == 0 {
-		t.Errorf("%d routes, %d actors, kinds %v, %d errors", len(routes), len(actors), kinds, errors)
+	if len(routes) < 200 || len(actors) < 380 || len(kinds) != 4 || errors == 0 || len(releases) < 4*(2+len(fleet)) {
+		t.Errorf("%d routes, %d actors, kinds %v, %d errors, releases %v", len(routes), len(actors), kinds, errors, releases)
 	}
 }
 
