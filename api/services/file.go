@@ -39,11 +39,12 @@ type Service struct {
 	DefaultScopes DefaultScopes       `yaml:"default_scopes" help:"scopes of operations without x-argus-scope"`
 	Routes        []*Route            `yaml:"routes" help:"routes, instead of the document's or to override one of them"`
 
-	upstream *url.URL
-	tls      *tls.Config
-	tree     *node
-	files    map[string]string // that it names, by path: digest of the contents, "" of one that cannot be read
-	digest   string            // of all that makes it what it is: its part of the file, and the files that it names
+	upstream   *url.URL
+	tls        *tls.Config
+	tree       *node
+	documented map[string]bool   // shapes of the document's operations; nil without a document
+	files      map[string]string // that it names, by path: digest of the contents, "" of one that cannot be read
+	digest     string            // of all that makes it what it is: its part of the file, and the files that it names
 }
 
 // TLS names the files of a service's certificates, beside the services file or absolute.
@@ -100,6 +101,18 @@ func (s *Service) TLSConfig() *tls.Config { return s.tls.Clone() }
 func (s *Service) UpstreamURL() *url.URL {
 	u := *s.upstream
 	return &u
+}
+
+// Undocumented are the routes that the file declares and the service's OpenAPI document does not have. The reverse cannot
+// be: every operation of the document is a route.
+func (s *Service) Undocumented() []*Route {
+	var all []*Route
+	for _, r := range s.Routes {
+		if s.documented != nil && !s.documented[r.shape()] {
+			all = append(all, r)
+		}
+	}
+	return all
 }
 
 // Duration is a time as the file writes it: 30s, 5m.

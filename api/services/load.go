@@ -366,6 +366,10 @@ func (l *loading) document(at string, s *Service, declared []*Route) []*Route {
 	for _, r := range declared {
 		shapes[r.shape()] = true
 	}
+	s.documented = map[string]bool{}
+	for _, r := range found {
+		s.documented[r.shape()] = true
+	}
 	return slices.DeleteFunc(found, func(r *Route) bool {
 		r.at = at + ".openapi"
 		return shapes[r.shape()]

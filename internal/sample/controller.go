@@ -38,7 +38,7 @@ var ErrUnknown = errors.New("there is no instance of this handle")
 
 // Controller is a fleet's controller: the four routes by which ARGUS runs workers.
 type Controller struct {
-	Verifier *Verifier
+	Verifier *Verifier // nil: every request is served, as a careless controller would
 	Fleet    Fleet
 }
 
@@ -49,7 +49,7 @@ func (c *Controller) Handler(prefix string) http.Handler {
 		method, path, _ := strings.Cut(pattern, " ")
 		mux.HandleFunc(method+" "+prefix+path, func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
-			if err == nil {
+			if err == nil && c.Verifier != nil {
 				_, err = c.Verifier.Verify(r, body)
 			}
 			if err != nil {
