@@ -69,6 +69,8 @@ type Log interface {
 	LedgerRows(ctx context.Context, req argus.LedgerRequest, emit func([]argus.Record) error) error
 	// LedgerCounts counts each writer's rows in that store, and those outside of what sealed has of the writer.
 	LedgerCounts(ctx context.Context, req argus.LedgerRequest, sealed map[int64]argus.SeqRange) ([]argus.LedgerCount, error)
+	Access(ctx context.Context, req argus.AccessRequest) (argus.AccessResult, error)
+	AccessSeen(ctx context.Context, req argus.AccessRequest, subjects []argus.AccessSubject) (map[argus.AccessSubject]argus.AccessSeen, error)
 	// Stage tells ClickHouse's health.
 	Stage() argus.Stage
 }

@@ -82,7 +82,7 @@ func (c *contract) checkLog() {
 	_, err = tx.Exec(ctx, "LOCK TABLE "+month+" IN ACCESS EXCLUSIVE MODE")
 	c.must(err)
 	var questions sync.WaitGroup
-	for id, query := range map[string]string{"searchLog": "?since=60d", "facets": "?since=60d", "perf": "?since=60d", "perfSeries": "?since=60d", "showCall": ""} {
+	for id, query := range map[string]string{"searchLog": "?since=60d", "facets": "?since=60d", "perf": "?since=60d", "perfSeries": "?since=60d", "showCall": "", "accessReview": "?since=60d"} {
 		questions.Go(func() {
 			_, path, _ := c.sample(id)
 			c.expect(id, wish{status: 422, code: argus.CodeQueryTooLarge, token: all, path: path + query})

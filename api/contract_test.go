@@ -121,6 +121,9 @@ func (c *contract) checkTokens() {
 	c.expect("listTokens", wish{status: 400, code: argus.CodeInvalidCursor, token: all, path: "/v1/tokens?cursor=AAEC"})
 	c.expect("listTokens", wish{status: 403, code: argus.CodeForbidden, token: c.none, path: "/v1/tokens?owner=all"})
 
+	c.expect("accessReview", wish{status: 200, token: all, path: "/v1/access-review?since=30d&limit=1"})
+	c.expect("accessReview", wish{status: 400, code: argus.CodeInvalidCursor, token: all, path: "/v1/access-review?cursor=AAEC"})
+
 	// The key is known by now, and was of another request.
 	c.each(4, func(id string, op *documented) {
 		if op.method != http.MethodGet {

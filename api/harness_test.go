@@ -123,6 +123,7 @@ type fakeLog struct {
 	perf         func(context.Context, argus.PerfRequest) (argus.PerfResult, error)
 	series       func(context.Context, argus.SeriesRequest) (argus.SeriesResult, error)
 	facets       func(context.Context, argus.FacetsRequest) (argus.FacetsResult, error)
+	access       func(context.Context, argus.AccessRequest) (argus.AccessResult, error)
 }
 
 func (f *fakeLog) Search(ctx context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
@@ -213,6 +214,22 @@ func (f *fakeLog) LedgerRows(context.Context, argus.LedgerRequest, func([]argus.
 
 func (f *fakeLog) LedgerCounts(context.Context, argus.LedgerRequest, map[int64]argus.SeqRange) ([]argus.LedgerCount, error) {
 	return nil, nil
+}
+
+func (f *fakeLog) Access(ctx context.Context, r argus.AccessRequest) (argus.AccessResult, error) {
+	answer := read(f, &f.access)
+	if answer == nil {
+		return argus.AccessResult{Source: argus.SourceClickHouse}, nil
+	}
+	return answer(ctx, r)
+}
+
+func (f *fakeLog) AccessSeen(ctx context.Context, r argus.AccessRequest, subjects []argus.AccessSubject) (map[argus.AccessSubject]argus.AccessSeen, error) {
+	seen := map[argus.AccessSubject]argus.AccessSeen{}
+	for _, s := range subjects {
+		seen[s] = argus.AccessSeen{Addresses: []argus.SeenValue{{Value: "192.0.2.1", LastAt: r.Since}}, Agents: []argus.SeenValue{{Value: "=cmd()", LastAt: r.Since}}}
+	}
+	return seen, nil
 }
 
 func (f *fakeLog) set(change func(f *fakeLog)) {

@@ -47,6 +47,7 @@ func (a *API) routes() []route {
 		a.healthRoutes(),
 		a.operatorRoutes(),
 		a.tokenRoutes(),
+		a.accessRoutes(),
 		a.logs.routes(),
 		a.ledger.routes(),
 		a.compute.routes(),

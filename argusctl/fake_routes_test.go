@@ -42,6 +42,7 @@ func (f *fake) route(r *http.Request) (route string, params []argus.PathParam, s
 		{"POST /compute/ops/workers/:id/stop", "compute:write", f.workerVerb},
 		{"POST /compute/ops/workers/:id/resume", "compute:write", f.workerVerb},
 		{"POST /compute/ops/workers/:id/terminate", "compute:write", f.workerVerb},
+		{"GET /v1/access-review", "tokens:admin", f.accessReview},
 		{"GET /v1/tokens", "any", f.tokenList},
 		{"POST /v1/tokens", "tokens:write", f.tokenCreate},
 		{"POST /v1/tokens/revoke", "tokens:admin", f.tokensRevoke},
@@ -605,4 +606,23 @@ func (f *fake) series(x *exchange) {
 		series = append(series, map[string]any{"group": route, "points": []any{map[string]any{"rpm": 0}, map[string]any{"rpm": n}, map[string]any{"rpm": n / 2}}})
 	}
 	x.reply(200, map[string]any{"group_by": "route", "step_seconds": 60, "series": series})
+}
+
+// accessReview gives two pages: a person, and a token that uses half of its scopes.
+func (f *fake) accessReview(x *exchange) {
+	if x.r.URL.Query().Get("owner") == "user_2nobody" {
+		x.reply(200, map[string]any{"subjects": []any{}, "next_cursor": nil, "actors": map[string]any{}})
+		return
+	}
+	subject := func(kind, id, name string, granted, unused []string) map[string]any {
+		return map[string]any{"kind": kind, "id": id, "actor_id": adaID, "impersonator_id": nil, "name": name, "state": "live", "agent": nil, "granted": granted,
+			"used":   []any{map[string]any{"scope": "logs:read", "calls": 3, "denied": 0, "last_used_at": "2026-01-31T11:00:00.000000Z"}},
+			"unused": unused, "calls": 4, "denied": 0, "last_used_at": "2026-01-31T11:00:00.000000Z", "created_at": nil, "expires_at": nil,
+			"addresses": []any{map[string]any{"value": "192.0.2.1", "last_at": "2026-01-31T11:00:00.000000Z"}}, "more_addresses": true, "agents": []any{}, "more_agents": false}
+	}
+	page := map[string]any{"actors": actorNames, "next_cursor": "next", "subjects": []any{subject("person", adaID, "Ada Lovelace", []string{"logs:read"}, []string{})}}
+	if x.r.URL.Query().Get("cursor") == "next" {
+		page["next_cursor"], page["subjects"] = nil, []any{subject("token", patOf(adaID).String(), "=cmd|'x'!A0", []string{"logs:read", "compute:write"}, []string{"compute:write"})}
+	}
+	x.reply(200, page)
 }

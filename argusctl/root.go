@@ -65,7 +65,7 @@ of standard output went away.`,
 			cmd.AddCommand(c)
 		}
 	}
-	add("ask", newCmdStatus(f), newCmdHealth(f), newCmdWhoami(f), newCmdLogs(f), newCmdPerf(f), newCmdService(f))
+	add("ask", newCmdStatus(f), newCmdHealth(f), newCmdWhoami(f), newCmdLogs(f), newCmdPerf(f), newCmdService(f), newCmdAccess(f))
 	add("act", newCmdAPI(f), newCmdTenant(f), newCmdSupport(f), newCmdCompute(f), newCmdToken(f))
 	add("setup", newCmdLogin(f), newCmdLogout(f), newCmdMCP(f), newCmdCompletion(f), newCmdVersion(f))
 	return cmd
