@@ -2,28 +2,35 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/api/services"
 	"github.com/useargus/argus/argusd/check"
 )
 
 func newCheckCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "check {api|replicator|maintain|hold}",
+		Use:   "check {api|replicator|maintain|hold|services|provider NAME}",
 		Short: "Test each dependency of a process and say how to mend what is wrong",
 		Long: `Test each dependency of a process, with the process's own environment, and say how to mend what is wrong. Nothing
-is changed. A setting that is allowed and risky is a warning. Ends with 0 when all is well or warned of, 9 when something is not, and 1 when the configuration itself cannot be used.`,
-		Example:   "  argusd check api\n  argusd check replicator",
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"api", "replicator", "maintain", "hold"},
+is changed. A setting that is allowed and risky is a warning. Ends with 0 when all is well or warned of, 9 when something is not, and 1 when the configuration itself cannot be used.
+
+"check services" reaches each service of ARGUS_SERVICES_FILE, looks at its certificate and its document, and names the
+routes that nobody called in 30 days. "check provider NAME" tries the controller of a provider against
+docs/provider.openapi.yaml. It launches one instance and destroys it again. Both need the API's environment.`,
+		Example:   "  argusd check api\n  argusd check services\n  argusd check provider fleet",
+		Args:      checkArgs,
+		ValidArgs: []string{"api", "replicator", "maintain", "hold", "services", "provider"},
 		RunE: func(command *cobra.Command, args []string) error {
-			ctx, cancel := context.WithTimeout(command.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(command.Context(), 2*time.Minute)
 			defer cancel()
-			process, warnings, err := checkable(args[0])
+			process, warnings, err := checkable(args...)
 			if err != nil {
 				return err
 			}
@@ -42,10 +49,31 @@ is changed. A setting that is allowed and risky is a warning. Ends with 0 when a
 }
 
 // checkable reads the configuration of a process, as the process itself does, and what in it is allowed but risky.
-func checkable(process string) (checks interface {
+func checkable(process ...string) (checks interface {
 	Check(context.Context, *check.Report)
 }, warnings []string, err error) {
-	switch process {
+	switch process[0] {
+	case "services":
+		c, file, err := loadServices()
+		return check.Services{File: file, PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL}, nil, err
+	case "provider":
+		c, file, err := loadServices()
+		if err != nil {
+			return nil, nil, err
+		}
+		keys, public, err := c.door()
+		if err != nil {
+			return nil, nil, err
+		}
+		var names []string
+		for _, declared := range file.Providers {
+			if declared.Name == process[1] {
+				assert := api.ProviderAssertions(keys, public)
+				return check.Provider{Declared: declared, Provider: api.HTTPProvider(declared, assert), Assert: assert}, nil, nil
+			}
+			names = append(names, declared.Name)
+		}
+		return nil, nil, fmt.Errorf("%s declares no provider %q, but %q", c.ServicesFile, process[1], names)
 	case "api":
 		c, err := load[apiConfig](nil)
 		return check.API{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL,
@@ -60,4 +88,37 @@ func checkable(process string) (checks interface {
 		c, err := load[maintainConfig](nil)
 		return check.Maintain{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL}, c.warnings(), err
 	}
+}
+
+func checkArgs(command *cobra.Command, args []string) error {
+	if len(args) > 0 && args[0] == "provider" {
+		return cobra.ExactArgs(2)(command, args)
+	}
+	return cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs)(command, args)
+}
+
+// servicesCheckConfig is what these checks need of the API's configuration.
+type servicesCheckConfig struct {
+	ServicesConfig
+	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" secret:"true"`
+	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" secret:"true"`
+}
+
+func (c servicesCheckConfig) problems() []string {
+	var p problems
+	c.ServicesConfig.check(&p, true)
+	return p
+}
+
+// loadServices reads the API's configuration and the services file that it names.
+func loadServices() (servicesCheckConfig, *services.File, error) {
+	c, err := load[servicesCheckConfig](nil)
+	if err == nil && c.ServicesFile == "" {
+		err = errors.New("ARGUS_SERVICES_FILE is not set, so this API has no services")
+	}
+	if err != nil {
+		return c, nil, err
+	}
+	file, err := services.Load(c.ServicesFile)
+	return c, file, err
 }

@@ -32,6 +32,7 @@ import (
 //	argusd dev ─┬─ postgres      (internal/engines)
 //	            ├─ clickhouse    (internal/engines)
 //	            ├─ local issuer  in this process: plays Clerk, loopback only
+//	            ├─ argusd dev-sample    a service behind the door (internal/sample)
 //	            ├─ argusd dev-api       a child with the API's credentials only
 //	            └─ argusd replicator    a child with the replicator's credentials only
 //
@@ -43,7 +44,7 @@ type dev struct {
 	log        *slog.Logger
 	issuer     *issuerServer
 
-	postgres, clickhouse, api, replicator *unit
+	postgres, clickhouse, api, replicator, sample *unit
 
 	apiMetrics, replicatorMetrics atomic.Value // the URLs, as strings; new ones with each start
 
@@ -162,6 +163,7 @@ func newDev() (d *dev, unlock func(), err error) {
 	d.clickhouse = d.unit("clickhouse", d.startClickHouse)
 	d.api = d.unit("api", d.startAPI)
 	d.replicator = d.unit("replicator", d.startReplicator)
+	d.sample = d.unit("sample", d.startSample)
 	return d, unlock, nil
 }
 
@@ -174,7 +176,9 @@ func (d *dev) unit(name string, start func(context.Context) (process, error)) *u
 }
 
 // units in the order they are started; they are stopped in the opposite order.
-func (d *dev) units() []*unit { return []*unit{d.postgres, d.clickhouse, d.replicator, d.api} }
+func (d *dev) units() []*unit {
+	return []*unit{d.postgres, d.clickhouse, d.replicator, d.sample, d.api}
+}
 
 func (d *dev) startAll(ctx context.Context) error {
 	fmt.Println("Starting Postgres and ClickHouse.")
@@ -202,6 +206,12 @@ func (d *dev) startAll(ctx context.Context) error {
 		return err
 	}
 	if err := d.waitCopying(ctx, began); err != nil {
+		return err
+	}
+	if err := d.writeServicesFile(); err != nil {
+		return err
+	}
+	if err := d.sample.begin(ctx); err != nil {
 		return err
 	}
 	if err := d.api.begin(ctx); err != nil {
@@ -308,6 +318,9 @@ func (d *dev) startAPI(context.Context) (process, error) {
 		{"ARGUS_CLERK_AUTHORIZED_PARTIES", "http://" + d.addr},
 		{"ARGUS_CLERK_ORGANIZATION", issuerOrganization},
 		{"ARGUS_DEV_WORKERS_DIR", d.workersDir()},
+		{"ARGUS_SERVICES_FILE", d.servicesFile()},
+		{"ARGUS_PUBLIC_URL", "http://" + d.addr},
+		{"ARGUS_ASSERTION_KEYS", d.state.AssertionKey},
 	})
 }
 
@@ -456,7 +469,15 @@ func (d *dev) writeEnvFiles() error {
 		{"ARGUS_PID_POSTGRES", fmt.Sprint(d.postgres.pid())},
 		{"ARGUS_PID_CLICKHOUSE", fmt.Sprint(d.clickhouse.pid())},
 	}
+	door := []variable{ // of argusd check services, argusd check provider fleet
+		{"ARGUS_SERVICES_FILE", d.servicesFile()},
+		{"ARGUS_PUBLIC_URL", "http://" + d.addr},
+		{"ARGUS_ASSERTION_KEYS", d.state.AssertionKey},
+		{"ARGUS_POSTGRES_URL", d.roleURL("argus_api")},
+		{"ARGUS_CLICKHOUSE_URL", user[5].value},
+	}
 	return errors.Join(
+		writeEnvFile(filepath.Join(d.dir, "services.env"), "", door),
 		writeEnvFile(filepath.Join(d.dir, "env"), filepath.Dir(d.executable), user),
 		writeEnvFile(filepath.Join(d.dir, "admin.env"), "", admin))
 }
@@ -473,6 +494,7 @@ ARGUS is ready.
   Terminal  source %s
             argusctl health
             argusctl compute list
+            argusctl service ls
             argusctl logs tail --since 5m
             argusctl perf
 

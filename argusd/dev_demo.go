@@ -15,6 +15,7 @@ import (
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
 	"github.com/useargus/argus/api/credential"
+	"github.com/useargus/argus/api/services"
 	"github.com/useargus/argus/connect"
 )
 
@@ -30,12 +31,17 @@ func (d *dev) seed(ctx context.Context) error {
 		return err
 	}
 	defer pool.Close()
+	declared, err := services.Load(d.servicesFile())
+	if err != nil {
+		return err
+	}
+	argus.DeclareScopes(declared.Scopes()) // the tokens get those that the file gives their presets now
 	for _, o := range demoOperators() {
 		name := o.token
 		if name == "" {
 			name = "demo/" + o.id
 		}
-		if secret := d.state.Tokens[name]; secret != "" && d.accepted(ctx, secret) {
+		if secret := d.state.Tokens[name]; secret != "" && d.accepted(ctx, secret, o.scopes) {
 			continue
 		}
 		_, secret, err := credential.IssueToken(ctx, pool, credential.NewToken{
@@ -44,7 +50,6 @@ func (d *dev) seed(ctx context.Context) error {
 			return err
 		}
 		d.state.Tokens[name] = secret
-		d.state.Seeded = false
 	}
 	if err := api.SeedTenants(ctx, pool); err != nil {
 		return err
@@ -99,10 +104,14 @@ func (c *caller) do(ctx context.Context, method, path string, body, out any) (in
 	return response.StatusCode, err
 }
 
-func (d *dev) accepted(ctx context.Context, token string) bool {
+// accepted reports whether a token is good, for all of the scopes.
+func (d *dev) accepted(ctx context.Context, token string, scopes []argus.Scope) bool {
 	c := &caller{"http://" + d.addr, token, "argusctl/" + argus.Version, &http.Client{Timeout: 10 * time.Second}}
-	status, err := c.do(ctx, http.MethodGet, "/v1/operators/me", nil, nil)
-	return err == nil && status == http.StatusOK
+	var me struct {
+		Scopes []argus.Scope `json:"scopes"`
+	}
+	status, err := c.do(ctx, http.MethodGet, "/v1/operators/me", nil, &me)
+	return err == nil && status == http.StatusOK && argus.Within(scopes, me.Scopes)
 }
 
 // demonstrate is an hour's work of four operators, done in a second.
@@ -149,6 +158,13 @@ func (d *dev) demonstrate(ctx context.Context) error {
 		{linus, "GET", "/v1/tenants/UTD_7ELEVEN_999", nil},    // 404
 		{linus, "GET", "/v1/tenant", nil},                     // no such route
 		{ada, "POST", "/compute/ops/launch", body{"oops": 1}}, // 400
+		{ada, "GET", "/svc/sample/v1/items", nil},
+		{ada, "POST", "/svc/sample/v1/items", body{"name": "lamp"}},
+		{grace, "GET", "/svc/sample/v1/items/4", nil},
+		{grace, "POST", "/svc/sample/v1/items", body{"name": "chair"}}, // 403: scope
+		{mira, "POST", "/svc/sample/v1/items/4/retire", nil},           // 400: no reason
+		{mira, "GET", "/svc/sample/v1/items/9", nil},                   // 404: the service's own
+		{mira, "GET", "/svc/sample/v1/secrets", nil},                   // 404: not declared
 		{grace, "GET", "/v1/perf?since=1h", nil},
 		{grace, "GET", "/v1/audit-log?since=1h&status=403", nil},
 	}

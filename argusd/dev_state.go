@@ -18,13 +18,15 @@ import (
 
 // devState is what argusd dev keeps between starts, beside the engines' data: $ARGUS_DEV_DIR/dev.json, 0600.
 type devState struct {
-	Passwords  map[string]string `json:"passwords"` // of database roles and users
-	CursorKey  string            `json:"cursor_key"`
-	ClerkKey   string            `json:"clerk_key"`   // what the API shows the local issuer
-	Tokens     map[string]string `json:"tokens"`      // the demonstration's personal access tokens
-	IssuerPort int               `json:"issuer_port"` // kept, since the issuer's address is part of its tokens
-	Seeded     bool              `json:"seeded"`      // the demonstration's calls were made
-	History    *devHistory       `json:"history"`     // nil: none was asked for when the folder was new
+	Passwords    map[string]string `json:"passwords"` // of database roles and users
+	CursorKey    string            `json:"cursor_key"`
+	ClerkKey     string            `json:"clerk_key"`     // what the API shows the local issuer
+	Tokens       map[string]string `json:"tokens"`        // the demonstration's personal access tokens
+	SamplePort   int               `json:"sample_port"`   // kept, since it stands in the services file
+	AssertionKey string            `json:"assertion_key"` // what services know calls by
+	IssuerPort   int               `json:"issuer_port"`   // kept, since the issuer's address is part of its tokens
+	Seeded       bool              `json:"seeded"`        // the demonstration's calls were made
+	History      *devHistory       `json:"history"`       // nil: none was asked for when the folder was new
 
 	path string
 }
@@ -54,6 +56,9 @@ func loadDevState(dir string) (*devState, error) {
 	}
 	if s.CursorKey == "" {
 		s.CursorKey = randomHex(32)
+	}
+	if s.AssertionKey == "" {
+		s.AssertionKey = randomHex(32)
 	}
 	if s.ClerkKey == "" {
 		s.ClerkKey = "sk_test_" + randomHex(20)

@@ -56,7 +56,7 @@ func run() int {
 	root.AddCommand(newAPICommand(), newReplicatorCommand(), newMigrateCommand(), newMaintainCommand(),
 		newBreakGlassCommand(), newTokenCommand(), newTenantCommand(), newCheckCommand())
 	if withEngines {
-		root.AddCommand(newDevCommand(), newDevAPICommand(), newLocalWorkerCommand())
+		root.AddCommand(newDevCommand(), newDevAPICommand(), newDevSampleCommand(), newLocalWorkerCommand())
 	} else {
 		root.AddCommand(newNoDevCommand())
 	}

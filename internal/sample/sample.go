@@ -56,7 +56,7 @@ func Open(config Config) (*Service, error) {
 	s := &Service{file: filepath.Join(config.Dir, "items.json"), changed: make(chan struct{}),
 		verifier: &Verifier{Issuer: config.Issuer, Audience: "sample", Upstream: config.Upstream}}
 	for i, name := range []string{"foo", "bar", "baz"} {
-		s.items = append(s.items, Item{ID: strconv.Itoa(i + 1), Name: name, State: "in_stock", ChangedBy: "make dev"})
+		s.items = append(s.items, Item{ID: strconv.Itoa(i + 1), Name: name, State: "in_stock", ChangedAt: time.Now().UTC(), ChangedBy: "make dev"})
 	}
 	if err := load(s.file, &s.items); err != nil {
 		return nil, err
