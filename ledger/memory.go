@@ -1,0 +1,226 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/connect"
+	"github.com/useargus/argus/proof"
+)
+
+// What this process remembers outside Postgres is asked before Postgres is: what a memory holds had been committed there
+// before, so Postgres must have it too.
+
+// remember reads the state anew and holds it against every memory.
+func (s *Sealer) remember(ctx context.Context) error {
+	var copied proof.Checkpoint
+	var err error
+	if s.copied != nil {
+		if copied, err = s.copied.newest(ctx); err != nil {
+			s.metrics.copyAsked.WithLabelValues("failed").Inc()
+			s.log.Warn("the copy of the ledger could not be asked", "error", err)
+			copied = proof.Checkpoint{}
+		} else {
+			s.metrics.copyAsked.WithLabelValues("answered").Inc()
+		}
+	}
+	if _, err := s.anchor.refresh(); err != nil {
+		return fmt.Errorf("the anchor file %s: %w", s.config.Anchor, err)
+	}
+	return s.snapshot(ctx, func(tx pgx.Tx) error {
+		state, err := load(ctx, tx)
+		if err != nil {
+			return err
+		}
+		r := NewReader(tx)
+		hold := func(c proof.Checkpoint, who string) error {
+			if c.Size > state.tree.size() {
+				return fmt.Errorf("%w: Postgres has %d leaves, and %s knows a checkpoint of %d", errForked, state.tree.size(), who, c.Size)
+			}
+			then, err := resumeTree(c.Size, r.TileReader(ctx))
+			if errors.Is(err, ErrNone) { // pruned, above it what is asked next
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if root, err := then.root(); err != nil {
+				return err
+			} else if root != c.Root {
+				return fmt.Errorf("%w: the first %d leaves have the root %s in Postgres, and %s in %s", errForked, c.Size, root, c.Root, who)
+			}
+			return nil
+		}
+		if s.anchor.last.Size == 0 && state.signed > 0 {
+			if !s.config.Adopt {
+				return fmt.Errorf("the anchor file %s is empty, and Postgres has checkpoints: this process cannot tell whether Postgres was "+
+					"restored. Copy the file from another sealer, or start once with --adopt", s.config.Anchor)
+			}
+			root, err := state.tree.root()
+			if err == nil {
+				err = s.anchor.add(state.tree.size(), root)
+			}
+			if err != nil {
+				return err
+			}
+			s.log.Warn("Postgres's checkpoints are taken as they are", "size", state.tree.size(), "root", root.String())
+		}
+		some, err := s.anchor.sample(4)
+		if err != nil {
+			return err
+		}
+		for _, c := range append(some, s.anchor.last) {
+			if c.Size > 0 {
+				if err := hold(c, "the anchor file"); err != nil {
+					return err
+				}
+			}
+		}
+		if copied.Size > 0 {
+			if err := hold(copied, "ClickHouse"); err != nil {
+				return err
+			}
+		}
+		if err := s.witnesses.forked(); err != nil {
+			return err
+		}
+		greatest, writers, err := readWriters(ctx, tx, state.position)
+		if err != nil {
+			return err
+		}
+		if err := state.regressed(greatest, writers); err != nil {
+			return err
+		}
+		s.state = state
+		return nil
+	})
+}
+
+// recall is remember's short form, for each round: whether Postgres still is what it was a moment ago.
+func (s *Sealer) recall(ctx context.Context) error {
+	if err := s.witnesses.forked(); err != nil {
+		return err
+	}
+	if s.copied != nil && time.Since(s.askedCopy) > 2*time.Second {
+		s.askedCopy = time.Now()
+		if c, err := s.copied.newest(ctx); err != nil {
+			s.metrics.copyAsked.WithLabelValues("failed").Inc()
+		} else {
+			s.metrics.copyAsked.WithLabelValues("answered").Inc()
+			if c.Size > s.state.tree.size() { // another sealer, or another history: look at everything again
+				return fmt.Errorf("ClickHouse knows a checkpoint of %d leaves, and this sealer of %d", c.Size, s.state.tree.size())
+			}
+		}
+	}
+	size, err := s.reader.Size(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the ledger's size: %w", err)
+	}
+	if size < s.state.tree.size() {
+		return fmt.Errorf("%w: Postgres has %d leaves, and had %d", errForked, size, s.state.tree.size())
+	}
+	if size > s.state.tree.size() {
+		return fmt.Errorf("another sealer has sealed: Postgres has %d leaves, and this sealer knows %d", size, s.state.tree.size())
+	}
+	if s.state.signed == 0 {
+		return nil
+	}
+	newest, err := s.reader.Newest(ctx)
+	if errors.Is(err, ErrNone) || err == nil && newest.Size < s.state.signed {
+		return fmt.Errorf("%w: Postgres has lost the checkpoint of %d leaves", errForked, s.state.signed)
+	}
+	return err
+}
+
+// follow is what a standby does: it computes the tree by itself from the runs, holds it against every checkpoint, and
+// anchors it. So it knows after a take-over what was released.
+func (s *Sealer) follow(ctx context.Context) error {
+	return s.snapshot(ctx, func(tx pgx.Tx) error {
+		r := NewReader(tx)
+		size, err := r.Size(ctx)
+		if err != nil {
+			return err
+		}
+		if size < s.state.tree.size() {
+			return fmt.Errorf("%w: Postgres has %d leaves, and had %d", errForked, size, s.state.tree.size())
+		}
+		rows, err := tx.Query(ctx, "SELECT size FROM argus.ledger_checkpoints WHERE size > $1 ORDER BY size", s.state.signed)
+		if err != nil {
+			return err
+		}
+		sizes, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return err
+		}
+		for _, at := range sizes {
+			c, err := r.At(ctx, at)
+			if err != nil {
+				return err
+			}
+			if c.Size > s.state.tree.size() {
+				if err := r.Runs(ctx, s.state.tree.size(), c.Size, func(run proof.Run) error { return s.state.add(&run) }); err != nil {
+					return err
+				}
+			}
+			root, err := s.state.tree.root()
+			if err != nil {
+				return err
+			}
+			if c.Size == s.state.tree.size() && root != c.Root {
+				return fmt.Errorf("%w: a checkpoint of %d leaves has the root %s, and the leaves make %s", errForked, c.Size, c.Root, root)
+			}
+			if _, err := proof.OpenCheckpoint([]byte(c.Note), s.config.Keys.public...); err != nil {
+				return fmt.Errorf("%w: checkpoint %d: %w", errForked, c.Size, err)
+			}
+			if c.Size == s.state.tree.size() {
+				if err := s.anchor.add(c.Size, c.Root); err != nil {
+					return err
+				}
+			}
+			s.state.signed = c.Size
+			s.metrics.size.Set(float64(c.Size))
+		}
+		return nil
+	})
+}
+
+// snapshot runs f in a read-only transaction that sees one moment.
+func (s *Sealer) snapshot(ctx context.Context, f func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
+}
+
+// copied is ClickHouse's copy of the ledger, as a memory.
+type copied struct{ conn driver.Conn }
+
+func openCopy(url string) (*copied, error) {
+	options, err := connect.ClickHouse(url)
+	if err != nil {
+		return nil, err
+	}
+	options.DialTimeout, options.MaxOpenConns = 2*time.Second, 2
+	conn, err := clickhouse.Open(options)
+	if err != nil {
+		return nil, err
+	}
+	return &copied{conn}, nil
+}
+
+func (c *copied) close() { c.conn.Close() }
+
+// newest is the greatest checkpoint that the copy has; Size 0: none.
+func (c *copied) newest(ctx context.Context) (p proof.Checkpoint, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var root string
+	if err := c.conn.QueryRow(ctx, "SELECT max(size), argMax(root, size) FROM ledger_checkpoints").Scan(&p.Size, &root); err != nil {
+		return p, err
+	}
+	copy(p.Root[:], root)
+	return p, nil
+}
