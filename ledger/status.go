@@ -88,14 +88,17 @@ func (s *Sealer) Status() Status {
 	return status
 }
 
-// writeStatus is for GET /v1/health. A standby says nothing there: the active one does, or nobody for a while.
+// writeStatus is for GET /v1/health. What the active one says is not overwritten by one that cannot even stand by, but a
+// fork is told by each process that sees it.
 func (s *Sealer) writeStatus(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	data, err := json.Marshal(s.Status())
 	if err == nil {
 		_, err = s.pool.Exec(ctx, `INSERT INTO argus.ledger_status (updated_at, status) VALUES (clock_timestamp(), $1)
-			ON CONFLICT (one) DO UPDATE SET updated_at = excluded.updated_at, status = excluded.status`, data)
+			ON CONFLICT (one) DO UPDATE SET updated_at = excluded.updated_at, status = excluded.status
+			 WHERE excluded.status->>'state' IN ('sealing', 'forked') OR ledger_status.status->>'host' = excluded.status->>'host'
+			    OR ledger_status.updated_at < clock_timestamp() - interval '5 seconds'`, data)
 	}
 	if err != nil {
 		s.log.Debug("the status was not written", "error", err)
