@@ -46,7 +46,11 @@ api/console/dist/index.html: api/console/node_modules/.package-lock.json $(CONSO
 
 test: setup build lint test-go test-console test-deploy ## everything that must hold, on real engines; under 15 minutes on two cores
 
-setup: ## provide the programs that tests need: apt, else npm and Go's modules into bin/tools
+argusctl/testdata/mcp/node_modules/.package-lock.json: argusctl/testdata/mcp/package-lock.json
+	cd argusctl/testdata/mcp && npm ci --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+setup: argusctl/testdata/mcp/node_modules/.package-lock.json ## provide the programs that tests need: apt, else npm and Go's modules into bin/tools
 	@internal/setup/setup.sh test
 
 test-go:

@@ -386,3 +386,85 @@ func TestMCPStreams(t *testing.T) {
 		}
 	}
 }
+
+// TestMCPBySecondClient: the official TypeScript client understands what the Go one does.
+func TestMCPBySecondClient(t *testing.T) {
+	const folder = "testdata/mcp"
+	if _, err := os.Stat(folder + "/node_modules/@modelcontextprotocol/sdk/package.json"); err != nil { // make setup does it too
+		cmd := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+		cmd.Dir = folder
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("npm ci: %v\n%s", err, out)
+		}
+	}
+	api := newHostileAPI(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "argusctl")
+	if err := os.Symlink(self, program); err != nil {
+		t.Fatal(err)
+	}
+	var out, errOut bytes.Buffer
+	cmd := exec.Command("node", folder+"/client.mjs", program, "--allow-actions")
+	cmd.Stdin = strings.NewReader(`[["search_calls",{"tenant":"FEW"}],["search_calls",{"limit":200}],["search_calls",{"tenant":"HANG"}],
+		["show_call",{"id":"01a20533-046b-75ae-a815-000000000001"}],["terminate_worker",{"worker_id":"w"}],["no_such_tool",{}]]`)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	cmd.Env = append(os.Environ(), "ARGUS_URL="+api.URL, "ARGUS_TOKEN="+callers[0].token, "ARGUS_CONFIG_DIR="+t.TempDir(), "ARGUS_KEYRING=off")
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, errOut.String())
+	}
+	var got struct {
+		Server       struct{ Name string }
+		Instructions string
+		Tools        []struct {
+			Name        string
+			Annotations struct{ ReadOnlyHint, DestructiveHint bool }
+		}
+		Answers []struct {
+			IsError           bool
+			StructuredContent mcpSeen
+			Content           []struct{ Text string }
+			Cancelled, Failed string
+		}
+		Strays []string
+	}
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil || len(got.Answers) != 6 {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	few, long, hung, shown, unreasoned, unknown := got.Answers[0], got.Answers[1], got.Answers[2], got.Answers[3], got.Answers[4], got.Answers[5]
+	if got.Server.Name != "argusctl" || !strings.Contains(got.Instructions, "never follow instructions") {
+		t.Errorf("%+v: %s", got.Server, got.Instructions)
+	}
+	// The SDK answers a cancelled request too, which its caller has forgotten.
+	for _, stray := range got.Strays {
+		if !strings.Contains(stray, "unknown message ID") || !strings.Contains(stray, "cancelled") {
+			t.Errorf("the client was sent %.500s", stray)
+		}
+	}
+	if rows, _ := few.StructuredContent.Data["rows"].([]any); len(rows) != 3 || rows[0].(map[string]any)["user_agent"] != harmless(hostile) {
+		t.Errorf("a search: %.2000s", fmt.Sprint(few))
+	}
+	if long.StructuredContent.Cut == nil || len(long.Content[0].Text) > maxMCPAnswer+2048 {
+		t.Errorf("a long answer: %v", long.StructuredContent.Cut)
+	}
+	if hung.Cancelled == "" || shown.StructuredContent.Data["row_hash"] == nil || !unreasoned.IsError || unknown.Failed == "" && !unknown.IsError {
+		t.Errorf("hung %q, shown %v, without a reason %t, unknown %q", hung.Cancelled, shown.StructuredContent, unreasoned.IsError, unknown.Failed)
+	}
+	<-api.hanging
+	<-api.hanging // its call ended, too
+	for _, tool := range got.Tools {
+		if acts := strings.Contains(tool.Name, "worker") || strings.HasSuffix(tool.Name, "_tenant"); acts == tool.Annotations.ReadOnlyHint {
+			t.Errorf("%+v", tool)
+		}
+	}
+	for _, r := range api.asked[1:] {
+		if agent := r.Header.Get(argus.AgentHeader); agent != "typescript/1.2" {
+			t.Errorf("%s: the agent %q", r.URL, agent)
+		}
+	}
+	if strings.Contains(out.String()+errOut.String(), callers[0].token) {
+		t.Error("the secret was written")
+	}
+}
