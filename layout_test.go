@@ -27,7 +27,7 @@ var fences = map[string][]string{
 	"github.com/ClickHouse/clickhouse-go": {"connect", "replicator", "analytics", "ledger", "argusd", "migrations", "internal"},
 	"github.com/spf13/cobra":              {"argusctl", "argusd"},
 	"github.com/modelcontextprotocol":     {"argusctl"},
-	"golang.org/x/mod":                    {"proof", "ledger", "argusd"},
+	"golang.org/x/mod":                    {"proof", "ledger", "argusctl", "argusd"},
 	"github.com/transparency-dev":         {"proof", "ledger"},
 }
 

@@ -14,15 +14,16 @@ import (
 // The exit codes, for scripts. They are part of the interface.
 const (
 	exitDone            = 0
-	exitFailure         = 1 // any other failure
-	exitUsage           = 2 // wrong usage
-	exitUnreachable     = 3 // the server could not be reached, or answered 5xx
-	exitUnauthenticated = 4 // 401, or no token at all
-	exitForbidden       = 5 // 403
-	exitNotFound        = 6 // 404
-	exitRejected        = 7 // rejected as it stands: 400, 409, 413, 422
-	exitRateLimited     = 8 // 429
-	exitNegative        = 9 // a check came out negative
+	exitFailure         = 1  // any other failure
+	exitUsage           = 2  // wrong usage
+	exitUnreachable     = 3  // the server could not be reached, or answered 5xx
+	exitUnauthenticated = 4  // 401, or no token at all
+	exitForbidden       = 5  // 403
+	exitNotFound        = 6  // 404
+	exitRejected        = 7  // rejected as it stands: 400, 409, 413, 422
+	exitRateLimited     = 8  // 429
+	exitNegative        = 9  // a check came out negative
+	exitUndecided       = 10 // a check could not be decided: nothing to check, no checkpoint, an unknown key, input cut off
 
 	exitUnread = 128 + 13 // standard output has no reader any more: what a shell says of a program that SIGPIPE ended
 )
@@ -30,13 +31,16 @@ const (
 // exitCode is the one place where an error becomes an exit code.
 func exitCode(err error) int {
 	var (
-		usage *usageError
-		api   *apiError
-		net   *netError
+		usage   *usageError
+		api     *apiError
+		net     *netError
+		verdict *verdictError
 	)
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &verdict): // reached or not, it does not depend on who reads standard output
+		return verdict.outcome.ExitCode()
 	case errors.Is(err, errStdoutClosed):
 		return exitUnread
 	case errors.As(err, &usage):
@@ -143,7 +147,8 @@ func (e *apiError) hint() string {
 
 // report prints an error for a person, on standard error. Nothing of it is a secret: tokens are in no error.
 func (f *factory) report(err error) {
-	if err == nil || errors.Is(err, errStdoutClosed) || errors.Is(err, errNegative) {
+	var verdict *verdictError
+	if err == nil || errors.Is(err, errStdoutClosed) || errors.Is(err, errNegative) || errors.As(err, &verdict) {
 		return
 	}
 	var (

@@ -31,8 +31,8 @@ A call is repeated only where that can help: a connection that was refused or cu
 one that says so at once. A change is repeated under its idempotency key, so that it is done once.
 
 Exit codes: 0 done, 1 any other failure, 2 wrong usage, 3 server not reached or 5xx, 4 not authenticated,
-5 not allowed, 6 not found, 7 rejected, 8 rate-limited, 9 a check came out negative, 141 the reader
-of standard output went away.`,
+5 not allowed, 6 not found, 7 rejected, 8 rate-limited, 9 a check came out negative, 10 a check was
+not decided, 141 the reader of standard output went away.`,
 		Example: `  argusctl status
   argusctl logs tail --since 1h --status '>=500'
   argusctl perf --since 24h --sort p99`,
@@ -65,7 +65,8 @@ of standard output went away.`,
 			cmd.AddCommand(c)
 		}
 	}
-	add("ask", newCmdStatus(f), newCmdHealth(f), newCmdWhoami(f), newCmdLogs(f), newCmdPerf(f), newCmdService(f), newCmdAccess(f))
+	add("ask", newCmdStatus(f), newCmdHealth(f), newCmdWhoami(f), newCmdLogs(f), newCmdProof(f), newCmdLedger(f), newCmdPerf(f), newCmdService(f),
+		newCmdAccess(f))
 	add("act", newCmdAPI(f), newCmdTenant(f), newCmdSupport(f), newCmdCompute(f), newCmdToken(f))
 	add("setup", newCmdLogin(f), newCmdLogout(f), newCmdMCP(f), newCmdCompletion(f), newCmdVersion(f))
 	return cmd

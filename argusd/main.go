@@ -6,6 +6,7 @@
 //	argusd maintain    partitions ahead, retention
 //	argusd break-glass credentials for when Clerk is down
 //	argusd token       lists and ends personal access tokens when the API is down
+//	argusd ledger      verifies a store against the signed tree
 //	argusd check       tests each dependency and says how to mend what it finds
 //	argusd dev         all of it on this machine, with real engines
 package main
@@ -54,7 +55,7 @@ func run() int {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newAPICommand(), newReplicatorCommand(), newMigrateCommand(), newMaintainCommand(),
-		newBreakGlassCommand(), newTokenCommand(), newTenantCommand(), newCheckCommand())
+		newBreakGlassCommand(), newTokenCommand(), newTenantCommand(), newCheckCommand(), newLedgerCommand())
 	if withEngines {
 		root.AddCommand(newDevCommand(), newDevAPICommand(), newDevSampleCommand(), newLocalWorkerCommand())
 	} else {

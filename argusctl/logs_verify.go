@@ -1,0 +1,377 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
+	"github.com/useargus/argus/proof"
+)
+
+type verifyOptions struct {
+	pins       pins
+	source     string
+	month      string
+	checkpoint string
+	maxAge     time.Duration
+	file       string
+	tiles      string
+	acceptLoss []string
+
+	scope proof.Scope
+}
+
+func newCmdLogsVerify(f *factory) *cobra.Command {
+	o := &verifyOptions{}
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Is the log what was signed? Exit 0, 9 or 10",
+		Long: `Checks the rows of a store, or of an export, against the signed tree. Each row is hashed here. The order, the months and
+the root come from the checkpoint that the pinned key signed, and it must continue the one seen last.
+
+Through the API, --source says whose rows: Postgres, the system of record, or ClickHouse, the copy. --month checks one
+month whole. With --file an export is checked offline against the ledger's tiles (a folder made by argusd ledger mirror,
+or their URL); with --month the export must be whole, too.
+
+Exit code 0: proven; 9: disproved, naming the first leaf; 10: undecided, since there was nothing to check, the input is
+cut off, no pinned key signed, or the sealer stands still.`,
+		Example: `  argusctl logs verify --key example.com/audit+1f2e3d4c+AX…
+  argusctl logs verify --key example.com/audit+1f2e3d4c+AX… --source clickhouse --month 2026-10
+  argusctl logs verify --file october.ndjson --month 2026-10 --tiles ./mirror --key example.com/audit+1f2e3d4c+AX…`,
+		Args: atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return verifyRun(cmd.Context(), f, o) },
+	}
+	o.pins.flags(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&o.source, "source", "postgres", "check the rows of this `store`: postgres or clickhouse")
+	flags.StringVar(&o.month, "month", "", "check this `month` whole, such as 2026-10")
+	flags.StringVar(&o.checkpoint, "checkpoint", "", "the log must continue the checkpoint in this `file`, too")
+	flags.DurationVar(&o.maxAge, "max-age", 10*time.Minute, "leave it undecided when the checkpoint is older than this `time`")
+	flags.StringVar(&o.file, "file", "", "check this export, an NDJSON `file`")
+	flags.StringVar(&o.tiles, "tiles", "", "the `folder or URL` of the ledger's tiles, with --file")
+	flags.StringArrayVar(&o.acceptLoss, "accept-loss", nil, "accept that the rows of leaves `N..M` are lost, as the ledger declares")
+	_ = cmd.RegisterFlagCompletionFunc("source", fixed("postgres", "clickhouse"))
+	return cmd
+}
+
+// parse reads what does not depend on a server.
+func (o *verifyOptions) parse() error {
+	if o.source != "postgres" && o.source != "clickhouse" {
+		return usageErrorf("--source %q: it is postgres or clickhouse.", o.source)
+	}
+	o.scope = proof.Scope{Source: o.source, HasAdmin: true}
+	if o.month != "" {
+		var err error
+		if o.scope.Month, err = proof.ParseMonth(o.month); err != nil {
+			return usageErrorf("--month: %v.", err)
+		}
+	}
+	for _, text := range o.acceptLoss {
+		from, to, ok := strings.Cut(text, "..")
+		a, err1 := strconv.ParseInt(from, 10, 64)
+		b, err2 := strconv.ParseInt(to, 10, 64)
+		if !ok || err1 != nil || err2 != nil || a < 0 || b < a {
+			return usageErrorf("--accept-loss %q: write the first and the last leaf, such as 1200..1250.", text)
+		}
+		o.scope.AcceptLoss = append(o.scope.AcceptLoss, proof.LeafRange{From: a, To: b})
+	}
+	if (o.file == "") != (o.tiles == "") {
+		return usageErrorf("--file and --tiles go together: the export, and the tiles to check it against.")
+	}
+	if o.maxAge <= 0 {
+		return usageErrorf("--max-age must be longer than nothing.")
+	}
+	return nil
+}
+
+func verifyRun(ctx context.Context, f *factory, o *verifyOptions) error {
+	if err := o.parse(); err != nil {
+		return err
+	}
+	open, err := o.pins.opener()
+	if err != nil {
+		return err
+	}
+	if o.file != "" {
+		return f.decide(ctx, func(ctx context.Context) (*result, error) { return f.verifyFile(ctx, o, open) })
+	}
+	c, err := f.client()
+	if err != nil {
+		return err
+	}
+	return f.decide(ctx, func(ctx context.Context) (*result, error) { return f.verifyLog(ctx, c, o, open) })
+}
+
+// verifyLog checks the log through the API. Two things are tried once more: a checkpoint that is too old, since this very
+// call is a row that makes a new one, and rows missing from the copy, which the replicator may be about to bring.
+func (f *factory) verifyLog(ctx context.Context, c *client, o *verifyOptions, open *opener) (*result, error) {
+	m, err := f.memory(c, open.origins[0])
+	if err != nil {
+		return nil, err
+	}
+	undecided := func(err error) (*result, error) {
+		var api *apiError
+		var net *netError
+		if errors.As(err, &api) || errors.As(err, &net) || !isVerdict(err) {
+			return nil, err
+		}
+		return &result{Verdict: proof.Of(err), source: o.source, month: o.scope.Month, leaf: proof.NoLeaf}, nil
+	}
+	old, err := open.remembered(m, o.checkpoint)
+	if err != nil {
+		return undecided(err)
+	}
+	var note []byte
+	var seen proof.Checkpoint
+	for try := 0; ; try++ {
+		var sealed time.Time
+		if seen, note, sealed, err = c.continues(ctx, open, old); err != nil {
+			return undecided(err)
+		}
+		if f.now().Sub(sealed) <= o.maxAge || try == 3 {
+			break
+		}
+		if err := sleep(ctx, time.Second); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.keep(note); err != nil {
+		return nil, err
+	}
+	r, err := f.verifyStream(ctx, c, o, open)
+	if err == nil && o.source == "clickhouse" && r.Outcome == proof.Disproved {
+		if err := sleep(ctx, 3*time.Second); err != nil {
+			return nil, err
+		}
+		r, err = f.verifyStream(ctx, c, o, open)
+	}
+	if err != nil {
+		return undecided(err)
+	}
+	// The tree that was verified is a part of the one that continues what was seen before.
+	if r.Checkpoint.Size > 0 {
+		if _, note, _, err = c.continues(ctx, open, append(old, seen, r.Checkpoint)); err != nil {
+			return undecided(err)
+		}
+		if err := m.keep(note); err != nil {
+			return nil, err
+		}
+	}
+	r.Aged(r.sealedAt, f.now(), o.maxAge)
+	return r, nil
+}
+
+// isVerdict reports whether an error says something of the log, and not of the way to it.
+func isVerdict(err error) bool {
+	return errors.Is(err, proof.ErrDisproved) || errors.Is(err, proof.ErrMalformed) || errors.Is(err, proof.ErrUndecided) || errors.Is(err, proof.ErrUnknownKey)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// maxEntryLine bounds a line of the stream of entries: a run of 8 192 digests and keys in base64, with room.
+const maxEntryLine = 2 << 20
+
+// verifyStream reads the ledger's entries with their rows, and holds one against the other.
+func (f *factory) verifyStream(ctx context.Context, c *client, o *verifyOptions, open *opener) (*result, error) {
+	q := url.Values{"source": {o.source}}
+	if o.month != "" {
+		q.Set("month", o.month)
+	}
+	resp, err := c.open(ctx, request{method: http.MethodGet, path: "/v1/ledger/entries", query: q, header: http.Header{"Accept": {"application/x-ndjson"}}})
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	e := &entryReader{f: f, o: o, open: open, tiles: map[string][]byte{}}
+	lines := bufio.NewReaderSize(resp.Body, maxEntryLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			if errors.Is(err, bufio.ErrBufferFull) {
+				return nil, fmt.Errorf("%w: a line of the entries is longer than any", proof.ErrMalformed)
+			}
+			return nil, fmt.Errorf("%w: the entries were cut off: %w", proof.ErrUndecided, err)
+		}
+		if err := e.line(line[:len(line)-1]); err != nil {
+			return nil, err
+		}
+	}
+	if !e.ended || e.audit == nil {
+		return nil, fmt.Errorf("%w: the entries were cut off", proof.ErrUndecided)
+	}
+	return e.finish(), nil
+}
+
+// entryReader takes the lines of GET /v1/ledger/entries.
+type entryReader struct {
+	f       *factory
+	o       *verifyOptions
+	open    *opener
+	audit   *proof.Audit
+	scanner proof.Scanner
+	sealed  time.Time
+	from    int64
+	tiles   map[string][]byte
+	begun   bool
+	ended   bool
+	waiting []waiting
+	total   int64
+}
+
+// waiting are rows that have no leaf.
+type waiting struct {
+	row string
+	at  time.Time
+}
+
+type entryLine struct {
+	Checkpoint *struct {
+		Note     string         `json:"note"`
+		SealedAt argus.JSONTime `json:"sealed_at"`
+		From     int64          `json:"from"`
+	} `json:"checkpoint"`
+	Tile *struct {
+		Path   string `json:"path"`
+		Hashes []byte `json:"hashes"`
+	} `json:"tile"`
+	Run *struct {
+		FirstLeaf int64       `json:"first_leaf"`
+		Kind      proof.Kind  `json:"kind"`
+		Month     proof.Month `json:"month"`
+		WriterID  int64       `json:"writer_id"`
+		FirstSeq  int64       `json:"first_seq"`
+		Keys      []byte      `json:"keys"`
+		Digests   []byte      `json:"digests"`
+	} `json:"run"`
+	Step  *argus.Step `json:"step"`
+	Admin *struct {
+		ID     int64          `json:"id"`
+		At     argus.JSONTime `json:"at"`
+		Actor  string         `json:"actor"`
+		Kind   string         `json:"kind"`
+		Detail string         `json:"detail"`
+	} `json:"admin"`
+	Piece  *int64             `json:"piece"`
+	Writer *argus.LedgerCount `json:"writer"`
+	Loose  *struct {
+		Kind  proof.Kind `json:"kind"`
+		Month string     `json:"month"`
+		Rows  int64      `json:"rows"`
+	} `json:"loose"`
+	End *int64 `json:"end"`
+}
+
+func (e *entryReader) line(line []byte) error {
+	if bytes.HasPrefix(line, []byte(`{"writer_id":`)) && e.audit != nil {
+		row, err := e.scanner.Scan(line)
+		if err == nil {
+			e.audit.Row(&row)
+		}
+		return err
+	}
+	var l entryLine
+	if err := unmarshal(line, &l); err != nil {
+		return fmt.Errorf("%w: a line of the entries: %w", proof.ErrMalformed, err)
+	}
+	if e.audit == nil && l.Checkpoint == nil || e.audit != nil && l.Checkpoint != nil || e.ended {
+		return fmt.Errorf("%w: the entries do not begin with their checkpoint", proof.ErrMalformed)
+	}
+	switch {
+	case l.Checkpoint != nil:
+		c, err := e.open.open([]byte(l.Checkpoint.Note))
+		if err != nil {
+			return err
+		}
+		e.audit, e.sealed, e.from = proof.NewAudit(c, e.o.scope), time.Time(l.Checkpoint.SealedAt), l.Checkpoint.From
+	case l.Tile != nil:
+		e.tiles[l.Tile.Path] = l.Tile.Hashes
+	case l.Run != nil:
+		if !e.begun && e.from > 0 {
+			if err := e.audit.StartAt(e.from, func(t proof.Tile) ([]byte, error) { return e.tiles[t.Path()], nil }); err != nil {
+				return err
+			}
+		}
+		e.begun = true
+		return e.audit.Runs(proof.Run(*l.Run))
+	case l.Step != nil:
+		entry, err := proof.StepEntry(l.Step)
+		if err != nil {
+			return err
+		}
+		e.audit.Keyed(entry)
+	case l.Admin != nil:
+		e.audit.Admin(&proof.Admin{ID: l.Admin.ID, At: time.Time(l.Admin.At), Actor: l.Admin.Actor, Kind: l.Admin.Kind, Detail: l.Admin.Detail})
+	case l.Piece != nil:
+		e.audit.EndPiece()
+	case l.Writer != nil:
+		e.writer(l.Writer)
+	case l.Loose != nil:
+		if month, err := proof.ParseMonth(l.Loose.Month); err == nil && l.Loose.Rows > 0 && e.audit.WantsRows(l.Loose.Kind, month) {
+			e.audit.Extra(fmt.Sprintf("%d rows of %s", l.Loose.Rows, month), fmt.Sprintf("are %ss that neither have a leaf nor wait for one", l.Loose.Kind), proof.Hash{})
+		}
+	case l.End != nil:
+		e.ended = true
+	}
+	return nil
+}
+
+func (e *entryReader) writer(w *argus.LedgerCount) {
+	_, last, rows := e.audit.Through(w.WriterID)
+	if w.Unknown {
+		e.audit.Extra(fmt.Sprintf("writer %d", w.WriterID), fmt.Sprintf("has %d rows, more than argus.audit_writers knows", w.Rows), proof.Hash{})
+	}
+	if w.Rows <= rows {
+		return
+	}
+	if w.Below > 0 {
+		e.audit.Extra(fmt.Sprintf("call %d/%d", w.WriterID, w.Seq), "has no leaf: the tree has this writer from a later number on", proof.Hash{})
+	}
+	if w.Above > 0 && w.Oldest != nil {
+		e.total += w.Above
+		e.waiting = append(e.waiting, waiting{fmt.Sprintf("call %d/%d", w.WriterID, max(w.Seq, last+1)), time.Time(*w.Oldest)})
+	}
+}
+
+// finish looks at the rows that have no leaf. Young ones wait for the sealer. One that it passed over was not there when
+// the rows around it were sealed.
+func (e *entryReader) finish() *result {
+	const round = 65536 // rows that a sealer takes at a time: with more it is behind, which says nothing against a row
+	e.audit.Unsealed(e.total)
+	old := false
+	for _, w := range e.waiting {
+		if e.total <= round && w.at.Before(e.sealed.Add(-e.o.maxAge)) {
+			e.audit.Extra(w.row, fmt.Sprintf("has no leaf, recorded %s, while the log was sealed until %s", w.at.UTC().Format(time.RFC3339), e.sealed.UTC().Format(time.RFC3339)), proof.Hash{})
+		} else if w.at.Before(e.f.now().Add(-e.o.maxAge)) {
+			old = true
+		}
+	}
+	r := &result{Verdict: e.audit.Finish(), source: e.o.source, month: e.o.scope.Month, sealedAt: e.sealed, leaf: proof.NoLeaf}
+	if old {
+		r.Add(fmt.Errorf("%w: %d rows wait for the sealer longer than %s: it stands still", proof.ErrUndecided, e.total, e.o.maxAge))
+	}
+	return r
+}
