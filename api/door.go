@@ -302,6 +302,7 @@ type forwardedStream struct {
 func (s forwardedStream) WriteHeader(status int) {
 	_ = s.control.SetWriteDeadline(time.Now().Add(answerTimeout))
 	s.ResponseWriter.WriteHeader(status)
+	_ = s.control.Flush() // the caller has the headers while the service is silent
 }
 
 func (s forwardedStream) Write(p []byte) (int, error) {
