@@ -5,14 +5,17 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -135,7 +138,7 @@ func newDoorTo(t testing.TB, address, keys string, up *upstream, edit ...func(*C
 	if err != nil {
 		t.Fatal(err)
 	}
-	registry, err := services.New(services.Config{Path: d.file})
+	registry, err := services.New(services.Config{Path: d.file, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +230,7 @@ func rawService(t testing.TB, serve func(n int, conn net.Conn)) string {
 	return "http://" + listener.Addr().String()
 }
 
-// readHead reads a request up to the end of its headers.
+// readHead reads a request, and returns it up to the end of its headers.
 func readHead(conn net.Conn) string {
 	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	var text strings.Builder
@@ -238,5 +241,33 @@ func readHead(conn net.Conn) string {
 		}
 		text.Write(one)
 	}
+	if _, length, ok := strings.Cut(text.String(), "Content-Length: "); ok {
+		length, _, _ = strings.Cut(length, "\r\n")
+		n, _ := strconv.ParseInt(length, 10, 64)
+		_, _ = io.CopyN(io.Discard, conn, n)
+	}
 	return text.String()
+}
+
+// revoke ends a token as another process would: in the database.
+func (d *doorHarness) revoke(token string) {
+	d.t.Helper()
+	var me struct {
+		ID string `json:"pat_id"`
+	}
+	d.do(token, http.MethodGet, "/v1/operators/me", nil).json(d.t, &me)
+	if resp := d.do(token, http.MethodDelete, "/v1/tokens/"+me.ID, nil); resp.status != 200 {
+		d.t.Fatalf("revoking: %d %s", resp.status, resp.body)
+	}
+	d.audit.taken()
+}
+
+// writePEM writes a certificate and returns its path.
+func writePEM(t testing.TB, dir string, der []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, "ca.pem")
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

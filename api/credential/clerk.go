@@ -288,18 +288,23 @@ func (c *clerkIdentity) renew(ctx context.Context, old *Credential) (*Credential
 		return nil, err
 	}
 	renewed := *old
-	renewed.Actor.Scopes = owner.scopes
-	renewed.Actor.Preset = argus.PresetOf(owner.scopes)
+	renewed.Actor.Scopes = argus.ExpandScopes(owner.scopes)
+	renewed.Actor.Preset = argus.PresetOf(renewed.Actor.Scopes)
 	return &renewed, nil
 }
 
-// scopes gives what a role and permissions are mapped to, in the order of argus.AllScopes.
+// scopes gives what a role and permissions are mapped to now, in the order of argus.AllScopes.
 func (c *clerkIdentity) scopes(role string, permissions []string) []argus.Scope {
+	return argus.ExpandScopes(c.granted(role, permissions))
+}
+
+// granted gives what a role and permissions are mapped to, presets by name.
+func (c *clerkIdentity) granted(role string, permissions []string) []argus.Scope {
 	var granted []argus.Scope
 	for _, name := range append([]string{role}, permissions...) {
 		granted = append(granted, c.config.RoleScopes[name]...)
 	}
-	return argus.ExpandScopes(granted)
+	return granted
 }
 
 // validUserID: a Clerk user's id, which also goes into a path of Clerk's API.

@@ -32,10 +32,10 @@ const (
 // owner is what Clerk says of a user: member of the organization, and with which rights.
 type owner struct {
 	Person
-	scopes []argus.Scope
-	why    string    // why the user may not sign in; "" when it may
-	at     time.Time // when Clerk said so
-	tried  time.Time // when Clerk was asked since, in vain; zero when it was not
+	scopes []argus.Scope // as they are granted: argus.ExpandScopes says what they are now
+	why    string        // why the user may not sign in; "" when it may
+	at     time.Time     // when Clerk said so
+	tried  time.Time     // when Clerk was asked since, in vain; zero when it was not
 }
 
 // Person is how a user is shown.
@@ -171,7 +171,7 @@ func (c *clerkIdentity) fetchOwner(ctx context.Context, id string) (*owner, erro
 		// Both are checked: an API that did not know the filter would answer with another person's rights.
 		if m.PublicUserData != nil && m.PublicUserData.UserID == id &&
 			m.Organization != nil && m.Organization.ID == c.config.Organization {
-			o.scopes = c.scopes(m.Role, m.Permissions)
+			o.scopes = c.granted(m.Role, m.Permissions)
 			return o, nil
 		}
 	}

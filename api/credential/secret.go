@@ -54,7 +54,7 @@ func (v *Verifier) verifySecret(ctx context.Context, kind argus.ActorKind, diges
 		if err != nil {
 			return nil, err
 		}
-		actor.PATID, actor.Scopes = row.id, argus.Intersect(actor.Scopes, owner.scopes)
+		actor.PATID, actor.Scopes = row.id, argus.Intersect(actor.Scopes, argus.ExpandScopes(owner.scopes))
 		actor.Name, actor.Email = owner.Name, owner.Email
 		v.secrets.used(row)
 	} else {

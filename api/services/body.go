@@ -49,8 +49,8 @@ func ReadBody(from io.Reader, limit int64, memory *Memory) (*Body, error) {
 		return b, nil
 	}
 	piece := make([]byte, chunk)
-	for b.n <= limit && len(b.first) < held {
-		n, err := from.Read(piece[:min(chunk, held-len(b.first))])
+	for b.n <= limit && len(b.first) <= held { // one byte more shows that there is more
+		n, err := from.Read(piece[:min(chunk, held+1-len(b.first))])
 		if n > 0 {
 			if !memory.take(int64(n)) {
 				b.n += int64(n)
@@ -72,8 +72,11 @@ func ReadBody(from io.Reader, limit int64, memory *Memory) (*Body, error) {
 	if b.n > limit {
 		return b, ErrBodyTooLarge
 	}
-	if !b.whole {
+	switch {
+	case !b.whole:
 		b.rest = from
+	case b.n > held: // by one byte
+		b.whole, b.rest = false, bytes.NewReader(nil)
 	}
 	return b, nil
 }

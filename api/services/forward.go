@@ -265,6 +265,9 @@ func (e *exchange) answered(resp *http.Response) error {
 	if !switched {
 		resp.Body = &filteredTrailers{resp.Body, resp}
 	}
+	if len(resp.Trailer) > 0 && resp.Request.Method != http.MethodHead {
+		delete(resp.Header, "Content-Length") // with it HTTP/1 has no place for trailers
+	}
 	to, err := e.call.Stream(resp.StatusCode, resp.Header, release)
 	if err != nil {
 		e.denied = err
