@@ -30,6 +30,7 @@ func TestPipeline(t *testing.T) {
 	t.Run("Perf", d.testPerf)
 	t.Run("BadInput", d.testBadInput)
 	t.Run("Control", d.testControl)
+	t.Run("Services", d.testServices)
 	t.Run("Argusctl", d.testArgusctl)
 	t.Run("Identity", d.testIdentity)
 	t.Run("Agents", d.testAgents)
