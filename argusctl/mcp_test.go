@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -466,5 +467,48 @@ func TestMCPBySecondClient(t *testing.T) {
 	}
 	if strings.Contains(out.String()+errOut.String(), callers[0].token) {
 		t.Error("the secret was written")
+	}
+}
+
+// TestDocumentedMCP: docs/identity/agents.md names every tool and no other, and its client's file starts `argusctl mcp`.
+func TestDocumentedMCP(t *testing.T) {
+	page, err := os.ReadFile("../docs/identity/agents.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	section, _, _ := strings.Cut(string(page[bytes.Index(page, []byte("## MCP")):]), "## Access review")
+	var scopes []string
+	for _, s := range argus.AllScopes() {
+		scopes = append(scopes, string(s))
+	}
+	var tools []string
+	for _, tool := range append(readingTools(&factory{}), actingTools(scopes)...) {
+		tools = append(tools, tool.name)
+		if !strings.Contains(section, "`"+tool.name+"`") {
+			t.Errorf("the page does not name %s", tool.name)
+		}
+	}
+	for _, name := range regexp.MustCompile("`([a-z]+_[a-z]+)`").FindAllStringSubmatch(section, -1) {
+		if !slices.Contains(tools, name[1]) && name[1] != "latency_min" {
+			t.Errorf("the page names %s, which is no tool", name[1])
+		}
+	}
+	_, file, _ := strings.Cut(section, "<!-- tested: mcp client -->\n```json\n")
+	file, _, _ = strings.Cut(file, "```")
+	var config struct {
+		Servers map[string]struct {
+			Command string
+			Args    []string
+		} `json:"mcpServers"`
+	}
+	decoder := json.NewDecoder(strings.NewReader(file))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&config); err != nil {
+		t.Fatalf("%v: %s", err, file)
+	}
+	server := config.Servers["argus"]
+	command, rest, err := newCmdRoot(&factory{env: os.Getenv}).Find(server.Args)
+	if err != nil || server.Command != "argusctl" || command.Name() != "mcp" || command.ParseFlags(rest) != nil {
+		t.Errorf("%+v: %v", server, err)
 	}
 }
