@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -31,8 +32,8 @@ import (
 //
 //	argusd dev ─┬─ postgres      (internal/engines)
 //	            ├─ clickhouse    (internal/engines)
-//	            ├─ local issuer  in this process: plays Clerk, loopback only
 //	            ├─ argusd dev-sample    a service behind the door (internal/sample)
+//	            ├─ local issuers in this process: play Clerk, a second issuer of people and a CI's, loopback only
 //	            ├─ argusd dev-api       a child with the API's credentials only
 //	            └─ argusd replicator    a child with the replicator's credentials only
 //
@@ -75,6 +76,7 @@ console is already up.`,
 			return runDev(command.Context(), load, days)
 		},
 	}
+	command.AddCommand(newDevCIToken())
 	command.Flags().Float64Var(&load, "load", 0, "keep making this many calls a second, as the demonstration's operators")
 	command.Flags().StringVar(&history, "history", "30d", "length of the made-up history of a new folder, 1d to 300d; 0 for none")
 	return command
@@ -317,6 +319,7 @@ func (d *dev) startAPI(context.Context) (process, error) {
 		{"ARGUS_CLERK_SECRET_KEY", d.state.ClerkKey},
 		{"ARGUS_CLERK_AUTHORIZED_PARTIES", "http://" + d.addr},
 		{"ARGUS_CLERK_ORGANIZATION", issuerOrganization},
+		{"ARGUS_IDENTITY_FILE", d.issuer.IdentityFile},
 		{"ARGUS_DEV_WORKERS_DIR", d.workersDir()},
 		{"ARGUS_SERVICES_FILE", d.servicesFile()},
 		{"ARGUS_PUBLIC_URL", "http://" + d.addr},
@@ -476,9 +479,17 @@ func (d *dev) writeEnvFiles() error {
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_api")},
 		{"ARGUS_CLICKHOUSE_URL", user[5].value},
 	}
+	job := []variable{
+		{"ARGUS_URL", "http://" + d.addr},
+		{"ARGUS_TOKEN", ""},
+		{"GITHUB_ACTIONS", "true"},
+		{"ACTIONS_ID_TOKEN_REQUEST_URL", d.issuer.MintURL() + "?job=1"},
+		{"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "local"},
+	}
 	return errors.Join(
 		writeEnvFile(filepath.Join(d.dir, "services.env"), "", door),
 		writeEnvFile(filepath.Join(d.dir, "env"), filepath.Dir(d.executable), user),
+		writeEnvFile(filepath.Join(d.dir, "ci.env"), filepath.Dir(d.executable), job),
 		writeEnvFile(filepath.Join(d.dir, "admin.env"), "", admin))
 }
 
@@ -497,9 +508,10 @@ ARGUS is ready.
             argusctl service ls
             argusctl logs tail --since 5m
             argusctl perf
+  CI job    source %s    # a terminal as a CI job has it; see argusd dev ci-token, too
 
 Logs are in %s. Ctrl-C stops everything.
-`, d.addr, shellWord(env), d.dir)
+`, d.addr, shellWord(env), shellWord(strings.TrimSuffix(env, "env")+"ci.env"), d.dir)
 }
 
 func newLocalWorkerCommand() *cobra.Command {

@@ -115,6 +115,19 @@ func (i *identity) addressed(t *signedToken) error {
 	return nil
 }
 
+// plainSubject: a row keeps it as it is, and a reader sees it as it is.
+func plainSubject(s string) bool {
+	return s != "" && strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
+	})
+}
+
+// validPersonID: issuer:subject, of any issuer. Whether there is such an issuer is not known here.
+func validPersonID(id string) bool {
+	name, subject, ok := strings.Cut(id, ":")
+	return ok && issuerName.MatchString(name) && plainSubject(subject) && argus.Text(id, argus.MaxActorID) == id
+}
+
 // actorID is name:rest. Names hold no colon, so no two issuers make the same, and none makes one of Clerk's.
 func (i *identity) actorID(rest string) (string, error) {
 	id := i.Name + ":" + rest

@@ -23,7 +23,7 @@ const (
 
 // NewBreakGlass is what a break-glass token is made of.
 type NewBreakGlass struct {
-	ActorID string        // the Clerk user it is for
+	ActorID string        // the person it is for
 	Reason  string        // 3 to 500 characters, shown beside each of its rows
 	Scopes  []argus.Scope // nil means those of support-readonly
 	TTL     time.Duration // 0 means DefaultBreakGlassLifetime; at most MaxBreakGlassLifetime
@@ -76,8 +76,8 @@ func IssueBreakGlass(ctx context.Context, conn *pgx.Conn, n NewBreakGlass) (Brea
 		return BreakGlass{}, "", err
 	}
 	switch {
-	case !validUserID(n.ActorID):
-		return bad("%q is not the id of a Clerk user (user_…).", argus.Text(n.ActorID, 64))
+	case !validUserID(n.ActorID) && !validPersonID(n.ActorID):
+		return bad("%q is not the id of a Clerk user (user_…), nor of a person of another issuer (okta:00u1abcd).", argus.Text(n.ActorID, 64))
 	case len(n.Scopes) == 0 || !argus.Within(n.Scopes, argus.AllScopes()):
 		return bad("The scopes are %s.", argus.JoinScopes(argus.AllScopes()))
 	case n.TTL < time.Second || n.TTL > MaxBreakGlassLifetime:

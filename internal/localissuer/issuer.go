@@ -1,6 +1,9 @@
-// Package localissuer plays Clerk on loopback: it signs the same session tokens and answers the few calls of
-// Clerk's backend API that ARGUS makes, so that `argusd dev` and the tests run the very code that production
-// runs. Every visitor can sign in as anybody. argusd api takes no issuer that is not https.
+// Package localissuer plays issuers on loopback, so that `argusd dev` and the tests run the very code that production
+// runs. Every visitor can sign in as anybody.
+//
+// An OpenID plays an issuer of OpenID Connect, of people or of workloads. An Issuer plays Clerk: it signs the same
+// session tokens and answers the few calls of Clerk's backend API that ARGUS makes. argusd api takes no Clerk that is
+// not https.
 //
 //	backend API (bearer: the secret key)      browser
 //	GET /v1/jwks                              GET  /sign-in?redirect_url=…&state=…   choose an operator
@@ -103,7 +106,7 @@ func New(config Config) (*Issuer, error) {
 	case config.Dir == "":
 		key, err = newKey()
 	default:
-		key, err = loadKey(config.Dir)
+		key, err = loadKey(filepath.Join(config.Dir, "issuer.pem"))
 	}
 	if err != nil {
 		return nil, err
@@ -117,8 +120,8 @@ func New(config Config) (*Issuer, error) {
 	return i, nil
 }
 
-func loadKey(dir string) (*signingKey, error) {
-	path := filepath.Join(dir, "issuer.pem")
+// loadKey reads the key in a file, or writes a new one there.
+func loadKey(path string) (*signingKey, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		k, err := newKey()

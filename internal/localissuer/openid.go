@@ -27,6 +27,7 @@ type OpenIDConfig struct {
 	URL string
 	// Key signs: *rsa.PrivateKey, *ecdsa.PrivateKey (P-256) or ed25519.PrivateKey. Nil: a new one of P-256.
 	Key      crypto.Signer
+	KeyFile  string        // keeps an RSA key from one start to the next; with it Key is nil
 	Audience string        // of access tokens, and of tokens made by Token
 	Lifetime time.Duration // of tokens; 0 means 5 minutes
 
@@ -35,6 +36,10 @@ type OpenIDConfig struct {
 	// Redirects are where sign-ins may go back to. One without a port stands for every port (RFC 8252, 7.3).
 	Redirects []string
 	People    []Identity
+
+	// Job are the claims of a CI job, of an issuer of workloads: GET /mint?audience=… gives {"value": token}, as GitHub
+	// Actions does. Further claims come as claim=name=value.
+	Job map[string]any
 }
 
 // Identity is who can sign in at an OpenID issuer.
@@ -51,6 +56,7 @@ type Identity struct {
 //	GET  /authorize   POST /authorize        the sign-in page, and back to the redirect
 //	POST /token       POST /revoke           POST /device
 //	GET  /activate    POST /activate         where a device's code is entered
+//	GET  /mint                               a CI job's token
 type OpenID struct {
 	config OpenIDConfig
 	host   string
@@ -96,6 +102,13 @@ func NewOpenID(config OpenIDConfig) (*OpenID, error) {
 	}
 	o := &OpenID{config: config, host: u.Host, prefix: u.Path, people: map[string]Identity{}, codes: map[string]grant{},
 		devices: map[string]*grant{}, refresh: map[string]grant{}, used: map[string]string{}, requests: map[string]int{}}
+	if config.KeyFile != "" {
+		key, err := loadKey(config.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		config.Key = key.key
+	}
 	if config.Key == nil {
 		if config.Key, err = newP256(); err != nil {
 			return nil, err
@@ -310,6 +323,9 @@ func (o *OpenID) openIDRoutes() {
 	}
 	handle("GET /.well-known/openid-configuration", o.describe)
 	handle("GET /keys", o.getOpenIDKeys)
+	if o.config.Job != nil {
+		handle("GET /mint", o.mint)
+	}
 	if o.config.ClientID == "" {
 		return
 	}
@@ -444,6 +460,20 @@ func answerTokens(w http.ResponseWriter, o *OpenID, g grant, person Identity) {
 	o.refresh[refresh] = g
 	answer(w, http.StatusOK, map[string]any{"access_token": access, "token_type": "Bearer", "expires_in": int(o.config.Lifetime.Seconds()),
 		"id_token": k.sign(nil, segment(claims)), "refresh_token": refresh, "scope": g.scope})
+}
+
+// mint answers a CI job with its token.
+func (o *OpenID) mint(w http.ResponseWriter, r *http.Request) {
+	claims := o.Claims("repo:acme/fleet")
+	maps.Copy(claims, o.config.Job)
+	if audience := r.URL.Query().Get("audience"); audience != "" {
+		claims["aud"] = audience
+	}
+	for _, pair := range r.URL.Query()["claim"] {
+		name, value, _ := strings.Cut(pair, "=")
+		claims[name] = value
+	}
+	answer(w, http.StatusOK, map[string]any{"value": o.Sign(nil, claims)})
 }
 
 // revoke ends a refresh token and its family (RFC 7009): what is unknown is answered as well.
