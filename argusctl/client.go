@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/useargus/argus"
@@ -18,8 +19,11 @@ import (
 
 // client talks to one server with one credential.
 type client struct {
-	base    *url.URL // no query, no fragment, no trailing slash in its path
-	token   string   // "" sends none
+	base   *url.URL // no query, no fragment, no trailing slash in its path
+	source source   // of the token; nil sends none
+
+	mu      sync.Mutex // of source and sent
+	sent    string     // the token that was sent last
 	http    *http.Client
 	timeout time.Duration // of a call whose answer is read whole, retries included
 	tries   int           // in all
@@ -118,8 +122,12 @@ func (r request) rawQuery() string {
 
 // newRequest makes the request with its credential.
 func (c *client) newRequest(ctx context.Context, r request) (*http.Request, error) {
-	if c.token == "" {
+	if c.source == nil {
 		return nil, errNoToken
+	}
+	token, err := c.bearer(ctx)
+	if err != nil {
+		return nil, err
 	}
 	target := *c.base
 	raw := c.base.EscapedPath() + r.path
@@ -140,7 +148,7 @@ func (c *client) newRequest(ctx context.Context, r request) (*http.Request, erro
 	if req.Header == nil {
 		req.Header = http.Header{}
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Authorization", "Bearer "+token)
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", "argusctl/"+argus.Version)
 	}
@@ -158,7 +166,44 @@ func (c *client) newRequest(ctx context.Context, r request) (*http.Request, erro
 
 // open makes a request once and returns the response as soon as its header is there. A status of 400 or more is
 // an *apiError, no response a *netError.
+//
+// A token that is answered 401 is replaced once, where there is another: nothing was done with it.
 func (c *client) open(ctx context.Context, r request) (*http.Response, error) {
+	resp, err := c.openOnce(ctx, r)
+	var api *apiError
+	if errors.As(err, &api) && api.Status == http.StatusUnauthorized && c.renew(ctx) {
+		return c.openOnce(ctx, r)
+	}
+	return resp, err
+}
+
+// bearer is the token of the next request.
+func (c *client) bearer(ctx context.Context) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	token, err := c.source.token(ctx, "")
+	if err == nil {
+		c.sent = token
+	}
+	return token, err
+}
+
+// last is the token that was sent last.
+func (c *client) last() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sent
+}
+
+// renew reports whether there is another token than the one that was sent last and is no good any more.
+func (c *client) renew(ctx context.Context) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	token, err := c.source.token(ctx, c.sent)
+	return err == nil && token != c.sent
+}
+
+func (c *client) openOnce(ctx context.Context, r request) (*http.Response, error) {
 	req, err := c.newRequest(ctx, r)
 	if err != nil {
 		return nil, err
@@ -187,7 +232,7 @@ func (c *client) apiError(resp *http.Response, r request, body []byte) *apiError
 		e.Message = fmt.Sprintf("%s answered %s without saying why.", c.base.Host,
 			strings.TrimSpace(fmt.Sprint(resp.StatusCode, " ", http.StatusText(resp.StatusCode))))
 	}
-	if e.Status == http.StatusUnauthorized && mistyped(c.token) {
+	if e.Status == http.StatusUnauthorized && mistyped(c.last()) {
 		e.Message += " The token is cut or mistyped: its checksum does not fit."
 	}
 	return e

@@ -191,8 +191,8 @@ func (f *factory) report(err error) {
 // redact takes out of a text everything that is a token or looks like one. A user may have typed it where it does
 // not belong, and an error must not repeat it.
 func (f *factory) redact(s string) string {
-	if f.connected != nil && f.connected.token != "" {
-		s = strings.ReplaceAll(s, f.connected.token, "…")
+	if f.connected != nil && f.connected.last() != "" {
+		s = strings.ReplaceAll(s, f.connected.last(), "…")
 	}
 	for _, prefix := range []string{argus.PATPrefix, argus.BreakGlassPrefix} {
 		head, rest, found := strings.Cut(s, prefix)

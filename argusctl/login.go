@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,9 @@ type loginOptions struct {
 	tokenFile string
 	caFile    string
 	unchecked bool
+
+	issuer            string // "" is the only one, or none
+	device, noBrowser bool
 }
 
 func newCmdLogin(f *factory) *cobra.Command {
@@ -29,16 +33,25 @@ func newCmdLogin(f *factory) *cobra.Command {
 		Short: "Keep a server and a token as a profile",
 		Long: `Asks for a server's address and a token, tries them, and keeps them as a profile. The token goes into the
 system's keyring, or where there is none into a file only you can read. It is typed unseen, or comes from a file
-or from standard input; never from the command line, which others can see.`,
+or from standard input; never from the command line, which others can see.
+
+With --issuer, --device or --no-browser it signs in at an OpenID issuer that the server names, and needs no token. A
+browser opens and comes back to this machine. Where there is no browser, or with --device, a code is shown that is
+entered in a browser anywhere. The token is renewed by itself while the issuer allows it.`,
 		Example: `  argusctl login --url https://argus.example.com
   argusctl login --profile staging --url https://argus.staging.example.com < token.txt
-  argusctl login --token-file /run/secrets/argus`,
+  argusctl login --token-file /run/secrets/argus
+  argusctl login --url https://argus.example.com --issuer okta
+  argusctl login --issuer okta --device`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return loginRun(cmd.Context(), f, o) },
 	}
 	cmd.Flags().StringVar(&o.url, "url", "", "the server's `address` (else ARGUS_URL, else asked for)")
 	cmd.Flags().StringVar(&o.tokenFile, "token-file", "", "read the token from this `file`, - being standard input")
 	cmd.Flags().StringVar(&o.caFile, "ca-file", "", "trust the authorities in this PEM `file` for this server (else ARGUS_CA_FILE)")
+	cmd.Flags().StringVar(&o.issuer, "issuer", "", "sign in at this issuer of the server's, by its `name`")
+	cmd.Flags().BoolVar(&o.device, "device", false, "sign in by a code that is entered in a browser anywhere")
+	cmd.Flags().BoolVar(&o.noBrowser, "no-browser", false, "show the address to sign in at, and open no browser")
 	cmd.Flags().BoolVar(&o.unchecked, "unchecked", false, "do not try the token first")
 	return cmd
 }
@@ -57,15 +70,15 @@ func loginRun(ctx context.Context, f *factory, o *loginOptions) error {
 	if err != nil {
 		return err
 	}
-	token, err := f.askToken(o, stdin, base.Host)
-	if err != nil {
-		return err
-	}
 	p := profile{URL: base.String(), CAFile: o.caFile}
 	if p.CAFile == "" {
 		p.CAFile = f.env("ARGUS_CA_FILE")
 	}
-	c, err := newClient(settings{url: p.URL, token: token, caFile: p.CAFile}, f.timeout)
+	c, err := newClient(settings{url: p.URL, caFile: p.CAFile}, f.timeout)
+	if err != nil {
+		return err
+	}
+	secret, err := f.askCredential(ctx, o, stdin, c, &p)
 	if err != nil {
 		return err
 	}
@@ -84,7 +97,7 @@ func loginRun(ctx context.Context, f *factory, o *loginOptions) error {
 	if store.dir == "" {
 		return fmt.Errorf("there is no place for profiles: set ARGUS_CONFIG_DIR")
 	}
-	where, err := store.put(name, p, token)
+	where, err := store.put(name, p, secret)
 	if err != nil {
 		return err
 	}
@@ -93,6 +106,39 @@ func loginRun(ctx context.Context, f *factory, o *loginOptions) error {
 		f.notice("ARGUS_URL and ARGUS_TOKEN, while they are set, go before it.")
 	}
 	return nil
+}
+
+// askCredential gets a token, or signs in at an issuer. It returns what the profile keeps secret, and gives the client its
+// token.
+func (f *factory) askCredential(ctx context.Context, o *loginOptions, stdin *bufio.Reader, c *client, p *profile) (secret string, err error) {
+	wanted := o.issuer != "" || o.device || o.noBrowser
+	if wanted && o.tokenFile != "" {
+		return "", usageErrorf("Give either --token-file, or an issuer to sign in at.")
+	}
+	var issuers []signIn
+	if wanted || f.io.canAsk() && o.tokenFile == "" {
+		if issuers, err = issuersOf(ctx, c); err != nil && wanted {
+			return "", fmt.Errorf("%s does not say at which issuers its people sign in: %w", c.base.Host, err)
+		}
+	}
+	if !wanted {
+		token, err := f.askToken(o, stdin, c.base.Host, issuers)
+		if err != nil || token != "" {
+			c.source = fixedToken{token, ""}
+			return token, err
+		}
+	}
+	s, err := issuerNamed(issuers, o.issuer, c.base.Host)
+	if err != nil {
+		return "", err
+	}
+	got, err := f.signInAt(ctx, o, &s, *p)
+	if err != nil {
+		return "", err
+	}
+	p.SignIn, c.source = &s, fixedToken{got.Token, ""}
+	data, err := json.Marshal(got)
+	return string(data), err
 }
 
 func (f *factory) askAddress(o *loginOptions, stdin *bufio.Reader) (string, error) {
@@ -113,8 +159,9 @@ func (f *factory) askAddress(o *loginOptions, stdin *bufio.Reader) (string, erro
 	return strings.TrimSpace(line), nil
 }
 
-// askToken reads the token from a file, from standard input, or from the keyboard, unseen.
-func (f *factory) askToken(o *loginOptions, stdin *bufio.Reader, host string) (string, error) {
+// askToken reads the token from a file, from standard input, or from the keyboard, unseen. It is "" when a person chose
+// to sign in at an issuer instead.
+func (f *factory) askToken(o *loginOptions, stdin *bufio.Reader, host string, issuers []signIn) (string, error) {
 	const most = 16 << 10
 	var data []byte
 	var err error
@@ -127,8 +174,14 @@ func (f *factory) askToken(o *loginOptions, stdin *bufio.Reader, host string) (s
 		}
 	case f.io.canAsk() && o.tokenFile == "":
 		var line string
-		line, err = f.readUnseen("Token for " + harmless(host) + " (not shown): ")
-		data = []byte(line)
+		or := ""
+		if len(issuers) == 1 {
+			or = ", or Enter to sign in at " + harmless(issuers[0].Name)
+		}
+		line, err = f.readUnseen("Token for " + harmless(host) + " (not shown" + or + "): ")
+		if data = []byte(line); err == nil && or != "" && strings.TrimSpace(line) == "" {
+			return "", nil
+		}
 	default:
 		data, err = io.ReadAll(io.LimitReader(stdin, most))
 	}
@@ -183,15 +236,16 @@ func newCmdLogout(f *factory) *cobra.Command {
 	return &cobra.Command{
 		Use:   "logout",
 		Short: "Forget a profile and its token",
-		Long: `Forgets the profile signed in to last, or the one named with --profile, and its token. The token itself stays
-valid: to end it, revoke it first ('argusctl token revoke').`,
+		Long: `Forgets the profile signed in to last, or the one named with --profile, and its token. A sign-in at an issuer is
+ended there too, where the issuer offers that. A token that was given stays valid: to end it, revoke it first
+('argusctl token revoke').`,
 		Example: "  argusctl logout\n  argusctl logout --profile staging",
 		Args:    atMost(0),
-		RunE:    func(*cobra.Command, []string) error { return logoutRun(f) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return logoutRun(cmd.Context(), f) },
 	}
 }
 
-func logoutRun(f *factory) error {
+func logoutRun(ctx context.Context, f *factory) error {
 	store, err := f.profiles()
 	if err != nil {
 		return err
@@ -210,8 +264,24 @@ func logoutRun(f *factory) error {
 		}
 		return usageErrorf("There is no profile %q.", name)
 	}
+	var secret signedIn
+	if p.SignIn != nil {
+		secret, _ = store.signedIn(name)
+	}
 	if err := store.remove(name); err != nil {
 		return err
+	}
+	if p.SignIn != nil {
+		ended := errors.New("it offers no revocation")
+		if trusted, err := p.trust(); err == nil && p.SignIn.Revocation != "" {
+			ended = p.SignIn.revoke(ctx, issuerClient(trusted), secret)
+		}
+		if ended != nil {
+			f.notice("Forgot profile %s (%s). The sign-in could not be ended at %s (%v): it ends by itself.", name, p.URL, p.SignIn.Name, ended)
+			return nil
+		}
+		f.notice("Forgot profile %s (%s), and ended its sign-in at %s.", name, p.URL, p.SignIn.Name)
+		return nil
 	}
 	f.notice("Forgot profile %s (%s). The token itself stays valid until it expires or is revoked.", name, p.URL)
 	return nil

@@ -23,6 +23,9 @@ type follower struct {
 
 	last  time.Time // when the server was last heard, for the gap line
 	quiet bool      // the person was told that the connection is lost
+
+	renewed  time.Time // when a new token was taken
+	renewals int       // how often in a row
 }
 
 // silence is how long a stream may say nothing before it counts as lost: the server sends a ping every 10 s.
@@ -56,6 +59,8 @@ func (w *follower) run(ctx context.Context) error {
 			}
 			w.position = ""
 			continue
+		case errors.As(err, &api) && api.Status == http.StatusUnauthorized && heard && w.renew(ctx):
+			continue // the token ended while it was followed, and there is a new one
 		case errors.As(err, &api) && api.Status < 500 && api.Status != http.StatusTooManyRequests:
 			return err
 		case errors.As(err, &api):
@@ -89,6 +94,22 @@ var errStreamEnded = errors.New("the stream ended")
 type behindError struct{}
 
 func (*behindError) Error() string { return "fell behind" }
+
+// mayRenew is how many tokens in a row may end within soon of their first use. Then the server means more than an end.
+const (
+	mayRenew = 3
+	soon     = 5 * time.Second
+)
+
+// renew reports whether to go on with a new token.
+func (w *follower) renew(ctx context.Context) bool {
+	if time.Since(w.renewed) > soon {
+		w.renewals = 0
+	}
+	w.renewals++
+	w.renewed = time.Now()
+	return w.renewals <= mayRenew && w.client.renew(ctx)
+}
 
 // connect follows on one connection until it ends. heard tells whether the server said anything.
 func (w *follower) connect(ctx context.Context) (heard bool, err error) {

@@ -18,17 +18,20 @@ import (
 // settings say which server is asked, as whom.
 type settings struct {
 	url     string
-	token   string
+	source  source // nil: there is no token
 	caFile  string
 	profile string // the profile used, "" when the environment said it all
 }
 
-// settings finds them: --profile, else ARGUS_URL and ARGUS_TOKEN, else ARGUS_PROFILE, else the profile signed in
-// to last. A profile's token is only ever used with that profile's server.
+// settings finds them: --profile, else ARGUS_URL with ARGUS_TOKEN or ARGUS_TOKEN_FILE, else ARGUS_PROFILE, else the profile
+// signed in to last, else the CI job's. A profile's token is only ever used with that profile's server.
 func (f *factory) settings() (settings, error) {
-	envURL, envToken := f.env("ARGUS_URL"), strings.TrimSpace(f.env("ARGUS_TOKEN"))
-	s := settings{url: envURL, token: envToken, caFile: f.env("ARGUS_CA_FILE")}
-	if f.profile == "" && envURL != "" && envToken != "" {
+	envURL := f.env("ARGUS_URL")
+	s := settings{url: envURL, caFile: f.env("ARGUS_CA_FILE")}
+	if f.profile == "" {
+		s.source = f.envToken()
+	}
+	if envURL != "" && s.source != nil {
 		return s, nil
 	}
 	store, err := f.profiles()
@@ -37,13 +40,16 @@ func (f *factory) settings() (settings, error) {
 	}
 	name := f.profile
 	if name != "" {
-		envURL, envToken = "", ""
+		envURL = ""
 	} else if name = f.env("ARGUS_PROFILE"); name == "" {
 		name = store.Current
 	}
 	if envURL != "" {
 		// The server is given, its token is not: only a profile of that very server has one for it.
-		if name, err = store.forServer(envURL, name); err != nil || name == "" {
+		if name, err = store.forServer(envURL, name); err == nil && name == "" {
+			s.source, err = f.job(envURL)
+		}
+		if err != nil || name == "" {
 			return s, err
 		}
 	}
@@ -52,7 +58,7 @@ func (f *factory) settings() (settings, error) {
 		if f.profile != "" || f.env("ARGUS_PROFILE") != "" {
 			return s, usageErrorf("There is no profile %q; sign in with `argusctl login --profile %s`.", name, name)
 		}
-		if envToken == "" {
+		if s.source == nil {
 			return s, fmt.Errorf("no server is named: set ARGUS_URL and ARGUS_TOKEN, or sign in with `argusctl login`: %w", errNoToken)
 		}
 		return s, usageErrorf("No server is named: set ARGUS_URL.")
@@ -61,12 +67,33 @@ func (f *factory) settings() (settings, error) {
 	if s.caFile == "" {
 		s.caFile = p.CAFile
 	}
-	if envToken == "" {
-		if s.token, err = store.token(name); err != nil {
-			return s, err
-		}
+	if s.source == nil {
+		s.source, err = f.profileSource(store, name)
 	}
-	return s, nil
+	return s, err
+}
+
+// envToken is the token that the environment names; nil when it names none.
+func (f *factory) envToken() source {
+	if token := strings.TrimSpace(f.env("ARGUS_TOKEN")); token != "" {
+		return fixedToken{token, "ARGUS_TOKEN"}
+	}
+	if path := f.env("ARGUS_TOKEN_FILE"); path != "" {
+		return tokenFile{path, "ARGUS_TOKEN_FILE", f.env("ARGUS_AUDIENCE")}
+	}
+	return nil
+}
+
+func (f *factory) profileSource(store *profiles, name string) (source, error) {
+	if store.Profiles[name].SignIn != nil {
+		current, err := store.signedIn(name)
+		return &profileToken{f: f, name: name, current: current}, err
+	}
+	token, err := store.token(name)
+	if err != nil || token == "" {
+		return nil, err
+	}
+	return fixedToken{token, "profile " + name}, nil
 }
 
 // profiles is the file profiles.json. Tokens are not in it: they are in the system's keyring, or where there is
@@ -83,6 +110,8 @@ type profile struct {
 	URL     string `json:"url"`
 	CAFile  string `json:"ca_file,omitempty"`
 	TokenIn string `json:"token_in"` // keyring or file
+
+	SignIn *signIn `json:"sign_in,omitempty"` // nil: a token was given
 }
 
 const (
@@ -182,8 +211,39 @@ func (s *profiles) fileTokens() (map[string]string, error) {
 	return tokens, readJSON(file, &tokens)
 }
 
+// signedIn is the secret of a profile that was signed in at an issuer.
+func (s *profiles) signedIn(name string) (signedIn, error) {
+	var secret signedIn
+	text, err := s.token(name)
+	if err == nil {
+		err = unmarshal([]byte(text), &secret)
+	}
+	if err != nil {
+		err = fmt.Errorf("the token of profile %s cannot be read: %w", name, err)
+	}
+	return secret, err
+}
+
+// keep replaces the secret of a profile, which may be another than the current one.
+func (s *profiles) keep(name string, secret signedIn) error {
+	text, err := json.Marshal(secret)
+	if err != nil {
+		return err
+	}
+	current := s.Current
+	if current == "" {
+		current = name
+	}
+	_, err = s.putAs(current, name, s.Profiles[name], string(text))
+	return err
+}
+
 // put stores a profile with its token and makes it the current one. It returns where the token went.
 func (s *profiles) put(name string, p profile, token string) (string, error) {
+	return s.putAs(name, name, p, token)
+}
+
+func (s *profiles) putAs(current, name string, p profile, token string) (string, error) {
 	p.TokenIn = inFile
 	if s.keyring {
 		_, err := withKeyring(func() (string, error) { return "", keyring.Set(keyringService, name, token) })
@@ -200,7 +260,7 @@ func (s *profiles) put(name string, p profile, token string) (string, error) {
 	} else {
 		delete(tokens, name)
 	}
-	s.Profiles[name], s.Current = p, name
+	s.Profiles[name], s.Current = p, current
 	if err := s.save(tokens); err != nil {
 		return "", err
 	}

@@ -25,7 +25,7 @@ func (f *factory) client() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.token == "" {
+	if s.source == nil {
 		return nil, errNoToken
 	}
 	f.connected, err = newClient(s, f.timeout)
@@ -37,8 +37,10 @@ func newClient(s settings, timeout time.Duration) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkToken(s.token); err != nil {
-		return nil, err
+	if fixed, ok := s.source.(fixedToken); ok {
+		if err := checkToken(fixed.text); err != nil {
+			return nil, err
+		}
 	}
 	if base.Scheme == "http" && !isLoopback(base.Hostname()) {
 		return nil, usageErrorf("A token is not sent over plain http to %s: use https. (Plain http is for this machine alone.)", base.Host)
@@ -57,7 +59,7 @@ func newClient(s settings, timeout time.Duration) (*client, error) {
 			return nil, err
 		}
 	}
-	return &client{base: base, token: s.token, timeout: timeout, tries: maxTries,
+	return &client{base: base, source: s.source, timeout: timeout, tries: maxTries,
 		http: &http.Client{Transport: transport, CheckRedirect: checkRedirect}}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -32,6 +33,7 @@ type operator struct {
 	Email          string          `json:"email"`
 	PATID          string          `json:"pat_id"`
 	Agent          string          `json:"agent"`
+	ExpiresAt      string          `json:"expires_at"`
 	Preset         string          `json:"preset"`
 	Scopes         []string        `json:"scopes"`
 }
@@ -56,17 +58,20 @@ func whoamiRun(ctx context.Context, f *factory) error {
 	case asCSV:
 		return usageErrorf("whoami is no list: --output csv does not apply.")
 	}
-	from := "ARGUS_URL and ARGUS_TOKEN"
+	from := "ARGUS_URL and " + s.source.from()
 	if s.profile != "" {
 		from = "profile " + s.profile
-		if f.profile == "" && f.env("ARGUS_TOKEN") != "" {
-			from += ", token from ARGUS_TOKEN"
+		if given := s.source.from(); given != from {
+			from += ", token from " + given
 		}
 	}
 	pairs := []cell{
 		txt("operator"), txt(nameAndID(me.Name, me.ActorID)).in(bold),
 		txt("email"), txt(me.Email),
 		txt("credential"), txt(string(me.ActorKind)),
+	}
+	if end, err := time.Parse(time.RFC3339Nano, me.ExpiresAt); err == nil {
+		pairs = append(pairs, txt("expires"), txt(f.expiry(end)))
 	}
 	if me.PATID != "" {
 		pairs = append(pairs, txt("token id"), txt(me.PATID))
@@ -82,6 +87,15 @@ func whoamiRun(ctx context.Context, f *factory) error {
 		txt("scopes"), txt(strings.Join(me.Scopes, " ")),
 		txt("server"), txt(c.base.String()),
 		txt("from"), txt(from))...)
+}
+
+// expiry is when a credential ends, and in how long.
+func (f *factory) expiry(end time.Time) string {
+	text := end.UTC().Format(time.RFC3339)
+	if left := end.Sub(f.now()).Round(time.Second); left > 0 {
+		text += ", in " + formatDuration(left)
+	}
+	return text
 }
 
 // nameAndID shows a name beside its id; the id alone when there is no name.
