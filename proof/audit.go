@@ -256,9 +256,17 @@ func (a *Audit) Row(r *Row) bool {
 
 // Keyed is a row of the other kinds, as its entry.
 func (a *Audit) Keyed(e Entry) bool {
+	ok, _ := a.row(&e)
+	return ok
+}
+
+// inMonth reports whether a leaf counts. Rows of audit_admin of other months are read for what they record.
+func (a *Audit) inMonth(m Month) bool { return a.scope.Month == 0 || a.scope.Month == m }
+
+func (a *Audit) row(e *Entry) (known, intact bool) {
 	leaf, ok := a.keyed[string(e.AppendKey([]byte{byte(e.Kind)}))]
 	if !ok {
-		return false
+		return false, false
 	}
 	run := &a.piece[sort.Search(len(a.piece), func(i int) bool { r := &a.piece[i]; return r.FirstLeaf+int64(r.Leaves()) > leaf })]
 	want := run.Entry(int(leaf - run.FirstLeaf))
@@ -271,22 +279,21 @@ func (a *Audit) Keyed(e Entry) bool {
 	case want.Month != e.Month:
 		what = fmt.Sprintf("is of %s, sealed as of %s", e.Month, want.Month)
 	default:
-		a.counts.Rows++
-		return true
+		if a.inMonth(want.Month) {
+			a.counts.Rows++
+		}
+		return true, true
 	}
 	a.fault(Fault{Leaf: leaf, Row: want.String(), What: what, Tree: want.Digest, Found: e.Digest})
-	return true
+	return true, false
 }
 
 // Admin is a row of audit_admin. What the tree records of dropped months and of losses is taken from it.
 func (a *Audit) Admin(r *Admin) bool {
 	e := r.Entry()
-	before := a.counts.Rows
-	if !a.Keyed(e) {
-		return false
-	}
-	if a.counts.Rows == before {
-		return true // it was changed: believe nothing of it
+	known, intact := a.row(&e)
+	if !intact { // believe nothing of it
+		return known
 	}
 	leaf := a.keyed[string(e.AppendKey([]byte{byte(e.Kind)}))]
 	switch r.Kind {
@@ -324,7 +331,9 @@ func (a *Audit) EndPiece() {
 			continue
 		}
 		n := int64(r.Leaves())
-		a.counts.InScope += n
+		if a.inMonth(r.Month) {
+			a.counts.InScope += n
+		}
 		for at := range n {
 			leaf := r.FirstLeaf + at
 			if j := leaf - a.from; a.found[j>>6]&(1<<(j&63)) != 0 {

@@ -368,7 +368,7 @@ func (s *ClickHouse) steps(ctx context.Context, kind proof.Kind, where string, f
 		col := new(proto.ColStr)
 		sql += fmt.Sprintf(", CAST(%s, 'String') AS c_%[1]s", column)
 		results = append(results, proto.ResultColumn{Name: "c_" + column, Data: col})
-		return col.Row
+		return func(i int) string { return col.Row(i) } // not col.Row, which would copy the empty column
 	}
 	opt := func(column string) func(int) *string {
 		col := proto.NewColNullable[string](new(proto.ColStr))
