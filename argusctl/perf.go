@@ -55,6 +55,7 @@ audit log itself. The window is the last hour unless --since says otherwise.
 --slowest ROUTE lists the calls behind that route's p99.`,
 		Example: `  argusctl perf --since 24h --sort p99
   argusctl perf --since 1h --compare
+  argusctl perf --service billing --group-by release --since 24h
   argusctl perf --route '/v1/tenants*' --group-by client
   argusctl perf --slowest 'GET /v1/audit-log' --since 24h
   argusctl perf --watch --sort errors`,

@@ -53,6 +53,18 @@ const PAGES = [
   ['audit-empty', '#/settings/audit?route=/nowhere', '.empty'],
   ['audit-unreadable', '#/settings/audit?since=yesterday&colour=red&status=5xx', '.unreadable'],
   ['performance', '#/performance?since=24h', '.perf tbody tr .spark path'],
+  ['performance-release', '#/performance?since=24h&by=release', '.perf tbody tr .spark path'],
+  ['performance-service', '#/performance?since=24h&by=service', '.perf tbody tr .spark path'],
+  [
+    'audit-service-drawer',
+    '#/settings/audit?service=billing&method=POST&since=7d',
+    'tr[data-id]',
+    async (page) => {
+      await page.locator('tr[data-id]').nth(1).click();
+      await page.waitForSelector('.drawer dl');
+      await page.waitForTimeout(300);
+    },
+  ],
   [
     'route',
     '#/performance/route?route=GET%20/v1/tenants&since=24h',

@@ -127,6 +127,11 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
         <button type="button" class="button small" onClick={() => filter('route', row.route)}>
           Same route
         </button>
+        {row.service !== 'argus' && (
+          <button type="button" class="button small" onClick={() => filter('service', row.service)}>
+            Same service
+          </button>
+        )}
         {row.trace_id && (
           <button type="button" class="button small" onClick={() => filter('trace_id', row.trace_id!)}>
             Same trace

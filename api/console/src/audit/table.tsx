@@ -123,6 +123,9 @@ export function LogTable(props: TableProps) {
             <th scope="col" class="c-actor">
               Actor
             </th>
+            <th scope="col" class="c-service">
+              Service
+            </th>
             <th scope="col" class="c-route">
               Route
             </th>
@@ -228,11 +231,15 @@ class LogRow extends Component<RowProps> {
           <KindIcon kind={row.actor_kind} />
           <span class={actor ? 'ellipsis' : 'ellipsis mono'}>{actor ?? row.actor_id}</span>
         </td>
+        <td class="c-service" title={row.release ? `${row.service} ${row.release}` : row.service}>
+          <span class="ellipsis">{row.service}</span>
+        </td>
         <td class="c-route">
-          <a class="route" href={rowHref + row.id} tabIndex={current ? 0 : -1} title={row.route}>
+          <a class="route" href={rowHref + row.id} tabIndex={current ? 0 : -1} title={row.reason ? `${row.route}\nReason: ${row.reason}` : row.route}>
             <span class={`method m-${method.toLowerCase()}`}>{method}</span> {path}
           </a>
           {params.length > 0 && <span class="params mono">{params.join(' · ')}</span>}
+          {row.error_code && <span class="params tone-bad">{row.error_code}</span>}
           <span class="sub">
             {actor ?? row.actor_id} · <Latency us={row.latency_us} /> · {client || 'no agent'}
           </span>

@@ -54,7 +54,7 @@ export const KIND_LABEL: Record<string, string> = { clerk_session: 'Session', oi
 
 export function KindIcon({ kind }: { kind: string }) {
   const label = KIND_LABEL[kind] ?? kind;
-  const Icon = kind === 'pat' ? icons.Key : kind === 'break_glass' ? icons.Flame : icons.Person;
+  const Icon = kind === 'pat' ? icons.Key : kind === 'break_glass' ? icons.Flame : kind === 'workload' ? icons.Server : icons.Person;
   return (
     <span class={`kind kind-${kind}`} title={label} role="img" aria-label={label}>
       <Icon />
