@@ -105,7 +105,7 @@ func TestDoorFailures(t *testing.T) {
 			}
 		}
 	})
-	d := newDoorTo(t, address, "    timeout: 400ms\n    answer_limit: 1MiB", nil)
+	d := newDoorTo(t, address, "    timeout: 1s\n    answer_limit: 1MiB", nil)
 	token := d.admin()
 	for i := range misdeeds {
 		m := &misdeeds[i]

@@ -11,6 +11,7 @@ import (
 	"net/http/httptrace"
 	"net/http/httputil"
 	"net/netip"
+	"net/textproto"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -120,6 +121,9 @@ func (d *Door) Send(ctx context.Context, cancel context.CancelCauseFunc, c *Call
 	return nil, e.problem(ctx)
 }
 
+// maxInterim is how many interim answers (1xx) a service may send before its answer.
+const maxInterim = 16
+
 // quiet takes what ReverseProxy would log: the call's own error says it.
 var quiet = log.New(io.Discard, "", 0)
 
@@ -167,7 +171,16 @@ func (e *exchange) serve(proxy *httputil.ReverseProxy, r *http.Request) (broke e
 // request is the caller's request as far as the service may see it.
 func (e *exchange) request(ctx context.Context) (*http.Request, error) {
 	in := e.call.Request
-	r := in.Clone(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { e.reached.Store(true) }}))
+	interim := 0
+	r := in.Clone(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { e.reached.Store(true) },
+		Got1xxResponse: func(int, textproto.MIMEHeader) error { // net/http bounds them only for who does not listen
+			if interim++; interim > maxInterim {
+				return errors.New("the service sends interim answers without end")
+			}
+			return nil
+		},
+	}))
 	r.Trailer, r.TransferEncoding, r.Form, r.PostForm, r.MultipartForm = nil, nil, nil, nil, nil
 	removeRequestHeaders(r.Header)
 	if !e.call.Match.Route.Stream {
