@@ -21,6 +21,7 @@ here() {
   strace) has strace || [ "$(uname)" != Linux ] ;; # tests kill ClickHouse inside a system call, on Linux alone
   promtool) has promtool ;;
   postgres15) [ -x "${ARGUS_TEST_POSTGRES15:-/usr/lib/postgresql/15/bin}/postgres" ] || [ -x "$tools/postgres15/bin/postgres" ] ;;
+  python) python3 -c 'import cryptography' 2>/dev/null ;; # docs/services.md's code for Python
   psql | pg_basebackup | pg_recvlogical) has "$1" || [ -x "/usr/lib/postgresql/15/bin/$1" ] ;;
   *) has "$1" ;;
   esac
@@ -28,6 +29,7 @@ here() {
 package() { # of Debian
   case $1 in
   compiler) echo gcc libc6-dev ;; promtool) echo prometheus ;; postgres15 | psql | pg_basebackup | pg_recvlogical) echo postgresql-15 ;;
+  python) echo python3-cryptography ;;
   go | node | npm) ;; # Debian's are too old
   *) echo "$1" ;;
   esac
@@ -42,11 +44,12 @@ why() {
   pg_recvlogical) echo "the reference beside the replicator" ;;
   curl) echo "the reference beside argusctl" ;;
   psql | pg_basebackup) echo "the steps of deploy/OPERATIONS.md" ;;
+  python) echo "runs the check of assertions in docs/services.md: python3 with cryptography" ;;
   postgres15) echo "replication is tested against 15 and 18; or name its folder of programs in ARGUS_TEST_POSTGRES15" ;;
   esac
 }
 wanted=(go node npm chromium)
-[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup)
+[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python)
 missing=()
 look() {
   missing=()
