@@ -23,7 +23,9 @@ type reviewAnswer struct {
 // TestAccessReview: what was granted, beside what the record says was used. The record here is a list; that the real one
 // is counted exactly, analytics shows.
 func TestAccessReview(t *testing.T) {
-	h := newHarness(t)
+	h := newHarness(t, func(c *Config) { // roles may name presets, which follow the services' file
+		c.Clerk.RoleScopes = map[string][]argus.Scope{"org:admin": {argus.PresetAdminFull}, "org:member": {argus.PresetSupportReadonly}}
+	})
 	now := time.Now()
 	issue := func(n credential.NewToken) credential.Token {
 		t.Helper()

@@ -37,7 +37,7 @@ func (v *Verifier) Rights(ctx context.Context, ids []string) map[string]Rights {
 			defer mu.Unlock()
 			switch {
 			case err == nil:
-				found[id] = Rights{Scopes: o.scopes}
+				found[id] = Rights{Scopes: argus.ExpandScopes(o.scopes)}
 			case ReasonOf(err) == reasonOwner && errors.As(err, &p):
 				found[id] = Rights{Why: p.Message}
 			}

@@ -2,7 +2,7 @@ import type { ComponentChildren, RefObject } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Problem } from './lib/filter';
 import { useKeys } from './lib/keys';
-import { AUDIT_LINK, COMPUTE_LINK, type Link, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK } from './lib/link';
+import { ACCESS_LINK, AUDIT_LINK, COMPUTE_LINK, type Link, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK } from './lib/link';
 import { learnNames } from './lib/names';
 import { cut } from './lib/quote';
 import { go, href, usePlace } from './lib/router';
@@ -11,6 +11,7 @@ import { useStore } from './lib/store';
 import { setTheme, useTheme } from './lib/theme';
 import { now } from './lib/time';
 import type { Operator } from './lib/types';
+import { AccessPage } from './pages/access';
 import { AuditPage } from './pages/audit';
 import { ComputePage } from './pages/compute';
 import { HealthPage } from './pages/health';
@@ -69,6 +70,16 @@ const PAGES: Page[] = [
   { path: '/health', label: 'Health', group: 'Data & admin', scope: '', icon: icons.Heart, link: NO_LINK, view: HealthPage, key: 'h' },
   { path: '/settings/audit', label: 'Audit log', group: 'Settings', scope: 'logs:read', icon: icons.Log, link: AUDIT_LINK, view: AuditPage, key: 'a' },
   { path: '/settings/tokens', label: 'Tokens', group: 'Settings', scope: '', icon: icons.Key, link: TOKENS_LINK, view: TokensPage, key: 'k' },
+  {
+    path: '/settings/access',
+    label: 'Access review',
+    group: 'Settings',
+    scope: 'tokens:admin',
+    icon: icons.Check,
+    link: ACCESS_LINK,
+    view: AccessPage,
+    key: 'r',
+  },
   { path: '/profile', label: 'Profile', group: 'Settings', scope: '', icon: icons.Person, link: NO_LINK, view: ProfilePage },
 ];
 
@@ -300,6 +311,7 @@ const KEYS: [string, string][] = [
   ['g h', 'Health'],
   ['g a', 'Audit log'],
   ['g k', 'Tokens'],
+  ['g r', 'Access review'],
 ];
 
 function Shortcuts({ onClose }: { onClose: () => void }) {

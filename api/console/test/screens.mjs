@@ -95,6 +95,8 @@ const PAGES = [
   ],
   ['tokens-found', '#/settings/tokens', 'table', async (page) => page.click('text="Revoke by secret"')],
   ['token-new', '#/settings/tokens?new=1&name=ci', 'dialog'],
+  ['token-agent', '#/settings/tokens?new=1&agent=claude-code', 'dialog'],
+  ['access', '#/settings/access', 'table'],
   ['profile', '#/profile', 'dl'],
   ['shortcuts', '#/tenants', 'table', async (page) => page.keyboard.press('?')],
 ];

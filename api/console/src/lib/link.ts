@@ -110,6 +110,11 @@ export const TOKENS_LINK: Link = {
     owner: text(200),
     unused_since: durationProblem,
     ended: oneOf('1'),
+    agent: text(100),
   },
   whole: (query) => (query.has('preset') && query.has('scopes') ? { part: `preset=${query.get('preset')}`, message: 'Give either preset or scopes.' } : null),
+};
+
+export const ACCESS_LINK: Link = {
+  names: { since: durationProblem, kind: oneOf('person', 'impersonation', 'token', 'workload', 'break_glass'), unused: oneOf('1') },
 };

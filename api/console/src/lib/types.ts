@@ -203,6 +203,42 @@ export interface Token {
   last_four: string;
 }
 
+export interface SeenValue {
+  value: string;
+  last_at: string;
+}
+
+/** A subject of GET /v1/access-review. */
+export interface AccessSubject {
+  kind: 'person' | 'impersonation' | 'token' | 'workload' | 'break_glass';
+  id: string;
+  actor_id: string;
+  impersonator_id: string | null;
+  name: string | null;
+  state: 'live' | 'revoked' | 'expired' | 'gone' | 'unknown';
+  agent: string | null;
+  granted: string[] | null;
+  used: { scope: string; calls: number; denied: number; last_used_at: string }[];
+  unused: string[] | null;
+  calls: number;
+  denied: number;
+  last_used_at: string | null;
+  created_at: string | null;
+  expires_at: string | null;
+  addresses: SeenValue[];
+  more_addresses: boolean;
+  agents: SeenValue[];
+  more_agents: boolean;
+}
+
+export interface AccessReview extends Answer {
+  since: string;
+  until: string;
+  subjects: AccessSubject[];
+  next_cursor: string | null;
+  actors: Record<string, string>;
+}
+
 export interface TokenList {
   tokens: Token[];
   next_cursor: string | null;

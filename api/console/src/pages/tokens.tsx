@@ -65,7 +65,7 @@ export function TokensPage({ me }: { me: Operator }) {
   const nameOf = new Map(tokens.map((t) => [t.id, t.name]));
   const owners = [...new Set([...tokens.map((t) => t.actor_id), ...(owner && owner !== 'all' ? [owner] : [])])].filter((id) => id !== me.actor_id);
   useKeys({ r: polled.reload });
-  const close = () => setQuery({ new: null, name: null, preset: null, scopes: null, expires_in: null }, true);
+  const close = () => setQuery({ new: null, name: null, preset: null, scopes: null, expires_in: null, agent: null }, true);
   const done = () => {
     setRevoking(null);
     polled.reload();

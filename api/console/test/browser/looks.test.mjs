@@ -19,6 +19,7 @@ const PLACES = [
   ['#/performance/route?route=GET%20/v1/operators/me&since=24h', '.chart .u-over'],
   ['#/settings/tokens', 'table, .empty'],
   ['#/settings/tokens?new=1', 'dialog'],
+  ['#/settings/access?unused=1', 'table'],
   ['#/profile', 'dl'],
 ];
 

@@ -226,6 +226,36 @@ test('tokens: everybody’s, those of one, and one by its secret', () =>
     await eventually('the unused ones', async () => (await page.locator('.list tbody tr').count()) === unused.length);
   }));
 
+test('tokens: for an agent, which only reads', () =>
+  at('#/settings/tokens?new=1&preset=admin-full', async (page) => {
+    await page.fill('dialog label:has-text("Agent") >> xpath=following::input[1]', 'claude-code');
+    await page.click('dialog button[type=submit]');
+    await page.waitForSelector('output.secret');
+    const secret = await page.textContent('output.secret');
+    const { token } = { token: (await s.server.json(s.server.admin, '/v1/tokens?state=live')).tokens.find((t) => t.agent === 'claude-code') };
+    assert.equal(token.name, 'claude-code');
+    assert.equal(token.agent_actions, false);
+    assert.ok(token.scopes.length > 0 && token.scopes.every((scope) => scope.endsWith(':read')), token.scopes.join(' '));
+    assert.equal((await s.server.call(secret, '/v1/operators/me')).status, 200);
+    await page.click('text="Done"');
+    await page.waitForSelector('.list tr:has-text("agent claude-code")');
+  }));
+
+test('access review: who has which rights, what was not used, and from there to the calls', () =>
+  at('#/settings/access', async (page) => {
+    await page.waitForSelector('.list tbody tr');
+    const { subjects } = await s.server.json(s.server.admin, '/v1/access-review?since=90d&limit=200');
+    assert.equal(await page.locator('.list tbody tr').count(), subjects.length);
+    await page.check('text=Unused rights only');
+    await eventually('only unused', async () => (await page.locator('.list tbody tr').count()) === subjects.filter((x) => x.unused?.length).length);
+    assert.ok((await page.locator('.scope-unused').count()) > 0);
+    await page.selectOption('select[aria-label="Kind"]', 'token');
+    await eventually('the address', () => params(page).get('kind') === 'token');
+    await page.uncheck('text=Unused rights only');
+    await page.click('.list a:has-text("Calls") >> nth=0');
+    await eventually('its calls', () => params(page).has('pat'));
+  }));
+
 test('performance: sorted, filtered, compared; a route’s page; from a point to the calls behind it', () =>
   at('#/performance?since=6h', async (page) => {
     await page.waitForSelector('.perf tbody tr');

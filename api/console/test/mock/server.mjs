@@ -341,6 +341,67 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       w.state = to;
       return w;
     },
+    'GET /v1/access-review tokens:admin': (c) => {
+      const empty = { impersonator_id: null, agent: null, denied: 0, created_at: null, expires_at: null, more_addresses: false, agents: [], more_agents: false };
+      const address = [{ value: '192.0.2.7', last_at: iso(nowUs()) }];
+      const used = (scope, calls, denied = 0) => ({ scope, calls, denied, last_used_at: iso(nowUs()) });
+      const subjects = [
+        ...OPERATORS.map((o, i) => ({
+          ...empty,
+          kind: 'person',
+          id: o.id,
+          actor_id: o.id,
+          name: o.name,
+          state: i === 2 ? 'gone' : 'live',
+          granted: i === 2 ? [] : i === 0 ? ALL : READ,
+          used: [used('logs:read', 120), ...(i === 1 ? [used('tokens:admin', 3, 3)] : [])],
+          unused: i === 2 ? [] : (i === 0 ? ALL : READ).filter((s) => s !== 'logs:read'),
+          calls: 140 + i,
+          denied: i === 1 ? 3 : 0,
+          last_used_at: iso(nowUs() - i * 864e8),
+          addresses: i === 0 ? ['192.0.2.7', '198.51.100.20', '2001:db8::1f', '203.0.113.9'].map((value) => ({ ...address[0], value })) : address,
+        })),
+        ...pats.map((p, i) => ({
+          ...empty,
+          kind: 'token',
+          id: p.id,
+          actor_id: p.actor_id,
+          name: p.name,
+          agent: i === 1 ? 'claude-code' : null,
+          state: isLive(p) ? 'live' : 'revoked',
+          granted: p.scopes,
+          used: [used('logs:read', 5)],
+          unused: isLive(p) ? p.scopes.filter((s) => s !== 'logs:read') : [],
+          calls: i * 7,
+          last_used_at: p.last_used_at,
+          addresses: i ? address : [],
+        })),
+        {
+          ...empty,
+          kind: 'workload',
+          id: 'github:deploy-bot',
+          actor_id: 'github:deploy-bot',
+          name: null,
+          state: 'live',
+          granted: ['compute:read', 'compute:write'],
+          used: [used('compute:write', 12)],
+          unused: ['compute:read'],
+          calls: 12,
+          last_used_at: iso(nowUs()),
+          addresses: address,
+        },
+      ];
+      const kind = c.query.get('kind');
+      return {
+        since: iso(nowUs() - 90 * 864e8),
+        until: iso(nowUs()),
+        subjects: subjects.filter((s) => !kind || s.kind === kind),
+        next_cursor: null,
+        actors: Object.fromEntries(OPERATORS.map((o) => [o.id, o.name])),
+        source: 'clickhouse',
+        replicated_through: null,
+      };
+    },
     'GET /v1/tokens any': (c) => {
       const owner = c.query.get('owner') ?? c.who.id;
       if (owner !== c.who.id && !c.scopes.includes('tokens:admin'))
