@@ -49,7 +49,7 @@ var rooms = map[string][]string{
 }
 
 // forTests may be imported by every test besides what its package may import.
-var forTests = []string{module + "/internal/engines", module + "/internal/engines/enginetest", module + "/internal/localissuer",
+var forTests = []string{module + "/internal/audittest", module + "/internal/engines", module + "/internal/engines/enginetest", module + "/internal/localissuer",
 	module + "/internal/sample", module + "/internal/traffic", module + "/migrations", module + "/proof"}
 
 // joinedInTests: the API's tests have the real stages behind it, as argusd joins them.

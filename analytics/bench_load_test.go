@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/internal/traffic"
 	"github.com/useargus/argus/migrations"
@@ -207,8 +208,8 @@ func (b *bench) load(t *testing.T, clickhouseURL string) {
 
 func (b *bench) copyToPostgres(ctx context.Context, batches <-chan []argus.Record) error {
 	for batch := range batches {
-		_, err := b.pg.CopyFrom(ctx, pgx.Identifier{"argus", "argus_audit_log"}, columnNames(),
-			pgx.CopyFromSlice(len(batch), func(i int) ([]any, error) { return postgresValues(&batch[i]), nil }))
+		_, err := b.pg.CopyFrom(ctx, pgx.Identifier{"argus", "argus_audit_log"}, argus.ColumnNames(),
+			pgx.CopyFromSlice(len(batch), func(i int) ([]any, error) { return audittest.Values(&batch[i]), nil }))
 		if err != nil {
 			for range batches { // let the other store get what is left
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
@@ -30,7 +31,7 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 	ask := func() argus.Source {
 		page, err := a.Search(ctx(t), argus.SearchRequest{Limit: 1000})
 		w.must(err)
-		same(t, string(page.Source), page.Rows, w.match(argus.Filter{}, w.now(), false))
+		audittest.Same(t, string(page.Source), page.Rows, w.match(argus.Filter{}, w.now(), false))
 		return page.Source
 	}
 	back := func() {

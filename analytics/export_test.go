@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 )
 
 // An export is what its filter means as of its token, in order, also when it is cut off and taken up again, when
@@ -55,7 +56,7 @@ func TestExportIsExact(t *testing.T) {
 				req.After = got[len(got)-1].Key().String()
 			}
 		}
-		same(t, f.Query().Encode(), got, want)
+		audittest.Same(t, f.Query().Encode(), got, want)
 	}
 	for _, bad := range []argus.ExportRequest{
 		{Cursor: "x"}, {After: w.committed[0].Key().String()}, {Cursor: "x", After: "yesterday"},
@@ -107,7 +108,7 @@ func TestRetention(t *testing.T) {
 		}
 		var got []argus.Record
 		w.must(a.Export(ctx(t), argus.ExportRequest{}, func(rows []argus.Record) error { got = append(got, rows...); return nil }))
-		same(t, "export", got, want)
+		audittest.Same(t, "export", got, want)
 		perf, err := a.Perf(ctx(t), argus.PerfRequest{Filter: argus.Filter{Since: now.AddDate(-3, 0, 0)}})
 		w.must(err)
 		checkPerf(t, "perf", want, argus.GroupByRoute, perf)
@@ -118,7 +119,7 @@ func TestRetention(t *testing.T) {
 			w.must(err)
 			got, cursor = append(got, page.Rows...), page.NextCursor
 		}
-		same(t, "pages", got, want)
+		audittest.Same(t, "pages", got, want)
 		for _, r := range records {
 			_, err := a.Get(ctx(t), r.ID)
 			if found := err == nil; found == r.OccurredAt.Before(oldest) {
@@ -146,7 +147,7 @@ func TestGetShowsACallAndItsSteps(t *testing.T) {
 	for _, want := range w.committed {
 		d, err := a.Get(ctx(t), want.ID)
 		w.must(err)
-		same(t, "call", []argus.Record{d.Record}, []argus.Record{want})
+		audittest.Same(t, "call", []argus.Record{d.Record}, []argus.Record{want})
 		if want.ID == r.ID && (len(d.Steps) != 3 || d.Steps[1].Result != "succeeded" || *d.Steps[2].TenantID != "UTD_1" ||
 			*d.Steps[2].ImpersonatorID != "user_b" || *d.Steps[2].ConsentDocumentID != "DOC-1" || *d.Steps[2].ConsentRecordedBy != "maria" ||
 			!time.Time(d.Steps[2].ConsentRecordedAt).Equal(time.Date(2026, 1, 17, 9, 0, 0, 0, time.UTC))) {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 )
 
 // Both stores find exactly the rows that Filter.Match says, with every column as it was.
@@ -55,7 +56,7 @@ func TestFiltersMatchInBothStores(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", f.Query().Encode(), err)
 		}
-		same(t, "Postgres "+f.Query().Encode(), pg, want)
+		audittest.Same(t, "Postgres "+f.Query().Encode(), pg, want)
 		var ch []argus.Record
 		if err := a.ch.with(ctx(t), func(conn *clickhouseConn) (err error) {
 			ch, err = a.clickhouseRows(ctx(t), conn, q, bound)
@@ -63,22 +64,10 @@ func TestFiltersMatchInBothStores(t *testing.T) {
 		}); err != nil {
 			t.Fatalf("%s: %v", f.Query().Encode(), err)
 		}
-		same(t, "ClickHouse "+f.Query().Encode(), ch, want)
+		audittest.Same(t, "ClickHouse "+f.Query().Encode(), ch, want)
 	}
 	if found < 1500 {
 		t.Errorf("only %d rows were found: the filters are too narrow to tell much", found)
-	}
-}
-
-func same(t *testing.T, what string, got, want []argus.Record) {
-	t.Helper()
-	if len(got) != len(want) {
-		t.Fatalf("%s: %d rows, want %d\ngot\n%swant\n%s", what, len(got), len(want), keys(got), keys(want))
-	}
-	for i := range got {
-		if g, w := string(got[i].AppendJSON(nil)), string(want[i].AppendJSON(nil)); g != w {
-			t.Fatalf("%s: row %d\n got %s\nwant %s", what, i, g, w)
-		}
 	}
 }
 
@@ -212,7 +201,7 @@ func TestPagesWhoseRowsPostgresLacks(t *testing.T) {
 		w.must(err)
 		page, err := a.Search(ctx(t), argus.SearchRequest{Filter: f, Limit: 1000})
 		w.must(err)
-		same(t, gone, page.Rows, w.match(f, w.now(), false))
+		audittest.Same(t, gone, page.Rows, w.match(f, w.now(), false))
 	}
 }
 
@@ -238,7 +227,7 @@ func TestWritersThatSayLess(t *testing.T) {
 		t.Helper()
 		page, err := a.Search(ctx(t), argus.SearchRequest{Filter: argus.Filter{Since: now.Add(-24 * time.Hour * 400)}, Limit: 1000})
 		w.must(err)
-		same(t, what, page.Rows, w.match(argus.Filter{}, want, false))
+		audittest.Same(t, what, page.Rows, w.match(argus.Filter{}, want, false))
 	}
 	search("untouched", w.now())
 	tamper("UPDATE argus.audit_writers SET seq = 3 WHERE writer_id = $1", lowered)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 )
 
 // follow collects what a follower gets until it has got want rows or one too many, resuming from the last position
@@ -68,7 +69,7 @@ func inOrder(t *testing.T, what string, got, want []argus.Record) {
 	got, want = slices.Clone(got), slices.Clone(want)
 	slices.SortFunc(got, order)
 	slices.SortFunc(want, order)
-	same(t, what, got, want)
+	audittest.Same(t, what, got, want)
 }
 
 // Followers from any position, with any filter, get each row once and in order, while writers come and go, and

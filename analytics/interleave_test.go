@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
@@ -194,7 +195,7 @@ func (h *history) page(s search, page argus.SearchPage) {
 	if len(want) < len(page.Rows) || len(page.Rows) < len(want) {
 		h.t.Fatalf("%s from %s: %d rows, want %d\n%s\n%s", s.filter.Query().Encode(), page.Source, len(page.Rows), len(want), keys(page.Rows), keys(want))
 	}
-	same(h.t, s.filter.Query().Encode(), page.Rows, want)
+	audittest.Same(h.t, s.filter.Query().Encode(), page.Rows, want)
 	s.rest, s.cursor = s.rest[len(want):], page.NextCursor
 	if s.cursor == "" && len(s.rest) > 0 {
 		h.t.Fatalf("%s: no cursor though %d rows are to come", s.filter.Query().Encode(), len(s.rest))

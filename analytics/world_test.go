@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
@@ -134,8 +135,8 @@ func (w *world) write(writer int64, records ...argus.Record) {
 	}
 	c := ctx(w.t)
 	w.must(pgx.BeginFunc(c, w.writer, func(tx pgx.Tx) error {
-		_, err := tx.CopyFrom(c, pgx.Identifier{"argus", "argus_audit_log"}, columnNames(),
-			pgx.CopyFromSlice(len(records), func(i int) ([]any, error) { return postgresValues(&records[i]), nil }))
+		_, err := tx.CopyFrom(c, pgx.Identifier{"argus", "argus_audit_log"}, argus.ColumnNames(),
+			pgx.CopyFromSlice(len(records), func(i int) ([]any, error) { return audittest.Values(&records[i]), nil }))
 		if err != nil {
 			return err
 		}
@@ -162,7 +163,7 @@ func (w *world) copyRows(records []argus.Record) {
 	if len(missing) == 0 {
 		return
 	}
-	batch, err := w.copier.PrepareBatch(c, "INSERT INTO audit_log ("+strings.Join(columnNames(), ", ")+")")
+	batch, err := w.copier.PrepareBatch(c, "INSERT INTO audit_log ("+strings.Join(argus.ColumnNames(), ", ")+")")
 	w.must(err)
 	for _, r := range missing {
 		w.must(batch.Append(clickhouseValues(r)...))
@@ -220,41 +221,6 @@ func (w *world) match(f argus.Filter, in argus.Position, ascending bool) []argus
 		return b.Compare(&a)
 	})
 	return out
-}
-
-func columnNames() []string {
-	names := strings.FieldsFunc(recordColumns, func(c rune) bool { return c == ',' || c == ' ' || c == '\n' || c == '\t' })
-	return names
-}
-
-func postgresValues(r *argus.Record) []any {
-	text := func(s string) any {
-		if s == "" {
-			return nil
-		}
-		return s
-	}
-	id := func(u uuid.UUID) any {
-		if u == uuid.Nil {
-			return nil
-		}
-		return [16]byte(u)
-	}
-	var status, latency, body, workload any
-	if len(r.Workload) > 0 {
-		workload = r.AppendWorkload(nil)
-	}
-	if r.Outcome == argus.Completed {
-		status, latency = r.Status, r.LatencyUS
-	}
-	if r.BodyHashed {
-		body = r.BodySHA256[:]
-	}
-	return []any{r.WriterID, r.Seq, [16]byte(r.ID), r.OccurredAt, r.RecordedAt, r.ActorID, text(r.ImpersonatorID),
-		string(r.ActorKind), id(r.PATID), id(r.BreakGlassID), r.Scope, r.Route, r.AppendPathParams(nil), r.Method, status,
-		string(r.Outcome), latency, netip.PrefixFrom(r.ClientIP, r.ClientIP.BitLen()), r.UserAgent, body, r.BodyBytes,
-		text(r.ClientRequestID), text(r.TraceID), r.Service, text(r.Release), text(r.ErrorCode), text(r.Reason), text(r.Agent),
-		workload, r.RowHash[:]}
 }
 
 func clickhouseValues(r *argus.Record) []any {

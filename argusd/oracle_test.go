@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,10 +13,10 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 )
 
 // The oracle of every fault test: answers acknowledged = rows in Postgres = rows in ClickHouse = rollups.
@@ -58,78 +57,18 @@ func oraclePostgres(t testing.TB, url string, acknowledged map[string]int) diges
 		t.Error(err)
 	}
 
-	rows, err := conn.Query(ctx, `
-		SELECT writer_id, seq, id, occurred_at, recorded_at, actor_id, coalesce(impersonator_id, ''), actor_kind, pat_id,
-		       break_glass_id, scope, route, path_params::text, method, coalesce(status, 0), outcome, coalesce(latency_us, 0),
-		       client_ip, user_agent, body_sha256, body_bytes, coalesce(client_request_id, ''), coalesce(trace_id, ''),
-		       service, coalesce(release, ''), coalesce(error_code, ''), coalesce(reason, ''), coalesce(agent, ''), workload::text, row_hash
-		  FROM argus.argus_audit_log ORDER BY writer_id, seq`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
+	rows := audittest.Postgres(t, conn)
+	audittest.Intact(t, rows)
 	var sum digest
 	seen := map[string]bool{}
-	last := map[int64]int64{}
-	for rows.Next() {
-		var r argus.Record
-		var pat, breakGlass *uuid.UUID
-		var params string
-		var workload *string
-		var ip netip.Prefix
-		var body, hash []byte
-		if err := rows.Scan(&r.WriterID, &r.Seq, &r.ID, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &r.ImpersonatorID,
-			&r.ActorKind, &pat, &breakGlass, &r.Scope, &r.Route, &params, &r.Method, &r.Status, &r.Outcome, &r.LatencyUS,
-			&ip, &r.UserAgent, &body, &r.BodyBytes, &r.ClientRequestID, &r.TraceID,
-			&r.Service, &r.Release, &r.ErrorCode, &r.Reason, &r.Agent, &workload, &hash); err != nil {
-			t.Fatal(err)
-		}
-		r.ClientIP = ip.Addr()
-		if pat != nil {
-			r.PATID = *pat
-		}
-		if breakGlass != nil {
-			r.BreakGlassID = *breakGlass
-		}
-		if body != nil {
-			r.BodyHashed = true
-			copy(r.BodySHA256[:], body)
-		}
-		pairs := func(text string) (all []argus.PathParam) {
-			byName := map[string]string{}
-			if err := json.Unmarshal([]byte(text), &byName); err != nil {
-				t.Fatal(err)
-			}
-			for name, value := range byName {
-				all = append(all, argus.PathParam{Name: name, Value: value})
-			}
-			return all
-		}
-		r.PathParams = pairs(params)
-		if workload != nil {
-			r.Workload = pairs(*workload)
-		}
-		r.SortPathParams()
-		r.SortWorkload()
-		if h := r.ComputeHash(); string(h[:]) != string(hash) {
-			t.Errorf("row %d/%d (%s): its hash is wrong", r.WriterID, r.Seq, r.ID)
-		}
-		if r.Seq != last[r.WriterID]+1 {
-			t.Errorf("writer %d: %d follows %d", r.WriterID, r.Seq, last[r.WriterID])
-		}
-		last[r.WriterID] = r.Seq
+	for i := range rows {
+		r := &rows[i]
 		id := r.ID.String()
-		if seen[id] {
-			t.Errorf("call %s has two rows", id)
-		}
 		seen[id] = true
 		if status, ok := acknowledged[id]; ok && (r.Outcome != argus.Completed || int(r.Status) != status) {
 			t.Errorf("call %s was answered %d, its row says %s %d", id, status, r.Outcome, r.Status)
 		}
-		sum.add(hash)
-	}
-	if err := rows.Err(); err != nil {
-		t.Fatal(err)
+		sum.add(r.RowHash[:])
 	}
 	for id, status := range acknowledged {
 		if !seen[id] {

@@ -2,15 +2,13 @@ package replicator
 
 import (
 	"fmt"
-	"net"
-	"net/netip"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/replicator/wal"
 )
 
@@ -48,141 +46,14 @@ func (w *world) verify() {
 	w.verifyPosition(position, true)
 }
 
-// postgresRows reads the log as the API would.
-func (w *world) postgresRows() map[string]argus.Record {
-	w.t.Helper()
-	rows, err := w.api.Query(w.ctx(), "SELECT "+strings.Join(auditColumns, ", ")+" FROM argus.argus_audit_log")
-	w.must(err)
-	all := map[string]argus.Record{}
-	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (int, error) {
-		var r argus.Record
-		var impersonator, request, trace *string
-		var late laterColumns
-		var pat, glass *uuid.UUID
-		var params map[string]string
-		var status *int16
-		var latency *int64
-		var digest, hash []byte
-		var ip netip.Prefix
-		err := row.Scan(&r.WriterID, &r.Seq, &r.ID, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &impersonator, &r.ActorKind, &pat,
-			&glass, &r.Scope, &r.Route, &params, &r.Method, &status, &r.Outcome, &latency, &ip, &r.UserAgent, &digest, &r.BodyBytes,
-			&request, &trace, &r.Service, &late.release, &late.code, &late.reason, &late.agent, &late.workload, &hash)
-		late.fill(&r)
-		fill(&r, impersonator, request, trace, pat, glass, params, status, latency, digest, hash)
-		r.ClientIP = ip.Addr()
-		r.OccurredAt, r.RecordedAt = r.OccurredAt.UTC(), r.RecordedAt.UTC()
-		all[fmt.Sprintf("%d/%d", r.WriterID, r.Seq)] = r
-		return 0, err
-	})
-	w.must(err)
-	return all
-}
-
-// laterColumns are those of the columns behind trace_id that may be null.
-type laterColumns struct {
-	release, code, reason, agent *string
-	workload                     map[string]string
-}
-
-func (l *laterColumns) fill(r *argus.Record) {
-	for dst, src := range map[*string]*string{&r.Release: l.release, &r.ErrorCode: l.code, &r.Reason: l.reason, &r.Agent: l.agent} {
-		if src != nil {
-			*dst = *src
-		}
-	}
-	for k, v := range l.workload {
-		r.Workload = append(r.Workload, argus.Claim{Name: k, Value: v})
-	}
-	r.SortWorkload()
-}
-
-func fill(r *argus.Record, impersonator, request, trace *string, pat, glass *uuid.UUID, params map[string]string,
-	status *int16, latency *int64, digest, hash []byte) {
-	text := func(p *string) string {
-		if p == nil {
-			return ""
-		}
-		return *p
-	}
-	r.ImpersonatorID, r.ClientRequestID, r.TraceID = text(impersonator), text(request), text(trace)
-	if pat != nil {
-		r.PATID = *pat
-	}
-	if glass != nil {
-		r.BreakGlassID = *glass
-	}
-	for k, v := range params {
-		r.PathParams = append(r.PathParams, argus.PathParam{Name: k, Value: v})
-	}
-	r.SortPathParams()
-	if status != nil {
-		r.Status, r.LatencyUS = *status, *latency
-	}
-	r.BodyHashed = digest != nil
-	copy(r.BodySHA256[:], digest)
-	copy(r.RowHash[:], hash)
-}
-
 func (w *world) verifyRows() {
 	w.t.Helper()
-	want := w.postgresRows()
-	rows, err := w.copy.Query(w.ctx(), "SELECT "+strings.Join(auditColumns, ", ")+" FROM audit_log")
-	w.must(err)
-	defer rows.Close()
-	seen, wrong := 0, 0
-	for rows.Next() {
-		var r argus.Record
-		var kind, outcome string
-		var impersonator, request, trace, digest *string
-		var late laterColumns
-		var hash string
-		var pat, glass *uuid.UUID
-		var params map[string]string
-		var status *int16
-		var latency *int64
-		var ip net.IP
-		w.must(rows.Scan(&r.WriterID, &r.Seq, &r.ID, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &impersonator, &kind, &pat,
-			&glass, &r.Scope, &r.Route, &params, &r.Method, &status, &outcome, &latency, &ip, &r.UserAgent, &digest, &r.BodyBytes,
-			&request, &trace, &r.Service, &late.release, &late.code, &late.reason, &late.agent, &late.workload, &hash))
-		late.fill(&r)
-		r.ActorKind, r.Outcome = argus.ActorKind(kind), argus.Outcome(outcome)
-		var d []byte
-		if digest != nil {
-			d = []byte(*digest)
+	want := audittest.Postgres(w.t, w.api)
+	audittest.Same(w.t, "ClickHouse", audittest.ClickHouse(w.t, w.copy, "audit_log"), want)
+	for i := range want {
+		if want[i].ComputeHash() != want[i].RowHash {
+			w.t.Errorf("the row %d/%d does not match its hash", want[i].WriterID, want[i].Seq)
 		}
-		fill(&r, impersonator, request, trace, pat, glass, params, status, latency, d, []byte(hash))
-		a, _ := netip.AddrFromSlice(ip)
-		r.ClientIP = a.Unmap()
-		r.OccurredAt, r.RecordedAt = r.OccurredAt.UTC(), r.RecordedAt.UTC()
-		key := fmt.Sprintf("%d/%d", r.WriterID, r.Seq)
-		p, ok := want[key]
-		seen++
-		switch {
-		case !ok:
-			wrong++
-			if wrong < 5 {
-				w.t.Errorf("ClickHouse has the row %s twice, or Postgres does not have it", key)
-			}
-		case string(p.AppendJSON(nil)) != string(r.AppendJSON(nil)):
-			wrong++
-			if wrong < 5 {
-				w.t.Errorf("the row %s differs\nPostgres:   %s\nClickHouse: %s", key, p.AppendJSON(nil), r.AppendJSON(nil))
-			}
-		case r.ComputeHash() != r.RowHash:
-			wrong++
-			w.t.Errorf("the row %s does not match its hash", key)
-		}
-		delete(want, key)
-	}
-	w.must(rows.Err())
-	for key := range want {
-		wrong++
-		if wrong < 10 {
-			w.t.Errorf("ClickHouse lacks the row %s", key)
-		}
-	}
-	if wrong > 0 {
-		w.t.Fatalf("%d rows are wrong, %d seen, %d missing", wrong, seen, len(want))
 	}
 }
 

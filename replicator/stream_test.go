@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
@@ -66,8 +67,8 @@ func TestNewColumn(t *testing.T) {
 	rec.RowHash = rec.ComputeHash()
 	_, err := w.api.Exec(w.ctx(), "UPDATE argus.audit_writers SET seq = $2 WHERE writer_id = $1", l.id, l.seq)
 	w.must(err)
-	_, err = w.api.CopyFrom(w.ctx(), pgx.Identifier{"argus", "argus_audit_log"}, append(auditColumns[:len(auditColumns):len(auditColumns)], "note", "weight"),
-		pgx.CopyFromRows([][]any{append(auditValues(&rec), "hello", 42)}))
+	_, err = w.api.CopyFrom(w.ctx(), pgx.Identifier{"argus", "argus_audit_log"}, append(argus.ColumnNames(), "note", "weight"),
+		pgx.CopyFromRows([][]any{append(audittest.Values(&rec), "hello", 42)}))
 	w.must(err)
 	w.verify()
 	var note string

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -22,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
@@ -199,8 +199,8 @@ func (l *lane) commit(n int, at time.Time, more func(pgx.Tx, []argus.Record) err
 			records[i].Seq = l.seq + int64(i) + 1
 			records[i].RowHash = records[i].ComputeHash()
 		}
-		_, err = tx.CopyFrom(ctx, pgx.Identifier{"argus", "argus_audit_log"}, auditColumns,
-			pgx.CopyFromSlice(n, func(i int) ([]any, error) { return auditValues(&records[i]), nil }))
+		_, err = tx.CopyFrom(ctx, pgx.Identifier{"argus", "argus_audit_log"}, argus.ColumnNames(),
+			pgx.CopyFromSlice(n, func(i int) ([]any, error) { return audittest.Values(&records[i]), nil }))
 		if err == nil && more != nil {
 			err = more(tx, records)
 		}
@@ -265,25 +265,6 @@ func uuidAt(at time.Time, r *rand.Rand) uuid.UUID {
 	}
 	u[6], u[8] = u[6]&0x0f|0x70, u[8]&0x3f|0x80
 	return u
-}
-
-var auditColumns = argus.ColumnNames()
-
-func auditValues(r *argus.Record) []any {
-	opt := func(ok bool, v any) any {
-		if !ok {
-			return nil
-		}
-		return v
-	}
-	done := r.Outcome == argus.Completed
-	return []any{r.WriterID, r.Seq, r.ID, r.OccurredAt, r.RecordedAt, r.ActorID, opt(r.ImpersonatorID != "", r.ImpersonatorID),
-		string(r.ActorKind), opt(r.PATID != uuid.Nil, r.PATID), opt(r.BreakGlassID != uuid.Nil, r.BreakGlassID), r.Scope, r.Route,
-		json.RawMessage(r.AppendPathParams(nil)), r.Method, opt(done, r.Status), string(r.Outcome), opt(done, r.LatencyUS),
-		r.ClientIP, r.UserAgent, opt(r.BodyHashed, r.BodySHA256[:]), r.BodyBytes, opt(r.ClientRequestID != "", r.ClientRequestID),
-		opt(r.TraceID != "", r.TraceID), r.Service, opt(r.Release != "", r.Release), opt(r.ErrorCode != "", r.ErrorCode),
-		opt(r.Reason != "", r.Reason), opt(r.Agent != "", r.Agent), opt(len(r.Workload) > 0, json.RawMessage(r.AppendWorkload(nil))),
-		r.RowHash[:]}
 }
 
 // load writes with several lanes until stopped, now and then with steps in the domain tables, a transaction

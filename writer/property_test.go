@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"pgregory.net/rapid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
@@ -153,15 +153,7 @@ func readBack(t testing.TB, pool *pgxpool.Pool, records []argus.Record) map[uuid
 	for i, r := range records {
 		ids[i] = r.ID
 	}
-	rows, err := pool.Query(context.Background(), selectRows+` WHERE id = ANY ($1)`, ids)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, err := pgx.CollectRows(rows, scanRow)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return byID(found)
+	return byID(audittest.PostgresWhere(t, pool, "id = ANY ($1)", ids))
 }
 
 // TestQueue holds the queue against a slice. Every entry comes out once and in order, in batches within their bounds.

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
@@ -98,55 +99,6 @@ func stop(t testing.TB, w *Writer) {
 	}
 }
 
-// row is a row of argus.argus_audit_log as read back.
-const selectRows = `SELECT writer_id, seq, id, occurred_at, recorded_at, actor_id, coalesce(impersonator_id, ''), actor_kind,
-	coalesce(pat_id, '00000000-0000-0000-0000-000000000000'), coalesce(break_glass_id, '00000000-0000-0000-0000-000000000000'),
-	scope, route, path_params, method, coalesce(status, 0), outcome, coalesce(latency_us, 0), host(client_ip), user_agent,
-	body_sha256, body_bytes, coalesce(client_request_id, ''), coalesce(trace_id, ''),
-	service, coalesce(release, ''), coalesce(error_code, ''), coalesce(reason, ''), coalesce(agent, ''), workload, row_hash
-	FROM argus.argus_audit_log`
-
-func scanRow(row pgx.CollectableRow) (argus.Record, error) {
-	var r argus.Record
-	var params, workload map[string]string
-	var ip string
-	var body, hash []byte
-	err := row.Scan(&r.WriterID, &r.Seq, &r.ID, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &r.ImpersonatorID, &r.ActorKind,
-		&r.PATID, &r.BreakGlassID, &r.Scope, &r.Route, &params, &r.Method, &r.Status, &r.Outcome, &r.LatencyUS, &ip, &r.UserAgent,
-		&body, &r.BodyBytes, &r.ClientRequestID, &r.TraceID,
-		&r.Service, &r.Release, &r.ErrorCode, &r.Reason, &r.Agent, &workload, &hash)
-	if err != nil {
-		return r, err
-	}
-	for k, v := range params {
-		r.PathParams = append(r.PathParams, argus.PathParam{Name: k, Value: v})
-	}
-	for k, v := range workload {
-		r.Workload = append(r.Workload, argus.Claim{Name: k, Value: v})
-	}
-	r.SortPathParams()
-	r.SortWorkload()
-	r.ClientIP, err = netip.ParseAddr(ip)
-	r.BodyHashed = body != nil
-	copy(r.BodySHA256[:], body)
-	copy(r.RowHash[:], hash)
-	r.OccurredAt, r.RecordedAt = r.OccurredAt.UTC(), r.RecordedAt.UTC()
-	return r, err
-}
-
-func readRows(t testing.TB, pool *pgxpool.Pool) []argus.Record {
-	t.Helper()
-	rows, err := pool.Query(context.Background(), selectRows+` ORDER BY writer_id, seq`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	records, err := pgx.CollectRows(rows, scanRow)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return records
-}
-
 // ledger is what callers were told, to be held against the log.
 type ledger struct {
 	mu           sync.Mutex
@@ -184,22 +136,12 @@ func (l *ledger) check(t testing.TB, pool *pgxpool.Pool) []argus.Record {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rows := readRows(t, pool)
+	rows := audittest.Postgres(t, pool)
 	byID := make(map[uuid.UUID]*argus.Record, len(rows))
-	next := map[int64]int64{}
+	audittest.Intact(t, rows)
 	for i := range rows {
 		r := &rows[i]
-		if byID[r.ID] != nil {
-			t.Errorf("two rows of %s: %d/%d and %d/%d", r.ID, byID[r.ID].WriterID, byID[r.ID].Seq, r.WriterID, r.Seq)
-		}
 		byID[r.ID] = r
-		next[r.WriterID]++
-		if r.Seq != next[r.WriterID] {
-			t.Errorf("writer %d: seq %d where %d was due", r.WriterID, r.Seq, next[r.WriterID])
-		}
-		if r.ComputeHash() != r.RowHash {
-			t.Errorf("row %d/%d does not have the hash of its columns", r.WriterID, r.Seq)
-		}
 		_, known := l.failed[r.ID]
 		if _, ok := l.acknowledged[r.ID]; !ok && !known && !l.intended[r.ID] {
 			t.Errorf("row %d/%d is of a call that was never made: %s", r.WriterID, r.Seq, r.ID)
