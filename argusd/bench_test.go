@@ -101,10 +101,15 @@ func benchGet(client *http.Client, url, token string, want int) error {
 // atRate has all clients call at benchRate together, and returns the latencies in microseconds.
 func atRate(t *testing.T, call func(client int) error) []float64 {
 	t.Helper()
+	return atRateOf(t, benchRate, call)
+}
+
+func atRateOf(t *testing.T, rate int, call func(client int) error) []float64 {
+	t.Helper()
 	var mu sync.Mutex
 	var all []float64
 	var wg sync.WaitGroup
-	period := time.Second * benchClients / benchRate
+	period := time.Second * benchClients / time.Duration(rate)
 	begin := time.Now()
 	for n := range benchClients {
 		wg.Go(func() {

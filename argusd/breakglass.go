@@ -14,6 +14,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/credential"
+	"github.com/useargus/argus/api/services"
 	"github.com/useargus/argus/connect"
 )
 
@@ -61,8 +62,17 @@ func newBreakGlassIssue() *cobra.Command {
 		Example: `  argusd break-glass issue --for user_2abc --reason "Clerk is down, tenant UTD_7ELEVEN_001 offline" --ttl 30m`,
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
+			config, err := load[breakGlassConfig](nil)
+			if err != nil {
+				return err
+			}
+			// A file with mistakes keeps nobody from a token of the other scopes: this is for emergencies.
+			if file, err := services.Load(config.ServicesFile); err != nil {
+				fmt.Fprintln(os.Stderr, "The scopes of services are not known:", err)
+			} else {
+				argus.DeclareScopes(file.Scopes())
+			}
 			request := credential.NewBreakGlass{ActorID: user, Reason: reason, By: by}
-			var err error
 			if request.TTL, err = argus.ParseDuration(ttl); err != nil {
 				return err
 			}

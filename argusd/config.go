@@ -103,7 +103,8 @@ type holdConfig struct {
 
 type breakGlassConfig struct {
 	LogConfig
-	PostgresURL string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_break_glass" secret:"true"`
+	PostgresURL  string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_break_glass" secret:"true"`
+	ServicesFile string `env:"ARGUS_SERVICES_FILE" help:"file of the services behind the door, whose scopes a token may then have"`
 }
 
 type consentConfig struct {

@@ -22,6 +22,7 @@ here() {
   promtool) has promtool ;;
   postgres15) [ -x "${ARGUS_TEST_POSTGRES15:-/usr/lib/postgresql/15/bin}/postgres" ] || [ -x "$tools/postgres15/bin/postgres" ] ;;
   python) python3 -c 'import cryptography' 2>/dev/null ;; # docs/services.md's code for Python
+  nginx) has nginx || [ -x /usr/sbin/nginx ] ;;
   psql | pg_basebackup | pg_recvlogical) has "$1" || [ -x "/usr/lib/postgresql/15/bin/$1" ] ;;
   *) has "$1" ;;
   esac
@@ -43,6 +44,7 @@ why() {
   promtool) echo "checks the alerts" ;;
   pg_recvlogical) echo "the reference beside the replicator" ;;
   curl) echo "the reference beside argusctl" ;;
+  nginx) echo "the reference of calls through the door" ;;
   psql | pg_basebackup) echo "the steps of deploy/OPERATIONS.md" ;;
   python) echo "runs the check of assertions in docs/services.md: python3 with cryptography" ;;
   postgres15) echo "replication is tested against 15 and 18; or name its folder of programs in ARGUS_TEST_POSTGRES15" ;;
@@ -50,6 +52,7 @@ why() {
 }
 wanted=(go node npm chromium)
 [ "$purpose" = bench ] && wanted+=(pg_recvlogical curl) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python)
+[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup)
 missing=()
 look() {
   missing=()

@@ -1,0 +1,260 @@
+//go:build bench
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The figures of calls to a service behind the door. The reference is nginx as a plain reverse proxy to the same service.
+
+const doorRate = 1000 // calls a second, where the others have benchRate
+
+const benchService = `
+  - name: bench
+    upstream: %s
+    timeout: 5m
+    concurrency: 2048
+    scopes: {"bench:call": Call it}
+    presets: {support-readonly: ["bench:call"], admin-full: ["bench:call"]}
+    routes:
+      - {route: "GET /v1/thing", scope: "bench:call"}
+      - {route: "POST /v1/thing", scope: "bench:call"}
+      - {route: "GET /v1/hang", scope: "bench:call"}
+
+providers:`
+
+func TestBenchDoor(t *testing.T) {
+	going, hanging := make(chan struct{}), atomic.Int64{}
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/v1/hang" {
+			hanging.Add(1)
+			<-going
+		}
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"thing":"a small answer"}`)
+	}))
+	t.Cleanup(service.Close)
+	d := startDev(t)
+	path := filepath.Join(d.dir, "services.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after, _ := strings.Cut(string(text), "\nproviders:")
+	if err := os.WriteFile(path, []byte(before+fmt.Sprintf(benchService, service.URL)+after), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var tokens []string
+	eventuallyToken := func() string {
+		for range 100 {
+			token := d.newToken(fmt.Sprint("bench", len(tokens)), "admin-full")
+			if status, _ := d.call(t.Context(), token, "GET", "/svc/bench/v1/thing", ""); status == 200 {
+				return token
+			}
+			time.Sleep(200 * time.Millisecond)
+		}
+		t.Fatal("the service is not behind the door")
+		return ""
+	}
+	for range 16 {
+		tokens = append(tokens, eventuallyToken())
+	}
+	var persons []string // one person has 256 calls at once
+	for n := range 5 {
+		persons = append(persons, d.breakGlass(fmt.Sprintf("user_2bench%d", n), "--scopes", "admin-full"))
+	}
+	for _, child := range []string{"REPLICATOR", "CLICKHOUSE"} {
+		pid := d.pid(child)
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Kill(pid, syscall.SIGCONT)
+	}
+	clients := make([]*http.Client, benchClients)
+	for n := range clients {
+		clients[n] = &http.Client{Transport: &http.Transport{}}
+		defer clients[n].CloseIdleConnections()
+	}
+	door := "http://" + d.addr
+	call := func(method, url string) func(int) error {
+		return func(n int) error { return benchCall(clients[n], method, url, tokens[n%len(tokens)]) }
+	}
+	get, me, post := call("GET", door+"/svc/bench/v1/thing"), call("GET", door+"/v1/operators/me"), call("POST", door+"/svc/bench/v1/thing")
+	direct := call("GET", service.URL+"/v1/thing")
+	inserters := benchInserters(t, d)
+	insert := func(n int) error { return inserters[n].insert() }
+	proxy := startNginx(t, service.Listener.Addr().String())
+
+	var doorMedian, nginxMedian, insertMedian, doorP99, directP99, insertP99, posts, mes []float64
+	for range benchTurns {
+		doorMedian = append(doorMedian, median(oneByOne(t, get)))
+		insertMedian = append(insertMedian, median(oneByOne(t, insert)))
+		if proxy != "" {
+			nginxMedian = append(nginxMedian, median(oneByOne(t, call("GET", proxy+"/v1/thing"))))
+		}
+		doorP99 = append(doorP99, quantile(atRateOf(t, doorRate, get), 0.99))
+		directP99 = append(directP99, quantile(atRateOf(t, doorRate, direct), 0.99))
+		insertP99 = append(insertP99, quantile(atRateOf(t, doorRate, insert), 0.99))
+		posts = append(posts, perSecond(t, post))
+		mes = append(mes, perSecond(t, me))
+	}
+	if proxy == "" {
+		fmt.Printf("FIGURE\tdoor: median of a GET, 1 connection, against nginx and one INSERT + commit (µs)\t%.0f\tnginx is missing\t\t≤ 1.2×\t\n", median(doorMedian))
+	} else {
+		benchFigure("door: median of a GET, 1 connection, against nginx and one INSERT + commit (µs)", median(doorMedian), median(nginxMedian)+median(insertMedian), 1.2)
+	}
+	benchFigure(fmt.Sprintf("door: p99 added at %d calls/s, against INSERT + commit (µs)", doorRate), median(doorP99)-median(directP99), median(insertP99), 2)
+	ratio, verdict := median(posts)/median(mes), "ok"
+	if ratio < 0.5 {
+		verdict = "MISS"
+	}
+	fmt.Printf("FIGURE\tdoor: calls/s with effects over %d connections, against operators/me\t%.0f\t%.0f\t%.2f\t≥ 0.5×\t%s\n",
+		benchClients, median(posts), median(mes), ratio, verdict)
+
+	idle := d.usage()["API"].resident
+	var all sync.WaitGroup
+	for n := range 1000 {
+		all.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}}
+			defer client.CloseIdleConnections()
+			if err := benchCall(client, "GET", door+"/svc/bench/v1/hang", persons[n%len(persons)]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 600 {
+		if hanging.Load() == 1000 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	with := d.usage()["API"].resident
+	beside := median(oneByOne(t, me))
+	close(going)
+	all.Wait()
+	verdict = "ok"
+	if with-idle > 64 || hanging.Load() != 1000 {
+		verdict = "MISS"
+	}
+	fmt.Printf("FIGURE\tdoor: memory with %d calls hanging in a service, above idle (MiB)\t%d\t%d idle\t\t≤ 64\t%s\n", hanging.Load(), with-idle, idle, verdict)
+	t.Logf("beside them operators/me has a median of %.0f µs", beside)
+}
+
+func benchCall(client *http.Client, method, url, token string) error {
+	request, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(io.Discard, response.Body); err != nil {
+		return err
+	}
+	if response.StatusCode != 200 {
+		return fmt.Errorf("%s: %s", url, response.Status)
+	}
+	return nil
+}
+
+// oneByOne calls again and again over one connection, and returns the latencies in microseconds.
+func oneByOne(t *testing.T, call func(int) error) (all []float64) {
+	t.Helper()
+	for begin := time.Now(); time.Since(begin) < benchTime; {
+		from := time.Now()
+		if err := call(0); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, float64(time.Since(from).Nanoseconds())/1000)
+		time.Sleep(5 * time.Millisecond) // a credential has its limit
+	}
+	return all
+}
+
+// perSecond has all clients call as fast as they are answered.
+func perSecond(t *testing.T, call func(int) error) float64 {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), benchTime)
+	defer cancel()
+	var n atomic.Int64
+	var all sync.WaitGroup
+	for c := range benchClients {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if err := call(c); err != nil {
+					t.Error(err)
+					return
+				}
+				n.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	return float64(n.Load()) / benchTime.Seconds()
+}
+
+// startNginx runs nginx as a plain reverse proxy, and returns its URL, "" when it is not installed.
+func startNginx(t *testing.T, upstream string) string {
+	t.Helper()
+	program, err := exec.LookPath("nginx")
+	if err != nil {
+		if program = "/usr/sbin/nginx"; func() bool { _, err := os.Stat(program); return err != nil }() {
+			return ""
+		}
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := listener.Addr().String()
+	listener.Close()
+	dir := t.TempDir()
+	config := fmt.Sprintf(`daemon off; worker_processes auto; pid %[1]s/pid; error_log %[1]s/error.log;
+events { worker_connections 1024; }
+http {
+  access_log %[1]s/access.log; client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+  upstream service { server %[2]s; keepalive 64; }
+  server { listen %[3]s; location / { proxy_pass http://service; proxy_http_version 1.1; proxy_set_header Connection ""; } }
+}`, dir, upstream, addr)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Chmod(dir, 0o777) // of root's nginx the workers are another user
+	command := exec.Command(program, "-p", dir, "-c", file, "-e", filepath.Join(dir, "error.log"))
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Signal(syscall.SIGQUIT)
+		_ = command.Wait()
+	})
+	for range 200 {
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			conn.Close()
+			return "http://" + addr
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatal("nginx does not listen")
+	return ""
+}
