@@ -1,10 +1,18 @@
 package services
 
 import (
+	"errors"
+	"flag"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/useargus/argus/api/yamlfile"
 )
 
 // write puts a file into a folder and returns its path.
@@ -67,3 +75,140 @@ func TestLoad(t *testing.T) {
 		t.Errorf("%+v", m.Route)
 	}
 }
+
+// TestMistakes: every mistake is told at once, each at its line, and nothing of the file is taken.
+func TestMistakes(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "bad.pem", "no certificate")
+	write(t, dir, "bad.yaml", "openapi: 3.0.3\ninfo: {title: x, version: '1'}\npaths: {/a: {get: {responses: {}}}, '/b/{x}{y}': {get: {responses: {}}}}\n")
+	_, err := Load(write(t, dir, "services.yaml", `services:
+  - name: Billing
+    upstream: http://billing.internal
+    nmae: x
+    timeout: 10m
+    body_limit: 1GiB
+    answer_limit: 65MiB
+    concurrency: 0
+    tls: {ca: missing.pem}
+    scopes: {logs:read: Ours, Bad: Case, a:b: ""}
+    presets: {nobody: [a:b], admin-full: [c:d]}
+    routes:
+      - {route: "GET /v1/x", scope: nowhere:read}
+      - {route: "GET /v1/:a", scope: a:b}
+      - {route: "GET /v1/:b", scope: a:b}
+      - {route: "HEAD /v1/x", scope: a:b}
+      - {route: "GET v1", scope: a:b}
+      - {route: "GET /v1/../x", scope: a:b}
+      - {route: "GET /v1/;x", scope: a:b}
+      - {route: "POST /v1/:a", scope: a:b, reason: maybe, confirm: b}
+      - {route: "PUT /v1/:a/:a", scope: a:b}
+      - {route: "GET /v1/:a/c", scope: a:b}
+      - {route: "GET /v1/b/:c", scope: logs:read}
+      - {route: "PUT /v1/x"}
+    stream: true
+  - name: argus
+    upstream: https://user:secret@x/
+    mount: /v1/x
+    tls: {cert: bad.pem}
+    routes: [{route: "GET /", scope: logs:read}]
+  - name: two
+    upstream: https://x/../y
+    mount: /svc
+    tls: {ca: bad.pem}
+    openapi: bad.yaml
+    default_scopes: {read: e:f}
+  - name: two
+    mount: /svc/two
+    upstream: https://x
+    routes: []
+    timeout: 30s
+    timeout: 31s
+providers:
+  - {name: Fleet, url: "http://fleet.internal"}
+`))
+	var all *yamlfile.Mistakes
+	if !errors.As(err, &all) {
+		t.Fatal(err)
+	}
+	told := map[int]int{}
+	for _, m := range all.List {
+		told[m.Line]++
+	}
+	for _, line := range []int{2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 16, 17, 18, 19, 20, 21, 23, 24, 25, 26, 27, 28, 29, 32, 33, 34, 35, 36, 37, 38, 42, 44} {
+		if told[line] == 0 {
+			t.Errorf("line %d is not told", line)
+		}
+	}
+	for line, least := range map[int]int{10: 3, 11: 2, 20: 2, 35: 2, 37: 2, 44: 2} {
+		if told[line] < least {
+			t.Errorf("line %d has %d mistakes, of which %d are told", line, least, told[line])
+		}
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Error("a password is told")
+	}
+	if t.Failed() {
+		t.Log(err)
+	}
+	for _, line := range []int{1, 12, 14, 22, 30, 31, 39, 40, 41, 43} {
+		if told[line] > 0 {
+			t.Errorf("line %d has no mistake, and one is told", line)
+		}
+	}
+}
+
+// TestRealDocuments: OpenAPI documents that were written for something else load, and their operations are routes.
+func TestRealDocuments(t *testing.T) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/getkin/kin-openapi").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testdata := filepath.Join(strings.TrimSpace(string(out)), "openapi3", "testdata")
+	for file, want := range map[string]struct {
+		routes int
+		one    string
+	}{
+		"lxkns.yaml":            {3, "GET /processes"},
+		"link-example.yaml":     {6, "GET /2.0/repositories/:username/:slug/pullrequests/:pid"},
+		"oai_v3_stoplight.json": {334, "DELETE /whitelabel/domains/:id/ips/:ip"}, // SendGrid's
+	} {
+		dir := t.TempDir()
+		f, err := Load(write(t, dir, "services.yaml", fmt.Sprintf(`services:
+  - name: real
+    upstream: https://real.internal
+    scopes: {real:read: Read, real:write: Write}
+    default_scopes: {read: real:read, write: real:write}
+    openapi: %s
+`, filepath.Join(testdata, file))))
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		var routes []string
+		for _, r := range f.Services[0].Routes {
+			routes = append(routes, r.Route)
+			if want := map[bool]string{true: "real:write", false: "real:read"}[r.Effects()]; string(r.Scope) != want {
+				t.Errorf("%s: %s asks for %s", file, r.Route, r.Scope)
+			}
+		}
+		if len(routes) != want.routes || want.one != "" && !slices.Contains(routes, want.one) {
+			t.Errorf("%s: %d routes: %v", file, len(routes), routes)
+		}
+	}
+}
+
+// TestSchema holds docs/services.schema.json, by which editors complete the file, to the structs that read it.
+func TestSchema(t *testing.T) {
+	const path = "../../docs/services.schema.json"
+	schema := Schema()
+	if *update {
+		if err := os.WriteFile(path, schema, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if committed, err := os.ReadFile(path); err != nil || string(committed) != string(schema) {
+		t.Errorf("%s is not what the structs say: run go test ./api/services -run Schema -update (%v)", path, err)
+	}
+}
+
+var update = flag.Bool("update", false, "write generated files")

@@ -34,7 +34,7 @@ func operations(file string, defaults DefaultScopes, used func(path string, data
 		}
 		return data, err
 	}
-	document, err := loader.LoadFromFile(file)
+	document, err := loadDocument(loader, file)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +61,16 @@ func operations(file string, defaults DefaultScopes, used func(path string, data
 	return routes, errors.Join(wrong...)
 }
 
+// loadDocument reads a document. One that the library cannot cope with is a mistake like any other.
+func loadDocument(loader *openapi3.Loader, file string) (document *openapi3.T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it cannot be read: %v", p)
+		}
+	}()
+	return loader.LoadFromFile(file)
+}
+
 // route makes a route of an operation.
 func route(method, path string, defaults DefaultScopes, extensions ...map[string]any) (*Route, error) {
 	if !strings.HasPrefix(path, "/") {
@@ -70,7 +80,9 @@ func route(method, path string, defaults DefaultScopes, extensions ...map[string
 	var template []string
 	err := r.read(func(part string) (segment, error) {
 		s, err := bracedSegment(part)
-		template = append(template, s.template())
+		if err == nil {
+			template = append(template, s.template())
+		}
 		return s, err
 	})
 	if err != nil {
