@@ -53,7 +53,7 @@ var forTests = []string{module + "/internal/audittest", module + "/internal/engi
 	module + "/internal/sample", module + "/internal/traffic", module + "/migrations", module + "/proof"}
 
 // joinedInTests: the API's tests have the real stages behind it, as argusd joins them.
-var joinedInTests = map[string][]string{"api": {module + "/writer", module + "/analytics"}}
+var joinedInTests = map[string][]string{"api": {module + "/writer", module + "/analytics", module + "/ledger"}}
 
 type goPackage struct {
 	ImportPath                string

@@ -192,8 +192,8 @@ func New(config Config) (*API, error) {
 			send: &services.Door{Keys: config.AssertionKeys, PublicURL: config.PublicURL, Memory: memory}}
 	}
 	a.support = &support{pool: a.pool, consentURL: config.ConsentURL}
-	a.logs = &logs{auditLog: config.Log, credentials: a.credentials, pool: a.pool, log: a.log}
 	a.ledger = &ledger{auditLog: config.Log, store: &ledgerStore{pool: config.Pool}}
+	a.logs = &logs{auditLog: config.Log, credentials: a.credentials, pool: a.pool, ledger: a.ledger.store, log: a.log}
 	a.work = concat(a.jobs(), a.credentials.Work(), a.door.jobs(config.ReloadServices))
 	a.table = concat(a.routes(), config.extra)
 	if err := checkRoutes(a.table); err != nil {

@@ -37,10 +37,11 @@ import (
 // document it serves. Every request made of it is held against the document, and remembered.
 type contract struct {
 	*control
-	doc    *description
-	faults *faultyAudit
-	writer *enginetest.Proxy // between the writer and Postgres
-	none   string            // a token whose scope no operation asks for
+	doc     *description
+	faults  *faultyAudit
+	writer  *enginetest.Proxy // between the writer and Postgres
+	none    string            // a token whose scope no operation asks for
+	sealing string            // path of the key of the ledger, once there is one
 
 	mu   sync.Mutex
 	seen map[string]map[outcomeKey]bool // by operation

@@ -31,6 +31,7 @@ func TestContract(t *testing.T) {
 	c.checkWorkers()
 	c.checkLog()
 	c.checkStreams()
+	c.checkLedger()
 	c.checkLimits()
 	c.checkOutage()
 	c.covered()

@@ -19,6 +19,7 @@ type logs struct {
 	auditLog    Log
 	credentials *credential.Verifier // for names
 	pool        *Pool                // for names of tokens
+	ledger      *ledgerStore         // for leaves of exported rows
 	log         *slog.Logger
 }
 

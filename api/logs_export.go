@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/proof"
 )
 
 // export streams every row of a filter as of one snapshot, as NDJSON or CSV. A cut-off export is told from a
@@ -73,6 +74,7 @@ func (l *logs) export(c *call) (answer, error) {
 		return answer{}, err
 	}
 	w := newExportWriter(s, format, req.After == "")
+	w.leaves = l.ledger.leaves
 	err = l.auditLog.Export(c.Context(), req, func(rows []argus.Record) error {
 		if err := w.rows(rows); err != nil {
 			return err
@@ -96,9 +98,10 @@ func (l *logs) export(c *call) (answer, error) {
 
 // exportWriter renders rows and sends them in pieces of about flushAt bytes.
 type exportWriter struct {
-	s   *stream
-	csv bool
-	buf []byte
+	s      *stream
+	csv    bool
+	buf    []byte
+	leaves func(ctx context.Context, rows []argus.Record) ([]int64, error) // of NDJSON: the rows' leaves
 }
 
 const flushAt = 128 << 10
@@ -118,11 +121,18 @@ func (w *exportWriter) rows(rows []argus.Record) error {
 	if err := w.s.c.Context().Err(); err != nil {
 		return err
 	}
+	var leaves []int64
+	if !w.csv {
+		var err error
+		if leaves, err = w.leaves(w.s.c.Context(), rows); err != nil {
+			return err
+		}
+	}
 	for i := range rows {
 		if w.csv {
 			w.buf = argus.AppendCSV(w.buf, rows[i].CSV(), crlf)
 		} else {
-			w.buf = append(rows[i].AppendJSON(w.buf), '\n')
+			w.buf = appendLeaf(rows[i].AppendJSON(w.buf), leaves[i])
 		}
 		if len(w.buf) >= flushAt {
 			if err := w.send(); err != nil {
@@ -132,6 +142,15 @@ func (w *exportWriter) rows(rows []argus.Record) error {
 	}
 	// From here on these have left.
 	return w.finish()
+}
+
+// appendLeaf ends a row's JSON with its leaf in the ledger, so that an export can be checked against tiles alone.
+func appendLeaf(row []byte, leaf int64) []byte {
+	row = append(row[:len(row)-1], `,"leaf":`...)
+	if leaf == proof.NoLeaf {
+		return append(row, "null}\n"...)
+	}
+	return append(strconv.AppendInt(row, leaf, 10), "}\n"...)
 }
 
 func (w *exportWriter) send() error {

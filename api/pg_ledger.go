@@ -1,9 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -76,30 +78,72 @@ func (s *ledgerStore) leaf(ctx context.Context, writer, seq int64) (leaf int64, 
 }
 
 // run is a run without its digests.
-type run struct{ first, leaves, writer, seq int64 }
+type run struct{ first, leaves, seq int64 }
 
-// runsOf are the runs of these writers' calls that hold a number of the ranges.
-func (s *ledgerStore) runsOf(ctx context.Context, ranges []argus.SeqRange) (map[int64][]run, error) {
-	var writers, from, to []int64
-	for _, r := range ranges {
-		writers, from, to = append(writers, r.WriterID), append(from, r.From), append(to, r.To)
+// sparse: rows that are so many times fewer than the numbers between them are looked up one by one.
+const sparse = 8
+
+// leaves gives the leaf of each row, NoLeaf while it has none. Rows of an export stand close together, so the runs between
+// a writer's first and last are read once. A filter that few rows pass has each of them looked up.
+func (s *ledgerStore) leaves(ctx context.Context, rows []argus.Record) ([]int64, error) {
+	ranges := map[int64]*argus.SeqRange{}
+	for i := range rows {
+		r := &rows[i]
+		if g := ranges[r.WriterID]; g == nil {
+			ranges[r.WriterID] = &argus.SeqRange{WriterID: r.WriterID, From: r.Seq, To: r.Seq}
+		} else {
+			g.From, g.To = min(g.From, r.Seq), max(g.To, r.Seq)
+		}
 	}
-	runs := map[int64][]run{}
-	rows, err := s.pool.Query(ctx, `SELECT r.first_leaf, r.leaves, r.writer_id, r.first_seq FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) w (w, a, b),
-		LATERAL (SELECT first_leaf, leaves, writer_id, first_seq FROM argus.ledger_runs WHERE kind = 1 AND writer_id = w.w
-		AND first_seq > w.a - 8192 AND first_seq <= w.b ORDER BY first_seq) r`, writers, from, to)
+	numbers := int64(0)
+	var writers, from, to []int64
+	for _, g := range ranges {
+		numbers += g.To - g.From + 1
+		writers, from, to = append(writers, g.WriterID), append(from, g.From), append(to, g.To)
+	}
+	if numbers > sparse*int64(len(rows)) {
+		writers, from, to = writers[:0], from[:0], to[:0]
+		for i := range rows {
+			writers, from, to = append(writers, rows[i].WriterID), append(from, rows[i].Seq), append(to, rows[i].Seq)
+		}
+	}
+	// The run that a range begins within, and those that begin in it.
+	found, err := s.pool.Query(ctx, `SELECT r.first_leaf, r.leaves, w.w, r.first_seq FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) w (w, a, b),
+		LATERAL (SELECT first_leaf, leaves, first_seq FROM argus.ledger_runs WHERE kind = 1 AND writer_id = w.w AND first_seq <= w.b
+		AND first_seq >= coalesce((SELECT first_seq FROM argus.ledger_runs WHERE kind = 1 AND writer_id = w.w AND first_seq <= w.a ORDER BY first_seq DESC LIMIT 1), 0)) r`,
+		writers, from, to)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	for rows.Next() {
+	defer found.Close()
+	runs := map[int64][]run{}
+	for found.Next() {
 		var r run
-		if err := rows.Scan(&r.first, &r.leaves, &r.writer, &r.seq); err != nil {
+		var writer int64
+		if err := found.Scan(&r.first, &r.leaves, &writer, &r.seq); err != nil {
 			return nil, err
 		}
-		runs[r.writer] = append(runs[r.writer], r)
+		runs[writer] = append(runs[writer], r)
 	}
-	return runs, rows.Err()
+	if err := found.Err(); err != nil {
+		return nil, err
+	}
+	for _, list := range runs {
+		slices.SortFunc(list, func(a, b run) int { return cmp.Compare(a.seq, b.seq) })
+	}
+	leaves := make([]int64, len(rows))
+	for i := range rows {
+		leaves[i] = proof.NoLeaf
+		list := runs[rows[i].WriterID]
+		at, exact := slices.BinarySearchFunc(list, rows[i].Seq, func(r run, seq int64) int { return cmp.Compare(r.seq, seq) })
+		if !exact {
+			at--
+		}
+		if at >= 0 && rows[i].Seq < list[at].seq+list[at].leaves {
+			leaves[i] = list[at].first + rows[i].Seq - list[at].seq
+		}
+	}
+	return leaves, nil
 }
 
 // tiles reads tiles within ctx.

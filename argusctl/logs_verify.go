@@ -150,7 +150,7 @@ func (f *factory) verifyLog(ctx context.Context, c *client, o *verifyOptions, op
 		return nil, err
 	}
 	r, err := f.verifyStream(ctx, c, o, open)
-	if err == nil && o.source == "clickhouse" && r.Outcome == proof.Disproved {
+	if err == nil && o.source == "clickhouse" && r.Missing > 0 {
 		if err := sleep(ctx, 3*time.Second); err != nil {
 			return nil, err
 		}

@@ -1,0 +1,136 @@
+//go:build linux
+
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/useargus/argus"
+	sealer "github.com/useargus/argus/ledger"
+	"github.com/useargus/argus/proof"
+)
+
+// checkLedger: a call is not sealed while no sealer runs, and proven when one has. What the API serves is checked as a
+// stranger would: by the pinned key alone.
+func (c *contract) checkLedger() {
+	all := c.tokens[ada]
+	made := c.expect("me", wish{status: 200, token: all})
+	id := made.header.Get(argus.AuditIDHeader)
+	path := "/v1/audit-log/" + id + "/proof"
+	c.expect("showLedger", wish{status: 200, token: all})
+	c.expect("proveCall", wish{status: 409, code: argus.CodeNotSealed, token: all, path: path})
+	c.expect("proveCall", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/audit-log/" + nobody + "/proof"})
+	c.expect("streamLedger", wish{status: 409, code: argus.CodeNotSealed, token: all})
+
+	key := c.seal()
+	resp := c.expect("proveCall", wish{status: 200, token: all, path: path})
+	f, err := proof.ParseFile(resp.body)
+	c.must(err)
+	open := func(note []byte) (proof.Checkpoint, error) { return proof.OpenCheckpoint(note, key) }
+	checkpoint, row, err := f.Check(open)
+	if err != nil || row.ID.String() != id || hex.EncodeToString(row.RowHash[:]) != made.header.Get(argus.RowHashHeader) {
+		c.t.Errorf("the proof of %s: %v, of row %s with hash %x; the answer said %s", id, err, row.ID, row.RowHash, made.header.Get(argus.RowHashHeader))
+	}
+	if len(resp.body) > 4096 {
+		c.t.Errorf("a proof file of %d bytes", len(resp.body))
+	}
+	hashes := c.expect("proveCall", wish{status: 200, token: all, path: path + "?hash_only=true"})
+	if f, err = proof.ParseFile(hashes.body); err != nil || len(f.Row) > 0 || bytes.Contains(hashes.body, []byte("user_2ada")) {
+		c.t.Errorf("hash_only shows %d bytes of a row: %v", len(f.Row), err)
+	}
+	c.expect("proveCall", wish{status: 409, code: argus.CodeNotSealed, token: all, path: path + "?witnessed=true"})
+	c.expect("proveCall", wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: path + "?hash_only=maybe", wrong: true})
+
+	c.seal()
+	var l struct {
+		Checkpoint  string
+		Consistency []proof.Hash
+	}
+	c.expect("showLedger", wish{status: 200, token: all, path: "/v1/ledger?from=1"}).json(c.t, &l)
+	newer, err := open([]byte(l.Checkpoint))
+	c.must(err)
+	if newer.Size < checkpoint.Size {
+		c.t.Errorf("the ledger went from %d to %d leaves", checkpoint.Size, newer.Size)
+	}
+	c.expect("showLedger", wish{status: 409, code: argus.CodeNotSealed, token: all, path: "/v1/ledger?from=99999999"})
+
+	for _, query := range []string{"", "?source=postgres", "?source=postgres&month=1999-01"} {
+		lines := c.entries(query)
+		rows := 0
+		for _, line := range lines {
+			if strings.HasPrefix(line, `{"writer_id":`) {
+				rows++
+			}
+		}
+		if !strings.HasPrefix(lines[0], `{"checkpoint":`) || !strings.HasPrefix(lines[len(lines)-1], `{"end":`) || rows > 0 != (query == "?source=postgres") {
+			c.t.Errorf("the entries%s are %d lines with %d rows, from %.40s to %.40s", query, len(lines), rows, lines[0], lines[len(lines)-1])
+		}
+	}
+}
+
+// entries reads a whole stream of entries.
+func (c *contract) entries(query string) []string {
+	req, err := http.NewRequest(http.MethodGet, c.url+"/v1/ledger/entries"+query, nil)
+	c.must(err)
+	req.Header.Set("Authorization", "Bearer "+c.tokens[ada])
+	resp, err := http.DefaultClient.Do(req)
+	c.must(err)
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	c.must(err)
+	if resp.Trailer.Get("Argus-Ledger-Complete") != "true" {
+		c.t.Errorf("the entries%s were cut off: %.200s", query, data)
+	}
+	for name, values := range resp.Trailer {
+		resp.Header[name] = values
+	}
+	c.answered("streamLedger", true, &response{status: resp.StatusCode, header: resp.Header, body: data})
+	return strings.Split(strings.TrimSpace(string(data)), "\n")
+}
+
+// seal runs the sealer until each row that is there now has its leaf below a checkpoint.
+func (c *contract) seal() proof.Key {
+	name := filepath.Join(c.t.TempDir(), "key")
+	if c.sealing == "" {
+		_, err := sealer.NewKeyFile(name, "audit.test/argus")
+		c.must(err)
+		c.sealing = name
+	}
+	keys := &sealer.Keys{Origin: "audit.test/argus"}
+	c.must(keys.Add(c.sealing))
+	s, err := sealer.New(sealer.Config{PostgresURL: c.pg.LedgerURL, Keys: keys, Anchor: c.sealing + ".anchor", Logger: slog.New(slog.DiscardHandler),
+		Interval: 20 * time.Millisecond, LeaseTTL: time.Second})
+	c.must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Run(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-done
+		s.Close()
+	}()
+	var rows int64
+	c.must(c.owner.QueryRow(ctx, "SELECT sum(seq) FROM argus.audit_writers").Scan(&rows))
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		var sealed int64
+		c.must(c.owner.QueryRow(ctx, `SELECT coalesce(sum(leaves), 0) FROM argus.ledger_runs WHERE kind = 1
+			AND first_leaf + leaves <= (SELECT coalesce(max(size), 0) FROM argus.ledger_checkpoints)`).Scan(&sealed))
+		if sealed >= rows {
+			return keys.Public()[0]
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatal("not everything was sealed")
+		}
+	}
+}
