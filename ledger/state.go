@@ -248,8 +248,8 @@ func (s *state) regressed(greatest int64, writers []writerState) error {
 			return fmt.Errorf("%w: writer %d was closed and sealed, and is open again", errForked, w.id)
 		}
 	}
-	for id := range s.position.Writers {
-		if !seen[id] && !s.lost[id] {
+	for id, sealed := range s.position.Writers {
+		if !seen[id] && !s.lost[id] && sealed > 0 {
 			return fmt.Errorf("%w: writer %d has leaves and is not in Postgres", errForked, id)
 		}
 	}

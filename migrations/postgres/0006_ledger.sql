@@ -181,10 +181,17 @@ END
 $$;
 -- +goose StatementEnd
 
+-- What waits and is a leaf of that range is done with: the restored Postgres still had it waiting.
 -- +goose StatementBegin
 CREATE FUNCTION argus.declare_ledger_loss(from_leaf bigint, to_leaf bigint, reason text, claimed_by text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+  DELETE FROM argus.ledger_pending p USING (
+    SELECT r.kind, substring(r.keys FROM 1 + i * k.size FOR k.size) AS key, substring(r.digests FROM 1 + i * 32 FOR 32) AS digest
+      FROM argus.ledger_runs r CROSS JOIN LATERAL (SELECT CASE r.kind WHEN 4 THEN 8 ELSE 18 END AS size) k
+      CROSS JOIN LATERAL generate_series(0, r.leaves - 1) i
+     WHERE r.kind > 1 AND r.first_leaf < declare_ledger_loss.to_leaf AND r.first_leaf + r.leaves > declare_ledger_loss.from_leaf) sealed
+   WHERE p.kind = sealed.kind AND p.key = sealed.key AND p.digest = sealed.digest;
   INSERT INTO argus.ledger_losses (from_leaf, to_leaf, reason, claimed_by)
   VALUES (declare_ledger_loss.from_leaf, declare_ledger_loss.to_leaf, declare_ledger_loss.reason, declare_ledger_loss.claimed_by);
   INSERT INTO argus.audit_admin (kind, detail) VALUES ('ledger_recovered', jsonb_build_object(
