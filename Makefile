@@ -67,7 +67,7 @@ test-deploy: ## check what is in deploy/: a module of its own
 	cd deploy/check && go vet ./... && go test ./...
 
 crash: build ## the fault tests in full: 100 kills a stage; about an hour
-	ARGUS_CRASH_ROUNDS=100 go test -timeout 120m -p 1 -count 1 ./writer ./replicator ./api ./argusd
+	ARGUS_CRASH_ROUNDS=100 go test -timeout 120m -p 1 -count 1 ./writer ./replicator ./ledger ./api ./argusd
 
 soak: build ## ten minutes of mixed calls with random kills of every process, then the oracle
 	ARGUS_SOAK=$${ARGUS_SOAK:-10m} go test -timeout 60m -count 1 -v -run '^TestSoak$$' ./argusd

@@ -25,6 +25,9 @@ func TestConfigurationTable(t *testing.T) {
 	table(&b, "maintain hold", reflect.TypeFor[holdConfig]())
 	table(&b, "break-glass, token", reflect.TypeFor[breakGlassConfig]())
 	table(&b, "tenant", reflect.TypeFor[consentConfig]())
+	table(&b, "ledger seal, ledger recover", reflect.TypeFor[ledgerConfig]())
+	table(&b, "ledger rotate-key", reflect.TypeFor[ledgerRotateConfig]())
+	table(&b, "ledger mirror", reflect.TypeFor[ledgerReadConfig]())
 	table(&b, "ledger verify", reflect.TypeFor[ledgerVerifyConfig]())
 	data, err := os.ReadFile("../docs/configuration.md")
 	if err != nil {

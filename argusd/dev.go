@@ -25,6 +25,7 @@ import (
 	"github.com/useargus/argus/api/provider"
 	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/ledger"
 	"github.com/useargus/argus/migrations"
 )
 
@@ -35,7 +36,8 @@ import (
 //	            ├─ argusd dev-sample    a service behind the door (internal/sample)
 //	            ├─ local issuers in this process: play Clerk, a second issuer of people and a CI's, loopback only
 //	            ├─ argusd dev-api       a child with the API's credentials only
-//	            └─ argusd replicator    a child with the replicator's credentials only
+//	            ├─ argusd replicator    a child with the replicator's credentials only
+//	            └─ argusd ledger seal   a child with the ledger's credentials and its key
 //
 // What dies is started again; a signal ends all of it, children first.
 type dev struct {
@@ -45,9 +47,11 @@ type dev struct {
 	log        *slog.Logger
 	issuer     *issuerServer
 
-	postgres, clickhouse, api, replicator, sample *unit
+	postgres, clickhouse, api, replicator, ledger, sample *unit
 
-	apiMetrics, replicatorMetrics atomic.Value // the URLs, as strings; new ones with each start
+	apiMetrics, replicatorMetrics, ledgerMetrics atomic.Value // the URLs, as strings; new ones with each start
+
+	ledgerAddr string // where checkpoints and tiles are served
 
 	envFiles sync.Mutex // one writer of the env files at a time
 }
@@ -165,6 +169,7 @@ func newDev() (d *dev, unlock func(), err error) {
 	d.clickhouse = d.unit("clickhouse", d.startClickHouse)
 	d.api = d.unit("api", d.startAPI)
 	d.replicator = d.unit("replicator", d.startReplicator)
+	d.ledger = d.unit("ledger", d.startLedger)
 	d.sample = d.unit("sample", d.startSample)
 	return d, unlock, nil
 }
@@ -179,7 +184,7 @@ func (d *dev) unit(name string, start func(context.Context) (process, error)) *u
 
 // units in the order they are started; they are stopped in the opposite order.
 func (d *dev) units() []*unit {
-	return []*unit{d.postgres, d.clickhouse, d.replicator, d.sample, d.api}
+	return []*unit{d.postgres, d.clickhouse, d.replicator, d.ledger, d.sample, d.api}
 }
 
 func (d *dev) startAll(ctx context.Context) error {
@@ -208,6 +213,9 @@ func (d *dev) startAll(ctx context.Context) error {
 		return err
 	}
 	if err := d.waitCopying(ctx, began); err != nil {
+		return err
+	}
+	if err := d.ledger.begin(ctx); err != nil {
 		return err
 	}
 	if err := d.writeServicesFile(); err != nil {
@@ -292,7 +300,7 @@ func (d *dev) migrate(ctx context.Context) error {
 		return err
 	}
 	for _, role := range []string{"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold",
-		"argus_break_glass", "argus_consent"} {
+		"argus_break_glass", "argus_consent", "argus_ledger"} {
 		if err := engines.SetPostgresPassword(ctx, superURL, role, d.state.Passwords[role]); err != nil {
 			return err
 		}
@@ -338,6 +346,45 @@ func (d *dev) startReplicator(context.Context) (process, error) {
 		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_replicator", d.state.Passwords["clickhouse/argus_replicator"], devDatabase)},
 	})
 }
+
+// startLedger runs the ledger with a key of its own, as a child that holds only its own credentials.
+func (d *dev) startLedger(context.Context) (process, error) {
+	key, anchor := filepath.Join(d.dir, "ledger.key"), filepath.Join(d.dir, "ledger.anchor")
+	if d.state.LedgerKey == "" {
+		public, err := ledger.NewKeyFile(key, devOrigin)
+		if err != nil {
+			return nil, err
+		}
+		d.state.LedgerKey = public.String()
+		if err := d.state.save(); err != nil {
+			return nil, err
+		}
+	}
+	metrics, err := metricsAddress(&d.ledgerMetrics)
+	if err != nil {
+		return nil, err
+	}
+	if d.ledgerAddr == "" {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		l.Close()
+		d.ledgerAddr = l.Addr().String()
+	}
+	return d.startChild("ledger", []string{"ledger", "seal"}, []variable{
+		{"ARGUS_METRICS_LISTEN", metrics},
+		{"ARGUS_LEDGER_LISTEN", d.ledgerAddr},
+		{"ARGUS_LEDGER_ORIGIN", devOrigin},
+		{"ARGUS_LEDGER_KEY", key},
+		{"ARGUS_LEDGER_ANCHOR", anchor},
+		{"ARGUS_POSTGRES_URL", d.roleURL("argus_ledger")},
+		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", d.state.Passwords["clickhouse/argus_reader"], devDatabase)},
+	})
+}
+
+// devOrigin is the name of the log that argusd dev seals.
+const devOrigin = "localhost/argus-dev"
 
 // metricsAddress finds a free port of loopback for a child's /metrics.
 func metricsAddress(url *atomic.Value) (string, error) {
@@ -469,6 +516,10 @@ func (d *dev) writeEnvFiles() error {
 		{"ARGUS_PID_DEV", fmt.Sprint(os.Getpid())},
 		{"ARGUS_PID_API", fmt.Sprint(d.api.pid())},
 		{"ARGUS_PID_REPLICATOR", fmt.Sprint(d.replicator.pid())},
+		{"ARGUS_POSTGRES_LEDGER_URL", d.roleURL("argus_ledger")},
+		{"ARGUS_METRICS_URL_LEDGER", fmt.Sprint(d.ledgerMetrics.Load())},
+		{"ARGUS_LEDGER_URL", "http://" + d.ledgerAddr},
+		{"ARGUS_PID_LEDGER", fmt.Sprint(d.ledger.pid())},
 		{"ARGUS_PID_POSTGRES", fmt.Sprint(d.postgres.pid())},
 		{"ARGUS_PID_CLICKHOUSE", fmt.Sprint(d.clickhouse.pid())},
 	}
@@ -502,6 +553,8 @@ func (d *dev) welcome() {
 ARGUS is ready.
 
   Console   http://%s/
+  Ledger    http://%s/checkpoint
+            --key '%s'
   Terminal  source %s
             argusctl health
             argusctl compute list
@@ -511,7 +564,7 @@ ARGUS is ready.
   CI job    source %s    # a terminal as a CI job has it; see argusd dev ci-token, too
 
 Logs are in %s. Ctrl-C stops everything.
-`, d.addr, shellWord(env), shellWord(strings.TrimSuffix(env, "env")+"ci.env"), d.dir)
+`, d.addr, d.ledgerAddr, d.state.LedgerKey, shellWord(env), shellWord(strings.TrimSuffix(env, "env")+"ci.env"), d.dir)
 }
 
 func newLocalWorkerCommand() *cobra.Command {

@@ -21,6 +21,7 @@ type devState struct {
 	Passwords    map[string]string `json:"passwords"` // of database roles and users
 	CursorKey    string            `json:"cursor_key"`
 	ClerkKey     string            `json:"clerk_key"`     // what the API shows the local issuer
+	LedgerKey    string            `json:"ledger_key"`    // public key of the ledger
 	Tokens       map[string]string `json:"tokens"`        // the demonstration's personal access tokens
 	SamplePort   int               `json:"sample_port"`   // kept, since it stands in the services file
 	AssertionKey string            `json:"assertion_key"` // what services know calls by
@@ -49,7 +50,7 @@ func loadDevState(dir string) (*devState, error) {
 		s.Tokens = map[string]string{}
 	}
 	for _, name := range []string{"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold",
-		"argus_break_glass", "argus_consent", "clickhouse/argus_replicator", "clickhouse/argus_maintenance", "clickhouse/argus_reader"} {
+		"argus_break_glass", "argus_consent", "argus_ledger", "clickhouse/argus_replicator", "clickhouse/argus_maintenance", "clickhouse/argus_reader"} {
 		if s.Passwords[name] == "" {
 			s.Passwords[name] = randomHex(16)
 		}

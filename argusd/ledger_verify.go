@@ -26,7 +26,7 @@ func newLedgerCommand() *cobra.Command {
 		Short:   "The signed tree over the log",
 		Example: "  argusd ledger verify --store postgres --key example.com/audit+1f2e3d4c+AX…",
 	}
-	command.AddCommand(newLedgerVerifyCommand())
+	command.AddCommand(append(ledgerCommands(), newLedgerVerifyCommand())...)
 	return command
 }
 

@@ -6,7 +6,7 @@
 //	argusd maintain    partitions ahead, retention
 //	argusd break-glass credentials for when Clerk is down
 //	argusd token       lists and ends personal access tokens when the API is down
-//	argusd ledger      verifies a store against the signed tree
+//	argusd ledger      signs the tree over the log; verifies a store against it
 //	argusd check       tests each dependency and says how to mend what it finds
 //	argusd dev         all of it on this machine, with real engines
 package main

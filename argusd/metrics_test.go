@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/useargus/argus/analytics"
 	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/ledger"
 	"github.com/useargus/argus/replicator"
 	"github.com/useargus/argus/writer"
 )
@@ -65,10 +67,19 @@ func TestMetricsTable(t *testing.T) {
 	must(err)
 	defer r.Close()
 
+	key := filepath.Join(t.TempDir(), "key")
+	_, err = ledger.NewKeyFile(key, "audit.test/argus")
+	must(err)
+	keys := &ledger.Keys{Origin: "audit.test/argus"}
+	must(keys.Add(key))
+	sealer, err := ledger.New(ledger.Config{PostgresURL: config.PostgresURL, Keys: keys, Anchor: filepath.Join(t.TempDir(), "anchor"), Registerer: registry})
+	must(err)
+	defer sealer.Close()
+
 	rows := map[string]string{}
 	for _, c := range registry.all {
 		for name, row := range describe(t, c) {
-			if !regexp.MustCompile(`^argus_(api|writer|replicator|analytics)_[a-z]+(_[a-z]+)*$`).MatchString(name) {
+			if !regexp.MustCompile(`^argus_(api|writer|replicator|analytics|ledger)_[a-z]+(_[a-z]+)*$`).MatchString(name) {
 				t.Errorf("%s does not begin with its stage's name", name)
 			}
 			rows[name] = row

@@ -10,8 +10,8 @@ import (
 	"github.com/useargus/argus/proof"
 )
 
-// boundary is a failpoint for tests: a process may be killed at any of them.
-var boundary = func(string) {}
+// failpoint names a place at which tests kill the process.
+var failpoint = func(string) {}
 
 // seal runs rounds until the first failure.
 func (s *Sealer) seal(ctx context.Context) error {
@@ -135,7 +135,7 @@ func (s *Sealer) runs(ctx context.Context, next *state) (sealed int64, more bool
 		if sealed == 0 {
 			return nil
 		}
-		boundary("read")
+		failpoint("read")
 		if err := insertRuns(ctx, tx, runs); err != nil {
 			return err
 		}
@@ -147,13 +147,13 @@ func (s *Sealer) runs(ctx context.Context, next *state) (sealed int64, more bool
 				return fmt.Errorf("making room for leaves: %w", err)
 			}
 		}
-		boundary("inserted")
+		failpoint("inserted")
 		return nil
 	})
 	if err != nil {
 		return 0, false, err
 	}
-	boundary("committed")
+	failpoint("committed")
 	s.pace.sealed(calls)
 	return sealed, more, nil
 }
@@ -209,11 +209,11 @@ func (s *Sealer) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	boundary("signed")
+	failpoint("signed")
 	if err := s.anchor.add(size, root); err != nil {
 		return err
 	}
-	boundary("anchored")
+	failpoint("anchored")
 	tag, err := s.pool.Exec(ctx, `INSERT INTO argus.ledger_checkpoints (size, root, note, position) VALUES ($1, $2, $3, $4)
 		ON CONFLICT (size) DO NOTHING`, size, root[:], msg, s.state.position.String())
 	if err != nil {
@@ -229,7 +229,7 @@ func (s *Sealer) publish(ctx context.Context) error {
 		}
 		msg = c.Note
 	}
-	boundary("published")
+	failpoint("published")
 	s.state.signed = size
 	now := time.Now()
 	s.metrics.checkpoints.Inc()

@@ -114,7 +114,7 @@ func TestTwoSealers(t *testing.T) { twoSealers(t, rounds(t, 12)) }
 
 // rounds is the short form of a crash test, or the long one of make crash.
 func rounds(t *testing.T, short int) int {
-	if os.Getenv("ARGUS_CRASH") != "" {
+	if os.Getenv("ARGUS_CRASH_ROUNDS") != "" {
 		return 100
 	}
 	return short

@@ -18,6 +18,7 @@ type Result struct {
 	Rows    int64 // of the audit log, in both stores
 	Steps   int64 // of the domain tables
 	Rollups int   // months of rollups recomputed
+	Leaves  int64 // of the ledger, in both stores
 	// Pending rows of Postgres are not promised by the watermark yet, so they were not looked for.
 	Pending int64
 	// Differences, one a month and table or rollup: the first row each, in words.
@@ -31,7 +32,7 @@ func (r Result) Equal() bool { return len(r.Differences)+len(r.Findings) == 0 }
 
 // String says what was compared, the first difference, and the first findings.
 func (r Result) String() string {
-	s := fmt.Sprintf("compared %d rows, %d steps and %d months of rollups", r.Rows, r.Steps, r.Rollups)
+	s := fmt.Sprintf("compared %d rows, %d steps, %d months of rollups and %d leaves of the ledger", r.Rows, r.Steps, r.Rollups, r.Leaves)
 	if r.Pending > 0 {
 		s += fmt.Sprintf("; %d rows are not copied yet", r.Pending)
 	}
@@ -109,6 +110,9 @@ func (c *checking) run(ctx context.Context) error {
 		}
 		if err := c.writers(ctx, tx); err != nil {
 			return err
+		}
+		if err := c.ledger(ctx, tx); err != nil {
+			return fmt.Errorf("comparing the ledger: %w", err)
 		}
 		for t := range tables {
 			months, here, err := c.r.monthsOf(ctx, tx, t)

@@ -25,9 +25,10 @@ const (
 	WriterMissing  = "writer_missing"  // rows of a writer that argus.audit_writers does not have
 	WriterReopened = "writer_reopened" // a writer that was closed and complete, and is open again
 	WriterAhead    = "writer_ahead"    // a writer's number lies in the future
+	LedgerConflict = "ledger_conflict" // a leaf or a checkpoint that the copy has in another form
 )
 
-var findingKinds = []string{RowsMissing, RowsBeyond, RowsDoubled, RowsLate, RowsAltered, StepsMissing, WriterMissing, WriterReopened, WriterAhead}
+var findingKinds = []string{RowsMissing, RowsBeyond, RowsDoubled, RowsLate, RowsAltered, StepsMissing, WriterMissing, WriterReopened, WriterAhead, LedgerConflict}
 
 // findings are what is known now, by where it comes from. Many goroutines write to it.
 type findings struct {
@@ -51,7 +52,7 @@ func (f *findings) reconciled(found []Finding) {
 	f.set(&f.whole, found)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.stream = slices.DeleteFunc(f.stream, func(x Finding) bool { return x.Kind != RowsLate && x.Kind != RowsAltered })
+	f.stream = slices.DeleteFunc(f.stream, func(x Finding) bool { return x.Kind != RowsLate && x.Kind != RowsAltered && x.Kind != LedgerConflict })
 }
 
 func (f *findings) add(found ...Finding) {

@@ -25,6 +25,7 @@ type intake struct {
 	columns func(table int) ([]chColumn, error) // of ClickHouse, read when a relation is seen
 
 	wake   chan struct{} // something to take, maybe
+	ledger chan struct{} // leaves or checkpoints, which are copied beside the rows
 	behind atomic.Bool   // much is to come
 
 	mu      sync.Mutex
@@ -38,13 +39,19 @@ type intake struct {
 	layouts   [tableCount]*layout
 
 	// Of the goroutine that fills:
-	relations map[uint32]int // table by relation id; -1 for others
+	relations map[uint32]int // table by relation id, or one of the following
 	tx        wal.Begin
 	inside    bool // of a transaction
 	skip      bool // which is in ClickHouse already
 	reader    rowReader
 	reply     func() // called when the server wants an acknowledgement
 }
+
+// Relations whose rows are no rows of a batch.
+const (
+	noTable     = -1 // added to the publication
+	ledgerTable = -2
+)
 
 // batchLimit bounds a batch; two of them are in memory at a time.
 type batchLimit struct{ rows, bytes int }
@@ -54,7 +61,7 @@ func (l batchLimit) full(b *batch) bool { return b.rows >= l.rows || b.bytes >= 
 func newIntake(stream *wal.Stream, from wal.LSN, limit batchLimit) *intake {
 	in := &intake{
 		stream: stream, from: from, limit: limit, received: from, relations: map[uint32]int{},
-		wake: make(chan struct{}, 1), current: newBatch(),
+		wake: make(chan struct{}, 1), ledger: make(chan struct{}, 1), current: newBatch(),
 	}
 	in.room = sync.NewCond(&in.mu)
 	in.current.end = from
@@ -153,7 +160,10 @@ func (in *intake) relation(data []byte) error {
 	}
 	t, ok := tableOf(rel.Schema, rel.Name)
 	if !ok {
-		in.relations[rel.ID] = -1
+		in.relations[rel.ID] = noTable
+		if rel.Schema == "argus" && (rel.Name == "ledger_runs" || rel.Name == "ledger_checkpoints") {
+			in.relations[rel.ID] = ledgerTable
+		}
 		return nil
 	}
 	in.relations[rel.ID] = t
@@ -188,7 +198,13 @@ func (in *intake) insert(data []byte) error {
 		return fmt.Errorf("%w: a row of a relation that was not described", wal.ErrMalformed)
 	}
 	if t < 0 {
-		return nil // of a table that was added to the publication
+		if t == ledgerTable {
+			select {
+			case in.ledger <- struct{}{}:
+			default:
+			}
+		}
+		return nil
 	}
 	for {
 		r := in.current.tables[t]

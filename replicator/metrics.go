@@ -29,6 +29,7 @@ type metrics struct {
 	slotSafe       prometheus.Gauge
 	foreignSlots   prometheus.Gauge
 	baseBackups    prometheus.Gauge
+	ledgerLeaves   prometheus.Gauge
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -73,6 +74,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		slotSafe:       gauge("slot_safe_bytes", "What may be written before the slot is lost; -1 without a limit."),
 		foreignSlots:   gauge("foreign_slots", "Replication slots of this database, or read by this role, that are not the replicator's."),
 		baseBackups:    gauge("base_backups", "Connections of the replicator's role that copy the cluster's files, or its log without a slot."),
+		ledgerLeaves:   gauge("ledger_leaves", "Leaves of the ledger that ClickHouse has."),
 	}
 	m.rows = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "argus", Subsystem: "replicator", Name: "rows_total", Help: "Rows streamed into ClickHouse.",

@@ -98,6 +98,7 @@ func (r *Replicator) stream(ctx context.Context, t *term, source *wal.Stream, do
 	start(s.in.run)
 	start(func() error { return s.acknowledge(ctx) })
 	start(func() error { return s.watch(ctx) })
+	start(func() error { return s.copyLedger(ctx) })
 	start(func() error { return s.inspect(ctx) })
 	start(func() error { return s.watchSteps(ctx) })
 	stopping, stopTaking := context.WithCancel(ctx)

@@ -105,7 +105,7 @@ func variables(t *testing.T) map[string]map[string]bool {
 func secrets() map[string]string {
 	all := map[string]string{"ARGUS_CURSOR_KEY": "5c1f0e9a7d42b83690e7c45af21d68b3704be9d15a2f8c6613d09e47ab85f2c1", "ARGUS_CLERK_SECRET_KEY": "sk_live_0000",
 		"ARGUS_POSTGRES_URL": "postgres://role:password@db/argus", "ARGUS_CLICKHOUSE_URL": "clickhouse://user:password@ch:9000/argus"}
-	for _, name := range []string{"POSTGRES_API", "POSTGRES_REPLICATOR", "POSTGRES_MAINTENANCE", "POSTGRES_HOLD", "POSTGRES_BREAK_GLASS", "POSTGRES_CONSENT", "POSTGRES_AUDITOR",
+	for _, name := range []string{"POSTGRES_API", "POSTGRES_REPLICATOR", "POSTGRES_MAINTENANCE", "POSTGRES_HOLD", "POSTGRES_BREAK_GLASS", "POSTGRES_CONSENT", "POSTGRES_LEDGER", "POSTGRES_AUDITOR",
 		"CLICKHOUSE_REPLICATOR", "CLICKHOUSE_MAINTENANCE", "CLICKHOUSE_READER"} {
 		all["ARGUS_"+name+"_PASSWORD"] = "0123456789abcdef-" + strings.ToLower(name)
 	}
@@ -124,6 +124,9 @@ func runs(t *testing.T, where string, command []string, environ, files map[strin
 		return
 	}
 	process := command[1]
+	if process == "ledger" && len(command) > 2 {
+		process += " " + command[2]
+	}
 	if process == "check" {
 		process = command[2]
 	}
@@ -183,6 +186,13 @@ func runs(t *testing.T, where string, command []string, environ, files map[strin
 	cmd.Stdout, cmd.Stderr = out, out
 	if process == "api" {
 		cmd.Env = append(cmd.Env, "ARGUS_LISTEN=127.0.0.1:0", "ARGUS_METRICS_LISTEN=")
+	} else if process == "ledger seal" {
+		dir := t.TempDir()
+		key := filepath.Join(dir, "key")
+		if out, err := exec.Command(argusd(t), "ledger", "init", "--origin", environ["ARGUS_LEDGER_ORIGIN"], "--key", key).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		cmd.Env = append(cmd.Env, "ARGUS_METRICS_LISTEN=", "ARGUS_LEDGER_LISTEN=", "ARGUS_LEDGER_KEY="+key, "ARGUS_LEDGER_ANCHOR="+filepath.Join(dir, "anchor"))
 	} else if process == "replicator" {
 		cmd.Env = append(cmd.Env, "ARGUS_METRICS_LISTEN=")
 	}

@@ -65,8 +65,12 @@ func TestUnits(t *testing.T) {
 				environ[name] = strings.ReplaceAll(value, "CHANGEME", "2acme")
 			}
 		}
-		files := map[string]string{}
+		files, others := map[string]string{}, 0
 		process := strings.Fields(u["Service.ExecStart"][0])[1]
+		for _, set := range u["Service.Environment"] {
+			name, value, _ := strings.Cut(set, "=")
+			environ[name] = value
+		}
 		for _, load := range u["Service.LoadCredential"] {
 			name, from, _ := strings.Cut(load, ":")
 			if from != "/etc/argus/credentials/"+process+"/"+name {
@@ -76,7 +80,11 @@ func TestUnits(t *testing.T) {
 			if err != nil || !strings.Contains(string(example), "CHANGEME") {
 				t.Errorf("%s: the example of %s is %q, %v", file, name, example, err)
 			}
-			files[name] = secrets()[name]
+			if strings.HasPrefix(name, "ARGUS_") {
+				files[name] = secrets()[name]
+			} else {
+				others++ // a file that a setting names
+			}
 		}
 		// No secret stands in the environment, which every child and every dump has.
 		for name := range secrets() {
@@ -85,7 +93,7 @@ func TestUnits(t *testing.T) {
 			}
 		}
 		examples, err := os.ReadDir(filepath.Join(root, "deploy/systemd/credentials", process))
-		if err != nil || len(examples) != len(files) {
+		if err != nil || len(examples) != len(files)+others {
 			t.Errorf("%s: %d credentials, %d examples, %v", file, len(files), len(examples), err)
 		}
 		if len(u["Service.MemoryMax"]) != 1 {
