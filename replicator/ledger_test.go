@@ -169,7 +169,10 @@ func TestLedger(t *testing.T) {
 	if n := l.number("SELECT count() FROM ledger_runs"); n != runs {
 		t.Errorf("ClickHouse has %d runs, not %d", n, runs)
 	}
-	if status := w.status(); len(status.Findings) == 0 {
-		t.Error("the conflict is no finding")
+	for try := 0; len(w.status().Findings) == 0; try++ { // it is told once a second
+		if try == 600 {
+			t.Fatal("the conflict is no finding")
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
 }
