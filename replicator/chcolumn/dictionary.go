@@ -80,7 +80,7 @@ func (c *lowCardinality) Type() proto.ColumnType {
 	}
 	return "LowCardinality(String)"
 }
-func (c *lowCardinality) Rows() int              { return len(c.keys) }
+func (c *lowCardinality) Rows() int { return len(c.keys) }
 
 // Prepare narrows the keys to the least width that holds the greatest of them.
 func (c *lowCardinality) Prepare() error {

@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
 import { activeTenant } from '../lib/active-tenant';
-import { FILTERS, type Filter, isFilterName, labelOf, type Condition, valueProblem } from '../lib/filter';
+import { type Condition, FILTERS, type Filter, isFilterName, labelOf, valueProblem } from '../lib/filter';
 import { formatShort, shortId } from '../lib/format';
 import { useNames } from '../lib/names';
 import { useStore } from '../lib/store';
@@ -80,7 +80,17 @@ const QUICK: [string, Condition[]][] = [
 ];
 
 /** Adds a filter without typing: the usual ones, or a field and one of its values. */
-export function FilterMenu({ facets, me, onWant, onAdd }: { facets: Facets | undefined; me: string; onWant: () => void; onAdd: (conditions: Condition[]) => void }) {
+export function FilterMenu({
+  facets,
+  me,
+  onWant,
+  onAdd,
+}: {
+  facets: Facets | undefined;
+  me: string;
+  onWant: () => void;
+  onAdd: (conditions: Condition[]) => void;
+}) {
   return (
     <Popover
       label={

@@ -3,7 +3,7 @@
 
 import { type Problem, readFilter } from './filter';
 import { cut, quoted } from './quote';
-import { parseDuration, durationProblem } from './time';
+import { durationProblem, parseDuration } from './time';
 import { PRESETS, SCOPES } from './types';
 
 /** What is wrong with a value, as a sentence; null when it is good. */

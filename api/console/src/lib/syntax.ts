@@ -7,7 +7,7 @@
 // is OR, different names are AND. A word without a name is taken for what it looks like (an id, a status, a
 // path, a user, an address, a method, a tenant).
 
-import { guessName, isFilterName, type Condition, valueProblem } from './filter';
+import { type Condition, guessName, isFilterName, valueProblem } from './filter';
 import { momentProblem } from './time';
 
 export interface Word {

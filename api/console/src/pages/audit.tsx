@@ -7,7 +7,7 @@ import { Feed } from '../audit/feed';
 import { Histogram } from '../audit/histogram';
 import { LiveNotice, LiveToggle } from '../audit/live';
 import { LogTable } from '../audit/table';
-import { addCondition, type Filter, filterOf, type Condition, withFilter } from '../lib/filter';
+import { addCondition, type Condition, type Filter, filterOf, withFilter } from '../lib/filter';
 import { formatCount, plural } from '../lib/format';
 import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';

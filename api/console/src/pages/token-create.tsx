@@ -61,7 +61,15 @@ export function CreateDialog({
       >
         <Field label="Name" hint={(name.trim() !== '' && nameError) || 'What it is for, so that you recognize it later.'}>
           {(id, hint) => (
-            <input id={id} aria-describedby={hint} autofocus required={!program} autocomplete="off" value={name} onInput={(e) => setName(e.currentTarget.value)} />
+            <input
+              id={id}
+              aria-describedby={hint}
+              autofocus
+              required={!program}
+              autocomplete="off"
+              value={name}
+              onInput={(e) => setName(e.currentTarget.value)}
+            />
           )}
         </Field>
         <Field label="Agent" hint={agentError || 'A program that acts for you, such as claude-code. Its calls carry this name, and it only reads.'}>
@@ -88,7 +96,9 @@ export function CreateDialog({
               <input type="radio" name="preset" checked={preset === p} onChange={() => setPreset(p)} />
               <span>
                 <b class="mono">{p}</b>
-                <span class="sub-line">{p === 'admin-full' ? (program ? 'Everything that an agent may' : 'Everything') : 'Read the log, tenants and workers; change nothing'}</span>
+                <span class="sub-line">
+                  {p === 'admin-full' ? (program ? 'Everything that an agent may' : 'Everything') : 'Read the log, tenants and workers; change nothing'}
+                </span>
               </span>
             </label>
           ))}

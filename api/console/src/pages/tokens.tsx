@@ -167,7 +167,10 @@ export function TokensPage({ me }: { me: Operator }) {
                     <span class="cell-main">{t.name}</span>
                     {t.id === me.pat_id && <span class="tag">this one</span>}
                     {t.agent && (
-                      <span class={`tag ${t.agent_actions ? 'tone-warn' : ''}`} title={t.agent_actions ? 'An agent’s, which may act' : 'An agent’s, which only reads'}>
+                      <span
+                        class={`tag ${t.agent_actions ? 'tone-warn' : ''}`}
+                        title={t.agent_actions ? 'An agent’s, which may act' : 'An agent’s, which only reads'}
+                      >
                         agent {t.agent}
                       </span>
                     )}

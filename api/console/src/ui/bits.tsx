@@ -50,7 +50,13 @@ export function Latency({ us }: { us: number | null }) {
   return <span class={us !== null && us >= 1_000_000 ? 'slow' : ''}>{formatMs(us === null ? null : us / 1000)}</span>;
 }
 
-export const KIND_LABEL: Record<string, string> = { clerk_session: 'Session', oidc_session: 'OIDC session', pat: 'Token', break_glass: 'Break-glass', workload: 'Workload' };
+export const KIND_LABEL: Record<string, string> = {
+  clerk_session: 'Session',
+  oidc_session: 'OIDC session',
+  pat: 'Token',
+  break_glass: 'Break-glass',
+  workload: 'Workload',
+};
 
 export function KindIcon({ kind }: { kind: string }) {
   const label = KIND_LABEL[kind] ?? kind;

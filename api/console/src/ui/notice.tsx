@@ -58,8 +58,8 @@ export function SourceNotice({ answer }: { answer: Answer | undefined }) {
   if (behind < 2 || through === null) return null;
   return (
     <Notice tone="info">
-      <b>The copy in ClickHouse lags {formatDuration(Math.floor((now() - through) / 1000) * 1000)} behind.</b> Nothing is missing: the rows since {utcOf(through)}{' '}
-      are read from Postgres.
+      <b>The copy in ClickHouse lags {formatDuration(Math.floor((now() - through) / 1000) * 1000)} behind.</b> Nothing is missing: the rows since{' '}
+      {utcOf(through)} are read from Postgres.
     </Notice>
   );
 }

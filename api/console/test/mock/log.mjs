@@ -92,7 +92,15 @@ export function makeRow(us, over = {}) {
   const reason = method === 'GET' ? null : pick(REASONS);
   const body = method === 'POST' ? JSON.stringify({ reason }) : '';
   const service = /^\/svc\/([^/]+)/.exec(path)?.[1] ?? 'argus';
-  const failure = interrupted ? null : service === 'argus' ? (ERRORS[status] ?? null) : status >= 500 ? 'service_timeout' : status === 403 ? 'insufficient_scope' : null;
+  const failure = interrupted
+    ? null
+    : service === 'argus'
+      ? (ERRORS[status] ?? null)
+      : status >= 500
+        ? 'service_timeout'
+        : status === 403
+          ? 'insufficient_scope'
+          : null;
   seq++;
   return {
     writer_id: 7,

@@ -342,7 +342,16 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       return w;
     },
     'GET /v1/access-review tokens:admin': (c) => {
-      const empty = { impersonator_id: null, agent: null, denied: 0, created_at: null, expires_at: null, more_addresses: false, agents: [], more_agents: false };
+      const empty = {
+        impersonator_id: null,
+        agent: null,
+        denied: 0,
+        created_at: null,
+        expires_at: null,
+        more_addresses: false,
+        agents: [],
+        more_agents: false,
+      };
       const address = [{ value: '192.0.2.7', last_at: iso(nowUs()) }];
       const used = (scope, calls, denied = 0) => ({ scope, calls, denied, last_used_at: iso(nowUs()) });
       const subjects = [

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import table from '../../../../testdata/grammar.json';
 import { AUDIT_LINK, COMPUTE_LINK, type Link, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK } from '../../src/lib/link';
-import { momentMs, momentProblem, parseDuration, durationProblem } from '../../src/lib/time';
+import { durationProblem, momentMs, momentProblem, parseDuration } from '../../src/lib/time';
 
 const now = Date.parse(table.now);
 const said = (query: string, link: Link) => linkProblems(query, link, now).map((p) => p.message);

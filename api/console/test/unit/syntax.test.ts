@@ -64,7 +64,10 @@ test('quotes, escapes, and a quote left open', () => {
 });
 
 test('values keep colons, commas and equal signs', () => {
-  assert.deepEqual(parse('user_agent:a:b,c=d client_ip:2001:db8::/32').conditions, [condition('user_agent', 'a:b,c=d'), condition('client_ip', '2001:db8::/32')]);
+  assert.deepEqual(parse('user_agent:a:b,c=d client_ip:2001:db8::/32').conditions, [
+    condition('user_agent', 'a:b,c=d'),
+    condition('client_ip', '2001:db8::/32'),
+  ]);
 });
 
 test('path parameters by name', () => {
