@@ -1,12 +1,13 @@
-// Who is signed in. Three ways in: Clerk (production), the local issuer (make dev), and a pasted token.
-// A credential lives in this tab's memory; only the local issuer's short session is kept across a reload,
-// in the tab's session storage, as Clerk keeps its own.
+// Who is signed in. Ways in: Clerk (production), the local issuer that plays Clerk (make dev), any other OpenID issuer
+// that the server names, and a pasted token. A credential lives in this tab's memory. Only an issuer's session is kept
+// across a reload, in the tab's session storage, as Clerk keeps its own.
 
 import * as clerk from './clerk';
 import type { Credential } from './credential';
 import * as local from './local';
+import * as oidc from './oidc';
 import { Store } from './store';
-import type { Config, Operator } from './types';
+import type { Config, Issuer, Operator } from './types';
 
 export type State =
   | { step: 'starting' }
@@ -44,7 +45,15 @@ export async function start(): Promise<void> {
     return;
   }
   try {
-    credential = config.auth === 'clerk' ? await clerk.resume(config) : local.resume(config);
+    credential = await oidc.resume(config);
+  } catch (cause) {
+    returnToPlace();
+    signedOut(message(cause));
+    return;
+  }
+  try {
+    if (!credential && config.auth === 'clerk' && config.clerk_publishable_key !== null) credential = await clerk.resume(config);
+    if (!credential && config.auth === 'local') credential = local.resume(config);
   } catch (cause) {
     signedOut(`Clerk could not be reached (${message(cause)}). A token still works.`);
     return;
@@ -54,9 +63,13 @@ export async function start(): Promise<void> {
   else session.set({ step: 'signed-out', reason: '', again: false });
 }
 
-/** Goes to the sign-in page; the browser comes back to the present place. */
-export async function signIn(): Promise<void> {
+/** Goes to the sign-in page of Clerk, or of an issuer; the browser comes back to the present place. */
+export async function signIn(issuer?: Issuer): Promise<void> {
   sessionStorage.setItem(PLACE, location.hash);
+  if (issuer) {
+    await oidc.signIn(issuer).catch((cause) => signedOut(`${issuer.name} could not be reached (${message(cause)}).`));
+    return;
+  }
   try {
     if (config.auth === 'clerk') await clerk.signIn(config);
     else local.signIn(config);
@@ -108,6 +121,7 @@ export function unauthenticated(of: number, reason: string): void {
   credential = null;
   generation++;
   if (kind === 'local') local.forget();
+  if (kind === 'oidc') oidc.forget();
   signedOut(kind === 'token' ? `The token is not accepted any more. ${reason}` : 'Your session has ended. Sign in to go on where you were.', kind === 'token');
 }
 
@@ -122,6 +136,7 @@ async function enter(): Promise<void> {
   if (problem === null) return;
   if (problem.startsWith('401')) {
     if (credential?.kind === 'local') local.forget();
+    if (credential?.kind === 'oidc') oidc.forget();
     credential = null;
     generation++;
     session.set({ step: 'signed-out', reason: 'Your session has ended.', again: false });

@@ -273,10 +273,26 @@ export interface Health {
 
 export interface Config {
   version: string;
-  auth: 'clerk' | 'local';
+  /** oidc: only the issuers */
+  auth: 'clerk' | 'local' | 'oidc';
   clerk_publishable_key: string | null;
   clerk_frontend_api: string | null;
   local_sign_in_url: string | null;
+  issuers: Issuer[];
+}
+
+/** An OpenID Connect issuer at which people sign in. */
+export interface Issuer {
+  name: string;
+  issuer: string;
+  client_id: string;
+  scopes: string[];
+  /** which token the API takes */
+  token: 'access_token' | 'id_token';
+  /** null while the server has not reached the issuer */
+  authorization_endpoint: string | null;
+  token_endpoint: string | null;
+  revocation_endpoint: string | null;
 }
 
 /** Every scope, in the order they are shown; see argus.AllScopes. */

@@ -13,7 +13,12 @@ export function ProfilePage({ me }: { me: Operator }) {
   const theme = useTheme();
   const tenant = useStore(activeTenant);
   const tenants = usePoll(me.scopes.includes('tenants:read') ? 'tenants' : null, fetchTenants, 60_000);
-  const signedInBy = credential?.kind === 'token' ? 'kept in this tab’s memory' : credential?.kind === 'clerk' ? 'of Clerk' : 'of the local issuer';
+  const signedInBy = {
+    token: 'kept in this tab’s memory',
+    clerk: 'of Clerk',
+    local: 'of the local issuer',
+    oidc: `of ${credential?.issuer}`,
+  }[credential?.kind ?? 'token'];
   return (
     <div class="page narrow">
       <header class="page-head">
@@ -36,7 +41,7 @@ export function ProfilePage({ me }: { me: Operator }) {
             <dd>{me.email ?? '–'}</dd>
           </div>
           <div class="fact">
-            <dt>Clerk user</dt>
+            <dt>{me.actor_id.includes(':') ? 'Person' : 'Clerk user'}</dt>
             <dd>
               <Copyable text={me.actor_id} what="the user’s id" />
             </dd>

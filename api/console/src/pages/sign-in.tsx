@@ -35,7 +35,8 @@ function SignInCard({ reason, pasted }: { reason: string; pasted: boolean }) {
   const [token, setToken] = useState('');
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState('');
-  const possible = config.auth === 'clerk' ? config.clerk_publishable_key !== null : config.local_sign_in_url !== null;
+  const first = config.auth === 'clerk' ? config.clerk_publishable_key !== null : config.local_sign_in_url !== null;
+  const possible = first || config.issuers.length > 0;
   return (
     <div class="sign-in-card">
       <p class="brand">
@@ -47,11 +48,24 @@ function SignInCard({ reason, pasted }: { reason: string; pasted: boolean }) {
           {reason}
         </p>
       )}
-      {possible && (
+      {first && (
         <button type="button" class="button primary wide" autofocus={!pasted} onClick={() => void signIn()}>
           {config.auth === 'clerk' ? 'Sign in' : 'Sign in at the local issuer'}
         </button>
       )}
+      {config.issuers.map((issuer, n) => (
+        <button
+          key={issuer.name}
+          type="button"
+          class={first || n > 0 ? 'button wide' : 'button primary wide'}
+          autofocus={!first && n === 0 && !pasted}
+          disabled={issuer.authorization_endpoint === null}
+          title={issuer.authorization_endpoint === null ? 'The server has not reached it. Reload the page later.' : issuer.issuer}
+          onClick={() => void signIn(issuer)}
+        >
+          Sign in at {issuer.name}
+        </button>
+      ))}
       <details class="paste" open={!possible || pasted || undefined}>
         <summary>Use a token</summary>
         <form

@@ -718,6 +718,7 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
         clerk_publishable_key: clerkKey,
         clerk_frontend_api: null,
         local_sign_in_url: auth === 'local' ? `${base()}/__issuer/sign-in` : null,
+        issuers: [],
       });
     }
     const route = compiled.find((r) => r.method === req.method && r.test.test(url.pathname));
