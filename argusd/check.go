@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +17,8 @@ import (
 )
 
 func newCheckCommand() *cobra.Command {
-	return &cobra.Command{
+	var token string
+	command := &cobra.Command{
 		Use:   "check {api|replicator|maintain|hold|services|provider NAME}",
 		Short: "Test each dependency of a process and say how to mend what is wrong",
 		Long: `Test each dependency of a process, with the process's own environment, and say how to mend what is wrong. Nothing
@@ -23,8 +26,11 @@ is changed. A setting that is allowed and risky is a warning. Ends with 0 when a
 
 "check services" reaches each service of ARGUS_SERVICES_FILE, looks at its certificate and its document, and names the
 routes that nobody called in 30 days. "check provider NAME" tries the controller of a provider against
-docs/provider.openapi.yaml. It launches one instance and destroys it again. Both need the API's environment.`,
-		Example:   "  argusd check api\n  argusd check services\n  argusd check provider fleet",
+docs/provider.openapi.yaml. It launches one instance and destroys it again. Both need the API's environment.
+
+"check api --token -" explains the token on standard input: which rule matches, which scopes follow, or which check fails.
+Nothing is called with it. Do not keep it: whoever has it can use it until it ends.`,
+		Example:   "  argusd check api\n  argusd check api --token - < token.jwt\n  argusd check services\n  argusd check provider fleet",
 		Args:      checkArgs,
 		ValidArgs: []string{"api", "replicator", "maintain", "hold", "services", "provider"},
 		RunE: func(command *cobra.Command, args []string) error {
@@ -33,6 +39,16 @@ docs/provider.openapi.yaml. It launches one instance and destroys it again. Both
 			process, warnings, err := checkable(args...)
 			if err != nil {
 				return err
+			}
+			if token != "" {
+				with, ok := process.(check.API)
+				if !ok {
+					return errors.New("--token is for check api")
+				}
+				if with.Issuers.Token, err = readSample(token, command.InOrStdin()); err != nil {
+					return err
+				}
+				process = with
 			}
 			r := &check.Report{Out: os.Stdout}
 			r.Line("configuration", nil, "")
@@ -46,6 +62,25 @@ docs/provider.openapi.yaml. It launches one instance and destroys it again. Both
 			return nil
 		},
 	}
+	command.Flags().StringVar(&token, "token", "", "of api: explain the issuer's token in this `file`, - being standard input")
+	return command
+}
+
+// readSample reads a token to explain.
+func readSample(name string, stdin io.Reader) (string, error) {
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return "", err
+		}
+		defer file.Close()
+		stdin = file
+	}
+	data, err := io.ReadAll(io.LimitReader(stdin, maxSecretFile))
+	if err == nil && strings.TrimSpace(string(data)) == "" {
+		err = errors.New("there is no token on standard input")
+	}
+	return strings.TrimSpace(string(data)), err
 }
 
 // checkable reads the configuration of a process, as the process itself does, and what in it is allowed but risky.
@@ -76,8 +111,15 @@ func checkable(process ...string) (checks interface {
 		return nil, nil, fmt.Errorf("%s declares no provider %q, but %q", c.ServicesFile, process[1], names)
 	case "api":
 		c, err := load[apiConfig](nil)
-		return check.API{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL,
-			Clerk: check.Clerk{APIURL: c.APIURL, SecretKey: c.SecretKey, Organization: c.Organization}}, c.warnings(), err
+		if err != nil {
+			return nil, nil, err
+		}
+		joined, err := c.api(devAPI{})
+		checks := check.API{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL, Issuers: check.Issuers{Clerk: joined.Clerk, All: joined.Issuers}}
+		if c.ClerkConfig.set() {
+			checks.Clerk = check.Clerk{APIURL: c.APIURL, SecretKey: c.SecretKey, Organization: c.Organization}
+		}
+		return checks, c.warnings(), err
 	case "replicator":
 		c, err := load[replicatorConfig](nil)
 		return check.Replicator{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL, Slot: c.Slot}, c.warnings(), err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -73,6 +74,8 @@ func (d *devServer) testIdentity(t *testing.T) {
 			d.argusctl(child, 4, "whoami") // at once, where it was revoked
 		})
 	}
+
+	t.Run("issuers", d.testIssuers)
 
 	// What was issued on the host is revoked there, and shows in the log with its kind.
 	d.t = t
@@ -179,4 +182,124 @@ func (d *devServer) onHost(args ...string) string {
 		d.t.Fatalf("argusd break-glass %s: %v\n%s", strings.Join(args, " "), err, errOut.String())
 	}
 	return string(out)
+}
+
+// testIssuers signs in by argusctl at the second local issuer, by browser and by device, and calls as a CI job.
+func (d *devServer) testIssuers(t *testing.T) {
+	d.t = t
+	config := t.TempDir()
+	environ := append(os.Environ(), "ARGUS_TOKEN=", "ARGUS_URL=", "HOME="+d.dir, "ARGUS_CONFIG_DIR="+config, "ARGUS_KEYRING=off")
+	ctl := func(extra []string, code int, args ...string) string {
+		t.Helper()
+		command := exec.CommandContext(t.Context(), filepath.Join(d.bin, "argusctl"), args...)
+		command.Env = append(environ, extra...)
+		var errOut strings.Builder
+		command.Stderr = &errOut
+		out, _ := command.Output()
+		if got := command.ProcessState.ExitCode(); got != code {
+			t.Errorf("argusctl %s: exit %d, want %d\n%s", strings.Join(args, " "), got, code, errOut.String())
+		}
+		return string(out)
+	}
+	login := func(play func(said string) bool, args ...string) {
+		t.Helper()
+		command := exec.CommandContext(t.Context(), filepath.Join(d.bin, "argusctl"), append([]string{"login", "--url", "http://" + d.addr, "--issuer", "second"}, args...)...)
+		command.Env = environ
+		errOut, err := command.StderrPipe()
+		if err == nil {
+			err = command.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, played := "", false
+		for lines := bufio.NewScanner(errOut); lines.Scan(); {
+			said += lines.Text() + "\n"
+			played = played || play(lines.Text())
+		}
+		if err := command.Wait(); err != nil || !played {
+			t.Fatalf("argusctl login: %v\n%s", err, said)
+		}
+	}
+	browser := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	submit := func(address string, form url.Values) string {
+		t.Helper()
+		resp, err := browser.PostForm(address, form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.Header.Get("Location")
+	}
+	login(func(line string) bool {
+		u, err := url.Parse(line)
+		if err != nil || !strings.HasSuffix(u.Path, "/authorize") {
+			return false
+		}
+		form := u.Query()
+		form.Set("person", "00u1imani")
+		u.RawQuery = ""
+		resp, err := browser.Get(submit(u.String(), form))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode == 200
+	}, "--no-browser", "--profile", "browser")
+	login(func(line string) bool {
+		fields := strings.Fields(line)
+		if len(fields) < 7 || fields[0] != "Open" {
+			return false
+		}
+		submit(fields[1], url.Values{"user_code": {fields[6]}, "person": {"00u2jonas"}})
+		return true
+	}, "--device", "--profile", "device")
+
+	made := ""
+	for profile, want := range map[string]operatorMe{
+		"browser": {ActorID: "second:00u1imani", Name: "Imani Osei", Preset: argus.PresetAdminFull},
+		"device":  {ActorID: "second:00u2jonas", Name: "Jonas Weber", Preset: argus.PresetSupportReadonly},
+	} {
+		var me operatorMe
+		out := ctl(nil, 0, "whoami", "--profile", profile, "--json")
+		if json.Unmarshal([]byte(out), &me) != nil || me.ActorID != want.ActorID || me.Name != want.Name || me.Preset != want.Preset || me.ActorKind != argus.KindOIDCSession {
+			t.Errorf("%s: %s", profile, out)
+		}
+		if profile == "browser" {
+			made = strings.TrimSpace(ctl(nil, 0, "token", "create", "--profile", profile, "--name", "laptop", "--scope", "tenants:read", "--expires-in", "1d"))
+		}
+	}
+	// A token that such a person made is theirs, by name, and goes on when they sign out.
+	ctl(nil, 0, "logout", "--profile", "browser")
+	if me := d.whoami(made); me.ActorID != "second:00u1imani" || me.ActorKind != argus.KindPAT || me.Name != "Imani Osei" || !slices.Equal(me.Scopes, []argus.Scope{argus.ScopeTenantsRead}) {
+		t.Errorf("the token made: %+v", me)
+	}
+	if list := d.argusctl(d.env("env", "ARGUS_TOKEN"), 0, "token", "ls", "--owner", "second:00u1imani"); !strings.Contains(list, "laptop") {
+		t.Errorf("the administrator's list: %s", list)
+	}
+	d.argusctl(d.env("env", "ARGUS_TOKEN"), 0, "token", "revoke", "--owner", "second:00u1imani", "--yes")
+	d.argusctl(made, 4, "whoami")
+	d.argusctl(d.breakGlass("second:00u1imani"), 0, "whoami")
+
+	// A CI job, by the token that its runner gives it. With one claim changed it is nobody.
+	var job []string
+	for _, name := range []string{"ARGUS_URL", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"} {
+		job = append(job, name+"="+d.env("ci.env", name))
+	}
+	ctl(job, 0, "compute", "list")
+	row := d.argusctl(d.env("env", "ARGUS_TOKEN"), 0, "logs", "tail", "--since", "5m", "--actor", "ci:deploy-bot", "--json")
+	for _, part := range []string{`"actor_kind":"workload"`, `"route":"GET /compute/ops/workers"`, `"run_id":"8123450123"`, `"repository":"acme/fleet"`} {
+		if !strings.Contains(row, part) {
+			t.Errorf("the job's row lacks %s: %s", part, row)
+		}
+	}
+	for claim, code := range map[string]int{"run_id=42": 0, "repository=evil/fleet": 4, "ref=refs/heads/main/x": 0, "aud=https://other.example.com": 4, "iss=https://other.example.com": 4, "repository=acme/a/b": 4} {
+		command := exec.Command(filepath.Join(d.bin, "argusd"), "dev", "ci-token", "--claim", claim)
+		command.Env = append(os.Environ(), "ARGUS_DEV_DIR="+d.dir)
+		token, err := command.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.argusctl(strings.TrimSpace(string(token)), code, "whoami")
+	}
 }

@@ -72,8 +72,19 @@ type identity struct {
 	people    *shownPeople
 }
 
-// verify checks a token of this issuer and says who its bearer is.
+// verify checks a token of this issuer, says who its bearer is, and notes what it shows of a person.
 func (i *identity) verify(ctx context.Context, t *signedToken) (*Credential, error) {
+	cred, err := i.judge(ctx, t)
+	if err == nil && i.Kind == People {
+		if p, err := i.read(t); err == nil {
+			i.people.saw(ctx, p)
+		}
+	}
+	return cred, err
+}
+
+// judge checks a token of this issuer and says who its bearer is.
+func (i *identity) judge(ctx context.Context, t *signedToken) (*Credential, error) {
 	if err := i.keys.check(ctx, t); err != nil {
 		return nil, err
 	}
@@ -86,7 +97,7 @@ func (i *identity) verify(ctx context.Context, t *signedToken) (*Credential, err
 	if i.Kind == Workloads {
 		return i.workload(t)
 	}
-	return i.person(ctx, t)
+	return i.person(t)
 }
 
 // addressed checks for whom the token was made. A workload's token is for this audience alone: another recipient could
@@ -140,12 +151,11 @@ func (i *identity) actorID(rest string) (string, error) {
 	return id, nil
 }
 
-func (i *identity) person(ctx context.Context, t *signedToken) (*Credential, error) {
+func (i *identity) person(t *signedToken) (*Credential, error) {
 	p, err := i.read(t)
 	if err != nil {
 		return nil, unauthenticated(reasonToken, err)
 	}
-	i.people.saw(ctx, p)
 	actor := argus.Actor{ID: p.id, Kind: argus.KindOIDCSession, Name: p.Name, Email: p.Email, Scopes: i.scopesOf(p.groups)}
 	actor.Preset = argus.PresetOf(actor.Scopes)
 	return &Credential{Actor: actor, Principal: "session of " + actor.ID, Expires: t.expires.Add(leeway)}, nil
