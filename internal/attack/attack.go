@@ -117,6 +117,7 @@ var groups = []struct {
 	{"wire", (*group).wire},
 	{"headers", (*group).headers},
 	{"bodies", (*group).bodies},
+	{"door", (*group).door},
 	{"texts", (*group).texts},
 	{"token-family", (*group).tokenFamily},
 	{"open-streams", (*group).openStreams},
