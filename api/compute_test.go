@@ -136,8 +136,9 @@ func testProviderFailures(t *testing.T, c *control) {
 
 	// Nothing was done.
 	c.provider.set(fail)
-	r := c.post(ada, "/compute/ops/launch", start)
+	r := c.post(ada, "/compute/ops/launch", start, idempotencyHeader, "again")
 	c.want(r, http.StatusBadGateway, argus.CodeProviderFailed)
+	c.want(c.post(ada, "/compute/ops/launch", start, idempotencyHeader, "again"), http.StatusBadGateway, argus.CodeProviderFailed) // kept
 	if strings.Contains(string(r.body), broken.Error()) {
 		t.Errorf("the caller is told the cause: %s", r.body)
 	}

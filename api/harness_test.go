@@ -39,6 +39,7 @@ type fakeAudit struct {
 	intents   map[uuid.UUID]bool // announced, committed or not
 	available error
 	check     error // of Check alone
+	codes     map[uuid.UUID]argus.Code
 	appendErr error
 	gate      chan struct{} // when not nil, Append waits until it is closed
 }
@@ -59,7 +60,28 @@ func (f *fakeAudit) Append(_ context.Context, rec *argus.Record, intended bool) 
 	rec.RowHash = rec.ComputeHash()
 	f.rows = append(f.rows, *rec)
 	f.intended[rec.ID] = intended
+	f.keepCode(rec)
 	return nil
+}
+
+// keepCode notes with which error a call of our own routes was recorded.
+func (f *fakeAudit) keepCode(rec *argus.Record) {
+	if f.codes == nil {
+		f.codes = map[uuid.UUID]argus.Code{}
+	}
+	if rec.Service == argus.OwnService {
+		f.codes[rec.ID] = argus.Code(rec.ErrorCode)
+	}
+}
+
+// checkCode holds an answer's error to that of its row.
+func (f *fakeAudit) checkCode(t testing.TB, method, path string, r *response) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id, err := uuid.Parse(r.header.Get(argus.AuditIDHeader))
+	if code, own := f.codes[id]; err == nil && own && method != http.MethodHead && code != r.code() {
+		t.Errorf("%s %s is answered with the code %q and recorded with %q", method, path, r.code(), code)
+	}
 }
 
 func (f *fakeAudit) Intend(ctx context.Context, tx Tx, rec *argus.Record) error {
@@ -451,7 +473,11 @@ func (h *harness) try(token, method, path string, body any, header ...string) (*
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
-	return &response{resp.StatusCode, resp.Header, data, resp.Close}, err
+	r := &response{resp.StatusCode, resp.Header, data, resp.Close}
+	if err == nil {
+		h.audit.checkCode(h.t, method, path, r)
+	}
+	return r, err
 }
 
 // row expects exactly one row since the last time, and returns it.
