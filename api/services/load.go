@@ -394,6 +394,9 @@ func (l *loading) route(s *Service, r *Route, scopes map[string]string) {
 			l.Wrong(r.at, "%s asks for the scope %q, which is declared nowhere", r.Route, r.Scope)
 		}
 	}
+	if r.Effects() && r.Scope.ReadOnly() { // whose holders may change nothing, an agent's token above all
+		l.Wrong(r.at, "%s changes things and asks for %q, but a scope that ends in :read only reads", r.Route, r.Scope)
+	}
 	if r.Reason != "" && r.Reason != "required" {
 		l.Wrong(r.at, "%s: reason is required, or left out", r.Route)
 	}

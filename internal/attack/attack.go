@@ -120,6 +120,7 @@ var groups = []struct {
 	{"door", (*group).door},
 	{"texts", (*group).texts},
 	{"token-family", (*group).tokenFamily},
+	{"agents", (*group).agents},
 	{"open-streams", (*group).openStreams},
 	{"records", (*group).records},
 	{"cursors", (*group).cursors},
