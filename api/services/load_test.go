@@ -212,3 +212,21 @@ func TestSchema(t *testing.T) {
 }
 
 var update = flag.Bool("update", false, "write generated files")
+
+// TestReadingScopesOnlyRead: a route with effects asks for no scope that ends in :read, whose holders, agents above all,
+// may change nothing.
+func TestReadingScopesOnlyRead(t *testing.T) {
+	for what, change := range map[string][2]string{
+		"a route":           {`scope: billing:write, reason`, `scope: billing:read, reason`},
+		"an operation":      {`delete: {`, `delete: {x-argus-scope: billing:read, `},
+		"a default":         {`write: billing:write}`, `write: billing:read}`},
+		"ARGUS's own scope": {`scope: billing:write, reason`, `scope: logs:read, reason`},
+	} {
+		dir := t.TempDir()
+		write(t, dir, "billing.openapi.yaml", strings.Replace(billingDocument, change[0], change[1], 1))
+		_, err := Load(write(t, dir, "services.yaml", strings.Replace(billing, change[0], change[1], 1)))
+		if err == nil || !strings.Contains(err.Error(), "only reads") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
