@@ -24,6 +24,25 @@ func TestCSVText(t *testing.T) {
 	}
 }
 
+// TestCSVOfCalls: whatever a caller, an operator or a service writes into a row, no cell of the row's CSV is a formula, and
+// the row's JSON gives it back.
+func TestCSVOfCalls(t *testing.T) {
+	const formula = "=HYPERLINK(\"http://evil.example\")\n+1"
+	r := Record{ActorID: formula, ImpersonatorID: formula, ActorKind: formula, Scope: formula, Route: formula, Method: formula, UserAgent: formula,
+		Outcome: Completed, ClientRequestID: formula, TraceID: formula, Service: formula, Release: formula, ErrorCode: formula, Reason: formula,
+		Agent: formula, PathParams: []PathParam{{formula, formula}}, Workload: []Claim{{formula, formula}}}
+	r.MakeStorable()
+	for i, cell := range r.CSV() {
+		if strings.HasPrefix(cell, "=") || strings.HasPrefix(cell, "{") && strings.ContainsAny(cell, "\r\n\t") {
+			t.Errorf("%s is %q", ColumnNames()[i], cell)
+		}
+	}
+	var back Record
+	if err := back.UnmarshalJSON(r.AppendJSON(nil)); err != nil || string(back.AppendJSON(nil)) != string(r.AppendJSON(nil)) {
+		t.Errorf("%v: %s", err, back.AppendJSON(nil))
+	}
+}
+
 func TestAppendCSV(t *testing.T) {
 	for want, cells := range map[string][]string{
 		"a,b,\n":                             {"a", "b", ""},
