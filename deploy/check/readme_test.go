@@ -89,7 +89,7 @@ func TestProjectPages(t *testing.T) {
 	}
 	for _, page := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "ARCHITECTURE.md", "deploy/README.md",
 		"docs/tour.md", "docs/identity.md", "docs/configuration.md", "docs/decisions.md", "docs/api.md", "docs/control.md", "docs/writer.md",
-		"docs/replicator.md", "docs/analytics.md", "docs/glossary.md", "docs/auditors.md"} {
+		"docs/replicator.md", "docs/analytics.md", "docs/glossary.md", "docs/auditors.md", "docs/proof.md"} {
 		data, err := os.ReadFile(filepath.Join(root, page))
 		if err != nil {
 			t.Fatal(err)
