@@ -8,8 +8,10 @@ import (
 	"go/token"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -216,5 +218,35 @@ func TestExactJSON(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The tests that the Makefile names for the race detector exist: a renamed one would not be watched any more.
+func TestRacedTestsExist(t *testing.T) {
+	text := func(path string) string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	names := regexp.MustCompile(`(?m)^RACED := \^\((.*)\)\$\$$`).FindStringSubmatch(text("Makefile"))
+	if names == nil {
+		t.Fatal("the Makefile has no RACED")
+	}
+	var tests strings.Builder
+	for _, folder := range []string{"analytics", "replicator"} {
+		files, err := filepath.Glob(folder + "/*_test.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			tests.WriteString(text(f))
+		}
+	}
+	for _, name := range strings.Split(names[1], "|") {
+		if !strings.Contains(tests.String(), "\nfunc "+name+"(t *testing.T)") {
+			t.Errorf("the Makefile's RACED names %s, which is no test", name)
+		}
 	}
 }
