@@ -141,7 +141,14 @@ func TestColumnsAreDescribed(t *testing.T) {
 		t.Fatal(err)
 	}
 	row := described.Components.Schemas.Row
-	names, schemas := keysOf(t, row.Properties)
+	keys, values := keysOf(t, row.Properties)
+	var names []string
+	var schemas []json.RawMessage
+	for i, name := range keys {
+		if slices.Contains(row.Required, name) { // another, such as an export's leaf, is no column
+			names, schemas = append(names, name), append(schemas, values[i])
+		}
+	}
 	if !slices.Equal(names, ColumnNames()) || !slices.Equal(row.Required, ColumnNames()) {
 		t.Errorf("openapi.json: Row has\n%v and requires\n%v; the columns are\n%v", names, row.Required, ColumnNames())
 	}

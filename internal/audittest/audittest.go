@@ -4,7 +4,6 @@ package audittest
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -120,7 +119,7 @@ func record(t testing.TB, values []*string) (r argus.Record) {
 			b = argus.AppendJSONString(b, *v)
 		}
 	}
-	if err := json.Unmarshal(append(b, '}'), &r); err != nil {
+	if err := r.UnmarshalJSON(append(b, '}')); err != nil {
 		t.Fatalf("%v: %s", err, b)
 	}
 	r.ClientIP = r.ClientIP.Unmap()
