@@ -26,6 +26,8 @@ export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: 
         const label = labelOf(condition.name);
         const name = names.get(condition.value);
         const shown = name ?? (condition.value === '' ? '(none)' : condition.value);
+        const part = condition.name === 'reason' || condition.name === 'user_agent';
+        const verb = condition.not ? (part ? 'lacks' : 'is not') : part ? 'has' : 'is';
         return (
           <li key={`${condition.not}${condition.name}${condition.value}`} class={`chip ${condition.not ? 'not' : ''}`}>
             {alternative && <span class="chip-or">{condition.not ? 'nor' : 'or'}</span>}
@@ -34,10 +36,10 @@ export function Chips({ filter, onChange, onEdit }: { filter: Filter; onChange: 
                 type="button"
                 class="chip-name"
                 title={condition.not ? 'Require it instead' : 'Exclude it instead'}
-                aria-label={`${label} ${condition.not ? 'is not' : 'is'} ${shown}: turn around`}
+                aria-label={`${label} ${verb} ${shown}: turn around`}
                 onClick={() => onChange({ ...filter, conditions: filter.conditions.map((t) => (t === condition ? { ...t, not: !t.not } : t)) })}
               >
-                {label} {condition.not ? 'is not' : 'is'}
+                {label} {verb}
               </button>
               <button
                 type="button"
@@ -139,7 +141,7 @@ function FilterPanel({ facets, me, onWant, onAdd }: { facets: Facets | undefined
           </button>
         ))}
       </div>
-      <div class="menu" role="group" aria-label="Fields">
+      <div class="menu fields" role="group" aria-label="Fields">
         <p class="menu-title">By field</p>
         {FILTERS.map((f) => (
           <button
