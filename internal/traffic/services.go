@@ -8,16 +8,14 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/sample"
 )
 
 // fleet are the services of a made-up fleet, which the routes behind "/v1/events" and the like are spread over.
 var fleet = []string{"billing", "deploys", "devices", "flags", "oncall"}
 
-// sampleService is the one that make dev runs, and sampleRelease what it calls itself.
-const (
-	sampleService = "sample"
-	sampleRelease = "sample-1.4.2"
-)
+// sampleService is the one that make dev runs.
+const sampleService = "sample"
 
 // serviceOf is the service of a route of the ops API, or of one of its own behind it.
 func serviceOf(path string) string {
@@ -36,7 +34,7 @@ func (g *Generator) release(service string, at time.Time) string {
 	case age == 0 && service == argus.OwnService:
 		return argus.Version
 	case age == 0 && service == sampleService:
-		return sampleRelease
+		return sample.Release
 	case service == sampleService:
 		return fmt.Sprintf("sample-1.%d.%d", 3-age/9, 9-age%9)
 	}
