@@ -140,8 +140,10 @@ type API struct {
 	mu         sync.Mutex                  // serializes inBackground and Close
 	background sync.WaitGroup
 	running    atomic.Bool
-	leaving    atomic.Bool   // set by Leave
-	draining   chan struct{} // closed by Drain
+	leaving    atomic.Bool     // set by Leave
+	draining   chan struct{}   // closed by Drain
+	cutting    context.Context // ends a while after Drain
+	cut        context.CancelFunc
 	drain      sync.Once
 }
 
@@ -176,6 +178,7 @@ func New(config Config) (*API, error) {
 	}
 	a.compute = &compute{pool: a.pool, log: a.log, providers: workersAt}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
+	a.cutting, a.cut = context.WithCancel(context.Background())
 	if a.credentials, err = credential.New(a.ctx, credential.Config{
 		Pool: a.pool, Clerk: config.Clerk, Issuers: config.Issuers, Log: a.log, Run: a.inBackground, Heard: a.watched.heard,
 		Listening: a.metrics.listening, MayLookUp: a.limits.exhausted, Now: config.now,
@@ -253,11 +256,21 @@ func (a *API) Leave() { a.leaving.Store(true) }
 
 // Drain ends streams and makes readiness fail; calls go on being served. Register it with
 // http.Server.RegisterOnShutdown, since Shutdown waits for streams.
-func (a *API) Drain() { a.drain.Do(func() { close(a.draining) }) }
+func (a *API) Drain() {
+	a.drain.Do(func() {
+		close(a.draining)
+		time.AfterFunc(cutAfter, a.cut)
+	})
+}
+
+// cutAfter is how long after Drain a call may still wait for its service. Then it gets its answer and its row, before the
+// process has no time for them.
+const cutAfter = 8 * time.Second
 
 // Close ends the background work. Call it when no request is served any more, before the writer is closed.
 func (a *API) Close(ctx context.Context) error {
 	a.Drain()
+	a.cut()
 	a.mu.Lock()
 	a.cancel()
 	a.mu.Unlock()

@@ -138,6 +138,10 @@ func (d *door) forward(c *call) (answer, error) {
 	}
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
+	stop := context.AfterFunc(c.api.cutting, func() {
+		cancel(argus.Errorf(argus.CodeServiceTimeout, "ARGUS stops, and the service %s had not answered. What you asked for may have happened: look before you repeat it.", m.Name))
+	})
+	defer stop()
 	if c.forwarded.Streamed() {
 		_ = http.NewResponseController(c.response).EnableFullDuplex()
 	}

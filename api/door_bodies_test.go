@@ -361,3 +361,26 @@ func TestDoorUpgrade(t *testing.T) {
 	}
 	eventually(t, "places are given back", func() bool { return d.service().UnderWay() == 0 && d.api.limits.streams.total() == 0 })
 }
+
+// TestDoorShutdown: a call that hangs in its service when the server is about to end gets its answer and its row.
+func TestDoorShutdown(t *testing.T) {
+	d := newDoor(t, "")
+	token := d.admin()
+	arrived := make(chan struct{})
+	d.up.set(func(w http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-r.Context().Done()
+	})
+	answered := make(chan *response)
+	go func() {
+		resp, _ := d.try(token, "POST", "/svc/billing/v1/invoices", nil)
+		answered <- resp
+	}()
+	<-arrived
+	d.api.Drain()
+	d.api.cut() // a while later
+	resp := <-answered
+	if row := d.row(); resp == nil || resp.status != 504 || resp.code() != argus.CodeServiceTimeout || row.Status != 504 || !strings.Contains(string(resp.body), "ARGUS stops") {
+		t.Errorf("%+v, row %+v", resp, row)
+	}
+}
