@@ -333,8 +333,9 @@ func (x *export) finish() error {
 	if x.month != 0 {
 		from = 0
 	}
-	var missing int64
+	var missing, later int64 // later: sealed after everything that the export has
 	first := ""
+	exported := x.last
 	for n := from / proof.TileWidth; n*proof.TileWidth < size; n++ {
 		entries, err := x.bundle(n)
 		if err != nil {
@@ -357,10 +358,13 @@ func (x *export) finish() error {
 				continue
 			}
 			x.r.Counts.InScope++
-			if x.seen[leaf>>6]&(1<<(leaf&63)) == 0 {
-				if missing++; missing == 1 {
-					first = fmt.Sprintf("leaf %d, %s", leaf, e)
-				}
+			if x.seen[leaf>>6]&(1<<(leaf&63)) != 0 {
+				continue
+			}
+			if leaf > exported && x.r.Counts.Rows > 0 {
+				later++
+			} else if missing++; missing == 1 {
+				first = fmt.Sprintf("leaf %d, %s", leaf, e)
 			}
 		}
 	}
@@ -375,6 +379,8 @@ func (x *export) finish() error {
 	case missing > 0:
 		r.Counts.Faults += missing
 		return fmt.Errorf("%w: the export lacks %d calls of %s that the tree has, the first is %s", proof.ErrDisproved, missing, x.month, first)
+	case later > 0:
+		return fmt.Errorf("%w: the tree has %d calls of %s later than any of the export: the export was made before them, or is cut off", proof.ErrUndecided, later, x.month)
 	case len(x.late) > 0:
 		return fmt.Errorf("%w: the tree has no leaf of %d rows of the export: get newer tiles, or export again", proof.ErrUndecided, len(x.late))
 	case r.Counts.Rows == 0:

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -55,7 +54,7 @@ func (f *factory) checkFile(o *opener, name string) (*result, error) {
 	r := &result{leaf: proof.NoLeaf}
 	file, err := proof.ParseFile(b)
 	if err != nil {
-		r.Add(fmt.Errorf("%s: %w", fileName(name), err))
+		r.Add(err)
 		return r, nil
 	}
 	c, row, err := file.Check(o.open)
