@@ -120,7 +120,7 @@ func TestMetricsTable(t *testing.T) {
 // ofProcess are the metrics of Go's own that we use; there are more, and other ones on other systems.
 var ofProcess = []string{"go_goroutines", "process_cpu_seconds_total", "process_max_fds", "process_open_fds", "process_resident_memory_bytes"}
 
-var descPattern = regexp.MustCompile(`^Desc\{fqName: "([^"]+)", help: "([^"]*)", (?:unit: "[^"]*", )?constLabels: \{\}, variableLabels: \{([^}]*)\}\}$`)
+var descPattern = regexp.MustCompile(`^Desc\{fqName: "([^"]+)", help: "([^"]*)", (?:unit: "[^"]*", )?constLabels: \{([^}]*)\}, variableLabels: \{([^}]*)\}\}$`)
 
 // describe gives a row of the table for each metric of a collector, by name.
 func describe(t *testing.T, c prometheus.Collector) map[string]string {
@@ -151,7 +151,9 @@ func describe(t *testing.T, c prometheus.Collector) map[string]string {
 		if found == nil {
 			t.Fatalf("%s cannot be read", d)
 		}
-		name, help, labels := found[1], found[2], strings.ReplaceAll(found[3], ",", ", ")
+		// A label with one value in a process is a label too.
+		constant := regexp.MustCompile(`="[^"]*"`).ReplaceAllString(found[3], "")
+		name, help, labels := found[1], found[2], strings.Trim(strings.ReplaceAll(constant+","+found[4], ",", ", "), ", ")
 		if help == "" || (kind == "counter") != strings.HasSuffix(name, "_total") {
 			t.Errorf("%s: a %s without a help, or whose name is not one's", name, kind)
 		}
