@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X github.com/useargus/argus.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 CONSOLE_SOURCES := $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
 
-.PHONY: help dev build release engines console setup test test-go test-console test-deploy race bench crash soak attack lint prose clean
+.PHONY: help dev build release engines console setup test test-go test-console test-deploy test-interop race bench crash soak attack lint prose clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,7 +44,7 @@ api/console/dist/index.html: api/console/node_modules/.package-lock.json $(CONSO
 	cd api/console && npm run --silent build
 	@touch $@
 
-test: setup build lint test-go test-console test-deploy ## everything that must hold, on real engines; about 20 minutes on two cores
+test: setup build lint test-go test-console test-deploy test-interop ## everything that must hold, on real engines; about 20 minutes on two cores
 
 argusctl/testdata/mcp/node_modules/.package-lock.json: argusctl/testdata/mcp/package-lock.json
 	cd argusctl/testdata/mcp && npm ci --ignore-scripts --no-audit --no-fund
@@ -70,6 +70,9 @@ test-console: build
 
 test-deploy: ## check what is in deploy/: a module of its own
 	cd deploy/check && go vet ./... && go test ./...
+
+test-interop: ## others' programs judge the ledger: a module of its own
+	cd ledger/interop && go vet ./... && go test ./...
 
 crash: build ## the fault tests in full: 100 kills a stage; about an hour
 	ARGUS_CRASH_ROUNDS=100 go test -timeout 120m -p 1 -count 1 ./writer ./replicator ./ledger ./api ./argusd

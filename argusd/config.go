@@ -93,6 +93,7 @@ func (c migrateConfig) logins() (postgres, clickhouse map[string]string) {
 
 type maintainConfig struct {
 	LogConfig
+	LedgerKeep    int    `env:"ARGUS_LEDGER_KEEP" envDefault:"0" help:"months that the entries of the ledger are kept after their rows have left, 13 at least; 0: for ever"`
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_maintenance" secret:"true"`
 	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_maintenance, native protocol; empty skips ClickHouse" secret:"true"`
 }

@@ -244,6 +244,9 @@ func (c migrateConfig) problems() []string {
 
 func (c maintainConfig) problems() []string {
 	var p problems
+	if c.LedgerKeep != 0 && c.LedgerKeep < 13 {
+		p.add("ARGUS_LEDGER_KEEP is %d, not 13 months at least, or 0 for ever", c.LedgerKeep)
+	}
 	c.LogConfig.check(&p)
 	checkStores(&p, c.PostgresURL, c.ClickHouseURL)
 	checkOneServer(&p, c.ClickHouseURL)

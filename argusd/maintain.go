@@ -54,7 +54,7 @@ twice, or two at once, is safe. When a clock disagrees with another, or has jump
 }
 
 func maintain(ctx context.Context, config maintainConfig, out io.Writer) error {
-	result, err := maintenance.Run(ctx, maintenance.Config{PostgresURL: config.PostgresURL, ClickHouseURL: config.ClickHouseURL})
+	result, err := maintenance.Run(ctx, maintenance.Config{PostgresURL: config.PostgresURL, ClickHouseURL: config.ClickHouseURL, LedgerKeep: config.LedgerKeep})
 	fmt.Fprintf(out, "Postgres: %d partitions created, %d months dropped.\n", result.Created, len(result.Dropped))
 	for _, month := range result.Dropped {
 		fmt.Fprintf(out, "  %s dropped\n", month.Format("2006-01"))

@@ -299,7 +299,9 @@ func FromURL(url string, client *http.Client) Source {
 	}}
 }
 
-func (s mirrorSource) Checkpoint(ctx context.Context) ([]byte, error) { return s.get(ctx, "checkpoint") }
+func (s mirrorSource) Checkpoint(ctx context.Context) ([]byte, error) {
+	return s.get(ctx, "checkpoint")
+}
 
 func (s mirrorSource) Runs(ctx context.Context, from, to int64, f func(proof.Run) error) error {
 	size := to

@@ -25,6 +25,7 @@ const maxSkew = time.Minute
 // Config is what maintenance works on.
 type Config struct {
 	PostgresURL   string // as argus_maintenance, the primary
+	LedgerKeep    int    // months that runs of the ledger are kept after their rows have left; 0: for ever
 	ClickHouseURL string // as argus_maintenance; empty leaves the copy alone
 
 	now   func() time.Time // tests turn this machine's clock
@@ -97,6 +98,11 @@ func Run(ctx context.Context, config Config) (Result, error) {
 	}
 	if result.Kept, err = kept(ctx, conn); err != nil {
 		return result, fmt.Errorf("reading months past retention of Postgres: %w", err)
+	}
+	if config.LedgerKeep > 0 {
+		if _, err := conn.Exec(ctx, "SELECT argus.prune_ledger($1)", config.LedgerKeep); err != nil {
+			return result, fmt.Errorf("pruning the ledger: %w", err)
+		}
 	}
 	if copied != nil {
 		if result.Copy, err = copied.dropAfter(ctx, conn); err != nil {
