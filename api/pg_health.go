@@ -27,14 +27,16 @@ func (a *API) storeStages(ctx context.Context) []argus.Stage {
 	var months int
 	var replica bool
 	var words []replicatorWord
+	var sealer *ledgerWord
 	sent := time.Now()
 	err := a.pool.QueryRow(ctx, `
 		SELECT current_setting('server_version'), clock_timestamp(), pg_is_in_recovery(),
 		       (SELECT count(*) FROM argus.audit_months WHERE month > (now() AT TIME ZONE 'UTC')::date),
 		       coalesce((SELECT jsonb_agg(s ORDER BY s.slot) FROM (
 		         SELECT s.slot, s.updated_at, s.status, p.slot_name IS NOT NULL AS here
-		           FROM argus.replicator_status s LEFT JOIN pg_catalog.pg_replication_slots p ON p.slot_name = s.slot) s), '[]')`).
-		Scan(&version, &theirs, &replica, &months, &words)
+		           FROM argus.replicator_status s LEFT JOIN pg_catalog.pg_replication_slots p ON p.slot_name = s.slot) s), '[]'),
+		       (SELECT jsonb_build_object('updated_at', updated_at, 'status', status) FROM argus.ledger_status)`).
+		Scan(&version, &theirs, &replica, &months, &words, &sealer)
 	took := time.Since(sent)
 	if err != nil {
 		a.log.Warn("Postgres's health not read", "cause", err)
@@ -55,7 +57,60 @@ func (a *API) storeStages(ctx context.Context) []argus.Stage {
 	case skew.Abs() > time.Minute:
 		postgres.Status, postgres.Detail = statusDegraded, "The clocks of this machine and of Postgres differ by more than a minute."
 	}
-	return append([]argus.Stage{postgres}, replicatorStages(words, theirs)...)
+	stages := append([]argus.Stage{postgres}, replicatorStages(words, theirs)...)
+	if sealer != nil { // an installation may run without a ledger
+		stages = append(stages, ledgerStage(*sealer, theirs))
+	}
+	return stages
+}
+
+// ledgerWord is what the sealer said last: argus.ledger_status.
+type ledgerWord struct {
+	UpdatedAt time.Time       `json:"updated_at"`
+	Status    json.RawMessage `json:"status"`
+}
+
+// sealerStatus has the keys of ledger.Status that are told on.
+type sealerStatus struct {
+	State          string    `json:"state"`
+	Origin         string    `json:"origin"`
+	Size           int64     `json:"size"`
+	SealedAt       time.Time `json:"sealed_at"`
+	Backlog        int64     `json:"backlog_rows"`
+	BacklogSeconds float64   `json:"backlog_seconds"`
+	Witnesses      map[string]struct {
+		Size int64     `json:"size"`
+		At   time.Time `json:"at"`
+	} `json:"witnesses"`
+}
+
+// ledgerStage: what a sealer found wrong is for its log, which people of this API do not read.
+func ledgerStage(w ledgerWord, now time.Time) argus.Stage {
+	var status sealerStatus
+	if err := unmarshal(w.Status, &status); err != nil {
+		status = sealerStatus{}
+	}
+	state := status.State
+	silent := now.Sub(w.UpdatedAt)
+	s := argus.Stage{Name: "ledger", Status: statusOK, Facts: map[string]any{"state": state, "origin": status.Origin, "size": status.Size,
+		"backlog_rows": status.Backlog, "backlog_seconds": status.BacklogSeconds}}
+	if !status.SealedAt.IsZero() {
+		s.Facts["sealed_at"] = status.SealedAt
+	}
+	for name, witness := range status.Witnesses {
+		s.Facts["witness "+name] = map[string]any{"size": witness.Size, "at": witness.At}
+	}
+	switch {
+	case state == "forked":
+		s.Status, s.Detail = statusDown, "Postgres is not the database that the ledger signed: nothing is sealed. See docs/ledger.md, Forks."
+	case silent > 15*time.Second:
+		s.Status, s.Detail = statusDegraded, "No sealer has said anything for "+silent.Round(time.Second).String()+": new rows have no leaf."
+	case state != "sealing":
+		s.Status, s.Detail = statusDegraded, "Rows are not sealed now: the sealer's log says why."
+	case status.BacklogSeconds > 30:
+		s.Status, s.Detail = statusDegraded, "Rows wait for their leaf for more than 30 seconds."
+	}
+	return s
 }
 
 // replicatorWord is what the replicator of a slot wrote about itself, and when.

@@ -172,6 +172,21 @@ func TestHealth(t *testing.T) {
 	if v, by := read(); v.Status != statusDegraded || by["replicator"].Status != statusDown {
 		t.Errorf("silent: %+v", v)
 	}
+	// The ledger is a stage as soon as a sealer has said anything, whatever that is.
+	if _, by := read(); by["ledger"].Name != "" {
+		t.Errorf("%+v", by["ledger"])
+	}
+	sealer := h.pg.Pool(t, h.pg.LedgerURL)
+	for status, want := range map[string]string{`{"state": "sealing", "size": 7}`: statusOK, `{"state": "forked", "problem": "at db.internal"}`: statusDown,
+		`{"state": "failing"}`: statusDegraded, `{"state": 1}`: statusDegraded, `[]`: statusDegraded, `{"state": "sealing", "backlog_seconds": 99}`: statusDegraded} {
+		if _, err := sealer.Exec(context.Background(), `INSERT INTO argus.ledger_status (updated_at, status) VALUES (now(), $1)
+			ON CONFLICT (one) DO UPDATE SET updated_at = excluded.updated_at, status = excluded.status`, status); err != nil {
+			t.Fatal(err)
+		}
+		if _, by := read(); by["ledger"].Status != want || strings.Contains(by["ledger"].Detail, "internal") || by["postgres"].Status != statusOK {
+			t.Errorf("%s: %+v", status, by["ledger"])
+		}
+	}
 	// Two copies of one log: a dead one is not hidden behind one that is well, and a slot that was dropped is no news.
 	stages := replicatorStages([]replicatorWord{
 		{Slot: "argus_a", UpdatedAt: time.Now(), Status: []byte(`{"state": "streaming"}`), Here: true},
