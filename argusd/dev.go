@@ -513,6 +513,7 @@ func (d *dev) writeEnvFiles() error {
 		{"ARGUS_POSTGRES_CONSENT_URL", d.roleURL("argus_consent")},
 		{"ARGUS_METRICS_URL_API", fmt.Sprint(d.apiMetrics.Load())},
 		{"ARGUS_METRICS_URL_REPLICATOR", fmt.Sprint(d.replicatorMetrics.Load())},
+		{"ARGUS_SERVICES_FILE", d.servicesFile()},
 		{"ARGUS_PID_DEV", fmt.Sprint(os.Getpid())},
 		{"ARGUS_PID_API", fmt.Sprint(d.api.pid())},
 		{"ARGUS_PID_REPLICATOR", fmt.Sprint(d.replicator.pid())},

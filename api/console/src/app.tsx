@@ -2,7 +2,19 @@ import type { ComponentChildren, RefObject } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Problem } from './lib/filter';
 import { useKeys } from './lib/keys';
-import { ACCESS_LINK, AUDIT_LINK, COMPUTE_LINK, type Link, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK } from './lib/link';
+import {
+  ACCESS_LINK,
+  AUDIT_LINK,
+  COMPUTE_LINK,
+  type Link,
+  linkProblems,
+  NO_LINK,
+  PERFORMANCE_LINK,
+  ROUTE_LINK,
+  SERVICES_LINK,
+  TENANTS_LINK,
+  TOKENS_LINK,
+} from './lib/link';
 import { learnNames } from './lib/names';
 import { cut } from './lib/quote';
 import { go, href, usePlace } from './lib/router';
@@ -18,6 +30,7 @@ import { HealthPage } from './pages/health';
 import { PerformancePage } from './pages/performance';
 import { ProfilePage } from './pages/profile';
 import { RoutePage } from './pages/route';
+import { ServicesPage } from './pages/services';
 import { SignIn } from './pages/sign-in';
 import { SupportPage } from './pages/support';
 import { TenantsPage } from './pages/tenants';
@@ -45,6 +58,7 @@ interface Page {
 
 const PAGES: Page[] = [
   { path: '/tenants', label: 'Tenants', group: 'Monitor', scope: 'tenants:read', icon: icons.Tenants, link: TENANTS_LINK, view: TenantsPage, key: 't' },
+  { path: '/services', label: 'Services', group: 'Monitor', scope: '', icon: icons.Door, link: SERVICES_LINK, view: ServicesPage, key: 'v' },
   {
     path: '/performance',
     label: 'Performance',
@@ -305,6 +319,7 @@ const KEYS: [string, string][] = [
   ['l', 'Live on or off'],
   ['r', 'Refresh'],
   ['g t', 'Tenants'],
+  ['g v', 'Services'],
   ['g p', 'Performance'],
   ['g c', 'Compute'],
   ['g s', 'Live sessions'],

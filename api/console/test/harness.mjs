@@ -112,6 +112,8 @@ export async function server(options = {}) {
     support: env.ARGUS_TOKEN_SUPPORT,
     tenants: env.ARGUS_TOKEN_TENANTS,
     close,
+    /** the services file of the server; undefined when it is not known */
+    services: env.ARGUS_SERVICES_FILE,
     /** the process that is ClickHouse; 0 when it is not known */
     clickhouse: Number(env.ARGUS_PID_CLICKHOUSE ?? 0),
     call: (token, pathname, init = {}) => fetch(url + pathname, { ...init, headers: { Authorization: `Bearer ${token}`, ...init.headers } }),

@@ -5,7 +5,7 @@ export interface Changer {
   busy: boolean;
   error: ApiError | null;
   /** Makes the change; undefined when it failed, which error then tells. */
-  run: <T>(path: string, body: unknown, method?: 'POST' | 'DELETE') => Promise<T | undefined>;
+  run: <T>(path: string, body: unknown, method?: 'POST' | 'PUT' | 'DELETE') => Promise<T | undefined>;
 }
 
 /**
@@ -19,7 +19,7 @@ export function useChange(): Changer {
   return {
     busy,
     error,
-    run: async <T>(path: string, body: unknown, method: 'POST' | 'DELETE' = 'POST') => {
+    run: async <T>(path: string, body: unknown, method: 'POST' | 'PUT' | 'DELETE' = 'POST') => {
       const what = JSON.stringify([method, path, body]);
       if (attempt.current.what !== what) attempt.current = { what, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
       setBusy(true);

@@ -16,7 +16,7 @@ export class ApiError extends Error {
 }
 
 export interface CallOptions {
-  method?: 'GET' | 'POST' | 'DELETE';
+  method?: 'GET' | 'POST' | 'PUT' | 'DELETE';
   query?: URLSearchParams | Record<string, string>;
   body?: unknown;
   headers?: Record<string, string>;
@@ -72,7 +72,7 @@ export async function call<T>(path: string, options: CallOptions = {}): Promise<
 }
 
 /** Makes a change. Repeating it with the same key after a lost answer cannot do it twice. */
-export function change<T>(path: string, body: unknown, key: string, method: 'POST' | 'DELETE' = 'POST'): Promise<T> {
+export function change<T>(path: string, body: unknown, key: string, method: 'POST' | 'PUT' | 'DELETE' = 'POST'): Promise<T> {
   return call<T>(path, { method, body, headers: { 'Idempotency-Key': key } });
 }
 

@@ -98,7 +98,9 @@ export const ROUTE_LINK: Link = {
 
 export const COMPUTE_LINK: Link = { names: { all: oneOf('1'), worker: text(256) } };
 
-export const TENANTS_LINK: Link = { names: { tenant: text(256) } };
+export const TENANTS_LINK: Link = { names: { tenant: text(256), retired: oneOf('1') } };
+
+export const SERVICES_LINK: Link = { names: { service: text(64) } };
 
 export const TOKENS_LINK: Link = {
   names: {

@@ -8,8 +8,8 @@ export interface TenantList {
   actors?: Record<string, string>;
 }
 
-export async function fetchTenants(signal: AbortSignal): Promise<TenantList> {
-  const list = await call<TenantList>('/v1/tenants', { signal });
+export async function fetchTenants(signal: AbortSignal, retired = false): Promise<TenantList> {
+  const list = await call<TenantList>('/v1/tenants', { signal, query: retired ? { retired: 'true' } : {} });
   list.tenants ??= [];
   learnNames(list.actors);
   return list;

@@ -167,6 +167,27 @@ export interface Tenant {
   agents: number;
   last_activity: string | null;
   sessions: SupportSession[] | null;
+  retired: boolean;
+  retired_at: string | null;
+  retired_by: string | null;
+  retired_reason: string | null;
+}
+
+export interface ServiceRoute {
+  route: string;
+  scope: string;
+  effects: boolean;
+  stream: boolean;
+  reason_required: boolean;
+  confirm: string | null;
+}
+
+export interface Service {
+  name: string;
+  mount: string;
+  health: { state: 'ok' | 'failing' | 'unknown'; at: string | null; error: string | null };
+  release: string | null;
+  routes: ServiceRoute[];
 }
 
 export interface Worker {

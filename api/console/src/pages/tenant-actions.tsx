@@ -95,7 +95,8 @@ export function ArmDialog({ tenant, onClose, onDone }: { tenant: Tenant; onClose
           </p>
         ) : (
           <p class="form-error">
-            No consent is on record, so this tenant cannot be armed. The signed document is recorded on the host: <code>argusd tenant consent record</code>
+            No consent is on record, so this tenant cannot be armed. Record the signed document first, or have it recorded on the host:{' '}
+            <code>argusd tenant consent record</code>
           </p>
         )}
         <label class="check">

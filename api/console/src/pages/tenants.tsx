@@ -9,15 +9,21 @@ import { parseTime } from '../lib/time';
 import type { Operator, Tenant } from '../lib/types';
 import { Actor, Ago, Copyable, Empty, Skeleton, SortHead, When } from '../ui/bits';
 import { Drawer } from '../ui/drawer';
+import * as icons from '../ui/icons';
 import { Failure, StaleNotice } from '../ui/notice';
 import { SessionList } from './support';
 import { ArmDialog, DisarmDialog, EndSessionDialog, StartSessionDialog } from './tenant-actions';
+import { ConsentDialog, RetireDialog, TenantDialog } from './tenant-keep';
 
-export type TenantAction = { kind: 'arm' | 'disarm' | 'start'; tenant: Tenant } | { kind: 'end'; tenant: Tenant; session: string };
+export type TenantAction =
+  | { kind: 'add' }
+  | { kind: 'arm' | 'disarm' | 'start' | 'change' | 'consent' | 'retire'; tenant: Tenant }
+  | { kind: 'end'; tenant: Tenant; session: string };
 
 export function TenantsPage({ me }: { me: Operator }) {
   const { query } = usePlace();
-  const polled = usePoll('tenants', fetchTenants);
+  const retired = query.get('retired') === '1';
+  const polled = usePoll(retired ? 'all' : 'tenants', (signal) => fetchTenants(signal, retired));
   const [action, setAction] = useState<TenantAction | null>(null);
   const [text, setText] = useState('');
   const [sort, setSort] = useState({ by: 'id', down: false });
@@ -49,6 +55,7 @@ export function TenantsPage({ me }: { me: Operator }) {
   useKeys({ '/': () => document.getElementById('tenant-filter')?.focus(), r: polled.reload });
   const canArm = me.scopes.includes('remote_support:arm');
   const canSupport = me.scopes.includes('remote_support');
+  const canKeep = me.scopes.includes('tenants:write');
   const onSort = (by: string, down: boolean) => setSort({ by, down });
   const open = openId ? tenants.find((t) => t.id === openId) : undefined;
   const done = (tenant?: Tenant) => {
@@ -78,6 +85,14 @@ export function TenantsPage({ me }: { me: Operator }) {
             value={text}
             onInput={(e) => setText(e.currentTarget.value)}
           />
+          <label class="check">
+            <input type="checkbox" checked={retired} onChange={(e) => setQuery({ retired: e.currentTarget.checked ? '1' : null }, true)} /> Retired too
+          </label>
+          {canKeep && (
+            <button type="button" class="button primary" onClick={() => setAction({ kind: 'add' })}>
+              <icons.Plus /> Add
+            </button>
+          )}
         </div>
       </header>
       <StaleNotice polled={polled} what="The list" />
@@ -86,7 +101,7 @@ export function TenantsPage({ me }: { me: Operator }) {
       ) : !polled.data ? (
         <Skeleton rows={6} />
       ) : tenants.length === 0 ? (
-        <Empty title="No tenants yet">A tenant appears here when it is added to ARGUS.</Empty>
+        <Empty title="No tenants yet">{canKeep ? 'Add one to see it here.' : 'A tenant appears here when it is added to ARGUS.'}</Empty>
       ) : (
         <div class="table-wrap">
           <table class="list open-rows">
@@ -113,7 +128,7 @@ export function TenantsPage({ me }: { me: Operator }) {
                   }}
                 >
                   <td>
-                    <a class="cell-main" href={href('/tenants', { tenant: t.id })}>
+                    <a class="cell-main" href={href('/tenants', { ...(retired && { retired: '1' }), tenant: t.id })}>
                       <span class="mono">{t.id}</span>
                       {t.id === active && <span class="tag">active</span>}
                     </a>
@@ -148,6 +163,7 @@ export function TenantsPage({ me }: { me: Operator }) {
               tenant={open}
               canArm={canArm}
               canSupport={canSupport}
+              canKeep={canKeep}
               canRead={me.scopes.includes('logs:read')}
               active={open.id === active}
               onAction={setAction}
@@ -159,6 +175,10 @@ export function TenantsPage({ me }: { me: Operator }) {
           )}
         </Drawer>
       )}
+      {action?.kind === 'add' && <TenantDialog onClose={() => setAction(null)} onDone={() => done()} />}
+      {action?.kind === 'change' && <TenantDialog tenant={action.tenant} onClose={() => setAction(null)} onDone={done} />}
+      {action?.kind === 'consent' && <ConsentDialog tenant={action.tenant} onClose={() => setAction(null)} onDone={done} />}
+      {action?.kind === 'retire' && <RetireDialog tenant={action.tenant} onClose={() => setAction(null)} onDone={() => done()} />}
       {action?.kind === 'arm' && <ArmDialog tenant={action.tenant} onClose={() => setAction(null)} onDone={done} />}
       {action?.kind === 'disarm' && <DisarmDialog tenant={action.tenant} onClose={() => setAction(null)} onDone={done} />}
       {action?.kind === 'start' && <StartSessionDialog tenant={action.tenant} onClose={() => setAction(null)} onDone={() => done()} />}
@@ -173,9 +193,9 @@ function SupportState({ tenant }: { tenant: Tenant }) {
   const live = tenant.sessions?.length ?? 0;
   return (
     <>
-      <span class={`pill-state ${tenant.armed ? 'tone-warn' : 'tone-plain'}`}>{tenant.armed ? 'Armed' : 'Disarmed'}</span>
+      <span class={`pill-state ${tenant.armed ? 'tone-warn' : 'tone-plain'}`}>{tenant.armed ? 'Armed' : tenant.retired ? 'Retired' : 'Disarmed'}</span>
       {live > 0 && <span class="pill-state tone-bad">{live === 1 ? 'Session live' : `${live} sessions live`}</span>}
-      {!tenant.armed && !tenant.consent.given && <span class="sub-line">no consent on record</span>}
+      {!tenant.armed && !tenant.retired && !tenant.consent.given && <span class="sub-line">no consent on record</span>}
       {tenant.armed && tenant.armed_at && (
         <span class="sub-line">
           <Ago time={tenant.armed_at} />
@@ -210,6 +230,7 @@ function TenantButtons({
         </button>
       )}
       {canArm &&
+        !tenant.retired &&
         (tenant.armed ? (
           <button type="button" class="button small" aria-label={`Disarm ${tenant.id}`} onClick={() => onAction({ kind: 'disarm', tenant })}>
             Disarm
@@ -227,6 +248,7 @@ function TenantDetails({
   tenant,
   canArm,
   canSupport,
+  canKeep,
   canRead,
   active,
   onAction,
@@ -234,6 +256,7 @@ function TenantDetails({
   tenant: Tenant;
   canArm: boolean;
   canSupport: boolean;
+  canKeep: boolean;
   canRead: boolean;
   active: boolean;
   onAction: (action: TenantAction) => void;
@@ -242,6 +265,23 @@ function TenantDetails({
     <>
       <div class="same">
         <TenantButtons tenant={tenant} canArm={canArm} canSupport={canSupport} onAction={onAction} />
+        {canKeep && (
+          <>
+            <button type="button" class="button small" onClick={() => onAction({ kind: 'change', tenant })}>
+              {tenant.retired ? 'Bring back' : 'Change'}
+            </button>
+            {!tenant.retired && (
+              <button type="button" class="button small" onClick={() => onAction({ kind: 'consent', tenant })}>
+                Record consent
+              </button>
+            )}
+            {!tenant.retired && !tenant.armed && (
+              <button type="button" class="button small" onClick={() => onAction({ kind: 'retire', tenant })}>
+                Retire
+              </button>
+            )}
+          </>
+        )}
         {canRead && (
           <a class="button small" href={href('/settings/audit', { tenant: tenant.id, since: '7d' })}>
             Its calls
@@ -316,8 +356,26 @@ function TenantDetails({
         <dl>
           <div class="fact">
             <dt>State</dt>
-            <dd>{tenant.armed ? 'Armed' : 'Disarmed'}</dd>
+            <dd>{tenant.armed ? 'Armed' : tenant.retired ? 'Retired' : 'Disarmed'}</dd>
           </div>
+          {tenant.retired && (
+            <>
+              <div class="fact">
+                <dt>Retired</dt>
+                <dd>
+                  <When time={tenant.retired_at} />
+                </dd>
+              </div>
+              <div class="fact">
+                <dt>By</dt>
+                <dd>{tenant.retired_by && <Actor id={tenant.retired_by} />}</dd>
+              </div>
+              <div class="fact">
+                <dt>Reason</dt>
+                <dd>{tenant.retired_reason}</dd>
+              </div>
+            </>
+          )}
           {tenant.armed && (
             <div class="fact">
               <dt>Since</dt>

@@ -107,6 +107,11 @@ export const Tenants = () => (
     <path d="M2.5 13.5v-9l5-2.5v11.5M7.5 6l6 2v5.5M1.5 13.5h13M5 6v.1M5 9v.1M10.5 10.5v.1" />
   </Icon>
 );
+export const Door = () => (
+  <Icon>
+    <path d="M4 14V2.5h8V14M2 14h12M9.5 8.5v.01" />
+  </Icon>
+);
 export const Gauge = () => (
   <Icon>
     <path d="M2 12.5V3.5M2 12.5h12" />

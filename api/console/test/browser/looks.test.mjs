@@ -11,6 +11,8 @@ const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.
 const PLACES = [
   ['#/tenants', 'table'],
   ['#/tenants?tenant=UTD_7ELEVEN_001', '.drawer dl'],
+  ['#/services', 'table'],
+  ['#/services?service=argus', '.drawer .service-routes'],
   ['#/compute', 'table, .empty'],
   ['#/support', 'table, .empty'],
   ['#/health', '.stages'],

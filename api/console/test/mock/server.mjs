@@ -121,6 +121,10 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       'Harbor Fuel, Station 021',
       'Lakeside Grocers, Store 008',
     ][i],
+    retired: false,
+    retired_at: null,
+    retired_by: null,
+    retired_reason: null,
     armed: i === 1 || i === 3,
     armed_at: i === 1 || i === 3 ? iso(nowUs() - 25 * 6e7) : null,
     armed_by: i === 1 || i === 3 ? OPERATORS[i % 4].id : null,
@@ -265,7 +269,54 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
         { name: 'identity', status: 'ok', detail: '', facts: { keys_age_seconds: 120 } },
       ],
     }),
-    'GET /v1/tenants tenants:read': () => ({ tenants, actors: Object.fromEntries(OPERATORS.map((o) => [o.id, o.name])) }),
+    'GET /v1/services any': (c) => ({
+      services: [
+        { name: 'argus', mount: '/', health: { state: 'ok', at: iso(nowUs()), error: null }, release: '1.2.0', routes: [] },
+        {
+          name: 'billing',
+          mount: '/svc/billing',
+          health: { state: 'failing', at: iso(nowUs() - 4e6), error: '127.0.0.1:9001 refuses the connection' },
+          release: 'billing-2.4.1',
+          routes: [
+            { route: 'GET /svc/billing/v1/invoices', scope: 'billing:read', effects: false, stream: false, reason_required: false, confirm: null },
+            { route: 'POST /svc/billing/v1/invoices/:id/void', scope: 'billing:write', effects: true, stream: false, reason_required: true, confirm: 'id' },
+          ],
+        },
+        {
+          name: 'sample',
+          mount: '/svc/sample',
+          health: { state: 'ok', at: iso(nowUs() - 4e6), error: null },
+          release: 'sample-1.4.2',
+          routes: [{ route: 'GET /svc/sample/v1/events', scope: 'sample:read', effects: false, stream: true, reason_required: false, confirm: null }],
+        },
+      ].filter(() => c),
+    }),
+    'PUT /v1/tenants/:id tenants:write': (c) => {
+      let t = tenants.find((x) => x.id === c.params[0]);
+      if (!t) {
+        t = { ...tenants[4], id: c.params[0], sessions: [], consent: { given: false, at: null, document_id: null, recorded_by: null } };
+        tenants.push(t);
+      }
+      return Object.assign(t, {
+        name: c.body.name,
+        agents: c.body.agents ?? t.agents,
+        retired: false,
+        retired_at: null,
+        retired_by: null,
+        retired_reason: null,
+      });
+    },
+    'PUT /v1/tenants/:id/consent tenants:write': (c) => {
+      const t = tenantOf(c.params[0]);
+      t.consent = { given: true, at: iso(nowUs()), document_id: c.body.document_id, recorded_by: c.who.id };
+      return t;
+    },
+    'DELETE /v1/tenants/:id tenants:write': (c) =>
+      Object.assign(tenantOf(c.params[0]), { retired: true, retired_at: iso(nowUs()), retired_by: c.who.id, retired_reason: c.body.reason }),
+    'GET /v1/tenants tenants:read': (c) => ({
+      tenants: tenants.filter((t) => !t.retired || c.query.get('retired') === 'true'),
+      actors: Object.fromEntries(OPERATORS.map((o) => [o.id, o.name])),
+    }),
     'GET /v1/tenants/:id tenants:read': (c) => tenantOf(c.params[0]),
     'POST /v1/tenants/:id/arm remote_support:arm': (c) => {
       const t = tenantOf(c.params[0]);
