@@ -6,8 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/credential"
+	"github.com/useargus/argus/internal/localissuer"
 )
 
 // TestAgentTokens: what an agent's token may have, by the API's word and, around it, by Postgres's; and what its calls
@@ -138,4 +141,58 @@ func TestAgentsRights(t *testing.T) {
 			t.Errorf("actions %t: it made a token: %d", actions, resp.status)
 		}
 	}
+}
+
+// TestOwnersWhoLeave: within a minute of a person's leaving their tokens are unauthenticated, and argus.audit_admin says
+// so, once however many processes hear of it; when they come back, it says that too.
+func TestOwnersWhoLeave(t *testing.T) {
+	h := newHarness(t)
+	token, other := h.token("user_2grace"), h.token("user_2grace")
+	var first struct {
+		ID uuid.UUID `json:"pat_id"`
+	}
+	h.do(token, http.MethodGet, "/v1/operators/me", nil).json(t, &first)
+	h.answers(other, http.StatusOK)
+	h.start() // a second process, which hears of it as well
+	h.answers(token, http.StatusOK)
+	said := func() (all []string) {
+		t.Helper()
+		rows, err := h.pool.Query(t.Context(), `SELECT kind || ' ' || (detail->>'why') || ' ' || jsonb_array_length(detail->'tokens') FROM argus.audit_admin
+			WHERE kind LIKE 'owner%' AND detail->>'actor_id' = 'user_2grace' ORDER BY id`)
+		h.must(err)
+		defer rows.Close()
+		for rows.Next() {
+			var s string
+			h.must(rows.Scan(&s))
+			all = append(all, s)
+		}
+		return all
+	}
+	if got := said(); len(got) != 0 {
+		t.Fatalf("before: %q", got)
+	}
+	var want []string
+	for _, c := range []struct {
+		operator localissuer.Operator
+		status   int
+		record   string
+	}{
+		{localissuer.Operator{ID: "user_2grace", Name: "Grace Lindqvist"}, 401, "owner_gone the user is not in the organization 2"},
+		{localissuer.Operator{ID: "user_2grace", Name: "Grace Lindqvist", Role: "org:member"}, 200, "owner_back  2"},
+		{localissuer.Operator{ID: "user_2grace", Name: "Grace Lindqvist", Role: "org:member", Banned: true}, 401, "owner_gone the user is banned 2"},
+	} {
+		h.issuer.SetOperator(c.operator)
+		h.age(ownerMaxAge)
+		h.answers(token, c.status)
+		h.answers(other, c.status)
+		want = append(want, c.record)
+		eventually(t, "the record says "+c.record, func() bool { return slices.Equal(said(), want) })
+	}
+	h.start() // a third, to which it is new
+	h.answers(token, 401)
+	eventually(t, "the third process has heard", func() bool { return strings.Count(h.logs.String(), "an owner of tokens left or is back") >= 4 })
+	if got := said(); !slices.Equal(got, want) {
+		t.Errorf("told again: %q", got)
+	}
+	h.audit.taken()
 }

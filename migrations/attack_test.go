@@ -106,6 +106,7 @@ var attempts = map[string][]string{
 		"SELECT argus.revoke_credentials(ARRAY(SELECT id FROM argus.break_glass_tokens), 'x', NULL)"},
 	"identify_credential":      {"SELECT argus.identify_credential('x')"},
 	"record_reading":           {"SELECT argus.record_reading(gen_random_uuid(), true, true, '{}')"},
+	"record_owner":             {"SELECT argus.record_owner('user_2x', 'gone')"},
 	"record_healing":           {"SELECT argus.record_healing('heal', '{}')"},
 	"create_months_ahead":      {"SELECT argus.create_months_ahead(25)"},
 	"drop_expired_months":      {"SELECT argus.drop_expired_months()"},

@@ -122,6 +122,9 @@ func (c *clerkIdentity) askOwner(ctx context.Context, id string) (*owner, error)
 		if old == nil || o.why != old.why || !slices.Equal(o.scopes, old.scopes) {
 			c.heard(personKey(id))
 		}
+		if was := old != nil && old.why != ""; was != (o.why != "") {
+			c.left(id, o.why)
+		}
 		return o, nil
 	})
 	select {

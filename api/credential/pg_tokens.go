@@ -3,6 +3,7 @@ package credential
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -120,6 +121,23 @@ func (v *Verifier) keepUses(ctx context.Context) {
 			v.log.Warn("last_used_at not written", "cause", err)
 		}
 	}
+}
+
+// ownerLeft notes in argus.audit_admin that a person may not sign in any more, so that their tokens are unauthenticated
+// from now on, or, without why, that they may again.
+func (v *Verifier) ownerLeft(id, why string) {
+	level := slog.LevelWarn
+	if why == "" {
+		level = slog.LevelInfo
+	}
+	v.log.Log(context.Background(), level, "an owner of tokens left or is back", "actor", id, "why", why)
+	v.config.Run(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+		defer cancel()
+		if _, err := v.pool.Exec(ctx, `SELECT argus.record_owner($1, $2)`, id, why); err != nil {
+			v.log.Error("an owner who left or is back has no record in argus.audit_admin", "actor", id, "why", why, "cause", err)
+		}
+	})
 }
 
 // Token is a personal access token as its owner sees it, or a break-glass token where one is revoked by its secret.

@@ -58,6 +58,7 @@ func New(base context.Context, config Config) (*Verifier, error) {
 		if v.clerk, err = newClerkIdentity(base, &config); err != nil {
 			return nil, err
 		}
+		v.clerk.left = v.ownerLeft
 	}
 	for _, issuer := range config.Issuers {
 		if issuer.Issuer == config.Clerk.Issuer || v.byURL[issuer.Issuer] != nil || v.byName[issuer.Name] != nil {

@@ -239,7 +239,7 @@ $$;
 -- ── exports and streams ─────────────────────────────────────────────────────────────────────────────
 -- The row of an export or a stream is committed before its first byte leaves. So what was asked for is written here
 -- beside it, before that byte too, and how much left at its end. A start without an end: the process died in between.
--- The function is all that argus_api may do to argus.audit_admin.
+-- This and record_owner are all that argus_api may do to argus.audit_admin.
 -- +goose StatementBegin
 CREATE FUNCTION argus.record_reading(audit_id uuid, export boolean, finished boolean, detail jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -260,6 +260,35 @@ CREATE TABLE argus.openid_people (
 );
 CREATE INDEX openid_people_shown ON argus.openid_people (shown_at);
 
+-- ── owners who leave ────────────────────────────────────────────────────────────────────────────────
+-- The issuer says that the owner of tokens may not sign in any more, or may again: from then on the tokens are
+-- unauthenticated, or work. Several processes hear of it, and the first one's word is kept: owner_gone and owner_back
+-- take turns. An issuer's mistake must be mendable, so no token is revoked by it.
+CREATE INDEX audit_admin_owner ON argus.audit_admin ((detail ->> 'actor_id'), id) WHERE kind IN ('owner_gone', 'owner_back');
+-- +goose StatementBegin
+CREATE FUNCTION argus.record_owner(owner text, why text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  is_gone  boolean := why <> '';
+  was_gone boolean;
+  tokens   jsonb;
+BEGIN
+  PERFORM argus.lock_key('owner ' || owner);
+  SELECT a.kind = 'owner_gone' INTO was_gone FROM argus.audit_admin a
+    WHERE a.kind IN ('owner_gone', 'owner_back') AND a.detail ->> 'actor_id' = owner ORDER BY a.id DESC LIMIT 1;
+  IF coalesce(was_gone, false) = is_gone THEN
+    RETURN;
+  END IF;
+  SELECT jsonb_agg(t.id ORDER BY t.created_at, t.id) INTO tokens FROM argus.personal_access_tokens t
+    WHERE t.actor_id = owner AND t.revoked_at IS NULL AND t.expires_at > clock_timestamp();
+  IF tokens IS NOT NULL OR NOT is_gone THEN
+    INSERT INTO argus.audit_admin (kind, detail) VALUES (CASE WHEN is_gone THEN 'owner_gone' ELSE 'owner_back' END,
+      jsonb_build_object('actor_id', left(owner, 200), 'why', left(why, 200), 'tokens', coalesce(tokens, '[]')));
+  END IF;
+END
+$$;
+-- +goose StatementEnd
+
 -- ── grants ──────────────────────────────────────────────────────────────────────────────────────────
 REVOKE ALL ON argus.personal_access_tokens, argus.break_glass_tokens, argus.break_glass_revocations, argus.openid_people FROM PUBLIC;
 
@@ -274,7 +303,7 @@ GRANT EXECUTE ON FUNCTION argus.revoke_credentials(uuid[], text, uuid), argus.id
 GRANT SELECT ON argus.break_glass_tokens, argus.break_glass_revocations TO argus_api;
 -- A thief of this login can make tokens of anybody's, so giving people groups adds nothing to what it can do.
 GRANT SELECT, INSERT, UPDATE (name, email, groups, shown_at), DELETE ON argus.openid_people TO argus_api;
-GRANT EXECUTE ON FUNCTION argus.record_reading(uuid, boolean, boolean, jsonb) TO argus_api;
+GRANT EXECUTE ON FUNCTION argus.record_reading(uuid, boolean, boolean, jsonb), argus.record_owner(text, text) TO argus_api;
 
 GRANT SELECT (id, actor_id, name, last_four, scopes, agent, agent_actions, parent_id, audit_id, created_at, expires_at, last_used_at,
               revoked_at, revoked_by, revoked_with, revoked_audit_id)
