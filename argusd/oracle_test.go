@@ -19,7 +19,7 @@ import (
 	"github.com/useargus/argus/internal/audittest"
 )
 
-// The oracle of every fault test: answers acknowledged = rows in Postgres = rows in ClickHouse = rollups.
+// The oracle of every fault test: answers acknowledged = rows in Postgres = rows in ClickHouse = rollups = leaves of the ledger.
 
 // digest stands for a set of rows in any order.
 type digest struct {
@@ -129,6 +129,53 @@ func (d *devServer) oracleClickHouse(want digest) {
 	}
 	if out, err := d.replicatorCommand("--check").CombinedOutput(); err != nil {
 		d.t.Errorf("argusd replicator --check: %v\n%s", err, out)
+	}
+	d.oracleLedger(want)
+}
+
+// oracleLedger waits until every row has its leaf, and then holds both stores against the signed tree.
+func (d *devServer) oracleLedger(want digest) {
+	d.t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, d.env("env", "ARGUS_POSTGRES_URL"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if err := eventually(60*time.Second, func() error {
+		var calls uint64
+		var left int64
+		if err := conn.QueryRow(ctx, `SELECT (SELECT coalesce(sum(leaves), 0) FROM argus.ledger_runs WHERE kind = 1),
+			(SELECT count(*) FROM argus.ledger_pending) + (SELECT max(first_leaf + leaves) FROM argus.ledger_runs)
+			- (SELECT coalesce(max(size), 0) FROM argus.ledger_checkpoints)`).Scan(&calls, &left); err != nil {
+			return err
+		}
+		if calls != want.rows || left != 0 {
+			return fmt.Errorf("the ledger has %d calls, Postgres %d rows; %d leaves or steps wait", calls, want.rows, left)
+		}
+		return nil
+	}); err != nil {
+		d.t.Error(err)
+	}
+	var state devState
+	data, err := os.ReadFile(filepath.Join(d.dir, "dev.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &state)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, store := range []string{"postgres", "clickhouse"} {
+		if err := eventually(30*time.Second, func() error { // the copy of the newest checkpoint is on its way
+			command := exec.Command(filepath.Join(d.bin, "argusd"), "ledger", "verify", "--store", store, "--key", state.LedgerKey, "--max-age", "1h")
+			command.Env = append(os.Environ(), "ARGUS_POSTGRES_URL="+d.env("env", "ARGUS_POSTGRES_URL"), "ARGUS_CLICKHOUSE_URL="+d.env("env", "ARGUS_CLICKHOUSE_URL"))
+			if out, err := command.CombinedOutput(); err != nil {
+				return fmt.Errorf("argusd ledger verify --store %s: %w\n%s", store, err, out)
+			}
+			return nil
+		}); err != nil {
+			d.t.Error(err)
+		}
 	}
 }
 

@@ -329,7 +329,7 @@ func (d *devServer) testEnvFiles(t *testing.T) {
 		"env": {"ARGUS_URL", "ARGUS_TOKEN", "ARGUS_TOKEN_SUPPORT", "ARGUS_TOKEN_TENANTS", "ARGUS_POSTGRES_URL",
 			"ARGUS_CLICKHOUSE_URL", "ARGUS_CLICKHOUSE_HTTP_URL"},
 		"admin.env": {"ARGUS_POSTGRES_ADMIN_URL", "ARGUS_POSTGRES_API_URL", "ARGUS_POSTGRES_BREAK_GLASS_URL", "ARGUS_METRICS_URL_API", "ARGUS_METRICS_URL_REPLICATOR", "ARGUS_PID_DEV", "ARGUS_PID_API",
-			"ARGUS_PID_REPLICATOR", "ARGUS_PID_POSTGRES", "ARGUS_PID_CLICKHOUSE"},
+			"ARGUS_PID_REPLICATOR", "ARGUS_PID_LEDGER", "ARGUS_PID_POSTGRES", "ARGUS_PID_CLICKHOUSE", "ARGUS_POSTGRES_LEDGER_URL", "ARGUS_LEDGER_URL"},
 	} {
 		info, err := os.Stat(filepath.Join(d.dir, file))
 		if err != nil || info.Mode().Perm() != 0o600 {
@@ -347,7 +347,8 @@ func (d *devServer) testEnvFiles(t *testing.T) {
 	}
 	// No role's process holds another's secrets.
 	for process, foreign := range map[string][]string{"API": {"argus_replicator", "argus_owner", "argus_migrate", "argus_auditor"},
-		"REPLICATOR": {"argus_api", "argus_owner", "argus_reader", "ARGUS_CLERK", "ARGUS_CURSOR_KEY"}} {
+		"REPLICATOR": {"argus_api", "argus_owner", "argus_reader", "ARGUS_CLERK", "ARGUS_CURSOR_KEY"},
+		"LEDGER":     {"argus_api", "argus_owner", "argus_replicator", "argus_auditor", "ARGUS_CLERK", "ARGUS_CURSOR_KEY"}} {
 		environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", d.pid(process)))
 		if err != nil {
 			t.Fatal(err)
@@ -370,7 +371,7 @@ func (d *devServer) testEnvFiles(t *testing.T) {
 
 func (d *devServer) testChildrenComeBack(t *testing.T) {
 	d.t = t
-	for _, name := range []string{"API", "REPLICATOR", "CLICKHOUSE", "POSTGRES"} {
+	for _, name := range []string{"API", "REPLICATOR", "LEDGER", "CLICKHOUSE", "POSTGRES"} {
 		before := d.pid(name)
 		syscall.Kill(before, syscall.SIGKILL)
 		if err := eventually(30*time.Second, func() error {

@@ -55,7 +55,7 @@ func TestSoak(t *testing.T) {
 	survived := map[string]int{}
 	for n := 0; n < kills || time.Since(began) < lasts*4/5; n++ {
 		// Mostly the API, whose death is what can lose a row.
-		victim := []string{"API", "API", "API", "REPLICATOR", "CLICKHOUSE", "POSTGRES"}[random.IntN(6)]
+		victim := []string{"API", "API", "API", "REPLICATOR", "LEDGER", "CLICKHOUSE", "POSTGRES"}[random.IntN(7)]
 		time.Sleep(time.Duration(random.Int64N(int64(pause))))
 		before := d.pid(victim)
 		syscall.Kill(before, syscall.SIGKILL)

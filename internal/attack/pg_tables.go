@@ -93,6 +93,7 @@ var writable = map[string]map[string]string{
 		"argus.support_sessions": "I", "argus.rate_limits": "I", "argus.idempotency_keys": "ID",
 	},
 	"argus_replicator":  {"argus.replicator_lease": "IU", "argus.replicator_status": "IU"},
+	"argus_ledger":      {"argus.ledger_runs": "I", "argus.ledger_tiles": "I", "argus.ledger_checkpoints": "I", "argus.ledger_cosignatures": "I", "argus.ledger_lease": "IU", "argus.ledger_status": "IU"},
 	"argus_break_glass": {"argus.break_glass_tokens": "I", "argus.break_glass_revocations": "I"},
 	"argus_consent":     {"argus.tenant_consents": "I", "argus.tenant_consent_withdrawals": "I"},
 }
