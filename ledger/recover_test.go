@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -411,4 +412,64 @@ func TestAnchor(t *testing.T) {
 	if err := a.add(20001, proof.Hash{1}); err != nil || a.last.Size != 20001 {
 		t.Error(err)
 	}
+}
+
+// TestFailover: Postgres goes on from a copy of its data folder that lags behind, as a standby that was promoted does, while
+// calls come in. Nothing is signed over it. When the first folder is back, sealing goes on.
+func TestFailover(t *testing.T) {
+	w := ownWorld(t)
+	s, _ := w.run(w.config(filepath.Join(t.TempDir(), "anchor")))
+	a := w.open()
+	w.mustWrite(a, 1, 100)
+	w.sealed()
+	dir := w.pg.Engine().Config().Dir
+	move := func(from, to string) {
+		t.Helper()
+		if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	stopped := func(f func()) {
+		t.Helper()
+		if err := w.pg.Engine().Stop(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		f()
+		w.pg.Restart(t)
+		w.owner, w.api = w.pg.Pool(t, w.pg.OwnerURL), w.pg.Pool(t, w.pg.APIURL)
+	}
+	stopped(func() { move(dir, dir+".lags") })
+	defer os.RemoveAll(dir + ".lags")
+	defer os.RemoveAll(dir + ".first")
+	w.mustWrite(a, 101, 250)
+	w.sealed()
+	signed := w.number("SELECT max(size) FROM argus.ledger_checkpoints")
+	stopped(func() {
+		if err := os.Rename(dir, dir+".first"); err != nil {
+			t.Fatal(err)
+		}
+		move(dir+".lags", dir)
+	})
+	b := w.open() // the API's processes find their lanes fenced, and open others
+	w.mustWrite(b, 1, 1000)
+	await(t, "the fork", func() bool { return s.Status().State == "forked" })
+	w.mustWrite(b, 1001, 1100)
+	if n := w.number("SELECT count(*) FROM argus.ledger_runs WHERE writer_id = $1", b); n != 0 {
+		t.Fatalf("%d runs were sealed behind the failover", n)
+	}
+	if n := w.number("SELECT max(size) FROM argus.ledger_checkpoints"); n >= signed {
+		t.Fatalf("a checkpoint of %d leaves", n)
+	}
+	stopped(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(dir+".first", dir); err != nil {
+			t.Fatal(err)
+		}
+	})
+	await(t, "the sealer to go on", func() bool { return s.Status().State == "sealing" })
+	w.mustWrite(a, 251, 260)
+	w.sealed()
+	w.check()
 }
