@@ -205,7 +205,9 @@ func New(config Config) (*API, error) {
 	if _, err = contentPolicy(config.Clerk, nil); err != nil {
 		return nil, err
 	}
-	a.metrics.issuers(config.Registerer, a.credentials)
+	if config.Registerer != nil {
+		config.Registerer.MustRegister(issuersUp{a.credentials})
+	}
 	if a.engine, err = a.router(a.table); err != nil {
 		return nil, err
 	}

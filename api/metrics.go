@@ -74,20 +74,21 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 	return m
 }
 
-// issuers shows whether the keys of each issuer were there when they were fetched last.
-func (m *metrics) issuers(r prometheus.Registerer, v *credential.Verifier) {
-	if r == nil {
-		return
-	}
-	for name := range v.Keys() {
-		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "argus_api_issuer_up",
-			Help: "1 while the issuer's signing keys could be fetched when they were asked for last.", ConstLabels: prometheus.Labels{"issuer": name}},
-			func() float64 {
-				if v.Keys()[name].Err != nil {
-					return 0
-				}
-				return 1
-			}))
+// issuersUp shows whether the keys of each issuer were there when they were fetched last.
+type issuersUp struct{ verifier *credential.Verifier }
+
+var issuerUp = prometheus.NewDesc("argus_api_issuer_up",
+	"1 while the issuer's signing keys could be fetched when they were asked for last.", []string{"issuer"}, nil)
+
+func (i issuersUp) Describe(to chan<- *prometheus.Desc) { to <- issuerUp }
+
+func (i issuersUp) Collect(to chan<- prometheus.Metric) {
+	for name, keys := range i.verifier.Keys() {
+		up := 1.0
+		if keys.Err != nil {
+			up = 0
+		}
+		to <- prometheus.MustNewConstMetric(issuerUp, prometheus.GaugeValue, up, name)
 	}
 }
 

@@ -283,6 +283,7 @@ func (d *devServer) testIssuers(t *testing.T) {
 
 	// A CI job, by the token that its runner gives it. With one claim changed it is nobody.
 	var job []string
+	job = append(job, "ARGUS_CONFIG_DIR="+t.TempDir()) // a profile of this server goes before the job's token
 	for _, name := range []string{"ARGUS_URL", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"} {
 		job = append(job, name+"="+d.env("ci.env", name))
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/useargus/argus"
 )
@@ -56,13 +56,13 @@ func ReadIssuers(data []byte) ([]Issuer, []string) {
 		d.add(body, "issuers is missing")
 		return nil, d.problems()
 	}
-	nodes, ok := list.value.(*ast.SequenceNode)
-	if !ok || len(nodes.Values) == 0 || len(nodes.Values) > maxIssuers {
+	nodes := list.value
+	if nodes.Kind != yaml.SequenceNode || len(nodes.Content) == 0 || len(nodes.Content) > maxIssuers {
 		d.add(list.key, "issuers must be a list of 1 to %d issuers", maxIssuers)
 		return nil, d.problems()
 	}
 	var all []Issuer
-	for _, n := range nodes.Values {
+	for _, n := range nodes.Content {
 		i := d.issuer(n)
 		for _, other := range all {
 			if other.Name == i.Name && i.Name != "" {
@@ -80,7 +80,7 @@ func ReadIssuers(data []byte) ([]Issuer, []string) {
 	return all, nil
 }
 
-func (d *document) issuer(n ast.Node) Issuer {
+func (d *document) issuer(n *yaml.Node) Issuer {
 	i := Issuer{}
 	fields := d.known(n, "an issuer", "name", "issuer", "audience", "kind", "ca_file", "claims", "scopes", "sign_in", "parties", "rights", "rules", "keep")
 	for name, into := range map[string]*string{"name": &i.Name, "issuer": &i.Issuer, "audience": &i.Audience, "ca_file": &i.CAFile} {
@@ -134,7 +134,7 @@ func (d *document) issuer(n ast.Node) Issuer {
 	return i
 }
 
-func (d *document) people(i *Issuer, n ast.Node, fields map[string]field) {
+func (d *document) people(i *Issuer, n *yaml.Node, fields map[string]field) {
 	i.Claims = ClaimNames{Subject: "sub", Name: "name", Email: "email", Groups: "groups"}
 	if f, ok := fields["claims"]; ok {
 		claims := d.known(f.value, "claims", "subject", "name", "email", "groups")
@@ -190,12 +190,12 @@ func (d *document) scopes(f field) []argus.Scope {
 	}
 	scopes, err := argus.ParseScopes(names)
 	if err != nil || len(scopes) == 0 {
-		d.add(or(f.value, f.key), "%s: %q is neither a preset nor a list of scopes; the scopes are %s", f.name, strings.Join(names, " "), argus.JoinScopes(argus.AllScopes()))
+		d.add(f.value, "%s: %q is neither a preset nor a list of scopes; the scopes are %s", f.name, strings.Join(names, " "), argus.JoinScopes(argus.AllScopes()))
 	}
 	return scopes
 }
 
-func (d *document) workloads(i *Issuer, n ast.Node, fields map[string]field) {
+func (d *document) workloads(i *Issuer, n *yaml.Node, fields map[string]field) {
 	i.Keep = DefaultKeep()
 	if f, ok := fields["keep"]; ok {
 		if i.Keep = d.list(f); len(i.Keep) > maxKeep {
@@ -207,13 +207,13 @@ func (d *document) workloads(i *Issuer, n ast.Node, fields map[string]field) {
 		d.add(n, "an issuer of workloads needs rules: without them nothing may call")
 		return
 	}
-	nodes, ok := f.value.(*ast.SequenceNode)
-	if !ok || len(nodes.Values) == 0 || len(nodes.Values) > maxRules {
+	nodes := f.value
+	if nodes.Kind != yaml.SequenceNode || len(nodes.Content) == 0 || len(nodes.Content) > maxRules {
 		d.add(f.key, "rules must be a list of 1 to %d rules", maxRules)
 		return
 	}
 	var lines []int
-	for _, node := range nodes.Values {
+	for _, node := range nodes.Content {
 		r := d.rule(i, node)
 		for j, earlier := range i.Rules {
 			if len(r.When) > 0 && earlier.covers(r) {
@@ -221,11 +221,11 @@ func (d *document) workloads(i *Issuer, n ast.Node, fields map[string]field) {
 				break
 			}
 		}
-		i.Rules, lines = append(i.Rules, r), append(lines, lineOf(node))
+		i.Rules, lines = append(i.Rules, r), append(lines, node.Line)
 	}
 }
 
-func (d *document) rule(i *Issuer, n ast.Node) Rule {
+func (d *document) rule(i *Issuer, n *yaml.Node) Rule {
 	r := Rule{When: map[string]string{}}
 	fields := d.known(n, "a rule", "when", "actor", "scopes")
 	if f, ok := fields["when"]; ok {

@@ -48,6 +48,7 @@ func TestIdentityFileMistakes(t *testing.T) {
 		"another order": work + "  - {when: {repo: acme/fleet, ref: main}, actor: a, scopes: logs:read}\n  - {when: {repo: acme/*}, actor: b, scopes: logs:read tenants:read}\n",
 		"both":          people + strings.TrimPrefix(work, "issuers:\n") + rule,
 		"loopback":      strings.Replace(people, "https://id.example.com", "http://127.0.0.1:8421/people", 1),
+		"with colons":   strings.Replace(people, "{sre: admin-full}", "{org:sre: admin-full, b: logs:read, c: [logs:read, tenants:read]}", 1),
 		"of numbers":    work + "  - {when: {project_id: 4711, ref_protected: true}, actor: bot, scopes: [logs:read]}\n",
 	} {
 		if _, found := ReadIssuers([]byte(good)); len(found) > 0 {
@@ -60,7 +61,7 @@ func TestIdentityFileMistakes(t *testing.T) {
 		"issuers: x":                {"line 1: issuers must be a list"},
 		"a: [":                      {"is no YAML"},
 		"issuer:\n- x":              {`line 1: the file knows no "issuer"`, "issuers is missing"},
-		people + "---\nissuers: []": {"line 8: begins a second document"},
+		people + "---\nissuers: []": {"begins a second document"},
 		people + "  colour: red\n":  {`line 7: an issuer knows no "colour"`},
 		people + "  kind: people\n": {"line 7: kind stands twice"},
 		people + strings.TrimPrefix(people, "issuers:\n"):                                 {"line 7: two issuers have the name okta", "line 7: the issuer https://id.example.com is there twice"},

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -340,6 +341,15 @@ func TestHelmValues(t *testing.T) {
 	}
 	if _, err := render(t, ""); err == nil {
 		t.Error("renders without any value")
+	}
+	// Another issuer instead of Clerk, from a file of its own.
+	issuers := "issuers:\n- name: okta\n  kind: people\n"
+	without := strings.Replace(least, "clerk: {issuer: https://clerk.example.com, organization: org_2acme, authorizedParties: [https://ops.example.com]}",
+		"identity: |\n  "+strings.ReplaceAll(strings.TrimSpace(issuers), "\n", "\n  "), 1)
+	files, err := render(t, without)
+	text := strings.Join(slices.Collect(maps.Values(files)), "\n")
+	if err != nil || !strings.Contains(text, "ARGUS_IDENTITY_FILE") || !strings.Contains(text, "mountPath: /etc/argus/identity.yaml") || !strings.Contains(text, "name: okta") {
+		t.Errorf("without Clerk: %v\n%s", err, text)
 	}
 	for _, wrong := range []string{
 		"imge: {}", "api: {replicas: 0}", "api: {replica: 3}", "clerk: {issuer: http://clerk.example.com}", "clerk: {organization: acme}",

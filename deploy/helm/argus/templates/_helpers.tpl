@@ -92,6 +92,9 @@ volumes:
 - {name: ARGUS_CLERK_AUTHORIZED_PARTIES, value: {{ join "," .Values.clerk.authorizedParties | quote }}}
 - {name: ARGUS_CLERK_ROLE_SCOPES, value: {{ .Values.clerk.roleScopes | quote }}}
 - {name: ARGUS_CLERK_API_URL, value: {{ .Values.clerk.apiURL | quote }}}
+{{- if .Values.identity }}
+- {name: ARGUS_IDENTITY_FILE, value: /etc/argus/identity.yaml}
+{{- end }}
 {{ include "argus.secretEnv" . }}
 {{- end }}
 
