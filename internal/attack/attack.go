@@ -112,6 +112,7 @@ var groups = []struct {
 	{"copy-http", (*group).copyHTTP},
 	{"credentials", (*group).credentials},
 	{"session-tokens", (*group).sessionTokens},
+	{"issuers", (*group).issuers},
 	{"scopes", (*group).scopes},
 	{"paths", (*group).paths},
 	{"wire", (*group).wire},
