@@ -1,5 +1,5 @@
 // Package api is the ops API: it authenticates each call, authorizes it by scope, serves it, and holds its answer
-// until its row is committed (audit.go is that middleware, route.go the table of everything served).
+// until its row is committed. middleware.go is the way of each call, route.go the table of everything served.
 //
 // It knows the stages behind it by two interfaces, Audit and Log; argusd joins them. gin is used here alone, SQL
 // stands in the files named pg_*.go. Who calls is found out by the package credential.

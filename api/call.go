@@ -16,7 +16,7 @@ import (
 )
 
 // call is one authenticated request on its way through the API. Handlers get it and return an answer; the
-// middleware (audit.go) does the rest.
+// middleware does the rest.
 type call struct {
 	Actor  argus.Actor
 	Record *argus.Record // the call's row, as far as it is known

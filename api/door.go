@@ -18,7 +18,7 @@ import (
 	"github.com/useargus/argus/api/services"
 )
 
-// door is the way of a call to a service: one more handler behind the middleware of audit.go. Its route is made of what
+// door is the way of a call to a service: one more handler behind the middleware (middleware.go). Its route is made of what
 // the services file declares at the moment the call comes.
 type door struct {
 	registry *services.Registry

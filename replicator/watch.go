@@ -145,7 +145,7 @@ func (r *Replicator) watchSlot(ctx context.Context) {
 		if slot, err := wal.ReadSlot(asking, r.pool, r.config.Slot); err == nil {
 			r.metrics.slotSeen(slot)
 		}
-		if s, err := readStrangers(asking, r.pool, r.config.Slot); err == nil {
+		if s, err := readForeignUse(asking, r.pool, r.config.Slot); err == nil {
 			r.metrics.foreignSlots.Set(float64(s.slots))
 			r.metrics.baseBackups.Set(float64(s.backups))
 		}

@@ -5,17 +5,17 @@ import (
 	"fmt"
 )
 
-// strangers are uses of what the replicator's role may do that are not the replicator's. Postgres gives a role that
+// foreignUse counts uses of what the replicator's role may do that are not the replicator's. Postgres gives a role that
 // replicates no less than the whole cluster: it may copy all files (BASE_BACKUP) and decode every table of its
 // database, also those that it may not SELECT. Both are seen by any session of the same role.
-type strangers struct {
+type foreignUse struct {
 	// slots decode this database, or are read by our role, and are not ours.
 	slots int
 	// backups are connections of our role that copy the cluster's files, or stream its log without a slot.
 	backups int
 }
 
-func readStrangers(ctx context.Context, q querier, slot string) (s strangers, err error) {
+func readForeignUse(ctx context.Context, q querier, slot string) (s foreignUse, err error) {
 	err = q.QueryRow(ctx, `
 		SELECT (SELECT count(*) FROM pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid
 		         WHERE s.slot_name <> $1 AND (s.database = current_database() OR a.usename = current_user)),

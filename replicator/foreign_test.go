@@ -22,14 +22,14 @@ func eventually(t *testing.T, done func() bool) {
 	}
 }
 
-// TestStrangers: what the role of the replicator can do beside replicating, which Postgres cannot deny it, is counted
+// TestForeignUse: what the role of the replicator can do beside replicating, which Postgres cannot deny it, is counted
 // by any session of that role, without a further grant.
-func TestStrangers(t *testing.T) {
+func TestForeignUse(t *testing.T) {
 	pg := enginetest.StartOwnPostgres(t, engines.PostgresConfig{})
 	ours := pg.Pool(t, pg.ReplicatorURL)
-	count := func(want strangers) {
+	count := func(want foreignUse) {
 		t.Helper()
-		if got, err := readStrangers(t.Context(), ours, "argus"); err != nil || got != want {
+		if got, err := readForeignUse(t.Context(), ours, "argus"); err != nil || got != want {
 			t.Errorf("%+v, want %+v: %v", got, want, err)
 		}
 	}
@@ -59,14 +59,14 @@ func TestStrangers(t *testing.T) {
 		return text.String()
 	}
 	run(dial("database"), "CREATE_REPLICATION_SLOT argus LOGICAL pgoutput")
-	count(strangers{})
+	count(foreignUse{})
 
 	// A slot of another plugin shows tables that the role may not SELECT, digests of tokens included.
 	if _, err := ours.Exec(t.Context(), "SELECT digest FROM argus.personal_access_tokens"); err == nil {
 		t.Error("the replicator may SELECT tokens")
 	}
 	run(dial("database"), "CREATE_REPLICATION_SLOT stolen LOGICAL test_decoding")
-	count(strangers{slots: 1})
+	count(foreignUse{slots: 1})
 	super := pg.Pool(t, pg.SuperuserURL)
 	if _, err := super.Exec(t.Context(), `INSERT INTO argus.personal_access_tokens (id, actor_id, name, digest, last_four, scopes, audit_id, expires_at)
 		SELECT gen_random_uuid(), 'user_2ada', 'x', decode(repeat('c5', 32), 'hex'), 'abcd', ARRAY['tenants:read'], gen_random_uuid(), now() + interval '1 day'`); err != nil {
@@ -80,21 +80,21 @@ func TestStrangers(t *testing.T) {
 		t.Errorf("SECURITY.md says that the role reads digests; it decoded: %.300s", decoded)
 	}
 	run(dial("database"), "DROP_REPLICATION_SLOT stolen")
-	count(strangers{})
+	count(foreignUse{})
 
 	// A base backup, which is every file of the cluster: on a connection to the database as well.
 	for _, mode := range []string{"database", "true"} {
 		backup := dial(mode)
 		results := backup.Exec(t.Context(), "BASE_BACKUP (LABEL 'stolen', MAX_RATE 32, CHECKPOINT 'fast')")
 		seen := results.NextResult()
-		got, err := readStrangers(t.Context(), ours, "argus")
-		if !seen || err != nil || got != (strangers{backups: 1}) {
+		got, err := readForeignUse(t.Context(), ours, "argus")
+		if !seen || err != nil || got != (foreignUse{backups: 1}) {
 			t.Errorf("%s: %v, %+v, %v", mode, seen, got, err)
 		}
 		backup.Conn().Close() // results.Close would wait for the rest
 		eventually(t, func() bool {
-			s, err := readStrangers(t.Context(), ours, "argus")
-			return err == nil && s == (strangers{})
+			s, err := readForeignUse(t.Context(), ours, "argus")
+			return err == nil && s == (foreignUse{})
 		})
 	}
 }
