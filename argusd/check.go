@@ -19,7 +19,7 @@ import (
 func newCheckCommand() *cobra.Command {
 	var token string
 	command := &cobra.Command{
-		Use:   "check {api|replicator|maintain|hold|services|provider NAME}",
+		Use:   "check {api|replicator|ledger|maintain|hold|services|provider NAME}",
 		Short: "Test each dependency of a process and say how to mend what is wrong",
 		Long: `Test each dependency of a process, with the process's own environment, and say how to mend what is wrong. Nothing
 is changed. A setting that is allowed and risky is a warning. Ends with 0 when all is well or warned of, 9 when something is not, and 1 when the configuration itself cannot be used.
@@ -32,7 +32,7 @@ docs/provider.openapi.yaml. It launches one instance and destroys it again. Both
 Nothing is called with it. Do not keep it: whoever has it can use it until it ends.`,
 		Example:   "  argusd check api\n  argusd check api --token - < token.jwt\n  argusd check services\n  argusd check provider fleet",
 		Args:      checkArgs,
-		ValidArgs: []string{"api", "replicator", "maintain", "hold", "services", "provider"},
+		ValidArgs: []string{"api", "replicator", "ledger", "maintain", "hold", "services", "provider"},
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(command.Context(), 2*time.Minute)
 			defer cancel()
@@ -123,6 +123,13 @@ func checkable(process ...string) (checks interface {
 	case "replicator":
 		c, err := load[replicatorConfig](nil)
 		return check.Replicator{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL, Slot: c.Slot}, c.warnings(), err
+	case "ledger":
+		c, err := load[ledgerConfig](nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		_, keyed := c.LedgerKeyConfig.load()
+		return check.Ledger{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL, Key: keyed}, c.warnings(), nil
 	case "hold":
 		c, err := load[holdConfig](nil)
 		return check.Hold{PostgresURL: c.PostgresURL}, c.warnings(), err

@@ -120,6 +120,10 @@ func (c replicatorConfig) warnings() []string {
 	return append(append(c.LogConfig.warnings(), storeWarnings(c.PostgresURL, c.ClickHouseURL)...), openMetrics(c.MetricsListen)...)
 }
 
+func (c ledgerConfig) warnings() []string {
+	return append(append(c.LogConfig.warnings(), storeWarnings(c.PostgresURL, c.ClickHouseURL)...), openMetrics(c.MetricsListen)...)
+}
+
 func (c maintainConfig) warnings() []string {
 	return append(c.LogConfig.warnings(), storeWarnings(c.PostgresURL, c.ClickHouseURL)...)
 }

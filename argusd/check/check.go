@@ -104,6 +104,29 @@ func (c Replicator) Check(ctx context.Context, r *Report) {
 	})
 }
 
+// Ledger is what argusd ledger seal depends on. Key is why the key cannot sign, or nil.
+type Ledger struct {
+	PostgresURL, ClickHouseURL string
+	Key                        error
+}
+
+// Check tests it.
+func (c Ledger) Check(ctx context.Context, r *Report) {
+	r.Line("the key", c.Key, "make one by argusd ledger init, in a file of mode 0600 that this user owns, or name an ssh-agent that holds it")
+	checkPostgres(ctx, r, c.PostgresURL, "argus_ledger", func(p *postgres) {
+		p.privileges(ctx, r, []privilege{{"argus.audit_writers", "SELECT"}, {"argus.ledger_runs", "INSERT"}, {"argus.ledger_tiles", "INSERT"},
+			{"argus.ledger_lease", "UPDATE"}, {"argus.ledger_status", "UPDATE"}})
+		p.functions(ctx, r, "argus.take_ledger_pending(int)", "argus.create_ledger_partitions()", "argus.record_ledger(text, jsonb)")
+	})
+	if c.ClickHouseURL == "" {
+		r.note("ARGUS_CLICKHOUSE_URL is empty: the copy is not asked whether Postgres was restored")
+		return
+	}
+	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_reader", func(s *clickHouse) {
+		s.probe(ctx, r, "read the copy of the ledger", "SELECT count() FROM ledger_checkpoints")
+	})
+}
+
 // Hold is what argusd maintain hold depends on.
 type Hold struct{ PostgresURL string }
 
