@@ -96,7 +96,7 @@ lint: api/console/node_modules/.package-lock.json ## gofmt, go vet, staticcheck 
 	go run honnef.co/go/tools/cmd/staticcheck@v0.7.0 ./...
 	cd api/console && npm run --silent lint
 
-prose: ## how the documents read: words a sentence, the longest, vague words
+prose: ## how documents, comments and texts read: words a sentence, the longest, vague words
 	@go run ./internal/prose
 
 clean: ## remove what was built; .argus (the data of make dev) stays

@@ -1,11 +1,13 @@
-// Command prose measures how the documents read: words a sentence, the longest sentences, and four words of the whole
-// tree that hide who acts. It informs; it fails nothing.
+// Command prose measures how the documents, the comments and what users read sound: words a sentence, the longest
+// sentences, and four words of the whole tree that hide who acts. It informs; it fails nothing.
 //
-//	go run ./internal/prose
+//	go run ./internal/prose            pages, and one line for all comments and texts of the code
+//	go run ./internal/prose -code 150  the longest sentences of the code too
 package main
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -70,6 +72,8 @@ func split(blocks []string) (all []string) {
 }
 
 func main() {
+	worst := flag.Int("code", 0, "how many of the longest sentences of comments and texts to list")
+	flag.Parse()
 	out, err := exec.Command("git", "ls-files").Output()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "prose: run it inside the repository:", err)
@@ -104,6 +108,24 @@ func main() {
 		total, count = total+words, count+len(prose)
 	}
 	fmt.Fprintf(w, "%-40s %9d %6.1f\n", "all", count, float64(total)/float64(max(1, count)))
+	inCode := codeSentences(files)
+	fmt.Fprintf(w, "\n%-40s %9s %6s %8s\n", "code", "sentences", "words", "over 25")
+	for _, kind := range []string{"comments", "texts", "console"} {
+		words, most := 0, 0
+		for _, c := range inCode[kind] {
+			if words += c.words; c.words > 25 {
+				most++
+			}
+		}
+		fmt.Fprintf(w, "%-40s %9d %6.1f %8d\n", kind, len(inCode[kind]), float64(words)/float64(max(1, len(inCode[kind]))), most)
+	}
+	if *worst > 0 {
+		all := slices.Concat(inCode["comments"], inCode["texts"], inCode["console"])
+		slices.SortStableFunc(all, func(a, b found) int { return b.words - a.words })
+		for _, c := range all[:min(*worst, len(all))] {
+			fmt.Fprintf(w, "%3d words, %s: %s\n", c.words, c.place, c.text)
+		}
+	}
 	fmt.Fprintf(w, "\n%d sentences of over %d words\n", len(longest), long)
 	slices.Sort(longest)
 	slices.Reverse(longest)
