@@ -32,6 +32,7 @@ func TestPipeline(t *testing.T) {
 	t.Run("Control", d.testControl)
 	t.Run("Services", d.testServices)
 	t.Run("Argusctl", d.testArgusctl)
+	t.Run("Proof", d.testProof)
 	t.Run("Identity", d.testIdentity)
 	t.Run("Agents", d.testAgents)
 	t.Run("EnvFiles", d.testEnvFiles)

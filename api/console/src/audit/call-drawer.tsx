@@ -11,6 +11,7 @@ import { Drawer } from '../ui/drawer';
 import * as icons from '../ui/icons';
 import { Failure } from '../ui/notice';
 import { DigestCheck } from './digest-check';
+import { Seal } from './seal';
 
 /** Everything about one call. */
 export function CallDrawer({
@@ -312,6 +313,10 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
             <Copyable text={row.row_hash} what="the row hash" />
           </Fact>
         </dl>
+      </Section>
+
+      <Section title="Proof">
+        <Seal key={row.id} row={row} />
       </Section>
     </>
   );

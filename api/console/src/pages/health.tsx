@@ -6,6 +6,7 @@ import { parseTime, utcText } from '../lib/time';
 import type { Health, Stage } from '../lib/types';
 import { Skeleton } from '../ui/bits';
 import { Failure, StaleNotice } from '../ui/notice';
+import { LedgerCard } from './ledger-card';
 
 const TONE = { ok: 'ok', degraded: 'warn', down: 'bad' } as const;
 const WORD = { ok: 'All stages work', degraded: 'Something is degraded', down: 'Something is down' } as const;
@@ -42,6 +43,7 @@ export function HealthPage() {
               <StageCard key={`${stage.name} ${stage.facts?.slot ?? ''}`} stage={stage} />
             ))}
           </ul>
+          <LedgerCard />
           <p class="faint small">Server {health.version}</p>
         </>
       )}
