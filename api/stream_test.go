@@ -205,7 +205,8 @@ func TestStreamsRecheck(t *testing.T) {
 // TestStreamsHear: what ends remembered credentials ends their streams and exports too, without waiting for the next
 // check; also a revocation that came while the channel was down, and an expiry. Other streams go on.
 func TestStreamsHear(t *testing.T) {
-	h := newHarness(t, func(c *Config) { c.recheckEvery = time.Hour })
+	okta, config := openID(t, "okta", credential.People, nil)
+	h := newHarness(t, func(c *Config) { c.recheckEvery, c.Issuers = time.Hour, []credential.Issuer{config} })
 	h.listening()
 	h.auditLog.set(func(f *fakeLog) {
 		f.export = func(ctx context.Context, _ argus.ExportRequest, emit func([]argus.Record) error) error {
@@ -271,6 +272,20 @@ func TestStreamsHear(t *testing.T) {
 	h.answers(h.token("user_2grace"), 200)
 	denied("owner demoted", byToken, argus.CodeForbidden)
 	denied("owner demoted, a session", bySession, argus.CodeForbidden)
+
+	// The token of another issuer ends by itself. Its next one shows less, and the streams of the person's tokens hear of it.
+	shown := func(made time.Duration, left time.Duration, groups ...string) string {
+		return okta.Token("00u1", func(c localissuer.Claims) {
+			c["iat"], c["exp"], c["groups"] = time.Now().Add(made).Unix(), time.Now().Add(left).Unix(), groups
+		})
+	}
+	h.answers(shown(-time.Minute, time.Minute, "sre"), 200)
+	_, pat, err := credential.IssueToken(t.Context(), h.pool, credential.NewToken{ActorID: "okta:00u1", Name: "x", Scopes: argus.AllScopes()})
+	h.must(err)
+	byPAT := follow(pat)
+	denied("an issuer's token at its end", follow(shown(-time.Minute, -3*time.Second, "sre")), argus.CodeUnauthenticated)
+	h.answers(shown(-time.Second, time.Minute), 200)
+	denied("a person who shows no group any more", byPAT, argus.CodeForbidden)
 
 	// One stream learns that the session is over: the others of that session end with it.
 	session := "sess_dXNlcl8yYWRhAA" // user_2ada

@@ -26,6 +26,8 @@ type shownPeople struct {
 	pool *Pool
 	log  *slog.Logger
 	now  func() time.Time
+	// heard is told when a person's rights turn out to have changed.
+	heard func(key string)
 
 	mu      sync.Mutex
 	written map[string]shownPerson // what this process wrote last
@@ -44,8 +46,8 @@ const (
 	MaxRights = 30 * 24 * time.Hour
 )
 
-func newShownPeople(pool *Pool, log *slog.Logger, now func() time.Time) *shownPeople {
-	return &shownPeople{pool: pool, log: log, now: now, written: map[string]shownPerson{}, read: map[string]readPerson{}}
+func newShownPeople(c *Config) *shownPeople {
+	return &shownPeople{pool: c.Pool, log: c.Log, now: c.Now, heard: c.Heard, written: map[string]shownPerson{}, read: map[string]readPerson{}}
 }
 
 // saw notes what a token showed. One made earlier than what is noted changes nothing, so an old token brings back no
@@ -53,6 +55,7 @@ func newShownPeople(pool *Pool, log *slog.Logger, now func() time.Time) *shownPe
 func (s *shownPeople) saw(ctx context.Context, p shownPerson) {
 	s.mu.Lock()
 	last, ok := s.written[p.id]
+	was, read := s.read[p.id]
 	s.mu.Unlock()
 	same := last.Person == p.Person && slices.Equal(last.groups, p.groups)
 	if ok && (!p.shown.After(last.shown) || same && p.shown.Sub(last.shown) < shownStep) {
@@ -61,6 +64,9 @@ func (s *shownPeople) saw(ctx context.Context, p shownPerson) {
 	if err := s.write(ctx, p); err != nil {
 		s.log.Warn("what a sign-in showed is not written; the person's tokens go by an earlier one", "actor", p.id, "cause", err)
 		return
+	}
+	if ok && !slices.Equal(last.groups, p.groups) || read && was.shownPerson != nil && !slices.Equal(was.groups, p.groups) {
+		defer s.heard(personKey(p.id)) // its streams look at their rights again
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -49,7 +49,7 @@ func New(base context.Context, config Config) (*Verifier, error) {
 		config.Now = time.Now
 	}
 	v := &Verifier{config: config, pool: config.Pool, log: config.Log, secrets: newSecretCache(),
-		byURL: map[string]*identity{}, byName: map[string]*identity{}, people: newShownPeople(config.Pool, config.Log, config.Now)}
+		byURL: map[string]*identity{}, byName: map[string]*identity{}, people: newShownPeople(&config)}
 	if !config.Clerk.IsSet() && len(config.Issuers) == 0 {
 		return nil, errors.New("api: Clerk or an OpenID Connect issuer is required")
 	}
