@@ -34,7 +34,8 @@ func CSVText(s string) string {
 }
 
 // AppendCSV appends cells as one line that ends in eol. A cell stands in quotes when it holds a comma, a semicolon, a
-// tab, a quote or a line end, or has a blank at either end: so it is one cell under every separator that its reader expects.
+// tab, a quote or a line end, or has a blank at either end. So it is one cell under every separator that its reader
+// expects.
 func AppendCSV(b []byte, cells []string, eol string) []byte {
 	for i, s := range cells {
 		if i > 0 {

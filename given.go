@@ -16,10 +16,10 @@ const (
 // Given returns a text that a person gave (a reason, a name, the id of a document) as it is kept, or an *Error that
 // says what to change. what names it in the sentence.
 //
-// Blanks around it go, each run of blanks and line ends becomes one blank, and the three directional marks (U+200E,
-// U+200F, U+061C) go: each text is shown in a field of its own, which finds its direction by itself. Every character
-// that Characters calls hidden is rejected, and so is U+FFFD, which stands for one that was lost. Letters and their
-// marks stay as they were written: there is no Unicode normalization.
+// Blanks around it go, and each run of blanks and line ends becomes one blank. The three directional marks (U+200E,
+// U+200F, U+061C) go too: each text is shown in a field of its own, which finds its direction by itself. Every
+// character that Characters calls hidden is rejected, and so is U+FFFD, which stands for one that was lost. Letters
+// and their marks stay as they were written: there is no Unicode normalization.
 //
 // The length is least to most characters as they are seen: marks, and what a joiner joins on, count nothing. In code
 // points it is at most four times most, which is what the columns of Postgres hold.
@@ -65,8 +65,8 @@ func ConsentDocumentID(s string) (string, error) { return Given("consent_documen
 // Reason returns the reason of a change as it is kept; see Given.
 func Reason(s string) (string, error) { return Given("reason", s, MinReason, MaxReason) }
 
-// ReasonValue returns a reason as the value of ReasonHeader: as it is when it is ASCII, else as RFC 8187 writes a text
-// of any script, since a browser sends no other character in a header.
+// ReasonValue returns a reason as the value of ReasonHeader. An ASCII reason stays as it is. Any other is written by
+// RFC 8187, since a browser sends no other character in a header.
 func ReasonValue(reason string) string {
 	if printable(reason) && !strings.HasPrefix(reason, encodedText) {
 		return reason

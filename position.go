@@ -56,8 +56,8 @@ func (p Position) Contains(writerID, seq int64) bool {
 	return writerID <= p.ClosedThrough
 }
 
-// Through is the greatest seq of the writer such that all of its rows up to it are in p: math.MaxInt64 when p holds the
-// writer completely, 0 when p holds none of it.
+// Through is the greatest seq of the writer up to which p holds all rows. It is math.MaxInt64 when p holds the writer
+// completely, and 0 when p holds none of it.
 func (p Position) Through(writerID int64) int64 {
 	if seq, ok := p.Writers[writerID]; ok {
 		return seq
@@ -113,8 +113,9 @@ func (p Position) Clone() Position {
 	return Position{p.ClosedThrough, maps.Clone(p.Writers)}
 }
 
-// String gives p as text for people: "c<closed through>" followed by ".<writer>-<seq>" for each writer, ascending, the
-// numbers in base 36 and each writer as the distance to the one before. What clients resume by is a Place's token.
+// String gives p as text for people: "c<closed through>", followed by ".<writer>-<seq>" for each writer, ascending.
+// Numbers are in base 36, and each writer is the distance to the one before. What clients resume by is a Place's
+// token.
 func (p Position) String() string {
 	b := append(make([]byte, 0, 32), 'c')
 	b = strconv.AppendInt(b, p.ClosedThrough, 36)

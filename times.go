@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// ParseDuration reads a length of time such as 250ms, 90s, 5m, 1h, 7d, 2w, 1h30m or 1d12h: whole numbers each
-// followed by a unit (us, ms, s, m, h, d = 24 h, w = 7 d), units descending as the writer likes, none twice.
-// It must be positive and at most ten years.
+// ParseDuration reads a length of time such as 250ms, 90s, 5m, 1h, 7d, 2w, 1h30m or 1d12h. It is whole numbers, each
+// followed by a unit: us, ms, s, m, h, d (24 h) or w (7 d). No unit comes twice. It must be positive and at most ten
+// years.
 func ParseDuration(s string) (time.Duration, error) {
 	units := []struct {
 		name string

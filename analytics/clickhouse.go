@@ -20,8 +20,8 @@ import (
 	"github.com/useargus/argus/connect"
 )
 
-// The columns of an answer are read as the server sends them (ch-go, the block layer of clickhouse-go): an
-// export of a million rows or a year's latency counts would spend most of their time in a row-wise Scan.
+// The columns of an answer are read as the server sends them, by ch-go, the block layer of clickhouse-go. In a
+// row-wise Scan, an export of a million rows or a year's latency counts would spend most of their time.
 
 // errStalled: the server sent nothing for longer than a live one does (a running query reports its progress
 // ten times a second).

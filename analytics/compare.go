@@ -7,10 +7,10 @@ import (
 	"github.com/useargus/argus"
 )
 
-// A difference from the window before is marked only when it is more than noise, at a level at which one unchanged
-// figure in ten thousand would be marked (z = 3.9, two-sided): a table of 240 routes has some twelve hundred figures,
-// and a mark that is usually chance would soon be overlooked. What was measured must also matter: a difference of
-// less than 5 % of a latency or a rate is not marked however sure it is.
+// A difference from the window before is marked only when it is more than noise. At this level one unchanged figure
+// in ten thousand is marked (z = 3.9, two-sided). A table of 240 routes has some twelve hundred figures, and people
+// soon overlook marks that are usually chance. What was measured must also matter: a difference of less than 5 % of a
+// latency or a rate is not marked however sure it is.
 const (
 	noise        = 3.9
 	leastChange  = 0.05
@@ -79,8 +79,8 @@ func changedShare(k, n, before, nBefore uint64) bool {
 	return math.Abs(p-q)/spread > noise
 }
 
-// unlikely reports whether k or more, or k or fewer, of n calls drawn from total calls, of which cases are such, is
-// rarer than a difference of noise standard deviations.
+// unlikely draws n calls from total, of which cases are such. It reports whether k or more such calls, or k or fewer,
+// are rarer than a difference of noise standard deviations.
 func unlikely(k, n, cases, total int64) bool {
 	level := math.Erfc(noise/math.Sqrt2) / 2
 	least, most := max(0, n-(total-cases)), min(n, cases)

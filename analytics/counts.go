@@ -65,13 +65,14 @@ const recentZone = time.Minute
 // count answers the questions, all of one snapshot, the one of now.
 //
 // Why counts are exact. Rollups cannot tell rows apart, and hold rows beyond the watermark that are being copied.
-// Such rows are in the tail, so the minutes in which the tail has rows are dirty, as are the last ones: there, and
-// at the edges, ClickHouse counts rows, restricted to the watermark W. In clean time the rollups count what
-// ClickHouse has there: all of W, since W is published only when views have been fed; and nothing beyond W, because
-// such rows would be of the snapshot S, hence in the tail, hence not in clean time — unless they were committed after
-// S was read and copied before ClickHouse was. That is looked at afterwards: if Postgres has a row beyond S in clean
-// time, its minute becomes dirty too and ClickHouse counts again; the third time it counts everything row by row.
-// So ClickHouse gives exactly W, Postgres exactly what S has beyond W, and their sum is S.
+// Such rows are in the tail, so the minutes in which the tail has rows are dirty, as are the last ones. In dirty
+// minutes, and at the edges, ClickHouse counts rows, restricted to the watermark W. In clean minutes the rollups
+// count exactly W. They include all of W, because W is published after the views are fed. They include nothing beyond
+// W, because such rows would be in the snapshot S, hence in the tail, which makes a minute dirty. One case is left:
+// rows that were committed after S was read, and copied before ClickHouse was asked. It is looked for afterwards. If
+// Postgres has a row beyond S in clean time, its minute becomes dirty too, and ClickHouse counts again. The third
+// time it counts everything row by row. So ClickHouse gives exactly W, Postgres exactly what S has beyond W, and
+// their sum is S.
 func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (counted, error) {
 	var (
 		c     cut
@@ -216,8 +217,8 @@ func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Posit
 	return clean, out
 }
 
-// grainsFor are the grains of the rollup that serve the question best: none when the window has few rows, and none
-// so fine that they only save reading a few at its edges.
+// grainsFor are the grains of the rollup that serve the question best. There are none when the window has few rows.
+// None is so fine that it only saves reading a few rows at the window's edges.
 func (a *Analytics) grainsFor(q *countQuestion, r *rollup) []grain {
 	grains := r.grainsWithin(q)
 	if a.few(q, []interval{{q.window.since, q.window.until}}) {

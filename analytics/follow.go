@@ -12,14 +12,14 @@ import (
 // heartbeatEvery is how often a follower hears of a position that moved past rows his filter leaves out.
 const heartbeatEvery = time.Second
 
-// Follow calls emit for each row of the filter that is not in req.From (nil: that is not committed yet), in order
-// of arrival, and every second for a position that moved otherwise. Records and positions given to emit are shared:
-// they must not be changed. It returns when ctx ends, with emit's error, with an argus.BehindError when emit took
-// longer than the source keeps rows, or with CodeUnavailable.
+// Follow calls emit for each row of the filter that is not in req.From, in order of arrival. Without req.From it
+// begins with the rows that are not committed yet. It also calls emit every second for a position that moved
+// otherwise. Records and positions given to emit are shared: they must not be changed. It returns when ctx ends, with
+// emit's error, with an argus.BehindError when emit took longer than the source keeps rows, or with CodeUnavailable.
 //
-// Nothing is skipped or repeated: what lies between req.From and the shared source's position, when the follower
-// joins it, is read from Postgres; behind it come the source's own rows, of which those that req.From already
-// holds (it may be ahead of the source) are left out.
+// Nothing is skipped or repeated. Rows between req.From and the shared source's position, when the follower joins it,
+// are read from Postgres. Then come the source's own rows. Rows that req.From already holds are left out, since it
+// may be ahead of the source.
 func (a *Analytics) Follow(ctx context.Context, req argus.FollowRequest, emit func(argus.FollowEvent) error) (err error) {
 	f := follower{a: a, filter: req.Filter, emit: emit}
 	if req.From != nil {
@@ -166,8 +166,8 @@ func (f *follower) walk(ctx context.Context, some seqRanges) error {
 	}
 }
 
-// completeThrough says the same as the follower's position in fewer words: everything of target that is of a writer
-// up to this one was given, so of these only those that target names must be named.
+// completeThrough says the same as the follower's position in fewer words. All rows of target by writers up to this
+// one were given. So the position need name only those of them that target names.
 func (f *follower) completeThrough(writer int64, target argus.Position) {
 	if writer <= f.at.ClosedThrough || writer > target.ClosedThrough {
 		return

@@ -5,10 +5,10 @@ import (
 )
 
 // Latencies are counted by logarithmic bucket: x µs in floor(51 · ln x + ½). Counts of the same buckets add up
-// exactly across minutes, days and stores, so a quantile is the element of rank ⌈q·n⌉ but for where
-// in its bucket it lies. A bucket reaches from e^((b-½)/51) to e^((b+½)/51), a factor of 1.0198, and is shown as
-// 2·lo·hi/(lo+hi), which is off by less than 0.981 % of anything in it. Small values have buckets of their own and
-// are exact, and so is the maximum, which is kept beside.
+// exactly across minutes, days and stores. So a quantile is the element of rank ⌈q·n⌉, but for its place within the
+// bucket. A bucket reaches from e^((b-½)/51) to e^((b+½)/51), a factor of 1.0198. It is shown as 2·lo·hi/(lo+hi),
+// which is off by less than 0.981 % of any latency in it. Small values have buckets of their own and are exact, and
+// so is the maximum, which is kept beside.
 const (
 	bucketsPerE       = 51
 	bucketZero        = -1 // 0 µs

@@ -140,8 +140,8 @@ func (s seqRanges) rows() (n int64) {
 	return n
 }
 
-// from is the FROM clause of a statement that reads the rows of the ranges that meet the conditions, each range by
-// the primary key's index: OFFSET 0 keeps the planner from choosing anything else.
+// from is the FROM clause of a statement that reads the rows of the ranges that meet the conditions. It reads each
+// range by the primary key's index: OFFSET 0 keeps the planner from choosing anything else.
 func (s seqRanges) from(a *postgresArgs, columns string, conds []string) string {
 	writers, los, his := make([]int64, len(s)), make([]int64, len(s)), make([]int64, len(s))
 	for i, sp := range s {

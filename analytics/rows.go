@@ -128,8 +128,9 @@ func (b *recordBlock) appendTo(records []argus.Record, rows int) []argus.Record 
 	return records
 }
 
-// clickhouseRows asks ClickHouse, one stretch of the window after the other until there are enough: rows in the order
-// of the log are found at its near end, and a query that may look at all partitions begins reading in each of them.
+// clickhouseRows asks ClickHouse for one stretch of the window after the other until there are enough rows. Rows in
+// the order of the log are found at the window's near end. A query that may look at all partitions would begin
+// reading in each of them.
 func (a *Analytics) clickhouseRows(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds) ([]argus.Record, error) {
 	records := make([]argus.Record, 0, min(q.limit, 4096))
 	now, deadline := a.config.now(), time.Now().Add(b.time)
@@ -209,8 +210,9 @@ func (w window) cut(at ...time.Time) []window {
 // clickhouseStretch appends the first rows of the query's window.
 //
 // Rows that pass a filter lie scattered, and ClickHouse would unpack all columns of some thousand rows around each of
-// them, which takes longer than to find them. So of a page it gives the keys, by which Postgres gives the rows: it has
-// all that ClickHouse has, but for what retention or a repair just takes away; then ClickHouse gives the rows as well.
+// them, which takes longer than to find them. So ClickHouse finds the keys of a page, and Postgres fetches the rows
+// by those keys. Postgres has all of them, unless retention or a repair just takes some away. Then ClickHouse gives
+// the rows as well.
 func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds, records []argus.Record) ([]argus.Record, error) {
 	if b.few && len(q.conditions) > 0 {
 		var keys keyBlock
@@ -235,8 +237,8 @@ func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn,
 func (q *rowsQuery) clickhouse(columns string) statement {
 	var args clickhouseArgs
 	conds := q.window.clickhouse(&args)
-	// The filter's columns are read first, and the others where it holds: the server would move the snapshot's
-	// condition to the front as well and read its columns for every row.
+	// The filter's columns are read first, and the others where it holds. By itself the server would move the
+	// snapshot's condition to the front as well, and read its columns for every row.
 	prewhere := ""
 	if conditions := clickhouseWhere(&args, q.conditions); len(conditions) > 0 {
 		prewhere = " PREWHERE " + and(conditions)

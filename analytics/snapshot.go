@@ -55,13 +55,13 @@ type cut struct {
 	seqs   map[int64]int64 // of the writers that the watermark names, lacks, or that are open: how far each has come
 }
 
-// readCut reads it from Postgres in one statement. Without a snapshot given it takes one now: the greatest
-// writer_id (numbers are given one transaction after the other, so every lesser one is visible too) and each open
-// writer's seq, which moves in the transactions that insert its rows.
+// readCut reads it from Postgres in one statement. Without a snapshot given it takes one now: the greatest writer_id,
+// and each open writer's seq. Writers' numbers are given one transaction after the other, so every lesser one is
+// visible too. A seq moves in the transactions that insert its writer's rows.
 //
-// A writer that says less than the watermark, or is open although the watermark has it as closed and complete, was
-// tampered with, or Postgres was restored to an earlier moment. Its rows decide then: those that are there are answered
-// for, and those of another history are not. The damage itself is for the replicator to tell.
+// A writer may say less than the watermark, or be open although the watermark has it as closed and complete. Then it
+// was tampered with, or Postgres was restored to an earlier moment. The writer's rows decide: an answer counts those
+// that are there, and none of another history. The damage itself is for the replicator to tell.
 func (a *Analytics) readCut(ctx context.Context, wm argus.Position, of *argus.Position) (cut, error) {
 	ids := slices.Collect(maps.Keys(wm.Writers))
 	seqs := make([]int64, len(ids))
@@ -115,8 +115,8 @@ func (a *Analytics) readCut(ctx context.Context, wm argus.Position, of *argus.Po
 	return c, rows.Err()
 }
 
-// replicatedThrough is the time by which all that was recorded is in ClickHouse: that of the cut when there is no
-// tail, else just before the first row of the tail.
+// replicatedThrough is the time by which all that was recorded is in ClickHouse. Without a tail it is the cut's time,
+// else a moment before the first row of the tail.
 func (a *Analytics) replicatedThrough(ctx context.Context, c cut) (time.Time, error) {
 	if len(c.tail) == 0 {
 		return c.at, nil

@@ -63,8 +63,8 @@ func (a *clickhouseArgs) moment(t time.Time) string {
 	return "fromUnixTimestamp64Micro(" + a.int(t.UnixMicro()) + ", 'UTC')"
 }
 
-// among is the condition that the column at, a DateTime, is one of the ascending beginnings of buckets: a range when
-// they have no gap, which is what the index is searched for fastest, and a set when they do.
+// among is the condition that the column at, a DateTime, is one of the ascending beginnings of buckets. It is a range
+// when they have no gap, since the index is searched for a range fastest, and a set when they do.
 func (a *clickhouseArgs) among(times []time.Time, g grain) string {
 	second := func(t time.Time) string { return "toDateTime(" + a.int(t.Unix()) + ", 'UTC')" }
 	if gapless(times, g) {

@@ -19,8 +19,8 @@ type countStatement struct {
 const maxAtOnce = 4
 
 // runCounts runs the statements and gives their rows to their questions, one block at a time. Most of a small
-// statement's time is planning, on one core of the server: so several run at once, on further connections to the same
-// server where some are free, and one after the other where none is. deadline is that of all.
+// statement's time is planning, on one core of the server. So several run at once, on further connections to the same
+// server where some are free. They run one after the other where none is. deadline is that of all.
 func (a *Analytics) runCounts(ctx context.Context, conn *clickhouseConn, statements []countStatement, alone bool, deadline time.Time) error {
 	var (
 		next atomic.Int64

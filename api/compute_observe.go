@@ -53,9 +53,9 @@ func (o *compute) instances(ctx context.Context) (all map[string][]provider.Inst
 	return all, err
 }
 
-// orphans returns those of the instances that no living row accounts for. They must have been listed before this
-// is called, and are looked at once more afterwards: so neither a launch nor a termination that happens at this
-// moment looks like one.
+// orphans returns those of the instances that no living row accounts for. The instances must have been listed before
+// this is called, and are looked at once more afterwards. So neither a launch nor a termination that happens at this
+// moment looks like an orphan.
 func (o *compute) orphans(ctx context.Context, instances map[string][]provider.Instance) ([]foundOrphan, error) {
 	workers, err := listWorkers(ctx, o.pool, false)
 	if err != nil {

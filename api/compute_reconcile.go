@@ -17,9 +17,9 @@ import (
 //  3. the state as it is, the step "succeeded" or "failed", the answer for repetitions
 //  4. the call's row; the intent is deleted
 //
-// Cut off before 1, nothing has happened. Between 1 and 4 the intent makes sure of the call's row. Between 1 and
-// 3 the worker is left in a wanted state: once the intent is gone the call is over, and reconcileOnce of any
-// API process asks the provider what is true and commits 3 in its stead.
+// Cut off before 1, nothing has happened. Between 1 and 4 the intent makes sure of the call's row. Between 1 and 3
+// the worker is left in a wanted state. Once the intent is gone the call is over. Then reconcileOnce of any API
+// process asks the provider what is true, and commits 3 in its stead.
 
 // carryOut does what the call has announced of w, and writes down what became of it.
 func (o *compute) carryOut(c *call, w worker) (answer, error) {

@@ -19,8 +19,8 @@ const (
 )
 
 // listener accepts connections up to a bound, and up to another one from each address. It never keeps a new caller
-// waiting for a place: the connection on which nothing was served for the longest time makes room, one without an
-// authenticated call before any other. Only when every connection is being served is a new one closed.
+// waiting for a place. The connection on which nothing was served for the longest time makes room. One without an
+// authenticated call goes before any other. Only when every connection is being served is a new one closed.
 type listener struct {
 	net.Listener
 	trusted    []netip.Prefix

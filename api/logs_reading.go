@@ -11,8 +11,8 @@ import (
 	"github.com/useargus/argus"
 )
 
-// reading is an export or a stream, as argus.audit_admin tells of it beside the call's own row: what was asked for
-// before the first row leaves, and at the end how many rows left, the first and the last of them.
+// reading is an export or a stream, as argus.audit_admin tells of it beside the call's own row. Before the first row
+// leaves, it has the question. At the end it has how many rows left, the first and the last of them.
 type reading struct {
 	a      *API
 	c      *call

@@ -54,9 +54,9 @@ type supportStep struct {
 	Error     string
 }
 
-// Steps of one call are numbered 1, 2, 3 … in the order of their commits. More than one process may add to a
-// call (its own, a timer's, the process that reconciles what it left), so each number is taken under a lock that is held to
-// the end of the transaction.
+// Steps of one call are numbered 1, 2, 3 … in the order of their commits. More than one process may add to a call:
+// its own, a timer's, or one that reconciles what it left. So each number is taken under a lock that is held to the
+// end of the transaction.
 const lockSteps = `SELECT argus.lock_key('steps ' || $1)`
 
 func addComputeStep(ctx context.Context, tx Tx, s computeStep) error {

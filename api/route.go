@@ -12,8 +12,8 @@ import (
 	"github.com/useargus/argus/api/services"
 )
 
-// route is one line of the API. Everything about a call that does not depend on the call is here, so that the
-// scope matrix, the OpenAPI check and the intents' test are generated from the same table that serves.
+// route is one line of the API. It has everything about a call that does not depend on the call. So the scope matrix,
+// the OpenAPI check and the intents' test are generated from the same table that serves.
 type route struct {
 	Method string
 	Path   string      // gin's template, as it is stored: /v1/tenants/:id

@@ -52,9 +52,8 @@ type devAPI struct {
 //	                ├▸ pool ──────▸ Postgres: credentials, state of workers and tenants
 //	                └▸ services ──▸ the fleet's own APIs, by ARGUS_SERVICES_FILE
 //
-// On the way down nothing loses what it needs: readiness fails while calls are still taken, so that balancers turn
-// away; then the listener drains its calls, then the API's own work ends, then the writer drains, then connections
-// close.
+// On the way down no part loses what it needs. Readiness fails while calls are still taken, so that balancers turn
+// away. Then the listener drains its calls, the API's own work ends, the writer drains, and connections close.
 func serveAPI(ctx context.Context, config apiConfig, dev devAPI) error {
 	log := config.logger()
 	registry := newRegistry()

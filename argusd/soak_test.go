@@ -19,9 +19,10 @@ import (
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 )
 
-// TestSoak makes mixed calls at a rate the machine holds, kills processes at random for as long as ARGUS_SOAK says (a
-// duration; half a minute when unset) and at least ARGUS_CRASH_ROUNDS times (10 when unset), lets the load go on
-// without kills for a fifth of that time, in which nothing may grow if it is a minute or more, and then asks the oracle.
+// TestSoak makes mixed calls at a rate the machine holds, and kills processes at random. It does so for ARGUS_SOAK (a
+// duration; half a minute when unset) and at least ARGUS_CRASH_ROUNDS times (10 when unset). Then the load goes on
+// without kills for a fifth of that time. If that is a minute or more, nothing may grow in it. At the end it asks the
+// oracle.
 func TestSoak(t *testing.T) {
 	d := startDev(t)
 	lasts, pause := 30*time.Second, 1500*time.Millisecond

@@ -56,10 +56,11 @@ func (r Result) String() string {
 // ErrNothingCompared: there was nothing to compare, or no way to.
 var ErrNothingCompared = errors.New("nothing was compared")
 
-// Check compares what occurred since a time (zero for all) in both stores: the rows that the watermark promises,
-// by identity and row_hash, which is recomputed from ClickHouse's columns; the domain tables by all columns; and
-// every rollup with what its rows make. It holds all rows of each writer to argus.audit_writers, whenever they occurred,
-// and recomputes the row_hash of Postgres's rows too. It changes nothing, and copying may go on meanwhile.
+// Check compares what occurred since a time (zero for all) in both stores. It compares the rows that the watermark
+// promises by identity and row_hash, which it recomputes from ClickHouse's columns. It compares the domain tables by
+// all columns, and every rollup with what its rows make. It holds all rows of each writer to argus.audit_writers,
+// whenever they occurred, and recomputes the row_hash of Postgres's rows too. It changes nothing, and copying may go
+// on meanwhile.
 //
 // An error means that nothing, or not all, could be compared.
 func (r *Replicator) Check(ctx context.Context, since time.Time) (Result, error) {

@@ -19,9 +19,9 @@ import (
 	"github.com/useargus/argus/connect"
 )
 
-// clickhouse is the ClickHouse database, on one server (see server). It is read through clickhouse-go. It is written through
-// ch-go, the layer below it: fenced inserts (see term) are INSERT … SELECT … FROM input(), which clickhouse-go's batches
-// cannot express, and columns are sent from where they lie (see chcolumn.Column).
+// clickhouse is the ClickHouse database, on one server (see server). It is read through clickhouse-go. It is written
+// through ch-go, the layer below it. Fenced inserts (see term) are INSERT … SELECT … FROM input(), which
+// clickhouse-go's batches cannot express. Columns are sent from where they lie (see chcolumn.Column).
 type clickhouse struct {
 	options  *clickhousego.Options
 	database string
@@ -128,8 +128,8 @@ var writeSettings = []ch.Setting{
 	// Repairs replace whole partitions and drop what they were rebuilt in, however large a month has grown.
 	{Key: "max_partition_size_to_drop", Value: "0"},
 	{Key: "max_table_size_to_drop", Value: "0"},
-	// A client that was frozen in the middle of an insert must not hold up its successor, who waits for the
-	// insert's end: KILL QUERY does not wake an insert that waits for data.
+	// A client that was frozen in the middle of an insert must not hold up its successor, which waits for the
+	// insert's end. KILL QUERY does not wake an insert that waits for data.
 	{Key: "receive_timeout", Value: "2", Important: true},
 	{Key: "poll_interval", Value: "1", Important: true},
 }

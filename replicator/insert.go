@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// insert gives ClickHouse the rows. With doubt it inserts those only that are not there yet: the server reads
-// the identities of the rows that may be there before it takes the first of ours, and no other insert runs
-// (see term).
+// insert gives ClickHouse the rows. With doubt it inserts only the rows that are not there yet. The server reads the
+// identities of the rows that may be there before it takes the first of ours. No other insert runs meanwhile (see
+// term).
 func (t *term) insert(ctx context.Context, r *rows, doubt bool) error {
 	if r == nil || r.count == 0 {
 		return nil

@@ -13,9 +13,9 @@ import (
 	"github.com/useargus/argus/replicator/wal"
 )
 
-// intake is where what Postgres streams becomes batches. One goroutine fills (run), one takes (take); they
-// share two batches, so that the next is decoded while the one before is inserted, and memory is bounded: a
-// full batch stops the reading, and Postgres keeps the rest.
+// intake is where what Postgres streams becomes batches. One goroutine fills (run), one takes (take). They share two
+// batches, so that the next is decoded while the one before is inserted. Memory is bounded: a full batch stops the
+// reading, and Postgres keeps the rest.
 type intake struct {
 	stream  *wal.Stream
 	log     *slog.Logger

@@ -69,11 +69,11 @@ func readWriters(ctx context.Context, q querier, p argus.Position) (r writersRea
 // It belongs to the goroutine that inserts.
 type tracker struct{ position argus.Position }
 
-// irregular returns what does not follow on the position: gaps are the rows that were left out before a run, late
+// irregular returns what does not follow on the position. Gaps are the rows that were left out before a run. Late are
 // the runs, or beginnings of them, that the position holds already. Postgres commits the rows of a writer in the
-// order of seq, without holes, and the stream brings transactions in the order of commits: so gaps are rows that
-// the stream lacks, or Postgres itself. Rows come late when the stream repeats what is in doubt, and otherwise
-// only when they were written under an old number.
+// order of seq, without holes, and the stream brings transactions in the order of commits. So gaps are rows that the
+// stream lacks, or Postgres itself. Rows come late when the stream repeats what is in doubt, and otherwise only when
+// they were written under an old number.
 func (t *tracker) irregular(runs []seqRun) (gaps, late []seqRun) {
 	through := map[int64]int64{}
 	for _, run := range runs {
@@ -115,8 +115,8 @@ func (t *tracker) owed(states []writerState) (gaps []seqRun) {
 	return gaps
 }
 
-// advanceTo takes the state of the writers, read at any moment, into the position: a closed writer that is here
-// completely is left out, every other is listed, so that all at or below the greatest are spoken for. Openers
+// advanceTo takes the state of the writers, read at any moment, into the position. It leaves out a closed writer that
+// is here completely, and lists every other. So the position speaks for all writers at or below the greatest. Openers
 // of writers take turns (argus.open_audit_writer), so no writer below the greatest appears later.
 func (t *tracker) advanceTo(r writersReading) {
 	if t.position.Writers == nil {
@@ -136,8 +136,8 @@ func (t *tracker) advanceTo(r writersReading) {
 	t.position.ClosedThrough = max(t.position.ClosedThrough, r.greatest)
 }
 
-// regressed returns the writers of which the position holds more than Postgres has: Postgres has lost rows
-// (it was restored to an earlier moment, or failed over to a standby that lagged).
+// regressed returns the writers of which the position holds more than Postgres has. Postgres has lost rows: it was
+// restored to an earlier moment, or failed over to a standby that lagged.
 func regressed(p argus.Position, r writersReading) []int64 {
 	var ids []int64
 	known := map[int64]bool{}

@@ -61,9 +61,9 @@ type session struct {
 	ack        chan struct{} // acknowledge now
 }
 
-// stream copies from the lease term's watermark on until an error, or until stop closes: then it finishes the batch
-// in hand, publishes a watermark that leaves no doubt, and returns nil. doubt is where what may be in
-// ClickHouse already ends.
+// stream copies from the lease term's watermark on until an error, or until stop closes. Then it finishes the batch
+// in hand, publishes a watermark that leaves no doubt, and returns nil. Rows up to doubt may be in ClickHouse
+// already.
 func (r *Replicator) stream(ctx context.Context, t *term, source *wal.Stream, doubt wal.LSN, stop <-chan struct{}) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

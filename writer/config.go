@@ -16,9 +16,9 @@ import (
 type Config struct {
 	// URL of Postgres, for the role argus_api.
 	URL string
-	// Lanes is the number of connections that commit batches side by side, 1 to 16. 0 takes 2: one batch fills
-	// while another is on its way to disk. More did not pay: rows cost less the fewer commits they share, which is
-	// why a lane begins a batch beside others only when it is as large as what is on its way.
+	// Lanes is the number of connections that commit batches side by side, 1 to 16. 0 takes 2: one batch fills while
+	// another is on its way to disk. More lanes did not pay, because rows cost less the fewer commits they share. So
+	// a lane begins a batch beside others only when it is as large as what is on its way.
 	Lanes int
 	// Wait bounds a call's wait for its row, from Append to its answer. 0 takes 1.5 s; at least 100 ms.
 	Wait time.Duration

@@ -12,9 +12,9 @@ import (
 	"github.com/useargus/argus"
 )
 
-// A row travels as a tuple of binary COPY. What is known only when its batch is built comes first (writer_id,
-// seq, recorded_at) and last (row_hash); all between is encoded by the caller's goroutine, so that the lane
-// copies bytes and computes one SHA-256 a row.
+// A row travels as a tuple of binary COPY. Columns that are known only when the batch is built come first (writer_id,
+// seq, recorded_at) and last (row_hash). The caller's goroutine encodes all between, so that the lane copies bytes
+// and computes one SHA-256 a row.
 var copyColumns = "writer_id, seq, recorded_at, " + strings.Join(slices.DeleteFunc(argus.ColumnNames(), func(name string) bool {
 	return name == "writer_id" || name == "seq" || name == "recorded_at"
 }), ", ")

@@ -304,9 +304,9 @@ func (l *lane) tryOpen() (err error) {
 
 // resolve closes the writer the lane left behind and finds out what became of its batch in doubt.
 //
-// Closing takes the writer's row lock, so it waits for a backend that is just committing the batch, and a backend
-// that gets to it later finds the writer closed and rolls back. From then on the batch's last row either is
-// there, and so is the whole batch, or never will be.
+// Closing takes the writer's row lock, so it waits for a backend that is just committing the batch. A backend that
+// comes later finds the writer closed, and rolls back. From then on either the batch's last row is there, and so is
+// the whole batch, or it never will be.
 func (l *lane) resolve(conn *pgx.Conn) error {
 	if l.left.writer == 0 {
 		return nil

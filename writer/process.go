@@ -18,9 +18,9 @@ import (
 	"github.com/useargus/argus/connect"
 )
 
-// identity is this process's row in argus.audit_processes. A process that another declared dead – it was
-// frozen, or cut off from Postgres – has lost its row, and goes on under a new identity: its old writers are
-// closed, its old intents have become, or are becoming, interrupted rows.
+// identity is this process's row in argus.audit_processes. A process that was frozen, or cut off from Postgres, may
+// have been declared dead by another. It has lost its row then, and goes on under a new identity. Its old writers are
+// closed. Its old intents have become, or are becoming, interrupted rows.
 type identity struct {
 	mu         sync.Mutex // held over a heartbeat, so that two lanes do not take two identities
 	id         uuid.UUID  // mu
@@ -291,9 +291,9 @@ func unready(ours, theirs time.Time, monthsThere int) (problem error) {
 	return problem
 }
 
-// Check returns nil when this process may receive calls: rows can be written now, and nothing is in sight that
-// will stop it (fewer than two months of partitions ahead, a clock more than a minute off Postgres's). It does
-// not ask Postgres itself and returns at once.
+// Check returns nil when this process may receive calls. Rows can be written now, and nothing in sight will stop
+// that: there are two months of partitions ahead, and the clock is less than a minute off Postgres's. It does not ask
+// Postgres itself and returns at once.
 func (w *Writer) Check(context.Context) error {
 	if _, err := w.unavailable(); err != nil {
 		return err

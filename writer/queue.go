@@ -102,9 +102,9 @@ func (e *entry) idle() bool { return !e.intended && e.state.Load() == abandoned 
 // size is about what the entry adds to a batch, in bytes.
 func (e *entry) size() int { return len(e.columns) + 80 }
 
-// queue holds the entries that no lane has taken yet, in the order of arrival, and the lanes that have nothing to
-// do. A lane belongs to the goroutine that runs it: its own, or the caller's that found it idle and commits its row
-// itself, which spares a lone caller two changes of goroutine. An idle lane belongs to none.
+// queue holds the entries that no lane has taken yet, in the order of arrival, and the lanes that have nothing to do.
+// A lane belongs to the goroutine that runs it. That is its own, or a caller's that found it idle and commits its row
+// itself. This spares a lone caller two changes of goroutine. An idle lane belongs to none.
 type queue struct {
 	mu      sync.Mutex
 	entries []*entry // entries[head:] wait; mu

@@ -20,9 +20,9 @@ import (
 //	Bind, Execute   SELECT argus.advance_audit_writer(writer, from, to, intents)
 //	Sync            commits both, or neither
 //
-// The rows go first, so that a backend which waits for the rest of a batch (its client is frozen, the network
-// swallows packets) does not hold the writer's row lock: a lane that fences the writer need not wait for it. COPY
-// is sent without waiting for its CopyInResponse; a server that rejected it skips everything up to Sync.
+// The rows go first. A backend may wait for the rest of a batch, because its client is frozen or the network swallows
+// packets. It does not hold the writer's row lock then, so a lane that fences the writer need not wait for it. COPY
+// is sent without waiting for its CopyInResponse. A server that rejected it skips everything up to Sync.
 type session struct {
 	conn     net.Conn
 	frontend *pgproto3.Frontend

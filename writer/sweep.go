@@ -13,9 +13,9 @@ import (
 	"github.com/useargus/argus"
 )
 
-// The sweep. A process is dead from the moment its row in argus.audit_processes is deleted, by itself when it
-// ends in order or by another that saw no heartbeat for 15 s; not before, and there is no way back. What a
-// dead process left is then swept by any other process:
+// The sweep. A process is dead from the moment its row in argus.audit_processes is deleted, not before, and for good.
+// It deletes the row itself when it ends in order. Else another process does, after 15 s without a heartbeat. Any
+// other process then sweeps what the dead one left:
 //
 //   - its intents become interrupted rows, under the sweeper's own writer, by ordinary batches: the row and the
 //     intent's deletion are one transaction, so of several sweepers, and the dead one's own late batch, only one

@@ -140,11 +140,11 @@ var errClosing = errors.New("the server is shutting down")
 // set. intended says that the call's intent may have been committed (see Intend): the same transaction deletes
 // it.
 //
-// ctx gives values, and a deadline if it has one. A caller that hangs up loses no row: what cancels ctx is not
-// heeded. The wait is bounded by Config.Wait and by the deadline. The error is
-// an *argus.Error: CodeAuditUnavailable when the call, which had no effects (intended is false), cannot be
-// given a row in time – the row may still appear, never twice; CodeAuditUnconfirmed when it may have had
-// effects: its row, completed or interrupted, will appear, but was not seen to be committed.
+// ctx gives values, and a deadline if it has one. A caller that hangs up loses no row: cancelling ctx does not cancel
+// the append. Only its deadline counts, and Config.Wait. The error is an *argus.Error. CodeAuditUnavailable: the call
+// had no effects (intended is false) and got no row in time. The row may still appear, never twice.
+// CodeAuditUnconfirmed: the call may have had effects. Its row, completed or interrupted, will appear, but was not
+// seen to be committed.
 //
 // rec is made storable (argus.Record.MakeStorable) and not kept.
 func (w *Writer) Append(ctx context.Context, rec *argus.Record, intended bool) error {

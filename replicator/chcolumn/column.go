@@ -14,9 +14,9 @@ import (
 	"github.com/useargus/argus/replicator/wal"
 )
 
-// Column gathers values of one ClickHouse column for an insert. Values come as Postgres sends them in binary
-// and are kept as ClickHouse's native protocol wants them, so that nothing is allocated a row and the block
-// is written to the connection from where it lies.
+// Column gathers values of one ClickHouse column for an insert. Values come as Postgres sends them in binary, and are
+// kept as ClickHouse's native protocol wants them. So nothing is allocated a row, and the block is written to the
+// connection from where it lies.
 type Column interface {
 	proto.ColInput
 	// Append adds one value; nil is null, which becomes the type's default where the column has no nulls.

@@ -204,8 +204,8 @@ func (s *Stream) message() (kind byte, body []byte, err error) {
 	}
 }
 
-// Postgres sends row by row. Woken for each, both sides would spend more on switching than on the rows; so
-// while there is much to come we are woken for gatherBytes at a time, or look by ourselves after gatherWait.
+// Postgres sends row by row. Woken for each row, both sides would spend more on switching than on the rows. So while
+// there is much to come, we are woken for gatherBytes at a time, or look by ourselves after gatherWait.
 const (
 	gatherBytes = 64 << 10
 	gatherWait  = 20 * time.Millisecond
