@@ -43,7 +43,7 @@ var (
 // rooms are the packages inside api. Each imports the root package, what is listed here, and no other package of ours.
 var rooms = map[string][]string{
 	"api/credential": {module + "/connect", "github.com/jackc/pgx/v5", "github.com/clerk/clerk-sdk-go/v2", "github.com/go-jose/go-jose/v4",
-		"go.yaml.in/yaml/v3",
+		module + "/api/yamlfile",
 		"github.com/go-json-experiment/json", "github.com/google/uuid", "golang.org/x/sync"},
 	"api/services": {module + "/api/yamlfile", "github.com/getkin/kin-openapi", "github.com/google/uuid"},
 	"api/yamlfile": {"go.yaml.in/yaml/v3"},

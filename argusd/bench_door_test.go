@@ -72,7 +72,7 @@ func TestBenchDoor(t *testing.T) {
 		tokens = append(tokens, token)
 	}
 	t.Setenv("ARGUS_SERVICES_FILE", path) // what break-glass tokens may have
-	var persons []string // one person has 256 calls at once
+	var persons []string                  // one person has 256 calls at once
 	for n := range 5 {
 		persons = append(persons, d.breakGlass(fmt.Sprintf("user_2bench%d", n), "--scopes", "admin-full"))
 	}

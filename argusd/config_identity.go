@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/useargus/argus/api/credential"
+	"github.com/useargus/argus/api/yamlfile"
 )
 
 // readIdentity reads ARGUS_IDENTITY_FILE. What is wrong with it is told all at once, each mistake with its line. The
@@ -31,11 +33,16 @@ func readIdentity(path string) ([]credential.Issuer, []string) {
 	if err != nil {
 		return bad("%s cannot be read: %v", path, reasonOf(err))
 	}
-	issuers, found := credential.ReadIssuers(data)
-	for i := range found {
-		found[i] = "ARGUS_IDENTITY_FILE: " + path + ", " + found[i]
+	issuers, err := credential.ReadIssuers(path, data)
+	var wrong *yamlfile.Mistakes
+	if errors.As(err, &wrong) {
+		var found []string
+		for _, mistake := range wrong.Texts() {
+			found = append(found, "ARGUS_IDENTITY_FILE: "+mistake)
+		}
+		return nil, found
 	}
-	return issuers, found
+	return issuers, nil
 }
 
 // set reports whether any variable of Clerk's is set. APIURL and RoleScopes have defaults, so they say nothing.

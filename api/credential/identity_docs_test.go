@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/useargus/argus"
 )
@@ -36,15 +36,17 @@ func shown(t *testing.T, page, kind string) []string {
 func TestSetUps(t *testing.T) {
 	issuer := func(page string) *identity {
 		t.Helper()
-		issuers, found := ReadIssuers([]byte(shown(t, page, "identity file")[0]))
-		if len(found) > 0 || len(issuers) != 1 {
+		issuers, found := ReadIssuers("f", []byte(shown(t, page, "identity file")[0]))
+		if found != nil || len(issuers) != 1 {
 			t.Fatalf("%s: %v", page, found)
 		}
 		return &identity{Issuer: issuers[0]}
 	}
 	decode := func(page, kind string, into any) {
 		t.Helper()
-		if err := yaml.UnmarshalWithOptions([]byte(shown(t, page, kind)[0]), into, yaml.Strict()); err != nil {
+		decoder := yaml.NewDecoder(strings.NewReader(shown(t, page, kind)[0]))
+		decoder.KnownFields(true)
+		if err := decoder.Decode(into); err != nil {
 			t.Fatalf("%s, %s: %v", page, kind, err)
 		}
 	}

@@ -1,15 +1,15 @@
 package credential
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/yamlfile"
 )
 
 // Bounds of ARGUS_IDENTITY_FILE.
@@ -40,148 +40,209 @@ var shared = map[string][]string{
 	"https://oidc.vercel.com":                     {"sub", "owner", "owner_id"},
 }
 
-// ReadIssuers reads the identity file. All mistakes are told at once, each with its line.
-func ReadIssuers(data []byte) ([]Issuer, []string) {
-	d := &document{}
+// The identity file, as it is written.
+type (
+	identityFile struct {
+		Issuers []issuerEntry `yaml:"issuers"`
+	}
+	issuerEntry struct {
+		Name     string                    `yaml:"name"`
+		Issuer   string                    `yaml:"issuer"`
+		Audience string                    `yaml:"audience"`
+		Kind     IssuerKind                `yaml:"kind"`
+		CAFile   string                    `yaml:"ca_file"`
+		Claims   claimEntry                `yaml:"claims"`
+		Scopes   map[string]yamlfile.Texts `yaml:"scopes"`
+		SignIn   *signInEntry              `yaml:"sign_in"`
+		Parties  yamlfile.Texts            `yaml:"parties"`
+		Rights   string                    `yaml:"rights"`
+		Rules    []ruleEntry               `yaml:"rules"`
+		Keep     yamlfile.Texts            `yaml:"keep"`
+	}
+	claimEntry struct {
+		Subject string `yaml:"subject"`
+		Name    string `yaml:"name"`
+		Email   string `yaml:"email"`
+		Groups  string `yaml:"groups"`
+	}
+	signInEntry struct {
+		ClientID string         `yaml:"client_id"`
+		Scopes   yamlfile.Texts `yaml:"scopes"`
+	}
+	ruleEntry struct {
+		When   map[string]string `yaml:"when"`
+		Actor  string            `yaml:"actor"`
+		Scopes yamlfile.Texts    `yaml:"scopes"`
+	}
+)
+
+// ReadIssuers reads the contents of the identity file at path. All mistakes are told at once, each with its line
+// (yamlfile.Mistakes).
+func ReadIssuers(path string, data []byte) ([]Issuer, error) {
 	if len(data) > MaxIdentityFile {
-		return nil, []string{fmt.Sprintf("the file has more than %d bytes", MaxIdentityFile)}
+		return nil, &yamlfile.Mistakes{File: path, List: []yamlfile.Mistake{{Text: fmt.Sprintf("the file has more than %d bytes", MaxIdentityFile)}}}
 	}
-	body := d.parse(data)
-	if body == nil {
-		return nil, d.problems()
-	}
-	top := d.known(body, "the file", "issuers")
-	list, ok := top["issuers"]
-	if !ok {
-		d.add(body, "issuers is missing")
-		return nil, d.problems()
-	}
-	nodes := list.value
-	if nodes.Kind != yaml.SequenceNode || len(nodes.Content) == 0 || len(nodes.Content) > maxIssuers {
-		d.add(list.key, "issuers must be a list of 1 to %d issuers", maxIssuers)
-		return nil, d.problems()
+	var file identityFile
+	r := identityReader{yamlfile.Decode(path, data, &file)}
+	if n := len(file.Issuers); n == 0 && (!r.Has("issuers") || r.Err() == nil) || n > maxIssuers {
+		r.Wrong("issuers", "issuers must be a list of 1 to %d issuers", maxIssuers)
 	}
 	var all []Issuer
-	for _, n := range nodes.Content {
-		i := d.issuer(n)
+	for k, entry := range file.Issuers {
+		at := fmt.Sprintf("issuers[%d]", k)
 		for _, other := range all {
-			if other.Name == i.Name && i.Name != "" {
-				d.add(n, "two issuers have the name %s", i.Name)
+			if other.Name == entry.Name && entry.Name != "" {
+				r.Wrong(at, "two issuers have the name %s", entry.Name)
 			}
-			if other.Issuer == i.Issuer && i.Issuer != "" {
-				d.add(n, "the issuer %s is there twice (%s)", i.Issuer, other.Name)
+			if other.Issuer == entry.Issuer && entry.Issuer != "" {
+				r.Wrong(at, "the issuer %s is there twice (%s)", entry.Issuer, other.Name)
 			}
 		}
-		all = append(all, i)
+		all = append(all, r.issuer(at, &entry))
 	}
-	if len(d.found) > 0 {
-		return nil, d.problems()
+	if err := r.Err(); err != nil {
+		return nil, err
 	}
 	return all, nil
 }
 
-func (d *document) issuer(n *yaml.Node) Issuer {
-	i := Issuer{}
-	fields := d.known(n, "an issuer", "name", "issuer", "audience", "kind", "ca_file", "claims", "scopes", "sign_in", "parties", "rights", "rules", "keep")
-	for name, into := range map[string]*string{"name": &i.Name, "issuer": &i.Issuer, "audience": &i.Audience, "ca_file": &i.CAFile} {
-		if f, ok := fields[name]; ok {
-			*into = d.text(f)
-		} else if name != "ca_file" {
-			d.add(n, "an issuer needs %s", name)
+// identityReader checks what a file says. A place of it is named by its path, like issuers[0].rules[2].actor.
+type identityReader struct{ *yamlfile.Decoded }
+
+// need reports whether the key that path ends with is there.
+func (r identityReader) need(at, key, whose string) bool {
+	if !r.Has(at + "." + key) {
+		r.Wrong(at, "%s needs %s", whose, key)
+		return false
+	}
+	return true
+}
+
+// text is a text of one line that is not empty; "" when it is none, which is then a mistake.
+func (r identityReader) text(at, text string) string {
+	switch {
+	case !r.Has(at):
+		return ""
+	case strings.TrimSpace(text) == "":
+		r.Wrong(at, "%s is empty", at)
+	case strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f }):
+		r.Wrong(at, "%s holds a control character", at)
+	default:
+		return text
+	}
+	return ""
+}
+
+// list is a list of different texts, one at least where it is there.
+func (r identityReader) list(at string, texts []string) []string {
+	var all []string
+	for i, text := range texts {
+		path := at
+		if r.Has(fmt.Sprintf("%s[%d]", at, i)) {
+			path = fmt.Sprintf("%s[%d]", at, i)
+		}
+		if text = r.text(path, text); slices.Contains(all, text) {
+			r.Wrong(path, "%s names %q twice", at, text)
+		} else if text != "" {
+			all = append(all, text)
 		}
 	}
-	switch f := fields["name"]; {
+	if r.Has(at) && len(texts) == 0 {
+		r.Wrong(at, "%s must be a list of texts", at)
+	}
+	return all
+}
+
+func (r identityReader) issuer(at string, entry *issuerEntry) Issuer {
+	i := Issuer{Kind: entry.Kind}
+	for key, text := range map[string]struct {
+		from string
+		into *string
+	}{"name": {entry.Name, &i.Name}, "issuer": {entry.Issuer, &i.Issuer}, "audience": {entry.Audience, &i.Audience}} {
+		if r.need(at, key, "an issuer") {
+			*text.into = r.text(at+"."+key, text.from)
+		}
+	}
+	i.CAFile = r.text(at+".ca_file", entry.CAFile)
+	switch {
 	case i.Name == ClerkName:
-		d.add(f.value, "the name clerk is Clerk's own")
+		r.Wrong(at+".name", "the name clerk is Clerk's own")
 	case i.Name != "" && !issuerName.MatchString(i.Name):
-		d.add(f.value, "the name %q must be 1 to 32 lower-case letters, digits and -, and begin with a letter", i.Name)
+		r.Wrong(at+".name", "the name %q must be 1 to 32 lower-case letters, digits and -, and begin with a letter", i.Name)
 	}
 	if i.Issuer != "" {
 		if u, err := issuerURL(i.Issuer); err != nil {
-			d.add(fields["issuer"].value, "the issuer %q %v", i.Issuer, err)
+			r.Wrong(at+".issuer", "the issuer %q %v", i.Issuer, err)
 		} else if u.RawQuery != "" || u.ForceQuery {
-			d.add(fields["issuer"].value, "the issuer %q has a query", i.Issuer)
+			r.Wrong(at+".issuer", "the issuer %q has a query", i.Issuer)
 		}
 	}
 	if i.Audience == "*" || len(i.Audience) > 256 || strings.ContainsAny(i.Audience, " \t") {
-		d.add(fields["audience"].value, "the audience must be one name without blanks, and no pattern")
+		r.Wrong(at+".audience", "the audience must be one name without blanks, and no pattern")
 	} else if i.Audience != "" && i.Audience == i.Issuer {
-		d.add(fields["audience"].value, "the audience is the issuer itself: its tokens for that audience are made for other purposes")
+		r.Wrong(at+".audience", "the audience is the issuer itself: its tokens for that audience are made for other purposes")
 	}
-	kind, ok := fields["kind"]
-	if !ok {
-		d.add(n, "an issuer needs kind")
+	if !r.need(at, "kind", "an issuer") {
 		return i
 	}
-	i.Kind = IssuerKind(d.text(kind))
-	foreign := func(names ...string) {
-		for _, name := range names {
-			if f, ok := fields[name]; ok {
-				d.add(f.key, "%s is not for an issuer of %s", name, i.Kind)
+	foreign := func(keys ...string) {
+		for _, key := range keys {
+			if r.Has(at + "." + key) {
+				r.Wrong(at+"."+key, "%s is not for an issuer of %s", key, i.Kind)
 			}
 		}
 	}
 	switch i.Kind {
 	case People:
 		foreign("rules", "keep")
-		d.people(&i, n, fields)
+		r.people(&i, at, entry)
 	case Workloads:
 		foreign("claims", "scopes", "sign_in", "parties", "rights")
-		d.workloads(&i, n, fields)
+		r.workloads(&i, at, entry)
 	default:
-		d.add(kind.value, "kind is %q, not people or workloads", i.Kind)
+		r.Wrong(at+".kind", "kind is %q, not people or workloads", i.Kind)
 	}
 	return i
 }
 
-func (d *document) people(i *Issuer, n *yaml.Node, fields map[string]field) {
-	i.Claims = ClaimNames{Subject: "sub", Name: "name", Email: "email", Groups: "groups"}
-	if f, ok := fields["claims"]; ok {
-		claims := d.known(f.value, "claims", "subject", "name", "email", "groups")
-		for name, into := range map[string]*string{"subject": &i.Claims.Subject, "name": &i.Claims.Name, "email": &i.Claims.Email, "groups": &i.Claims.Groups} {
-			if c, ok := claims[name]; ok {
-				*into = d.text(c)
-			}
-		}
+func (r identityReader) people(i *Issuer, at string, entry *issuerEntry) {
+	named := func(key, text, standard string) string { return cmp.Or(r.text(at+".claims."+key, text), standard) }
+	i.Claims = ClaimNames{
+		Subject: named("subject", entry.Claims.Subject, "sub"), Name: named("name", entry.Claims.Name, "name"),
+		Email: named("email", entry.Claims.Email, "email"), Groups: named("groups", entry.Claims.Groups, "groups"),
 	}
-	if f, ok := fields["scopes"]; ok {
-		i.Scopes = map[string][]argus.Scope{}
-		for _, group := range d.fields(f.value, "scopes") {
-			i.Scopes[group.name] = d.scopes(group)
-		}
+	i.Scopes = map[string][]argus.Scope{}
+	for group, texts := range entry.Scopes {
+		i.Scopes[group] = r.scopes(at+".scopes."+group, texts)
 	}
 	if len(i.Scopes) == 0 {
-		d.add(n, "an issuer of people needs scopes (group: preset or scopes): without them nobody may do anything")
+		r.Wrong(at, "an issuer of people needs scopes (group: preset or scopes): without them its people have no rights")
 	}
-	if f, ok := fields["sign_in"]; ok {
-		sign := d.known(f.value, "sign_in", "client_id", "scopes")
+	if s := entry.SignIn; s != nil {
+		below := at + ".sign_in"
 		i.SignIn = &SignIn{Scopes: []string{"openid", "profile", "email"}}
-		if c, ok := sign["client_id"]; ok {
-			i.SignIn.ClientID = d.text(c)
-		} else {
-			d.add(f.key, "sign_in needs client_id")
+		if r.need(below, "client_id", "sign_in") {
+			i.SignIn.ClientID = r.text(below+".client_id", s.ClientID)
 		}
-		if s, ok := sign["scopes"]; ok {
-			if i.SignIn.Scopes = d.list(s); !slices.Contains(i.SignIn.Scopes, "openid") {
-				d.add(s.key, "sign_in asks for no openid: it would be no sign-in of OpenID Connect")
+		if r.Has(below + ".scopes") {
+			if i.SignIn.Scopes = r.list(below+".scopes", s.Scopes); !slices.Contains(i.SignIn.Scopes, "openid") {
+				r.Wrong(below+".scopes", "sign_in asks for no openid: it would be no sign-in of OpenID Connect")
 			}
 		}
 	}
-	if f, ok := fields["parties"]; ok {
-		i.Parties = d.list(f)
-	}
+	i.Parties = r.list(at+".parties", entry.Parties)
 	i.Rights = DefaultRights
-	if f, ok := fields["rights"]; ok {
+	if r.Has(at + ".rights") {
 		var err error
-		if i.Rights, err = argus.ParseDuration(d.text(f)); err != nil || i.Rights < time.Minute || i.Rights > MaxRights {
-			d.add(f.value, "rights must be 1m to 30d, like 24h")
+		if i.Rights, err = argus.ParseDuration(entry.Rights); err != nil || i.Rights < time.Minute || i.Rights > MaxRights {
+			r.Wrong(at+".rights", "rights must be 1m to 30d, like 24h")
 		}
 	}
 }
 
 // scopes reads a preset, a list of scopes, or scopes between blanks. A preset stays its name, which is expanded at each use.
-func (d *document) scopes(f field) []argus.Scope {
-	names := d.list(f)
+func (r identityReader) scopes(at string, texts []string) []argus.Scope {
+	names := r.list(at, texts)
 	if len(names) == 1 {
 		if _, ok := argus.PresetScopes(names[0]); ok {
 			return []argus.Scope{argus.Scope(names[0])}
@@ -190,72 +251,67 @@ func (d *document) scopes(f field) []argus.Scope {
 	}
 	scopes, err := argus.ParseScopes(names)
 	if err != nil || len(scopes) == 0 {
-		d.add(f.value, "%s: %q is neither a preset nor a list of scopes; the scopes are %s", f.name, strings.Join(names, " "), argus.JoinScopes(argus.AllScopes()))
+		r.Wrong(at, "%s: %q is neither a preset nor a list of scopes; the scopes are %s", at, strings.Join(names, " "), argus.JoinScopes(argus.AllScopes()))
 	}
 	return scopes
 }
 
-func (d *document) workloads(i *Issuer, n *yaml.Node, fields map[string]field) {
+func (r identityReader) workloads(i *Issuer, at string, entry *issuerEntry) {
 	i.Keep = DefaultKeep()
-	if f, ok := fields["keep"]; ok {
-		if i.Keep = d.list(f); len(i.Keep) > maxKeep {
-			d.add(f.key, "keep names %d claims, %d at most", len(i.Keep), maxKeep)
+	if r.Has(at + ".keep") {
+		if i.Keep = r.list(at+".keep", entry.Keep); len(i.Keep) > maxKeep {
+			r.Wrong(at+".keep", "keep names %d claims, %d at most", len(i.Keep), maxKeep)
 		}
 	}
-	f, ok := fields["rules"]
-	if !ok {
-		d.add(n, "an issuer of workloads needs rules: without them nothing may call")
+	if !r.Has(at + ".rules") {
+		r.Wrong(at, "an issuer of workloads needs rules: without them nothing may call")
 		return
 	}
-	nodes := f.value
-	if nodes.Kind != yaml.SequenceNode || len(nodes.Content) == 0 || len(nodes.Content) > maxRules {
-		d.add(f.key, "rules must be a list of 1 to %d rules", maxRules)
+	if n := len(entry.Rules); n == 0 || n > maxRules {
+		r.Wrong(at+".rules", "rules must be a list of 1 to %d rules", maxRules)
 		return
 	}
-	var lines []int
-	for _, node := range nodes.Content {
-		r := d.rule(i, node)
+	for k, e := range entry.Rules {
+		below := fmt.Sprintf("%s.rules[%d]", at, k)
+		rule := r.rule(i, below, &e)
 		for j, earlier := range i.Rules {
-			if len(r.When) > 0 && earlier.covers(r) {
-				d.add(node, "this rule never matches: the rule of line %d matches all that it would", lines[j])
+			if len(rule.When) > 0 && earlier.covers(rule) {
+				r.Wrong(below, "this rule never matches: the rule of line %d matches all that it would", r.Line(fmt.Sprintf("%s.rules[%d]", at, j)))
 				break
 			}
 		}
-		i.Rules, lines = append(i.Rules, r), append(lines, node.Line)
+		i.Rules = append(i.Rules, rule)
 	}
 }
 
-func (d *document) rule(i *Issuer, n *yaml.Node) Rule {
-	r := Rule{When: map[string]string{}}
-	fields := d.known(n, "a rule", "when", "actor", "scopes")
-	if f, ok := fields["when"]; ok {
-		for _, claim := range d.fields(f.value, "when") {
-			pattern := d.text(claim)
-			if slices.ContainsFunc(strings.Split(pattern, "/"), func(s string) bool { return s != "*" && strings.Contains(s, "*") }) {
-				d.add(claim.value, "%s: * stands for a whole path segment (acme/*), not for a part of one", claim.name)
-			}
-			r.When[claim.name] = pattern
+func (r identityReader) rule(i *Issuer, at string, entry *ruleEntry) Rule {
+	rule := Rule{When: map[string]string{}}
+	for claim, pattern := range entry.When {
+		below := at + ".when." + claim
+		if slices.ContainsFunc(strings.Split(pattern, "/"), func(s string) bool { return s != "*" && strings.Contains(s, "*") }) {
+			r.Wrong(below, "%s: * stands for a whole path segment (acme/*), not for a part of one", claim)
 		}
+		rule.When[claim] = r.text(below, pattern)
 	}
-	if len(r.When) == 0 || len(r.When) > maxWhen {
-		d.add(n, "a rule needs when, with 1 to %d claims: without them it would match every token of the issuer", maxWhen)
+	if len(rule.When) == 0 || len(rule.When) > maxWhen {
+		r.Wrong(at, "a rule needs when, with 1 to %d claims: without them it would match every token of the issuer", maxWhen)
 	} else if owners := shared[strings.TrimSuffix(i.Issuer, "/")]; owners != nil && !slices.ContainsFunc(owners, func(claim string) bool {
-		first, _, _ := strings.Cut(r.When[claim], "/")
+		first, _, _ := strings.Cut(rule.When[claim], "/")
 		return first != "" && first != "*"
 	}) {
-		d.add(n, "%s serves everybody, and this rule would let all of them in: it must fix one of %s", i.Issuer, strings.Join(owners, ", "))
+		r.Wrong(at, "%s serves everybody, and this rule would let all of them in: it must fix one of %s", i.Issuer, strings.Join(owners, ", "))
 	}
-	if f, ok := fields["actor"]; !ok {
-		d.add(n, "a rule needs actor")
-	} else if r.Actor = d.text(f); r.Actor != "" && !actorName.MatchString(r.Actor) {
-		d.add(f.value, "the actor %q must be 1 to 100 letters, digits and ._/-", r.Actor)
+	if r.need(at, "actor", "a rule") {
+		if rule.Actor = r.text(at+".actor", entry.Actor); rule.Actor != "" && !actorName.MatchString(rule.Actor) {
+			r.Wrong(at+".actor", "the actor %q must be 1 to 100 letters, digits and ._/-", rule.Actor)
+		}
 	}
-	if f, ok := fields["scopes"]; !ok {
-		d.add(n, "a rule needs scopes")
-	} else if r.Scopes = d.scopes(f); slices.Contains(argus.ExpandScopes(r.Scopes), argus.ScopeTokensWrite) {
-		d.add(f.key, "a workload makes no tokens, so it cannot have tokens:write: list the other scopes")
+	if r.need(at, "scopes", "a rule") {
+		if rule.Scopes = r.scopes(at+".scopes", entry.Scopes); slices.Contains(argus.ExpandScopes(rule.Scopes), argus.ScopeTokensWrite) {
+			r.Wrong(at+".scopes", "a workload makes no tokens, so it cannot have tokens:write: list the other scopes")
+		}
 	}
-	return r
+	return rule
 }
 
 // covers reports whether every token that r matches is matched by earlier, too.

@@ -34,7 +34,10 @@ type Mistakes struct {
 	List []Mistake
 }
 
-func (m *Mistakes) Error() string {
+func (m *Mistakes) Error() string { return strings.Join(m.Texts(), "\n") }
+
+// Texts are the mistakes, one text each: "services.yaml:4: …".
+func (m *Mistakes) Texts() []string {
 	var lines []string
 	for _, one := range m.List {
 		if one.Line > 0 {
@@ -43,7 +46,7 @@ func (m *Mistakes) Error() string {
 			lines = append(lines, m.File+": "+one.Text)
 		}
 	}
-	return strings.Join(lines, "\n")
+	return lines
 }
 
 // Decoded is a file that was read: where its values stand, and what is wrong with them.
@@ -52,6 +55,9 @@ type Decoded struct {
 	lines map[string]int // by path: services[0].routes[2].scope
 	list  []Mistake
 }
+
+// Texts is a list of texts. One text alone may stand for a list of one.
+type Texts []string
 
 // Decode reads data into the struct that v points to. Its fields are named by their yaml tags, and may be structs, slices,
 // maps with text keys, texts, whole numbers, bools, and types that unmarshal a text. What is wrong is kept in Decoded.
@@ -154,6 +160,10 @@ func (d *Decoded) decode(path string, n *yaml.Node, into reflect.Value, depth in
 	case reflect.Struct, reflect.Map:
 		d.mapping(path, name, n, into, depth)
 	case reflect.Slice:
+		if scalar && into.Type() == reflect.TypeFor[Texts]() {
+			into.Set(reflect.ValueOf(Texts{n.Value}))
+			return
+		}
 		if n.Kind != yaml.SequenceNode {
 			wrong("a list")
 			return
