@@ -2,7 +2,7 @@
 // from bin/ (or where ARGUSD says), or, with ARGUS_CONSOLE_MOCK=1, the mock.
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -74,6 +74,7 @@ async function startDev() {
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   const env = { ...(await readEnv(path.join(dir, 'env'))), ...(await readEnv(path.join(dir, 'admin.env'))) };
+  env.LEDGER_KEY = JSON.parse(await readFile(path.join(dir, 'dev.json'), 'utf8')).ledger_key;
   return {
     env,
     close: async () => {
@@ -112,6 +113,8 @@ export async function server(options = {}) {
     support: env.ARGUS_TOKEN_SUPPORT,
     tenants: env.ARGUS_TOKEN_TENANTS,
     close,
+    /** the public key of the ledger; undefined when it is not known */
+    ledgerKey: env.LEDGER_KEY,
     /** the services file of the server; undefined when it is not known */
     services: env.ARGUS_SERVICES_FILE,
     /** the process that is ClickHouse; 0 when it is not known */

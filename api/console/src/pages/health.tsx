@@ -11,7 +11,15 @@ import { LedgerCard } from './ledger-card';
 const TONE = { ok: 'ok', degraded: 'warn', down: 'bad' } as const;
 const WORD = { ok: 'All stages work', degraded: 'Something is degraded', down: 'Something is down' } as const;
 
-const LABEL: Record<string, string> = { postgres: 'Postgres', writer: 'Writer', replicator: 'Replicator', clickhouse: 'ClickHouse', identity: 'Identity' };
+const LABEL: Record<string, string> = {
+  postgres: 'Postgres',
+  writer: 'Writer',
+  replicator: 'Replicator',
+  clickhouse: 'ClickHouse',
+  identity: 'Identity',
+  ledger: 'Ledger',
+  services: 'Services',
+};
 
 const WHAT: Record<string, string> = {
   postgres: 'The system of record',
@@ -19,6 +27,8 @@ const WHAT: Record<string, string> = {
   replicator: 'Copies rows to ClickHouse',
   clickhouse: 'Answers searches and performance',
   identity: 'Checks credentials',
+  ledger: 'Seals every row into the signed tree',
+  services: 'Answer calls behind ARGUS',
 };
 
 /** The stages of the pipeline, as the server sees them. */

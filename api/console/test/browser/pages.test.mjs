@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { at, auditReady, eventually, setup } from './fixture.mjs';
+import { at, auditReady, eventually, makeCalls, setup } from './fixture.mjs';
 
 const s = setup();
 const params = (page) => new URLSearchParams(new URL(page.url()).hash.split('?')[1]);
@@ -351,4 +351,41 @@ test('texts that hide, reorder or steer are shown as escapes, in tips and labels
         .filter((text) => bad.test(text));
     });
     assert.deepEqual(raw, []);
+  }));
+
+test('a call is called verified only when this browser has verified it', () =>
+  at('#/settings/audit', async (page) => {
+    const key = s.server.ledgerKey;
+    if (!key) return assert.ok(s.server.mock || process.env.ARGUS_CONSOLE_MOCKED || process.env.ARGUS_URL, 'the server has no ledger');
+    await makeCalls(3, 'sealed');
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await auditReady(page);
+    const verdict = async (tone) => {
+      await page.waitForSelector(`.seal .verdict.${tone}`);
+      return page.textContent('.seal .verdict');
+    };
+    await page.locator('tr[data-id]').nth(4).click();
+    await page.click('.seal >> text=Check the seal');
+    assert.match(await verdict('tone-warn'), /whose signature was not checked: no key is pinned/);
+    await page.click('.seal >> text=Pin the log');
+    await page.fill('.pin-key input', key.replace('+', '+0'));
+    await page.click('.pin-key button[type=submit]');
+    await page.waitForSelector('.pin-key .tone-bad');
+    await page.fill('.pin-key input', key);
+    await page.click('.pin-key button[type=submit]');
+    assert.match(await verdict('tone-ok'), /Sealed in checkpoint [\d,]+, verified in this browser/);
+
+    // A server that lies: about the way to the root, about the signature, and about the row itself.
+    for (const lie of [(file) => file.replace(/\n([A-Za-z0-9+/])([A-Za-z0-9+/]{42}=)\n/, (_, a, rest) => `\n${a === 'A' ? 'B' : 'A'}${rest}\n`), (file) => file.replace(/(— \S+ .{20})(.)/, (_, head, c) => head + (c === 'A' ? 'B' : 'A'))]) {
+      await page.route(/\/proof(\?|$)/, async (route) => {
+        const answer = await route.fetch();
+        await route.fulfill({ response: answer, body: lie(await answer.text()) });
+      });
+      await page.keyboard.press('j');
+      assert.match(await verdict('tone-bad'), /Not proven/);
+      await page.unroute(/\/proof(\?|$)/);
+    }
+    await page.evaluate(() => (location.hash = '#/health'));
+    await page.waitForSelector('.ledger-card .tone-ok');
+    assert.match(await page.textContent('.ledger-card'), /Signature verified in this browser/);
   }));
