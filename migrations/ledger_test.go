@@ -94,3 +94,69 @@ func TestCanonicalSteps(t *testing.T) {
 		}
 	})
 }
+
+// TestLedgerPartitions: the sealer makes room for leaves in the transaction that fills a partition. Pruning drops whole
+// partitions of months that have left, and nothing that is young, held by rows, or at the tree's edge.
+func TestLedgerPartitions(t *testing.T) {
+	pg := enginetest.NewPostgres(t)
+	super, sealer, maintenance := connect(t, pg.SuperuserURL), connect(t, pg.LedgerURL), connect(t, pg.MaintenanceURL)
+	exec := func(conn *pgx.Conn, sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	const run = "INSERT INTO argus.ledger_runs (first_leaf, leaves, kind, month, writer_id, first_seq, digests) VALUES (%d, 1, 1, %d, 7, 1, sha256('x'))"
+	exec(super, "SET session_replication_role = replica")
+	exec(super, fmt.Sprintf(run, 1<<24-2, 600)) // January 2020
+	exec(super, "SET session_replication_role = origin")
+	if err := pgx.BeginFunc(t.Context(), sealer, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), fmt.Sprintf(run, 1<<24-1, 600)); err != nil {
+			return err
+		}
+		var made int
+		if err := tx.QueryRow(t.Context(), "SELECT argus.create_ledger_partitions()").Scan(&made); err != nil {
+			return err
+		}
+		if made != 1 {
+			t.Errorf("%d partitions were made", made)
+		}
+		_, err := tx.Exec(t.Context(), fmt.Sprintf(run, 1<<24, 600))
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{fmt.Sprintf(run, 1<<24, 600), fmt.Sprintf(run, 1<<24+5, 600), fmt.Sprintf(run, 77, 600)} {
+		if _, err := sealer.Exec(t.Context(), sql); err == nil {
+			t.Errorf("%s was taken", sql)
+		}
+	}
+	left := func() (first int64) {
+		t.Helper()
+		if err := maintenance.QueryRow(t.Context(), "SELECT argus.prune_ledger(13)").Scan(&first); err != nil {
+			t.Fatal(err)
+		}
+		return first
+	}
+	if first := left(); first != 1<<24-2 {
+		t.Errorf("without a checkpoint the runs begin at %d", first)
+	}
+	exec(sealer, fmt.Sprintf("INSERT INTO argus.ledger_checkpoints (size, root, note, position) VALUES (%d, sha256('x'), 'x', 'c0')", 1<<24+1))
+	if first := left(); first != 1<<24-2 {
+		t.Errorf("at the tree's edge the runs begin at %d", first)
+	}
+	exec(sealer, fmt.Sprintf("INSERT INTO argus.ledger_checkpoints (size, root, note, position) VALUES (%d, sha256('x'), 'x', 'c0')", 1<<24+1<<17))
+	if first := left(); first != 1<<24 {
+		t.Errorf("after pruning the runs begin at %d", first)
+	}
+	if _, err := maintenance.Exec(t.Context(), "SELECT argus.prune_ledger(3)"); err == nil {
+		t.Error("runs of three months ago were pruned")
+	}
+	if n := column[int64](t, super, "SELECT (detail->>'to_leaf')::bigint FROM argus.audit_admin WHERE kind = 'ledger_pruned'"); len(n) != 1 || n[0] != 1<<24 {
+		t.Errorf("the pruning is recorded as %v", n)
+	}
+	// Checkpoints of the last two days stay, whoever asks.
+	if _, err := super.Exec(t.Context(), "DELETE FROM argus.ledger_checkpoints"); err == nil {
+		t.Error("young checkpoints were deleted")
+	}
+}

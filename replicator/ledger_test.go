@@ -115,11 +115,14 @@ func TestLedger(t *testing.T) {
 	l.grow(20)
 	for i := range 6 {
 		c := w.startChild("ledger", i%3)
-		for range 5 {
+		for dead := false; !dead; {
 			l.grow(8)
-			time.Sleep(20 * time.Millisecond)
+			select {
+			case <-c.done:
+				dead = true
+			case <-time.After(50 * time.Millisecond):
+			}
 		}
-		c.kill()
 	}
 	stop := w.start()
 	w.openLane().write(10, time.Now())
