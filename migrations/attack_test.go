@@ -165,9 +165,9 @@ var firing = map[string][]string{
 // rowOf is a statement that inserts one row of the log.
 func rowOf(writer, seq, occurred, recorded string) string {
 	return fmt.Sprintf(`INSERT INTO argus.argus_audit_log (writer_id, seq, id, occurred_at, recorded_at, actor_id, actor_kind, scope, route,
-		path_params, method, status, outcome, latency_us, client_ip, user_agent, body_bytes, row_hash)
+		path_params, method, status, outcome, latency_us, client_ip, user_agent, body_bytes, service, row_hash)
 		SELECT %s, %s, gen_random_uuid(), %s, %s, 'user_2ada', 'pat', 'any', 'GET /v1/health', '{}'::pg_catalog.jsonb, 'GET', 200, 'completed', 900,
-		'192.0.2.7'::pg_catalog.inet, 'x', 0,
+		'192.0.2.7'::pg_catalog.inet, 'x', 0, 'argus',
 		pg_catalog.sha256('x')`, writer, seq, occurred, recorded)
 }
 
