@@ -136,6 +136,7 @@ func try(t *testing.T, url, sql string) error {
 		return err
 	}
 	conn := connect(t, url)
+	defer conn.Close(t.Context()) // there are more deeds and roles than a server takes connections
 	tx, err := conn.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
