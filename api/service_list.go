@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/services"
 )
@@ -99,4 +101,28 @@ func sortRoutes(routes []serviceRouteJSON) {
 		}
 		return strings.Compare(x[0], y[0])
 	})
+}
+
+// servicesUp shows the health of each service that has a health path.
+type servicesUp struct{ registry *services.Registry }
+
+var serviceUp = prometheus.NewDesc("argus_api_service_up", "1 while the service's health path answered well when it was asked last.",
+	[]string{"service"}, nil)
+
+// Describe implements prometheus.Collector.
+func (u servicesUp) Describe(to chan<- *prometheus.Desc) { to <- serviceUp }
+
+// Collect implements prometheus.Collector.
+func (u servicesUp) Collect(to chan<- prometheus.Metric) {
+	if u.registry == nil {
+		return
+	}
+	for _, s := range u.registry.Services() {
+		switch s.LastHealth().Status {
+		case services.HealthOK:
+			to <- prometheus.MustNewConstMetric(serviceUp, prometheus.GaugeValue, 1, s.Name)
+		case services.HealthFailing:
+			to <- prometheus.MustNewConstMetric(serviceUp, prometheus.GaugeValue, 0, s.Name)
+		}
+	}
 }
