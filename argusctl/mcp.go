@@ -70,7 +70,12 @@ func mcpRun(ctx context.Context, f *factory, actions bool) error {
 		if _, err := c.get(ctx, "/v1/operators/me", nil, &me); err != nil {
 			return err
 		}
+		services, err := f.services(ctx)
+		if err != nil {
+			return err
+		}
 		tools = append(tools, actingTools(me.Scopes)...)
+		tools = append(tools, serviceTools(services)...)
 	}
 	if f.io.inTerminal {
 		f.notice("Waiting for an MCP client on standard input. Clients start this program themselves: claude mcp add argus -- argusctl mcp")
@@ -132,7 +137,11 @@ func (s *mcpServer) use(ctx context.Context, r *mcp.CallToolRequest, t tool, in 
 		}
 	}
 	name = argus.Text(strings.TrimSpace(harmless(name)), argus.MaxAgent)
-	call.header = http.Header{argus.AgentHeader: {name}, "User-Agent": {"argusctl/" + argus.Version + " (mcp; " + name + ")"}}
+	if call.header == nil {
+		call.header = http.Header{}
+	}
+	call.header.Set(argus.AgentHeader, name)
+	call.header.Set("User-Agent", "argusctl/"+argus.Version+" (mcp; "+name+")")
 	a, err := s.client.call(ctx, call)
 	if err != nil {
 		return nil, err

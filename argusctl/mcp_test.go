@@ -53,6 +53,11 @@ func newHostileAPI(t *testing.T) *hostileAPI {
 		switch {
 		case r.URL.Path == "/v1/operators/me":
 			answer(map[string]any{"actor_id": "user_2ada", "scopes": []string{"logs:read", "compute:write", "remote_support:arm", "tokens:write"}})
+		case r.URL.Path == "/v1/services":
+			answer(map[string]any{"services": []any{
+				map[string]any{"name": "argus", "mount": "/", "routes": []any{map[string]any{"route": "POST /v1/tokens", "effects": true}}},
+				map[string]any{"name": "billing", "mount": "/svc/billing", "routes": []any{map[string]any{"route": "POST /v1/invoices/:id/void", "effects": true, "confirm": "id"}}},
+				map[string]any{"name": "reports", "mount": "/svc/reports", "routes": []any{map[string]any{"route": "GET /v1/all", "effects": false}}}}})
 		case r.URL.Query().Get("tenant") == "HANG":
 			a.hanging <- struct{}{}
 			<-r.Context().Done()
@@ -291,7 +296,7 @@ func TestMCPActions(t *testing.T) {
 		}
 		before := len(api.asked)
 		for _, reason := range []any{nil, "", "no", "a\u202eb c"} {
-			arguments := map[string]any{"worker_id": "w", "tenant_id": "T", "confirm": "T", "provider": "local"}
+			arguments := map[string]any{"worker_id": "w", "tenant_id": "T", "confirm": "T", "provider": "local", "method": "POST", "path": "/svc/billing/v1/x"}
 			for name := range arguments {
 				if !bytes.Contains(schema, []byte(`"`+name+`"`)) {
 					delete(arguments, name)
@@ -309,7 +314,7 @@ func TestMCPActions(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	if want := []string{"arm_tenant", "disarm_tenant", "launch_worker", "resume_worker", "stop_worker", "terminate_worker"}; !slices.Equal(names, want) {
+	if want := []string{"arm_tenant", "call_service", "disarm_tenant", "launch_worker", "resume_worker", "stop_worker", "terminate_worker"}; !slices.Equal(names, want) {
 		t.Errorf("the actions are %v", names)
 	}
 	for _, c := range []struct {
@@ -321,6 +326,8 @@ func TestMCPActions(t *testing.T) {
 			`POST /v1/tenants/T%2F1/arm {"reason":"printer offline","confirm_tenant_id":"T/1"}`},
 		{"terminate_worker", map[string]any{"worker_id": "w1", "reason": "end of shift"}, `POST /compute/ops/workers/w1/terminate {"reason":"end of shift"}`},
 		{"launch_worker", map[string]any{"provider": "local", "reason": "ride-along"}, `POST /compute/ops/launch {"provider":"local","reason":"ride-along"}`},
+		{"call_service", map[string]any{"method": "POST", "path": "/svc/billing/v1/invoices/a%2Fb/void?now=1", "confirm": "a/b", "body": map[string]any{"x": 1}, "reason": "wrong ü"},
+			`POST /svc/billing/v1/invoices/a%2Fb/void {"x":1}`},
 	} {
 		useTool(t, s, c.tool, c.arguments)
 		r := api.last()
@@ -328,6 +335,21 @@ func TestMCPActions(t *testing.T) {
 		if got := r.Method + " " + r.URL.EscapedPath() + " " + strings.TrimSpace(string(body)); got != c.call || r.Header.Get("Idempotency-Key") == "" {
 			t.Errorf("%s: %s", c.tool, got)
 		}
+	}
+	if r := api.last(); r.URL.RawQuery != "now=1" || r.Header.Get(argus.ConfirmHeader) != "a/b" || r.Header.Get(argus.ReasonHeader) != argus.ReasonValue("wrong ü") ||
+		r.Header.Get(argus.AgentHeader) == "" {
+		t.Errorf("%s %v", r.URL, r.Header)
+	}
+	// No path leads elsewhere: not to ARGUS's own routes, where the credential could make itself a token.
+	before := len(api.asked)
+	for _, path := range []string{"/v1/tokens", "/svc/billing/../../v1/tokens", "/svc/billing/%2e%2e/%2e%2e/v1/tokens", "/svc/billing/..%2f..%2fv1/tokens", "//evil.example/svc/billing/x",
+		"http://evil.example/svc/billing/x", "/svc/billing", "/svc/billingx/y", "/svc/reports/v1/all", "/svc/billing//v1", "/svc/billing/x#y", "svc/billing/x", "/svc/billing/\x00", ""} {
+		if _, res := useTool(t, s, "call_service", map[string]any{"method": "POST", "path": path, "reason": "attack"}); !res.IsError {
+			t.Errorf("call_service took %q", path)
+		}
+	}
+	if len(api.asked) != before {
+		t.Errorf("call_service asked for %s", api.last().URL)
 	}
 }
 
@@ -456,11 +478,11 @@ func TestMCPBySecondClient(t *testing.T) {
 	<-api.hanging
 	<-api.hanging // its call ended, too
 	for _, tool := range got.Tools {
-		if acts := strings.Contains(tool.Name, "worker") || strings.HasSuffix(tool.Name, "_tenant"); acts == tool.Annotations.ReadOnlyHint {
+		if acts := strings.Contains(tool.Name, "worker") || tool.Name == "call_service" || strings.HasSuffix(tool.Name, "_tenant"); acts == tool.Annotations.ReadOnlyHint {
 			t.Errorf("%+v", tool)
 		}
 	}
-	for _, r := range api.asked[1:] {
+	for _, r := range api.asked[2:] {
 		if agent := r.Header.Get(argus.AgentHeader); agent != "typescript/1.2" {
 			t.Errorf("%s: the agent %q", r.URL, agent)
 		}
@@ -482,7 +504,8 @@ func TestDocumentedMCP(t *testing.T) {
 		scopes = append(scopes, string(s))
 	}
 	var tools []string
-	for _, tool := range append(readingTools(&factory{}), actingTools(scopes)...) {
+	billing := item[service]{value: service{Name: "billing", Mount: "/svc/billing", Routes: []serviceRoute{{Effects: true}}}}
+	for _, tool := range slices.Concat(readingTools(&factory{}), actingTools(scopes), serviceTools([]item[service]{billing})) {
 		tools = append(tools, tool.name)
 		if !strings.Contains(section, "`"+tool.name+"`") {
 			t.Errorf("the page does not name %s", tool.name)
