@@ -107,15 +107,20 @@ func TestDoorFailures(t *testing.T) {
 	})
 	d := newDoorTo(t, address, "    timeout: 1s\n    answer_limit: 1MiB", nil)
 	token := d.admin()
+	good := &misdeed{do: says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")}
 	for i := range misdeeds {
 		m := &misdeeds[i]
-		now.Store(m)
 		for _, call := range []struct{ method, path string }{{"GET", "/svc/billing/v1/invoices"}, {"POST", "/svc/billing/v1/invoices"}, {"GET", "/svc/billing/v1/events"}} {
 			stream := strings.HasSuffix(call.path, "events")
 			if stream && m.streamStatus < 0 {
 				continue // a stream may be silent for as long as it likes
 			}
 			t.Run(m.name+" "+call.method+call.path[len("/svc/billing"):], func(t *testing.T) {
+				// On a connection that served a call before, net/http would repeat one that looks idempotent.
+				now.Store(good)
+				d.do(token, "GET", "/svc/billing/v1/invoices", nil)
+				d.row()
+				now.Store(m)
 				heardCalls.Store(0)
 				var body any
 				if call.method == "POST" {
