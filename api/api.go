@@ -128,6 +128,7 @@ type API struct {
 	compute *compute
 	support *support
 	door    *door // nil without services
+	intents intents
 	logs    *logs
 	ledger  *ledger
 
@@ -171,6 +172,7 @@ func New(config Config) (*API, error) {
 		outage:   rate.Sometimes{Interval: time.Second},
 		draining: make(chan struct{}),
 	}
+	a.intents.a = a
 	a.metrics = newMetrics(config.Registerer, a.limits)
 	workersAt, err := newProviders(config.Providers, config.Services, config.AssertionKeys, config.PublicURL)
 	if err != nil {

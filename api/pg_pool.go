@@ -119,40 +119,6 @@ func (c *call) inTx(f func(ctx context.Context, tx Tx) error) error {
 	return nil
 }
 
-// autocommit is a connection as a transaction of one statement.
-type autocommit struct {
-	Tx
-	conn *pgxpool.Conn
-}
-
-func (a autocommit) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	return a.conn.Exec(ctx, sql, args...)
-}
-
-// intend commits the intent of a call whose effects are none of Postgres's: by one statement, in one round trip. After an
-// error the call causes no effect. When it is not known whether the intent stands, the call's row deletes it.
-func (c *call) intend() error {
-	a := c.api
-	ctx, cancel := context.WithTimeout(c.ctx, beginTimeout)
-	defer cancel()
-	conn, err := a.pool.Acquire(ctx)
-	if err != nil {
-		return nothingHappened(err)
-	}
-	defer conn.Release()
-	err = a.audit.Intend(ctx, autocommit{conn: conn}, c.Record)
-	var rejected *pgconn.PgError
-	switch {
-	case err == nil:
-		c.intended = true
-		return nil
-	case errors.As(err, &rejected), pgconn.SafeToRetry(err), argus.CodeOf(err) == argus.CodeAuditUnavailable:
-		return nothingHappened(err)
-	}
-	c.intended = unreachable(err) || ctx.Err() != nil
-	return nothingHappened(err)
-}
-
 // doubtful is the error of a call that may or may not have taken effect.
 func doubtful(cause error) error {
 	return argus.Errorf(argus.CodeAuditUnconfirmed,
