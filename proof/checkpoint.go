@@ -94,7 +94,7 @@ func splitNote(msg []byte) (string, []signature, error) {
 
 // validNoteName takes the names of other cosigners too, which need not be ASCII.
 func validNoteName(name string) bool {
-	return name != "" && !strings.ContainsAny(name, "+ \t\r\n\x00\x85\u00a0\u2028\u2029") && strings.ToValidUTF8(name, "") == name
+	return name != "" && !strings.ContainsAny(name, "+ \t\r\n\x00\u0085\u00a0\u2028\u2029") && strings.ToValidUTF8(name, "") == name
 }
 
 // CheckpointOf reads a signed checkpoint without verifying any signature.

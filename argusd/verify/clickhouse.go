@@ -174,8 +174,6 @@ func (b *callBlock) results() proto.Results {
 	}
 }
 
-var zeroHash [32]byte
-
 // row encodes row i.
 func (b *callBlock) row(i int) *proof.Row {
 	c := &b.c
