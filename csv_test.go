@@ -24,7 +24,7 @@ func TestCSVText(t *testing.T) {
 	}
 }
 
-// TestCSVOfCalls: whatever a caller, an operator or a service writes into a row, no cell of the row's CSV is a formula, and
+// TestCSVOfCalls: for any text that a caller, an operator or a service writes into a row, no cell of the row's CSV is a formula, and
 // the row's JSON gives it back.
 func TestCSVOfCalls(t *testing.T) {
 	const formula = "=HYPERLINK(\"http://evil.example\")\n+1"

@@ -204,7 +204,7 @@ func (a *Analytics) clickhouseAccess(ctx context.Context, conn *clickhouseConn, 
 	}
 	text := `SELECT CAST(actor_kind, 'String') AS kind, CAST(actor_id, 'String') AS actor, CAST(ifNull(impersonator_id, ''), 'String') AS impersonator,
 		` + token0 + ` AS token, CAST(` + q.clickhouse + `, 'String') AS value,
-		count() AS calls, countIf(ifNull(` + denied + `, 0)) AS refused, toUnixTimestamp64Micro(max(occurred_at)) AS last
+		count() AS calls, countIf(ifNull(` + denied + `, 0)) AS denied, toUnixTimestamp64Micro(max(occurred_at)) AS last
 		FROM audit_log WHERE ` + and(conds) + ` GROUP BY kind, actor, impersonator, token, value`
 	if q.subjects != nil {
 		text += ` ORDER BY last DESC, value LIMIT ` + args.int(argus.MaxAccessSeen+1) + ` BY kind, actor, impersonator, token`
@@ -212,19 +212,19 @@ func (a *Analytics) clickhouseAccess(ctx context.Context, conn *clickhouseConn, 
 	text += ` LIMIT ` + args.int(maxAccessRows+1)
 	var kind, actor, impersonator, value proto.ColStr
 	var token proto.ColUUID
-	var calls, refused proto.ColUInt64
+	var calls, denied proto.ColUInt64
 	var last proto.ColInt64
 	n := 0
 	return a.ch.query(ctx, conn, statement{text, args.params}, bounds{time: left, memory: queryMemory}, proto.Results{
 		{Name: "kind", Data: &kind}, {Name: "actor", Data: &actor}, {Name: "impersonator", Data: &impersonator}, {Name: "token", Data: &token},
-		{Name: "value", Data: &value}, {Name: "calls", Data: &calls}, {Name: "refused", Data: &refused}, {Name: "last", Data: &last},
+		{Name: "value", Data: &value}, {Name: "calls", Data: &calls}, {Name: "denied", Data: &denied}, {Name: "last", Data: &last},
 	}, func(rows int) error {
 		if n += rows; n > maxAccessRows {
 			return errOutOfTime
 		}
 		for i := range rows {
 			q.add(accessRow{argus.AccessSubject{ActorKind: argus.ActorKind(kind.Row(i)), ActorID: actor.Row(i), ImpersonatorID: impersonator.Row(i), TokenID: token[i]},
-				value.Row(i), calls[i], refused[i], last[i]})
+				value.Row(i), calls[i], denied[i], last[i]})
 		}
 		return nil
 	})
@@ -242,9 +242,9 @@ func (a *Analytics) postgresAccess(ctx context.Context, q *accessQuestion, w win
 			"actor_id = ANY("+args.add(actors)+"::text[])")
 	}
 	text := `SELECT actor_kind, actor_id, coalesce(impersonator_id, '') AS impersonator, coalesce(pat_id, break_glass_id) AS token, ` + q.postgres + ` AS value,
-		count(*) AS calls, count(*) FILTER (WHERE ` + denied + `) AS refused, max(occurred_at) AS last` + from(&args, conds) + ` GROUP BY 1, 2, 3, 4, 5`
+		count(*) AS calls, count(*) FILTER (WHERE ` + denied + `) AS denied, max(occurred_at) AS last` + from(&args, conds) + ` GROUP BY 1, 2, 3, 4, 5`
 	if q.subjects != nil {
-		text = `SELECT actor_kind, actor_id, impersonator, token, value, calls, refused, last FROM (
+		text = `SELECT actor_kind, actor_id, impersonator, token, value, calls, denied, last FROM (
 			SELECT *, row_number() OVER (PARTITION BY actor_kind, actor_id, impersonator, token ORDER BY last DESC, value) AS nth
 			  FROM (` + text + `) u) n WHERE nth <= ` + args.add(argus.MaxAccessSeen+1)
 	}

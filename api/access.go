@@ -18,7 +18,7 @@ import (
 
 func (a *API) accessRoutes() []route {
 	return []route{
-		// It names everybody's tokens and addresses, and whoever reads it is to take rights away: so it takes the scope of
+		// It names everybody's tokens and addresses, and its reader is to take rights away: so it takes the scope of
 		// those who may, which no agent has.
 		{Method: http.MethodGet, Path: "/v1/access-review", Scope: argus.ScopeTokensAdmin, Handle: a.reviewAccess},
 	}

@@ -68,7 +68,7 @@ func TestAgentTokens(t *testing.T) {
 		t.Errorf("an agent's token made another: %d %s", resp.status, resp.body)
 	}
 
-	// Its calls carry its name, whatever the caller says. Of others the header is a claim, cut and made storable.
+	// Its calls carry its name, not the one that the caller says. Of others the header is a claim, cut and made storable.
 	for _, c := range []struct{ token, header, agent string }{
 		{made.Secret, "", "claude-code"}, {made.Secret, "somebody else", "claude-code"},
 		{ada, "", ""}, {ada, " cursor/1.2 ", "cursor/1.2"}, {maker, "cursor\xff", "cursor\ufffd"}, {h.breakGlass(argus.ScopeLogsRead), "codex", "codex"},

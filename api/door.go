@@ -119,7 +119,7 @@ func (d *door) forward(c *call) (answer, error) {
 		leaveRest(c.response)
 		return answer{}, err
 	}
-	// The call is bounded by its service's places from here on. Those of all calls are for whoever asks something that answers.
+	// The call is bounded by its service's places from here on. Those of all calls are for callers of services that answer.
 	c.release()
 	leave, err := m.Enter(c.ctx)
 	if err != nil {

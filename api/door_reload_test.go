@@ -75,7 +75,7 @@ func TestDoorReload(t *testing.T) {
 	if resp := d.do(now, "GET", "/svc/audit/v1/things", nil); resp.status != 200 {
 		t.Errorf("a token of now: %d %s", resp.status, resp.body)
 	}
-	// A bad file is refused whole: nothing changes, and it is told.
+	// A bad file is rejected whole: nothing changes, and it is told.
 	d.write(t, "services:\n  - {name: broken, upstream: nowhere}\n")
 	eventually(t, "the mistake is noticed", func() bool { return d.config.Services.Problem() != nil })
 	if resp := d.do(now, "GET", "/svc/audit/v1/things", nil); resp.status != 200 {

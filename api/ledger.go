@@ -18,7 +18,7 @@ import (
 	"github.com/useargus/argus/proof"
 )
 
-// ledger answers with proofs. Whoever asks trusts none of it: signatures and hashes are checked where the answer arrives.
+// ledger answers with proofs. The caller trusts none of it: signatures and hashes are checked where the answer arrives.
 type ledger struct {
 	auditLog Log
 	store    *ledgerStore

@@ -221,7 +221,7 @@ func validHeader(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) && strings.TrimSpace(s) == s
 }
 
-// exchange makes a request once and returns what was answered, whatever its status. Redirects are answers.
+// exchange makes a request once and returns the answer, of any status. Redirects are answers.
 func (c *client) exchange(ctx context.Context, r request) (*http.Response, error) {
 	req, err := c.newRequest(ctx, r)
 	if err != nil {

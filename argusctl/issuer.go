@@ -199,9 +199,9 @@ func (t *profileToken) renew(ctx context.Context, rejected string) error {
 	}
 	asked := context.WithValue(ctx, oauth2.HTTPClient, issuerClient(trusted))
 	fresh, err := p.SignIn.oauth(endpoints{Token: p.SignIn.Endpoint}).TokenSource(asked, &oauth2.Token{RefreshToken: stored.Refresh}).Token()
-	var refused *oauth2.RetrieveError
+	var said *oauth2.RetrieveError
 	switch {
-	case errors.As(err, &refused) && refused.Response != nil && refused.Response.StatusCode < 500:
+	case errors.As(err, &said) && said.Response != nil && said.Response.StatusCode < 500:
 		return t.over(p, p.SignIn.Name+" does not renew it")
 	case err != nil:
 		return &netError{Message: fmt.Sprintf("The token could not be renewed: %s does not answer.", p.SignIn.Name), Transient: true, cause: err}

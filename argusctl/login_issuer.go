@@ -129,7 +129,7 @@ func (f *factory) byBrowser(ctx context.Context, o *loginOptions, config *oauth2
 	case answer = <-back:
 	}
 	if problem := answer.Get("error"); problem != "" {
-		return signedIn{}, oauthRefused(s.Name, problem, answer.Get("error_description"))
+		return signedIn{}, oauthRejected(s.Name, problem, answer.Get("error_description"))
 	}
 	token, err := config.Exchange(ctx, answer.Get("code"), oauth2.VerifierOption(verifier))
 	if err != nil {
@@ -186,16 +186,16 @@ func openBrowser(address string) error {
 
 // oauthProblem puts an issuer's no into words.
 func oauthProblem(issuer string, err error) error {
-	var refused *oauth2.RetrieveError
+	var rejected *oauth2.RetrieveError
 	switch {
-	case errors.As(err, &refused) && refused.ErrorCode != "":
-		return oauthRefused(issuer, refused.ErrorCode, refused.ErrorDescription)
-	case refused != nil:
-		return oauthRefused(issuer, "it answered "+refused.Response.Status, "")
+	case errors.As(err, &rejected) && rejected.ErrorCode != "":
+		return oauthRejected(issuer, rejected.ErrorCode, rejected.ErrorDescription)
+	case rejected != nil:
+		return oauthRejected(issuer, "it answered "+rejected.Response.Status, "")
 	}
 	return fmt.Errorf("the issuer %s did not sign you in: %w", issuer, err)
 }
 
-func oauthRefused(issuer, code, description string) error {
+func oauthRejected(issuer, code, description string) error {
 	return errors.New(strings.TrimSpace(fmt.Sprintf("the issuer %s did not sign you in: %s %s", issuer, code, description)))
 }

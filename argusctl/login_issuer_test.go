@@ -27,7 +27,7 @@ type signInServer struct {
 
 	mu      sync.Mutex
 	took    []string        // the tokens that came
-	refused map[string]bool // tokens that are answered 401
+	rejected map[string]bool // tokens that are answered 401
 }
 
 func newSignInServer(t *testing.T, lifetime time.Duration) *signInServer {
@@ -36,7 +36,7 @@ func newSignInServer(t *testing.T, lifetime time.Duration) *signInServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &signInServer{refused: map[string]bool{}}
+	s := &signInServer{rejected: map[string]bool{}}
 	s.config = localissuer.OpenIDConfig{URL: "http://" + listener.Addr().String() + "/people", Audience: "argus", Lifetime: lifetime,
 		ClientID: "cli", Redirects: []string{"http://127.0.0.1/callback"}, Job: map[string]any{"repository": "acme/fleet"},
 		People: []localissuer.Identity{{Subject: "00u1", Name: "Imani Osei", Groups: []string{"sre"}}}}
@@ -60,7 +60,7 @@ func (s *signInServer) serve(w http.ResponseWriter, r *http.Request) {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	s.mu.Lock()
 	s.took = append(s.took, token)
-	bad := s.refused[token] || !time.Now().Before(expiryOf(token))
+	bad := s.rejected[token] || !time.Now().Before(expiryOf(token))
 	n := len(s.took)
 	s.mu.Unlock()
 	if bad {
@@ -77,7 +77,7 @@ func (s *signInServer) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprintf(w, "id: place-%d\nevent: ping\ndata: {}\n\n", n)
 		if n < 4 { // the token ends while it is followed
-			s.refuse(token)
+			s.reject(token)
 			fmt.Fprint(w, "event: denied\ndata: {\"error\":{\"code\":\"unauthenticated\",\"message\":\"The credential has expired.\"}}\n\n")
 			return
 		}
@@ -85,10 +85,10 @@ func (s *signInServer) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *signInServer) refuse(token string) {
+func (s *signInServer) reject(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refused[token] = true
+	s.rejected[token] = true
 }
 
 func (s *signInServer) tokens() []string {
@@ -257,7 +257,7 @@ func TestLoginByDevice(t *testing.T) {
 	first := s.tokens()[0]
 
 	// The token ends: many argusctl at once, each works, and the issuer was asked once.
-	s.refuse(first)
+	s.reject(first)
 	before := s.issuer.Asked("/token")
 	var all sync.WaitGroup
 	for range 8 {
@@ -284,7 +284,7 @@ func TestLoginByDevice(t *testing.T) {
 	}
 	// The issuer ends the sign-in: argusctl says so, and how to go on.
 	for _, token := range s.tokens() {
-		s.refuse(token)
+		s.reject(token)
 	}
 	s.issuer.Hook(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(400)
@@ -296,7 +296,7 @@ func TestLoginByDevice(t *testing.T) {
 	// It is away for a moment: a token that is still good goes on.
 	s.issuer.Hook(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
 	s.mu.Lock()
-	clear(s.refused)
+	clear(s.rejected)
 	s.mu.Unlock()
 	if code, _, said := runArgusctl(t, env, "whoami"); code != 0 {
 		t.Errorf("away: %d %s", code, said)
@@ -382,7 +382,7 @@ func TestJobTokens(t *testing.T) {
 
 	// A token that was replaced is taken while argusctl runs.
 	ended := s.issuer.Token("old", audience("argus"))
-	s.refuse(ended)
+	s.reject(ended)
 	write(ended)
 	source := tokenFile{file, "ARGUS_TOKEN_FILE", ""}
 	if got, err := source.token(t.Context(), ""); err != nil || got != ended {

@@ -31,7 +31,7 @@ var errNoTile = errors.New("there is no such file")
 func newTileSource(where string, timeout time.Duration) *tileSource {
 	if strings.HasPrefix(where, "https://") || strings.HasPrefix(where, "http://") {
 		base := strings.TrimRight(where, "/")
-		// No credential goes along, and what comes is proven or refused: any transport is good enough.
+		// No credential goes along, and what comes is proven or rejected: any transport is good enough.
 		web := &http.Client{Timeout: timeout}
 		return &tileSource{root: where, get: func(ctx context.Context, path string, most int64) ([]byte, error) {
 			req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/"+path, nil)

@@ -39,7 +39,7 @@ func answered(a *answer, shape func(any)) (*mcpAnswer, error) {
 	return out, nil
 }
 
-// failed tells of an error as the API does: by code and sentence. It holds no secret, whatever the sentence repeats.
+// failed tells of an error as the API does: by code and sentence. It holds no secret, even when the sentence repeats one.
 func failed(f *factory, err error) *mcp.CallToolResult {
 	var (
 		api *apiError

@@ -353,7 +353,7 @@ func TestMCPActions(t *testing.T) {
 	}
 }
 
-// TestMCPStreams: standard output carries the protocol alone, whatever comes in, and the end of the input is an end.
+// TestMCPStreams: standard output carries the protocol alone, for any input, and the end of the input is an end.
 func TestMCPStreams(t *testing.T) {
 	api := newHostileAPI(t)
 	self, err := os.Executable()

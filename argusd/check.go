@@ -29,7 +29,7 @@ routes that nobody called in 30 days. "check provider NAME" tries the controller
 docs/provider.openapi.yaml. It launches one instance and destroys it again. Both need the API's environment.
 
 "check api --token -" explains the token on standard input: which rule matches, which scopes follow, or which check fails.
-Nothing is called with it. Do not keep it: whoever has it can use it until it ends.`,
+Nothing is called with it. Do not keep it: every holder can use it until it ends.`,
 		Example:   "  argusd check api\n  argusd check api --token - < token.jwt\n  argusd check services\n  argusd check provider fleet",
 		Args:      checkArgs,
 		ValidArgs: []string{"api", "replicator", "ledger", "maintain", "hold", "services", "provider"},

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// testServices walks what the tour shows: the sample behind the door, called, refused, looked up in the log, and the
+// testServices walks what the tour shows: the sample behind the door, called, rejected, looked up in the log, and the
 // fleet's controller tried and used.
 func (d *devServer) testServices(t *testing.T) {
 	d.t = t
@@ -42,7 +42,7 @@ func (d *devServer) testServices(t *testing.T) {
 	want("argusctl api POST /svc/sample/v1/items -F name=lamp", 0, `"changed_by":"user_2ada"`)
 	want("argusctl perf --since 5m --service sample", 0, "/svc/sample/v1/items")
 
-	// Called directly it refuses, with whatever is to be had.
+	// Called directly it rejects every credential that is to be had.
 	upstream := strings.TrimSpace(want(`sed -n 's/.*upstream: //p' "$(dirname "$ENV_FILE")/services.yaml"`, 0))
 	for _, header := range []http.Header{{}, {"Authorization": {"Bearer " + d.env("env", "ARGUS_TOKEN")}}, {"Argus-Assertion": {"x.y.z"}}, {"Argus-Audit-Id": {id}}} {
 		request, _ := http.NewRequest(http.MethodGet, upstream+"/v1/items", nil)

@@ -101,7 +101,7 @@ func New(config Config) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What is read has an index, whatever statistics a young table has; and compiling a statement takes longer than it runs.
+	// What is read has an index, with any statistics of a young table; and compiling a statement takes longer than it runs.
 	for name, value := range map[string]string{"jit": "off", "enable_seqscan": "off", "enable_bitmapscan": "off", "max_parallel_workers_per_gather": "0"} {
 		pc.ConnConfig.RuntimeParams[name] = value
 	}

@@ -165,7 +165,7 @@ func twoSealers(t *testing.T, rounds int) {
 }
 
 // TestRestored: Postgres comes back from a backup that is older than what was signed, under load. Nothing is signed any
-// more, by the sealer that ran, by one that starts, and whatever was written since.
+// more, by the sealer that ran, by one that starts, and all rows written since.
 func TestRestored(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()
@@ -198,9 +198,9 @@ func TestRestored(t *testing.T) {
 	if n := w.number("SELECT max(first_leaf + leaves) FROM argus.ledger_runs"); n != backup {
 		t.Fatalf("leaves were added after the restore: %d", n)
 	}
-	// One without a memory refuses to take Postgres at its word.
+	// One without a memory does not take Postgres at its word.
 	other, end := w.run(w.config(filepath.Join(dir, "other")))
-	await(t, "a sealer without a memory to refuse", func() bool { return strings.Contains(other.Status().Problem, "--adopt") })
+	await(t, "a sealer without a memory to stop", func() bool { return strings.Contains(other.Status().Problem, "--adopt") })
 	end()
 	if n := w.number("SELECT max(size) FROM argus.ledger_checkpoints"); n != backup || signed <= backup {
 		t.Fatalf("it signed %d", n)

@@ -107,7 +107,7 @@ func CheckpointOf(msg []byte) (Checkpoint, error) {
 }
 
 // OpenCheckpoint reads a signed checkpoint. At least one of the keys must have signed it, and the key's name must be the
-// checkpoint's origin. A bad signature of one of the keys disproves it, whatever else has signed. Signatures of others are
+// checkpoint's origin. A bad signature of one of the keys disproves it, even beside good ones. Signatures of others are
 // left aside, as signed-note wants, unless one is a given key's whose name or id was changed.
 func OpenCheckpoint(msg []byte, keys ...Key) (Checkpoint, error) {
 	text, sigs, err := splitNote(msg)

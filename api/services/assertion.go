@@ -45,7 +45,7 @@ type Claims struct {
 	URL string `json:"htu"`
 	// BodySHA256 is the digest of the body in lower-case hex; of an empty body that of nothing. It is absent when the body is
 	// longer than 1 MiB, which is streamed: then the trailer Argus-Body-Assertion holds another assertion that has it,
-	// equal in all else. A service that compares the claim with a body's digest so refuses what it cannot know.
+	// equal in all else. A service that compares the claim with a body's digest so rejects what it cannot know.
 	BodySHA256 string `json:"body_sha256,omitempty"`
 }
 

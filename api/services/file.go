@@ -65,7 +65,7 @@ type DefaultScopes struct {
 type Route struct {
 	Route   string      `yaml:"route" required:"true" pattern:"^(GET|POST|PUT|PATCH|DELETE|OPTIONS) /" help:"method and template, as GET /v1/invoices/:id"`
 	Scope   argus.Scope `yaml:"scope" required:"true" help:"the scope that a caller needs"`
-	Reason  string      `yaml:"reason" enum:"required" help:"required refuses a call without Argus-Reason"`
+	Reason  string      `yaml:"reason" enum:"required" help:"required rejects a call without Argus-Reason"`
 	Confirm string      `yaml:"confirm" help:"a parameter that the caller repeats in Argus-Confirm"`
 	Stream  bool        `yaml:"stream" help:"the answer is passed on as it comes: server-sent events, downloads, upgrades to WebSocket"`
 

@@ -50,7 +50,7 @@ func Load(path string) (*File, error) {
 	return f, err
 }
 
-// load also tells the files that it read, by path, with the digests of their contents, when the file is refused too.
+// load also tells the files that it read, by path, with the digests of their contents, when the file is rejected too.
 func load(path string) (*File, map[string]string, error) {
 	f, read := &File{}, map[string]string{}
 	if path == "" {

@@ -107,7 +107,7 @@ func (r *Registry) Providers() []*Provider { return slices.Clone(r.current.Load(
 // Loaded is when the file that holds was read; Problem is the later change that was not taken up, nil when there is none.
 func (r *Registry) Loaded() time.Time { return r.current.Load().loaded }
 
-// Problem is a change of the file that was refused whole, nil when there is none.
+// Problem is a change of the file that was rejected whole, nil when there is none.
 func (r *Registry) Problem() *Problem { return r.problem.Load() }
 
 // LastHealth is what the last look found.
@@ -206,7 +206,7 @@ func (r *Registry) Watch(ctx context.Context, reload <-chan struct{}) {
 	}
 }
 
-// changed reports whether a file is another than when it was read last, for a reload that was refused too.
+// changed reports whether a file is another than when it was read last, for a reload that was rejected too.
 func (r *Registry) changed() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -26,7 +26,7 @@ type segment struct {
 	texts   []string // len(params)+1: before, between and behind
 }
 
-// shape is what makes two segments the same, whatever their parameters are called.
+// shape is what makes two segments the same, by whichever names their parameters go.
 func (s *segment) shape() string {
 	if len(s.params) == 0 {
 		return s.literal

@@ -56,7 +56,7 @@ func (c Provider) Check(ctx context.Context, r *Report) {
 		}
 		return found
 	}
-	defer func() { // whatever happened
+	defer func() { // after any failure too
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 		defer cancel()
 		all, err := c.Provider.List(end)
@@ -145,7 +145,7 @@ func (c Provider) listed(ctx context.Context, ok func([]provider.Instance) bool)
 	}
 }
 
-// credentials sends requests that the controller must refuse.
+// credentials sends requests that the controller must reject.
 func (c Provider) credentials(ctx context.Context, r *Report) {
 	base := strings.TrimSuffix(c.Declared.URL, "/")
 	list := provider.Request{Provider: c.Declared.Name, Method: http.MethodGet, URL: base + "/instances"}
@@ -184,7 +184,7 @@ func (c Provider) credentials(ctx context.Context, r *Report) {
 	if len(taken) > 0 {
 		err = fmt.Errorf("it answers a request with %s", strings.Join(taken, ", and one with "))
 	}
-	r.Line(c.Declared.Name+": assertions", err, "check Argus-Assertion as docs/services.md shows, and refuse with 401")
+	r.Line(c.Declared.Name+": assertions", err, "check Argus-Assertion as docs/services.md shows, and reject with 401")
 }
 
 func (c Provider) send(ctx context.Context, client *http.Client, url, assertion string) (int, error) {

@@ -303,6 +303,6 @@ func TestServicesAreLookedAt(t *testing.T) {
 		}
 	}
 	if strings.Contains(out.String(), "WARN  good answers") {
-		t.Error("a service that refuses is warned of")
+		t.Error("a service that rejects is warned of")
 	}
 }

@@ -71,7 +71,7 @@ func TestPostgresFlips(t *testing.T) {
 			delete(columns, "keys")   // below
 		}
 		for column, kind := range columns {
-			var id string // of the row, whatever is changed of it
+			var id string // of the row, also when it is changed
 			w.must(w.owner.QueryRow(ctx, fmt.Sprintf("SELECT md5(r::text) FROM argus.%s r WHERE %s AND %s IS NOT NULL ORDER BY 1 LIMIT 1", table, where, column)).Scan(&id))
 			flip, ok := flips[kind]
 			if !ok {

@@ -102,7 +102,7 @@ func (g *group) agents() {
 		g.try("argus_api: "+name, func() error { return rejected(inTx(g.ctx, g.conns["argus_api"], sql), state) })
 	}
 
-	// The name: whatever a header says, and however.
+	// The name: a header may say anything, in any form.
 	for name, header := range map[string][]string{
 		"another name": {"Argus-Agent", "innocent"}, "an empty one": {"Argus-Agent", ""}, "two": {"Argus-Agent", "innocent", "Argus-Agent", "more"}, "lower case": {"argus-agent", "innocent"},
 		"a joined list": {"Argus-Agent", "attacked, innocent"}, "a long one": {"Argus-Agent", strings.Repeat("x", 4000)}, "bytes": {"Argus-Agent", "\xff\xfe"},

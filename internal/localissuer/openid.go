@@ -83,7 +83,7 @@ type publishedKey struct {
 type grant struct {
 	redirect, challenge, nonce, scope string
 	userCode, family                  string
-	person                            string // "" until somebody chose one
+	person                            string // "" until a visitor chose one
 	denied                            bool
 	until                             time.Time
 }

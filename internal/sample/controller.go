@@ -53,15 +53,15 @@ func (c *Controller) Handler(prefix string) http.Handler {
 				_, err = c.Verifier.Verify(r, body)
 			}
 			if err != nil {
-				refuse(w, http.StatusUnauthorized, "unauthenticated", err.Error())
+				reject(w, http.StatusUnauthorized, "unauthenticated", err.Error())
 				return
 			}
 			value, err := do(r, body)
 			switch {
 			case errors.Is(err, ErrUnknown):
-				refuse(w, http.StatusNotFound, "unknown_instance", err.Error())
+				reject(w, http.StatusNotFound, "unknown_instance", err.Error())
 			case err != nil:
-				refuse(w, http.StatusInternalServerError, "failed", err.Error())
+				reject(w, http.StatusInternalServerError, "failed", err.Error())
 			default:
 				answer(w, http.StatusOK, value)
 			}
@@ -86,7 +86,7 @@ func (c *Controller) Handler(prefix string) http.Handler {
 		if err := json.Unmarshal(body, &in); err != nil || in.WorkerID == "" {
 			return nil, errors.New("worker_id is missing")
 		}
-		return c.Fleet.Launch(context.WithoutCancel(r.Context()), in.WorkerID) // carried through, whoever listens
+		return c.Fleet.Launch(context.WithoutCancel(r.Context()), in.WorkerID) // carried through, also when the caller hung up
 	})
 	route("POST /instances/{handle}/stop", state("stopped"))
 	route("POST /instances/{handle}/resume", state("running"))

@@ -39,7 +39,7 @@ type Item struct {
 	AuditID   string    `json:"audit_id"` // of the call that changed it
 }
 
-// Service is the items and whoever follows them.
+// Service is the items and their followers.
 type Service struct {
 	verifier *Verifier
 	fleet    http.Handler
@@ -89,7 +89,7 @@ func (s *Service) Handler() http.Handler {
 			answer(w, http.StatusOK, item)
 			return
 		}
-		refuse(w, http.StatusNotFound, "no_such_item", "There is no item of this id.")
+		reject(w, http.StatusNotFound, "no_such_item", "There is no item of this id.")
 	}))
 	mux.HandleFunc("POST /v1/items", s.checked(s.create))
 	mux.HandleFunc("POST /v1/items/{id}/retire", s.checked(s.retire))
@@ -105,12 +105,12 @@ func (s *Service) checked(serve func(http.ResponseWriter, *http.Request, []byte,
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 		if err != nil {
-			refuse(w, http.StatusBadRequest, "bad_body", err.Error())
+			reject(w, http.StatusBadRequest, "bad_body", err.Error())
 			return
 		}
 		claims, err := s.verifier.Verify(r, body)
 		if err != nil {
-			refuse(w, http.StatusUnauthorized, "unauthenticated", err.Error())
+			reject(w, http.StatusUnauthorized, "unauthenticated", err.Error())
 			return
 		}
 		serve(w, r, body, claims)
@@ -134,13 +134,13 @@ func (s *Service) create(w http.ResponseWriter, _ *http.Request, body []byte, cl
 		Name string `json:"name"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil || strings.TrimSpace(in.Name) == "" || len(in.Name) > 100 {
-		refuse(w, http.StatusUnprocessableEntity, "no_name", "An item has a name of 1 to 100 bytes.")
+		reject(w, http.StatusUnprocessableEntity, "no_name", "An item has a name of 1 to 100 bytes.")
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.items) >= maxItems {
-		refuse(w, http.StatusConflict, "full", fmt.Sprintf("There are %d items already.", maxItems))
+		reject(w, http.StatusConflict, "full", fmt.Sprintf("There are %d items already.", maxItems))
 		return
 	}
 	s.items = append(s.items, Item{ID: strconv.Itoa(len(s.items) + 1), Name: in.Name})
@@ -152,9 +152,9 @@ func (s *Service) retire(w http.ResponseWriter, r *http.Request, _ []byte, claim
 	defer s.mu.Unlock()
 	switch item := s.find(r.PathValue("id")); {
 	case item == nil:
-		refuse(w, http.StatusNotFound, "no_such_item", "There is no item of this id.")
+		reject(w, http.StatusNotFound, "no_such_item", "There is no item of this id.")
 	case item.State == "retired":
-		refuse(w, http.StatusConflict, "retired", "The item is retired already.")
+		reject(w, http.StatusConflict, "retired", "The item is retired already.")
 	default:
 		s.change(w, http.StatusOK, item, "retired", claims)
 	}
@@ -164,7 +164,7 @@ func (s *Service) retire(w http.ResponseWriter, r *http.Request, _ []byte, claim
 func (s *Service) change(w http.ResponseWriter, status int, item *Item, state string, claims *Claims) {
 	item.State, item.ChangedAt, item.ChangedBy, item.AuditID = state, time.Now().UTC(), claims.Sub, claims.Jti
 	if err := save(s.file, s.items); err != nil {
-		refuse(w, http.StatusInternalServerError, "not_saved", err.Error())
+		reject(w, http.StatusInternalServerError, "not_saved", err.Error())
 		return
 	}
 	s.last = *item
@@ -231,6 +231,6 @@ func answer(w http.ResponseWriter, status int, value any) {
 	_ = json.NewEncoder(w).Encode(value)
 }
 
-func refuse(w http.ResponseWriter, status int, code, message string) {
+func reject(w http.ResponseWriter, status int, code, message string) {
 	answer(w, status, map[string]any{"error": map[string]string{"code": code, "message": message}})
 }

@@ -289,7 +289,7 @@ func check(t *testing.T, a *argus, upstream string) {
 			t.Errorf("%s: answered %d %s", what, status, said)
 		}
 	}
-	// What was refused took no id away.
+	// What was rejected took no id away.
 	at := fresh()
 	token := at.token()
 	wrong := *at

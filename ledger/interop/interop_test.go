@@ -61,7 +61,7 @@ func foreignWitness(t *testing.T, log proof.Key) (url, vkey string) {
 }
 
 // TestOutside: a foreign witness cosigns what the sealer signs, and the policy is met. Tessera's fsck finds the mirror whole.
-// When Postgres is restored and a sealer without a memory adopts it, the witness refuses the second history, and that ends it.
+// When Postgres is restored and a sealer without a memory adopts it, the witness rejects the second history, and that ends it.
 func TestOutside(t *testing.T) {
 	pg := enginetest.NewPostgres(t)
 	key := filepath.Join(t.TempDir(), "key")

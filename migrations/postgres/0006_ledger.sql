@@ -131,7 +131,7 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.ledger_c
 CREATE FUNCTION argus.checkpoint_is_young() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   IF OLD.sealed_at > clock_timestamp() - interval '48 hours' THEN
-    RAISE EXCEPTION 'checkpoint % refused: it is kept for 48 hours', OLD.size USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION 'checkpoint % rejected: it is kept for 48 hours', OLD.size USING ERRCODE = 'insufficient_privilege';
   END IF;
   RETURN OLD;
 END
