@@ -25,8 +25,8 @@ type signInServer struct {
 	issuer *localissuer.OpenID
 	config localissuer.OpenIDConfig
 
-	mu      sync.Mutex
-	took    []string        // the tokens that came
+	mu       sync.Mutex
+	took     []string        // the tokens that came
 	rejected map[string]bool // tokens that are answered 401
 }
 
