@@ -200,7 +200,7 @@ func TestDashboard(t *testing.T) {
 			}
 		}
 	}
-	if !slices.Equal(rows, []string{"API", "Writer", "Replicator", "Analytics", "Ledger", "Maintenance"}) {
+	if !slices.Equal(rows, []string{"API", "Writer", "Replicator", "Analytics", "Ledger", "Services", "Maintenance"}) {
 		t.Errorf("rows: %q", rows)
 	}
 	file := filepath.Join(t.TempDir(), "dashboard.yaml")
