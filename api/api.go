@@ -174,6 +174,9 @@ func New(config Config) (*API, error) {
 	}
 	a.intents.a = a
 	a.metrics = newMetrics(config.Registerer, a.limits)
+	if config.Registerer != nil {
+		config.Registerer.MustRegister(servicesUp{config.Services})
+	}
 	workersAt, err := newProviders(config.Providers, config.Services, config.AssertionKeys, config.PublicURL)
 	if err != nil {
 		return nil, err
