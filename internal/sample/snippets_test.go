@@ -191,7 +191,7 @@ server.listen(0, '127.0.0.1', () => {
 				t.Fatalf("%v: this test needs %s", err, command.Path)
 			}
 			defer func() { endGroup(command); command.Wait() }()
-			line, err := bufio.NewReader(out).ReadString('\n')
+			line, _ := bufio.NewReader(out).ReadString('\n')
 			if _, err := fmt.Sscanf(line, "hello on %s", &port); err != nil {
 				t.Fatalf("it said %q: %v", line, err)
 			}

@@ -91,7 +91,8 @@ function Outcome({ checked }: { checked: Checked }) {
     <div class="verdict tone-ok">
       <icons.Check />
       <div>
-        <b>Sealed in checkpoint {formatCount(checked.size)}, verified in this browser.</b> Leaf {formatCount(checked.leaf)} of {checked.origin}, signed by the pinned key.
+        <b>Sealed in checkpoint {formatCount(checked.size)}, verified in this browser.</b> Leaf {formatCount(checked.leaf)} of {checked.origin}, signed by the
+        pinned key.
       </div>
     </div>
   ) : (
@@ -137,7 +138,9 @@ export function PinKey({ pinned, onDone }: { pinned: string | null; onDone: () =
         />
       </label>
       <p class={problem ? 'tone-bad' : 'muted'}>
-        {problem ? 'That is no key: it has a name, an id and the key, with + between them.' : 'Get it from those who run the log, not from this page. It stays in this browser.'}
+        {problem
+          ? 'That is no key: it has a name, an id and the key, with + between them.'
+          : 'Get it from those who run the log, not from this page. It stays in this browser.'}
       </p>
       <button type="submit" class="button small">
         Pin

@@ -178,7 +178,10 @@ async function signed(key: Key, body: string, signatures: string): Promise<true 
 }
 
 /** Looks at a signed checkpoint by the pinned key. */
-export async function checkCheckpoint(note: string, vkey: string | null): Promise<{ origin: string; size: number; root: Uint8Array; signature: true | 'bad' | 'unknown' | 'unsupported' | 'unpinned' }> {
+export async function checkCheckpoint(
+  note: string,
+  vkey: string | null,
+): Promise<{ origin: string; size: number; root: Uint8Array; signature: true | 'bad' | 'unknown' | 'unsupported' | 'unpinned' }> {
   const [body, signatures] = note.split('\n\n') as [string, string?];
   const [origin, size, root, more] = body.split('\n') as [string, string, string, string?];
   if (signatures === undefined || more !== undefined || !/^(0|[1-9]\d*)$/.test(size)) throw new Error('not a checkpoint');
@@ -200,7 +203,8 @@ export async function checkProof(row: Row, file: string, vkey: string | null): P
   try {
     const cut = file.indexOf('\n\n');
     const [header, extra, index, ...hashes] = file.slice(0, cut).split('\n') as [string, string, string, ...string[]];
-    if (header !== 'c2sp.org/tlog-proof@v1' || !extra.startsWith('extra ') || !/^index (0|[1-9]\d*)$/.test(index)) return wrong('The server sent no proof file.');
+    if (header !== 'c2sp.org/tlog-proof@v1' || !extra.startsWith('extra ') || !/^index (0|[1-9]\d*)$/.test(index))
+      return wrong('The server sent no proof file.');
     const checkpoint = await checkCheckpoint(file.slice(cut + 2), vkey);
     const digest = await sha256(canonical(row));
     const month = Number(row.occurred_at.slice(0, 4)) * 12 - 1970 * 12 + Number(row.occurred_at.slice(5, 7)) - 1;

@@ -376,7 +376,10 @@ test('a call is called verified only when this browser has verified it', () =>
     assert.match(await verdict('tone-ok'), /Sealed in checkpoint [\d,]+, verified in this browser/);
 
     // A server that lies: about the way to the root, about the signature, and about the row itself.
-    for (const lie of [(file) => file.replace(/\n([A-Za-z0-9+/])([A-Za-z0-9+/]{42}=)\n/, (_, a, rest) => `\n${a === 'A' ? 'B' : 'A'}${rest}\n`), (file) => file.replace(/(— \S+ .{20})(.)/, (_, head, c) => head + (c === 'A' ? 'B' : 'A'))]) {
+    for (const lie of [
+      (file) => file.replace(/\n([A-Za-z0-9+/])([A-Za-z0-9+/]{42}=)\n/, (_, a, rest) => `\n${a === 'A' ? 'B' : 'A'}${rest}\n`),
+      (file) => file.replace(/(— \S+ .{20})(.)/, (_, head, c) => head + (c === 'A' ? 'B' : 'A')),
+    ]) {
       await page.route(/\/proof(\?|$)/, async (route) => {
         const answer = await route.fetch();
         await route.fulfill({ response: answer, body: lie(await answer.text()) });

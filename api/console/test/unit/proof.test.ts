@@ -5,7 +5,9 @@ import type { Row } from '../../src/lib/types';
 
 // The setting is read when the module is.
 const kept = new Map<string, string>();
-Object.assign(globalThis, { localStorage: { getItem: (k: string) => kept.get(k) ?? null, setItem: (k: string, v: string) => kept.set(k, v), removeItem: (k: string) => kept.delete(k) } });
+Object.assign(globalThis, {
+  localStorage: { getItem: (k: string) => kept.get(k) ?? null, setItem: (k: string, v: string) => kept.set(k, v), removeItem: (k: string) => kept.delete(k) },
+});
 const { checkProof, parseKey } = await import('../../src/lib/proof');
 
 const cases = Object.entries(golden.files as Record<string, string>).map(([row, file]) => [JSON.parse(row) as Row, file] as const);
@@ -21,7 +23,13 @@ test('proofs that the server’s own code accepts are verified, each hash comput
 
 test('another row, way, root, signature or key is never verified', async () => {
   const [row, file] = cases[3]!;
-  for (const change of [{ method: 'PUT' }, { status: (row.status ?? 0) + 1 }, { row_hash: `0${row.row_hash.slice(1)}` === row.row_hash ? `1${row.row_hash.slice(1)}` : `0${row.row_hash.slice(1)}` }, { user_agent: `${row.user_agent}x` }, { seq: row.seq + 1 }]) {
+  for (const change of [
+    { method: 'PUT' },
+    { status: (row.status ?? 0) + 1 },
+    { row_hash: `0${row.row_hash.slice(1)}` === row.row_hash ? `1${row.row_hash.slice(1)}` : `0${row.row_hash.slice(1)}` },
+    { user_agent: `${row.user_agent}x` },
+    { seq: row.seq + 1 },
+  ]) {
     assert.equal((await checkProof({ ...row, ...change }, file, golden.key)).outcome, 'wrong', JSON.stringify(change));
   }
   assert.equal((await checkProof(cases[4]![0], file, golden.key)).outcome, 'wrong');
