@@ -63,7 +63,7 @@ func TestBenchDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	var tokens []string // of a session: a token made before knows nothing of the service
-	for session := d.signIn("user_2ada"); len(tokens) < 16; {
+	for session := d.signIn("user_2ada"); len(tokens) < 48; {
 		token := mintToken(t, d, session)
 		if status, _ := d.call(t.Context(), token, "GET", "/svc/bench/v1/thing", ""); status != 200 {
 			time.Sleep(200 * time.Millisecond) // the file is about to be taken up
@@ -129,7 +129,9 @@ func TestBenchDoor(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range 1000 {
 		all.Go(func() {
-			client := &http.Client{Transport: &http.Transport{}}
+			// One address has 1,024 connections.
+			from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+n%4))}}
+			client := &http.Client{Transport: &http.Transport{DialContext: from.DialContext}}
 			defer client.CloseIdleConnections()
 			if err := benchCall(client, "GET", door+"/svc/bench/v1/hang", persons[n%len(persons)]); err != nil {
 				t.Error(err)
