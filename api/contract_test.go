@@ -183,6 +183,7 @@ func (c *contract) checkTenants() {
 	absent := func(id, verb string) {
 		c.expect(id, wish{status: 404, code: argus.CodeNotFound, token: all, path: tenant("UTD_NOBODY", verb)})
 	}
+	c.expect("listServices", wish{status: 200, token: all})
 	c.expect("listTenants", wish{status: 200, token: all})
 	c.expect("showTenant", wish{status: 200, token: all})
 	absent("showTenant", "")

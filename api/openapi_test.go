@@ -145,6 +145,11 @@ func (d *description) lint(t *testing.T) {
 			codes[code] = true
 		}
 	}
+	for status, response := range d.services(t) {
+		for _, code := range d.lintResponse(t, "services", status, response) {
+			codes[code] = true
+		}
+	}
 	for _, code := range allCodes(t) {
 		if !codes[code] {
 			t.Errorf("no operation answers %s", code)
@@ -240,13 +245,24 @@ func texts[T ~string](list []T) []string {
 // unmatched are the answers to what no operation describes.
 func (d *description) unmatched(t testing.TB) map[string]*openapi3.Response {
 	t.Helper()
-	refs, _ := d.Extensions["x-argus-unmatched"].(map[string]any)
+	return d.extension(t, "x-argus-unmatched")
+}
+
+// services are the answers of ARGUS to calls that go to a service behind it.
+func (d *description) services(t testing.TB) map[string]*openapi3.Response {
+	t.Helper()
+	return d.extension(t, "x-argus-services")
+}
+
+func (d *description) extension(t testing.TB, name string) map[string]*openapi3.Response {
+	t.Helper()
+	refs, _ := d.Extensions[name].(map[string]any)
 	all := map[string]*openapi3.Response{}
 	for status, v := range refs {
 		ref, _ := v.(map[string]any)["$ref"].(string)
 		response, ok := d.Components.Responses[strings.TrimPrefix(ref, "#/components/responses/")]
 		if !ok {
-			t.Fatalf("x-argus-unmatched refers to %q", ref)
+			t.Fatalf("%s refers to %q", name, ref)
 		}
 		all[status] = response.Value
 	}

@@ -364,7 +364,8 @@ func TestConsentIsTheDatabases(t *testing.T) {
 		`UPDATE argus.tenants SET armed = false, armed_at = NULL, armed_by = NULL, armed_reason = NULL, armed_audit_id = NULL`, // with a live session
 		`ALTER TABLE argus.tenants DROP CONSTRAINT tenant_consent_required`,
 		`ALTER TABLE argus.tenants DISABLE TRIGGER ALL`,
-		`INSERT INTO argus.tenants (id, name) VALUES ('X', 'X')`,
+		`INSERT INTO argus.tenants (id, name, consent) VALUES ('X', 'X', true)`, // the API adds tenants, without consent and unarmed
+		`INSERT INTO argus.tenants (id, name, armed) VALUES ('X', 'X', true)`,
 		`DELETE FROM argus.tenants`,
 		`TRUNCATE argus.tenants CASCADE`,
 		`UPDATE argus.tenants SET id = 'Y'`,

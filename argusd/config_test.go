@@ -183,9 +183,12 @@ func TestConfigurationMistakes(t *testing.T) {
 
 	// All at once.
 	err = api(map[string]string{"ARGUS_LISTEN": "x"})
-	for _, name := range []string{"ARGUS_POSTGRES_URL", "ARGUS_CLICKHOUSE_URL", "ARGUS_CURSOR_KEY", "ARGUS_CLERK_ISSUER", "ARGUS_CLERK_SECRET_KEY",
-		"ARGUS_CLERK_AUTHORIZED_PARTIES", "ARGUS_CLERK_ORGANIZATION", "ARGUS_LISTEN"} {
+	for _, name := range []string{"ARGUS_POSTGRES_URL", "ARGUS_CLICKHOUSE_URL", "ARGUS_CURSOR_KEY", "ARGUS_CLERK_ISSUER or ARGUS_IDENTITY_FILE", "ARGUS_LISTEN"} {
 		expect(t, err, name, name)
+	}
+	err = api(map[string]string{"ARGUS_CLERK_PUBLISHABLE_KEY": "pk_live_x"}) // of Clerk's variables all or none
+	for _, name := range []string{"ARGUS_CLERK_ISSUER", "ARGUS_CLERK_SECRET_KEY", "ARGUS_CLERK_AUTHORIZED_PARTIES", "ARGUS_CLERK_ORGANIZATION"} {
+		expect(t, err, name, name+" is required")
 	}
 
 	_, err = load[replicatorConfig](map[string]string{"ARGUS_REPLICATION_SLOT": "My-Slot", "ARGUS_METRICS_LISTEN": "9421"})

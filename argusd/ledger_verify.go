@@ -267,7 +267,3 @@ func (c ledgerVerifyConfig) problems() []string {
 	checkStores(&p, c.PostgresURL, c.ClickHouseURL)
 	return p
 }
-
-func (c ledgerVerifyConfig) warnings() []string {
-	return append(c.LogConfig.warnings(), storeWarnings(c.PostgresURL, c.ClickHouseURL)...)
-}
