@@ -351,7 +351,16 @@ func TestHelmValues(t *testing.T) {
 	if err != nil || !strings.Contains(text, "ARGUS_IDENTITY_FILE") || !strings.Contains(text, "mountPath: /etc/argus/identity.yaml") || !strings.Contains(text, "name: okta") {
 		t.Errorf("without Clerk: %v\n%s", err, text)
 	}
+	// APIs behind ARGUS, with the documents that their file names.
+	files, err = render(t, least+"\nservices: {publicURL: 'https://ops.example.com', files: {services.yaml: \"services:\\n- name: billing\\n\", billing.openapi.yaml: 'openapi: 3.1.0'}}")
+	text = strings.Join(slices.Collect(maps.Values(files)), "\n")
+	if err != nil || !strings.Contains(text, "value: /etc/argus/services/services.yaml") || !strings.Contains(text, "mountPath: /etc/argus/services") ||
+		!strings.Contains(text, "name: billing") || !strings.Contains(text, "billing.openapi.yaml:") || !strings.Contains(text, "ARGUS_PUBLIC_URL") {
+		t.Errorf("with services: %v\n%s", err, text)
+	}
 	for _, wrong := range []string{
+		"services: {files: {services.yaml: x}}", "services: {publicURL: 'https://ops.example.com', files: {a.yaml: x}}",
+		"services: {publicURL: 'http://ops.example.com'}", "networkPolicy: {services: [{port: 8443}]}",
 		"imge: {}", "api: {replicas: 0}", "api: {replica: 3}", "clerk: {issuer: http://clerk.example.com}", "clerk: {organization: acme}",
 		"clerk: {authorizedParties: []}", "clerk: {authorizedParties: ['https://ops.example.com/']}", "log: {level: loud}",
 		"secrets: {api: 'Not A Name'}", "networkPolicy: {enabled: true}", "replicator: {slot: My-Slot}", "ingress: {enabled: true, host: ''}",

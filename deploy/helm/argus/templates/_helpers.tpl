@@ -95,6 +95,10 @@ volumes:
 {{- if .Values.identity }}
 - {name: ARGUS_IDENTITY_FILE, value: /etc/argus/identity.yaml}
 {{- end }}
+{{- if .Values.services.files }}
+- {name: ARGUS_SERVICES_FILE, value: /etc/argus/services/services.yaml}
+- {name: ARGUS_PUBLIC_URL, value: {{ .Values.services.publicURL | quote }}}
+{{- end }}
 {{ include "argus.secretEnv" . }}
 {{- end }}
 
