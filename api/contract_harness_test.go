@@ -29,6 +29,7 @@ import (
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/analytics"
 	"github.com/useargus/argus/api/provider"
+	"github.com/useargus/argus/api/services"
 	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/writer"
 )
@@ -41,7 +42,8 @@ type contract struct {
 	faults  *faultyAudit
 	writer  *enginetest.Proxy // between the writer and Postgres
 	none    string            // a token whose scope no operation asks for
-	sealing string            // path of the key of the ledger, once there is one
+	keys    *services.Keys
+	sealing string // path of the key of the ledger, once there is one
 
 	mu   sync.Mutex
 	seen map[string]map[outcomeKey]bool // by operation
@@ -94,6 +96,8 @@ func newContract(t *testing.T) *contract {
 	h.must(SeedTenants(t.Context(), c.owner))
 	h.clerk.RoleScopes["org:member"] = argus.AllScopes()
 	c.provider = &flakyProvider{Provider: c.local}
+	c.keys, err = services.ParseKeys("")
+	h.must(err)
 
 	logger := slog.New(slog.NewJSONHandler(h.logs, nil))
 	proxy, writerURL := enginetest.ProxyURL(t, h.pg.APIURL)
@@ -132,7 +136,7 @@ func (c *contract) joined(log Log, limits Limits) func(*Config) {
 	return func(config *Config) {
 		config.Audit, config.Log = c.faults, log
 		config.Providers = []provider.Provider{c.provider}
-		config.ConsentURL = c.consentURL
+		config.ConsentURL, config.AssertionKeys = c.consentURL, c.keys
 		config.Limits, config.txTimeout = limits, 30*time.Second
 	}
 }

@@ -44,7 +44,7 @@ func (c *contract) checkPublic() {
 	c.expect("readyz", wish{status: 200})
 	page := c.expect("console", wish{status: 200, header: []string{"Accept-Encoding", "identity"}})
 	c.expect("asset", wish{status: 404})
-	files := map[string]string{"description": "", "consoleConfig": "", "console": ""}
+	files := map[string]string{"description": "", "assertionKeys": "", "consoleConfig": "", "console": ""}
 	if console.Built() {
 		_, rest, _ := strings.Cut(string(page.body), "/assets/")
 		asset, _, _ := strings.Cut(rest, `"`)

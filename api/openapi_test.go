@@ -16,6 +16,7 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/services"
 )
 
 // description is the document that an API serves, and its operations by their ids.
@@ -59,7 +60,11 @@ func (h *harness) describe() *description {
 // TestDescription: openapi.json is valid OpenAPI 3.1, is as a reader needs it, and describes exactly what is
 // served. That the answers are as described, TestContract shows.
 func TestDescription(t *testing.T) {
-	h := newHarness(t)
+	keys, err := services.ParseKeys("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHarness(t, func(c *Config) { c.AssertionKeys = keys })
 	d := h.describe()
 	if !strings.HasPrefix(d.OpenAPI, "3.1.") {
 		t.Errorf("this is OpenAPI %s", d.OpenAPI)

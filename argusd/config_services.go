@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"log/slog"
 	"net/url"
 	"os"
@@ -25,12 +26,17 @@ func (c ServicesConfig) check(p *problems, local bool) {
 	if c.PublicURL != "" {
 		u, err := url.Parse(c.PublicURL)
 		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" || u.Scheme != "https" && !local {
-			p.add("ARGUS_PUBLIC_URL is %q, not a URL like https://argus.example.com", c.PublicURL)
+			p.add("ARGUS_PUBLIC_URL is not a URL like https://argus.example.com, without a path or a login")
 		}
 	}
 	if c.AssertionKeys != "" {
 		if _, err := services.ParseKeys(c.AssertionKeys); err != nil {
 			p.add("ARGUS_ASSERTION_KEYS: %v", err)
+		}
+		for part := range strings.SplitSeq(c.AssertionKeys, ",") {
+			if key, err := hex.DecodeString(strings.TrimSpace(part)); err == nil && weakKey(key) != "" && len(key) == 32 {
+				p.add("ARGUS_ASSERTION_KEYS has a key that is not random, %s: anybody could sign with it; make one with: openssl rand -hex 32", weakKey(key))
+			}
 		}
 	}
 	if c.ServicesFile == "" {
