@@ -10,13 +10,10 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +22,6 @@ import (
 	"github.com/useargus/argus/api/provider"
 	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines"
-	"github.com/useargus/argus/ledger"
 	"github.com/useargus/argus/migrations"
 )
 
@@ -308,120 +304,6 @@ func (d *dev) migrate(ctx context.Context) error {
 	return nil
 }
 
-// startAPI runs the API as a child that holds only its own credentials.
-func (d *dev) startAPI(context.Context) (process, error) {
-	metrics, err := metricsAddress(&d.apiMetrics)
-	if err != nil {
-		return nil, err
-	}
-	return d.startChild("api", []string{"dev-api"}, []variable{
-		{"ARGUS_LISTEN", d.addr},
-		{"ARGUS_METRICS_LISTEN", metrics},
-		{"ARGUS_SHUTDOWN_DELAY", "0s"}, // no balancer asks /readyz
-		{"ARGUS_POSTGRES_URL", d.roleURL("argus_api")},
-		{"ARGUS_POSTGRES_CONSENT_URL", d.roleURL("argus_consent")},
-		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", d.state.Passwords["clickhouse/argus_reader"], devDatabase)},
-		{"ARGUS_CURSOR_KEY", d.state.CursorKey},
-		{"ARGUS_CLERK_ISSUER", d.issuer.URL},
-		{"ARGUS_CLERK_API_URL", d.issuer.APIURL},
-		{"ARGUS_CLERK_SECRET_KEY", d.state.ClerkKey},
-		{"ARGUS_CLERK_AUTHORIZED_PARTIES", "http://" + d.addr},
-		{"ARGUS_CLERK_ORGANIZATION", issuerOrganization},
-		{"ARGUS_IDENTITY_FILE", d.issuer.IdentityFile},
-		{"ARGUS_DEV_WORKERS_DIR", d.workersDir()},
-		{"ARGUS_SERVICES_FILE", d.servicesFile()},
-		{"ARGUS_PUBLIC_URL", "http://" + d.addr},
-		{"ARGUS_ASSERTION_KEYS", d.state.AssertionKey},
-	})
-}
-
-func (d *dev) startReplicator(context.Context) (process, error) {
-	metrics, err := metricsAddress(&d.replicatorMetrics)
-	if err != nil {
-		return nil, err
-	}
-	return d.startChild("replicator", []string{"replicator"}, []variable{
-		{"ARGUS_METRICS_LISTEN", metrics},
-		{"ARGUS_POSTGRES_URL", d.roleURL("argus_replicator")},
-		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_replicator", d.state.Passwords["clickhouse/argus_replicator"], devDatabase)},
-	})
-}
-
-// startLedger runs the ledger with a key of its own, as a child that holds only its own credentials.
-func (d *dev) startLedger(context.Context) (process, error) {
-	key, anchor := filepath.Join(d.dir, "ledger.key"), filepath.Join(d.dir, "ledger.anchor")
-	if d.state.LedgerKey == "" {
-		public, err := ledger.NewKeyFile(key, devOrigin)
-		if err != nil {
-			return nil, err
-		}
-		d.state.LedgerKey = public.String()
-		if err := d.state.save(); err != nil {
-			return nil, err
-		}
-	}
-	metrics, err := metricsAddress(&d.ledgerMetrics)
-	if err != nil {
-		return nil, err
-	}
-	if d.ledgerAddr == "" {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		l.Close()
-		d.ledgerAddr = l.Addr().String()
-	}
-	return d.startChild("ledger", []string{"ledger", "seal"}, []variable{
-		{"ARGUS_METRICS_LISTEN", metrics},
-		{"ARGUS_LEDGER_LISTEN", d.ledgerAddr},
-		{"ARGUS_LEDGER_ORIGIN", devOrigin},
-		{"ARGUS_LEDGER_KEY", key},
-		{"ARGUS_LEDGER_ANCHOR", anchor},
-		{"ARGUS_POSTGRES_URL", d.roleURL("argus_ledger")},
-		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", d.state.Passwords["clickhouse/argus_reader"], devDatabase)},
-	})
-}
-
-// devOrigin is the name of the log that argusd dev seals.
-const devOrigin = "localhost/argus-dev"
-
-// metricsAddress finds a free port of loopback for a child's /metrics.
-func metricsAddress(url *atomic.Value) (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	url.Store("http://" + l.Addr().String() + "/metrics")
-	return l.Addr().String(), nil
-}
-
-// childProcess is a child of argusd's own kind; it drains when asked to stop.
-type childProcess struct{ *engines.Child }
-
-func (c childProcess) Stop(ctx context.Context) error { return c.Child.Stop(ctx, 15*time.Second) }
-
-func (d *dev) startChild(name string, args []string, variables []variable) (process, error) {
-	logFile, err := os.OpenFile(filepath.Join(d.dir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer logFile.Close() // the child has its own
-	command := exec.Command(d.executable, args...)
-	command.Stdout, command.Stderr = logFile, logFile
-	command.Dir = d.dir
-	command.Env = []string{"TZ=UTC", "HOME=" + d.dir, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}
-	for _, v := range variables {
-		command.Env = append(command.Env, v.name+"="+v.value)
-	}
-	child, err := engines.StartChild(command, syscall.SIGTERM)
-	if err != nil {
-		return nil, err
-	}
-	return childProcess{child}, nil
-}
-
 // waitReady returns when the API says it is ready, or what its log ended with when it does not within a minute.
 func (d *dev) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -490,83 +372,6 @@ func (d *dev) stop() {
 }
 
 func (d *dev) workersDir() string { return filepath.Join(d.dir, "workers") }
-
-// writeEnvFiles writes what a terminal sources: env for users, admin.env for who plays with the engines.
-func (d *dev) writeEnvFiles() error {
-	d.envFiles.Lock()
-	defer d.envFiles.Unlock()
-	reader := d.state.Passwords["clickhouse/argus_reader"]
-	clickhouseHTTP := fmt.Sprintf("http://argus_reader:%s@127.0.0.1:%d/?database=%s", reader, d.ch().HTTPPort(), devDatabase)
-	user := []variable{
-		{"ARGUS_URL", "http://" + d.addr},
-		{"ARGUS_TOKEN", d.state.Tokens["ARGUS_TOKEN"]},
-		{"ARGUS_TOKEN_SUPPORT", d.state.Tokens["ARGUS_TOKEN_SUPPORT"]},
-		{"ARGUS_TOKEN_TENANTS", d.state.Tokens["ARGUS_TOKEN_TENANTS"]},
-		{"ARGUS_POSTGRES_URL", d.roleURL("argus_auditor")},
-		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", reader, devDatabase)},
-		{"ARGUS_CLICKHOUSE_HTTP_URL", clickhouseHTTP},
-	}
-	admin := []variable{
-		{"ARGUS_POSTGRES_ADMIN_URL", d.roleURL("argus_owner")},
-		{"ARGUS_POSTGRES_API_URL", d.roleURL("argus_api")},
-		{"ARGUS_POSTGRES_BREAK_GLASS_URL", d.roleURL("argus_break_glass")},
-		{"ARGUS_POSTGRES_CONSENT_URL", d.roleURL("argus_consent")},
-		{"ARGUS_METRICS_URL_API", fmt.Sprint(d.apiMetrics.Load())},
-		{"ARGUS_METRICS_URL_REPLICATOR", fmt.Sprint(d.replicatorMetrics.Load())},
-		{"ARGUS_SERVICES_FILE", d.servicesFile()},
-		{"ARGUS_PID_DEV", fmt.Sprint(os.Getpid())},
-		{"ARGUS_PID_API", fmt.Sprint(d.api.pid())},
-		{"ARGUS_PID_REPLICATOR", fmt.Sprint(d.replicator.pid())},
-		{"ARGUS_POSTGRES_LEDGER_URL", d.roleURL("argus_ledger")},
-		{"ARGUS_METRICS_URL_LEDGER", fmt.Sprint(d.ledgerMetrics.Load())},
-		{"ARGUS_LEDGER_URL", "http://" + d.ledgerAddr},
-		{"ARGUS_PID_LEDGER", fmt.Sprint(d.ledger.pid())},
-		{"ARGUS_PID_POSTGRES", fmt.Sprint(d.postgres.pid())},
-		{"ARGUS_PID_CLICKHOUSE", fmt.Sprint(d.clickhouse.pid())},
-	}
-	door := []variable{ // of argusd check services, argusd check provider fleet
-		{"ARGUS_SERVICES_FILE", d.servicesFile()},
-		{"ARGUS_PUBLIC_URL", "http://" + d.addr},
-		{"ARGUS_ASSERTION_KEYS", d.state.AssertionKey},
-		{"ARGUS_POSTGRES_URL", d.roleURL("argus_api")},
-		{"ARGUS_CLICKHOUSE_URL", user[5].value},
-	}
-	job := []variable{
-		{"ARGUS_URL", "http://" + d.addr},
-		{"ARGUS_TOKEN", ""},
-		{"GITHUB_ACTIONS", "true"},
-		{"ACTIONS_ID_TOKEN_REQUEST_URL", d.issuer.MintURL() + "?job=1"},
-		{"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "local"},
-	}
-	return errors.Join(
-		writeEnvFile(filepath.Join(d.dir, "services.env"), "", door),
-		writeEnvFile(filepath.Join(d.dir, "env"), filepath.Dir(d.executable), user),
-		writeEnvFile(filepath.Join(d.dir, "ci.env"), filepath.Dir(d.executable), job),
-		writeEnvFile(filepath.Join(d.dir, "admin.env"), "", admin))
-}
-
-func (d *dev) welcome() {
-	env := filepath.Join(d.dir, "env")
-	if relative, err := filepath.Rel(mustGetwd(), env); err == nil && len(relative) < len(env) {
-		env = relative
-	}
-	fmt.Printf(`
-ARGUS is ready.
-
-  Console   http://%s/
-  Ledger    http://%s/checkpoint
-            --key '%s'
-  Terminal  source %s
-            argusctl health
-            argusctl compute list
-            argusctl service ls
-            argusctl logs tail --since 5m
-            argusctl perf
-  CI job    source %s    # a terminal as a CI job has it; see argusd dev ci-token, too
-
-Logs are in %s. Ctrl-C stops everything.
-`, d.addr, d.ledgerAddr, d.state.LedgerKey, shellWord(env), shellWord(strings.TrimSuffix(env, "env")+"ci.env"), d.dir)
-}
 
 func newLocalWorkerCommand() *cobra.Command {
 	return &cobra.Command{
