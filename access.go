@@ -33,7 +33,7 @@ func (s AccessSubject) Compare(o AccessSubject) int {
 		cmp.Compare(s.ImpersonatorID, o.ImpersonatorID), cmp.Compare(s.TokenID.String(), o.TokenID.String()))
 }
 
-// AccessUse is how often a subject asked for a scope. Scope may be ScopeAny and ScopeNone, which nobody is granted.
+// AccessUse is how often a subject asked for a scope. Scope may be ScopeAny and ScopeNone, which are never granted.
 type AccessUse struct {
 	Subject AccessSubject
 	Scope   string

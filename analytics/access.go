@@ -50,7 +50,7 @@ func (q *accessQuestion) add(r accessRow) {
 	q.rows[k] = accessRow{r.subject, r.value, had.calls + r.calls, had.denied + r.denied, max(had.last, r.last)}
 }
 
-// whose are the actors and tokens of the subjects. Together they let some others' rows through, which nobody looks up.
+// whose are the actors and tokens of the subjects. Together they let some others' rows through, which are never looked up.
 func (q *accessQuestion) whose() (actors, tokens []string) {
 	for _, s := range q.subjects {
 		actors, tokens = append(actors, s.ActorID), append(tokens, s.TokenID.String())

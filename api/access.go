@@ -229,7 +229,7 @@ func (a *API) accessSubjects(ctx context.Context, uses []argus.AccessUse, since 
 // accessTimeout bounds the reading of all tokens.
 const accessTimeout = 5 * time.Second
 
-// count adds what was used. Scopes that nobody is granted count as calls alone.
+// count adds what was used. Scopes that are never granted count as calls alone.
 func (r *reviewed) count(u *argus.AccessUse) {
 	r.Calls += u.Calls
 	r.Denied += u.Denied

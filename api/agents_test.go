@@ -70,7 +70,7 @@ func TestAgentTokens(t *testing.T) {
 
 	// Its calls carry its name, not the one that the caller says. Of others the header is a claim, cut and made storable.
 	for _, c := range []struct{ token, header, agent string }{
-		{made.Secret, "", "claude-code"}, {made.Secret, "somebody else", "claude-code"},
+		{made.Secret, "", "claude-code"}, {made.Secret, "another program", "claude-code"},
 		{ada, "", ""}, {ada, " cursor/1.2 ", "cursor/1.2"}, {maker, "cursor\xff", "cursor\ufffd"}, {h.breakGlass(argus.ScopeLogsRead), "codex", "codex"},
 		{ada, strings.Repeat("é", 100), strings.Repeat("é", 64)},
 	} {
@@ -99,7 +99,7 @@ func TestAgentTokens(t *testing.T) {
 		"tokens:write":          {"'a'", "true", "{logs:read,tokens:write}", parent, false},
 		"tokens:admin":          {"'a'", "true", "{tokens:admin}", parent, false},
 		"a null":                {"'a'", "false", "{logs:read,NULL}", parent, false},
-		"nobody's actions":      {"NULL", "true", "{logs:read}", parent, false},
+		"actions of no agent":   {"NULL", "true", "{logs:read}", parent, false},
 		"no name":               {"''", "false", "{logs:read}", parent, false},
 		"a child of an agent's": {"'a'", "false", "{logs:read}", "'" + made.Token.ID.String() + "'", false},
 		"and without an agent":  {"NULL", "false", "{logs:read}", "'" + made.Token.ID.String() + "'", false},

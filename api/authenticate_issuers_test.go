@@ -566,7 +566,7 @@ func TestRightsOfPeople(t *testing.T) {
 	h.expect("the older session, there", session, 200, "")
 	want("still a supporter's, there", scopes(), argus.ScopeLogsRead)
 	h.expect("shows no group", show(-40*time.Second), 200, "")
-	want("nobody's", scopes())
+	want("no role's", scopes())
 	h.expect("and one again", show(-30*time.Second, "sre"), 200, "")
 	want("an administrator's again", scopes(), argus.ScopeLogsRead, argus.ScopeComputeWrite)
 

@@ -164,14 +164,14 @@ type wish struct {
 	code   argus.Code
 	token  string // "" for none
 	path   string // with the query; "" for the example's
-	body   any    // nil for the example's, noBody for none
+	body   any    // nil: the example's
 	header []string
 	wrong  bool   // the request is not as described
 	raw    string // headers and body sent as they are: what Go's client would not send
 	url    string // of another server than the contract's
 }
 
-// noBody is a request's body that is not there.
+// noBody, as the body of a wish, sends a request without one.
 type noBody struct{}
 
 // sample is an operation's request as its examples have it.

@@ -111,8 +111,8 @@ func (a *API) serve(g *gin.Context, r *route) {
 	a.finish(c, ans, err)
 }
 
-// agentOf names the program that acts for the actor: the one that an agent's token was made for, whatever the caller
-// says, else the one that the caller names.
+// agentOf names the program that acts for the actor. An agent's token was made for one program, and the caller cannot
+// name another. With any other token it is the program that the caller names.
 func agentOf(cred *credential.Credential, r *http.Request) string {
 	return cmp.Or(cred.Actor.Agent, strings.TrimSpace(r.Header.Get(argus.AgentHeader)))
 }

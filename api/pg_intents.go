@@ -110,7 +110,7 @@ func (i *intents) send(all []*waitingIntent) error {
 	return errors.Join(errDoubt, err)
 }
 
-// errNoProcess: the writer's process is not registered at the moment, so nobody would end its intents.
+// errNoProcess: the writer's process is not registered at the moment, so no sweep would end its intents.
 var errNoProcess = errors.New("the intent of a process that is not in argus.audit_processes")
 
 // intend commits the call's intent. After an error the call causes no effect. When it is not known whether the intent

@@ -166,8 +166,8 @@ func hangUp(http.ResponseWriter, *http.Request, func() *http.Response) bool {
 	panic(http.ErrAbortHandler)
 }
 
-// TestProviderDoubts: whatever becomes of a request to a controller, the call's answer, its steps, the worker's state and
-// the instances agree on what is true.
+// TestProviderDoubts: a request to a controller may fail in any way. The call's answer, its steps, the worker's state and
+// the instances still agree on what is true.
 func TestProviderDoubts(t *testing.T) {
 	c := newControl(t)
 	p, way := c.overHTTP(300 * time.Millisecond)

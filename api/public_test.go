@@ -172,7 +172,7 @@ func TestHealth(t *testing.T) {
 	if v, by := read(); v.Status != statusDegraded || by["replicator"].Status != statusDown {
 		t.Errorf("silent: %+v", v)
 	}
-	// The ledger is a stage as soon as a sealer has said anything, whatever that is.
+	// The ledger is a stage as soon as a sealer has said anything, good or bad.
 	if _, by := read(); by["ledger"].Name != "" {
 		t.Errorf("%+v", by["ledger"])
 	}

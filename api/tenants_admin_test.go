@@ -139,7 +139,7 @@ func TestConsentCutOff(t *testing.T) {
 	r := put("DOC-0")
 	c.want(r, http.StatusConflict, argus.CodeConflict)
 	c.wantSteps(r, "1 user_2ada consent "+silent+" denied conflict: This installation records consents on the host alone")
-	// Nobody there: nothing happened, and the key is free again.
+	// No such tenant: nothing happened, and the key is free again.
 	c.consentURL = "postgres://argus_consent:x@127.0.0.1:1/argus"
 	c.serve()
 	key := []string{"Idempotency-Key", "consenting"}

@@ -197,7 +197,7 @@ func (a *API) createToken(c *call) (answer, error) {
 	case c.Actor.Kind == argus.KindBreakGlass:
 		return answer{}, argus.Errorf(argus.CodeForbidden, "A break-glass token cannot create tokens: they would outlive the emergency.")
 	case c.Actor.Kind == argus.KindWorkload:
-		return answer{}, argus.Errorf(argus.CodeForbidden, "A workload cannot create tokens: its issuer gives it a new one for each run, and nobody could end these with it.")
+		return answer{}, argus.Errorf(argus.CodeForbidden, "A workload cannot create tokens: its issuer gives it a new one for each run, and tokens of its own would outlive that run.")
 	case !argus.Within(n.Scopes, c.Actor.Scopes):
 		var missing []argus.Scope
 		for _, s := range n.Scopes {

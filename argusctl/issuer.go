@@ -280,7 +280,7 @@ func (s signIn) revoke(ctx context.Context, client *http.Client, secret signedIn
 	return nil
 }
 
-// loopbackListener receives the browser's way back: a port of this machine that nobody else listens on (RFC 8252, 7.3).
+// loopbackListener receives the browser's way back: a port of this machine that no other process listens on (RFC 8252, 7.3).
 func loopbackListener() (net.Listener, string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -58,7 +58,7 @@ func issuerNamed(all []signIn, name, server string) (signIn, error) {
 
 // signInAt signs in by the browser, or by the device grant where there is none.
 func (f *factory) signInAt(ctx context.Context, o *loginOptions, s *signIn, p profile) (signedIn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, signInWait, errors.New("nobody signed in within ten minutes"))
+	ctx, cancel := context.WithTimeoutCause(ctx, signInWait, errors.New("no sign-in within ten minutes"))
 	defer cancel()
 	trusted, err := p.trust()
 	if err != nil {

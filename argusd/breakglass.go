@@ -66,7 +66,7 @@ func newBreakGlassIssue() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			// A file with mistakes keeps nobody from a token of the other scopes: this is for emergencies.
+			// A file with mistakes does not prevent a token of the other scopes: this command is for emergencies.
 			if file, err := services.Load(config.ServicesFile); err != nil {
 				fmt.Fprintln(os.Stderr, "The scopes of services are not known:", err)
 			} else {

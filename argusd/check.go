@@ -25,7 +25,7 @@ func newCheckCommand() *cobra.Command {
 is changed. A setting that is allowed and risky is a warning. Ends with 0 when all is well or warned of, 9 when something is not, and 1 when the configuration itself cannot be used.
 
 "check services" reaches each service of ARGUS_SERVICES_FILE, looks at its certificate and its document, and names the
-routes that nobody called in 30 days. "check provider NAME" tries the controller of a provider against
+routes without a call in 30 days. "check provider NAME" tries the controller of a provider against
 docs/provider.openapi.yaml. It launches one instance and destroys it again. Both need the API's environment.
 
 "check api --token -" explains the token on standard input: which rule matches, which scopes follow, or which check fails.

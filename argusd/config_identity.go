@@ -64,7 +64,7 @@ func (c apiConfig) checkIdentity(p *problems, local bool) {
 		}
 		c.ClerkConfig.check(p, local)
 	case c.IdentityFile == "":
-		p.add("ARGUS_CLERK_ISSUER or ARGUS_IDENTITY_FILE is required: without an issuer nobody can sign in")
+		p.add("ARGUS_CLERK_ISSUER or ARGUS_IDENTITY_FILE is required: without an issuer no one can sign in")
 	}
 	for _, i := range issuers {
 		if i.Issuer == c.Issuer {

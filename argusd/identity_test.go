@@ -285,7 +285,7 @@ func (d *devServer) testIssuers(t *testing.T) {
 	d.argusctl(made, 4, "whoami")
 	d.argusctl(d.breakGlass("second:00u1imani"), 0, "whoami")
 
-	// A CI job, by the token that its runner gives it. With one claim changed it is nobody.
+	// A CI job, by the token that its runner gives it. With one claim changed it is unauthenticated.
 	var job []string
 	job = append(job, "ARGUS_CONFIG_DIR="+t.TempDir()) // a profile of this server goes before the job's token
 	for _, name := range []string{"ARGUS_URL", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"} {

@@ -155,7 +155,7 @@ func TestLedgerPartitions(t *testing.T) {
 	if n := column[int64](t, super, "SELECT (detail->>'to_leaf')::bigint FROM argus.audit_admin WHERE kind = 'ledger_pruned'"); len(n) != 1 || n[0] != 1<<24 {
 		t.Errorf("the pruning is recorded as %v", n)
 	}
-	// Checkpoints of the last two days stay, whoever asks.
+	// Checkpoints of the last two days stay: even a superuser cannot delete them.
 	if _, err := super.Exec(t.Context(), "DELETE FROM argus.ledger_checkpoints"); err == nil {
 		t.Error("young checkpoints were deleted")
 	}

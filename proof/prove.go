@@ -11,7 +11,7 @@ import (
 type Sealed struct {
 	Checkpoint
 	Note     string    // as it was signed, without cosignatures
-	SealedAt time.Time // by the store's clock: nobody signed it
+	SealedAt time.Time // by the store's clock, not signed
 }
 
 // ProveInclusion makes the proof of a leaf in the tree, out of tiles that are checked on the way.

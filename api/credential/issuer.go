@@ -35,7 +35,7 @@ type Issuer struct {
 	Claims ClaimNames
 	Scopes map[string][]argus.Scope // by group; others give none
 	Rights time.Duration            // how long a personal access token keeps its owner's rights after a sign-in showed them
-	SignIn *SignIn                  // nil: nobody signs in at it from the console or argusctl
+	SignIn *SignIn                  // nil: console and argusctl offer no sign-in at it
 	// Parties are the clients (azp) whose tokens are taken besides SignIn's.
 	Parties []string
 

@@ -15,8 +15,8 @@ import (
 // healthTimeout bounds one look at a service's health path.
 const healthTimeout = 5 * time.Second
 
-// PollHealth asks each service for its health path at once and then every 10 s, until ctx ends. No call is recorded for
-// it: nobody asked.
+// PollHealth asks each service for its health path at once and then every 10 s, until ctx ends. It records no call,
+// because no caller asked.
 func (r *Registry) PollHealth(ctx context.Context) {
 	tick := time.NewTicker(r.config.healthEvery)
 	defer tick.Stop()

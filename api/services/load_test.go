@@ -91,7 +91,7 @@ func TestMistakes(t *testing.T) {
     concurrency: 0
     tls: {ca: missing.pem}
     scopes: {logs:read: Ours, Bad: Case, a:b: ""}
-    presets: {nobody: [a:b], admin-full: [c:d]}
+    presets: {no-role: [a:b], admin-full: [c:d]}
     routes:
       - {route: "GET /v1/x", scope: nowhere:read}
       - {route: "GET /v1/:a", scope: a:b}

@@ -30,8 +30,8 @@ const (
 )
 
 // Check tests whether each service can be reached and shows a good certificate, compares its routes with its document,
-// and names those that nobody called. It sends one GET without an assertion to each service: whoever answers it can be
-// called around the log.
+// and names those without a call. It sends one GET without an assertion to each service. A service that answers it can
+// be called around the log.
 func (c Services) Check(ctx context.Context, r *Report) {
 	if len(c.File.Services) == 0 {
 		r.note("the file declares no services")
@@ -55,7 +55,7 @@ func (c Services) Check(ctx context.Context, r *Report) {
 		if i := slices.IndexFunc(s.Routes, func(r *services.Route) bool { return r.Method == http.MethodGet && len(r.Params) == 0 && !r.Stream }); i >= 0 {
 			path := s.Routes[i].Template
 			if status, err := get(ctx, client, u.String()+path); err == nil && status >= 200 && status < 300 {
-				r.Warn(fmt.Sprintf("%s answers GET %s with %d without an Argus-Assertion: whoever reaches it is not in the log. Have it check the assertion (docs/services.md)",
+				r.Warn(fmt.Sprintf("%s answers GET %s with %d without an Argus-Assertion: a caller that reaches it directly is not in the log. Have it check the assertion (docs/services.md)",
 					s.Name, path, status))
 			}
 		}
@@ -193,7 +193,7 @@ func (c Services) called(ctx context.Context, r *Report) {
 			delete(seen, s.Name+" HEAD "+s.Mount+route.Template)
 		}
 		if len(never) > 0 {
-			r.note(fmt.Sprintf("%s: in 30 days nobody called %s", s.Name, routesOf(never)))
+			r.note(fmt.Sprintf("%s: in 30 days no call of %s", s.Name, routesOf(never)))
 		}
 		var gone []string
 		for name := range seen {

@@ -292,7 +292,7 @@ func TestServicesAreLookedAt(t *testing.T) {
 	Services{File: declared, PostgresURL: pg.APIURL, ClickHouseURL: ch.ReaderURL}.Check(t.Context(), &Report{Out: &out})
 	for _, want := range []string{
 		"FAIL  lax: health: /healthz answers 503", "WARN  lax answers GET /v1/things with 200 without an Argus-Assertion",
-		"WARN  lax: the document doc.json does not have GET /v1/things/:id\n", "note  lax: in 30 days nobody called GET /v1/things/:id, GET /v1/other\n",
+		"WARN  lax: the document doc.json does not have GET /v1/things/:id\n", "note  lax: in 30 days no call of GET /v1/things/:id, GET /v1/other\n",
 		"note  lax: in 30 days calls came to what is not declared: GET /svc/lax/v1/gone\n",
 		"FAIL  away: reach " + closed, "ok    good: certificate", "name the authority that signed it", "FAIL  named: certificate", "tls: {server_name: NAME}",
 		"FAIL  over: certificate", "renew it at the service", "WARN  soon: its certificate ends in 4 days", "FAIL  plain: certificate", "it does not speak TLS",

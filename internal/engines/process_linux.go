@@ -51,9 +51,9 @@ type account struct {
 	caps     []uintptr // kept to reach files below folders that are closed to others, such as /root
 }
 
-// engineAccount: no engine runs as root, so root runs it as the named user, or as nobody. The paths are those it must
-// reach. Below folders that are closed to that user it needs a capability that passes every closed folder, which is given
-// only where mayPass.
+// engineAccount is the account that an engine runs as. It is never root: root runs it as the named user, or as a user
+// that owns nothing. The paths are those it must reach. Below folders that are closed to that user it needs a capability
+// that passes every closed folder. Only mayPass gives it that.
 func engineAccount(program, name string, mayPass bool, paths ...string) (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

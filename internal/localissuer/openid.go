@@ -31,7 +31,7 @@ type OpenIDConfig struct {
 	Audience string        // of access tokens, and of tokens made by Token
 	Lifetime time.Duration // of tokens; 0 means 5 minutes
 
-	// Of an issuer of people. Without a client nobody signs in.
+	// Of an issuer of people. Without a client there is no sign-in.
 	ClientID string
 	// Redirects are where sign-ins may go back to. One without a port stands for every port (RFC 8252, 7.3).
 	Redirects []string
