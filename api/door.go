@@ -58,7 +58,7 @@ func undeclared(m *services.Match) func(c *call) (answer, error) {
 	}
 }
 
-// readForwarded reads the body of a call to a service as far as it is held, and records its digest when that is all of it.
+// readForwarded reads the body of a call to a service as far as it is held. When that is all of it, it records the digest.
 func (c *call) readForwarded() error {
 	limit := int64(c.route.match.BodyLimit)
 	tooLarge := argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than the %s that the service %s takes.", c.route.match.BodyLimit, c.route.Service)

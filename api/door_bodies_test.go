@@ -145,8 +145,8 @@ func TestDoorMemory(t *testing.T) {
 	eventually(t, "everything is given back", func() bool { return d.api.door.memory.Used() == 0 && d.api.door.send.Memory.Used() == 0 })
 }
 
-// TestDoorHTTP2: over TLS and HTTP/2 as over plain HTTP/1, trailers and HEAD included, and no call twice when the service
-// says that it did not look at one.
+// TestDoorHTTP2: TLS with HTTP/2 carries the same as plain HTTP/1, trailers and HEAD included. No call is sent twice, even
+// when the service says that it did not look at one.
 func TestDoorHTTP2(t *testing.T) {
 	u := &upstream{t: t}
 	u.server = httptest.NewUnstartedServer(http.HandlerFunc(u.serve))
@@ -260,7 +260,7 @@ func TestDoorBusy(t *testing.T) {
 
 func (d *doorHarness) service() *services.Running { return d.config.Services.Services()[0] }
 
-// TestDoorStreams: events leave as they come, the row is there before them, and a stream ends with its caller, with its
+// TestDoorStreams: events leave as they come, and the row is there before them. A stream ends with its caller, with its
 // credential, and with the server.
 func TestDoorStreams(t *testing.T) {
 	d := newDoor(t, "", func(c *Config) { c.recheckEvery = 50 * time.Millisecond })

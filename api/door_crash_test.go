@@ -189,9 +189,9 @@ func (c *child) kill() {
 	c.in.Close()
 }
 
-// TestDoorCrash kills the API at each point between a call's intent and its answer, and then API and service at random
-// under load (ARGUS_CRASH_ROUNDS times, 6 when unset). The oracle: an acknowledged call has its row, none has two, what
-// the service heard with effects has a row, and the service heard no call twice.
+// TestDoorCrash kills the API at each point between a call's intent and its answer. Then it kills API and service at random
+// under load (ARGUS_CRASH_ROUNDS times, 6 when unset). The oracle: each acknowledged call has one row, and none has two.
+// Each call with effects that the service heard has a row. The service heard no call twice.
 func TestDoorCrash(t *testing.T) {
 	rounds := 6
 	if n, err := strconv.Atoi(os.Getenv("ARGUS_CRASH_ROUNDS")); err == nil && n > 0 {

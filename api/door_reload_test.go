@@ -15,8 +15,8 @@ import (
 	"github.com/useargus/argus"
 )
 
-// TestDoorReload: the file is taken up whole or not at all, calls under way keep what they began with, and scopes come
-// and go with it.
+// TestDoorReload: the file is taken up whole or not at all. Calls under way keep the file they began with. Scopes come and
+// go with it.
 func TestDoorReload(t *testing.T) {
 	d := newDoor(t, "    health: /healthz")
 	d.clerkScopes()

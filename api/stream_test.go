@@ -202,8 +202,8 @@ func TestStreamsRecheck(t *testing.T) {
 	denied("signed out", r, argus.CodeUnauthenticated)
 }
 
-// TestStreamsHear: what ends remembered credentials ends their streams and exports too, without waiting for the next
-// check; also a revocation that came while the channel was down, and an expiry. Other streams go on.
+// TestStreamsHear: an event that ends remembered credentials ends their streams and exports too, without waiting for the
+// next check. So does a revocation that came while the channel was down, and an expiry. Other streams go on.
 func TestStreamsHear(t *testing.T) {
 	okta, config := openID(t, "okta", credential.People, nil)
 	h := newHarness(t, func(c *Config) { c.recheckEvery, c.Issuers = time.Hour, []credential.Issuer{config} })
@@ -403,8 +403,8 @@ func (h *harness) exportRecorded(id uuid.UUID, rows int, complete bool) {
 	})
 }
 
-// TestReadingsAreOnRecord: what a stream or an export asks for is on record before its first row leaves, so that a kill
-// does not hide it; its end says how many rows left, the first and the last of them, and why.
+// TestReadingsAreOnRecord: a stream's or an export's question is on record before its first row leaves, so a kill does not
+// hide it. The record of its end says why it ended, how many rows left, and the first and the last of them.
 func TestReadingsAreOnRecord(t *testing.T) {
 	h := newHarness(t)
 	token := h.token("user_2ada")

@@ -20,8 +20,8 @@ const (
 )
 
 // watch ends a stream when its credential is no longer good, or when the server is about to shut down. It checks the
-// credential when something of it was heard, when it expires, and every recheckEvery. A credential that cannot be
-// checked at the moment is tried again sooner; past recheckGrace the stream ends, and at once when it may have ended.
+// credential when something of it was heard, when it expires, and every recheckEvery. A credential that cannot be checked
+// at the moment is tried again sooner. Past recheckGrace the stream ends. It ends at once when the credential may have.
 func (a *API) watch(ctx context.Context, cancel context.CancelCauseFunc, c *call) {
 	wait, checked := time.Duration(0), time.Now() // at once: something may have been heard just before the stream was watched
 	timer := time.NewTimer(0)
@@ -120,8 +120,8 @@ func (w *watched) tokens() []uuid.UUID {
 	return ids
 }
 
-// sweep looks up the tokens of streams while their revocations cannot be heard, and once more after each loss of the
-// channel, since some may have been missed.
+// sweep looks up the tokens of streams while their revocations cannot be heard. It does so once more after each loss of the
+// channel, since it may have missed some.
 func (a *API) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()

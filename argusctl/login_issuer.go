@@ -98,8 +98,8 @@ func (f *factory) byDevice(ctx context.Context, config *oauth2.Config, s signIn)
 	return s.take(token, "")
 }
 
-// byBrowser opens the issuer's page. The browser comes back to a port of this machine with a code, which only the holder
-// of the PKCE verifier can turn into a token (RFC 8252, RFC 7636).
+// byBrowser opens the issuer's page. The browser comes back to a port of this machine with a code (RFC 8252). Only the holder
+// of the PKCE verifier can turn it into a token (RFC 7636).
 func (f *factory) byBrowser(ctx context.Context, o *loginOptions, config *oauth2.Config, s signIn) (signedIn, error) {
 	listener, redirect, err := loopbackListener()
 	if err != nil {

@@ -303,8 +303,8 @@ func TestLoginByDevice(t *testing.T) {
 	}
 }
 
-// TestJobTokens: argusctl finds the token of the job it runs in, in the order that docs/identity.md tells, and sends it
-// to no server that it is not for.
+// TestJobTokens: argusctl finds the token of the job it runs in, in the order that docs/identity.md tells. It sends the token
+// only to the server that it is for.
 func TestJobTokens(t *testing.T) {
 	s := newSignInServer(t, time.Hour)
 	dir := t.TempDir()

@@ -33,8 +33,8 @@ A match proves that the file is, to the byte, what was submitted. Exit code 0: m
 	return cmd
 }
 
-// digests of what was given: as it is, and with its last newline taken away or one put behind it, which is how
-// an editor or a shell most often changes a file.
+// digests of the given text: as it is, without its last newline, and with one more. An editor or a shell most often changes
+// a file in these ways.
 type digests struct {
 	size            int64
 	own, less, more [sha256.Size]byte

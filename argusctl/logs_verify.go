@@ -113,8 +113,8 @@ func verifyRun(ctx context.Context, f *factory, o *verifyOptions) error {
 	return f.decide(ctx, func(ctx context.Context) (*result, error) { return f.verifyLog(ctx, c, o, open) })
 }
 
-// verifyLog checks the log through the API. Two things are tried once more: a checkpoint that is too old, since this very
-// call is a row that makes a new one, and rows missing from the copy, which the replicator may be about to bring.
+// verifyLog checks the log through the API. It tries two things once more. When the checkpoint is too old, this very call
+// is a row that makes a new one. When rows are missing from the copy, the replicator may be about to bring them.
 func (f *factory) verifyLog(ctx context.Context, c *client, o *verifyOptions, open *opener) (*result, error) {
 	m, err := f.memory(c, open.origins[0])
 	if err != nil {

@@ -75,8 +75,8 @@ func failed(f *factory, err error) *mcp.CallToolResult {
 	return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{&mcp.TextContent{Text: string(text)}}, StructuredContent: json.RawMessage(text)}
 }
 
-// plainTexts shows each hidden character in the texts of a JSON value as an escape, so that none can act or hide where
-// the answer is read.
+// plainTexts shows each hidden character in the texts of a JSON value as an escape. So none can act or hide where the answer
+// is read.
 func plainTexts(v any) any {
 	switch v := v.(type) {
 	case string:

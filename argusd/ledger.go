@@ -141,7 +141,7 @@ func newLedgerInitCommand() *cobra.Command {
 		Use:   "init --origin NAME --key FILE",
 		Short: "Make the log's key, and print what its readers pin",
 		Long: `Make an Ed25519 key for the log of that name, in a new file of mode 0600, and print the public key. Give the public key to the
-log's readers by a way of its own, such as a signed mail: they pin it, and take none from a server. With --clock also make the
+log's readers by a way of its own, such as a signed mail. They pin it, and take none from a server. With --clock also make the
 key that adds a signed time to each checkpoint.`,
 		Example: "  argusd ledger init --origin audit.example.com/argus --key /etc/argus/ledger.key",
 		Args:    cobra.NoArgs,

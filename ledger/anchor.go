@@ -17,8 +17,8 @@ import (
 	"github.com/useargus/argus/proof"
 )
 
-// anchor is the sealer's memory outside Postgres: a file with a line for each checkpoint that may have been seen, written
-// and fsynced before the checkpoint is. It only grows, until old lines thin out (compact). One process has it open at a time.
+// anchor is the sealer's memory outside Postgres: a file with a line for each checkpoint that may have been seen. The line is
+// written and fsynced before the checkpoint is. The file only grows, until old lines thin out (compact). One process has it open at a time.
 //
 //	<size> <root in base64> <seconds since 1970>
 type anchor struct {

@@ -14,8 +14,8 @@ import (
 	"github.com/useargus/argus/proof"
 )
 
-// What this process remembers outside Postgres is asked before Postgres is: what a memory holds had been committed there
-// before, so Postgres must have it too.
+// The sealer asks its memories outside Postgres before it asks Postgres. All that a memory holds had been committed before,
+// so Postgres must have it too.
 
 // remember reads the state anew and holds it against every memory.
 func (s *Sealer) remember(ctx context.Context) error {

@@ -2,8 +2,8 @@ package ledger
 
 import "time"
 
-// A burst keeps the writers' machine: while more rows than burstRate come in a second, no more than cappedRate are sealed,
-// until the oldest of those that wait is cappedAge old.
+// During a burst the machine is the writers'. While more rows than burstRate come in a second, the sealer seals no more
+// than cappedRate. That ends when the oldest waiting row is cappedAge old.
 const (
 	burstRate  = 30_000
 	cappedRate = 20_000

@@ -266,8 +266,8 @@ func TestLateLedger(t *testing.T) {
 	})
 }
 
-// TestKeys: a key in an ssh-agent signs what the public key opens; a key file that others can read is rejected; while a key
-// is rotated both sign, and each of them is enough.
+// TestKeys: a key in an ssh-agent signs what the public key opens. A key file that others can read is rejected. During a
+// rotation both keys sign, and a reader with either key accepts the checkpoint.
 func TestKeys(t *testing.T) {
 	dir := t.TempDir()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
@@ -353,7 +353,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestAnchor: a line that a crash cut off goes, other damage is an error, old lines thin out and the newest stays; two
+// TestAnchor: a line that a crash cut off goes, and other damage is an error. Old lines thin out, and the newest stays. Two
 // processes never share a file.
 func TestAnchor(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "anchor")

@@ -66,8 +66,7 @@ func (s *state) due(writers []writerState, limit int64) (spans []span, backlog i
 // readRuns gives the runs of the spans' rows, from that leaf on. A row that is missing or there twice is an error, and
 // stops the sealer: the log has a hole.
 //
-// The rows of a writer come in the order of its index, so nothing is sorted (string_agg with an ORDER BY of its own would
-// sort). Rows are sought in the months around now first: a partitioned log has an index to look into for each month.
+// The rows of a writer come in the order of its index, so nothing is sorted. (An ORDER BY inside string_agg would sort.) Rows are sought in the months around now first: a partitioned log has an index to look into for each month.
 func readRuns(ctx context.Context, db Querier, spans []span, leaf int64, now time.Time) ([]proof.Run, error) {
 	recent := time.Date(now.Year(), now.Month()-1, 1, 0, 0, 0, 0, time.UTC)
 	runs := make([]proof.Run, 0, len(spans)+8)

@@ -18,8 +18,8 @@ import (
 	"github.com/useargus/argus/proof"
 )
 
-// TestSeal: rows of many writers, of two months, steps and records get exactly one leaf each, in runs within their bounds;
-// a second sealer beside the first recomputes each checkpoint, and goes on when the first ends.
+// TestSeal: calls of many writers and of two months, steps and records get exactly one leaf each. Runs keep their bounds.
+// A second sealer beside the first recomputes each checkpoint, and goes on when the first ends.
 func TestSeal(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()

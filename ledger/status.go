@@ -88,8 +88,8 @@ func (s *Sealer) Status() Status {
 	return status
 }
 
-// writeStatus is for GET /v1/health. What the active one says is not overwritten by one that cannot even stand by, but a
-// fork is told by each process that sees it.
+// writeStatus is for GET /v1/health. A sealer that cannot even stand by does not overwrite the active one's status. But each
+// process that sees a fork tells it.
 func (s *Sealer) writeStatus(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

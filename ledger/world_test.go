@@ -187,8 +187,8 @@ func (w *world) sealed() {
 	}
 }
 
-// check is the oracle: it builds the tree by code that shares nothing with the sealer's, from the rows themselves in the
-// order of the runs, and holds every checkpoint against it. Each row has exactly one leaf.
+// check is the oracle. It builds the tree from the rows themselves, in the order of the runs, by code that shares nothing
+// with the sealer's. It holds every checkpoint against that tree. Each row has exactly one leaf.
 func (w *world) check() {
 	w.t.Helper()
 	ctx := context.Background()

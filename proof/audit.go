@@ -366,8 +366,8 @@ func (a *Audit) Extra(row, what string, found Hash) {
 // Unsealed counts rows that are too young to be sealed.
 func (a *Audit) Unsealed(rows int64) { a.counts.Unsealed += rows }
 
-// Through is what the tree has of the writer, from its first number to its last, both 0 when it has none, and how many
-// rows were found of it.
+// Through gives the first and the last number of the writer in the tree, both 0 when it has none. It also gives the count
+// of the writer's rows that were found.
 func (a *Audit) Through(writer int64) (first, last, rows int64) {
 	return a.first[writer], a.last[writer], a.rowsOf[writer]
 }
@@ -417,8 +417,8 @@ func (a *Audit) fault(f Fault) {
 	}
 }
 
-// Finish gives the verdict. The root over all leaves must be the one that was signed; each leaf of the scope must have had
-// its row, or be of a month whose drop the tree records.
+// Finish gives the verdict. The root over all leaves must be the signed one. Each leaf that is audited must have had its
+// row, or be of a month whose drop the tree records.
 func (a *Audit) Finish() Verdict {
 	v := Verdict{Checkpoint: a.checkpoint}
 	a.counts.Leaves = a.tree.Size()

@@ -143,8 +143,8 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// TestDroppedMonths: a missing row is deleted only when the tree itself holds the record of the drop, with the right counts,
-// later than the month's leaves.
+// TestDroppedMonths: a missing row counts as deleted only when the tree itself holds the record of the drop. The record has
+// the right counts and is later than the month's leaves.
 func TestDroppedMonths(t *testing.T) {
 	build := func(detail string, late bool) (*aLog, proof.Month) {
 		l := sample(120)

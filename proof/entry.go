@@ -57,8 +57,8 @@ const (
 	MaxEntrySize = entryHead + 18 + HashSize
 )
 
-// Month counts the months since January 1970, UTC. A row's month is that of its partition: of occurred_at for a call, of
-// the time in audit_id for a step, of at for a row of audit_admin.
+// Month counts the months since January 1970, UTC. A row's month is that of its partition. A call's follows occurred_at, a
+// step's the time in audit_id, and that of a row of audit_admin its at.
 type Month uint16
 
 // MonthOf is the month of t, which must lie between 1970 and 7431.

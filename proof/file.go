@@ -15,8 +15,8 @@ const fileHeader = "c2sp.org/tlog-proof@v1\n"
 // MaxFile is the greatest length of a proof file that is parsed, in bytes. One of a call has some 4 KiB.
 const MaxFile = 256 << 10
 
-// File is a proof file by C2SP's tlog-proof, of a leaf of this log: the entry and the row beside it, the leaf's place, the
-// way to the root, and the signed checkpoint.
+// File is a proof file of a leaf, in C2SP's format tlog-proof. It holds the entry with its row, the leaf's place, the way
+// to the root, and the signed checkpoint.
 //
 //	c2sp.org/tlog-proof@v1
 //	extra <base64 of the entry ‖ the row as JSON, empty with --hash-only>
@@ -97,8 +97,8 @@ func ParseFile(b []byte) (*File, error) {
 	return f, nil
 }
 
-// cutOff reports whether b is the beginning of a proof file and no whole one: each of its whole lines may stand where it
-// is, the last may begin like that, and no signature is whole. So a file with a changed byte is not taken for one.
+// cutOff reports whether b is only the beginning of a proof file. Each of its whole lines may stand where it is, and the
+// last may begin like that. No signature is whole. So a file with a changed byte is not taken for one.
 func cutOff(b []byte) bool {
 	lines := strings.Split(string(b), "\n")
 	rest := lines[len(lines)-1] // without its line feed

@@ -116,7 +116,7 @@ func TestNotes(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
-	// A witness's line is left aside by a log key and counts in a policy; a second one of the log's own name is a rotation.
+	// A log key leaves a witness's line aside, and a policy counts it. A second line of the log's own name is a rotation.
 	skey, vkey, err := note.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{7}, 64)), "witness.example/w1")
 	if err != nil {
 		t.Fatal(err)

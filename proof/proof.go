@@ -25,8 +25,8 @@ type Hash = tlog.Hash
 // HashSize is the length of a Hash in bytes.
 const HashSize = tlog.HashSize
 
-// What makes a check fail or leaves it undecided. Errors of this package wrap one of them, and a verdict follows it:
-// malformed bytes and disproof say no (exit code 9), and the others leave the question open (exit code 10).
+// These errors make a check fail or leave it undecided. Errors of this package wrap one of them, and a verdict follows it.
+// Malformed bytes and disproof say no (exit code 9). The others leave the question open (exit code 10).
 var (
 	ErrMalformed  = errors.New("malformed")
 	ErrDisproved  = errors.New("disproved")

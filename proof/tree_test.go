@@ -61,8 +61,8 @@ func (ts tiles) edge(b *proof.Builder) {
 	}
 }
 
-// TestEverySize holds the builder, the tiles and the proofs against x/mod's tlog and transparency-dev's merkle, which
-// share no code, for each size of the tree to 3 000.
+// TestEverySize holds the builder, the tiles and the proofs against x/mod's tlog and transparency-dev's merkle, for each
+// size of the tree to 3 000. The two share no code.
 func TestEverySize(t *testing.T) {
 	const sizes = 3000
 	var stored storage

@@ -175,8 +175,8 @@ type sessionClaims struct {
 // templates, which an administrator may set to ten years, make longer ones, and such a token outlives every revocation.
 const maxSessionToken = time.Hour
 
-// verify checks a Clerk session token: signed with a key of this instance by RS256, by exactly this issuer, for
-// a console that is ours, within its time, of a session fully signed in, in the one organization.
+// verify checks a Clerk session token. A key of this instance signed it with RS256, and the issuer is exactly ours. It is
+// for one of our consoles and within its time. Its session is fully signed in, in the one organization.
 func (c *clerkIdentity) verify(ctx context.Context, t *signedToken) (*Credential, error) {
 	if t.kind != "" && t.kind != "jwt" {
 		// An OAuth access token or a machine's is signed with the same keys.
@@ -225,8 +225,8 @@ func (c *clerkIdentity) verify(ctx context.Context, t *signedToken) (*Credential
 		SessionID: claims.SessionID}, nil
 }
 
-// compactPermissions spells out what version 2 packs: of each of the organization's features ("o:logs"), the number in
-// fpm has one bit for each name in per.
+// compactPermissions spells out the permissions that version 2 packs. For each of the organization's features ("o:logs"),
+// the number in fpm has one bit for each name in per.
 func (c *sessionClaims) compactPermissions() []string {
 	names, mappings := strings.Split(c.Compact.Permissions, ","), strings.Split(c.Compact.Mappings, ",")
 	var permissions []string

@@ -1,9 +1,9 @@
-// Package credential finds out who calls: it verifies Clerk sessions, tokens of OpenID Connect issuers, personal access
-// tokens and break-glass tokens, and keeps the tokens of the last two kinds in Postgres.
+// Package credential finds out who calls. It verifies Clerk sessions, tokens of OpenID Connect issuers, personal access
+// tokens and break-glass tokens. It keeps the tokens of the last two kinds in Postgres.
 //
-// A Verifier knows the keys of its issuers and Clerk's users, remembers tokens, and hears of revocations. Each token of an
-// issuer is read by signed.go and verified with the keys of the issuer that it names; clerk.go and issuer.go judge its claims. SQL stands in the files named
-// pg_*.go. The api counts, limits and answers the calls.
+// A Verifier knows the keys of its issuers and Clerk's users, remembers tokens, and hears of revocations. File signed.go
+// reads each token of an issuer and verifies it with the keys of the issuer that it names. Then clerk.go or issuer.go
+// judges its claims. SQL stands in the files named pg_*.go. The api counts, limits and answers the calls.
 package credential
 
 import (
@@ -134,8 +134,8 @@ func unauthenticated(why Reason, cause error) error {
 	return argus.Errorf(argus.CodeUnauthenticated, "%s", message).WithCause(&Unauthenticated{why, cause})
 }
 
-// Verify checks a token of any kind. Its errors are 401 with an Unauthenticated as their cause, what
-// Config.MayLookUp says, or 503 when a store that has to be asked does not answer.
+// Verify checks a token of any kind. A 401 has an Unauthenticated as its cause. A 503 means that a store that has to be
+// asked does not answer. Errors of Config.MayLookUp are returned as they are.
 func (v *Verifier) Verify(ctx context.Context, token string, ip netip.Addr) (*Credential, error) {
 	switch {
 	case strings.HasPrefix(token, argus.PATPrefix), strings.HasPrefix(token, argus.BreakGlassPrefix):
@@ -161,8 +161,8 @@ func (v *Verifier) Verify(ctx context.Context, token string, ip netip.Addr) (*Cr
 	return nil, unauthenticated(reasonMalformed, nil)
 }
 
-// Bearer takes the token out of the one Authorization header: the scheme in any case, one or more spaces, the token
-// (RFC 9110, 11.4 and 11.6.2). Blanks around the field's value are no part of it.
+// Bearer takes the token out of the one Authorization header (RFC 9110, 11.4 and 11.6.2). The scheme may be in any case,
+// with one or more spaces behind it. Blanks around the field's value are no part of it.
 func Bearer(h http.Header) (string, error) {
 	values := h["Authorization"]
 	if len(values) == 0 {
@@ -221,8 +221,8 @@ func looksLikeJWT(token string) bool {
 }
 
 // Recheck verifies the credential of a running stream again, by the token that it began with. A session token lives a
-// minute and cannot be renewed on a running stream. Past its end, and when something was heard of its session or its
-// user, Clerk is asked: the stream may go on while the session does, with the rights that its user has now.
+// minute and cannot be renewed on a running stream. Past its end, and after news of its session or its user, Recheck asks
+// Clerk. The stream may go on while the session does, with the rights that its user has now.
 func (v *Verifier) Recheck(ctx context.Context, token string, ip netip.Addr, old *Credential, heard bool) (*Credential, error) {
 	cred, err := v.Verify(ctx, token, ip)
 	if old.SessionID != "" && (err == nil && heard || ReasonOf(err) == reasonExpired) {

@@ -31,8 +31,8 @@ func shown(t *testing.T, page, kind string) []string {
 	return files
 }
 
-// TestSetUps: what the pages show is taken by the decoder that the API reads it with, fits together, and lets in the
-// tokens that the issuers' own documents describe, and no others.
+// TestSetUps: the API's own decoder takes the files that the pages show, and they fit together. They let in the tokens that
+// the issuers' own documents describe, and no others.
 func TestSetUps(t *testing.T) {
 	issuer := func(page string) *identity {
 		t.Helper()

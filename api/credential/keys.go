@@ -19,7 +19,7 @@ import (
 	"github.com/useargus/argus"
 )
 
-// Ages of the key set. They count from the fetch and never slide, so a key that its issuer withdrew is gone after
+// Ages of the key set. They count from the fetch and never slide. So a key that its issuer withdrew is gone after
 // keysMaxAge while the issuer answers, and after KeysGrace if it does not.
 const (
 	keysRefresh = 5 * time.Minute  // from then on fetched anew in the background
@@ -144,8 +144,8 @@ func (k *keyring) refresh(ctx context.Context, seen time.Time) error {
 	}
 }
 
-// usable reads a key set (RFC 7517) and keeps the keys that may sign tokens: RSA of 2048 to 8192 bits for RS256, P-256
-// for ES256, Ed25519 for EdDSA. A key that cannot be read is passed over, and a name that stands twice names no key.
+// usable reads a key set (RFC 7517) and keeps the keys that may sign tokens. RS256 needs RSA of 2048 to 8192 bits, ES256
+// needs P-256, EdDSA needs Ed25519. A key that cannot be read is passed over, and a name that stands twice names no key.
 func usable(data []byte, by []jose.SignatureAlgorithm) (map[keyName]*jose.JSONWebKey, error) {
 	var set struct {
 		Keys []jsontext.Value `json:"keys"`

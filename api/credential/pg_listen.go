@@ -15,9 +15,9 @@ const (
 	echoTimeout       = 700 * time.Millisecond
 )
 
-// listen keeps a connection on the channel of revocations for as long as ctx lives. What keeps remembered tokens
-// alive is not that the connection looks open, but that its own notices come back: that also finds out a half
-// dead connection, a hung server, and a pooler that only pretends to LISTEN.
+// listen keeps a connection on the channel of revocations for as long as ctx lives. An open connection does not keep
+// remembered tokens alive. Only its own notices do, when they come back. So it also detects a half dead connection, a
+// hung server, and a pooler that only pretends to LISTEN.
 func (v *Verifier) listen(ctx context.Context) {
 	wait := 100 * time.Millisecond
 	for ctx.Err() == nil {

@@ -123,8 +123,8 @@ func (v *Verifier) keepUses(ctx context.Context) {
 	}
 }
 
-// ownerLeft notes in argus.audit_admin that a person may not sign in any more, so that their tokens are unauthenticated
-// from now on, or, without why, that they may again.
+// ownerLeft notes in argus.audit_admin that a person may not sign in any more. Their tokens are unauthenticated from then
+// on. Without why it notes that the person may sign in again.
 func (v *Verifier) ownerLeft(id, why string) {
 	level := slog.LevelWarn
 	if why == "" {
@@ -258,8 +258,8 @@ func InsertToken(ctx context.Context, tx pgx.Tx, n NewToken) (Token, string, err
 	return t, secret, err
 }
 
-// LiveTokens counts an actor's tokens that are neither revoked nor expired, holding off others who would make
-// one for the same actor until the transaction ends.
+// LiveTokens counts an actor's tokens that are neither revoked nor expired. Until the transaction ends, others who would make
+// a token for the same actor wait.
 func LiveTokens(ctx context.Context, tx pgx.Tx, actorID string) (n int, err error) {
 	if _, err := tx.Exec(ctx, "SELECT argus.lock_key('tokens ' || $1)", actorID); err != nil {
 		return 0, err

@@ -78,8 +78,8 @@ func (v *Verifier) ownerOf(ctx context.Context, id string) (*owner, error) {
 	return nil, unauthenticated(reasonOwner, nil)
 }
 
-// secretCache remembers tokens, but only as long as it is sure to hear of revocations: readers get something only
-// while the listener (pg_listen.go) has had the channel's echo within the last freshFor.
+// secretCache remembers tokens, but only as long as it is sure to hear of revocations. It gives readers a row only while
+// the listener (pg_listen.go) has had the channel's echo within the last freshFor.
 type secretCache struct {
 	mu      sync.Mutex
 	rows    map[[32]byte]*secretRow
@@ -114,8 +114,8 @@ func (s *secretCache) get(digest [32]byte) (*secretRow, bool) {
 	return row, ok
 }
 
-// epoch is taken before the database is asked, and given to put: a row that was read before a revocation, and
-// arrives after its notice, is not remembered.
+// epoch is for put. A reader takes it before it asks the database. So put does not remember a row that was read before a
+// revocation and arrives after its notice.
 func (s *secretCache) epoch() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

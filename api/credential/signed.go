@@ -41,8 +41,8 @@ type signedToken struct {
 	issued                 time.Time
 }
 
-// readToken reads a token in compact form. Keys of header and claims count as they are written, none may stand twice,
-// and what the claims of RFC 7519 hold is of the type it names. Nothing is verified.
+// readToken reads a token in compact form. Keys of header and claims count as they are written, and none may stand twice.
+// The claims of RFC 7519 must have the types that it names. Nothing is verified.
 func readToken(text string) (*signedToken, error) {
 	jws, err := jose.ParseSignedCompact(text, algorithms)
 	if err != nil {
@@ -65,8 +65,8 @@ func readToken(text string) (*signedToken, error) {
 	return t, nil
 }
 
-// readHeader takes headers that name the key and the algorithm, and nothing that would have to be obeyed: no
-// critical extension, no key of the caller's choice, no token inside the token.
+// readHeader takes headers that name the key and the algorithm. It rejects a header that would have to be obeyed: a critical
+// extension, a key of the caller's choice, a token inside the token.
 func (t *signedToken) readHeader(text string) error {
 	head, _, _ := strings.Cut(text, ".")
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(head)

@@ -16,8 +16,8 @@ const localWorkerCommand = "local-worker"
 
 // LocalConfig says where local workers belong.
 type LocalConfig struct {
-	// Dir is the data folder they belong to: workers of one folder are never seen from another, and end by
-	// themselves soon after it is gone. It must exist.
+	// Dir is the data folder they belong to. Workers of one folder are never seen from another. They end by themselves soon
+	// after it is gone. It must exist.
 	Dir string
 
 	// Program is the executable that understands "local-worker" (RunLocalWorker); "" means this one.

@@ -114,7 +114,7 @@ func (p *localProvider) signal(ctx context.Context, raw json.RawMessage, sig uni
 	if ref.BootID != p.boot {
 		return errInstanceGone
 	}
-	// The descriptor pins the process: if it is ours now, a signal through it reaches ours too, even
+	// The descriptor pins the process. If the process is ours now, a signal through the descriptor reaches ours too, even
 	// when the number goes to another in between.
 	fd, err := unix.PidfdOpen(ref.PID, 0)
 	if errors.Is(err, unix.ESRCH) {

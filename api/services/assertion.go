@@ -26,8 +26,8 @@ const (
 // AssertionLifetime is how long a service may believe an assertion.
 const AssertionLifetime = time.Minute
 
-// Claims are an assertion's. A service believes a call when the signature is good, the issuer is its ARGUS, the
-// audience is its own name, the time is right, and htm, htu and body_sha256 are those of the request it got.
+// Claims are an assertion's. A service believes a call only when the signature is good and the time is right. The issuer
+// must be its ARGUS and the audience its own name. Method, URL and digest must be those of the request it got.
 type Claims struct {
 	Issuer    string          `json:"iss"` // ARGUS_PUBLIC_URL
 	Audience  string          `json:"aud"` // the service's name
@@ -43,9 +43,9 @@ type Claims struct {
 	// URL is the request's, as ARGUS sends it to the service: upstream, path and query. A service that is called by
 	// another name behind a proxy of its own compares path and query.
 	URL string `json:"htu"`
-	// BodySHA256 is the digest of the body in lower-case hex; of an empty body that of nothing. It is absent when the body is
-	// longer than 1 MiB, which is streamed: then the trailer Argus-Body-Assertion holds another assertion that has it,
-	// equal in all else. A service that compares the claim with a body's digest so rejects what it cannot know.
+	// BodySHA256 is the digest of the body in lower-case hex; of an empty body that of nothing. ARGUS streams a body longer
+	// than 1 MiB, so there the claim is absent. The trailer Argus-Body-Assertion then holds another assertion that has it
+	// and is equal in all else. A service that compares the claim with a body's digest so rejects what it cannot know.
 	BodySHA256 string `json:"body_sha256,omitempty"`
 }
 

@@ -78,10 +78,10 @@ func (c *client) retire() {
 }
 
 // once makes a request that net/http never sends twice. It repeats, on a connection that breaks, a request whose method
-// or Idempotency-Key says that it may, unless its body cannot be had again. So a request without a body gets an empty
-// one that cannot, where net/http still sends no body: for methods that usually have none. For the others it stays
-// without, as an empty body would be sent as a chunked one, and the key is written in lower case, which is the same on
-// the wire and not what net/http looks for.
+// or Idempotency-Key says that it may, unless its body cannot be had again. So once gives a request without a body an
+// empty one that cannot. For methods that usually have no body, net/http still sends none. For the others it would send
+// a chunked one, so their requests stay without. Instead once writes the key in lower case: HTTP takes it as the same,
+// and net/http does not look for it.
 func once(r *http.Request) {
 	r.GetBody = nil
 	for _, key := range []string{"Idempotency-Key", "X-Idempotency-Key"} {

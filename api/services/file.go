@@ -1,5 +1,5 @@
-// Package services is the door to a fleet's own APIs: the file that declares them, the routes that may be called, and how
-// a call is sent on. Package api authenticates, authorizes and records each call; it asks this package for the rest.
+// Package services is the door to a fleet's own APIs. It reads the file that declares them, matches the routes that may be
+// called, and sends calls on. Package api authenticates, authorizes and records each call, and asks this package for the rest.
 package services
 
 import (

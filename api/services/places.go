@@ -12,8 +12,8 @@ import (
 // placeWait is how long a call waits for a place among its service's calls.
 const placeWait = time.Second
 
-// places bound the calls that a service has under way. As many more may wait for a place; any beyond them are told at
-// once, so that a slow service holds a bounded number of callers.
+// places bound the calls that a service has under way. As many more may wait for a place. Any beyond them are told at once.
+// So a slow service holds a bounded number of callers.
 type places struct {
 	calls   chan struct{}
 	waiting atomic.Int64

@@ -238,8 +238,8 @@ type Match struct {
 	path string // escaped, as the service gets it
 }
 
-// find matches the rest of an escaped path behind the mount. A part of the path means the same to every server that
-// could read it, or it matches nothing: no dot segments, no empty parts, no escaped separators, no broken UTF-8.
+// find matches the rest of an escaped path behind the mount. A part of the path must mean the same to every server that
+// could read it. So dot segments, empty parts, escaped separators and broken UTF-8 match nothing.
 func (s *Service) find(method, rest string) *Match {
 	m := &Match{}
 	if method == "HEAD" {

@@ -12,8 +12,8 @@ import (
 	"github.com/useargus/argus/proof"
 )
 
-// canon builds the canonical encoding of a call from a store's own values, so that what a store can tell apart (null and
-// the empty text, say) is told apart by the hash. A test holds it to argus.Record.ComputeHash.
+// canon builds the canonical encoding of a call from a store's own values. So the hash tells apart all that a store can
+// tell apart, such as null and the empty text. A test holds it to argus.Record.ComputeHash.
 type canon struct {
 	b   []byte
 	row proof.Row

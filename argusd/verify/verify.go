@@ -1,5 +1,5 @@
-// Package verify reads a store straight and holds its rows against the ledger: each row is hashed here, in Go, and the
-// order and the months come from the tree that the pinned key signed. It believes nothing that the store says of itself.
+// Package verify reads a store straight and holds its rows against the ledger. It hashes each row itself, in Go. It takes
+// order and months from the tree that the pinned key signed. It believes nothing that the store says of itself.
 package verify
 
 import (

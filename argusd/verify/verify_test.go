@@ -21,8 +21,8 @@ var flips = map[string]string{
 	"jsonb": `jsonb_set(%[1]s, ARRAY[(SELECT k FROM jsonb_object_keys(%[1]s) k LIMIT 1)], '"altered"')`,
 }
 
-// TestPostgresFlips plays the owner, with triggers off and checks gone: one flipped bit in each column of each table that
-// the ledger covers, in every stored form of the tree, is disproved. Put back, it is proven again.
+// TestPostgresFlips plays the owner, with triggers off and checks gone. It flips one bit in each column of each table that
+// the ledger covers, and in every stored form of the tree. Each flip is disproved. Put back, the log is proven again.
 func TestPostgresFlips(t *testing.T) {
 	w := newWorld(t)
 	w.rows(40)

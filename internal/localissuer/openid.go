@@ -48,8 +48,8 @@ type Identity struct {
 	Groups               []string
 }
 
-// OpenID is an OpenID Connect issuer on loopback. It signs tokens, and lets every visitor sign in as anybody: by code
-// with PKCE and by the device grant (RFC 8628), with refresh tokens that are used once, and revocation (RFC 7009).
+// OpenID is an OpenID Connect issuer on loopback. It signs tokens, and lets every visitor sign in as any user, by code with
+// PKCE or by the device grant (RFC 8628). A refresh token works once. Tokens can be revoked (RFC 7009).
 // It is an http.Handler. Its knobs may be turned while it serves.
 //
 //	GET  /.well-known/openid-configuration   GET  /keys

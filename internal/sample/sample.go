@@ -1,5 +1,5 @@
-// Package sample is a small real service, as a fleet has them behind ARGUS: items in a file, events as they change, and
-// a controller of made-up instances. argusd dev runs it behind the door, so that the tour and tests have one to call. It
+// Package sample is a small real service, as a fleet has them behind ARGUS. It keeps items in a file, streams events as they
+// change, and is a controller of made-up instances. argusd dev runs it behind the door, so that the tour and tests have one to call. It
 // serves no call that did not come through the door.
 //
 // It imports nothing of ARGUS, as a service would not. docs/services.md shows assertion.go as it is.
