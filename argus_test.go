@@ -219,8 +219,8 @@ func TestFilterMatch(t *testing.T) {
 	}
 }
 
-// TestFilterFindsWhatWasSent: the value that a caller sent finds the row in which the log keeps it, in every form it
-// keeps it, or the filter says why it cannot be looked for. It is never a silent no.
+// TestFilterFindsWhatWasSent: the value that a caller sent finds its row, in every form in which the log keeps it. Otherwise
+// the filter says why it cannot be looked for. It is never a silent no.
 func TestFilterFindsWhatWasSent(t *testing.T) {
 	id := uuid.MustParse("01976d3e-7c2a-7b1e-9f00-0123456789ab")
 	holds := func(fail func(format string, args ...any), r Record, key, value string) (rejected bool) {

@@ -46,8 +46,8 @@ func keysOf(t *testing.T, object []byte) (names []string, values []json.RawMessa
 	return names, values
 }
 
-// The list of columns is that of the fields of Record, of JSON and of CSV; each column can be null where the list says
-// so, and nowhere else; and no column is outside the hash.
+// The list of columns is that of the fields of Record, of JSON and of CSV. Each column can be null where the list says so,
+// and nowhere else. No column is outside the hash.
 func TestColumns(t *testing.T) {
 	full, bare := fullAndBare()
 	names, values := keysOf(t, full.AppendJSON(nil))

@@ -24,8 +24,8 @@ func TestCSVText(t *testing.T) {
 	}
 }
 
-// TestCSVOfCalls: for any text that a caller, an operator or a service writes into a row, no cell of the row's CSV is a formula, and
-// the row's JSON gives it back.
+// TestCSVOfCalls: a caller, an operator or a service may write any text into a row. No cell of the row's CSV is a formula, and
+// the row's JSON gives the text back.
 func TestCSVOfCalls(t *testing.T) {
 	const formula = "=HYPERLINK(\"http://evil.example\")\n+1"
 	r := Record{ActorID: formula, ImpersonatorID: formula, ActorKind: formula, Scope: formula, Route: formula, Method: formula, UserAgent: formula,

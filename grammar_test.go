@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestGrammar holds the server to the table that the console's test reads too: what a time, a length of time and a
-// query are, and the sentence about each that is none.
+// TestGrammar holds the server to the table that the console's test reads too. The table has times, durations and queries,
+// and for each bad one the sentence about it.
 func TestGrammar(t *testing.T) {
 	var table struct {
 		Now   time.Time

@@ -17,9 +17,10 @@ import (
 // runeRange is a range of characters, both ends included.
 type runeRange struct{ first, last rune }
 
-// hiddenRanges are the characters that are shown as escapes: C0, DEL, C1; soft hyphen; fillers and other blanks that
-// count as letters; the bidirectional marks, embeddings, overrides and isolates; zero-width characters; line and
-// paragraph separators; variation selectors; interlinear annotation; tags; private use; and what is no character.
+// hiddenRanges are the characters that are shown as escapes. Controls: C0, DEL and C1, and the bidirectional marks,
+// embeddings, overrides and isolates. Invisible characters: the soft hyphen, fillers and other blanks that count as letters,
+// zero-width characters, line and paragraph separators, variation selectors. Furthermore interlinear annotation, tags,
+// private use, and code points that are no characters.
 var hiddenRanges = []runeRange{
 	{0, 0x1f}, {0x7f, 0x9f}, {0xad, 0xad}, {0x34f, 0x34f}, {0x61c, 0x61c}, {0x115f, 0x1160}, {0x17b4, 0x17b5}, {0x180b, 0x180f},
 	{0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f}, {0x2800, 0x2800}, {0x3164, 0x3164}, {0xd800, 0xf8ff}, {0xfdd0, 0xfdef},

@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// TestTexts holds the server and the CLI to the table that the console's test reads too: how a text is shown, and
-// what of a text that a person gives is kept or rejected.
+// TestTexts holds the server and the CLI to the table that the console's test reads too. The table says how a text is shown,
+// and what of a person's text is kept or rejected.
 func TestTexts(t *testing.T) {
 	var table struct {
 		Shown []struct{ Text, Shown string }
@@ -40,8 +40,8 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// TestHiddenCharacters: the ranges have every character that Unicode calls a control, a format character, ignorable,
-// a separator of lines or a variation selector, but for marks that are seen, and nothing that is seen.
+// TestHiddenCharacters: the ranges have every character that Unicode calls a control, a format character, ignorable, a
+// separator of lines or a variation selector. They leave out marks that are seen, and have nothing else that is seen.
 func TestHiddenCharacters(t *testing.T) {
 	seen := &unicode.RangeTable{R16: []unicode.Range16{{Lo: 0x600, Hi: 0x605, Stride: 1}, {Lo: 0x6dd, Hi: 0x6dd, Stride: 1}, {Lo: 0x70f, Hi: 0x70f, Stride: 1},
 		{Lo: 0x890, Hi: 0x891, Stride: 1}, {Lo: 0x8e2, Hi: 0x8e2, Stride: 1}}, R32: []unicode.Range32{{Lo: 0x110bd, Hi: 0x110cd, Stride: 16}}}

@@ -360,8 +360,8 @@ func TestMonthsTellApart(t *testing.T) {
 	}
 }
 
-// Rows that are committed and copied while a count is composed, into time that rollups answer for, are not counted:
-// it is of its snapshot, also when such rows come again and again.
+// A count is of its snapshot. Rows that are committed and copied while it is composed are not counted, even in time that
+// rollups answer for. That holds when such rows come again and again.
 func TestCountsLeaveOutWhatCameMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	rng := rand.New(rand.NewPCG(29, 30))

@@ -11,8 +11,8 @@ import (
 	"github.com/useargus/argus/internal/audittest"
 )
 
-// An export is what its filter means as of its token, in order, also when it is cut off and taken up again, when
-// rows come meanwhile, and when ClickHouse goes away in its middle.
+// An export is what its filter means as of its token, in order. That holds when it is cut off and taken up again, when rows
+// come meanwhile, and when ClickHouse goes away in its middle.
 func TestExportIsExact(t *testing.T) {
 	w := newWorld(t)
 	a := w.analytics()

@@ -15,8 +15,8 @@ import (
 	"github.com/useargus/argus/internal/audittest"
 )
 
-// follow collects what a follower gets until it has got want rows or one too many, resuming from the last position
-// whenever it has got rows the number of which breaks says.
+// follow collects what a follower gets until it has got want rows or one too many. When breaks says so of the number of rows
+// that it has got, it resumes from the last position.
 func follow(t *testing.T, a *Analytics, f argus.Filter, from *argus.Position, want int, breaks func(int) bool) []argus.Record {
 	t.Helper()
 	var got []argus.Record

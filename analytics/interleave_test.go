@@ -205,8 +205,8 @@ func (h *history) page(s search, page argus.SearchPage) {
 	}
 }
 
-// Writes, late rows, replication in pieces and backwards, rows in ClickHouse that it does not vouch for, outages,
-// and questions, in any order and within each other: no row is ever lost or shown twice.
+// No row is ever lost or shown twice. The test plays writes, late rows, replication in pieces and backwards, outages, and
+// rows in ClickHouse that it does not vouch for. Between and within them it asks questions, in any order.
 func TestNoRowLostOrTwice(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -24,8 +24,8 @@ import (
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
-// world is both stores with a log in them, written as the writer writes it and copied by a replicator that does as
-// the test says, and a plain model of what was committed.
+// world is both stores with a log in them, and a plain model of what was committed. The log is written as the writer writes
+// it. A replicator that does as the test says copies it.
 type world struct {
 	t      testing.TB
 	pg     *enginetest.Postgres
@@ -274,8 +274,8 @@ func randomRecords(rng *rand.Rand, n int, at time.Time) []argus.Record {
 	return records
 }
 
-// randomRecord is a call within the hour before at, now and then on some earlier day, with values from small sets,
-// nasty ones among them, so that filters meet some of them.
+// randomRecord is a call within the hour before at, now and then on some earlier day. Its values come from small sets, nasty
+// ones among them, so filters meet some of them.
 func randomRecord(rng *rand.Rand, at time.Time) argus.Record {
 	pick := func(s ...string) string { return s[rng.IntN(len(s))] }
 	back := time.Duration(rng.Int64N(int64(time.Hour)))

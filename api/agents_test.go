@@ -143,8 +143,8 @@ func TestAgentsRights(t *testing.T) {
 	}
 }
 
-// TestOwnersWhoLeave: within a minute of a person's leaving their tokens are unauthenticated, and argus.audit_admin says
-// so, once however many processes hear of it; when they come back, it says that too.
+// TestOwnersWhoLeave: within a minute of a person's leaving their tokens are unauthenticated. argus.audit_admin says so once,
+// even when many processes hear of it. When the person comes back, it says that too.
 func TestOwnersWhoLeave(t *testing.T) {
 	h := newHarness(t)
 	token, other := h.token("user_2grace"), h.token("user_2grace")

@@ -514,8 +514,8 @@ func bySuffix(issuer string, f func(w http.ResponseWriter)) http.HandlerFunc {
 	}
 }
 
-// TestRightsOfPeople: a personal access token of a person whose issuer is not asked between sign-ins has the rights that
-// the last sign-in showed, for as long as is configured, in every process.
+// TestRightsOfPeople: ARGUS does not ask this issuer of people between sign-ins. A person's personal access token has the
+// rights that the last sign-in showed, for as long as is configured, in every process.
 func TestRightsOfPeople(t *testing.T) {
 	o, config := openID(t, "okta", credential.People, nil)
 	h := newHarness(t, func(c *Config) { c.Issuers = []credential.Issuer{config} })

@@ -57,8 +57,8 @@ func (c *control) breakReconciling(on bool) {
 	c.must(err)
 }
 
-// A call that is interrupted anywhere leaves, as soon as another API process has looked: its row, once; its steps,
-// with what is true; the worker as it is; the answer for a repetition with the same key.
+// A call may be interrupted anywhere. As soon as another API process has looked, the call has one row, and its steps say
+// what is true. The worker is shown as it is. A repetition with the same key gets the answer.
 func TestComputeCrashPoints(t *testing.T) { forEachProvider(t, testComputeCrashPoints) }
 
 func testComputeCrashPoints(t *testing.T, c *control) {

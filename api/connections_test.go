@@ -37,8 +37,8 @@ func (h *harness) good(what, from, token string) {
 	}
 }
 
-// TestIdleConnectionsMakeRoom: connections that send nothing, or the beginning of a request, never keep a good caller
-// out, be they many of one address or of all, with or without a first answer.
+// TestIdleConnectionsMakeRoom: connections that send nothing, or the beginning of a request, never keep a good caller out.
+// They may be many of one address or of all, with or without a first answer.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	h := newHarness(t, func(c *Config) { c.Limits.Connections, c.Limits.ConnectionsEach = 60, 40 })
 	token := h.token("user_2ada")
@@ -95,8 +95,8 @@ func TestServedConnectionsStay(t *testing.T) {
 	calls.Wait()
 }
 
-// TestStrangersHaveLittleTime: before its first authenticated call a connection may send nothing for some seconds,
-// also when it sent some before; afterwards, and when it is a proxy's, as long as any other.
+// TestStrangersHaveLittleTime: before its first authenticated call a connection may send nothing for some seconds only, even
+// when it sent some before. Afterwards it has as long as any other, and so has a proxy's.
 func TestStrangersHaveLittleTime(t *testing.T) {
 	h := newHarness(t, func(c *Config) {
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}

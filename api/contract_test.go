@@ -19,9 +19,9 @@ import (
 	"github.com/useargus/argus/api/credential"
 )
 
-// TestContract: what openapi.json says of the running server is so, and all that is so. Each operation is called
-// until every answer it documents has been seen, each code of it; requests and answers are held against their
-// schemas, and an answer that is not documented fails.
+// TestContract: what openapi.json says of the running server is so, and all that is so. Each operation is called until every
+// answer it documents has been seen, each code of it. Requests and answers are held against their schemas. An answer that
+// is not documented fails.
 func TestContract(t *testing.T) {
 	c := newContract(t)
 	c.checkPublic()

@@ -18,9 +18,9 @@ import (
 // keys are ignored.
 func unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
 
-// Bind reads the body as one JSON object into v. Keys count exactly as they are written: an unknown key, or one in
-// another case, is an error, and so are a key given twice, text behind the object, broken UTF-8 and an empty body.
-// The errors have CodeInvalidJSON.
+// Bind reads the body as one JSON object into v. Keys count exactly as they are written, so one in another case is
+// unknown. An unknown key, a key given twice, text behind the object, broken UTF-8 and an empty body are errors. They have
+// CodeInvalidJSON.
 func (c *call) Bind(v any) error {
 	bad := func(how string) error {
 		return argus.Errorf(argus.CodeInvalidJSON, "The body must be one JSON object: %s.", how)

@@ -78,8 +78,8 @@ func insertConsent(ctx context.Context, conn *pgx.Conn, tenant, document, by str
 }
 
 // abandonedConsents are the calls that asked for a consent and are over without an end of it: their process died, or lost
-// the answer. A consent takes its call's step "succeeded" with it, so none was recorded; and after the step that is
-// written here none can be, since it wants "requested" to be the last. since bounds the search, by the time in the ids.
+// the answer. A consent takes its call's step "succeeded" with it, so none was recorded. After the step that is written here
+// none can be, since a consent wants "requested" to be the last step. since bounds the search, by the time in the ids.
 func endAbandonedConsents(ctx context.Context, tx Tx, since uuid.UUID) error {
 	rows, err := tx.Query(ctx, `
 		SELECT audit_id FROM argus.remote_support_audit s

@@ -222,8 +222,8 @@ func contentPolicy(c credential.ClerkConfig, issuers []credential.SignInAt) (str
 	}, "; "), nil
 }
 
-// originOf is the origin of an address that the credential package has checked; "" for none, and for what is no plain
-// host and port, which could add words to a policy.
+// originOf is the origin of an address that the credential package has checked. It is "" for none, and for anything but a
+// plain host and port, which could add words to a policy.
 func originOf(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || strings.ContainsFunc(u.Host, func(r rune) bool {

@@ -125,8 +125,8 @@ func TestTenantsAreKept(t *testing.T) {
 	c.checkRows()
 }
 
-// TestConsentCutOff cuts a call that records a consent off at each point: there is a consent exactly where there is its
-// step, each call has one end and one row, and nothing is recorded twice under a key.
+// TestConsentCutOff cuts a call that records a consent off at each point. There is a consent exactly where there is its
+// step. Each call has one end and one row. Nothing is recorded twice under a key.
 func TestConsentCutOff(t *testing.T) {
 	c := newControl(t)
 	ctx := context.Background()

@@ -264,9 +264,9 @@ func mistyped(token string) bool {
 }
 
 // again decides whether a call that failed after so long may be repeated, and after how long a wait. Reading may
-// always be; a change only under its idempotency key, and only where nothing says that it must not be repeated blindly.
-// What helps is known: a connection that was refused or cut finds a server that restarts, or another one; a busy server
-// and a proxy without one say so at once. A server that waited for its stores before it said no would only wait again.
+// always be. A change may be only under its idempotency key, and where nothing says that it must not be repeated blindly.
+// After a connection that was refused or cut, the next finds a server that restarts, or another one. A busy server and a
+// proxy without one say so at once. A server that waited for its stores before it said no would only wait again.
 func (r request) again(err error, try int, took time.Duration) (time.Duration, bool) {
 	if r.method != http.MethodGet && r.key == "" {
 		return 0, false

@@ -92,8 +92,8 @@ func golden(t *testing.T, file string, want []byte) {
 	}
 }
 
-// TestCommandsExplainThemselves asks of every command a line, an example that is a command of it, and for each of
-// its flags a sentence; and of every change --dry-run and an idempotency key.
+// TestCommandsExplainThemselves asks of every command a line, an example that is a command of it, and a sentence for each of
+// its flags. Of every change it also asks --dry-run and an idempotency key.
 func TestCommandsExplainThemselves(t *testing.T) {
 	changes := []string{"tenant arm", "tenant disarm", "support arm", "support disarm", "support start", "support end", "compute launch",
 		"compute stop", "compute resume", "compute terminate", "token create", "token revoke", "api",

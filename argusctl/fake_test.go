@@ -21,7 +21,7 @@ import (
 	"github.com/useargus/argus"
 )
 
-// fake is an ops API in memory: the routes and shapes of the real one over canned data, so that the CLI's side of
+// fake is an ops API in memory. It has the routes and shapes of the real one over canned data, so that the CLI's side of
 // each can be held to the letter. Calls are recorded as the real one records them. A path below /s/<scenario>/
 // behaves badly in the way the scenario says.
 type fake struct {

@@ -1,8 +1,8 @@
 // Command argusctl is the operators' CLI of ARGUS: it asks the ops API over HTTP and nothing else.
 //
-// One file a noun: the noun's command, and for each verb an options struct, a newCmd function and a run
-// function. What holds for all of them stands in one place each: how things are printed in output.go, what exit
-// codes mean in exit.go, how the server is talked to in client.go.
+// One file a noun: the noun's command, and for each verb an options struct, a newCmd function and a run function. What holds
+// for all of them stands in one place each. File output.go prints, exit.go has the exit codes, and client.go talks to the
+// server.
 package main
 
 import "os"

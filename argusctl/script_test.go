@@ -41,9 +41,9 @@ func (l leakChecked) Run() int {
 
 // TestScripts runs what must hold of the CLI with any server; the same scripts run against the real one in
 // argusd. They use nothing but a shell and the environment: argusctl in PATH, ARGUS_URL, ARGUS_TOKEN (admin-full),
-// ARGUS_TOKEN_SUPPORT (support-readonly), ARGUS_TOKEN_TENANTS (tenants:read), HOME and ARGUS_CONFIG_DIR in $WORK,
-// ARGUS_KEYRING=off; on the server the tenants UTD_7ELEVEN_001 with consent on record and UTD_HARBOR_021 without,
-// and the provider local. Those that count calls make a token of their own first and look at its calls alone, so
+// ARGUS_TOKEN_SUPPORT (support-readonly), ARGUS_TOKEN_TENANTS (tenants:read), ARGUS_KEYRING=off. HOME and
+// ARGUS_CONFIG_DIR are in $WORK. The server has the tenants UTD_7ELEVEN_001 with consent on record and UTD_HARBOR_021
+// without, and the provider local. Those that count calls make a token of their own first and look at its calls alone, so
 // they may run beside others.
 func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/useargus/argus"
 )
 
-// testAgents: an assistant learns over MCP who armed a tenant today; its calls have rows that name it; and an access
-// review says which of its token's scopes was never used.
+// testAgents: an assistant learns over MCP who armed a tenant today. Its calls have rows that name it. An access review says
+// which of its token's scopes was never used.
 func (d *devServer) testAgents(t *testing.T) {
 	d.t = t
 	admin := d.env("env", "ARGUS_TOKEN")

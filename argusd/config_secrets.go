@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// A secret setting NAME is read from the environment, from the file that NAME_FILE names, or from the file NAME in
-// the directory that CREDENTIALS_DIRECTORY names, as systemd's LoadCredential= and a mounted Secret have it. It
-// stands in one of the three.
+// A secret setting NAME is read from the environment, from the file that NAME_FILE names, or from a directory. There it is
+// the file NAME in the directory that CREDENTIALS_DIRECTORY names, as with systemd's LoadCredential= and a mounted Secret.
+// It stands in one of the three.
 
 // unreadable stands for a secret whose file cannot be used. Nothing more is told of it.
 const unreadable = "unreadable"

@@ -125,8 +125,8 @@ func appendAll(ctx context.Context, w *writer.Writer, rows []argus.Record) error
 	return group.Wait()
 }
 
-// prepareHistory makes the months that are not there and returns who calls: the demonstration's operators, with
-// their tokens, which tenants they open, and which calls of the history are there already.
+// prepareHistory makes the months that are not there. It returns the demonstration's operators with their tokens, the
+// tenants that they open, and the calls of the history that are there already.
 func (d *dev) prepareHistory(ctx context.Context, h *devHistory) (
 	cast []traffic.Member, tenants []string, there map[uuid.UUID]bool, err error) {
 	session, err := connect.Postgres(d.roleURL("argus_owner"), "argus-dev")
@@ -187,8 +187,8 @@ func (d *dev) prepareHistory(ctx context.Context, h *devHistory) (
 	}, tenants, there, nil
 }
 
-// disturbances are what the tour finds: a route that became slow a day before the end and stayed so, and an outage
-// of compute's routes, on the afternoon of a working day of the week before.
+// disturbances are what the tour finds. A route became slow a day before the end and stayed so. Compute's routes had an
+// outage, on the afternoon of a working day of the week before.
 func disturbances(until time.Time) []traffic.Disturbance {
 	outage := until.AddDate(0, 0, -3).Truncate(24 * time.Hour).Add(13 * time.Hour)
 	for outage.Weekday() == time.Saturday || outage.Weekday() == time.Sunday {

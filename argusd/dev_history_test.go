@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestHistory stops argusd dev inside the history of a new folder and starts it again: each call is there once, in
-// both stores, and what the tour looks for can be found.
+// TestHistory stops argusd dev inside the history of a new folder and starts it again. Each call is there once, in both
+// stores. The tour finds what it looks for.
 func TestHistory(t *testing.T) {
 	d := startDev(t, "--history", "20d")
 	count := func() (n int) {

@@ -23,8 +23,8 @@ import (
 	"github.com/useargus/argus/internal/engines"
 )
 
-// The tests of this package are users of the finished thing: they build both binaries, run `argusd dev`, and
-// know no more than its env files, the API, argusctl and the two stores.
+// The tests of this package are users of the finished product. They build both binaries and run `argusd dev`. They know only
+// its env files, the API, argusctl and the two stores.
 
 var binaries struct {
 	once sync.Once

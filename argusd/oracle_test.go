@@ -34,9 +34,9 @@ func (d *digest) add(hash []byte) {
 	}
 }
 
-// oraclePostgres holds the system of record against what callers were told, and returns its digest:
-// every acknowledged call has its row; no call has two; seq runs 1…n in each writer, which knows its n; every row
-// hash is right; every domain row has its call's row; no intent is left.
+// oraclePostgres holds the system of record against what callers were told, and returns its digest. Every acknowledged call
+// has its row, and no call has two. Each writer's seq runs 1…n, and the writer knows its n. Every row hash is right. Every
+// domain row has its call's row. No intent is left.
 func oraclePostgres(t testing.TB, url string, acknowledged map[string]int) digest {
 	t.Helper()
 	ctx := context.Background()

@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// testProof walks what docs/proof.md promises on a running system: a call is proven and the program in Python agrees; the
-// owner alters a row, with triggers off, and is found out, while the copy still verifies; each way of having nothing to
-// check ends with 10. It plays the owner, a server that lies, and a reader who goes away.
+// testProof walks what docs/proof.md promises on a running system. A call is proven, and the program in Python agrees. The
+// owner alters a row, with triggers off, and is found out, while the copy still verifies. Each way of having nothing to
+// check ends with 10. The test plays the owner, a server that lies, and a reader who goes away.
 func (d *devServer) testProof(t *testing.T) {
 	d.t = t
 	ctx := context.Background()

@@ -1,6 +1,6 @@
 // Package connect reads the URLs of both stores and pins what the sessions of ARGUS lean on. A database, a role or a
 // profile may set other defaults than the code was written for: another order of days in dates, a limit that cuts
-// answers short, a dialect. What is pinned here is stated by each session itself, which outranks them all.
+// answers short, a dialect. Each session itself states what is pinned here, and so outranks them all.
 //
 // Every connection of every process comes from this package; a test of the root package holds that.
 package connect

@@ -52,8 +52,8 @@ func denied(err error) bool {
 	return errors.As(err, &rejected) && rejected.Code == "42501"
 }
 
-// TestFunctions walks the catalog: each function looks its names up in pg_catalog and then in pg_temp, and none is
-// PUBLIC's; no role may make anything that could stand in for what a function names, or is more than it must be.
+// TestFunctions walks the catalog. Each function looks its names up in pg_catalog and then in pg_temp, and none is PUBLIC's.
+// No role may make anything that could stand in for what a function names. No role is more than it must be.
 func TestFunctions(t *testing.T) {
 	pg := enginetest.NewPostgres(t)
 	super := connect(t, pg.SuperuserURL)
@@ -266,8 +266,8 @@ func TestShadowing(t *testing.T) {
 	}
 }
 
-// TestLocks takes, as every role in turn, each lock that the role can get, and holds it: none keeps writers from
-// opening, rows from being written, months from being made, tokens from being minted or a release from being installed.
+// TestLocks takes, as every role in turn, each lock that the role can get, and holds it. Meanwhile writers can open, rows can
+// be written, months can be made, tokens can be minted, and a release can be installed.
 func TestLocks(t *testing.T) {
 	pg := enginetest.NewPostgres(t)
 	super := connect(t, pg.SuperuserURL)

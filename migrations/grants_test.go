@@ -22,8 +22,8 @@ var updateGrants = flag.Bool("update", false, "rewrite testdata/grants.golden")
 var auditTables = []string{"argus_audit_log", "compute_control_audit", "remote_support_audit", "audit_admin",
 	"tenant_consents", "tenant_consent_withdrawals"}
 
-// TestGrantMatrix walks the catalog: what each role may do with each table, column and function of the schema
-// is exactly what testdata/grants.golden says, so that a change of it is seen in a review.
+// TestGrantMatrix walks the catalog. Each role's rights on each table, column and function of the schema are exactly those of
+// testdata/grants.golden. So a review sees each change of them.
 func TestGrantMatrix(t *testing.T) {
 	ctx := context.Background()
 	pg := enginetest.NewPostgres(t)

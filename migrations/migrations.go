@@ -1,8 +1,8 @@
 // Package migrations holds the schemas of both stores as SQL files, and brings a store to the newest one.
 //
-// The files of postgres/ and clickhouse/ are run in the order of their numbers, each once, by goose; which
-// ones have run is kept in the store itself, in the table argus_schema_migrations (in Postgres in the
-// schema public, because the first file makes ours). Beside it argus_schema_files holds a digest of each file, so
+// Goose runs the files of postgres/ and clickhouse/ in the order of their numbers, each once. The store itself keeps which
+// ones have run, in the table argus_schema_migrations. In Postgres that is in the schema public, because the first file
+// makes ours. Beside it argus_schema_files holds a digest of each file, so
 // that a store which another form of a file made is rejected. A Postgres file runs in one transaction. A
 // ClickHouse file cannot: it is written so that it may run again after a crash in its middle (IF NOT EXISTS).
 //

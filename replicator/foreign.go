@@ -6,7 +6,7 @@ import (
 )
 
 // foreignUse counts uses of what the replicator's role may do that are not the replicator's. Postgres gives a role that
-// replicates no less than the whole cluster: it may copy all files (BASE_BACKUP) and decode every table of its
+// replicates no less than the whole cluster. The role may copy all files (BASE_BACKUP). It may decode every table of its
 // database, also those that it may not SELECT. Both are seen by any session of the same role.
 type foreignUse struct {
 	// slots decode this database, or are read by our role, and are not ours.

@@ -30,8 +30,8 @@ func filled(t *testing.T, w *world) *lane {
 	return l
 }
 
-// TestHeal loses or forges things in ClickHouse and Postgres, which must be found, said, and mended: first many in
-// one go, each in months and rows of its own; then each loss that stops or moves the stream.
+// TestHeal loses or forges things in ClickHouse and Postgres. The replicator must find, name and mend them. First come many
+// in one go, each in months and rows of its own. Then comes each loss that stops or moves the stream.
 func TestHeal(t *testing.T) {
 	w := newWorld(t)
 	l := filled(t, w)

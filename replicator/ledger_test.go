@@ -107,8 +107,9 @@ func (l *ledgerOf) copied() {
 	}
 }
 
-// TestLedger: runs and checkpoints come over exactly once, across kills at every passing of the failpoint; what Postgres
-// loses in a restore stays; another history is told and kept beside, and neither healing nor --resync takes anything out.
+// TestLedger: runs and checkpoints come over exactly once, across kills at every passing of the failpoint. The copy keeps
+// what Postgres loses in a restore. It tells of another history and keeps it beside. Neither healing nor --resync takes
+// anything out.
 func TestLedger(t *testing.T) {
 	w := newWorld(t)
 	l := w.ledger()

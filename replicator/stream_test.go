@@ -16,8 +16,8 @@ import (
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
-// TestStream follows ordinary and extraordinary writing with one replicator: lanes that open and close, rows late
-// by months, a batch across a month, steps, a large transaction, columns that one side does not have.
+// TestStream follows ordinary and extraordinary writing with one replicator. Lanes open and close, rows are late by months,
+// and a batch lies across a month. There are steps, a large transaction, and columns that one side does not have.
 func TestStream(t *testing.T) {
 	w := newWorld(t)
 	w.months(3)

@@ -120,8 +120,8 @@ func TestLateBackend(t *testing.T) {
 	l.check(t, pool)
 }
 
-// TestRestoredDatabase takes the database back to an earlier moment under live writers: rows acknowledged since
-// are lost with it, but what is written from then on is whole, under numbers that were never used.
+// TestRestoredDatabase takes the database back to an earlier moment under live writers. Rows acknowledged since are lost with
+// it. But what is written from then on is whole, under numbers that were never used.
 func TestRestoredDatabase(t *testing.T) {
 	t.Parallel()
 	pg := enginetest.NewPostgres(t)

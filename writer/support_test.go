@@ -130,8 +130,8 @@ func (l *ledger) count() (acknowledged, failed int) {
 	return len(l.acknowledged), len(l.failed)
 }
 
-// check is the oracle: acknowledged ids ⊆ rows, as they were acknowledged; one row an id; seq 1…n without holes for
-// each writer; every row hash right; every effect has a row; no row of a call that was never made.
+// check is the oracle. Each acknowledged call has its row as it was acknowledged, and each id has one row. Each writer's
+// seq runs 1…n without holes. Every row hash is right. Every effect has a row. No row is of a call that was never made.
 func (l *ledger) check(t testing.TB, pool *pgxpool.Pool) []argus.Record {
 	t.Helper()
 	l.mu.Lock()

@@ -27,9 +27,9 @@ import (
 	"github.com/useargus/argus/migrations"
 )
 
-// TestIntoProduction goes the way of deploy/README.md with the binaries of a release, the settings of
-// deploy/systemd, and stores that nothing was done to: migrate, check, api and replicator, a first token, a call,
-// maintenance, and the end of it all.
+// TestIntoProduction goes the way of deploy/README.md with the binaries of a release, the settings of deploy/systemd, and
+// untouched stores. It migrates, checks, starts api and replicator, makes a first token and a call, runs maintenance, and
+// ends it all.
 func TestIntoProduction(t *testing.T) {
 	pg := enginetest.StartOwnPostgres(t, engines.PostgresConfig{})
 	if _, err := pg.Pool(t, pg.SuperuserURL).Exec(t.Context(), "CREATE DATABASE argus"); err != nil {

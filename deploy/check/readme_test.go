@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestReadme: what deploy/README.md tells to type exists. Commands of ours are asked for their help with the flags
-// they are given, so that a flag they do not know fails; files it names are there; its values render.
+// TestReadme: what deploy/README.md tells to type exists. The test asks commands of ours for their help with the flags of the
+// page, so that an unknown flag fails. Files that the page names are there. Its values render.
 func TestReadme(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(root, "deploy/README.md"))
 	if err != nil {

@@ -126,8 +126,8 @@ func record(t testing.TB, values []*string) (r argus.Record) {
 	return r
 }
 
-// Intact holds rows, by writer and seq, to what every row promises: its hash is that of its columns, the writers number
-// their rows without holes, and a call has one row.
+// Intact holds rows, by writer and seq, to what every row promises. Its hash is that of its columns. The writers number
+// their rows without holes. A call has one row.
 func Intact(t testing.TB, records []argus.Record) {
 	t.Helper()
 	calls := map[uuid.UUID]bool{}

@@ -186,9 +186,9 @@ func (ch *ClickHouse) launch(ctx context.Context, acc *account, library string) 
 		"--config-file=" + filepath.Join(ch.config.Dir, "config.xml"),
 		"--path=" + filepath.Join(ch.config.Dir, "data"),
 		"--log-level=information", // <level> of the file is not heeded: it would trace every insert
-		// After its queries it waits at its prompt until its input, a terminal of ours, ends. Asked without a
-		// prompt it would do as well, but then Poco's handler of errors ends the process for every exception of
-		// a connection: a failed login, a database that is not there, a client gone during its handshake.
+		// After its queries it waits at its prompt until its input, a terminal of ours, ends. It
+		// would do so without a prompt as well. But then Poco's handler of errors ends the process for every exception
+		// of a connection, such as a failed login, an unknown database, or a client gone during its handshake.
 		"--interactive", "--disable_suggestion", "--progress=off", "--progress-table=off",
 		"--history_file=" + os.DevNull,
 		"--query=SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP",

@@ -52,8 +52,8 @@ func ServeIfChild() {
 // errPortTaken is a failed start that is worth another try on another port.
 var errPortTaken = errors.New("the port is taken")
 
-// errStillHeld is a failed start that is worth another try a moment later: what an engine killed just now
-// held (shared memory, its port, its lock) is not let go of at that instant.
+// errStillHeld is a failed start that is worth another try a moment later. An engine killed just now does not let go of its
+// shared memory, its port and its lock at that instant.
 var errStillHeld = errors.New("the data directory is still held by an engine that is ending")
 
 // freePort finds a port of 127.0.0.1 without a listener. It is taken from below the range the kernel gives to

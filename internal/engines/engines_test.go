@@ -75,8 +75,8 @@ func countPostgres(t *testing.T, url, query string) (n int) {
 	return n
 }
 
-// What was committed is there after an orderly stop, an immediate one and a kill -9, on the same port and
-// with the same password; only its owner may enter the folder, as os.MkdirTemp and /root are.
+// Committed rows are there after an orderly stop, an immediate one and a kill -9, on the same port and with the same
+// password. Only its owner may enter the folder, as with os.MkdirTemp's and /root.
 func TestPostgresKeepsItsData(t *testing.T) {
 	ctx := testContext(t)
 	config := engines.PostgresConfig{Dir: tempDir(t) + "/pg", BinDir: os.Getenv("ARGUS_TEST_POSTGRES_BIN")}

@@ -74,8 +74,8 @@ func running(pid int) bool {
 	return !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
 }
 
-// A parent killed with -9 takes both engines with it, at once and with their data; the next start on the
-// same folders and ports waits for what is still ending.
+// A parent killed with -9 takes both engines with it at once, and their data stays. The next start on the same folders and
+// ports waits for what is still ending.
 func TestEnginesDieWithTheirParent(t *testing.T) {
 	dir := tempDir(t)
 	parent, report := startParent(t, dir, os.Getuid())

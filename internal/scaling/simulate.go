@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// measuredRow is what one more row costs a batch: the inverse of the rows a second that `make bench` measures with 256
-// callers on two cores, Postgres beside it (68 000), where rows and not commits are the bound.
+// measuredRow is what one more row costs a batch: the inverse of the rows a second that `make bench` measures. It measures
+// 68 000 with 256 callers on two cores, Postgres beside it. There rows and not commits are the bound.
 const measuredRow = time.Second / 68_000
 
 // patience and maxRows are the writer's (writer/queue.go, writer/config.go); a test compares them.
@@ -37,8 +37,8 @@ type Result struct {
 	Behind     bool // the queue overran: calls failed
 }
 
-// Simulate runs the writer's rule: an idle lane takes what waits when that is at least as much as is on its way, or
-// its first has waited for patience; a lane that lands takes on. Time is the simulation's own, so it takes no time.
+// Simulate runs the writer's rule. An idle lane takes the waiting rows when they are at least as many as are on their way, or
+// when the first has waited for patience. A lane that lands takes on. Time is the simulation's own, so it takes no time.
 func Simulate(c Config) Result {
 	rng := rand.New(rand.NewPCG(c.Seed, 0x7363616c65))
 	var (

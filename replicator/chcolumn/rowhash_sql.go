@@ -7,8 +7,8 @@ import (
 	"github.com/useargus/argus"
 )
 
-// RowHashSQL returns an expression of ClickHouse that recomputes row_hash from the other columns: a second
-// implementation of the canonical encoding (canonical.go of the root package), which a test holds to the first.
+// RowHashSQL returns an expression of ClickHouse that recomputes row_hash from the other columns. It is a second
+// implementation of the canonical encoding (canonical.go of the root package). A test holds it to the first.
 func RowHashSQL() string {
 	integer := func(c string) string { return "reverse(reinterpretAsFixedString(" + c + "))" } // big-endian
 	text := func(c string) string { return integer("toUInt32(length("+c+"))") + ", " + c }

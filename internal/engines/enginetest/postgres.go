@@ -150,8 +150,8 @@ func (pg *Postgres) Pool(t testing.TB, url string) *pgxpool.Pool {
 	return pool
 }
 
-// LoaderURL is the superuser's, for a session in which no trigger fires, as when a dump is loaded: for rows of the past,
-// which no role can insert, and for damage.
+// LoaderURL is the superuser's, for a session in which no trigger fires, as when a dump is loaded. Tests insert rows of the
+// past with it, which no role can, and do damage.
 func (pg *Postgres) LoaderURL(t testing.TB) string {
 	t.Helper()
 	u, err := url.Parse(pg.SuperuserURL)
