@@ -33,8 +33,8 @@ func newCmdLogsExport(f *factory) *cobra.Command {
 		Use:   "export <file>",
 		Short: "Write the calls of a window to a file, whole or not at all",
 		Long: `Writes every call of the window to a file, oldest first, as one snapshot: NDJSON, or CSV. The file appears under
-its name only when the server has confirmed that it is complete; until then it is FILE.part. A connection that
-is cut off is taken up again by itself; after Ctrl-C, a crash or a long outage --resume goes on where it stopped,
+its name only when the server has confirmed that it is complete. Until then it is FILE.part. A connection that
+is cut off is taken up again by itself. After Ctrl-C, a crash or a long outage --resume goes on where it stopped,
 in the same snapshot.`,
 		Example: `  argusctl logs export july.ndjson --since 2026-07-01T00:00:00Z --until 2026-08-01T00:00:00Z
   argusctl logs export july.ndjson --resume

@@ -29,9 +29,9 @@ func newCmdLogsTail(f *factory) *cobra.Command {
 		Short: "Print the log, oldest first, and go on with --follow",
 		Long: `Prints every call of the window, oldest first. Your own calls up to this one are always in it.
 
-Without --since the window is the last hour; with --limit, --cursor, --until, --id or --request-id it is the whole
+Without --since the window is the last hour. With --limit, --cursor, --until, --id or --request-id it is the whole
 log. --limit N keeps the newest N. --follow goes on with calls as they are recorded, exactly where the window
-ended, until Ctrl-C; a lost connection is taken up again without a gap.
+ended, until Ctrl-C. It takes up a lost connection again without a gap.
 
 Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
 		Example: `  argusctl logs tail --since 1h

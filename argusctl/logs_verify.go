@@ -41,10 +41,10 @@ func newCmdLogsVerify(f *factory) *cobra.Command {
 the root come from the checkpoint that the pinned key signed, and it must continue the one seen last.
 
 Through the API, --source says whose rows: Postgres, the system of record, or ClickHouse, the copy. --month checks one
-month whole. With --file an export is checked offline against the ledger's tiles (a folder made by argusd ledger mirror,
-or their URL); with --month the export must be whole, too.
+month whole. --file checks an export offline against the ledger's tiles. They are a folder made by argusd ledger mirror,
+or a URL. With --month the export must be whole, too.
 
-Exit code 0: proven; 9: disproved, naming the first leaf; 10: undecided, since there was nothing to check, the input is
+Exit code 0: proven. 9: disproved, naming the first leaf. 10: undecided, since there was nothing to check, the input is
 cut off, no pinned key signed, or the sealer stands still.`,
 		Example: `  argusctl logs verify --key example.com/audit+1f2e3d4c+AX…
   argusctl logs verify --key example.com/audit+1f2e3d4c+AX… --source clickhouse --month 2026-10

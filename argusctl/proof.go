@@ -19,10 +19,10 @@ func newCmdProofCheck(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check <file>",
 		Short: "Is this call in the signed log as the file shows it? Exit 0, 9 or 10",
-		Long: `Checks a proof file offline: its form, the signature of the checkpoint by the pinned key, the row's hash, its leaf and
-the way to the root. It speaks to no server. docs/proof.md shows how to check the file with nothing of ARGUS.
+		Long: `Checks a proof file offline: its form, the row's hash, its leaf and the way to the root. The pinned key must have signed
+the checkpoint. It speaks to no server. docs/proof.md shows how to check the file with nothing of ARGUS.
 
-Exit code 0: proven; 9: disproved; 10: undecided, since the file is empty or cut off, or signed by no pinned key.`,
+Exit code 0: proven. 9: disproved. 10: undecided, since the file is empty or cut off, or signed by no pinned key.`,
 		Example: `  argusctl proof check call.tlog-proof --key example.com/audit+1f2e3d4c+AX…
   argusctl proof check call.tlog-proof --policy witnesses.policy`,
 		Args: exactly("file"),

@@ -16,13 +16,13 @@ func newCmdRoot(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "argusctl",
 		Short: "Ask ARGUS, and act through it",
-		Long: `argusctl is the operators' command line of ARGUS: who did what, when, from where; how fast and how
-healthy each route is; and the actions on tenants, remote support and compute. Every call it makes is audited.
+		Long: `argusctl is the operators' command line of ARGUS. It shows who did what, when and from where, and how fast and
+healthy each route is. It acts on tenants, remote support and compute. Every call it makes is audited.
 
 The server and the credential come from ARGUS_URL and ARGUS_TOKEN or ARGUS_TOKEN_FILE, or from a profile made by 'argusctl login'
 (--profile, else ARGUS_PROFILE, else the one signed in to last). ARGUS_CA_FILE names further authorities to trust,
-HTTPS_PROXY and NO_PROXY a proxy, ARGUS_CONFIG_DIR where profiles are kept; ARGUS_KEYRING=off keeps tokens in a
-file instead of the system's keyring; NO_COLOR takes the colour away.
+HTTPS_PROXY and NO_PROXY a proxy, and ARGUS_CONFIG_DIR the folder of profiles. ARGUS_KEYRING=off keeps tokens in a
+file instead of the system's keyring. NO_COLOR takes the colour away.
 
 In a pipe a table is whole: two spaces or more separate its columns, and no value is cut. Scripts that need every
 text as it is take --json or --output csv.

@@ -27,8 +27,8 @@ func newCmdStatus(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Everything on one screen",
-		Long: `Shows on one screen the health of each stage, how far the copy lags behind, the busiest and the worst routes of
-the hour, armed tenants, workers, and break-glass tokens in use in the last day. What the credential may not see is
+		Long: `Shows on one screen the health of each stage and the lag of the copy. Then come the busiest and the worst routes of the
+hour, armed tenants, workers, and break-glass tokens in use in the last day. What the credential may not see is
 said to be hidden.`,
 		Example: "  argusctl status\n  argusctl status --watch",
 		Args:    atMost(0),

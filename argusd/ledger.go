@@ -23,7 +23,7 @@ import (
 // LedgerKeyConfig names the keys that sign.
 type LedgerKeyConfig struct {
 	Origin string   `env:"ARGUS_LEDGER_ORIGIN,required,notEmpty" help:"the log's name for ever, an address without a scheme: audit.example.com/argus"`
-	Keys   []string `env:"ARGUS_LEDGER_KEY,required,notEmpty" help:"the key: path of a file of mode 0600, or agent:SOCKET for an ssh-agent's; while one is rotated two, comma separated"`
+	Keys   []string `env:"ARGUS_LEDGER_KEY,required,notEmpty" help:"the key: path of a file of mode 0600, or agent:SOCKET for an ssh-agent's. Two during a rotation, comma separated"`
 	Clock  string   `env:"ARGUS_LEDGER_CLOCK_KEY" help:"key file of ORIGIN/clock, which adds a signed time to each checkpoint; empty for none"`
 }
 
@@ -307,8 +307,8 @@ func newLedgerRecoverCommand() *cobra.Command {
 		Use:   "recover --from {clickhouse|DIR|URL} --reason TEXT",
 		Short: "Put back the leaves that a restore of Postgres has lost",
 		Long: `After a restore Postgres lacks leaves and checkpoints that were signed. Recover reads them from ClickHouse's copy, from a mirror's
-folder or from a mirror's URL, verifies them against the newest checkpoint there that our key signed, and against what this host
-remembers. It then inserts the leaves, not the rows, and declares which leaves have no rows any more. The sealers go on in the
+folder or from a mirror's URL. It verifies them against the newest checkpoint there that our key signed, and against what this
+host remembers. It then inserts the leaves, not the rows, and declares which leaves have no rows any more. The sealers go on in the
 same tree. Verifying reports the declared leaves as lost.`,
 		Example: `  argusd ledger recover --from clickhouse --reason "restored the backup of 02:00 after disk failure"`,
 		Args:    cobra.NoArgs,

@@ -44,11 +44,11 @@ func newLedgerVerifyCommand() *cobra.Command {
 		Short: "Hold each row of a store against the signed tree, straight at the store",
 		Long: `Reads every row of a store, hashes it here, and holds it against the tree that the pinned key signed. It also reads
 stored tiles, all checkpoints, what waits to be sealed, and rows that have no leaf. Nothing that the store says of itself is
-believed. Run it as the auditor, on a host of its own. Rows of audit_admin are in Postgres alone: with --store clickhouse, give
+believed. Run it as the auditor, on a host of its own. Rows of audit_admin are in Postgres alone. With --store clickhouse, give
 ARGUS_POSTGRES_URL too, or dropped months cannot be told from missing ones.
 
-Ends with 0 when all is proven, 9 when something is disproved, 10 when it cannot be decided: no rows, no checkpoint, an
-unknown key, or a sealer that stands still. Closing standard output before the verdict ends with 10.`,
+Ends with 0 when all is proven, 9 when something is disproved, and 10 when it cannot be decided. That is with no rows, no
+checkpoint, an unknown key, or a sealer that stands still. Closing standard output before the verdict ends with 10.`,
 		Example: "  argusd ledger verify --store postgres --key example.com/audit+1f2e3d4c+AX…\n" +
 			"  argusd ledger verify --store clickhouse --month 2026-10 --key example.com/audit+1f2e3d4c+AX… --json",
 		Args: cobra.NoArgs,
