@@ -52,7 +52,7 @@ func undeclared(m *services.Match) func(c *call) (answer, error) {
 	return func(c *call) (answer, error) {
 		if len(m.Allowed) > 0 {
 			c.SetHeader("Allow", strings.Join(m.Allowed, ", "))
-			return answer{}, argus.Errorf(argus.CodeMethodNotAllowed, "The service %s declares no route of this method for this path.", m.Name)
+			return answer{}, argus.Errorf(argus.CodeMethodNotAllowed, "The service %s declares for this path only %s.", m.Name, strings.Join(m.Allowed, ", "))
 		}
 		return answer{}, argus.Errorf(argus.CodeNotFound, "The service %s declares no route for this path. GET /v1/services lists its routes.", m.Name)
 	}
@@ -61,7 +61,7 @@ func undeclared(m *services.Match) func(c *call) (answer, error) {
 // readForwarded reads the body of a call to a service as far as it is held. When that is all of it, it records the digest.
 func (c *call) readForwarded() error {
 	limit := int64(c.route.match.BodyLimit)
-	tooLarge := argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than the %s that the service %s takes.", c.route.match.BodyLimit, c.route.Service)
+	tooLarge := argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than the %s that the service %s takes. Send less, or have its body_limit raised.", c.route.match.BodyLimit, c.route.Service)
 	c.forwarded, _ = services.ReadBody(nil, limit, c.api.door.memory)
 	if c.request.ContentLength > limit {
 		return tooLarge

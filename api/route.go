@@ -125,7 +125,7 @@ func (a *API) router(routes []route) (*gin.Engine, error) {
 		return nil, err
 	}
 	notFound := &route{Path: argus.UnmatchedRoute, Scope: argus.Scope(argus.ScopeNone), Handle: func(*call) (answer, error) {
-		return answer{}, argus.Errorf(argus.CodeNotFound, "There is nothing at this path. The paths are listed in /openapi.json.")
+		return answer{}, argus.Errorf(argus.CodeNotFound, "There is nothing at this path. /openapi.json lists the paths of ARGUS, GET /v1/services those of its services.")
 	}}
 	notAllowed := &route{Path: argus.UnmatchedRoute, Scope: argus.Scope(argus.ScopeNone), Handle: func(c *call) (answer, error) {
 		return answer{}, argus.Errorf(argus.CodeMethodNotAllowed, "This path does not take this method.")

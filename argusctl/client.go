@@ -228,11 +228,15 @@ func (c *client) apiError(resp *http.Response, r request, body []byte) *apiError
 		e.RetryAfter = time.Duration(s) * time.Second
 	}
 	e.fill(body)
+	if e.Message == "" && e.AuditID != "" && e.Code == "" { // ARGUS has a code for whatever it says itself
+		e.Service = true
+		e.Message = fmt.Sprintf("The service answered %s.", strings.TrimSpace(fmt.Sprint(resp.StatusCode, " ", http.StatusText(resp.StatusCode))))
+	}
 	if e.Message == "" {
 		e.Message = fmt.Sprintf("%s answered %s without saying why.", c.base.Host,
 			strings.TrimSpace(fmt.Sprint(resp.StatusCode, " ", http.StatusText(resp.StatusCode))))
 	}
-	if e.Status == http.StatusUnauthorized && mistyped(c.last()) {
+	if e.Status == http.StatusUnauthorized && !e.Service && mistyped(c.last()) {
 		e.Message += " The token is cut or mistyped: its checksum does not fit."
 	}
 	return e

@@ -118,6 +118,7 @@ type apiError struct {
 	AuditID    string        // of the call's row; "" when the call was not authenticated
 	RetryAfter time.Duration // 0 when the server names none
 	Mutation   bool          // the call was to change something
+	Service    bool          // a service behind ARGUS said it, and ARGUS passed it on
 }
 
 func (e *apiError) Error() string { return e.Message }
@@ -125,10 +126,12 @@ func (e *apiError) Error() string { return e.Message }
 // hint says what to do next, beyond the server's own sentence.
 func (e *apiError) hint() string {
 	switch {
+	case e.Service && e.Status == http.StatusUnauthorized:
+		return "ARGUS took your token. The service rejects ARGUS's assertion, or has a check of its own."
 	case e.Status == http.StatusUnauthorized:
 		return "Sign in with `argusctl login`, or set ARGUS_TOKEN."
 	case e.Status == http.StatusForbidden && e.Code == argus.CodeForbidden:
-		return "See what this credential may do with `argusctl whoami`."
+		return "See what this credential may do with `argusctl whoami`. A token keeps the scopes that it was made with: for a newer scope, make a new one."
 	case e.Code == argus.CodeAuditUnconfirmed && e.AuditID != "":
 		return "Whether it happened is not known. Before repeating it: argusctl logs show " + harmless(e.AuditID)
 	case e.Code == argus.CodeAuditUnconfirmed:

@@ -45,6 +45,9 @@ func (f *fake) service(w http.ResponseWriter, r *http.Request, body []byte) bool
 	case "no":
 		w.WriteHeader(422)
 		fmt.Fprint(w, `{"detail":"not that \u001b one"}`)
+	case "unasserted":
+		w.WriteHeader(401)
+		fmt.Fprint(w, `{"error":"the assertion is for another service"}`)
 	case "reason":
 		if r.Header.Get(argus.ReasonHeader) == "" {
 			fail(w, 400, "reason_required", "Give a reason.", "019c2222-0000-7000-8000-000000000001")

@@ -37,8 +37,7 @@ const benchService = `
       - {route: "GET /v1/thing", scope: "bench:call"}
       - {route: "POST /v1/thing", scope: "bench:call"}
       - {route: "GET /v1/hang", scope: "bench:call"}
-
-providers:`
+`
 
 func TestBenchDoor(t *testing.T) {
 	going, hanging := make(chan struct{}), atomic.Int64{}
@@ -58,8 +57,7 @@ func TestBenchDoor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, after, _ := strings.Cut(string(text), "\nproviders:")
-	if err := os.WriteFile(path, []byte(before+fmt.Sprintf(benchService, service.URL)+after), 0o600); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(text, benchService, service.URL), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var tokens []string // of a session: a token made before knows nothing of the service

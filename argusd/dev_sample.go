@@ -20,7 +20,10 @@ func (d *dev) servicesFile() string { return filepath.Join(d.dir, "services.yaml
 
 const devServices = `# The services behind this ARGUS. A change is taken up within seconds: see docs/services.md. A token has the scopes that
 # its preset had when it was made: after you add scopes, stop make dev, start it again and source .argus/env once more.
-services:
+providers:
+  - {name: fleet, url: "http://%[1]s/fleet"}   # a controller of made-up instances: argusctl compute launch --provider fleet
+
+services:                              # the last key, so that yours can follow at the end of the file
   - name: sample                       # internal/sample, which argusd dev runs
     upstream: http://%[1]s
     release_header: X-Release
@@ -33,9 +36,6 @@ services:
       - {route: "POST /v1/items", scope: "sample:write"}
       - {route: "POST /v1/items/:id/retire", scope: "sample:write", reason: required}
       - {route: "GET /v1/events", scope: "sample:read", stream: true}
-
-providers:
-  - {name: fleet, url: "http://%[1]s/fleet"}   # a controller of made-up instances: argusctl compute launch --provider fleet
 `
 
 // writeServicesFile makes the file of a new folder.

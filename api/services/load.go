@@ -188,10 +188,11 @@ func (l *loading) service(at string, s *Service) {
 	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(s.Mount, "/"), "/")
 	switch {
+	case !l.Has(at+".mount") && !name.MatchString(s.Name): // told already
 	case !mountPath.MatchString(s.Mount) || len(s.Mount) > 128:
-		l.Wrong(at+".mount", "mount must be a path of lower-case words, as /svc/billing")
+		l.Wrong(at+".mount", "mount must be a path of lower-case words without a slash at its end, as /svc/billing")
 	case slices.Contains(Reserved, first):
-		l.Wrong(at+".mount", "the mount %s overlaps ARGUS's own /%s", s.Mount, first)
+		l.Wrong(at+".mount", "the mount %s overlaps ARGUS's own /%s: take another, as /svc/%s", s.Mount, first, s.Name)
 	}
 	s.upstream, s.tls = l.endpoint(at, "upstream", s.Upstream, s.PlainHTTP, s.TLS)
 	s.Timeout = l.timeout(at, s.Timeout)
@@ -316,7 +317,7 @@ func (l *loading) routes(at string, s *Service, scopes map[string]string) {
 			continue
 		}
 		if r.Scope == "" {
-			l.Wrong(where, "%s has no scope", r.Route)
+			l.Wrong(where, "%s has no scope: say scope: NAME", r.Route)
 		}
 		all = append(all, r)
 	}
@@ -341,7 +342,7 @@ func (l *loading) routes(at string, s *Service, scopes map[string]string) {
 	}
 	for i, a := range all {
 		for _, b := range all[:i] {
-			if ambiguous(a, b) && (a.Scope != b.Scope || a.Reason != b.Reason || a.Confirm != b.Confirm || a.Stream != b.Stream) {
+			if a.shape() != b.shape() && ambiguous(a, b) && (a.Scope != b.Scope || a.Reason != b.Reason || a.Confirm != b.Confirm || a.Stream != b.Stream) {
 				l.Wrong(a.at, "%s overlaps %s, in line %d: a path may be either", a.Route, b.Route, l.Line(b.at))
 			}
 		}
@@ -391,17 +392,17 @@ func (l *loading) route(s *Service, r *Route, scopes map[string]string) {
 		if r.Scope == "" && strings.HasSuffix(r.at, ".openapi") {
 			l.Wrong(r.at, "%s has no x-argus-scope, and there is no default scope for its method", r.Route)
 		} else if r.Scope != "" {
-			l.Wrong(r.at, "%s asks for the scope %q, which is declared nowhere", r.Route, r.Scope)
+			l.Wrong(r.at, "%s asks for the scope %q, which is declared nowhere: add it to scopes", r.Route, r.Scope)
 		}
 	}
 	if r.Effects() && r.Scope.ReadOnly() { // whose holders may change nothing, an agent's token above all
-		l.Wrong(r.at, "%s changes things and asks for %q, but a scope that ends in :read only reads", r.Route, r.Scope)
+		l.Wrong(r.at, "%s changes things and asks for %q, but a scope that ends in :read only reads: name another one", r.Route, r.Scope)
 	}
 	if r.Reason != "" && r.Reason != "required" {
-		l.Wrong(r.at, "%s: reason is required, or left out", r.Route)
+		l.Wrong(r.at, "%s: write reason: required, or leave it out", r.Route)
 	}
 	if r.Confirm != "" && !slices.Contains(r.Params, r.Confirm) {
-		l.Wrong(r.at, "%s: confirm names %q, which is no parameter of the template", r.Route, r.Confirm)
+		l.Wrong(r.at, "%s: confirm names %q, which is no parameter of the template: name one, written there as :%s", r.Route, r.Confirm, r.Confirm)
 	}
 	if len(r.Method)+1+len(s.Mount)+len(r.Template) > argus.MaxRoute {
 		l.Wrong(r.at, "%s is longer than %d bytes with its mount", r.Method, argus.MaxRoute)

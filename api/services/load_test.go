@@ -144,6 +144,11 @@ providers:
 			t.Errorf("line %d has %d mistakes, of which %d are told", line, least, told[line])
 		}
 	}
+	for _, text := range []string{"add it to scopes", "write reason: required", "a parameter is written as :id", "say scope: NAME", "written there as :b"} {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("%q is not said", text)
+		}
+	}
 	if strings.Contains(err.Error(), "secret") {
 		t.Error("a password is told")
 	}

@@ -96,7 +96,7 @@ func parseSegment(part string) (segment, error) {
 			continue
 		}
 		if !isLiteral(rest[0]) {
-			return s, fmt.Errorf("%q may not stand in a template", rest[:1])
+			return s, fmt.Errorf("%q may not stand in a template; a parameter is written as :id", rest[:1])
 		}
 		text, rest = text+rest[:1], rest[1:]
 	}

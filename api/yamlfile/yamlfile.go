@@ -91,6 +91,12 @@ func (d *Decoded) syntax(err error) {
 			text = what
 		}
 	}
+	switch {
+	case strings.Contains(text, "tab character"), strings.Contains(text, "cannot start any token"):
+		text += ": indent with blanks, not tabs, and quote a text that begins with a sign"
+	case strings.Contains(text, "mapping values are not allowed"):
+		text += `: indent like the line above, and quote a text with ": " in it`
+	}
 	d.at(line, "%s", text)
 }
 

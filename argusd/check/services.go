@@ -48,15 +48,25 @@ func (c Services) Check(ctx context.Context, r *Report) {
 		} else {
 			status, err := get(ctx, client, u.String()+s.Health)
 			if err == nil && (status < 200 || status > 299) {
-				err = fmt.Errorf("%s answers %d", s.Health, status)
+				err = fmt.Errorf("GET %s answers %d", u.String()+s.Health, status)
 			}
-			r.Line(s.Name+": health", err, "see the service itself, or health in the services file")
+			mend := "see the service itself, or health in the services file"
+			if status == http.StatusUnauthorized || status == http.StatusForbidden {
+				mend = "health is asked without an assertion: have the service answer it before its check, and see that the path is right"
+			}
+			r.Line(s.Name+": health", err, mend)
 		}
 		if i := slices.IndexFunc(s.Routes, func(r *services.Route) bool { return r.Method == http.MethodGet && len(r.Params) == 0 && !r.Stream }); i >= 0 {
 			path := s.Routes[i].Template
 			if status, err := get(ctx, client, u.String()+path); err == nil && status >= 200 && status < 300 {
 				r.Warn(fmt.Sprintf("%s answers GET %s with %d without an Argus-Assertion: a caller that reaches it directly is not in the log. Have it check the assertion (docs/services.md)",
 					s.Name, path, status))
+			}
+		}
+		for _, route := range s.Routes {
+			if strings.HasPrefix(route.Template, s.Mount+"/") {
+				r.Warn(fmt.Sprintf("%s: the route %s %s repeats the mount: write the path as the service has it, %s", s.Name, route.Method, route.Template,
+					strings.TrimPrefix(route.Template, s.Mount)))
 			}
 		}
 		if missing := s.Undocumented(); len(missing) > 0 {

@@ -261,6 +261,7 @@ func TestServicesAreLookedAt(t *testing.T) {
 		service("named", secure("named", "elsewhere.example", later), ", tls: {ca: named.pem}") +
 		service("over", secure("over", "localhost", time.Now().Add(-time.Hour)), ", tls: {ca: over.pem}") +
 		service("soon", secure("soon", "localhost", time.Now().Add(5*24*time.Hour)), ", tls: {ca: soon.pem}") +
+		strings.ReplaceAll(service("strict", secure("strict", "localhost", later), ", tls: {ca: strict.pem}, health: /healthz"), "GET /v1", "GET /svc/strict/v1") +
 		service("plain", strings.Replace(lax.URL, "http:", "https:", 1), "")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -291,12 +292,13 @@ func TestServicesAreLookedAt(t *testing.T) {
 	var out bytes.Buffer
 	Services{File: declared, PostgresURL: pg.APIURL, ClickHouseURL: ch.ReaderURL}.Check(t.Context(), &Report{Out: &out})
 	for _, want := range []string{
-		"FAIL  lax: health: /healthz answers 503", "WARN  lax answers GET /v1/things with 200 without an Argus-Assertion",
+		"FAIL  lax: health: GET " + lax.URL + "/healthz answers 503", "WARN  lax answers GET /v1/things with 200 without an Argus-Assertion",
 		"WARN  lax: the document doc.json does not have GET /v1/things/:id\n", "note  lax: in 30 days no call of GET /v1/things/:id, GET /v1/other\n",
 		"note  lax: in 30 days calls came to what is not declared: GET /svc/lax/v1/gone\n",
 		"FAIL  away: reach " + closed, "ok    good: certificate", "name the authority that signed it", "FAIL  named: certificate", "tls: {server_name: NAME}",
 		"FAIL  over: certificate", "renew it at the service", "WARN  soon: its certificate ends in 4 days", "FAIL  plain: certificate", "it does not speak TLS",
-		"note  good has no health path",
+		"note  good has no health path", "health is asked without an assertion",
+		"WARN  strict: the route GET /svc/strict/v1/things repeats the mount: write the path as the service has it, /v1/things\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not said:\n%s", want, out.String())

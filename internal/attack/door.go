@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,8 +54,7 @@ const doorServices = `
       - {route: "GET /v1/things/:id", scope: "attacked:call"}
       - {route: "POST /v1/things/:id", scope: "attacked:call"}
       - {route: "DELETE /v1/things/:id", scope: "attacked:call", reason: required, confirm: id}
-
-providers:`
+`
 
 // door sends calls to services that were not declared, not authorized or not as they look; then it goes around the door
 // with assertions that are forged, altered and replayed.
@@ -62,9 +62,8 @@ func (g *group) door() {
 	path := filepath.Join(g.config.Dir, "services.yaml")
 	text, err := os.ReadFile(path)
 	g.need(err)
-	before, after, ok := strings.Cut(string(text), "\nproviders:")
 	upstream := regexp.MustCompile(`(?m)^    upstream: (http://\S+)$`).FindStringSubmatch(string(text))
-	if !ok || upstream == nil {
+	if upstream == nil {
 		g.need(errors.New("services.yaml is not argusd dev's"))
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -73,7 +72,7 @@ func (g *group) door() {
 	server := &http.Server{Handler: service, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = server.Serve(listener) }()
 	defer server.Close()
-	g.need(os.WriteFile(path, []byte(before+fmt.Sprintf(doorServices, listener.Addr())+after), 0o600))
+	g.need(os.WriteFile(path, fmt.Appendf(slices.Clone(text), doorServices, listener.Addr()), 0o600))
 	defer func() { g.need(os.WriteFile(path, text, 0o600)) }()
 
 	defer g.endTokens(g.env["ARGUS_TOKEN"])

@@ -48,12 +48,14 @@ func (v *Verifier) Verify(r *http.Request, body []byte) (*Claims, error) {
 	}
 	digest, now := sha256.Sum256(body), time.Now().Unix()
 	switch {
-	case c.Iss != v.Issuer || c.Aud != v.Audience:
-		return nil, errors.New("the assertion is for another service")
+	case c.Iss != v.Issuer:
+		return nil, errors.New("the assertion is from another issuer: compare Issuer with ARGUS_PUBLIC_URL")
+	case c.Aud != v.Audience:
+		return nil, errors.New("the assertion is for another service: compare Audience with the services file")
 	case c.Exp <= now || c.Iat > now+5:
-		return nil, errors.New("the assertion is not valid now")
+		return nil, errors.New("the assertion is not valid now: compare the clocks")
 	case c.Htm != r.Method || c.Htu != v.Upstream+r.RequestURI:
-		return nil, errors.New("the assertion is for another route")
+		return nil, errors.New("the assertion is for another route: compare Upstream with the services file")
 	case c.BodySHA256 != hex.EncodeToString(digest[:]):
 		return nil, errors.New("the assertion is for another body")
 	}
@@ -116,14 +118,14 @@ func (v *Verifier) key(id string) (ed25519.PublicKey, error) {
 	client := http.Client{Timeout: 3 * time.Second}
 	resp, err := client.Get(v.Issuer + "/.well-known/jwks.json")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("there are no keys at Issuer: %w", err)
 	}
 	defer resp.Body.Close()
 	var set struct {
 		Keys []struct{ Kty, Crv, Kid, X string }
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(nil, resp.Body, 1<<20)).Decode(&set); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("there are no keys at Issuer: %w", err)
 	}
 	v.keys = map[string]ed25519.PublicKey{}
 	for _, k := range set.Keys {

@@ -279,6 +279,8 @@ func check(t *testing.T, a *argus, upstream string) {
 		spoil(at)
 		if status, said := send(at, at.token()); status != 401 {
 			t.Errorf("%s: answered %d %s", what, status, said)
+		} else if mend := map[string]string{"another issuer": "ARGUS_PUBLIC_URL", "another service": "compare audience", "expired": "compare the clocks", "another path": "compare upstream"}[what]; !strings.Contains(strings.ToLower(said), strings.ToLower(mend)) {
+			t.Errorf("%s: %q does not say %s", what, said, mend)
 		}
 	}
 	good := fresh().token()
