@@ -354,6 +354,10 @@ func (e *entryReader) writer(w *argus.LedgerCount) {
 		e.total += w.Above
 		e.waiting = append(e.waiting, waiting{fmt.Sprintf("call %d/%d", w.WriterID, max(w.Seq, last+1)), time.Time(*w.Oldest)})
 	}
+	// The key of a row holds its time, so a number may be there twice, in another month than that of its leaf.
+	if more := w.Rows - rows - max(w.Below, 0) - max(w.Above, 0); more > 0 {
+		e.audit.Extra(fmt.Sprintf("writer %d", w.WriterID), fmt.Sprintf("has %d rows more than leaves: numbers are there twice", more), proof.Hash{})
+	}
 }
 
 // finish looks at the rows that have no leaf. Young ones wait for the sealer. One that it passed over was not there when

@@ -2,6 +2,7 @@ package proof_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -204,6 +205,106 @@ func TestDroppedMonths(t *testing.T) {
 		l.admin[len(l.admin)-1].Detail += " "
 		if v := l.audit(t, proof.Scope{Source: "postgres", HasAdmin: true}, rows, l.admin, l.runs, 11); v.Outcome != proof.Disproved {
 			t.Errorf("%s, with a record that was changed: %+v", name, v)
+		}
+	}
+}
+
+// TestAuditUnended: a source that shows one row and never ends its piece proves nothing of the others.
+func TestAuditUnended(t *testing.T) {
+	l := sample(50)
+	c, _ := l.checkpoint(t)
+	a := proof.NewAudit(c, proof.Scope{Source: "postgres", HasAdmin: true})
+	if err := a.Runs(l.runs...); err != nil {
+		t.Fatal(err)
+	}
+	row := proof.RowOf(&l.rows[0])
+	a.Row(&row)
+	if v := a.Finish(); v.Outcome != proof.Disproved || v.Missing != c.Size-1 {
+		t.Errorf("one row of %d: %+v", c.Size, v)
+	}
+}
+
+// TestAuditOtherMonth: rows of other months are no rows of the month that is checked.
+func TestAuditOtherMonth(t *testing.T) {
+	l := newLog(1)
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range int64(2) {
+		row := aRecord(r, 7, i+1)
+		row.OccurredAt = time.Date(2026, time.Month(i+1), 3, 0, 0, 0, 0, time.UTC)
+		row.RowHash = row.ComputeHash()
+		l.calls(row)
+	}
+	month := proof.MonthOf(l.rows[0].OccurredAt)
+	l.administered(proof.Admin{ID: 1, At: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), Actor: "argus_maintenance", Kind: "month_dropped",
+		Detail: fmt.Sprintf(`{"month": "%s", "rows": 1, "compute_control_rows": 0, "remote_support_rows": 0}`, month)})
+	c, _ := l.checkpoint(t)
+	a := proof.NewAudit(c, proof.Scope{Month: month, Source: "postgres", HasAdmin: true})
+	if err := a.Runs(l.runs...); err != nil {
+		t.Fatal(err)
+	}
+	row := proof.RowOf(&l.rows[1])
+	a.Row(&row)
+	a.Admin(&l.admin[0])
+	a.EndPiece()
+	if v := a.Finish(); v.Outcome != proof.Undecided || v.Counts.Rows != 0 {
+		t.Errorf("a month that was dropped, and a row of another: %+v", v)
+	}
+}
+
+// TestAuditPruned: with the first runs gone a month that lies on both sides of the cut is still explained by its drop, and
+// a checkpoint from below the cut cannot be held against the tree.
+func TestAuditPruned(t *testing.T) {
+	l := newLog(1)
+	r := rand.New(rand.NewPCG(1, 2))
+	at := time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)
+	first := aRecord(r, 7, 1)
+	first.OccurredAt = at
+	first.RowHash = first.ComputeHash()
+	many := int64(proof.RunBoundary + 100)
+	for seq := int64(1); seq <= many; {
+		run := proof.Run{Kind: proof.Call, Month: proof.MonthOf(at), WriterID: 7, FirstSeq: seq}
+		for n := int64(0); n < min(proof.MaxRunLeaves, many-seq+1, proof.RunBoundary-(seq-1)%proof.RunBoundary); n++ {
+			run.Digests = append(run.Digests, first.RowHash[:]...)
+		}
+		seq += int64(run.Leaves())
+		l.add(run)
+		if seq == 8193 {
+			l.tiles.edge(l.tree)
+		}
+	}
+	old := proof.Checkpoint{Origin: origin, Size: 8192, Root: proof.Hash{1}}
+	l.administered(proof.Admin{ID: 1, At: at.AddDate(0, 2, 0), Actor: "argus_maintenance", Kind: "month_dropped",
+		Detail: fmt.Sprintf(`{"month": "2026-01", "rows": %d, "compute_control_rows": 0, "remote_support_rows": 0}`, many)})
+	l.administered(proof.Admin{ID: 2, At: at.AddDate(2, 0, 0), Actor: "argus_maintenance", Kind: "ledger_pruned",
+		Detail: fmt.Sprintf(`{"from_leaf": 0, "to_leaf": %d}`, proof.RunBoundary)})
+	c, _ := l.checkpoint(t)
+	for _, remembered := range []bool{false, true} {
+		a := proof.NewAudit(c, proof.Scope{Source: "postgres", HasAdmin: true})
+		if remembered {
+			if err := a.Remember([]byte{1}, func([]byte) (proof.Checkpoint, error) { return old, nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := a.StartAt(proof.RunBoundary, l.tiles.read); err != nil {
+			t.Fatal(err)
+		}
+		for i := range l.runs {
+			if l.runs[i].FirstLeaf >= proof.RunBoundary {
+				if err := a.Runs(l.runs[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for i := range l.admin {
+			a.Admin(&l.admin[i])
+		}
+		a.EndPiece()
+		want := proof.Proven
+		if remembered {
+			want = proof.Undecided
+		}
+		if v := a.Finish(); v.Outcome != want || v.Counts.Deleted != 100 {
+			t.Errorf("remembered %v: %+v", remembered, v)
 		}
 	}
 }

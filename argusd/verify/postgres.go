@@ -387,14 +387,14 @@ func (p *Postgres) Writers(ctx context.Context, month proof.Month, f func(Writer
 // since and until are the bounds of a month, or of all time.
 func since(m proof.Month) time.Time {
 	if m == 0 {
-		return time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+		return time.Date(-4700, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	return m.Start()
 }
 
 func until(m proof.Month) time.Time {
 	if m == 0 {
-		return time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+		return time.Date(200_000, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
 	return (m + 1).Start()
 }
@@ -415,6 +415,9 @@ func (p *Postgres) Beyond(ctx context.Context, writer, first, last int64, month 
 func (p *Postgres) Keys(ctx context.Context, kind proof.Kind, month proof.Month, f func(proof.Entry, time.Time)) error {
 	if kind == proof.AdminRow {
 		return p.admin(ctx, func(a *proof.Admin) { f(a.Entry(), a.At) }, "")
+	}
+	if month == 0 {
+		return p.steps(ctx, kind, f, "")
 	}
 	return p.steps(ctx, kind, f, "WHERE audit_id >= $1 AND audit_id < $2", floor(since(month)), floor(until(month)))
 }

@@ -108,6 +108,10 @@ func TestPostgresFlips(t *testing.T) {
 		"a netmask":                     {"UPDATE argus.argus_audit_log SET client_ip = set_masklen(client_ip, 24) WHERE seq = 2", "UPDATE argus.argus_audit_log SET client_ip = set_masklen(client_ip, CASE family(client_ip) WHEN 4 THEN 32 ELSE 128 END)"},
 		"an inserted row of the past": {"INSERT INTO argus.argus_audit_log SELECT (jsonb_populate_record(r, jsonb_build_object('writer_id', 77, 'seq', 1, 'recorded_at', now() - interval '1 day'))).* FROM argus.argus_audit_log r LIMIT 1",
 			"DELETE FROM argus.argus_audit_log WHERE writer_id = 77"},
+		"a number twice, in another month": {"INSERT INTO argus.argus_audit_log SELECT (jsonb_populate_record(r, jsonb_build_object('occurred_at', now() + interval '1 month'))).* FROM argus.argus_audit_log r WHERE seq = 2 LIMIT 1",
+			"DELETE FROM argus.argus_audit_log WHERE occurred_at > now() + interval '1 day'"},
+		"a row of long ago": {"CREATE TABLE argus.ancient PARTITION OF argus.argus_audit_log FOR VALUES FROM ('1960-01-01') TO ('1960-02-01'); INSERT INTO argus.argus_audit_log SELECT (jsonb_populate_record(r, jsonb_build_object('writer_id', 77, 'occurred_at', '1960-01-02T00:00:00Z', 'recorded_at', now() - interval '1 day'))).* FROM argus.argus_audit_log r LIMIT 1",
+			"DROP TABLE argus.ancient"},
 		"a step without a leaf": {"INSERT INTO argus.compute_control_audit SELECT (jsonb_populate_record(r, jsonb_build_object('step', 2, 'at', now() - interval '1 day'))).* FROM argus.compute_control_audit r LIMIT 1",
 			"DELETE FROM argus.compute_control_audit WHERE step = 2"},
 		"a pending digest": {"INSERT INTO argus.audit_admin (id, kind, detail) VALUES (900, 'hold', '{}'); INSERT INTO argus.ledger_pending VALUES (4, int8send(900), 0, sha256('x'))",
@@ -116,7 +120,7 @@ func TestPostgresFlips(t *testing.T) {
 		"no last run":             {"DELETE FROM argus.ledger_runs WHERE first_leaf = (SELECT max(first_leaf) FROM argus.ledger_runs)", ""},
 	}
 	w.exec("ALTER TABLE argus.audit_writers DISABLE TRIGGER USER")
-	for _, name := range []string{"a row gone", "status of an interrupted call", "null made empty", "a netmask", "an inserted row of the past", "a step without a leaf",
+	for _, name := range []string{"a row gone", "status of an interrupted call", "null made empty", "a netmask", "an inserted row of the past", "a number twice, in another month", "a row of long ago", "a step without a leaf",
 		"a pending digest", "a writer that is behind", "keys of a run", "no last run"} {
 		w.exec(attacks[name][0])
 		if r := w.postgres(w.options()); r.Outcome != proof.Disproved {
@@ -179,9 +183,10 @@ func TestClickHouse(t *testing.T) {
 		restore()
 	}
 	for name, sql := range map[string]string{
-		"dropped":    "ALTER TABLE audit_log DELETE WHERE seq = 3 SETTINGS mutations_sync = 2",
-		"duplicated": "INSERT INTO audit_log SELECT * FROM kept WHERE seq = 3",
-		"invented":   "INSERT INTO audit_log SELECT * REPLACE (77 AS writer_id, recorded_at - toIntervalDay(1) AS recorded_at) FROM kept WHERE seq = 1 LIMIT 1",
+		"dropped":          "ALTER TABLE audit_log DELETE WHERE seq = 3 SETTINGS mutations_sync = 2",
+		"duplicated":       "INSERT INTO audit_log SELECT * FROM kept WHERE seq = 3",
+		"of a month twice": "INSERT INTO audit_log SELECT * REPLACE (occurred_at + toIntervalMonth(1) AS occurred_at) FROM kept WHERE seq = 3",
+		"invented":         "INSERT INTO audit_log SELECT * REPLACE (77 AS writer_id, recorded_at - toIntervalDay(1) AS recorded_at) FROM kept WHERE seq = 1 LIMIT 1",
 	} {
 		w.must(w.copied.Exec(ctx, sql))
 		if r := w.clickhouse(w.options()); r.Outcome != proof.Disproved {
