@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Runs the commands of docs/tour.md against a running `make dev` and puts their real output into it:
-#   source .argus/env && deploy/tour.sh
+#   source .argus/env && LEDGER_KEY='localhost/argus-dev+…' deploy/tour.sh    # the key that make dev prints
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${ARGUS_URL:?source .argus/env first}"
+export LEDGER_KEY="${LEDGER_KEY:?the key that make dev prints behind --key}"
 export COLUMNS=110
 out=$(mktemp)
 tour=0 block=0
