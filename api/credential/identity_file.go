@@ -32,7 +32,7 @@ var (
 // shared are issuers that everybody may have a token of, with the claims that say whose it is. A rule that fixes none of
 // these would let in every customer of the issuer.
 var shared = map[string][]string{
-	"https://token.actions.githubusercontent.com": {"sub", "repository", "repository_owner", "repository_id", "repository_owner_id", "job_workflow_ref"},
+	"https://token.actions.githubusercontent.com": {"sub", "repository", "repository_owner", "repository_id", "repository_owner_id"},
 	"https://gitlab.com":                          {"sub", "project_path", "namespace_path", "project_id", "namespace_id"},
 	"https://agent.buildkite.com":                 {"sub", "organization_slug", "organization_id"},
 	"https://app.terraform.io":                    {"sub", "terraform_organization_id", "terraform_organization_name"},

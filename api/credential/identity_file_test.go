@@ -55,7 +55,10 @@ func TestIdentityFileMistakes(t *testing.T) {
 			t.Errorf("%s: %v", name, found)
 		}
 	}
+	const everybodys = "issuers:\n- name: github\n  issuer: https://token.actions.githubusercontent.com\n  audience: argus\n  kind: workloads\n  rules:\n" +
+		"  - {when: {job_workflow_ref: acme/fleet/.github/workflows/deploy.yml@refs/heads/main}, actor: bot, scopes: [logs:read]}\n"
 	for text, want := range map[string][]string{
+		everybodys:                  {"f:7: https://token.actions.githubusercontent.com serves everybody"}, // all who call a public workflow
 		"":                          {"f: issuers must be a list of 1 to 100"},
 		"issuers: []":               {"f:1: issuers must be a list of 1 to 100"},
 		"issuers: x":                {"f:1: issuers must be a list"},

@@ -115,16 +115,26 @@ func (i *identity) addressed(t *signedToken) error {
 		}
 		return nil
 	}
-	_, named := t.claims["azp"]
-	ours := slices.Contains(i.Parties, t.party) || i.SignIn != nil && i.SignIn.ClientID == t.party
-	switch {
-	case named && !ours && (i.SignIn != nil || len(i.Parties) > 0):
-		return fmt.Errorf("asked for by another client (azp %q)", argus.Text(t.party, 64))
-	case len(t.audience) > 1 && !(named && ours):
+	if _, tells := t.claims["events"].(map[string]any); tells { // RFC 8417: a logout at the issuer, among others
+		return errors.New("news of the issuer (events), and no credential")
+	}
+	ours := func(client string) bool {
+		return slices.Contains(i.Parties, client) || i.SignIn != nil && i.SignIn.ClientID == client
+	}
+	for _, claim := range clientClaims {
+		value, named := t.claims[claim]
+		if client, _ := value.(string); named && !ours(client) && (i.SignIn != nil || len(i.Parties) > 0) {
+			return fmt.Errorf("asked for by another client (%s %q)", claim, argus.Text(client, 64))
+		}
+	}
+	if _, named := t.claims["azp"]; len(t.audience) > 1 && !(named && ours(t.party)) {
 		return errors.New("for other audiences too (aud), and not asked for by one of our clients (azp)")
 	}
 	return nil
 }
+
+// clientClaims name the client that asked for a token: in OpenID Connect, in access tokens of RFC 9068, and Okta's own.
+var clientClaims = []string{"azp", "client_id", "cid"}
 
 // plainSubject: a row keeps it as it is, and a reader sees it as it is.
 func plainSubject(s string) bool {
