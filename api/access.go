@@ -201,7 +201,7 @@ func (a *API) accessSubjects(ctx context.Context, uses []argus.AccessUse, since 
 		case !now.Before(time.Time(t.ExpiresAt)):
 			r.State = "expired"
 		case t.Kind == argus.KindPAT: // its owner has access, used or not
-			add(reviewed{Kind: accessPerson, ID: t.ActorID, ActorID: t.ActorID})
+			add(reviewed{Kind: accessPerson, ID: t.ActorID, ActorID: t.ActorID, State: "unknown"})
 		}
 		add(r)
 	}

@@ -161,6 +161,13 @@ func TestAccessReview(t *testing.T) {
 			t.Errorf("%s: %d %s", query, resp.status, resp.body)
 		}
 	}
+	// An owner of whom Clerk cannot be asked.
+	issue(credential.NewToken{ActorID: "user_2new", Name: "new", Scopes: []argus.Scope{argus.ScopeLogsRead}})
+	h.issuer.SetDown(true)
+	if list, _ = get(url.Values{"owner": {"user_2new"}, "kind": {"person"}}); len(list) != 1 || list[0].State != "unknown" || list[0].Granted != nil {
+		t.Errorf("not known: %+v", list)
+	}
+	h.issuer.SetDown(false)
 	// It takes the scope of those who may take rights away: no agent has it, and no session of a member.
 	for _, token := range []string{h.issuer.Token("user_2grace"), h.token("user_2ada", argus.ScopeLogsRead)} {
 		if resp := h.do(token, http.MethodGet, "/v1/access-review", nil); resp.status != 403 {
