@@ -165,11 +165,7 @@ func (t *profileToken) token(ctx context.Context, rejected string) (string, erro
 // renew gets a new token by the refresh token. Many issuers take each refresh token once, and end the whole sign-in when
 // one comes twice. So one argusctl at a time renews, and the others take what it got.
 func (t *profileToken) renew(ctx context.Context, rejected string) error {
-	dir, err := t.f.configDir()
-	if err != nil {
-		return err
-	}
-	unlock, err := lockFile(ctx, filepath.Join(dir, "lock"))
+	unlock, err := t.f.lockProfiles(ctx)
 	if err != nil {
 		return err
 	}
@@ -233,7 +229,20 @@ func (p profile) trust() (*tls.Config, error) {
 	return trust(p.CAFile)
 }
 
-// lockFile makes this the only argusctl that renews tokens. The lock ends with the process.
+// lockProfiles makes this the only argusctl that changes profiles and their tokens: one that renews a token writes down
+// what it read before it asked.
+func (f *factory) lockProfiles(ctx context.Context) (unlock func(), err error) {
+	dir, err := f.configDir()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return lockFile(ctx, filepath.Join(dir, "lock"))
+}
+
+// lockFile makes this the only one that holds the file. The lock ends with the process.
 func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -97,6 +97,14 @@ func loginRun(ctx context.Context, f *factory, o *loginOptions) error {
 	if store.dir == "" {
 		return fmt.Errorf("there is no place for profiles: set ARGUS_CONFIG_DIR")
 	}
+	unlock, err := f.lockProfiles(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if store, err = f.profiles(); err != nil { // others may have changed it
+		return err
+	}
 	where, err := store.put(name, p, secret)
 	if err != nil {
 		return err
@@ -262,6 +270,17 @@ func logoutRun(ctx context.Context, f *factory) error {
 		if name == "" {
 			return usageErrorf("There is no profile to forget.")
 		}
+		return usageErrorf("There is no profile %q.", name)
+	}
+	unlock, err := f.lockProfiles(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if store, err = f.profiles(); err != nil { // a renewal may have replaced the token meanwhile
+		return err
+	}
+	if p, ok = store.Profiles[name]; !ok {
 		return usageErrorf("There is no profile %q.", name)
 	}
 	var secret signedIn

@@ -303,6 +303,50 @@ func TestLoginByDevice(t *testing.T) {
 	}
 }
 
+// TestLogoutWhileRenewing: a renewal that is under way brings back no profile that was signed out of, and what it got is
+// revoked.
+func TestLogoutWhileRenewing(t *testing.T) {
+	s := newSignInServer(t, renewBefore+2*time.Second)
+	env := map[string]string{"ARGUS_CONFIG_DIR": t.TempDir(), "ARGUS_KEYRING": "off"}
+	login := start(t, env, "login", "--url", s.URL, "--device")
+	code := login.says(`Open (\S+/activate) and enter the code (\S+) to`)
+	post(t, code[1], url.Values{"user_code": {code[2]}, "person": {"00u1"}})
+	login.ends(0)
+	s.reject(s.tokens()[0])
+
+	asked, release := make(chan struct{}), make(chan struct{})
+	s.issuer.Hook(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/people/token" {
+			s.issuer.Serve(w, r)
+			return
+		}
+		given := httptest.NewRecorder()
+		s.issuer.Serve(given, r)
+		close(asked)
+		<-release
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(given.Code)
+		_, _ = w.Write(given.Body.Bytes())
+	})
+	renewing := start(t, env, "whoami")
+	<-asked
+	logout := start(t, env, "logout")
+	select {
+	case <-logout.done: // without waiting for the renewal: what that brings must not stay
+		logout.done <- 0
+	case <-time.After(500 * time.Millisecond):
+	}
+	close(release)
+	<-renewing.done
+	logout.ends(0)
+	s.issuer.Hook(nil)
+	for _, name := range []string{"profiles.json", "tokens.json"} {
+		if data, _ := os.ReadFile(filepath.Join(env["ARGUS_CONFIG_DIR"], name)); strings.Contains(string(data), "default") {
+			t.Errorf("after logout %s holds %s", name, data)
+		}
+	}
+}
+
 // TestJobTokens: argusctl finds the token of the job it runs in, in the order that docs/identity.md tells. It sends the token
 // only to the server that it is for.
 func TestJobTokens(t *testing.T) {

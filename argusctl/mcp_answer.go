@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -126,6 +127,9 @@ func (m *mcpAnswer) bound() {
 	}
 	said := ""
 	for _, k := range cuts {
+		if !plainName.MatchString(k.name) { // a key that a service chose could say anything, and this is not data
+			k.name = "a list in data"
+		}
 		said += fmt.Sprintf("Only the first %d of %d entries of %s are here, as the whole answer is too long. ", k.left, k.had, k.name)
 	}
 	if top, ok := m.Data.(map[string]any); ok && top["next_cursor"] != nil {
@@ -135,6 +139,9 @@ func (m *mcpAnswer) bound() {
 	said += "Ask for fewer with limit, or narrow the filter or the window."
 	m.Cut = &said
 }
+
+// plainName is a list's place in an answer of ARGUS itself.
+var plainName = regexp.MustCompile(`^data(\.[a-z_]{1,32}){1,4}$`)
 
 func sizeOf(v any) int {
 	b, _ := json.Marshal(v) // came from JSON
