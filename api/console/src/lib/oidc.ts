@@ -119,12 +119,14 @@ async function ask(issuer: Issuer, nonce: string, fields: Record<string, string>
 function credentialOf(issuer: Issuer, first: Kept): Credential {
   let kept = first;
   let renewing: Promise<string | null> | null = null;
+  let left = false;
 
   const renew = async (): Promise<string | null> => {
-    if (!kept.refresh) return null;
+    if (!kept.refresh || left) return null;
     const got = await ask(issuer, '', { grant_type: 'refresh_token', refresh_token: kept.refresh });
     if (!got) return null;
     kept = { ...got, refresh: got.refresh ?? kept.refresh };
+    if (left) return null; // a sign-out that came meanwhile stays one
     keep(kept);
     return kept.token;
   };
@@ -133,17 +135,20 @@ function credentialOf(issuer: Issuer, first: Kept): Credential {
     kind: 'oidc',
     issuer: issuer.name,
     token: async (fresh) => {
-      const left = Number(claimsOf(kept.token).exp ?? 0) * 1000 - Date.now();
+      if (left) return null;
+      const rest = Number(claimsOf(kept.token).exp ?? 0) * 1000 - Date.now();
       // Without a refresh token the token serves to its very end.
-      if (!fresh && left > (kept.refresh ? MARGIN : 0)) return kept.token;
+      if (!fresh && rest > (kept.refresh ? MARGIN : 0)) return kept.token;
       renewing ??= renew().finally(() => {
         renewing = null;
       });
       return renewing;
     },
     signOut: async () => {
+      left = true;
       forget();
       sessionStorage.setItem(LEFT, '1');
+      await renewing?.catch(() => null); // what it brings is revoked too
       if (!issuer.revocation_endpoint) return;
       await fetch(issuer.revocation_endpoint, {
         method: 'POST',
