@@ -297,7 +297,7 @@ func (d *devServer) testControl(t *testing.T) {
 		`SELECT string_agg(action || ' ' || result, ', ' ORDER BY d.at, d.step) FROM argus.compute_control_audit d
 		  JOIN argus.argus_audit_log l ON l.id = d.audit_id WHERE worker_id = '` + worker.ID + `'`: "launch requested, launch succeeded, stop requested, stop succeeded, resume requested, resume succeeded, terminate requested, terminate succeeded",
 		`SELECT string_agg(DISTINCT action, ', ' ORDER BY action) FROM argus.remote_support_audit d
-		  JOIN argus.argus_audit_log l ON l.id = d.audit_id WHERE tenant_id = 'UTD_7ELEVEN_001' AND reason IN ('ride-along', 'done')`: "arm, disarm",
+		  JOIN argus.argus_audit_log l ON l.id = d.audit_id WHERE tenant_id = 'UTD_7ELEVEN_001' AND d.reason IN ('ride-along', 'done')`: "arm, disarm",
 	} {
 		var got string
 		if err := pg.QueryRow(ctx, query).Scan(&got); err != nil || got != want {

@@ -126,6 +126,15 @@ func twoSealers(t *testing.T, rounds int) {
 	random := rand.New(rand.NewPCG(7, 7))
 	writers := []int64{w.open(), w.open(), w.open()}
 	seqs := make([]int64, len(writers))
+	for i, name := range []string{"a", "b"} { // each has a memory of its own before the first is cut off
+		w.mustWrite(writers[i], 1, 10)
+		seqs[i] = 10
+		config := w.config(filepath.Join(dir, name))
+		config.Adopt = i > 0
+		_, stop := w.run(config)
+		w.sealed()
+		stop()
+	}
 	for round := range rounds {
 		var both sync.WaitGroup
 		for _, name := range []string{"a", "b"} {

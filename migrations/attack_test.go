@@ -117,6 +117,8 @@ var attempts = map[string][]string{
 	"add_retention_hold":       {"SELECT argus.add_retention_hold('2024-01-01', 'infinity', 'a reason', 'me')"},
 	"create_ledger_partitions": {"SELECT argus.create_ledger_partitions()"},
 	"thin_ledger_checkpoints":  {"SELECT argus.thin_ledger_checkpoints()"},
+	"month_of_call":            {"SELECT argus.month_of_call(gen_random_uuid())"},
+	"month_number":             {"SELECT argus.month_number(now())"},
 	"take_ledger_pending":      {"SELECT argus.take_ledger_pending(10)"},
 	"record_ledger":            {"SELECT argus.record_ledger('ledger_started', '{}')"},
 	"declare_ledger_loss":      {"SELECT argus.declare_ledger_loss(1, 2, 'a reason', 'me')"},

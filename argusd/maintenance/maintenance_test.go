@@ -70,9 +70,9 @@ func (w *world) month(month time.Time, n int) (hash string) {
 		}
 		minutes[minute] = append(minutes[minute], row[:]...)
 		w.exec(`INSERT INTO argus.argus_audit_log (writer_id, seq, id, occurred_at, recorded_at, actor_id, actor_kind, scope, route,
-			path_params, method, status, outcome, latency_us, client_ip, user_agent, body_bytes, row_hash)
+			path_params, method, status, outcome, latency_us, client_ip, user_agent, body_bytes, service, row_hash)
 			VALUES ($1, $2, argus.uuid_floor($3), $3, $3, 'user_2ada', 'pat', 'any', 'GET /v1/health', '{}', 'GET', 200,
-			'completed', 900, '10.1.2.3', 'argusctl/1.0', 0, $4)`, month.UnixMilli(), i+1, at, row[:])
+			'completed', 900, '10.1.2.3', 'argusctl/1.0', 0, 'argus', $4)`, month.UnixMilli(), i+1, at, row[:])
 		err := w.copy.Exec(w.t.Context(), `INSERT INTO audit_log (writer_id, seq, id, occurred_at, recorded_at, actor_id, actor_kind,
 			scope, route, method, status, outcome, latency_us, client_ip, user_agent, row_hash)
 			VALUES (?, ?, generateUUIDv7(), fromUnixTimestamp64Micro(?, 'UTC'), now64(6), 'user_2ada', 'pat',

@@ -21,7 +21,7 @@ const (
 // rowOf is a row as a batch copies it, with some of its columns replaced.
 func rowOf(seq int, edit map[string]string) string {
 	values := map[string]string{"writer_id": myWriter, "seq": fmt.Sprint(seq), "id": "gen_random_uuid()", "occurred_at": "now()", "recorded_at": "now()", "actor_id": "'user_attack'", "actor_kind": "'pat'", "scope": "'any'", "route": "'GET /attack'",
-		"path_params": "'{}'", "method": "'GET'", "status": "200", "outcome": "'completed'", "latency_us": "1", "client_ip": "'127.0.0.1'", "user_agent": "'attack'", "body_bytes": "0", "row_hash": `'\x` + fmt.Sprintf("%064d", 0) + `'`}
+		"path_params": "'{}'", "method": "'GET'", "status": "200", "outcome": "'completed'", "latency_us": "1", "client_ip": "'127.0.0.1'", "user_agent": "'attack'", "body_bytes": "0", "service": "'argus'", "row_hash": `'\x` + fmt.Sprintf("%064d", 0) + `'`}
 	maps.Copy(values, edit)
 	columns, list := "", ""
 	for i, name := range slices.Sorted(maps.Keys(values)) {

@@ -272,6 +272,8 @@ export interface Operator {
   impersonator_id: string | null;
   name: string | null;
   email: string | null;
+  /** When the credential ends; null for one that does not say. */
+  expires_at?: string | null;
   pat_id: string | null;
   break_glass_id: string | null;
   agent: string | null;

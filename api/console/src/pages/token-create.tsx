@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks';
 import { useChange } from '../lib/change';
 import { given as textGiven } from '../lib/text';
+import { parseDuration } from '../lib/time';
 import { forAgents, type Operator, PRESETS, SCOPES, type Token } from '../lib/types';
 import { copyText, When } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
@@ -33,7 +34,9 @@ export function CreateDialog({
   const [name, setName] = useState(query.get('name') ?? '');
   const [preset, setPreset] = useState(asked.length > 0 ? '' : given in PRESETS ? given : 'support-readonly');
   const [scopes, setScopes] = useState<string[]>(asked);
-  const [expires, setExpires] = useState(query.get('expires_in') ?? '90d');
+  // A token lives no longer than the one it is made with; a sign-in ends no token.
+  const fits = (lifetime: string) => !me.pat_id || !me.expires_at || Date.now() + parseDuration(lifetime)! < Date.parse(me.expires_at);
+  const [expires, setExpires] = useState(query.get('expires_in') ?? ['90d', '30d', '7d'].find(fits) ?? '1d');
   const [agent, setAgent] = useState(query.get('agent') ?? '');
   const [actions, setActions] = useState(false);
   const program = agent.trim() !== '';
@@ -44,7 +47,8 @@ export function CreateDialog({
   const agentError = program ? textGiven('agent', agent, 1, 100).error : null;
   const ready = nameError === null && agentError === null && chosen.length > 0 && beyond.length === 0;
   const open = (scope: string) => me.scopes.includes(scope) && allowed([scope]).length > 0;
-  const choices = EXPIRY.some(([v]) => v === expires) ? EXPIRY : [...EXPIRY, [expires, expires] as [string, string]];
+  const fitting = EXPIRY.filter(([v]) => fits(v));
+  const choices = fitting.some(([v]) => v === expires) ? fitting : [...fitting, [expires, expires] as [string, string]];
   return (
     <Dialog title="New token" onClose={onClose} wide>
       <Form

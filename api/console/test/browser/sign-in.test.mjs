@@ -95,6 +95,7 @@ test('what is shown follows the scopes; a rejection names the one that lacks', a
       assert.equal(new URL(page.url()).hash, '#/tenants');
       assert.deepEqual(await page.$$eval('.rail section a', (l) => l.map((a) => a.textContent.trim())), [
         'Tenants',
+        'Services',
         'Live sessions',
         'Health',
         'Tokens',
