@@ -159,6 +159,7 @@ func (f *factory) verifyLog(ctx context.Context, c *client, o *verifyOptions, op
 	if err != nil {
 		return undecided(err)
 	}
+	r.reaches(seen)
 	// The tree that was verified is a part of the one that continues what was seen before.
 	if r.Checkpoint.Size > 0 {
 		if _, note, _, err = c.continues(ctx, open, append(old, seen, r.Checkpoint)); err != nil {
@@ -170,6 +171,14 @@ func (f *factory) verifyLog(ctx context.Context, c *client, o *verifyOptions, op
 	}
 	r.Aged(r.sealedAt, f.now(), o.maxAge)
 	return r, nil
+}
+
+// reaches holds that the entries do not end before a checkpoint that the log has shown. Those of the copy may: they are of a
+// checkpoint that is some seconds old.
+func (r *result) reaches(seen proof.Checkpoint) {
+	if r.source == string(argus.SourcePostgres) && r.Checkpoint.Size < seen.Size {
+		r.Add(fmt.Errorf("%w: the entries end at leaf %d, and the log had shown a checkpoint of %d before", proof.ErrDisproved, r.Checkpoint.Size, seen.Size))
+	}
 }
 
 // isVerdict reports whether an error says something of the log, and not of the way to it.
@@ -242,6 +251,9 @@ type entryReader struct {
 	total   int64
 }
 
+// maxEdge bounds the tiles before the first entry: one a level.
+const maxEdge = 8
+
 // waiting are rows that have no leaf.
 type waiting struct {
 	row string
@@ -308,6 +320,9 @@ func (e *entryReader) line(line []byte) error {
 		}
 		e.audit, e.sealed, e.from = proof.NewAudit(c, e.o.scope), time.Time(l.Checkpoint.SealedAt), l.Checkpoint.From
 	case l.Tile != nil:
+		if len(e.tiles) == maxEdge {
+			return fmt.Errorf("%w: the entries have more tiles than a tree has at its edge", proof.ErrMalformed)
+		}
 		e.tiles[l.Tile.Path] = l.Tile.Hashes
 	case l.Run != nil:
 		if !e.begun && e.from > 0 {

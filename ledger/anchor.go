@@ -72,6 +72,9 @@ func openAnchor(path string) (*anchor, error) {
 	return a, nil
 }
 
+// syncFile is replaced by a test.
+var syncFile = (*os.File).Sync
+
 func syncFolder(path string) error {
 	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
@@ -137,11 +140,12 @@ func (a *anchor) add(size int64, root proof.Hash) error {
 	if _, err := a.file.Seek(0, io.SeekEnd); err != nil {
 		return fmt.Errorf("the anchor file %s: %w", a.path, err)
 	}
-	if _, err := a.file.WriteString(line); err != nil {
-		return fmt.Errorf("the anchor file %s: %w", a.path, err)
+	_, err := a.file.WriteString(line)
+	if err == nil {
+		err = syncFile(a.file)
 	}
-	if err := a.file.Sync(); err != nil {
-		return fmt.Errorf("the anchor file %s: %w", a.path, err)
+	if err != nil { // a part of a line would spoil the next one, and a line that is not on disk must not count
+		return fmt.Errorf("the anchor file %s: %w", a.path, errors.Join(err, a.file.Truncate(a.read)))
 	}
 	if _, err := a.refresh(); err != nil {
 		return fmt.Errorf("the anchor file %s: %w", a.path, err)

@@ -412,6 +412,24 @@ func TestAnchor(t *testing.T) {
 	if err := a.add(20001, proof.Hash{1}); err != nil || a.last.Size != 20001 {
 		t.Error(err)
 	}
+	// The disk fails once: the line is not there, and the next try writes it anew.
+	synced := 0
+	syncFile = func(f *os.File) error {
+		if synced++; synced == 1 {
+			return errors.New("no space left")
+		}
+		return f.Sync()
+	}
+	defer func() { syncFile = (*os.File).Sync }()
+	if err := a.add(20002, proof.Hash{2}); err == nil {
+		t.Error("a line that is not on disk was taken")
+	}
+	if lines, err := a.refresh(); err != nil || len(lines) > 0 || a.last.Size != 20001 {
+		t.Errorf("after the failure: %d lines, the newest of %d: %v", len(lines), a.last.Size, err)
+	}
+	if err := a.add(20002, proof.Hash{2}); err != nil || a.last.Size != 20002 || synced != 2 {
+		t.Errorf("after %d syncs the newest is of %d: %v", synced, a.last.Size, err)
+	}
 }
 
 // TestFailover: Postgres goes on from a copy of its data folder that lags behind, as a standby that was promoted does, while
