@@ -421,7 +421,9 @@ func (c *checking) ledger(ctx context.Context, tx pgx.Tx) error {
 		if err != nil || len(runs) == 0 {
 			return err // pruned there
 		}
-		at = max(at, runs[0].first)
+		if at == 0 {
+			at = runs[0].first // what is below was pruned
+		}
 		end := min(both, runs[len(runs)-1].first+runs[len(runs)-1].leaves)
 		copied, err := c.r.clickhouse.runs(ctx, at, end)
 		if err != nil {
@@ -433,6 +435,10 @@ func (c *checking) ledger(ctx context.Context, tx pgx.Tx) error {
 			if at >= l.first+l.leaves {
 				runs = runs[1:]
 				continue
+			}
+			if at < l.first {
+				c.differs("Postgres lacks leaf %d of the ledger, and has later ones", at)
+				return nil
 			}
 			for i < len(copied) && at >= copied[i].first+copied[i].leaves {
 				i++
