@@ -38,6 +38,9 @@ func (b *body) Read(p []byte) (int, error) {
 	allowed := min(b.grace+time.Duration(b.came)*time.Second/bodyRate, b.most)
 	_ = b.control.SetReadDeadline(b.begun.Add(allowed))
 	n, err := b.Reader.Read(p)
+	if errors.Is(err, io.EOF) { // what was set here would end the call's context when it passes
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
 	b.came += int64(n)
 	return n, err
 }

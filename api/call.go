@@ -46,6 +46,7 @@ type call struct {
 	forwarded *services.Body // the body, of a call to a service
 	sent      bool           // the service has what it gets of the body
 	started   bool           // Start sent the headers: the row is written
+	streams   bool           // it has a place among the streams
 }
 
 // Context is done when the caller goes away, or, for a route with effects, not before its own bound: effects are

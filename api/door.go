@@ -1,10 +1,12 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -127,6 +129,12 @@ func (d *door) forward(c *call) (answer, error) {
 		return answer{}, err
 	}
 	defer leave()
+	if c.route.Stream && c.route.Effects { // before the service acts, so that "try again" is true
+		if err := c.enterStream(); err != nil {
+			leaveRest(c.response)
+			return answer{}, err
+		}
+	}
 	if c.Record.TraceID == "" {
 		c.Record.TraceID = newTraceID()
 	}
@@ -294,13 +302,14 @@ func (c *call) startForwarded(ctx context.Context, cancel context.CancelCauseFun
 	}
 	c.identify(c.response.Header())
 	c.follow(ctx, cancel)
-	return forwardedStream{c.response, http.NewResponseController(c.response)}, nil
+	return forwardedStream{c.response, http.NewResponseController(c.response), ctx}, nil
 }
 
 // forwardedStream is where a service's stream goes. A caller that does not read ends it.
 type forwardedStream struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	ctx     context.Context
 }
 
 func (s forwardedStream) WriteHeader(status int) {
@@ -314,5 +323,26 @@ func (s forwardedStream) Write(p []byte) (int, error) {
 	return s.ResponseWriter.Write(p)
 }
 
-// Unwrap lets the stream be flushed, and its connection be taken over.
+// Unwrap lets the stream be flushed.
 func (s forwardedStream) Unwrap() http.ResponseWriter { return s.ResponseWriter }
+
+// Hijack gives the caller's connection away for an upgrade. It ends with the stream's context: a caller that neither reads
+// nor sends would keep ReverseProxy waiting for it.
+func (s forwardedStream) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := s.control.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	context.AfterFunc(s.ctx, func() { _ = conn.Close() })
+	conn = takenOver{conn}
+	rw.Writer.Reset(conn)
+	return conn, rw, nil
+}
+
+// takenOver is a caller's connection after an upgrade. As with every stream, a caller that does not read ends it.
+type takenOver struct{ net.Conn }
+
+func (t takenOver) Write(p []byte) (int, error) {
+	_ = t.SetWriteDeadline(time.Now().Add(answerTimeout))
+	return t.Conn.Write(p)
+}

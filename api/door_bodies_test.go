@@ -312,25 +312,84 @@ func TestDoorStreams(t *testing.T) {
 	eventually(t, "places are given back", func() bool { return d.service().UnderWay() == 0 && d.api.limits.streams.total() == 0 })
 }
 
+// TestDoorStreamPlaces: a stream with effects for which there is no place is rejected before its service hears of it.
+func TestDoorStreamPlaces(t *testing.T) {
+	d := newDoor(t, "", func(c *Config) { c.Limits.StreamsEach = 1 })
+	d.up.set(func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	token := d.admin()
+	req, _ := http.NewRequestWithContext(t.Context(), "GET", d.url+"/svc/billing/v1/events", nil)
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := d.client.Do(req)
+	d.must(err)
+	defer resp.Body.Close()
+	d.row()
+	d.up.taken()
+	no := d.do(token, "POST", "/svc/billing/v1/export", nil)
+	if row := d.row(); no.status != 429 || row.Status != 429 || d.audit.wasIntended(row.ID) {
+		t.Errorf("%d %s, row %+v", no.status, no.body, row)
+	}
+	if heard := d.up.taken(); len(heard) != 0 {
+		t.Errorf("the service heard %+v", heard)
+	}
+}
+
+type readDeadline struct {
+	http.ResponseWriter
+	at time.Time
+}
+
+func (r *readDeadline) SetReadDeadline(at time.Time) error {
+	r.at = at
+	return nil
+}
+
+// TestBodyEndsWithoutDeadline: the bound on reading a body that is streamed on does not outlive the body. It would end the
+// stream that answers it.
+func TestBodyEndsWithoutDeadline(t *testing.T) {
+	w := &readDeadline{}
+	b := &body{Reader: strings.NewReader("text"), control: http.NewResponseController(w), begun: time.Now(), grace: time.Second, most: time.Minute}
+	if _, err := b.Read(make([]byte, 8)); err != nil || w.at.IsZero() {
+		t.Fatal("a body is read without a bound", err)
+	}
+	if _, err := b.Read(make([]byte, 8)); err != io.EOF || !w.at.IsZero() {
+		t.Errorf("%v, and reading ends at %v", err, w.at)
+	}
+}
+
 // TestDoorUpgrade: a WebSocket passes both ways, and does not outlive its credential.
 func TestDoorUpgrade(t *testing.T) {
-	gone := make(chan struct{}, 4)
+	gone, full := make(chan struct{}, 4), make(chan struct{}, 1)
 	address := rawService(t, func(_ int, conn net.Conn) {
 		head := readHead(conn)
-		if !strings.Contains(head, "Upgrade: websocket") || strings.Contains(head, "Bearer") {
-			io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+		_, protocol, asked := strings.Cut(head, "\r\nUpgrade: ")
+		if !asked || strings.Contains(head, "Bearer") {
+			io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 			return
 		}
-		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\nSet-Cookie: stolen\r\n\r\n")
+		protocol, _, _ = strings.Cut(protocol, "\r\n") // a service that switches to whatever it is asked for
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\nSec-WebSocket-Accept: x\r\nSet-Cookie: stolen\r\n\r\n")
 		_ = conn.SetReadDeadline(time.Time{})
+		if strings.Contains(head, "flood") {
+			for {
+				_ = conn.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+				if _, err := conn.Write(make([]byte, 64<<10)); err != nil {
+					full <- struct{}{}
+					hang(conn)
+					return
+				}
+			}
+		}
 		_, _ = io.Copy(conn, conn)
 		gone <- struct{}{}
 	})
 	d := newDoorTo(t, address, "", nil, func(c *Config) { c.recheckEvery = 50 * time.Millisecond })
 	d.clerkScopes()
 	token := d.token("user_2ada")
-	ask := func(path string) (net.Conn, *bufio.Reader, string) {
-		conn, r := d.raw("GET " + path + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	ask := func(path, protocol string) (net.Conn, *bufio.Reader, string) {
+		conn, r := d.raw("GET " + path + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + token + "\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n\r\n")
 		head := ""
 		for !strings.HasSuffix(head, "\r\n\r\n") {
 			line, err := r.ReadString('\n')
@@ -339,7 +398,7 @@ func TestDoorUpgrade(t *testing.T) {
 		}
 		return conn, r, head
 	}
-	conn, r, head := ask("/svc/billing/v1/events")
+	conn, r, head := ask("/svc/billing/v1/events", "websocket")
 	row := d.row()
 	if !strings.HasPrefix(head, "HTTP/1.1 101 ") || strings.Contains(head, "Cookie") || !strings.Contains(head, row.ID.String()) || row.Status != 101 {
 		t.Fatalf("%s, row %+v", head, row)
@@ -356,9 +415,22 @@ func TestDoorUpgrade(t *testing.T) {
 	}
 	// On a route that is no stream the service never hears of the wish.
 	token = d.token("user_2ada")
-	if _, _, head = ask("/svc/billing/v1/invoices"); !strings.HasPrefix(head, "HTTP/1.1 400 ") || d.row().Status != 400 {
+	if _, _, head = ask("/svc/billing/v1/invoices", "websocket"); !strings.HasPrefix(head, "HTTP/1.1 400 ") || d.row().Status != 400 {
 		t.Error(head)
 	}
+	// Nor of one for a protocol in which other routes could be called.
+	for _, protocol := range []string{"h2c", "TLS/1.0", "websocket, h2c", "h2c\r\nUpgrade: websocket"} {
+		_, _, head = ask("/svc/billing/v1/events", protocol)
+		if row := d.row(); !strings.HasPrefix(head, "HTTP/1.1 400 ") || row.Status != 400 {
+			t.Errorf("Upgrade: %s: %s", protocol, head)
+		}
+	}
+	// A caller that neither reads nor sends cannot outlive its credential.
+	if _, _, head = ask("/svc/billing/v1/events?flood=1", "websocket"); !strings.HasPrefix(head, "HTTP/1.1 101 ") || d.row().Status != 101 {
+		t.Fatal(head)
+	}
+	<-full
+	d.revoke(token)
 	eventually(t, "places are given back", func() bool { return d.service().UnderWay() == 0 && d.api.limits.streams.total() == 0 })
 }
 

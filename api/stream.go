@@ -57,14 +57,26 @@ func (c *call) Start() (*stream, error) {
 
 // open takes a place among the streams and commits the row. From then on the answer can only be cut off.
 func (c *call) open(status int) error {
-	if err := c.api.limits.enterStream(c.credential.Person()); err != nil {
+	if err := c.enterStream(); err != nil {
 		return err
 	}
 	if failed := c.commit(status); failed != nil {
-		c.api.limits.leaveStream(c.credential.Person())
 		return &unaudited{failed}
 	}
 	c.started = true
+	return nil
+}
+
+// enterStream takes the call's place among the streams, once. It is given back when the call is over.
+func (c *call) enterStream() error {
+	if c.streams {
+		return nil
+	}
+	if err := c.api.limits.enterStream(c.credential.Person()); err != nil {
+		return err
+	}
+	c.streams = true
+	c.atEnd(func() { c.api.limits.leaveStream(c.credential.Person()) })
 	return nil
 }
 
@@ -93,7 +105,6 @@ func (a *API) finishStream(c *call, err error) {
 		c.cancel(nil)
 		a.watched.remove(c)
 	}
-	a.limits.leaveStream(c.credential.Person())
 	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(int(c.Record.Status))).Inc()
 	if err == nil || errors.Is(err, errHeadOnly) {
 		return

@@ -183,7 +183,9 @@ func (e *exchange) request(ctx context.Context) (*http.Request, error) {
 	}))
 	r.Trailer, r.TransferEncoding, r.Form, r.PostForm, r.MultipartForm = nil, nil, nil, nil, nil
 	removeRequestHeaders(r.Header)
-	if !e.call.Match.Route.Stream {
+	// Behind a switch to another protocol than this one nothing is a message of the call any more: over h2c the caller
+	// could call every other route.
+	if !e.call.Match.Route.Stream || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		delete(r.Header, "Upgrade")
 	}
 	body := e.call.Body
