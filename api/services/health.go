@@ -2,9 +2,11 @@ package services
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -66,7 +68,7 @@ func (s *Running) ask(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("no answer within %s", healthTimeout)
 		}
-		return err
+		return withoutPlace(err)
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
 	_ = resp.Body.Close()
@@ -74,4 +76,21 @@ func (s *Running) ask(ctx context.Context) error {
 		return fmt.Errorf("it answers %d", resp.StatusCode)
 	}
 	return nil
+}
+
+// withoutPlace is an error of a connection without where the service answers, which callers see as its health and which
+// is none of their business. argusd check services tells it.
+func withoutPlace(err error) error {
+	var name *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	var connection *net.OpError
+	switch {
+	case errors.As(err, &name):
+		return errors.New("its name cannot be looked up")
+	case errors.As(err, &certificate):
+		return errors.New("its certificate is not good")
+	case errors.As(err, &connection):
+		return connection.Err
+	}
+	return err
 }
