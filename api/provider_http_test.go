@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -328,6 +329,15 @@ func TestHostileController(t *testing.T) {
 		if all, err := p.List(t.Context()); err == nil {
 			t.Errorf("%.80s was listed as %+v", bad, all)
 		}
+	}
+	// A list that is small as text and large as anything else.
+	answer = `{"instances":[` + strings.Repeat("{},", 3<<20) + `{}]}`
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err = p.List(t.Context())
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) >> 20; err == nil || took > 200 {
+		t.Errorf("a list of nothing took %d MiB: %v", took, err)
 	}
 	for _, ref := range []string{`{}`, `{"handle":"../x"}`, `null`, ``, `{"handle":"a/b"}`} {
 		if p.Stop(t.Context(), json.RawMessage(ref)) == nil || p.Terminate(t.Context(), json.RawMessage(ref)) == nil {

@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -16,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	exact "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // HTTPConfig is a fleet's controller that runs workers, called as docs/provider.openapi.yaml says.
@@ -150,7 +152,7 @@ func (p *httpProvider) act(ctx context.Context, method string, ref json.RawMessa
 
 func (p *httpProvider) List(ctx context.Context) ([]Instance, error) {
 	var list struct {
-		Instances *[]httpInstance `json:"instances"`
+		Instances *instanceList `json:"instances"`
 	}
 	if _, err := p.ask(ctx, http.MethodGet, "/instances", nil, &list, maxInstanceList); err != nil {
 		return nil, err
@@ -158,23 +160,47 @@ func (p *httpProvider) List(ctx context.Context) ([]Instance, error) {
 	if list.Instances == nil {
 		return nil, errors.New("the answer has no list of instances")
 	}
-	if len(*list.Instances) > maxInstances {
-		return nil, fmt.Errorf("%d instances are more than %d", len(*list.Instances), maxInstances)
+	return *list.Instances, nil
+}
+
+// instanceList is a list of instances as a controller tells it. Each is checked as it is read: an answer within its bound
+// would otherwise become many times as much memory.
+type instanceList []Instance
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (l *instanceList) UnmarshalJSONFrom(from *jsontext.Decoder) error {
+	if begin, err := from.ReadToken(); err != nil || begin.Kind() != '[' {
+		return cmp.Or(err, errors.New("instances is no list"))
 	}
-	seen := make(map[string]bool, len(*list.Instances))
-	all := make([]Instance, 0, len(*list.Instances))
-	for i := range *list.Instances {
-		in, err := (*list.Instances)[i].instance()
+	seen := map[string]bool{}
+	all := instanceList{}
+	for from.PeekKind() != ']' {
+		text, err := from.ReadValue()
+		switch {
+		case err != nil:
+			return err
+		case len(all) == maxInstances:
+			return fmt.Errorf("there are more than %d instances", maxInstances)
+		case len(text) > maxInstanceAnswer:
+			return fmt.Errorf("an instance of %d bytes is longer than %d", len(text), maxInstanceAnswer)
+		}
+		var told httpInstance
+		if err := exact.Unmarshal(text, &told); err != nil {
+			return err
+		}
+		in, err := told.instance()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if seen[in.Handle] {
-			return nil, fmt.Errorf("the instance %q is listed twice", in.Handle)
+			return fmt.Errorf("the instance %q is listed twice", in.Handle)
 		}
 		seen[in.Handle] = true
 		all = append(all, in)
 	}
-	return all, nil
+	*l = all
+	_, err := from.ReadToken()
+	return err
 }
 
 // instance checks what the controller said.
