@@ -60,8 +60,8 @@ func b2i(b bool) int {
 	return 0
 }
 
-// A position that is authentic and names what Postgres has no more, as after a restore, costs nothing and hides nothing:
-// what does not exist is left out of it.
+// After a restore an authentic position may name rows that Postgres has no more. It costs nothing and hides nothing: rows that
+// do not exist are left out of it.
 func TestFollowFromWhatDoesNotExist(t *testing.T) {
 	w := newWorld(t)
 	a := w.analytics()

@@ -82,8 +82,8 @@ func (c *call) SetRelease(release string) {
 // error_code. A returned error says so itself.
 func (c *call) SetErrorCode(code argus.Code) { c.Record.ErrorCode = string(code) }
 
-// InTx runs f in a transaction on the API's pool. The first InTx of a call commits the call's intent with it:
-// from then on the call has its row in every case, and a handler may cause effects. Later ones do not
+// InTx runs f in a transaction on the API's pool. The first InTx of a call commits the call's intent with it. From then on
+// the call has its row in every case, and a handler may cause effects. Later ones do not
 // announce it again.
 //
 // When InTx returns nil, what f did is committed. An error with CodeAuditUnconfirmed says that this is not

@@ -137,8 +137,8 @@ func TestDoubt(t *testing.T) {
 	}
 }
 
-// TestPostgresAway: with Postgres stopped, hung or gone, every call is answered 503 audit_unavailable within two
-// seconds, nothing that is remembered is believed, and all is well when it is back.
+// TestPostgresAway: with Postgres stopped, hung or gone, every call is answered 503 audit_unavailable within two seconds.
+// The API believes nothing that it remembers. All is well when Postgres is back.
 func TestPostgresAway(t *testing.T) {
 	pg := enginetest.StartOwnPostgres(t, engines.PostgresConfig{})
 	proxy, url := enginetest.ProxyURL(t, pg.APIURL)

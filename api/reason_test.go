@@ -9,7 +9,7 @@ import (
 	"github.com/useargus/argus"
 )
 
-// TestReasons: why a call is made, by header or body, is in its row exactly as argus.Reason keeps it, or the call is
+// TestReasons: a call's reason, by header or body, is in its row exactly as argus.Reason keeps it. Otherwise the call is
 // rejected and its row has none.
 func TestReasons(t *testing.T) {
 	h := newHarness(t)

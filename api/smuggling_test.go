@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestHiddenRequest: a request that states a length and chunks is the last of its connection, so that one hidden in what
-// a proxy takes for its body is not served.
+// TestHiddenRequest: a request that states a length and chunks is the last of its connection. So a request hidden in what a
+// proxy takes for its body is not served.
 func TestHiddenRequest(t *testing.T) {
 	h := newHarness(t)
 	head := "Host: x\r\nAuthorization: Bearer " + h.token("user_2ada") + "\r\n"

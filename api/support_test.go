@@ -193,8 +193,8 @@ func (c *control) admin(kind string) []string {
 	return lines
 }
 
-// TestConsentIsRecorded: a document counts only when the host recorded it before; the step of an arming names it, who
-// recorded it and when; replaced or withdrawn it counts no more; withdrawn it disarms.
+// TestConsentIsRecorded: a document counts only when the host recorded it before. The step of an arming names it, who
+// recorded it and when. Replaced or withdrawn it counts no more. Withdrawing it disarms.
 func TestConsentIsRecorded(t *testing.T) {
 	c := newControl(t)
 	ctx := t.Context()

@@ -25,8 +25,8 @@ type documentBody struct {
 	Reason   string `json:"reason"`
 }
 
-// TestTenantsAreKept: a tenant is added, changed, retired and brought back, each repetition changing nothing and each
-// call with its steps; a retired one is not armed, nor listed unasked, nor given a consent.
+// TestTenantsAreKept: a tenant is added, changed, retired and brought back. Each repetition changes nothing, and each call
+// has its steps. A retired tenant is not armed, nor listed unasked, nor given a consent.
 func TestTenantsAreKept(t *testing.T) {
 	c := newControl(t)
 	const path, id = "/v1/tenants/UTD_NEW_001", "UTD_NEW_001"

@@ -13,8 +13,8 @@ import (
 	"github.com/useargus/argus"
 )
 
-// slowestRun lists the slowest calls of a route. The log is sorted by time, so the calls behind the p99 are asked
-// for by their latency; while they are more than a page, the p99 of those is taken in turn.
+// slowestRun lists the slowest calls of a route. The log is sorted by time, so it asks for the calls behind the
+// p99 by their latency. While they are more than a page, it takes the p99 of those in turn.
 func slowestRun(ctx context.Context, f *factory, c *client, o *perfOptions, query url.Values) error {
 	p, err := askPerf(ctx, c, query, "count")
 	if err != nil {

@@ -57,8 +57,8 @@ type table struct {
 
 const columnGap = "  "
 
-// widestPad is how wide a column grows, in terminal columns, where nothing is cut: in a pipe, with --output wide, and
-// on a terminal on which a table cannot be made to fit. A longer value moves the rest of its own row and no other.
+// widestPad is how wide a column grows, in terminal columns, where nothing is cut. That is in a pipe, with --output wide,
+// and on a terminal too narrow for the table. A longer value moves the rest of its own row and no other.
 const widestPad = 80
 
 // print writes the table to standard output in the given format (short, wide or CSV).

@@ -261,8 +261,8 @@ func openPostgres(url string) (*sql.DB, error) {
 }
 
 // takeTurn waits up to five minutes until no other migrates in this database. The lock is a row, which only the owner of
-// the table may lock: any role may take an advisory lock, and could so keep a release from being installed. It is gone
-// when its holder is.
+// the table may lock. Any role may take an advisory lock, and could so keep a release from being installed. The lock is
+// gone when its holder is.
 func takeTurn(ctx context.Context, db *sql.DB) (unlock func(), err error) {
 	err = retryConcurrent(func() error {
 		_, err := db.ExecContext(ctx, postgres.create)

@@ -285,8 +285,8 @@ func (s *session) reconcileSoon() {
 	}
 }
 
-// endDoubt makes the rollups right: of what was in doubt every row is in its table by now, exactly once, but a
-// view may have counted it never or twice.
+// endDoubt makes the rollups right. By now every row that was in doubt is in its table, exactly once. But a view may have
+// counted it never or twice.
 func (s *session) endDoubt(ctx context.Context) error {
 	failpoint("doubt")
 	before := s.t.rebuilt

@@ -84,8 +84,8 @@ func TestNewColumn(t *testing.T) {
 	}
 }
 
-// TestIdle: a database where nothing is audited does not hold back the log of the whole server, the watermark
-// shows life, and the status is there for the API.
+// TestIdle: a database where nothing is audited does not hold back the log of the whole server. The watermark shows life.
+// The status is there for the API.
 func TestIdle(t *testing.T) {
 	w := newWorld(t)
 	w.start()

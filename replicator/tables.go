@@ -79,8 +79,8 @@ type layout struct {
 	audited int // columns of the canonical encoding are source[:audited]; 0 when they are not all there, in order
 }
 
-// newLayout matches columns by name. All of table.columns must be there, on both sides; any other column that the
-// ClickHouse table does not have, or has in a type that cannot take it, is left out.
+// newLayout matches columns by name. All of table.columns must be there, on both sides. It leaves out any other
+// column that the ClickHouse table does not have, or has in a type that cannot take it.
 func newLayout(t int, source []wal.Column, target []chColumn) (*layout, error) {
 	l := &layout{table: t, source: source, types: make([]string, len(source)), key: [2]int{-1, -1}, at: -1}
 	for i, s := range source {

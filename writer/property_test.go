@@ -68,8 +68,8 @@ func anyRecord(now time.Time) *rapid.Generator[argus.Record] {
 	})
 }
 
-// TestAnyRecord draws groups of calls – all that a request may hold, with and without intents, and among them records
-// that Postgres rejects – and writes them at once, in batches of a drawn size. Each call is written as it is, or
+// TestAnyRecord draws groups of calls with all that a request may hold, with and without intents. Some of their records
+// Postgres rejects. The test writes a group at once, in batches of a drawn size. Each call is written as it is, or
 // rejected for its own fault alone.
 func TestAnyRecord(t *testing.T) {
 	t.Parallel()

@@ -195,8 +195,8 @@ func TestReturnDuringSweep(t *testing.T) {
 	t.Logf("%d interrupted, %d completed", interrupted, completed)
 }
 
-// TestIntentNeverCommitted: a call whose intent's transaction was rolled back, or whose commit is in doubt, says
-// "intended" and has its row all the same; twice said is once written.
+// TestIntentNeverCommitted: the transaction of a call's intent was rolled back, or its commit is in doubt. The call still
+// says "intended" and has its row. Twice said is once written.
 func TestIntentNeverCommitted(t *testing.T) {
 	t.Parallel()
 	pg := enginetest.NewPostgres(t)

@@ -26,8 +26,8 @@ func unavailable(t testing.TB, what string, err error) {
 	}
 }
 
-// TestFailsClosed takes Postgres away in each way, also in the ways in which nothing ever fails: calls get their 503
-// within a bounded time, then at once; when it returns they work again.
+// TestFailsClosed takes Postgres away in each way, also in the ways in which nothing ever fails. Calls get their 503 within a
+// bounded time, then at once. When Postgres returns they work again.
 func TestFailsClosed(t *testing.T) {
 	outages := []struct {
 		name  string

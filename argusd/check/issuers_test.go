@@ -13,8 +13,8 @@ import (
 	"github.com/useargus/argus/internal/localissuer"
 )
 
-// TestIssuers: each mistake at an issuer is named by the check that is for it, and a token is explained as the API
-// judges it, without the token being repeated.
+// TestIssuers: each mistake at an issuer is named by the check that is for it. The check explains a token as the API judges
+// it, and does not repeat the token.
 func TestIssuers(t *testing.T) {
 	var people, ci *localissuer.OpenID
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

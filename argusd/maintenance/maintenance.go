@@ -160,8 +160,8 @@ func compareClocks(ctx context.Context, now func() time.Time, conn *pgx.Conn, co
 	return nil
 }
 
-// dropExpired tries again while a long query holds a month: the drop itself waits for no more than half a
-// second, so as not to make calls queue behind it.
+// dropExpired tries again while a long query holds a month. The drop itself waits for no more than half a second, so calls do
+// not queue behind it.
 func dropExpired(ctx context.Context, conn *pgx.Conn, config Config) ([]time.Time, error) {
 	for try := 1; ; try++ {
 		rows, err := conn.Query(ctx, "SELECT argus.drop_expired_months()")

@@ -60,7 +60,7 @@ func read(t *testing.T, path string) []byte {
 	return data
 }
 
-// TestAlerts: the rules are right to Prometheus, each alert is fired by a test and is not by another, names its
+// TestAlerts: the rules are right to Prometheus. One test fires each alert, and another does not. Each alert names its
 // runbook, and goes by metrics that the code has.
 func TestAlerts(t *testing.T) {
 	promtool(t, "check", "config", "prometheus.yaml") // and the rules it names

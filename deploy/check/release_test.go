@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// TestReleaseIsReproducible builds a release of this machine's platform here and from a copy of the sources elsewhere,
-// without its history: both are the same to the byte, named and stamped with the version.
+// TestReleaseIsReproducible builds a release of this machine's platform here. It builds it again from a copy of the sources
+// elsewhere, without its history. Both are the same to the byte, named and stamped with the version.
 func TestReleaseIsReproducible(t *testing.T) {
 	platform := "linux/" + goarch()
 	elsewhere := t.TempDir()

@@ -1,5 +1,5 @@
-// Command prose measures how the documents, the comments and what users read sound: words a sentence, the longest
-// sentences, and four words of the whole tree that hide who acts. It informs; it fails nothing.
+// Command prose measures how the documents, the comments and the texts for users sound. It prints words a sentence, the
+// longest sentences, and the count of four words that hide who acts. It informs, and fails nothing.
 //
 //	go run ./internal/prose            pages, and one line for all comments and texts of the code
 //	go run ./internal/prose -code 150  the longest sentences of the code too
