@@ -228,7 +228,7 @@ func (c *client) apiError(resp *http.Response, r request, body []byte) *apiError
 		e.RetryAfter = time.Duration(s) * time.Second
 	}
 	e.fill(body)
-	if e.Message == "" && e.AuditID != "" && e.Code == "" { // ARGUS has a code for whatever it says itself
+	if e.Message == "" && e.AuditID != "" && e.Code == "" { // ARGUS has a code for all that it says itself
 		e.Service = true
 		e.Message = fmt.Sprintf("The service answered %s.", strings.TrimSpace(fmt.Sprint(resp.StatusCode, " ", http.StatusText(resp.StatusCode))))
 	}
