@@ -266,7 +266,12 @@ func (p *httpProvider) ask(ctx context.Context, method, path string, body []byte
 	if err != nil {
 		return nil, err
 	}
-	r.GetBody = nil // no request is repeated by itself
+	// No request is repeated by itself: net/http repeats one on a connection that breaks, unless its body cannot be had
+	// again. So one without a body gets an empty one; identity keeps it from being sent in chunks.
+	r.GetBody = nil
+	if body == nil && (method == http.MethodGet || method == http.MethodDelete) {
+		r.Body, r.TransferEncoding = io.NopCloser(bytes.NewReader(nil)), []string{"identity"}
+	}
 	r.Header.Set("Argus-Assertion", assertion)
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("User-Agent", "argus")
