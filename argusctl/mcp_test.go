@@ -99,20 +99,26 @@ func (a *hostileAPI) last() *http.Request {
 
 // spoken copies what a program wrote to standard output, for it may be nothing but the protocol.
 type spoken struct {
-	mu sync.Mutex
-	bytes.Buffer
+	mu   sync.Mutex
+	text bytes.Buffer // not embedded: its ReadFrom would go around the lock
 }
 
 func (s *spoken) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.Buffer.Write(b)
+	return s.text.Write(b)
 }
 
 func (s *spoken) has(text string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return strings.Contains(s.String(), text)
+	return strings.Contains(s.text.String(), text)
+}
+
+func (s *spoken) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 // mcpSession starts `argusctl mcp`, and the SDK's own client with it.
