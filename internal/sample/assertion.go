@@ -121,6 +121,9 @@ func (v *Verifier) key(id string) (ed25519.PublicKey, error) {
 		return nil, fmt.Errorf("there are no keys at Issuer: %w", err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK { // it says nothing of the keys, so those that are known stay
+		return nil, fmt.Errorf("there are no keys at Issuer: it answers %d", resp.StatusCode)
+	}
 	var set struct {
 		Keys []struct{ Kty, Crv, Kid, X string }
 	}
