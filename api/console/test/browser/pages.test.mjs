@@ -312,7 +312,8 @@ test('profile, health, shortcuts', () =>
     await page.keyboard.press('h');
     await page.waitForSelector('.stages');
     const { stages } = await s.server.json(s.server.admin, '/v1/health');
-    assert.equal(await page.locator('.stage').count(), stages.length);
+    await page.waitForSelector('.ledger-card');
+    assert.equal(await page.locator('.stage').count(), stages.length + 1); // and the ledger's newest checkpoint
     await page.keyboard.press('?');
     await page.waitForSelector('dialog:has-text("Keyboard shortcuts")');
     await page.keyboard.press('Escape');

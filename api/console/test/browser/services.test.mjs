@@ -153,8 +153,8 @@ test('a hostile service’s answers run no script and reach nothing of the conso
   });
   await new Promise((resolve) => evil.listen(0, '127.0.0.1', resolve));
   const routes = Object.keys(answers).map((path) => `      - {route: "GET ${path}", scope: "sample:read"}`);
-  const declared = `  - name: evil\n    upstream: http://127.0.0.1:${evil.address().port}\n    routes:\n${routes.join('\n')}\n\nproviders:`;
-  await writeFile(file, before.replace('\nproviders:', `\n${declared}`));
+  const declared = `  - name: evil\n    upstream: http://127.0.0.1:${evil.address().port}\n    routes:\n${routes.join('\n')}\n`;
+  await writeFile(file, `${before.trimEnd()}\n${declared}`); // the services stand last
   const context = await shared.browser.newContext();
   try {
     await eventually('the service is taken up', async () => (await s.server.call(s.server.admin, '/svc/evil/html')).status === 200, 20_000);
