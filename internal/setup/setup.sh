@@ -51,8 +51,7 @@ why() {
   esac
 }
 wanted=(go node npm chromium)
-[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python)
-[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup)
+[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python)
 missing=()
 look() {
   missing=()
