@@ -73,7 +73,20 @@ func (g *group) door() {
 	go func() { _ = server.Serve(listener) }()
 	defer server.Close()
 	g.need(os.WriteFile(path, fmt.Appendf(slices.Clone(text), doorServices, listener.Addr()), 0o600))
-	defer func() { g.need(os.WriteFile(path, text, 0o600)) }()
+	defer func() {
+		g.need(os.WriteFile(path, text, 0o600))
+		// A group that follows must not see this service's scope in a preset: wait until the API has taken the old file up.
+		g.need(g.eventually(20*time.Second, func() error {
+			a, err := g.do(g.ctx, request{method: http.MethodGet, path: "/v1/services", token: g.session("user_2ada")})
+			if err != nil {
+				return err
+			}
+			if strings.Contains(string(a.body), `"attacked"`) {
+				return errors.New("the service is still declared")
+			}
+			return a.expect(200, "")
+		}))
+	}()
 
 	defer g.endTokens(g.env["ARGUS_TOKEN"])
 	var token string
