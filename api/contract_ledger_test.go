@@ -27,7 +27,7 @@ func (c *contract) checkLedger() {
 	path := "/v1/audit-log/" + id + "/proof"
 	c.expect("showLedger", wish{status: 200, token: all})
 	c.expect("proveCall", wish{status: 409, code: argus.CodeNotSealed, token: all, path: path})
-	c.expect("proveCall", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/audit-log/" + nobody + "/proof"})
+	c.expect("proveCall", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/audit-log/" + unknownID + "/proof"})
 	c.expect("streamLedger", wish{status: 409, code: argus.CodeNotSealed, token: all})
 
 	key := c.seal()

@@ -28,7 +28,7 @@ func (c *contract) checkLog() {
 	cursor := url.QueryEscape(page.Next_cursor)
 	c.expect("searchLog", wish{status: 200, token: all, path: "/v1/audit-log?limit=1&cursor=" + cursor})
 	c.expect("searchLog", wish{status: 400, code: argus.CodeInvalidCursor, token: all, path: "/v1/audit-log?method=GET&cursor=" + cursor})
-	c.expect("showCall", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/audit-log/" + nobody})
+	c.expect("showCall", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/audit-log/" + unknownID})
 	c.expect("showCall", wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: "/v1/audit-log/7", wrong: true})
 	// A call of each table that has steps.
 	for _, route := range []string{"POST /compute/ops/launch", "POST /v1/tenants/:id/arm"} {

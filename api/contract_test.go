@@ -37,7 +37,7 @@ func TestContract(t *testing.T) {
 	c.covered()
 }
 
-const nobody = "019b76da-a800-7000-8000-000000000001"
+const unknownID = "019b76da-a800-7000-8000-000000000001"
 
 func (c *contract) checkPublic() {
 	c.expect("livez", wish{status: 200})
@@ -141,7 +141,7 @@ func (c *contract) checkTokens() {
 	path := "/v1/tokens/" + token.Token.ID.String()
 	c.expect("showToken", wish{status: 200, token: all, path: path})
 	c.expect("showToken", wish{status: 403, code: argus.CodeForbidden, token: c.none, path: path})
-	c.expect("showToken", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/tokens/" + nobody})
+	c.expect("showToken", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/tokens/" + unknownID})
 	c.expect("revokeToken", wish{status: 403, code: argus.CodeForbidden, token: c.none, path: path})
 	// An answer that could not be kept for repetitions: they are rejected, rather than carried out again.
 	ctx := c.t.Context()
@@ -157,7 +157,7 @@ func (c *contract) checkTokens() {
 	if again := c.expect("revokeToken", wish{status: 200, token: all, path: path, header: key}); again.header.Get(replayedHeader) != "true" {
 		c.t.Error("a repetition was carried out again")
 	}
-	c.expect("revokeToken", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/tokens/" + nobody})
+	c.expect("revokeToken", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/tokens/" + unknownID})
 
 	key = []string{"Idempotency-Key", "revoking-by-secret"}
 	body := map[string]any{"secret": c.token(grace)}

@@ -369,7 +369,7 @@ func TestDoorUpgrade(t *testing.T) {
 			io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 			return
 		}
-		protocol, _, _ = strings.Cut(protocol, "\r\n") // a service that switches to whatever it is asked for
+		protocol, _, _ = strings.Cut(protocol, "\r\n") // a service that switches to any protocol it is asked for
 		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+protocol+"\r\nSec-WebSocket-Accept: x\r\nSet-Cookie: stolen\r\n\r\n")
 		_ = conn.SetReadDeadline(time.Time{})
 		if strings.Contains(head, "flood") {
