@@ -24,8 +24,8 @@ func TestSearchAnswer(t *testing.T) {
 	h := newHarness(t)
 	glass, _, err := credential.IssueBreakGlass(t.Context(), h.glassConn(), credential.NewBreakGlass{ActorID: "user_2grace", By: "grace@ops1", Reason: "Clerk is down"})
 	h.must(err)
-	rec := sampleRecord(1)
-	byGlass := sampleRecord(2)
+	rec := exampleRecord(1)
+	byGlass := exampleRecord(2)
 	byGlass.ActorKind, byGlass.BreakGlassID, byGlass.ActorID, byGlass.ImpersonatorID = argus.KindBreakGlass, glass.ID, "user_2grace", "user_2unknown"
 	var asked argus.SearchRequest
 	h.auditLog.search = func(_ context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
@@ -72,7 +72,7 @@ func TestSearchAnswer(t *testing.T) {
 
 func TestCallDetail(t *testing.T) {
 	h := newHarness(t)
-	rec := sampleRecord(1)
+	rec := exampleRecord(1)
 	h.fill(rec)
 	resp := h.do(h.token("user_2ada"), http.MethodGet, "/v1/audit-log/"+rec.ID.String(), nil)
 	var d struct {

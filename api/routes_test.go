@@ -69,7 +69,7 @@ func TestScopeMatrix(t *testing.T) {
 func TestAnswersAsDescribed(t *testing.T) {
 	h := newHarness(t)
 	d := h.describe()
-	rec := sampleRecord(7)
+	rec := exampleRecord(7)
 	h.fill(rec)
 	token := h.token("user_2ada")
 	check := func(path, described string, status int) {
@@ -99,8 +99,8 @@ func TestAnswersAsDescribed(t *testing.T) {
 	check("/console-config.json", "/console-config.json", 200)
 }
 
-// sampleRecord is a row as the log gives it, different for every n.
-func sampleRecord(n int) *argus.Record {
+// exampleRecord is a row as the log gives it, different for every n.
+func exampleRecord(n int) *argus.Record {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC).Add(time.Duration(n) * time.Second)
 	id := uuid.MustParse("01976d3e-7c2a-7b1e-9f00-0123456789ab")
 	id[15] = byte(n)
@@ -118,7 +118,7 @@ func sampleRecord(n int) *argus.Record {
 func (h *harness) fill(rec *argus.Record) {
 	reason := "ride-along"
 	h.auditLog.search = func(context.Context, argus.SearchRequest) (argus.SearchPage, error) {
-		return argus.SearchPage{Rows: []argus.Record{*rec, *sampleRecord(9)}, NextCursor: "more", Source: argus.SourceBoth,
+		return argus.SearchPage{Rows: []argus.Record{*rec, *exampleRecord(9)}, NextCursor: "more", Source: argus.SourceBoth,
 			Snapshot: placeOf(8), Since: rec.OccurredAt, ReplicatedThrough: rec.RecordedAt}, nil
 	}
 	h.auditLog.get = func(_ context.Context, id uuid.UUID) (argus.CallDetail, error) {

@@ -110,13 +110,13 @@ func TestFollow(t *testing.T) {
 	if q := <-asked; q.From == nil || q.From.String() != placeOf(4).String() || len(q.Filter.Conditions) != 1 {
 		t.Errorf("asked %+v", q)
 	}
-	hostile := sampleRecord(1)
+	hostile := exampleRecord(1)
 	hostile.UserAgent = "evil\n\nevent: row\ndata: forged"
 	feed <- argus.FollowEvent{Record: hostile, Place: placeOf(5)}
 	feed <- argus.FollowEvent{Place: placeOf(6)}
-	feed <- argus.FollowEvent{Record: sampleRecord(2), Place: placeOf(7)}
+	feed <- argus.FollowEvent{Record: exampleRecord(2), Place: placeOf(7)}
 	h.want(r, "row", placeOf(5).Token, hostile.ID.String())
-	h.want(r, "row", placeOf(7).Token, sampleRecord(2).ID.String())
+	h.want(r, "row", placeOf(7).Token, exampleRecord(2).ID.String())
 	close(feed) // it fell behind
 	h.want(r, "behind", "", `{"resume":"`+placeOf(9).Token+`"}`)
 	if _, err := next(r); err != io.EOF {
@@ -328,7 +328,7 @@ func TestExport(t *testing.T) {
 		asked = r
 		var rows []argus.Record
 		for i := range n {
-			rows = append(rows, *sampleRecord(i))
+			rows = append(rows, *exampleRecord(i))
 			if len(rows) == 100 {
 				if err := emit(rows); err != nil {
 					return err
@@ -362,13 +362,13 @@ func TestExport(t *testing.T) {
 	// One that breaks in the middle is told from a whole one.
 	h.auditLog.set(func(f *fakeLog) {
 		f.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
-			if err := emit([]argus.Record{*sampleRecord(1)}); err != nil {
+			if err := emit([]argus.Record{*exampleRecord(1)}); err != nil {
 				return err
 			}
 			return errBroken
 		}
 	})
-	resp = h.open(t.Context(), token, "/v1/audit-log/export?cursor=the-cursor&after="+sampleRecord(0).Key().String())
+	resp = h.open(t.Context(), token, "/v1/audit-log/export?cursor=the-cursor&after="+exampleRecord(0).Key().String())
 	row = h.row()
 	data, err := io.ReadAll(resp.Body)
 	if err == nil || resp.Trailer.Get("Argus-Export-Complete") == "true" {
@@ -422,7 +422,7 @@ func TestReadingsAreOnRecord(t *testing.T) {
 		f.follow = func(ctx context.Context, _ argus.FollowRequest, emit func(argus.FollowEvent) error) error {
 			<-gate
 			for n := range 3 {
-				if err := emit(argus.FollowEvent{Record: sampleRecord(n + 1), Place: placeOf(int64(n + 5))}); err != nil {
+				if err := emit(argus.FollowEvent{Record: exampleRecord(n + 1), Place: placeOf(int64(n + 5))}); err != nil {
 					return err
 				}
 			}
@@ -431,7 +431,7 @@ func TestReadingsAreOnRecord(t *testing.T) {
 		}
 		f.export = func(ctx context.Context, _ argus.ExportRequest, emit func([]argus.Record) error) error {
 			<-gate
-			return emit([]argus.Record{*sampleRecord(1), *sampleRecord(2)})
+			return emit([]argus.Record{*exampleRecord(1), *exampleRecord(2)})
 		}
 	})
 	ctx, leave := context.WithCancel(t.Context())
@@ -455,14 +455,14 @@ func TestReadingsAreOnRecord(t *testing.T) {
 	}
 	leave()
 	end := detail("the stream", "stream_finished", streamed.ID)
-	if end["rows"] != 3.0 || end["first"] != sampleRecord(1).Key().String() || end["last"] != sampleRecord(3).Key().String() ||
+	if end["rows"] != 3.0 || end["first"] != exampleRecord(1).Key().String() || end["last"] != exampleRecord(3).Key().String() ||
 		end["ended"] != "caller left" || fmt.Sprint(end["filter"]) != "map[status:[5xx]]" {
 		t.Errorf("the stream's end says %v", end)
 	}
 	_, err := io.ReadAll(export.Body)
 	h.must(err)
 	end = detail("the export", "export_finished", exported.ID)
-	if end["rows"] != 2.0 || end["last"] != sampleRecord(2).Key().String() || end["complete"] != true || end["ended"] != "complete" {
+	if end["rows"] != 2.0 || end["last"] != exampleRecord(2).Key().String() || end["complete"] != true || end["ended"] != "complete" {
 		t.Errorf("the export's end says %v", end)
 	}
 	// What cannot be put on record is not read.
@@ -485,7 +485,7 @@ func TestExportHangUp(t *testing.T) {
 	h.auditLog.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
 		var err error
 		for err == nil {
-			err = emit([]argus.Record{*sampleRecord(1)})
+			err = emit([]argus.Record{*exampleRecord(1)})
 		}
 		ended <- err
 		return err
@@ -515,12 +515,12 @@ func TestCSV(t *testing.T) {
 	h.auditLog.export = func(_ context.Context, _ argus.ExportRequest, emit func([]argus.Record) error) error {
 		var rows []argus.Record
 		for i, s := range texts {
-			r := sampleRecord(i)
+			r := exampleRecord(i)
 			r.UserAgent, r.ClientRequestID = s, s
 			r.PathParams = []argus.PathParam{{Name: "id", Value: s}}
 			rows = append(rows, *r)
 		}
-		interrupted := sampleRecord(100)
+		interrupted := exampleRecord(100)
 		interrupted.Outcome, interrupted.BodyHashed = argus.Interrupted, false
 		return emit(append(rows, *interrupted))
 	}
@@ -535,7 +535,7 @@ func TestCSV(t *testing.T) {
 		t.Fatalf("%d lines, header %v", len(lines), lines[0])
 	}
 	var keys map[string]any
-	h.must(json.Unmarshal(sampleRecord(1).AppendJSON(nil), &keys))
+	h.must(json.Unmarshal(exampleRecord(1).AppendJSON(nil), &keys))
 	if len(keys) != len(argus.ColumnNames()) {
 		t.Errorf("%d columns, the record has %d", len(argus.ColumnNames()), len(keys))
 	}

@@ -229,7 +229,7 @@ func TestAuditOtherMonth(t *testing.T) {
 	l := newLog(1)
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range int64(2) {
-		row := aRecord(r, 7, i+1)
+		row := randomRecord(r, 7, i+1)
 		row.OccurredAt = time.Date(2026, time.Month(i+1), 3, 0, 0, 0, 0, time.UTC)
 		row.RowHash = row.ComputeHash()
 		l.calls(row)
@@ -257,7 +257,7 @@ func TestAuditPruned(t *testing.T) {
 	l := newLog(1)
 	r := rand.New(rand.NewPCG(1, 2))
 	at := time.Date(2026, 1, 3, 0, 0, 0, 0, time.UTC)
-	first := aRecord(r, 7, 1)
+	first := randomRecord(r, 7, 1)
 	first.OccurredAt = at
 	first.RowHash = first.ComputeHash()
 	many := int64(proof.RunBoundary + 100)

@@ -184,7 +184,7 @@ func TestScanner(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	var s proof.Scanner
 	for i := range int64(3000) {
-		rec := aRecord(r, 1_700_000_000_000+i, i+1)
+		rec := randomRecord(r, 1_700_000_000_000+i, i+1)
 		line := rec.AppendJSON(nil)
 		row, err := s.Scan(line)
 		if err != nil {
@@ -219,7 +219,7 @@ func TestScanner(t *testing.T) {
 func FuzzScanner(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for i := range int64(4) {
-		rec := aRecord(r, i, i+1)
+		rec := randomRecord(r, i, i+1)
 		f.Add(rec.AppendJSON(nil))
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {
@@ -298,7 +298,7 @@ func BenchmarkScanner(b *testing.B) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var lines [][]byte
 	for i := range int64(1000) {
-		rec := aRecord(r, 1_700_000_000_000, i+1)
+		rec := randomRecord(r, 1_700_000_000_000, i+1)
 		rec.ActorID, rec.UserAgent, rec.Route, rec.TraceID = "user_2abcdefghijklmnop", "argusctl/1.2 (linux; amd64)", "GET /v1/tenants/:id", strings.Repeat("ab", 16)
 		lines = append(lines, rec.AppendJSON(nil))
 	}

@@ -19,8 +19,8 @@ import (
 // nasty are texts that rows may hold and that JSON escapes.
 var nasty = []string{"", "a", "user_7", "naïve ☂ 日本", "quote \" back \\ slash", "tab\tline\nreturn\r", "\x01\x1f\x7f", "\u2028 and \u2029", "</script>", `\u0041`, "😀"}
 
-// aRecord is a made-up row, intact.
-func aRecord(r *rand.Rand, writer, seq int64) argus.Record {
+// randomRecord is a made-up row, intact.
+func randomRecord(r *rand.Rand, writer, seq int64) argus.Record {
 	text := func() string { return nasty[r.IntN(len(nasty))] }
 	at := time.UnixMicro(1_760_000_000_000_000 + r.Int64N(2e12))
 	rec := argus.Record{
@@ -141,7 +141,7 @@ func sample(rows int) *aLog {
 		var batch []argus.Record
 		for range 1 + r.IntN(9) {
 			seq[w]++
-			batch = append(batch, aRecord(r, int64(1000+w), seq[w]))
+			batch = append(batch, randomRecord(r, int64(1000+w), seq[w]))
 		}
 		l.calls(batch...)
 		if r.IntN(8) == 0 {

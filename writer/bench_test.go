@@ -95,7 +95,7 @@ func appendRate(t testing.TB, w *Writer, callers int, d time.Duration) float64 {
 	for range callers {
 		wg.Go(func() {
 			for i := 0; time.Since(begin) < d; i++ {
-				if err := w.Append(context.Background(), record(i), false); err != nil {
+				if err := w.Append(context.Background(), exampleRecord(i), false); err != nil {
 					t.Error(err)
 					return
 				}
@@ -117,7 +117,7 @@ func insertRate(t testing.TB, url string, connections int, d time.Duration) floa
 	for _, c := range conns {
 		wg.Go(func() {
 			for i := 0; time.Since(begin) < d; i++ {
-				if err := c.insert(record(i)); err != nil {
+				if err := c.insert(exampleRecord(i)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -135,13 +135,13 @@ func latencies(t testing.TB, w *Writer, url string, d time.Duration) (ours, refe
 	defer c.conn.Close(context.Background())
 	var a, b []float64
 	for begin := time.Now(); time.Since(begin) < d; {
-		r := record(1)
+		r := exampleRecord(1)
 		t0 := time.Now()
 		if err := w.Append(context.Background(), r, false); err != nil {
 			t.Fatal(err)
 		}
 		a = append(a, float64(time.Since(t0).Nanoseconds())/1000)
-		r = record(1)
+		r = exampleRecord(1)
 		t0 = time.Now()
 		if err := c.insert(r); err != nil {
 			t.Fatal(err)
@@ -163,7 +163,7 @@ func tail(callers, perSecond int, d time.Duration, call func(caller int, r *argu
 			var waits []float64
 			for at := period * time.Duration(n) / time.Duration(callers); at < d; at += period {
 				time.Sleep(time.Until(begin.Add(at)))
-				r := record(n)
+				r := exampleRecord(n)
 				from := time.Now()
 				if err := call(n, r); err != nil {
 					panic(err)
@@ -259,7 +259,7 @@ func copyRate(t testing.TB, url string, rows int) float64 {
 	data := []byte(copyHeader)
 	writer := time.Now().UnixNano()
 	for i := range rows {
-		e := newEntry(record(i), false)
+		e := newEntry(exampleRecord(i), false)
 		data = appendTuple(data, e, writer, int64(i+1), argus.Micros(time.Now()))
 		e.recycle()
 	}
@@ -309,7 +309,7 @@ func benchmarkWriter(b *testing.B, callers int) {
 	for range callers {
 		wg.Go(func() {
 			for left.Add(-1) >= 0 {
-				if err := w.Append(context.Background(), record(1), false); err != nil {
+				if err := w.Append(context.Background(), exampleRecord(1), false); err != nil {
 					b.Error(err)
 					return
 				}

@@ -67,7 +67,7 @@ func TestRivals(t *testing.T) {
 					continue // none open at this moment
 				}
 				// Sometimes as many rows as the owner's next batch may have, so that both aim at the same seq.
-				records := []*argus.Record{record(n), record(n)}[:1+n%2]
+				records := []*argus.Record{exampleRecord(n), exampleRecord(n)}[:1+n%2]
 				err = r.commit(writer, seq, records...)
 				for _, rec := range records {
 					l.note(rec, false, err)
@@ -104,7 +104,7 @@ func TestLateBackend(t *testing.T) {
 		t.Fatal(err)
 	}
 	late := newRival(t, pg.APIURL)
-	r := record(2)
+	r := exampleRecord(2)
 	old := w.lanes[0].writer.Load()
 	killBackends(t, pg, "lane") // the lane's own connection; its next batch is in doubt
 	err := w.Append(context.Background(), r, false)

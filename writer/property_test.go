@@ -27,8 +27,8 @@ func anyText() *rapid.Generator[string] {
 	)
 }
 
-// anyRecord is a record that anybody may cause to be written; ones that no row can be made of are drawn apart.
-func anyRecord(now time.Time) *rapid.Generator[argus.Record] {
+// randomRecord is a record that anybody may cause to be written; ones that no row can be made of are drawn apart.
+func randomRecord(now time.Time) *rapid.Generator[argus.Record] {
 	return rapid.Custom(func(t *rapid.T) argus.Record {
 		text := func(name string) string { return anyText().Draw(t, name) }
 		anyID := rapid.Custom(func(t *rapid.T) (id uuid.UUID) {
@@ -83,7 +83,7 @@ func TestAnyRecord(t *testing.T) {
 	now := time.Now()
 	rapid.Check(t, func(rt *rapid.T) {
 		w := writers[rapid.IntRange(0, len(writers)-1).Draw(rt, "writer")]
-		records := rapid.SliceOfN(anyRecord(now), 1, 30).Draw(rt, "records")
+		records := rapid.SliceOfN(randomRecord(now), 1, 30).Draw(rt, "records")
 		bad := map[int]bool{}
 		for i := range records {
 			switch rapid.IntRange(0, 19).Draw(rt, "fault") {
@@ -165,7 +165,7 @@ func TestQueue(t *testing.T) {
 		var model []*entry
 		closed := false
 		fresh := func() *entry {
-			return newEntry(record(1), rapid.Bool().Draw(t, "intended"))
+			return newEntry(exampleRecord(1), rapid.Bool().Draw(t, "intended"))
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"push": func(t *rapid.T) {

@@ -29,8 +29,8 @@ func TestMain(m *testing.M) {
 	os.Exit(enginetest.Run(m, goleak.IgnoreAnyFunction("github.com/jackc/pgx/v5/pgconn.(*PgConn).asyncClose.func1")))
 }
 
-// record is a call as the API records it.
-func record(n int) *argus.Record {
+// exampleRecord is a call as the API records it.
+func exampleRecord(n int) *argus.Record {
 	id, err := uuid.NewV7()
 	if err != nil {
 		panic(err)
@@ -194,7 +194,7 @@ func intend(w *Writer, pool *pgxpool.Pool, r *argus.Record) error {
 
 // call makes a call, every third with an intent when a pool is given, and notes the outcome.
 func (l *ledger) call(w *Writer, pool *pgxpool.Pool, n int) error {
-	r := record(n)
+	r := exampleRecord(n)
 	intended := pool != nil && n%3 == 0
 	if intended {
 		if err := intend(w, pool, r); err != nil {

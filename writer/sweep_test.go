@@ -38,7 +38,7 @@ func intents(t testing.TB, w *Writer, pool *pgxpool.Pool, l *ledger, n int) []*a
 	t.Helper()
 	var records []*argus.Record
 	for i := range n {
-		r := record(i)
+		r := exampleRecord(i)
 		if err := intend(w, pool, r); err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestSweep(t *testing.T) {
 	}
 	alive := intents(t, sweepers[0], pool, l, 1)[0]
 	// One of a release that knew no column behind trace_id.
-	old := record(0)
+	old := exampleRecord(0)
 	old.Service, old.Release, old.ErrorCode, old.Reason, old.Agent, old.Workload = "", "", "", "", "", nil
 	exec(t, pool, `INSERT INTO argus.audit_intents (id, process_id, record)
 		SELECT $1, process_id, $2::jsonb - '{service,release,error_code,reason,agent,workload}'::text[] FROM argus.audit_intents LIMIT 1`,
@@ -132,7 +132,7 @@ func TestSweptWhileFrozen(t *testing.T) {
 	}
 	for n := range 40 {
 		wg.Go(func() {
-			r := record(n)
+			r := exampleRecord(n)
 			err := frozen.Append(context.Background(), r, false)
 			l.note(r, false, err)
 			if err != nil {
@@ -203,7 +203,7 @@ func TestIntentNeverCommitted(t *testing.T) {
 	pool := pg.Pool(t, pg.APIURL)
 	w := start(t, Config{URL: pg.APIURL, tuning: quick})
 	l := newLedger()
-	r := record(1)
+	r := exampleRecord(1)
 	err := w.Append(context.Background(), r, true)
 	l.note(r, true, err)
 	if err != nil {
@@ -236,7 +236,7 @@ func TestNoPromiseFromTheDead(t *testing.T) {
 	pool := pg.Pool(t, pg.APIURL)
 	w := start(t, Config{URL: pg.APIURL, Lanes: 1, tuning: tuning{heartbeat: time.Hour}})
 	exec(t, pool, `DELETE FROM argus.audit_processes`)
-	if err := intend(w, pool, record(1)); argus.CodeOf(err) != argus.CodeAuditUnavailable {
+	if err := intend(w, pool, exampleRecord(1)); argus.CodeOf(err) != argus.CodeAuditUnavailable {
 		t.Errorf("an intent of a dead process: %v", err)
 	}
 }

@@ -89,7 +89,7 @@ func TestFailsClosed(t *testing.T) {
 			}
 			depth := w.queue.depth.Load()
 			for n := range 1000 { // at once: nothing is queued
-				unavailable(t, "while down", w.Append(context.Background(), record(n), false))
+				unavailable(t, "while down", w.Append(context.Background(), exampleRecord(n), false))
 			}
 			if now := w.queue.depth.Load(); now > depth {
 				t.Errorf("%d calls queued while down", now-depth)
@@ -211,7 +211,7 @@ func TestCallerHangsUp(t *testing.T) {
 	w := start(t, Config{URL: pg.APIURL})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	r := record(1)
+	r := exampleRecord(1)
 	if err := w.Append(ctx, r, false); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestDeadline(t *testing.T) {
 	defer release()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second) // its commit has begun by then
 	defer cancel()
-	l, r := newLedger(), record(1)
+	l, r := newLedger(), exampleRecord(1)
 	err := w.Append(ctx, r, false)
 	unavailable(t, "a call whose time is over", err)
 	over, _ := ctx.Deadline()
@@ -240,7 +240,7 @@ func TestDeadline(t *testing.T) {
 	}
 	l.note(r, false, err)
 	release()
-	last := record(2)
+	last := exampleRecord(2)
 	if err := w.Append(context.Background(), last, false); err != nil {
 		t.Fatal(err)
 	}
@@ -262,8 +262,8 @@ func TestShutdown(t *testing.T) {
 		if err := w.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
-		unavailable(t, "after Close", w.Append(context.Background(), record(1), false))
-		if err := w.Append(context.Background(), record(1), true); argus.CodeOf(err) != argus.CodeAuditUnconfirmed {
+		unavailable(t, "after Close", w.Append(context.Background(), exampleRecord(1), false))
+		if err := w.Append(context.Background(), exampleRecord(1), true); argus.CodeOf(err) != argus.CodeAuditUnconfirmed {
 			t.Errorf("a call with effects after Close: %v", err)
 		}
 		load.stop()
