@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,10 +89,9 @@ func TestProviderTrial(t *testing.T) {
 	}{
 		{name: "good"},
 		{name: "a new instance each time", fails: "launch is idempotent", spoil: func(c *crooked) {
-			n := 0
+			var n atomic.Int64
 			c.launch = func(worker string) (sample.Instance, error) {
-				n++
-				in, err := c.MadeUp.Launch(t.Context(), fmt.Sprintf("%s/%d", worker, n))
+				in, err := c.MadeUp.Launch(t.Context(), fmt.Sprintf("%s/%d", worker, n.Add(1)))
 				in.WorkerID = worker
 				return in, err
 			}
