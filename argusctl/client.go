@@ -24,6 +24,7 @@ type client struct {
 
 	mu      sync.Mutex // of source and sent
 	sent    string     // the token that was sent last
+	why     error      // why it was not renewed
 	http    *http.Client
 	timeout time.Duration // of a call whose answer is read whole, retries included
 	tries   int           // in all
@@ -171,8 +172,13 @@ func (c *client) newRequest(ctx context.Context, r request) (*http.Request, erro
 func (c *client) open(ctx context.Context, r request) (*http.Response, error) {
 	resp, err := c.openOnce(ctx, r)
 	var api *apiError
-	if errors.As(err, &api) && api.Status == http.StatusUnauthorized && c.renew(ctx) {
-		return c.openOnce(ctx, r)
+	if errors.As(err, &api) && api.Status == http.StatusUnauthorized {
+		if c.renew(ctx) {
+			return c.openOnce(ctx, r)
+		}
+		if why := c.notRenewed(); errors.Is(why, errNoToken) {
+			return resp, fmt.Errorf("%s: %w", strings.TrimSuffix(api.Message, "."), why)
+		}
 	}
 	return resp, err
 }
@@ -200,7 +206,15 @@ func (c *client) renew(ctx context.Context) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	token, err := c.source.token(ctx, c.sent)
+	c.why = err
 	return err == nil && token != c.sent
+}
+
+// notRenewed is why there was no other token, nil where none can be had.
+func (c *client) notRenewed() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.why
 }
 
 func (c *client) openOnce(ctx context.Context, r request) (*http.Response, error) {

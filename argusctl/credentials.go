@@ -155,6 +155,7 @@ func checkAudience(token, audience, where string) error {
 // jwtClaims are what argusctl reads of a token. It believes none of it: the server checks.
 type jwtClaims struct {
 	Issuer   string  `json:"iss"`
+	Subject  string  `json:"sub"`
 	Audience any     `json:"aud"`
 	Expires  float64 `json:"exp"`
 	Nonce    string  `json:"nonce"`

@@ -34,6 +34,7 @@ type signIn struct {
 type signedIn struct {
 	Token   string `json:"token"`
 	Refresh string `json:"refresh_token,omitempty"`
+	Subject string `json:"subject,omitempty"` // of the ID token
 }
 
 // issuerClient talks to issuers: it follows no redirects, so what is secret goes to the issuer's own address alone.
@@ -120,6 +121,7 @@ func (s signIn) oauth(e endpoints) *oauth2.Config {
 // take picks the token that the server takes.
 func (s signIn) take(token *oauth2.Token, nonce string) (signedIn, error) {
 	id, _ := token.Extra("id_token").(string)
+	subject := ""
 	if nonce != "" || id != "" {
 		claims, ok := claimsOf(id)
 		switch {
@@ -130,8 +132,9 @@ func (s signIn) take(token *oauth2.Token, nonce string) (signedIn, error) {
 		case nonce != "" && claims.Nonce != nonce:
 			return signedIn{}, fmt.Errorf("the issuer %s answered another sign-in (nonce)", s.Name)
 		}
+		subject = claims.Subject
 	}
-	got := signedIn{Token: token.AccessToken, Refresh: token.RefreshToken}
+	got := signedIn{Token: token.AccessToken, Refresh: token.RefreshToken, Subject: subject}
 	if s.Token == "id_token" {
 		got.Token = id
 	}
@@ -206,6 +209,12 @@ func (t *profileToken) renew(ctx context.Context, rejected string) error {
 	if err != nil {
 		return err
 	}
+	if got.Subject == "" {
+		got.Subject = stored.Subject
+	}
+	if !stored.samePerson(got) {
+		return t.over(p, p.SignIn.Name+" gave another person's token for it")
+	}
 	if got.Refresh == "" {
 		got.Refresh = stored.Refresh
 	}
@@ -214,6 +223,14 @@ func (t *profileToken) renew(ctx context.Context, rejected string) error {
 	}
 	t.current = got
 	return nil
+}
+
+// samePerson: a renewal never makes a person another (OpenID Connect Core, 12.2). Some issuers give access token and ID token
+// subjects of their own, so each is compared with its like. An ID token may be missing from a renewal.
+func (was signedIn) samePerson(is signedIn) bool {
+	before, _ := claimsOf(was.Token)
+	after, _ := claimsOf(is.Token)
+	return before.Subject == after.Subject && before.Issuer == after.Issuer && (was.Subject == "" || was.Subject == is.Subject)
 }
 
 func (t *profileToken) over(p profile, why string) error {

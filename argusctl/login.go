@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/signal"
 	"strings"
@@ -37,19 +38,23 @@ or from standard input; never from the command line, which others can see.
 
 With --issuer, --device or --no-browser it signs in at an OpenID issuer that the server names, and needs no token. A
 browser opens and comes back to this machine. Where there is no browser, or with --device, a code is shown that is
-entered in a browser anywhere. The token is renewed by itself while the issuer allows it.`,
+entered in a browser anywhere. The token is renewed by itself while the issuer allows it.
+
+The server names the issuer and receives the token. So argusctl shows both and asks once. It remembers the answer, and
+rejects another issuer of the same server. Name the issuer by its address to agree without a question. Where people sign
+in with Clerk alone, make a token in the console.`,
 		Example: `  argusctl login --url https://argus.example.com
   argusctl login --profile staging --url https://argus.staging.example.com < token.txt
   argusctl login --token-file /run/secrets/argus
   argusctl login --url https://argus.example.com --issuer okta
-  argusctl login --issuer okta --device`,
+  argusctl login --issuer https://example.okta.com/oauth2/default --device`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return loginRun(cmd.Context(), f, o) },
 	}
 	cmd.Flags().StringVar(&o.url, "url", "", "the server's `address` (else ARGUS_URL, else asked for)")
 	cmd.Flags().StringVar(&o.tokenFile, "token-file", "", "read the token from this `file`, - being standard input")
 	cmd.Flags().StringVar(&o.caFile, "ca-file", "", "trust the authorities in this PEM `file` for this server (else ARGUS_CA_FILE)")
-	cmd.Flags().StringVar(&o.issuer, "issuer", "", "sign in at this issuer of the server's, by its `name`")
+	cmd.Flags().StringVar(&o.issuer, "issuer", "", "sign in at this issuer of the server's, by its `name` or address")
 	cmd.Flags().BoolVar(&o.device, "device", false, "sign in by a code that is entered in a browser anywhere")
 	cmd.Flags().BoolVar(&o.noBrowser, "no-browser", false, "show the address to sign in at, and open no browser")
 	cmd.Flags().BoolVar(&o.unchecked, "unchecked", false, "do not try the token first")
@@ -78,7 +83,7 @@ func loginRun(ctx context.Context, f *factory, o *loginOptions) error {
 	if err != nil {
 		return err
 	}
-	secret, err := f.askCredential(ctx, o, stdin, c, &p)
+	secret, err := f.askCredential(ctx, o, stdin, c, base, &p)
 	if err != nil {
 		return err
 	}
@@ -105,6 +110,9 @@ func loginRun(ctx context.Context, f *factory, o *loginOptions) error {
 	if store, err = f.profiles(); err != nil { // others may have changed it
 		return err
 	}
+	if p.SignIn != nil {
+		store.agree(base, *p.SignIn)
+	}
 	where, err := store.put(name, p, secret)
 	if err != nil {
 		return err
@@ -118,26 +126,29 @@ func loginRun(ctx context.Context, f *factory, o *loginOptions) error {
 
 // askCredential gets a token, or signs in at an issuer. It returns what the profile keeps secret, and gives the client its
 // token.
-func (f *factory) askCredential(ctx context.Context, o *loginOptions, stdin *bufio.Reader, c *client, p *profile) (secret string, err error) {
+func (f *factory) askCredential(ctx context.Context, o *loginOptions, stdin *bufio.Reader, c *client, base *url.URL, p *profile) (secret string, err error) {
 	wanted := o.issuer != "" || o.device || o.noBrowser
 	if wanted && o.tokenFile != "" {
 		return "", usageErrorf("Give either --token-file, or an issuer to sign in at.")
 	}
-	var issuers []signIn
+	var told signIns
 	if wanted || f.io.canAsk() && o.tokenFile == "" {
-		if issuers, err = issuersOf(ctx, c); err != nil && wanted {
+		if told, err = issuersOf(ctx, c); err != nil && wanted {
 			return "", fmt.Errorf("%s does not say at which issuers its people sign in: %w", c.base.Host, err)
 		}
 	}
 	if !wanted {
-		token, err := f.askToken(o, stdin, c.base.Host, issuers)
+		token, err := f.askToken(o, stdin, c.base.Host, told.Issuers)
 		if err != nil || token != "" {
 			c.source = fixedToken{token, ""}
 			return token, err
 		}
 	}
-	s, err := issuerNamed(issuers, o.issuer, c.base.Host)
+	s, err := told.named(o.issuer, c.base.Host)
 	if err != nil {
+		return "", err
+	}
+	if err := f.mayBeSentTo(o, stdin, base, s); err != nil {
 		return "", err
 	}
 	got, err := f.signInAt(ctx, o, &s, *p)

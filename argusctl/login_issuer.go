@@ -19,43 +19,6 @@ import (
 // signInWait is how long a person has to sign in.
 const signInWait = 10 * time.Minute
 
-// issuersOf asks a server, without a credential, at which issuers its people sign in.
-func issuersOf(ctx context.Context, c *client) ([]signIn, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	target := *c.base
-	target.Path += "/console-config.json"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-	var told struct {
-		Issuers []signIn `json:"issuers"`
-	}
-	if err := askIssuer(c.http, request, &told); err != nil {
-		return nil, err
-	}
-	return told.Issuers, nil
-}
-
-// issuerNamed picks the issuer of a name, or the only one.
-func issuerNamed(all []signIn, name, server string) (signIn, error) {
-	var names []string
-	for _, s := range all {
-		if s.Name == name || name == "" && len(all) == 1 {
-			return s, nil
-		}
-		names = append(names, s.Name)
-	}
-	switch {
-	case len(all) == 0:
-		return signIn{}, usageErrorf("%s names no issuer at which argusctl could sign in. Sign in with a token: `argusctl login`.", server)
-	case name == "":
-		return signIn{}, usageErrorf("Choose an issuer with --issuer: %s.", harmless(strings.Join(names, ", ")))
-	}
-	return signIn{}, usageErrorf("%s knows no issuer %q; it has %s.", server, name, harmless(strings.Join(names, ", ")))
-}
-
 // signInAt signs in by the browser, or by the device grant where there is none.
 func (f *factory) signInAt(ctx context.Context, o *loginOptions, s *signIn, p profile) (signedIn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, signInWait, errors.New("no sign-in within ten minutes"))

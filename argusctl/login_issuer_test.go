@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ type signInServer struct {
 	config localissuer.OpenIDConfig
 
 	mu       sync.Mutex
+	client   string          // that the server names; "" for the issuer's own
 	took     []string        // the tokens that came
 	rejected map[string]bool // tokens that are answered 401
 }
@@ -53,7 +55,10 @@ func newSignInServer(t *testing.T, lifetime time.Duration) *signInServer {
 
 func (s *signInServer) serve(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/console-config.json" {
-		_ = json.NewEncoder(w).Encode(map[string]any{"issuers": []any{map[string]any{"name": "second", "issuer": s.config.URL, "client_id": "cli",
+		s.mu.Lock()
+		client := cmp.Or(s.client, "cli")
+		s.mu.Unlock()
+		_ = json.NewEncoder(w).Encode(map[string]any{"issuers": []any{map[string]any{"name": "second", "issuer": s.config.URL, "client_id": client,
 			"scopes": []string{"openid"}, "token": "access_token"}}})
 		return
 	}
@@ -176,7 +181,7 @@ func get(t *testing.T, address string) (int, string) {
 func TestLoginByBrowser(t *testing.T) {
 	s := newSignInServer(t, time.Hour)
 	env := map[string]string{"ARGUS_CONFIG_DIR": t.TempDir(), "ARGUS_KEYRING": "off"}
-	login := start(t, env, "login", "--url", s.URL, "--issuer", "second", "--no-browser")
+	login := start(t, env, "login", "--url", s.URL, "--issuer", s.config.URL, "--no-browser")
 	address := login.says(`(?m)^(http://127\.0\.0\.1\S+/authorize\S+)$`)[1]
 	u, _ := url.Parse(address)
 	query := u.Query()
@@ -226,7 +231,7 @@ func TestLoginByBrowser(t *testing.T) {
 	}
 
 	// A person who says no.
-	login = start(t, env, "login", "--url", s.URL, "--issuer", "second", "--no-browser")
+	login = start(t, env, "login", "--url", s.URL, "--issuer", s.config.URL, "--no-browser")
 	u, _ = url.Parse(login.says(`(?m)^(http://127\.0\.0\.1\S+/authorize\S+)$`)[1])
 	if status, _ := get(t, u.Query().Get("redirect_uri")+"?error=access_denied&state="+u.Query().Get("state")); status != 200 {
 		t.Errorf("a no is answered %d", status)
@@ -245,7 +250,7 @@ func TestLoginByBrowser(t *testing.T) {
 func TestLoginByDevice(t *testing.T) {
 	s := newSignInServer(t, renewBefore+2*time.Second)
 	env := map[string]string{"ARGUS_CONFIG_DIR": t.TempDir(), "ARGUS_KEYRING": "off"}
-	login := start(t, env, "login", "--profile", "p", "--url", s.URL, "--device")
+	login := start(t, env, "login", "--profile", "p", "--url", s.URL, "--device", "--issuer", s.config.URL)
 	code := login.says(`Open (\S+/activate) and enter the code (\S+) to`)
 	if status, _, body := post(t, code[1], url.Values{"user_code": {"AAAA-AAAA"}, "person": {"00u1"}}); status != 400 {
 		t.Errorf("another code: %d %s", status, body)
@@ -308,7 +313,7 @@ func TestLoginByDevice(t *testing.T) {
 func TestLogoutWhileRenewing(t *testing.T) {
 	s := newSignInServer(t, renewBefore+2*time.Second)
 	env := map[string]string{"ARGUS_CONFIG_DIR": t.TempDir(), "ARGUS_KEYRING": "off"}
-	login := start(t, env, "login", "--url", s.URL, "--device")
+	login := start(t, env, "login", "--url", s.URL, "--device", "--issuer", s.config.URL)
 	code := login.says(`Open (\S+/activate) and enter the code (\S+) to`)
 	post(t, code[1], url.Values{"user_code": {code[2]}, "person": {"00u1"}})
 	login.ends(0)

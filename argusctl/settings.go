@@ -101,6 +101,8 @@ func (f *factory) profileSource(store *profiles, name string) (source, error) {
 type profiles struct {
 	Current  string             `json:"current"`
 	Profiles map[string]profile `json:"profiles"`
+	// Agreed are the issuers at which a person agreed to sign in, by server, the last one first. They outlive the profiles.
+	Agreed map[string][]agreedIssuer `json:"agreed_issuers,omitempty"`
 
 	dir     string
 	keyring bool // may be used

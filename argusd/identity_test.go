@@ -188,6 +188,23 @@ func (d *devServer) onHost(args ...string) string {
 	return string(out)
 }
 
+// openID is the address of the second issuer, as the API tells it.
+func (d *devServer) openID(t *testing.T) string {
+	t.Helper()
+	var told struct {
+		Issuers []struct{ Issuer string } `json:"issuers"`
+	}
+	resp, err := http.Get("http://" + d.addr + "/console-config.json")
+	if err == nil {
+		defer resp.Body.Close()
+		err = json.NewDecoder(resp.Body).Decode(&told)
+	}
+	if err != nil || len(told.Issuers) != 1 {
+		t.Fatalf("the issuers are %+v, %v", told, err)
+	}
+	return told.Issuers[0].Issuer
+}
+
 // testIssuers signs in by argusctl at the second local issuer, by browser and by device, and calls as a CI job.
 func (d *devServer) testIssuers(t *testing.T) {
 	d.t = t
@@ -207,7 +224,7 @@ func (d *devServer) testIssuers(t *testing.T) {
 	}
 	login := func(play func(said string) bool, args ...string) {
 		t.Helper()
-		command := exec.CommandContext(t.Context(), filepath.Join(d.bin, "argusctl"), append([]string{"login", "--url", "http://" + d.addr, "--issuer", "second"}, args...)...)
+		command := exec.CommandContext(t.Context(), filepath.Join(d.bin, "argusctl"), append([]string{"login", "--url", "http://" + d.addr, "--issuer", d.openID(t)}, args...)...)
 		command.Env = environ
 		errOut, err := command.StderrPipe()
 		if err == nil {

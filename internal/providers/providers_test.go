@@ -166,7 +166,7 @@ func TestZitadel(t *testing.T) {
 		}
 		return true
 	}
-	if said := run(byBrowser, "login", "--url", api.URL, "--issuer", "zitadel", "--no-browser"); !strings.Contains(said, "as Test User (zitadel:") {
+	if said := run(byBrowser, "login", "--url", api.URL, "--issuer", issuer, "--no-browser"); !strings.Contains(said, "as Test User (zitadel:") {
 		t.Errorf("login says %s", said)
 	}
 	// The server has seen that token and wants another: it is renewed.

@@ -125,6 +125,11 @@ function credentialOf(issuer: Issuer, first: Kept): Credential {
     if (!kept.refresh || left) return null;
     const got = await ask(issuer, '', { grant_type: 'refresh_token', refresh_token: kept.refresh });
     if (!got) return null;
+    const [was, is] = [claimsOf(kept.token), claimsOf(got.token)];
+    if (was.sub !== is.sub || was.iss !== is.iss) {
+      forget(); // a renewal never makes a person another (OpenID Connect Core, 12.2)
+      return null;
+    }
     kept = { ...got, refresh: got.refresh ?? kept.refresh };
     if (left) return null; // a sign-out that came meanwhile stays one
     keep(kept);
