@@ -36,8 +36,8 @@ type Audit interface {
 	// transaction then deletes. Errors are *argus.Error: CodeAuditUnavailable, surely nothing was written, or
 	// CodeAuditUnconfirmed.
 	Append(ctx context.Context, rec *argus.Record, intended bool) error
-	// Intend inserts the call's intent in the caller's transaction.
-	Intend(ctx context.Context, tx Tx, rec *argus.Record) error
+	// Intend inserts the intents of calls in the caller's transaction: those of all, or none.
+	Intend(ctx context.Context, tx Tx, recs ...*argus.Record) error
 	// Available returns nil, or at once the *argus.Error to answer while rows cannot be written.
 	Available() error
 	// Check returns nil when this process may receive calls: rows can be written now, and nothing is in sight
@@ -197,7 +197,7 @@ func New(config Config) (*API, error) {
 		config.Services.OnReload(a.metrics.reloaded)
 		memory := services.NewMemory(cmp.Or(config.heldMemory, services.HeldMemory))
 		a.door = &door{registry: config.Services, memory: memory, metrics: a.metrics,
-			send: &services.Door{Keys: config.AssertionKeys, PublicURL: config.PublicURL, Memory: memory}}
+			send: &services.Door{Keys: config.AssertionKeys, PublicURL: config.PublicURL}}
 	}
 	a.support = &support{pool: a.pool, consentURL: config.ConsentURL}
 	a.ledger = &ledger{auditLog: config.Log, store: &ledgerStore{pool: config.Pool}}

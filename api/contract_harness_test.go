@@ -74,8 +74,8 @@ func (f *faultyAudit) Available() error {
 	return f.Audit.Available()
 }
 
-func (f *faultyAudit) Intend(ctx context.Context, tx Tx, rec *argus.Record) error {
-	if err := f.Audit.Intend(ctx, tx, rec); err != nil || f.announced == nil {
+func (f *faultyAudit) Intend(ctx context.Context, tx Tx, recs ...*argus.Record) error {
+	if err := f.Audit.Intend(ctx, tx, recs...); err != nil || f.announced == nil {
 		return err
 	}
 	f.announced()

@@ -50,11 +50,11 @@ func (c *controlAudit) flag(f *bool) bool {
 	return on
 }
 
-func (c *controlAudit) Intend(ctx context.Context, tx Tx, rec *argus.Record) error {
+func (c *controlAudit) Intend(ctx context.Context, tx Tx, recs ...*argus.Record) error {
 	if c.flag(&c.dieAnnouncing) {
 		runtime.Goexit()
 	}
-	return c.fakeAudit.Intend(ctx, tx, rec)
+	return c.fakeAudit.Intend(ctx, tx, recs...)
 }
 
 func (c *controlAudit) Append(ctx context.Context, rec *argus.Record, intended bool) error {

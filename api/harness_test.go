@@ -84,16 +84,20 @@ func (f *fakeAudit) checkCode(t testing.TB, method, path string, r *response) {
 	}
 }
 
-func (f *fakeAudit) Intend(ctx context.Context, tx Tx, rec *argus.Record) error {
-	f.mu.Lock()
-	f.intents[rec.ID] = true
-	f.mu.Unlock()
-	body, err := json.Marshal(rec)
-	if err != nil {
-		return err
+func (f *fakeAudit) Intend(ctx context.Context, tx Tx, recs ...*argus.Record) error {
+	for _, rec := range recs {
+		f.mu.Lock()
+		f.intents[rec.ID] = true
+		f.mu.Unlock()
+		body, err := json.Marshal(rec)
+		if err != nil {
+			return err
+		}
+		if _, err = tx.Exec(ctx, `INSERT INTO argus.audit_intents (id, process_id, record) VALUES ($1, $2, $3)`, rec.ID, uuid.Nil, body); err != nil {
+			return err
+		}
 	}
-	_, err = tx.Exec(ctx, `INSERT INTO argus.audit_intents (id, process_id, record) VALUES ($1, $2, $3)`, rec.ID, uuid.Nil, body)
-	return err
+	return nil
 }
 
 func (f *fakeAudit) Available() error {

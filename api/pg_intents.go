@@ -5,8 +5,8 @@ import (
 	"errors"
 	"sync"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
 )
@@ -30,15 +30,14 @@ type waitingIntent struct {
 	done chan error
 }
 
-// queued is a transaction that only takes statements: they are sent together.
-type queued struct {
+// alone is the transaction that a statement by itself is: it is committed when Exec returns.
+type alone struct {
 	Tx
-	batch *pgx.Batch
+	conn *pgxpool.Conn
 }
 
-func (q queued) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	q.batch.Queue(sql, args...)
-	return pgconn.NewCommandTag("INSERT 0 1"), nil // checked when it is sent
+func (a alone) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return a.conn.Exec(ctx, sql, args...)
 }
 
 // commit returns when the intent is committed. The error of one that may be committed nevertheless is errDoubt.
@@ -83,46 +82,26 @@ func (i *intents) send(all []*waitingIntent) error {
 		return err
 	}
 	defer conn.Release()
-	batch := &pgx.Batch{}
-	for _, w := range all {
-		if err := i.a.audit.Intend(ctx, queued{batch: batch}, w.rec); err != nil {
-			return err
-		}
+	recs := make([]*argus.Record, len(all))
+	for n, w := range all {
+		recs[n] = w.rec
 	}
-	results := conn.SendBatch(ctx, batch)
-	for range batch.Len() {
-		tag, failed := results.Exec()
-		if failed != nil {
-			err = failed
-			break
-		}
-		if tag.RowsAffected() == 0 && err == nil {
-			err = errNoProcess
-		}
-	}
-	if closed := results.Close(); err == nil {
-		err = closed
-	}
+	err = i.a.audit.Intend(ctx, alone{conn: conn}, recs...)
+	var known *argus.Error // nothing was inserted: no sweep would end the intents of a process that is not registered
 	var rejected *pgconn.PgError
-	if err == nil || errors.Is(err, errNoProcess) || errors.As(err, &rejected) || pgconn.SafeToRetry(err) {
+	if err == nil || errors.As(err, &known) || errors.As(err, &rejected) && rejected.SeverityUnlocalized == "ERROR" || pgconn.SafeToRetry(err) {
 		return err
 	}
 	return errors.Join(errDoubt, err)
 }
-
-// errNoProcess: the writer's process is not registered at the moment, so no sweep would end its intents.
-var errNoProcess = errors.New("the intent of a process that is not in argus.audit_processes")
 
 // intend commits the call's intent. After an error the call causes no effect. When it is not known whether the intent
 // stands, the call's row deletes it.
 func (c *call) intend() error {
 	err := c.api.intents.commit(c.Record)
 	c.intended = err == nil || errors.Is(err, errDoubt)
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case errors.Is(err, errNoProcess):
-		return argus.Errorf(argus.CodeAuditUnavailable, "The audit log cannot be written at the moment, so nothing was done. Try again.").WithCause(err)
 	}
 	return nothingHappened(err)
 }

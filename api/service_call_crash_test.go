@@ -123,10 +123,14 @@ func dieAt(rec *argus.Record, point string) {
 	}
 }
 
-func (d dyingAudit) Intend(ctx context.Context, tx Tx, rec *argus.Record) error {
-	dieAt(rec, "before the intent")
-	err := d.Writer.Intend(ctx, tx, rec)
-	dieAt(rec, "before the service")
+func (d dyingAudit) Intend(ctx context.Context, tx Tx, recs ...*argus.Record) error {
+	for _, rec := range recs {
+		dieAt(rec, "before the intent")
+	}
+	err := d.Writer.Intend(ctx, tx, recs...)
+	for _, rec := range recs {
+		dieAt(rec, "before the service")
+	}
 	return err
 }
 

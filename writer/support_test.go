@@ -185,11 +185,11 @@ func scalar[T any](t testing.TB, pool *pgxpool.Pool, sql string, args ...any) (v
 	return v
 }
 
-// intend commits the intent of a call in a transaction of its own.
-func intend(w *Writer, pool *pgxpool.Pool, r *argus.Record) error {
+// intend commits the intents of calls in a transaction of their own.
+func intend(w *Writer, pool *pgxpool.Pool, all ...*argus.Record) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return w.Intend(ctx, tx, r) })
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return w.Intend(ctx, tx, all...) })
 }
 
 // call makes a call, every third with an intent when a pool is given, and notes the outcome.

@@ -2,6 +2,7 @@ package writer
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -39,11 +40,13 @@ func intents(t testing.TB, w *Writer, pool *pgxpool.Pool, l *ledger, n int) []*a
 	var records []*argus.Record
 	for i := range n {
 		r := exampleRecord(i)
-		if err := intend(w, pool, r); err != nil {
-			t.Fatal(err)
-		}
 		l.intended[r.ID] = true
 		records = append(records, r)
+	}
+	for some := range slices.Chunk(records, 7) { // one statement each
+		if err := intend(w, pool, some...); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return records
 }

@@ -300,23 +300,28 @@ func (w *Writer) Stage() argus.Stage {
 //
 // rec is made storable and must already hold all that is known of the call; its outcome, status and latency are
 // ignored. An *argus.Error with CodeAuditUnavailable means that this process may promise nothing at the moment:
-// roll back. Other errors are the transaction's own.
-func (w *Writer) Intend(ctx context.Context, tx pgx.Tx, rec *argus.Record) error {
-	rec.MakeStorable()
-	if err := malformed(&argus.Record{ID: rec.ID, ActorKind: rec.ActorKind, Outcome: argus.Interrupted}); err != nil {
-		return w.fail(ctx, rec, false, failedUnstorable, err)
+// roll back. Other errors are the transaction's own. The intents of several calls are one statement: all or none.
+func (w *Writer) Intend(ctx context.Context, tx pgx.Tx, recs ...*argus.Record) error {
+	ids, drafts := make([][16]byte, 0, len(recs)), make([]string, 0, len(recs))
+	for _, rec := range recs {
+		rec.MakeStorable()
+		if err := malformed(&argus.Record{ID: rec.ID, ActorKind: rec.ActorKind, Outcome: argus.Interrupted}); err != nil {
+			return w.fail(ctx, rec, false, failedUnstorable, err)
+		}
+		draft := *rec
+		draft.Outcome, draft.Status, draft.LatencyUS = argus.Interrupted, 0, 0
+		ids, drafts = append(ids, rec.ID), append(drafts, string(draft.AppendJSON(nil)))
 	}
-	draft := *rec
-	draft.Outcome, draft.Status, draft.LatencyUS = argus.Interrupted, 0, 0
 	tag, err := tx.Exec(ctx, `
 		INSERT INTO argus.audit_intents (id, process_id, record)
-		SELECT $1, p.process_id, $3::jsonb FROM argus.audit_processes p WHERE p.process_id = $2`,
-		rec.ID, w.process.current(), string(draft.AppendJSON(nil)))
+		SELECT u.id, p.process_id, u.record::jsonb
+		  FROM argus.audit_processes p, unnest($1::uuid[], $3::text[]) AS u (id, record) WHERE p.process_id = $2`,
+		ids, w.process.current(), drafts)
 	if err != nil {
-		return fmt.Errorf("writing the call's intent: %w", err)
+		return fmt.Errorf("writing the intents of %d calls: %w", len(recs), err)
 	}
-	if tag.RowsAffected() == 0 {
-		return w.fail(ctx, rec, false, failedIntentState, errors.New("this process is not in argus.audit_processes"))
+	if len(recs) > 0 && tag.RowsAffected() == 0 {
+		return w.fail(ctx, recs[0], false, failedIntentState, errors.New("this process is not in argus.audit_processes"))
 	}
 	return nil
 }
