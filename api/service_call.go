@@ -64,7 +64,8 @@ func undeclared(m *services.Match) func(c *call) (answer, error) {
 func (c *call) readForwarded() error {
 	limit := int64(c.route.match.BodyLimit)
 	tooLarge := argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than the %s that the service %s takes. Send less, or have its body_limit raised.", c.route.match.BodyLimit, c.route.Service)
-	c.forwarded, _ = services.ReadBody(nil, limit, c.api.door.memory)
+	memory := c.held()
+	c.forwarded, _ = services.ReadBody(nil, limit, memory)
 	if c.request.ContentLength > limit {
 		return tooLarge
 	}
@@ -75,7 +76,7 @@ func (c *call) readForwarded() error {
 	}
 	from := &body{Reader: c.request.Body, control: http.NewResponseController(c.response), begun: time.Now(), grace: c.api.config.bodyGrace,
 		most: max(bodyTimeout, time.Duration(c.route.match.Timeout))}
-	read, err := services.ReadBody(from, limit, c.api.door.memory)
+	read, err := services.ReadBody(from, limit, memory)
 	c.forwarded = read
 	c.atEnd(read.Release)
 	c.recordBody()
@@ -83,7 +84,7 @@ func (c *call) readForwarded() error {
 	case errors.Is(err, services.ErrBodyTooLarge):
 		return tooLarge
 	case errors.Is(err, services.ErrBodyMemory):
-		return argus.Errorf(argus.CodeServiceBusy, "ARGUS holds as many bodies for services as it can. Nothing was done. Try again.").WithRetryAfter(time.Second)
+		return argus.Errorf(argus.CodeServiceBusy, "ARGUS holds as much for you or for the service %s as it can. Nothing was done. Try again.", c.route.Service).WithRetryAfter(time.Second)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return argus.Errorf(argus.CodeBodyIncomplete, "The body came too slowly. Send it at once.").WithCause(err)
 	case err != nil:
@@ -102,6 +103,11 @@ func (c *call) recordBody() {
 		return // the digest is known when it was sent
 	}
 	c.Record.BodySHA256, c.Record.BodyHashed, c.Record.BodyBytes = c.forwarded.Sum()
+}
+
+// held is the memory that the call may take of.
+func (c *call) held() services.Share {
+	return c.api.door.memory.Share(c.route.Service, c.credential.Person())
 }
 
 // atEnd has f done when the call is over.
@@ -155,7 +161,7 @@ func (d *door) forward(c *call) (answer, error) {
 	}
 	begun := time.Now()
 	ans, err := d.send.Send(ctx, cancel, &services.Call{
-		Match: m, Request: c.request, Body: c.forwarded, IP: c.Record.ClientIP, TraceID: c.Record.TraceID, Effects: c.route.Effects,
+		Match: m, Request: c.request, Body: c.forwarded, Memory: c.held(), IP: c.Record.ClientIP, TraceID: c.Record.TraceID, Effects: c.route.Effects,
 		Claims: c.claims(),
 		Stream: func(status int, _ http.Header, release string) (http.ResponseWriter, error) {
 			c.sent = true

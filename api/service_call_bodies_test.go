@@ -142,7 +142,41 @@ func TestDoorMemory(t *testing.T) {
 	if row := d.row(); row.BodyHashed || d.audit.wasIntended(row.ID) {
 		t.Errorf("row %+v", row)
 	}
-	eventually(t, "everything is given back", func() bool { return d.api.door.memory.Used() == 0 && d.api.door.send.Memory.Used() == 0 })
+	eventually(t, "everything is given back", func() bool { return d.api.door.memory.Used() == 0 })
+}
+
+// TestDoorMemoryShares: one person whose answers are held, because the service does not end them, keeps nobody else out.
+func TestDoorMemoryShares(t *testing.T) {
+	d := newDoor(t, "    answer_limit: 8MiB\n    timeout: 30s", func(c *Config) { c.heldMemory = 8 << 20 })
+	d.clerkScopes()
+	hog, other := d.token("user_2ada"), d.token("user_2grace")
+	going := make(chan struct{})
+	d.up.set(func(w http.ResponseWriter, r *http.Request) {
+		w.Write(make([]byte, 1<<20))
+		if r.URL.Query().Has("hang") {
+			_ = http.NewResponseController(w).Flush()
+			<-going
+		}
+	})
+	var all sync.WaitGroup
+	var refused atomic.Int64
+	for range 9 {
+		all.Go(func() {
+			resp, err := d.try(hog, "GET", "/svc/billing/v1/invoices?hang", nil)
+			if err != nil {
+				t.Error(err)
+			} else if resp.status == 503 {
+				refused.Add(1)
+			}
+		})
+	}
+	eventually(t, "the memory of one person is full", func() bool { return refused.Load() > 0 && int64(d.service().UnderWay())+refused.Load() == 9 })
+	if resp := d.do(other, "GET", "/svc/billing/v1/invoices", nil); resp.status != 200 {
+		t.Errorf("another person: %d %s", resp.status, resp.body)
+	}
+	close(going)
+	all.Wait()
+	eventually(t, "everything is given back", func() bool { return d.api.door.memory.Used() == 0 })
 }
 
 // TestDoorHTTP2: TLS with HTTP/2 carries the same as plain HTTP/1, trailers and HEAD included. No call is sent twice, even

@@ -21,7 +21,7 @@ const chunk = 32 << 10
 // Body is a request's body on its way to a service: digested as it passes, held up to 1 MiB, and streamed on beyond that.
 // A whole body that was held is what the service gets. Of a streamed one the digest is known at its end.
 type Body struct {
-	memory *Memory
+	memory Share
 	limit  int64
 	taken  int64
 	first  []byte
@@ -42,7 +42,7 @@ var (
 )
 
 // ReadBody reads a body as far as it is held. On an error there is a Body too, which tells how much was read.
-func ReadBody(from io.Reader, limit int64, memory *Memory) (*Body, error) {
+func ReadBody(from io.Reader, limit int64, memory Share) (*Body, error) {
 	b := &Body{memory: memory, limit: limit, hash: sha256.New()}
 	if from == nil || from == http.NoBody {
 		b.whole = true
@@ -183,7 +183,7 @@ var errSealed = errors.New("services: the answer is there, the body is not read 
 func (s *streamedBody) Close() error { return nil }
 
 // hold reads an answer whole, up to limit, within memory's bound. The caller gives back what was taken.
-func hold(from io.Reader, length, limit int64, memory *Memory) (body []byte, taken int64, err error) {
+func hold(from io.Reader, length, limit int64, memory Share) (body []byte, taken int64, err error) {
 	if length > limit {
 		return nil, 0, errAnswerTooLarge
 	}

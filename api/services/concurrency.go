@@ -53,25 +53,69 @@ func (p *places) enter(ctx context.Context, service string) (leave func(), err e
 // HeldMemory bounds what a process holds of bodies and answers at once, in bytes.
 const HeldMemory = 128 << 20
 
-// Memory is a bound of bytes that all calls of a process share.
+// Memory is a bound of bytes that all calls of a process share. What a service or a person may hold is in proportion to
+// what is free after it, so that neither can hold it all. Both shares shrink as others fill the memory, and some stays
+// free. A service alone may hold three quarters, a person alone three fifths: more than the largest body_limit and
+// answer_limit together hold.
 type Memory struct {
 	most int64
-	used atomic.Int64
+
+	mu       sync.Mutex
+	used     int64
+	services map[string]int64 // held for calls to a service; mu
+	persons  map[string]int64 // and for calls of a person; mu
 }
 
 // NewMemory makes a bound of so many bytes.
-func NewMemory(most int64) *Memory { return &Memory{most: most} }
+func NewMemory(most int64) *Memory {
+	return &Memory{most: most, services: map[string]int64{}, persons: map[string]int64{}}
+}
 
 // Used is how many bytes are held.
-func (m *Memory) Used() int64 { return m.used.Load() }
+func (m *Memory) Used() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.used
+}
 
-// take takes n bytes, or says that there are none.
-func (m *Memory) take(n int64) bool {
-	if m.used.Add(n) > m.most {
-		m.used.Add(-n)
+// Share is the memory as one call has it.
+type Share struct {
+	memory          *Memory
+	service, person string
+}
+
+// Share is what the calls of a person to a service take from.
+func (m *Memory) Share(service, person string) Share { return Share{m, service, person} }
+
+// take takes n bytes, or says that there are none for this service or this person.
+func (s Share) take(n int64) bool {
+	m := s.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	service, person, free := m.services[s.service]+n, m.persons[s.person]+n, m.most-m.used-n
+	if free < 0 || service > 3*free || 2*person > 3*free {
 		return false
 	}
+	m.used, m.services[s.service], m.persons[s.person] = m.used+n, service, person
 	return true
 }
 
-func (m *Memory) give(n int64) { m.used.Add(-n) }
+// give gives back what was taken.
+func (s Share) give(n int64) {
+	if n == 0 {
+		return
+	}
+	m := s.memory
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.used -= n
+	lessen(m.services, s.service, n)
+	lessen(m.persons, s.person, n)
+}
+
+// lessen keeps no name that holds nothing.
+func lessen(held map[string]int64, name string, n int64) {
+	if held[name] -= n; held[name] <= 0 {
+		delete(held, name)
+	}
+}

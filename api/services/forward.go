@@ -26,7 +26,6 @@ import (
 type Door struct {
 	Keys      *Keys
 	PublicURL *url.URL // of ARGUS, as people and services reach it
-	Memory    *Memory  // for the answers that are held
 }
 
 // Call is a call to be sent on.
@@ -34,6 +33,7 @@ type Call struct {
 	Match   *Match
 	Request *http.Request // as the caller sent it
 	Body    *Body
+	Memory  Share  // for the answer that is held
 	Claims  Claims // who calls, and under which id; Send fills the rest
 	IP      netip.Addr
 	TraceID string
@@ -52,16 +52,14 @@ type Answer struct {
 	Trailer http.Header
 	Release string
 
-	memory *Memory
+	memory Share
 	taken  int64
 }
 
 // Free gives the answer's memory back.
 func (a *Answer) Free() {
-	if a.memory != nil {
-		a.memory.give(a.taken)
-		a.taken = 0
-	}
+	a.memory.give(a.taken)
+	a.taken = 0
 }
 
 // ErrStreamed is Send's when the whole answer went through Call.Stream.
@@ -257,7 +255,7 @@ func (e *exchange) answered(resp *http.Response) error {
 	}
 	release := ""
 	if name := e.service.ReleaseHeader; name != "" {
-		release = resp.Header.Get(name)
+		release = e.call.Match.Running.releases.name(resp.Header.Get(name), time.Now())
 	}
 	route, switched := e.call.Match.Route, resp.StatusCode == http.StatusSwitchingProtocols
 	switch {
@@ -297,13 +295,13 @@ func (e *exchange) answered(resp *http.Response) error {
 func (e *exchange) hold(resp *http.Response, release string) error {
 	late := time.AfterFunc(time.Duration(e.service.Timeout), func() { e.cancel(errBodyLate) })
 	defer late.Stop()
-	a := &Answer{Status: resp.StatusCode, Header: resp.Header, Release: release, memory: e.door.Memory}
+	a := &Answer{Status: resp.StatusCode, Header: resp.Header, Release: release, memory: e.call.Memory}
 	length := resp.ContentLength
 	if resp.Request.Method == http.MethodHead {
 		length = 0
 	}
 	var err error
-	a.Body, a.taken, err = hold(resp.Body, length, int64(e.service.AnswerLimit), e.door.Memory)
+	a.Body, a.taken, err = hold(resp.Body, length, int64(e.service.AnswerLimit), e.call.Memory)
 	if err != nil {
 		a.Free()
 		return err
@@ -345,7 +343,7 @@ func (e *exchange) problem(ctx context.Context) error {
 	case errors.Is(err, errAnswerTooLarge):
 		return argus.Errorf(argus.CodeServiceAnswerTooLarge, "The answer of the service %s is larger than its answer_limit, %s.%s", name, e.service.AnswerLimit, may)
 	case errors.Is(err, ErrBodyMemory):
-		return argus.Errorf(argus.CodeServiceBusy, "ARGUS holds as many answers of services as it can. Try again.%s", may).WithRetryAfter(time.Second)
+		return argus.Errorf(argus.CodeServiceBusy, "ARGUS holds as much for you or for the service %s as it can. Try again.%s", name, may).WithRetryAfter(time.Second)
 	case ctx.Err() != nil:
 		return ctx.Err() // the caller went away
 	}

@@ -63,6 +63,9 @@ func load(path string) (*File, map[string]string, error) {
 	}
 	l := loading{File: f, Decoded: yamlfile.Decode(path, data, f), dir: filepath.Dir(path), read: read}
 	l.used(path, data)
+	if !l.Has("services") && !l.Has("providers") && l.Err() == nil {
+		l.Wrong("", "the file declares nothing, as a file that is being written does; write services: [] for no services")
+	}
 	l.services()
 	l.providers()
 	if err := l.Err(); err != nil {

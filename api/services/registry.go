@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -50,7 +51,9 @@ type Running struct {
 	*Service
 	client *client
 	places *places
-	health atomic.Pointer[Health]
+
+	releases releases
+	health   atomic.Pointer[Health]
 }
 
 // Health is what the last look at a service's health path found.
@@ -188,34 +191,47 @@ func (r *Registry) take(f *File) {
 	}
 }
 
-// Watch reloads when the file changes, when a file that it names does, and when reload is sent to, until ctx ends.
+// Watch reloads when the file changes, when a file that it names does, and when reload is sent to, until ctx ends. A change
+// is taken up when two looks in a row find the same: a file that is written in place is cut off at first.
 func (r *Registry) Watch(ctx context.Context, reload <-chan struct{}) {
-	tick := time.NewTicker(r.config.checkEvery)
+	tick := time.NewTicker(r.config.checkEvery / 2)
 	defer tick.Stop()
+	seen := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-reload:
 			_ = r.Reload()
+			seen = ""
 		case <-tick.C:
-			if r.changed() {
-				_ = r.Reload()
-			}
+			seen = r.lookAfter(seen)
 		}
 	}
 }
 
-// changed reports whether a file is another than when it was read last, for a reload that was rejected too.
-func (r *Registry) changed() bool {
+// lookAfter takes a change up when the look before saw the same, and returns what it saw.
+func (r *Registry) lookAfter(seen string) string {
+	now := r.changed()
+	if now != "" && now == seen {
+		_ = r.Reload()
+		return ""
+	}
+	return now
+}
+
+// changed names the files that are others than when they were read last, for a reload that was rejected too, with the
+// digests that they have now. It is empty when there is none.
+func (r *Registry) changed() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for path, digest := range r.read {
-		if r.looks.digest(path) != digest {
-			return true
+	found := ""
+	for _, path := range slices.Sorted(maps.Keys(r.read)) {
+		if digest := r.looks.digest(path); digest != r.read[path] {
+			found += path + " " + digest + "\n"
 		}
 	}
-	return false
+	return found
 }
 
 // looks remember the digests of files by what a look at their folder tells, so that a file is read only when it changed.
