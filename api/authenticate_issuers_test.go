@@ -100,7 +100,10 @@ func TestHostileIssuedTokens(t *testing.T) {
 
 	for n, k := range kinds {
 		good := func(edit ...func(localissuer.Claims)) localissuer.Claims {
-			return k.issuer.Claims("00u1", append([]func(localissuer.Claims){job}, edit...)...)
+			if k.config.Kind == credential.Workloads {
+				edit = append([]func(localissuer.Claims){job}, edit...)
+			}
+			return k.issuer.Claims("00u1", edit...)
 		}
 		with := func(edit func(c localissuer.Claims)) string { return k.issuer.Sign(nil, good(edit)) }
 		set := func(name string, value any) string { return with(func(c localissuer.Claims) { c[name] = value }) }
@@ -254,6 +257,16 @@ func TestHostileIssuedTokens(t *testing.T) {
 			rows["groups true"] = set("groups", true)
 			rows["groups of lists"] = set("groups", []any{[]string{"sre"}})
 			rows["groups with a number"] = set("groups", []any{"sre", 1})
+			rows["made longer ago than is believed"] = with(func(c localissuer.Claims) {
+				c["iat"], c["exp"] = now.Add(-credential.DefaultMaxTokenAge-10*time.Second).Unix(), now.Add(5*time.Hour).Unix()
+			})
+			for name, claims := range workloadTokens {
+				rows["of a workload: "+name] = with(func(c localissuer.Claims) {
+					for claim, value := range claims {
+						c[claim] = value
+					}
+				})
+			}
 		} else {
 			rows["two audiences, ours first"] = set("aud", []string{testAudience, "other"})
 			rows["another repository"] = set("repository", "acme/other")
@@ -286,6 +299,61 @@ func TestHostileIssuedTokens(t *testing.T) {
 	}
 	if logs := h.logs.String(); strings.Contains(logs, "eyJ") {
 		t.Error("a token was logged")
+	}
+}
+
+// workloadTokens are what tokens of workloads have and people's have not, as the issuers' own documents show them. GitLab has people
+// too, and its jobs' tokens have the groups of the person who started them.
+var workloadTokens = map[string]map[string]any{
+	"GitHub Actions":                      {"sub": "repo:acme/fleet:ref:refs/heads/main", "repository": "acme/fleet", "run_id": "1", "job_workflow_ref": "acme/fleet/.github/workflows/x.yml@refs/heads/main"},
+	"GitHub, with a subject of one's own": {"runner_environment": "github-hosted"},
+	"GitLab CI": {"sub": "project_path:acme/fleet:ref_type:branch:ref:main", "project_path": "acme/fleet", "pipeline_id": "1", "job_id": "2",
+		"pipeline_source": "push", "user_login": "ada", "groups_direct": []string{"sre"}},
+	"GitLab CI, with a person's sub":  {"project_path": "acme/fleet", "groups_direct": []string{"sre"}},
+	"a pod":                           {"sub": "system:serviceaccount:fleet:scaler", "kubernetes.io": map[string]any{"namespace": "fleet"}},
+	"a pod, by its claim":             {"kubernetes.io": map[string]any{"namespace": "fleet"}},
+	"a pod, by its subject":           {"sub": "system:serviceaccount:fleet:scaler"},
+	"a secret of an older Kubernetes": {"kubernetes.io/serviceaccount/namespace": "fleet"},
+	"Buildkite":                       {"pipeline_slug": "deploy", "build_number": 7},
+	"HCP Terraform":                   {"terraform_run_id": "run-1"},
+	"CircleCI":                        {"oidc.circleci.com/project-id": "x"},
+	"Bitbucket":                       {"pipelineUuid": "{x}"},
+	"SPIFFE":                          {"sub": "spiffe://acme/fleet"},
+	"a client of its own":             {"sub": "argus-console"},
+	"Okta's client of its own":        {"sub": "argus-console", "cid": "argus-console", "azp": "argus-console"},
+	"Entra's app":                     {"idtyp": "app"},
+	"Entra's app, by its ids":         {"tid": "t", "oid": "00u1"},
+	"Auth0's client":                  {"gty": "client-credentials"},
+	"Keycloak's service account":      {"preferred_username": "service-account-argus-console"},
+	"Google's service account":        {"email": "robot@acme.iam.gserviceaccount.com"},
+}
+
+// TestTokenAge: a token of many hours counts as one of max_token_age, and its bearer is told so. A token with a workload's
+// groups in the claim that is mapped has no right of theirs.
+func TestTokenAge(t *testing.T) {
+	o, config := openID(t, "okta", credential.People, nil)
+	config.MaxTokenAge = 10 * time.Minute
+	h := newHarness(t, func(c *Config) { c.Issuers = []credential.Issuer{config} })
+	made := time.Now().Add(-9 * time.Minute).Truncate(time.Second)
+	aged := func(by time.Duration) string {
+		return o.Token("00u1", func(c localissuer.Claims) {
+			c["iat"], c["exp"] = made.Add(-by).Unix(), made.Add(20*time.Hour).Unix()
+		})
+	}
+	var me struct {
+		ExpiresAt time.Time `json:"expires_at"`
+	}
+	resp := h.do(aged(0), http.MethodGet, "/v1/operators/me", nil)
+	if resp.json(t, &me); resp.status != 200 || me.ExpiresAt.Before(made.Add(10*time.Minute)) || me.ExpiresAt.After(made.Add(10*time.Minute+10*time.Second)) {
+		t.Errorf("%d, it ends at %v: %s", resp.status, me.ExpiresAt, resp.body)
+	}
+	h.row()
+	if resp := h.do(aged(2*time.Minute), http.MethodGet, "/v1/operators/me", nil); resp.status != 401 || !strings.Contains(string(resp.body), "has expired") {
+		t.Errorf("%d %s", resp.status, resp.body)
+	}
+	h.noRow()
+	if logs := h.logs.String(); !strings.Contains(logs, "longer than 10m ago (max_token_age)") {
+		t.Errorf("the log does not say why: %s", logs)
 	}
 }
 

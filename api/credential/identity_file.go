@@ -40,6 +40,9 @@ var shared = map[string][]string{
 	"https://oidc.vercel.com":                     {"sub", "owner", "owner_id"},
 }
 
+// withoutPeople are issuers that name jobs alone.
+var withoutPeople = []string{"https://token.actions.githubusercontent.com", "https://agent.buildkite.com", "https://app.terraform.io", "https://oidc.vercel.com"}
+
 // The identity file, as it is written.
 type (
 	identityFile struct {
@@ -56,6 +59,7 @@ type (
 		SignIn   *signInEntry              `yaml:"sign_in"`
 		Parties  yamlfile.Texts            `yaml:"parties"`
 		Rights   string                    `yaml:"rights"`
+		MaxAge   string                    `yaml:"max_token_age"`
 		Rules    []ruleEntry               `yaml:"rules"`
 		Keep     yamlfile.Texts            `yaml:"keep"`
 	}
@@ -197,7 +201,7 @@ func (r identityReader) issuer(at string, entry *issuerEntry) Issuer {
 		foreign("rules", "keep")
 		r.people(&i, at, entry)
 	case Workloads:
-		foreign("claims", "scopes", "sign_in", "parties", "rights")
+		foreign("claims", "scopes", "sign_in", "parties", "rights", "max_token_age")
 		r.workloads(&i, at, entry)
 	default:
 		r.Wrong(at+".kind", "kind is %q, not people or workloads", i.Kind)
@@ -210,6 +214,9 @@ func (r identityReader) people(i *Issuer, at string, entry *issuerEntry) {
 	i.Claims = ClaimNames{
 		Subject: named("subject", entry.Claims.Subject, "sub"), Name: named("name", entry.Claims.Name, "name"),
 		Email: named("email", entry.Claims.Email, "email"), Groups: named("groups", entry.Claims.Groups, "groups"),
+	}
+	if slices.Contains(withoutPeople, strings.TrimSuffix(i.Issuer, "/")) {
+		r.Wrong(at+".kind", "%s has no people: kind must be workloads", i.Issuer)
 	}
 	i.Scopes = map[string][]argus.Scope{}
 	for group, texts := range entry.Scopes {
@@ -231,6 +238,13 @@ func (r identityReader) people(i *Issuer, at string, entry *issuerEntry) {
 		}
 	}
 	i.Parties = r.list(at+".parties", entry.Parties)
+	i.MaxTokenAge = DefaultMaxTokenAge
+	if r.Has(at + ".max_token_age") {
+		var err error
+		if i.MaxTokenAge, err = argus.ParseDuration(entry.MaxAge); err != nil || i.MaxTokenAge < time.Minute || i.MaxTokenAge > maxIssuedToken {
+			r.Wrong(at+".max_token_age", "max_token_age must be 1m to 24h, like 1h")
+		}
+	}
 	i.Rights = DefaultRights
 	if r.Has(at + ".rights") {
 		var err error

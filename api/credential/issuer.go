@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,10 @@ const (
 // maxIssuedToken bounds the time from iat to exp of an issuer's token: until its end nothing revokes it.
 const maxIssuedToken = 24 * time.Hour
 
+// DefaultMaxTokenAge is how long a person's token is believed after it was made. A group that the issuer took away, or a
+// person who left, is believed no longer. Console and argusctl renew the token meanwhile.
+const DefaultMaxTokenAge = time.Hour
+
 // Issuer is an OpenID Connect issuer whose tokens are taken, as ARGUS_IDENTITY_FILE has it. ReadIssuers checks it.
 type Issuer struct {
 	Name     string // prefix of its actors' ids, unique
@@ -36,6 +41,8 @@ type Issuer struct {
 	Scopes map[string][]argus.Scope // by group; others give none
 	Rights time.Duration            // how long a personal access token keeps its owner's rights after a sign-in showed them
 	SignIn *SignIn                  // nil: console and argusctl offer no sign-in at it
+	// MaxTokenAge is how long a token is believed after it was made, when it does not end before; 0 means DefaultMaxTokenAge.
+	MaxTokenAge time.Duration
 	// Parties are the clients (azp) whose tokens are taken besides SignIn's.
 	Parties []string
 
@@ -96,6 +103,15 @@ func (i *identity) judge(ctx context.Context, t *signedToken) (*Credential, erro
 	}
 	if i.Kind == Workloads {
 		return i.workload(t)
+	}
+	if mark := t.workloadMark(); mark != "" {
+		return nil, unauthenticated(reasonToken, fmt.Errorf("a workload's token (%s), and this issuer is for people", argus.Text(mark, 64)))
+	}
+	longest := cmp.Or(i.MaxTokenAge, DefaultMaxTokenAge)
+	if end := t.issued.Add(longest); end.Before(t.expires) {
+		if t.expires = end; !time.Now().Before(end.Add(leeway)) {
+			return nil, unauthenticated(reasonExpired, fmt.Errorf("it was made longer than %s ago (max_token_age)", span(longest)))
+		}
 	}
 	return i.person(t)
 }
