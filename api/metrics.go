@@ -1,6 +1,9 @@
 package api
 
 import (
+	"net/http"
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/useargus/argus/api/credential"
@@ -72,6 +75,16 @@ func newMetrics(r prometheus.Registerer, l *limits) *metrics {
 			m.serviceSeconds, m.serviceFailures, m.brokenStreams, m.serviceReloads, m.fileRejected)
 	}
 	return m
+}
+
+// called counts a call. A service may answer any status, so those that HTTP does not know share one label of their class:
+// its routes would otherwise have 400 series each.
+func (m *metrics) called(route string, status int) {
+	label := strconv.Itoa(status)
+	if http.StatusText(status) == "" && status != statusClientGone {
+		label = label[:1] + "xx"
+	}
+	m.calls.WithLabelValues(route, label).Inc()
 }
 
 // issuersUp shows whether the keys of each issuer were there when they were fetched last.

@@ -234,7 +234,7 @@ func (a *API) finish(c *call, ans answer, err error) {
 		setRetryAfter(h, status, p)
 	}
 	c.identify(h)
-	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(status)).Inc()
+	a.metrics.called(c.Record.Route, status)
 	if p == nil && ans.forwarded != nil {
 		for name, values := range ans.forwarded.Header {
 			h[name] = values

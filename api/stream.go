@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 )
 
@@ -105,7 +104,7 @@ func (a *API) finishStream(c *call, err error) {
 		c.cancel(nil)
 		a.watched.remove(c)
 	}
-	a.metrics.calls.WithLabelValues(c.Record.Route, strconv.Itoa(int(c.Record.Status))).Inc()
+	a.metrics.called(c.Record.Route, int(c.Record.Status))
 	if err == nil || errors.Is(err, errHeadOnly) {
 		return
 	}

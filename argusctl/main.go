@@ -5,10 +5,15 @@
 // server.
 package main
 
-import "os"
+import (
+	"io"
+	"log"
+	"os"
+)
 
 //go:generate go test -run ^TestReference$ -update .
 
 func main() {
+	log.SetOutput(io.Discard) // net/http writes there what a peer did; a command says itself what went wrong
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }

@@ -47,6 +47,7 @@ func run() int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
+	newLogger(slog.LevelInfo, "json") // until a command reads its own settings
 	root := &cobra.Command{
 		Use:           "argusd",
 		Short:         "The server of ARGUS, the operator audit log",
@@ -86,14 +87,4 @@ func newNoDevCommand() *cobra.Command {
 			return errors.New("argusd dev is not in this build, which has no engines: use make dev, in a checkout of the source")
 		},
 	}
-}
-
-// newLogger writes JSON lines to stderr, or text when format is "text". Handlers never see secrets: they are
-// kept out of attributes where these are made.
-func newLogger(level slog.Level, format string) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
-	if format == "text" {
-		return slog.New(slog.NewTextHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, options))
 }

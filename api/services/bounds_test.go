@@ -1,6 +1,7 @@
 package services
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -176,4 +177,33 @@ func TestHalfWrittenFileIsNotSeen(t *testing.T) {
 	if seen = r.lookAfter(seen); seen != "" || r.Problem() != nil || len(r.Services()) != 4 {
 		t.Errorf("%q, %v, %d services", seen, r.Problem(), len(r.Services()))
 	}
+}
+
+// TestReloadWhenTold: a reload that is asked for is made at once, without a look.
+func TestReloadWhenTold(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "billing.openapi.yaml", billingDocument)
+	r, err := New(Config{Path: write(t, dir, "services.yaml", billing), Log: slog.New(slog.DiscardHandler), checkEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	told, reload := make(chan error), make(chan struct{}, 1)
+	r.OnReload(func(err error) { told <- err })
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() { r.Watch(ctx, reload) })
+	for _, want := range []struct {
+		text     string
+		services int
+		wrong    bool
+	}{{"services: []\n", 0, false}, {"services: nothing\n", 0, true}, {billing, 1, false}, {"", 1, true}} {
+		write(t, dir, "services.yaml", want.text)
+		reload <- struct{}{}
+		if err := <-told; (err != nil) != want.wrong || (r.Problem() != nil) != want.wrong || len(r.Services()) != want.services {
+			t.Errorf("%.30q: %v, %d services", want.text, err, len(r.Services()))
+		}
+	}
+	cancel()
+	watching.Wait()
 }

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/useargus/argus/api"
+)
+
+// TestStandardLog: what net/http writes of a peer's misdeeds is in the structured log, cut, and not as often as the peer likes.
+func TestStandardLog(t *testing.T) {
+	before, out, flags := slog.Default(), log.Writer(), log.Flags()
+	t.Cleanup(func() {
+		slog.SetDefault(before)
+		log.SetOutput(out)
+		log.SetFlags(flags)
+	})
+	var text lockedBuffer
+	takeStandardLog(slog.New(slog.NewJSONHandler(&text, nil)))
+
+	// A service that answers twice. The second answer comes while the connection is idle.
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = http.ReadRequest(bufio.NewReader(conn))
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		time.Sleep(100 * time.Millisecond)
+		io.WriteString(conn, strings.Repeat("not asked\n{\"level\":\"forged\"} ", 100))
+		_, _ = io.Copy(io.Discard, conn)
+	}()
+	client := &http.Client{Transport: &http.Transport{}}
+	resp, err := client.Get("http://" + listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	<-done // the client hung up
+	listener.Close()
+	for range 100 {
+		if strings.Contains(text.String(), "Unsolicited response") {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if !strings.Contains(text.String(), "Unsolicited response") {
+		t.Fatalf("the log has %q", text.String())
+	}
+	for range 1000 {
+		log.Print("a flood")
+	}
+	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
+	if len(lines) > 2*standardLines {
+		t.Errorf("a flood of 1000 lines is %d", len(lines))
+	}
+	for _, line := range lines {
+		var parsed struct{ Level, Text string }
+		if err := json.Unmarshal([]byte(line), &parsed); err != nil || parsed.Level != "WARN" || len(parsed.Text) > standardLength || parsed.Text == "" {
+			t.Errorf("%v in %q", err, line)
+		}
+	}
+}
+
+// lockedBuffer is written by one goroutine and read by another.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestServicesHangup: SIGHUP asks for a reload, several at once for one, and ends no process that has no services.
+func TestServicesHangup(t *testing.T) {
+	for _, file := range []string{"", writeServices(t)} {
+		var config api.Config
+		stop, err := ServicesConfig{ServicesFile: file}.serveServices(&config, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if file != "" {
+			select {
+			case <-config.ReloadServices:
+			case <-time.After(20 * time.Second):
+				t.Error("SIGHUP asks for nothing")
+			}
+			config.Services.Close()
+		}
+		time.Sleep(50 * time.Millisecond) // the rest of the signals arrive
+		stop()
+	}
+}
+
+func writeServices(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "services.yaml")
+	if err := os.WriteFile(path, []byte("services: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
