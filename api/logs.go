@@ -101,6 +101,7 @@ func (l *logs) showCall(c *call) (answer, error) {
 	b = appendField(b, "source", detail.Source)
 	b = appendField(b, "actors", names)
 	b = appendField(b, "break_glass_reason", reason)
+	b = appendField(b, "sentence", detail.Record.Sentence(names))
 	return answer{Status: http.StatusOK, JSON: append(b, "}\n"...)}, nil
 }
 

@@ -84,8 +84,13 @@ func TestCallDetail(t *testing.T) {
 		Source string
 		Actors map[string]string
 		Reason *string `json:"break_glass_reason"`
+
+		Sentence string
 	}
 	resp.json(t, &more)
+	if want := rec.Sentence(more.Actors); more.Sentence != want || want == "" {
+		t.Errorf("the sentence %q is not %q", more.Sentence, want)
+	}
 	if d.ID != rec.ID || d.RowHash != rec.RowHash || len(more.Steps) != 1 || more.Source != "clickhouse" || more.Reason != nil ||
 		more.Actors["user_2ada"] == "" || more.Actors["user_2grace"] == "" {
 		t.Errorf("%s", resp.body)

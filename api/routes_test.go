@@ -22,6 +22,15 @@ func concrete(path string) string {
 	return strings.ReplaceAll(path, ":id", "NOBODY_1")
 }
 
+// TestEveryRouteHasASentence: a call to a route of ours reads as what it does, not as its template.
+func TestEveryRouteHasASentence(t *testing.T) {
+	for _, r := range newHarness(t).api.table {
+		if !argus.HasSentence(r.template(r.Method)) {
+			t.Errorf("sentence.go lacks %s", r.template(r.Method))
+		}
+	}
+}
+
 // TestScopeMatrix: every route × every scope, from the table that serves.
 func TestScopeMatrix(t *testing.T) {
 	h := newHarness(t, func(c *Config) { c.Limits.PerSecond = -1 })

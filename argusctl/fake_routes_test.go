@@ -485,9 +485,10 @@ func (f *fake) show(x *exchange) {
 		steps = append(steps, argus.Step{Table: "compute_control_audit", AuditID: rows[0].ID, Step: 1, At: argus.JSONTime(rows[0].OccurredAt), ActorID: adaID,
 			Action: "launch", WorkerID: &worker, FromState: &from, ToState: &to, Reason: &reason, Result: "failed", Error: &reason})
 	}
-	more, _ := json.Marshal(map[string]any{"steps": steps, "source": "clickhouse", "actors": actorNames, "break_glass_reason": nil})
+	more, _ := json.Marshal(map[string]any{"steps": steps, "source": "clickhouse", "actors": actorNames, "break_glass_reason": nil, "sentence": rows[0].Sentence(actorNames)})
 	if rows[0].BreakGlassID != uuid.Nil {
-		more, _ = json.Marshal(map[string]any{"steps": steps, "source": "clickhouse", "actors": actorNames, "break_glass_reason": "Clerk is down"})
+		more, _ = json.Marshal(map[string]any{"steps": steps, "source": "clickhouse", "actors": actorNames, "break_glass_reason": "Clerk is down",
+			"sentence": rows[0].Sentence(actorNames)})
 	}
 	x.status, x.answer = 200, append(append(b[:len(b)-1], ','), more[1:]...)
 }

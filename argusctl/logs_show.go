@@ -33,6 +33,7 @@ type callDetail struct {
 	Steps            []argus.Step      `json:"steps"`
 	Actors           map[string]string `json:"actors"`
 	BreakGlassReason string            `json:"break_glass_reason"`
+	Sentence         string            `json:"sentence"`
 }
 
 func showRun(ctx context.Context, f *factory, arg string) error {
@@ -59,6 +60,9 @@ func showRun(ctx context.Context, f *factory, arg string) error {
 	r, err := decode[argus.Record](a)
 	if err != nil {
 		return err
+	}
+	if d.Sentence != "" {
+		fmt.Fprintf(f.io.out, "%s\n\n", argus.Shown(d.Sentence))
 	}
 	if err := f.printCall(&r, &d); err != nil || len(d.Steps) == 0 {
 		return err

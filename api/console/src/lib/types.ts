@@ -76,6 +76,8 @@ export interface CallDetail extends Row {
   source: Source;
   actors: Record<string, string>;
   break_glass_reason: string | null;
+  /** What the call did, for people; made by the server. */
+  sentence: string;
 }
 
 export interface FacetValue {
