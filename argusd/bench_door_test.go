@@ -100,7 +100,14 @@ func TestBenchDoor(t *testing.T) {
 	insert := func(n int) error { return inserters[n].insert() }
 	proxy := startNginx(t, service.Listener.Addr().String())
 
-	var doorMedian, nginxMedian, insertMedian, doorP99, directP99, insertP99, posts, mes []float64
+	var doorMedian, nginxMedian, insertMedian, doorP99, directP99, insertP99, posts, mes, meMedian []float64
+	cpu := map[string]float64{} // of the API in microseconds a call: what a loaded machine changes least
+	costed := func(name string, call func(int) error) float64 {
+		before := processorTime(t, d)
+		rate := perSecond(t, call)
+		cpu[name] += (processorTime(t, d) - before) / (rate * benchTime.Seconds()) / benchTurns
+		return rate
+	}
 	for range benchTurns {
 		doorMedian = append(doorMedian, median(oneByOne(t, get)))
 		insertMedian = append(insertMedian, median(oneByOne(t, insert)))
@@ -110,8 +117,10 @@ func TestBenchDoor(t *testing.T) {
 		doorP99 = append(doorP99, quantile(atRateOf(t, doorRate, get), 0.99))
 		directP99 = append(directP99, quantile(atRateOf(t, doorRate, direct), 0.99))
 		insertP99 = append(insertP99, quantile(atRateOf(t, doorRate, insert), 0.99))
-		posts = append(posts, perSecond(t, post))
-		mes = append(mes, perSecond(t, me))
+		posts = append(posts, costed("POST", post))
+		mes = append(mes, costed("operators/me", me))
+		costed("GET", get)
+		meMedian = append(meMedian, median(oneByOne(t, me)))
 	}
 	if proxy == "" {
 		fmt.Printf("FIGURE\tdoor: median of a GET, 1 connection, against nginx and one INSERT + commit (µs)\t%.0f\tnginx is missing\t\t≤ 1.2×\t\n", median(doorMedian))
@@ -125,6 +134,10 @@ func TestBenchDoor(t *testing.T) {
 	}
 	fmt.Printf("FIGURE\tdoor: calls/s with effects over %d connections, against operators/me\t%.0f\t%.0f\t%.2f\t≥ 0.5×\t%s\n",
 		benchClients, median(posts), median(mes), ratio, verdict)
+
+	fmt.Printf("FIGURE\tdoor: median of operators/me, which forwards nothing, 1 connection (µs)\t%.0f\t\t\t\t\n", median(meMedian))
+	fmt.Printf("FIGURE\tdoor: processor time of the API for a POST and for a GET, against operators/me (µs)\t%.0f, %.0f\t%.0f\t\t\t\n",
+		cpu["POST"], cpu["GET"], cpu["operators/me"])
 
 	idle := resident(t, d)
 	var all sync.WaitGroup
@@ -155,6 +168,19 @@ func TestBenchDoor(t *testing.T) {
 	}
 	fmt.Printf("FIGURE\tdoor: memory with %d calls hanging in a service, above idle (MiB)\t%d\t%d idle\t\t≤ 64\t%s\n", hanging.Load(), with-idle, idle, verdict)
 	t.Logf("beside them operators/me has a median of %.0f µs", beside)
+}
+
+// processorTime is what the API has used of the processors, in microseconds.
+func processorTime(t *testing.T, d *devServer) float64 {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.pid("API")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')'):])) // behind the name, which may hold blanks
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return float64(user+system) * 10_000 // of 100 ticks a second
 }
 
 // resident is the memory of the API in MiB.
