@@ -40,7 +40,14 @@ func answered(a *answer, shape func(any)) (*mcpAnswer, error) {
 	return out, nil
 }
 
-// failed tells of an error as the API does: by code and sentence. It holds no secret, even when the sentence repeats one.
+// saidInData stands for a sentence that came from the server. A service behind ARGUS, or what it repeats, may have written it.
+const saidInData = "The server rejected this use. Its own words are in data."
+
+// plainCode is a code as ARGUS writes them.
+var plainCode = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+
+// failed tells of an error by code and sentence. What the server said stands in data, as all other text of callers. It holds no
+// secret, even when the sentence repeats one.
 func failed(f *factory, err error) *mcp.CallToolResult {
 	var (
 		api *apiError
@@ -48,10 +55,13 @@ func failed(f *factory, err error) *mcp.CallToolResult {
 		own *argus.Error
 	)
 	problem := map[string]any{"code": "failed", "message": sentence(err.Error()), "audit_id": nil}
+	told := map[string]any{"error": problem}
 	switch {
 	case errors.As(err, &api):
-		problem["code"], problem["message"] = string(api.Code), api.Message
-		if api.Code == "" {
+		problem["code"], problem["message"] = string(api.Code), saidInData
+		said := map[string]any{"message": argus.Text(f.redact(harmless(api.Message)), 2000)}
+		told["note"], told["data"] = mcpNote, said
+		if !plainCode.MatchString(string(api.Code)) {
 			problem["code"] = fmt.Sprintf("http_%d", api.Status)
 		}
 		if api.AuditID != "" {
@@ -72,7 +82,7 @@ func failed(f *factory, err error) *mcp.CallToolResult {
 			problem[k] = argus.Text(f.redact(harmless(s)), 2000)
 		}
 	}
-	text, _ := json.Marshal(map[string]any{"error": problem}) // of strings and a number
+	text, _ := json.Marshal(told) // of strings and a number
 	return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{&mcp.TextContent{Text: string(text)}}, StructuredContent: json.RawMessage(text)}
 }
 

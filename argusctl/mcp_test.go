@@ -261,6 +261,9 @@ func TestMCP(t *testing.T) {
 	} {
 		before := len(api.asked)
 		seen, res := useTool(t, s, c.tool, c.arguments)
+		if c.asked && seen.Error.Code == "insufficient_scope" && (seen.Error.Message != saidInData || !strings.Contains(fmt.Sprint(seen.Data["message"]), "You need logs:read")) {
+			t.Errorf("%s: what the server said stands outside of data: %+v, %v", c.tool, seen.Error, seen.Data)
+		}
 		if c.code != "" && seen.Error.Code != c.code || res.IsError == (c.tool == "show_call" && c.asked) || (len(api.asked) > before) != c.asked {
 			t.Errorf("%s %v: error %t, %+v, asked %t", c.tool, c.arguments, res.IsError, seen.Error, len(api.asked) > before)
 		}

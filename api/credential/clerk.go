@@ -85,7 +85,7 @@ type clerkIdentity struct {
 	base     context.Context                 // ends with the Verifier's owner
 	run      func(func(ctx context.Context)) // runs in the owner's background
 	heard    func(key string)                // told when a person's rights or a session turn out to have changed
-	left     func(id, why string)            // told when a person may not sign in any more, and with "" when they may again
+	left     func(id, why string, was bool)  // told when a person may not sign in any more, and with "" when they may; was: they were known
 	now      func() time.Time
 
 	directory

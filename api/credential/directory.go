@@ -122,8 +122,9 @@ func (c *clerkIdentity) askOwner(ctx context.Context, id string) (*owner, error)
 		if old == nil || o.why != old.why || !slices.Equal(o.scopes, old.scopes) {
 			c.heard(personKey(id))
 		}
-		if was := old != nil && old.why != ""; was != (o.why != "") {
-			c.left(id, o.why)
+		// What an earlier process wrote down is not known here, so the first answer is written too.
+		if old == nil || (old.why != "") != (o.why != "") {
+			c.left(id, o.why, old != nil)
 		}
 		return o, nil
 	})

@@ -3,7 +3,6 @@ package credential
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -124,13 +123,15 @@ func (v *Verifier) keepUses(ctx context.Context) {
 }
 
 // ownerLeft notes in argus.audit_admin that a person may not sign in any more. Their tokens are unauthenticated from then
-// on. Without why it notes that the person may sign in again.
-func (v *Verifier) ownerLeft(id, why string) {
-	level := slog.LevelWarn
-	if why == "" {
-		level = slog.LevelInfo
+// on. Without why it notes that the person may sign in again, if the last entry says otherwise. was tells whether this
+// process knew the person before.
+func (v *Verifier) ownerLeft(id, why string, was bool) {
+	switch {
+	case why != "":
+		v.log.Warn("an owner of tokens left", "actor", id, "why", why)
+	case was:
+		v.log.Info("an owner of tokens is back", "actor", id)
 	}
-	v.log.Log(context.Background(), level, "an owner of tokens left or is back", "actor", id, "why", why)
 	v.config.Run(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 		defer cancel()
