@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"log"
 	"log/slog"
 	"os"
@@ -14,14 +15,31 @@ import (
 // newLogger writes JSON lines to stderr, or text when format is "text". Handlers never see secrets: they are
 // kept out of attributes where these are made. It becomes the process's default, for libraries that log by themselves.
 func newLogger(level slog.Level, format string) *slog.Logger {
-	options := &slog.HandlerOptions{Level: level}
-	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, options)
-	if format == "text" {
-		handler = slog.NewTextHandler(os.Stderr, options)
-	}
-	logger := slog.New(handler)
+	logger := slog.New(newHandler(os.Stderr, level, format))
 	takeStandardLog(logger)
 	return logger
+}
+
+// maxAttribute is the longest text of an attribute. A peer chooses some: net/http's error of an answer that is no HTTP holds
+// its first line, of up to 64 KiB. The stack of a panic fits in its upper part.
+const maxAttribute = 8 << 10
+
+func newHandler(to io.Writer, level slog.Level, format string) slog.Handler {
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		switch a.Value.Kind() {
+		case slog.KindString:
+			a.Value = slog.StringValue(argus.Text(a.Value.String(), maxAttribute))
+		case slog.KindAny:
+			if err, ok := a.Value.Any().(error); ok && err != nil {
+				a.Value = slog.StringValue(argus.Text(err.Error(), maxAttribute))
+			}
+		}
+		return a
+	}}
+	if format == "text" {
+		return slog.NewTextHandler(to, options)
+	}
+	return slog.NewJSONHandler(to, options)
 }
 
 // takeStandardLog has what goes to the standard logger, and to slog's default, written by logger. Libraries of connections

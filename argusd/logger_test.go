@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -17,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
 )
 
@@ -78,6 +81,30 @@ func TestStandardLog(t *testing.T) {
 		var parsed struct{ Level, Text string }
 		if err := json.Unmarshal([]byte(line), &parsed); err != nil || parsed.Level != "WARN" || len(parsed.Text) > standardLength || parsed.Text == "" {
 			t.Errorf("%v in %q", err, line)
+		}
+	}
+}
+
+// TestLogAttributes: a peer that chooses a text, in an error or by itself, makes no long line, and no token is written.
+func TestLogAttributes(t *testing.T) {
+	secret := argus.NewSecret(argus.PATPrefix)
+	for _, format := range []string{"json", "text"} {
+		for _, value := range []any{
+			"malformed HTTP response " + secret + strings.Repeat("\x00", 64<<10),
+			argus.Errorf(argus.CodeServiceBroken, "%s", secret+strings.Repeat("é", 64<<10)),
+			fmt.Errorf("wrapped: %w", errors.New(secret+strings.Repeat("x", 64<<10))),
+		} {
+			var text bytes.Buffer
+			slog.New(newHandler(&text, slog.LevelInfo, format)).Info("call not completed", "cause", value, slog.Group("more", "cause", value))
+			if line := text.String(); len(line) > 2*6*maxAttribute+1000 || strings.Contains(line, secret) || strings.Count(line, "\n") != 1 {
+				t.Errorf("%s: a line of %d bytes: %.200s", format, len(line), line)
+			}
+		}
+		var text bytes.Buffer
+		var none error
+		slog.New(newHandler(&text, slog.LevelInfo, format)).Info("fine", "cause", none, "n", 3, "error", io.EOF)
+		if line := text.String(); !strings.Contains(line, "EOF") || !strings.Contains(line, "3") {
+			t.Errorf("%s: %s", format, line)
 		}
 	}
 }
