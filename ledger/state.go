@@ -182,8 +182,9 @@ func load(ctx context.Context, db Querier) (*state, error) {
 // before is what the log had lost to retention before the ledger started: rows below each writer's first.
 func before(ctx context.Context, db Querier) (argus.Position, error) {
 	p := argus.Position{Writers: map[int64]int64{}}
+	// One look into each month's index for a writer, since a first start may find years of rows.
 	rows, err := db.Query(ctx, `SELECT w.writer_id, coalesce(l.first - 1, w.seq) FROM argus.audit_writers w
-		LEFT JOIN (SELECT writer_id, min(seq) AS first FROM argus.argus_audit_log GROUP BY writer_id) l USING (writer_id)
+		LEFT JOIN LATERAL (SELECT seq AS first FROM argus.argus_audit_log WHERE writer_id = w.writer_id ORDER BY seq LIMIT 1) l ON true
 		WHERE w.seq > 0 AND l.first IS DISTINCT FROM 1`)
 	if err != nil {
 		return p, err
