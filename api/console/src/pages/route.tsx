@@ -1,6 +1,7 @@
 import type { ComponentChildren } from 'preact';
 import { useMemo, useState } from 'preact/hooks';
-import { filterOf, withFilter } from '../lib/filter';
+import { Chips } from '../audit/chips';
+import { type Filter, filterOf, withFilter } from '../lib/filter';
 import { formatCount, formatMs, formatPercent, formatRate, formatShort, splitRoute } from '../lib/format';
 import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
@@ -80,6 +81,10 @@ export function RoutePage() {
   };
   const select = (from: number, to: number) => go2(toRFC3339(Math.floor(from) * 1000), toRFC3339(Math.max(Math.floor(from) + 1, Math.ceil(to)) * 1000));
 
+  // The heading names the route. Every other condition that narrows the figures is a chip.
+  const own = filter.conditions.find((t) => t.name === 'route' && !t.not);
+  const shown = { ...filter, conditions: filter.conditions.filter((t) => t !== own) };
+  const change = (f: Filter) => go(href('/performance/route', withFilter(query, { ...f, conditions: [...(own ? [own] : []), ...f.conditions] })));
   const { method, path } = splitRoute(route);
   const figures = perf.data?.rows[0];
   const before = figures?.before && figures.before.count > 0 ? figures.before : null;
@@ -108,6 +113,7 @@ export function RoutePage() {
           <WindowPicker since={since} until={filter.until} onChange={go2} />
         </div>
       </header>
+      <Chips filter={shown} onChange={change} onEdit={(t) => change({ ...shown, conditions: shown.conditions.filter((x) => x !== t) })} />
       <SourceNotice answer={series.data} />
       <StaleNotice polled={series} what="The charts" />
       {rejected ? (

@@ -256,6 +256,19 @@ test('access review: who has which rights, what was not used, and from there to 
     await eventually('its calls', () => params(page).has('pat'));
   }));
 
+test('performance: a route’s page shows every filter that narrows its figures, and takes one away', () =>
+  at('#/performance/route?route=GET%20/v1/operators/me&since=24h&not_client=nothing%3Cb%3E&status=2xx', async (page) => {
+    const chips = page.locator('.chips .chip');
+    await eventually('chips', async () => (await chips.count()) === 2);
+    const text = await page.textContent('.chips');
+    for (const part of ['nothing<b>', '2xx']) assert.ok(text.includes(part), `${part} in ${text}`);
+    await page.click('.chip-remove[aria-label$="2xx"]');
+    await eventually('one chip', async () => (await chips.count()) === 1);
+    const left = new URLSearchParams(new URL(page.url()).hash.split('?')[1]);
+    assert.equal(left.get('status'), null);
+    assert.equal(left.get('route'), 'GET /v1/operators/me');
+  }));
+
 test('performance: sorted, filtered, compared; a route’s page; from a point to the calls behind it', () =>
   at('#/performance?since=6h', async (page) => {
     await page.waitForSelector('.perf tbody tr');
