@@ -115,11 +115,13 @@ const (
 	GroupByStatusClass GroupBy = "status_class"
 	GroupByService     GroupBy = "service"
 	GroupByRelease     GroupBy = "release" // of a service: see ReleaseGroup
+	GroupByActor       GroupBy = "actor"
+	GroupByTenant      GroupBy = "tenant" // "" is calls of no tenant
 )
 
 // GroupBys lists them, in the order they are shown.
 func GroupBys() []GroupBy {
-	return []GroupBy{GroupByRoute, GroupByService, GroupByRelease, GroupByMethod, GroupByActorKind, GroupByClient, GroupByStatusClass}
+	return []GroupBy{GroupByRoute, GroupByService, GroupByRelease, GroupByActor, GroupByTenant, GroupByMethod, GroupByActorKind, GroupByClient, GroupByStatusClass}
 }
 
 // ReleaseGroup names the group of a service's release: "billing 2026.1", and "billing" of calls without a release.

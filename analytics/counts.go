@@ -420,7 +420,7 @@ func (q *countQuestion) eachPostgres(rows pgx.Rows, give func(countRow)) error {
 
 // tailColumns are what statements over a tail may need.
 const tailColumns = "occurred_at, route, method, status, latency_us, actor_id, actor_kind, pat_id, break_glass_id, user_agent, " +
-	"service, release, error_code, agent"
+	"service, release, error_code, agent, path_params"
 
 // tailCounts reads what the tail holds of each question, and adds the minutes it has rows in to dirty.
 func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, tail seqRanges, dirty *dirtyTime) ([][]countRow, error) {

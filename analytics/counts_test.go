@@ -24,6 +24,10 @@ func exactly(rows []argus.Record, by argus.GroupBy) map[string]*exactGroup {
 		switch by {
 		case argus.GroupByRoute:
 			name = r.Route
+		case argus.GroupByActor:
+			name = r.ActorID
+		case argus.GroupByTenant:
+			name = r.Tenant()
 		case argus.GroupByMethod:
 			name = r.Method
 		case argus.GroupByActorKind:
@@ -348,7 +352,7 @@ func TestMonthsTellApart(t *testing.T) {
 			if len(rows) < 5 {
 				t.Fatalf("%s finds %d rows", query.Encode(), len(rows))
 			}
-			for _, by := range []argus.GroupBy{argus.GroupByRoute, argus.GroupByService, argus.GroupByRelease, argus.GroupByStatusClass} {
+			for _, by := range []argus.GroupBy{argus.GroupByRoute, argus.GroupByService, argus.GroupByRelease, argus.GroupByActor, argus.GroupByTenant, argus.GroupByStatusClass} {
 				perf, err := a.Perf(ctx(t), argus.PerfRequest{Filter: f, GroupBy: by})
 				w.must(err)
 				checkPerf(t, query.Encode(), rows, by, perf)

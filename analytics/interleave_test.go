@@ -156,7 +156,7 @@ func (h *history) ask() {
 		f := h.filter()
 		h.quiet = true // what a count was of it does not say
 		rows := h.match(f, h.world.now(), true)
-		by := []argus.GroupBy{"route", "method", "actor_kind", "client", "status_class"}[h.rng.IntN(5)]
+		by := []argus.GroupBy{"route", "actor", "tenant", "method", "actor_kind", "client", "status_class"}[h.rng.IntN(7)]
 		perf, err := h.a.Perf(ctx(h.t), argus.PerfRequest{Filter: f, GroupBy: by})
 		if err != nil {
 			h.t.Fatal(err)

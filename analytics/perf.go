@@ -77,6 +77,10 @@ func groupingOf(by argus.GroupBy) (grouping, error) {
 	switch by {
 	case argus.GroupByRoute:
 		return grouping{[]dimension{byRoute}, first}, nil
+	case argus.GroupByActor:
+		return grouping{[]dimension{byActor}, first}, nil
+	case argus.GroupByTenant:
+		return grouping{[]dimension{byTenant}, first}, nil
 	case argus.GroupByMethod:
 		return grouping{[]dimension{byMethod}, first}, nil
 	case argus.GroupByActorKind:

@@ -23,6 +23,7 @@ const (
 	byService    dimension = "service"
 	byRelease    dimension = "release"
 	byErrorCode  dimension = "error_code"
+	byTenant     dimension = "tenant" // in no rollup
 )
 
 // Expressions of the dimensions that are not columns of that name.
@@ -34,6 +35,8 @@ var (
 	postgresDimension = map[dimension]string{
 		byPAT: "coalesce(pat_id::text, '')", byBreakGlass: "coalesce(break_glass_id::text, '')", byClient: postgresProduct,
 		byAgent: "coalesce(agent, '')", byRelease: "coalesce(release, '')", byErrorCode: "coalesce(error_code, '')",
+		byTenant: "coalesce(CASE WHEN path_params ? 'tenant' THEN path_params ->> 'tenant' WHEN starts_with(" + postgresPath + ", '" +
+			argus.TenantRoute + "') THEN path_params ->> 'id' END, '')",
 	}
 )
 

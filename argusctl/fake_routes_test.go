@@ -521,6 +521,10 @@ func groupOf(r *argus.Record, by string) string {
 	switch by {
 	case "method":
 		return r.Method
+	case "actor":
+		return r.ActorID
+	case "tenant":
+		return r.Tenant()
 	case "client":
 		return argus.ClientName(r.UserAgent)
 	case "actor_kind":

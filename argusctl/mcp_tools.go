@@ -180,7 +180,7 @@ func readingTools(f *factory) []tool {
 				return r, err
 			}},
 		{name: "perf", title: "Measure routes", about: "How fast and how healthy calls were: count, error rate, p50, p95, p99 and max in milliseconds, for each route or another group.",
-			properties: filterProperties(map[string]any{"group_by": text("route (without it), method, actor_kind, client, status_class, …"),
+			properties: filterProperties(map[string]any{"group_by": text("route (without it), actor, tenant, method, actor_kind, client, status_class, …"),
 				"compare": map[string]any{"type": "boolean", "description": "beside the window of the same length before"}}),
 			request: func(a arguments) (request, error) {
 				if a.text("since") == "" {

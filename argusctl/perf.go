@@ -56,7 +56,7 @@ audit log itself. The window is the last hour unless --since says otherwise.
 		Example: `  argusctl perf --since 24h --sort p99
   argusctl perf --since 1h --compare
   argusctl perf --service billing --group-by release --since 24h
-  argusctl perf --route '/v1/tenants*' --group-by client
+  argusctl perf --route '/v1/tenants*' --group-by actor
   argusctl perf --slowest 'GET /v1/audit-log' --since 24h
   argusctl perf --watch --sort errors`,
 		Args: atMost(0),
@@ -67,7 +67,7 @@ audit log itself. The window is the last hour unless --since says otherwise.
 	o.filter = addFilterFlags(f, cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&o.sort, "sort", "count", "greatest first `by` count, rpm, errors, p50, p95, p99 or max")
-	flags.StringVar(&o.groupBy, "group-by", "route", "one line `each` route, method, actor_kind, client or status_class")
+	flags.StringVar(&o.groupBy, "group-by", "route", "one line `each` route, service, release, actor, tenant, method, actor_kind, client or status_class")
 	flags.BoolVar(&o.compare, "compare", false, "compare with the window before")
 	flags.BoolVarP(&o.watch, "watch", "w", false, "show it again and again until q; needs a terminal")
 	flags.DurationVar(&o.interval, "interval", 5*time.Second, "with --watch: again after this `time`")

@@ -84,7 +84,7 @@ export const AUDIT_LINK: Link = {
 export const PERFORMANCE_LINK: Link = {
   filter: true,
   names: {
-    by: oneOf('route', 'service', 'release', 'method', 'actor_kind', 'client', 'status_class'),
+    by: oneOf('route', 'service', 'release', 'actor', 'tenant', 'method', 'actor_kind', 'client', 'status_class'),
     sort: oneOf('group', 'count', 'rpm', 'error_rate', 'client_error_rate', 'p50', 'p95', 'p99', 'max'),
     dir: oneOf('asc', 'desc'),
   },

@@ -114,11 +114,13 @@ export interface PerfFigures {
   max_ms: number | null;
 }
 
-export type GroupBy = 'route' | 'service' | 'release' | 'method' | 'actor_kind' | 'client' | 'status_class';
+export type GroupBy = 'route' | 'service' | 'release' | 'actor' | 'tenant' | 'method' | 'actor_kind' | 'client' | 'status_class';
 
 /** A row of GET /v1/perf; the group's name is under the key that it was grouped by. */
 export interface PerfRow extends PerfFigures {
   route?: string;
+  actor?: string;
+  tenant?: string;
   method?: string;
   actor_kind?: string;
   client?: string;

@@ -4,6 +4,7 @@ import { filterOf, withFilter } from '../lib/filter';
 import { formatCount, formatMs, formatPercent, formatRate, plural, splitRoute } from '../lib/format';
 import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
+import { useNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
 import { go, href, setQuery, usePlace } from '../lib/router';
 import { momentMs, now } from '../lib/time';
@@ -20,6 +21,8 @@ const GROUPS: [GroupBy, string][] = [
   ['route', 'Route'],
   ['service', 'Service'],
   ['release', 'Release'],
+  ['actor', 'Actor'],
+  ['tenant', 'Tenant'],
   ['method', 'Method'],
   ['actor_kind', 'Credential'],
   ['client', 'Client'],
@@ -102,6 +105,8 @@ export function PerformancePage() {
       if (release.length > 0) keep.append('release', release.join(' '));
       return href('/settings/audit', keep);
     }
+    // No filter asks for calls without a tenant.
+    if (shownBy === 'tenant' && group === '') return href('/settings/audit', keep);
     keep.append(shownBy === 'status_class' ? 'status' : shownBy, group);
     return href('/settings/audit', keep);
   };
@@ -199,6 +204,7 @@ export function PerformancePage() {
 
 function Figures({ row, by, target, spark }: { row: PerfRow; by: GroupBy; target: string; spark: (number | null)[] | undefined }) {
   const group = groupOf(row, by);
+  const names = useNames();
   const { method, path } = by === 'route' ? splitRoute(group) : { method: '', path: group };
   const before: PerfFigures | null = row.before && row.before.count > 0 ? row.before : null;
   const changed = new Set(row.changed ?? []);
@@ -211,7 +217,7 @@ function Figures({ row, by, target, spark }: { row: PerfRow; by: GroupBy; target
       <td class="c-group">
         <a class="cell-main" href={target} title={group}>
           {method && <span class={`method m-${method.toLowerCase()}`}>{method} </span>}
-          {path || '(none)'}
+          {(by === 'actor' && names.get(group)) || path || '(none)'}
         </a>
       </td>
       <td class="c-spark">{spark && <Sparkline values={spark} label={`Calls over time of ${group}`} />}</td>

@@ -204,6 +204,8 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
   const groupKey = (by) => (r) =>
     ({
       route: r.route,
+      actor: r.actor_id,
+      tenant: r.path_params?.tenant ?? (/^\S+ \/v1\/tenants\/:id/.test(r.route) ? (r.path_params?.id ?? '') : ''),
       method: r.method,
       actor_kind: r.actor_kind,
       client: clientOf(r.user_agent),
@@ -634,8 +636,14 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
           },
         ];
       }
-      return { ...r, steps: own, source: 'clickhouse', actors: actorsOf([r]), break_glass_reason: r.break_glass_id ? BREAK_GLASS_REASON : null,
-        sentence: `${actorsOf([r])[r.actor_id] ?? r.actor_id} called ${r.route}${r.reason ? `: ${r.reason}` : ''}` };
+      return {
+        ...r,
+        steps: own,
+        source: 'clickhouse',
+        actors: actorsOf([r]),
+        break_glass_reason: r.break_glass_id ? BREAK_GLASS_REASON : null,
+        sentence: `${actorsOf([r])[r.actor_id] ?? r.actor_id} called ${r.route}${r.reason ? `: ${r.reason}` : ''}`,
+      };
     },
     'GET /v1/perf logs:read': (c) => {
       const by = c.query.get('group_by') ?? 'route';
