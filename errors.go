@@ -33,6 +33,8 @@ const (
 	CodeNotSealed        Code = "not_sealed"              // 409: no checkpoint holds the row yet
 	CodeQueryTooLarge    Code = "query_too_large"         // 422: past the bounds of time, memory or rows
 
+	CodeUnknownFilterValue Code = "unknown_filter_value" // 422: a filter's value matches no call, or its name means several
+
 	// Of calls to services behind the door.
 	CodeReasonRequired        Code = "reason_required"          // 400
 	CodeServiceUnavailable    Code = "service_unavailable"      // 502: the service heard nothing
@@ -49,6 +51,16 @@ type Error struct {
 	Message    string
 	RetryAfter time.Duration // when positive, how long to wait before trying again
 	Cause      error
+
+	// Of CodeUnknownFilterValue: the query parameter, and what its value may mean.
+	Parameter   string
+	Suggestions []Suggestion
+}
+
+// Suggestion is a value that a filter may mean.
+type Suggestion struct {
+	Value string `json:"value"`
+	Name  string `json:"name,omitempty"` // of the person or the tenant
 }
 
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }

@@ -67,7 +67,7 @@ func statusOf(code argus.Code) int {
 		return http.StatusConflict
 	case argus.CodeBodyTooLarge:
 		return http.StatusRequestEntityTooLarge
-	case argus.CodeKeyReused, argus.CodeUnprocessable, argus.CodeQueryTooLarge:
+	case argus.CodeKeyReused, argus.CodeUnprocessable, argus.CodeQueryTooLarge, argus.CodeUnknownFilterValue:
 		return http.StatusUnprocessableEntity
 	case argus.CodeRateLimited:
 		return http.StatusTooManyRequests
@@ -100,6 +100,10 @@ func problemBody(e *argus.Error, id uuid.UUID) []byte {
 	b = argus.AppendJSONString(b, string(e.Code))
 	b = append(b, `,"message":`...)
 	b = argus.AppendJSONString(b, e.Message)
+	if e.Parameter != "" {
+		b = appendField(b, "parameter", e.Parameter)
+		b = appendField(b, "suggestions", append([]argus.Suggestion{}, e.Suggestions...))
+	}
 	if id == uuid.Nil {
 		return append(b, `,"audit_id":null}}`+"\n"...)
 	}

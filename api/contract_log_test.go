@@ -69,6 +69,12 @@ func (c *contract) checkLog() {
 			}
 		}
 		c.expect(id, wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: path + "?unheard_of=1", wrong: true})
+		c.expect(id, wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path + "?not_tenant=UNHEARD-OF"})
+	}
+	for _, id := range []string{"followLog", "exportLog"} {
+		_, path, _ := c.sample(id)
+		path, _, _ = strings.Cut(path, "?")
+		c.expect(id, wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path + "?not_tenant=UNHEARD-OF"})
 	}
 	c.expect("perf", wish{status: 200, token: all, path: "/v1/perf?group_by=client&compare=true"})
 	c.expect("perfSeries", wish{status: 200, token: all, path: "/v1/perf/series?group_by=route&step=5m"})

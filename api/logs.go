@@ -21,6 +21,7 @@ type logs struct {
 	pool        *Pool                // for names of tokens
 	ledger      *ledgerStore         // for leaves of exported rows
 	log         *slog.Logger
+	served      func() []string // routes, as they stand in the log
 }
 
 func (l *logs) routes() []route {
@@ -43,7 +44,7 @@ func (l *logs) search(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.SearchRequest
 	var err error
-	if req.Filter, err = filterOf(c, "limit", "cursor", "order"); err != nil {
+	if req.Filter, err = l.filterOf(c, "limit", "cursor", "order"); err != nil {
 		return answer{}, err
 	}
 	if req.Limit, err = numberOf(q, "limit", argus.MaxLimit); err != nil {
@@ -171,7 +172,7 @@ func (l *logs) facets(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.FacetsRequest
 	var err error
-	if req.Filter, err = filterOf(c, "fields", "step", "limit"); err != nil {
+	if req.Filter, err = l.filterOf(c, "fields", "step", "limit"); err != nil {
 		return answer{}, err
 	}
 	if req.Fields, err = fieldsOf(q); err != nil {
@@ -261,7 +262,7 @@ func (l *logs) perf(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.PerfRequest
 	var err error
-	if req.Filter, err = filterOf(c, "group_by", "compare"); err != nil {
+	if req.Filter, err = l.filterOf(c, "group_by", "compare"); err != nil {
 		return answer{}, err
 	}
 	if req.GroupBy, err = groupOf(q); err != nil {
@@ -309,7 +310,7 @@ func (l *logs) series(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.SeriesRequest
 	var err error
-	if req.Filter, err = filterOf(c, "group_by", "step"); err != nil {
+	if req.Filter, err = l.filterOf(c, "group_by", "step"); err != nil {
 		return answer{}, err
 	}
 	if req.GroupBy, err = groupOf(q); err != nil {

@@ -16,7 +16,7 @@ func (l *logs) export(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.ExportRequest
 	var err error
-	if req.Filter, err = filterOf(c, "format", "order", "cursor", "after"); err != nil {
+	if req.Filter, err = l.filterOf(c, "format", "order", "cursor", "after"); err != nil {
 		return answer{}, err
 	}
 	format, err := one(q, "format")

@@ -33,6 +33,31 @@ func retireTenant(ctx context.Context, tx Tx, id, actor, reason string) error {
 	return err
 }
 
+// tenantNames gives the names of all tenants by their ids.
+func tenantNames(ctx context.Context, pool *Pool) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	names := map[string]string{}
+	rows, err := pool.Query(ctx, "SELECT id, name FROM argus.tenants")
+	if err != nil {
+		return nil, err
+	}
+	var id, name string
+	_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil })
+	return names, err
+}
+
+// openIDPeople gives the ids of those who signed in at an issuer of OpenID Connect.
+func openIDPeople(ctx context.Context, pool *Pool) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	rows, err := pool.Query(ctx, "SELECT actor_id FROM argus.openid_people ORDER BY shown_at DESC LIMIT 1000")
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
 // consentTimeout bounds the recording of a consent, the connection included.
 const consentTimeout = 5 * time.Second
 

@@ -64,6 +64,22 @@ func (a *API) listServices(c *call) (answer, error) {
 	}{list})
 }
 
+// servedRoutes gives the routes that calls may come by, as they stand in the log.
+func (a *API) servedRoutes() []string {
+	var routes []string
+	for _, r := range a.table {
+		routes = append(routes, r.template(r.Method))
+	}
+	if a.door != nil {
+		for _, s := range a.door.registry.Services() {
+			for _, r := range s.Routes {
+				routes = append(routes, r.Method+" "+s.Mount+r.Template)
+			}
+		}
+	}
+	return routes
+}
+
 // service is what the caller sees of a service.
 func (c *call) service(s *services.Running) serviceJSON {
 	h := s.LastHealth()

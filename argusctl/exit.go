@@ -58,6 +58,9 @@ func exitCode(err error) int {
 }
 
 func (e *apiError) exitCode() int {
+	if e.Code == argus.CodeUnknownFilterValue {
+		return exitNotFound
+	}
 	switch e.Status {
 	case http.StatusUnauthorized:
 		return exitUnauthenticated

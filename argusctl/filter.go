@@ -19,7 +19,7 @@ type filterFlags struct {
 
 // filterHelp describes each filter; the word in backquotes is its value.
 var filterHelp = map[argus.FilterName]string{
-	argus.FilterActor:      "the Clerk `user` who called (user_…)",
+	argus.FilterActor:      "the `person` who called: an id, a name, an address, or me",
 	argus.FilterActorKind:  "the `kind` of credential: clerk_session, oidc_session, pat, break_glass or workload",
 	argus.FilterPAT:        "the `id` of the personal access token used",
 	argus.FilterBreakGlass: "the `id` of the break-glass token used",
@@ -30,7 +30,7 @@ var filterHelp = map[argus.FilterName]string{
 	argus.FilterClient:     "the caller's `program` (argusctl)",
 	argus.FilterUserAgent:  "a `part` of the user agent",
 	argus.FilterClientIP:   "the caller's `address` or network (192.0.2.0/24)",
-	argus.FilterTenant:     "the `tenant` that was acted on",
+	argus.FilterTenant:     "the `tenant` that was acted on: its id or name",
 	argus.FilterParam:      "a path parameter, `name=value`",
 	argus.FilterID:         "the call's `id` (its audit id)",
 	argus.FilterRequestID:  "the `id` that the caller sent as X-Request-Id",
