@@ -39,6 +39,7 @@ type fakeAudit struct {
 	intents   map[uuid.UUID]bool // announced, committed or not
 	available error
 	check     error // of Check alone
+	stage     argus.Stage
 	codes     map[uuid.UUID]argus.Code
 	appendErr error
 	gate      chan struct{} // when not nil, Append waits until it is closed
@@ -115,7 +116,14 @@ func (f *fakeAudit) Check(context.Context) error {
 	return f.check
 }
 
-func (f *fakeAudit) Stage() argus.Stage { return argus.Stage{Name: "writer", Status: "ok"} }
+func (f *fakeAudit) Stage() argus.Stage {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stage.Name != "" {
+		return f.stage
+	}
+	return argus.Stage{Name: "writer", Status: "ok"}
+}
 
 func (f *fakeAudit) set(change func(f *fakeAudit)) {
 	f.mu.Lock()

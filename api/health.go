@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/credential"
 )
@@ -20,9 +22,11 @@ const (
 	statusDown     = "down"
 )
 
+const healthPath = "/v1/health"
+
 func (a *API) healthRoutes() []route {
 	return []route{
-		{Method: http.MethodGet, Path: "/v1/health", Scope: scopeAny, Handle: a.health},
+		{Method: http.MethodGet, Path: healthPath, Scope: scopeAny, Handle: a.health},
 	}
 }
 
@@ -104,6 +108,46 @@ func (a *API) health(c *call) (answer, error) {
 		Version string        `json:"version"`
 		Stages  []argus.Stage `json:"stages"`
 	}{status, f.unready() == "", argus.Version, ordered(stages)})
+}
+
+// healthSummary is what GET /v1/health says while calls are answered 503. It is answered without a look-up of the token and
+// without a row, so it tells anyone which part is down, since when, and nothing else.
+type healthSummary struct {
+	Status string         `json:"status"`
+	Stages []stageSummary `json:"stages"`
+}
+
+type stageSummary struct {
+	Name   string         `json:"name"`
+	Status string         `json:"status"`
+	Since  argus.JSONTime `json:"since"` // null when this process does not know
+}
+
+// summary tells what this process knows by itself. A writer that has lost all its lanes says that Postgres is down.
+func (a *API) summary() healthSummary {
+	h := healthSummary{Status: statusDegraded, Stages: []stageSummary{}}
+	for _, s := range []argus.Stage{a.identityStage(), a.audit.Stage(), a.auditLog.Stage()} {
+		shown := stageSummary{Name: s.Name, Status: s.Status}
+		lost, _ := s.Facts["down_seconds"].(float64)
+		if s.Name == "writer" && s.Status == statusDown {
+			h.Status = statusDown
+			if lost > 0 {
+				shown.Since = argus.JSONTime(argus.Micros(time.Now().Add(-time.Duration(lost * float64(time.Second)))))
+				h.Stages = append(h.Stages, stageSummary{Name: "postgres", Status: statusDown, Since: shown.Since})
+			}
+		}
+		h.Stages = append(h.Stages, shown)
+	}
+	return h
+}
+
+// errorBody is the JSON of an error that a route answers. An outage's has the summary on the route of health.
+func (a *API) errorBody(path string, e *argus.Error, id uuid.UUID) []byte {
+	b := problemBody(e, id)
+	if path != healthPath || statusOf(e.Code) != http.StatusServiceUnavailable {
+		return b
+	}
+	return append(appendField(b[:len(b)-len("}\n")], "health", a.summary()), "}\n"...)
 }
 
 // ordered brings the stages into the order of a record's way.

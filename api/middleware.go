@@ -46,6 +46,11 @@ func (a *API) serve(g *gin.Context, r *route) {
 	}
 	defer release()
 
+	if r.Path == healthPath && a.audit.Stage().Status == statusDown { // neither a row nor a look-up: this process tells what it knows
+		a.answerUnauthenticated(g, argus.Errorf(argus.CodeAuditUnavailable, "No call can be answered now: no audit row can be written. Try again.").
+			WithRetryAfter(time.Second))
+		return
+	}
 	request := g.Request
 	ip := clientAddr(request, a.config.TrustedProxies)
 	cred, err := a.authenticate(request.Context(), request, ip)
@@ -230,7 +235,7 @@ func (a *API) finish(c *call, ans answer, err error) {
 		h[name] = values
 	}
 	if p != nil {
-		body = problemBody(p, c.Record.ID)
+		body = a.errorBody(c.route.Path, p, c.Record.ID)
 		setRetryAfter(h, status, p)
 	}
 	c.identify(h)
@@ -312,7 +317,7 @@ func (a *API) answerUnauthenticated(g *gin.Context, err error) {
 		a.outage.Do(func() { a.log.Error("requests not served", "status", status, "code", p.Code, "cause", p.Cause) })
 	}
 	a.metrics.unauthenticated.WithLabelValues(string(p.Code)).Inc()
-	a.send(g.Writer, status, problemBody(p, uuid.Nil))
+	a.send(g.Writer, status, a.errorBody(g.FullPath(), p, uuid.Nil))
 }
 
 // send writes a whole answer within a bound: a caller who does not read cannot hold it.

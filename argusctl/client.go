@@ -264,9 +264,10 @@ func (e *apiError) fill(body []byte) {
 			Message string     `json:"message"`
 			AuditID string     `json:"audit_id"`
 		} `json:"error"`
+		Health *health `json:"health"`
 	}
 	if unmarshal(body, &w) == nil {
-		e.Code, e.Message = w.Error.Code, w.Error.Message
+		e.Code, e.Message, e.Health = w.Error.Code, w.Error.Message, w.Health
 		if w.Error.AuditID != "" {
 			e.AuditID = w.Error.AuditID
 		}

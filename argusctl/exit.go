@@ -121,6 +121,7 @@ type apiError struct {
 	AuditID    string        // of the call's row; "" when the call was not authenticated
 	RetryAfter time.Duration // 0 when the server names none
 	Mutation   bool          // the call was to change something
+	Health     *health       // what GET /v1/health knows while it cannot be answered
 	Service    bool          // a service behind ARGUS said it, and ARGUS passed it on
 }
 

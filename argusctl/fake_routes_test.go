@@ -376,6 +376,16 @@ func (f *fake) matching(q url.Values, at *argus.Position) ([]argus.Record, argus
 	if err != nil {
 		return nil, filter, err
 	}
+	for _, c := range filter.Conditions { // the little of names that scripts ask for
+		switch v := &c.Values[0]; {
+		case c.Name == argus.FilterActor && v.Text == "me":
+			v.Text = adaID
+		case c.Name == argus.FilterTenant && v.Text == "7ELEVEN":
+			return nil, filter, argus.Errorf(argus.CodeUnknownFilterValue, "No tenant '7ELEVEN'. Did you mean 7-Eleven Dallas, UTD_7ELEVEN_001?")
+		case c.Name == argus.FilterRoute && strings.Contains(v.Text, "/UTD_"):
+			return nil, filter, argus.Errorf(argus.CodeUnknownFilterValue, "No route '%s'. Did you mean GET /v1/tenants/:id?", v.Text)
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var rows []argus.Record
@@ -420,7 +430,11 @@ func parsePosition(s string) (p argus.Position, err error) {
 }
 
 func badQuery(x *exchange, err error) {
-	x.fail(400, string(argus.CodeOf(err)), badParameter("", err).message)
+	status := 400
+	if argus.CodeOf(err) == argus.CodeUnknownFilterValue {
+		status = 422
+	}
+	x.fail(status, string(argus.CodeOf(err)), badParameter("", err).message)
 }
 
 // search pages by "<snapshot> <rows passed>", which is as opaque as it needs to be here.

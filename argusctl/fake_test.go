@@ -222,6 +222,12 @@ func (f *fake) misbehave(w http.ResponseWriter, r *http.Request, scenario string
 	case "away503":
 		w.Header().Set("Retry-After", "60")
 		fail(w, 503, "audit_unavailable", "The audit log cannot be written, so nothing was done.", id)
+	case "dark503": // health of a server that has lost Postgres
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Retry-After", "60")
+		w.WriteHeader(503)
+		fmt.Fprintln(w, `{"error":{"code":"audit_unavailable","message":"The call was not made.","audit_id":null},"health":{"status":"down","stages":[`+
+			`{"name":"identity","status":"ok","since":null},{"name":"postgres","status":"down","since":"2026-01-31T12:00:00Z"}]}}`)
 	case "slow503": // as when Postgres is away: the server itself has waited
 		select {
 		case <-r.Context().Done():

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +24,8 @@ func newCmdHealth(f *factory) *cobra.Command {
 		Short: "Is each stage of the pipeline well?",
 		Long: `Shows each stage a record passes through: Postgres, the writer, the replicator, ClickHouse, identity.
 
-With --check the exit code is 9 unless all is well.`,
+With --check the exit code is 9 unless all is well. When the server can answer no call, since Postgres is away, it
+still tells which part is down and since when. The exit code is 3 then.`,
 		Example: "  argusctl health\n  argusctl health --check --json",
 		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,7 +40,12 @@ With --check the exit code is 9 unless all is well.`,
 type health struct {
 	Status  string        `json:"status"`
 	Version string        `json:"version"`
-	Stages  []argus.Stage `json:"stages"`
+	Stages  []healthStage `json:"stages"`
+}
+
+type healthStage struct {
+	argus.Stage
+	Since argus.JSONTime `json:"since"` // of an outage alone
 }
 
 func healthRun(ctx context.Context, f *factory, o *healthOptions) error {
@@ -47,10 +55,13 @@ func healthRun(ctx context.Context, f *factory, o *healthOptions) error {
 	}
 	var h health
 	a, err := c.get(ctx, "/v1/health", nil, &h)
+	how, _ := f.format()
 	if err != nil {
+		if e := (*apiError)(nil); how != asJSON && errors.As(err, &e) && e.Health != nil {
+			return errors.Join(err, e.Health.outage(f).print(f, how))
+		}
 		return err
 	}
-	how, _ := f.format()
 	if how == asJSON {
 		err = f.jsonLine(a.body)
 	} else {
@@ -69,6 +80,15 @@ func (h *health) table() *table {
 	t := &table{columns: []column{{head: "STAGE"}, {head: "STATUS"}, {head: "DETAIL", flex: true, min: 12}, {head: "FACTS", flex: true, min: 10, spare: true}}}
 	for _, s := range h.Stages {
 		t.rows = append(t.rows, []cell{txt(s.Name), txt(s.Status).in(healthStyle(s.Status)), txt(s.Detail), txt(facts(s.Facts))})
+	}
+	return t
+}
+
+// outage is the table of a server that can answer no call: which part, and since when.
+func (h *health) outage(f *factory) *table {
+	t := &table{columns: []column{{head: "STAGE"}, {head: "STATUS"}, {head: "SINCE"}}}
+	for _, s := range h.Stages {
+		t.rows = append(t.rows, []cell{txt(s.Name), txt(s.Status).in(healthStyle(s.Status)), f.timeCell(time.Time(s.Since))})
 	}
 	return t
 }
