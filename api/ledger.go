@@ -452,7 +452,22 @@ func (s *entryStream) counts(ctx context.Context) error {
 			return err
 		}
 	}
-	loose, err := s.l.store.looseRows(ctx)
+	first, err := s.l.store.firstLeaf(ctx)
+	if err != nil {
+		return err
+	}
+	if first > 0 {
+		rows, err := s.l.store.leafless(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			if err := s.line("pruned", &rows[i]); err != nil {
+				return err
+			}
+		}
+	}
+	loose, err := s.l.store.looseRows(ctx, first > 0)
 	if err != nil {
 		return err
 	}

@@ -225,7 +225,11 @@ type adminRow struct {
 }
 
 func (s *ledgerStore) adminRows(ctx context.Context, ids []int64) ([]adminRow, error) {
-	rows, err := s.pool.Query(ctx, "SELECT id, at, actor, kind, detail::text FROM argus.audit_admin WHERE id = ANY ($1)", ids)
+	return s.admins(ctx, "SELECT id, at, actor, kind, detail::text FROM argus.audit_admin WHERE id = ANY ($1)", ids)
+}
+
+func (s *ledgerStore) admins(ctx context.Context, query string, args ...any) ([]adminRow, error) {
+	rows, err := s.pool.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -256,17 +260,27 @@ func (s *ledgerStore) sealedWriters(ctx context.Context, size int64) (map[int64]
 	return sealed, rows.Err()
 }
 
-// looseRows counts, of each kind but calls and each month, rows that neither have a leaf nor wait for one.
-func (s *ledgerStore) looseRows(ctx context.Context) ([]looseRows, error) {
+// leafless gives the rows of audit_admin that neither have a leaf nor wait for one. After a pruning there may be such rows:
+// the record of it vouches for them.
+func (s *ledgerStore) leafless(ctx context.Context) ([]adminRow, error) {
+	return s.admins(ctx, `SELECT id, at, actor, kind, detail::text FROM argus.audit_admin a
+		WHERE NOT EXISTS (SELECT FROM argus.ledger_pending p WHERE p.kind = 4 AND p.key = int8send(a.id))
+		  AND int8send(a.id) NOT IN (SELECT substring(r.keys FROM 1 + i * 8 FOR 8) FROM argus.ledger_runs r
+		    CROSS JOIN LATERAL generate_series(0, r.leaves - 1) i WHERE r.kind = 4) ORDER BY id`)
+}
+
+// looseRows counts, of each kind but calls and each month, rows that neither have a leaf nor wait for one. With pruned
+// leaves it counts no row of audit_admin: leafless gives these.
+func (s *ledgerStore) looseRows(ctx context.Context, pruned bool) ([]looseRows, error) {
 	rows, err := s.pool.Query(ctx, `
 		WITH there AS (
 		  SELECT 2::smallint AS kind, argus.month_of_call(audit_id) AS month, count(*) AS n FROM argus.compute_control_audit GROUP BY 2
 		  UNION ALL SELECT 3, argus.month_of_call(audit_id), count(*) FROM argus.remote_support_audit GROUP BY 2
-		  UNION ALL SELECT 4, argus.month_number(at), count(*) FROM argus.audit_admin GROUP BY 2),
+		  UNION ALL SELECT 4, argus.month_number(at), count(*) FROM argus.audit_admin WHERE NOT $1 GROUP BY 2),
 		sealed AS (
 		  SELECT kind, month, sum(n) AS n FROM (SELECT kind, month, leaves AS n FROM argus.ledger_runs WHERE kind > 1
 		    UNION ALL SELECT kind, month, 1 FROM argus.ledger_pending) s GROUP BY 1, 2)
-		SELECT t.kind, t.month, t.n - coalesce(s.n, 0) FROM there t LEFT JOIN sealed s USING (kind, month) WHERE t.n > coalesce(s.n, 0)`)
+		SELECT t.kind, t.month, t.n - coalesce(s.n, 0) FROM there t LEFT JOIN sealed s USING (kind, month) WHERE t.n > coalesce(s.n, 0)`, pruned)
 	if err != nil {
 		return nil, err
 	}

@@ -248,8 +248,12 @@ type entryReader struct {
 	begun   bool
 	ended   bool
 	waiting []waiting
+	pruned  []proof.Admin // ascending by id
 	total   int64
 }
+
+// maxPruned bounds the rows of audit_admin that have outlived their leaves.
+const maxPruned = 1 << 18
 
 // maxEdge bounds the tiles before the first entry: one a level.
 const maxEdge = 8
@@ -258,6 +262,18 @@ const maxEdge = 8
 type waiting struct {
 	row string
 	at  time.Time
+}
+
+type adminLine struct {
+	ID     int64          `json:"id"`
+	At     argus.JSONTime `json:"at"`
+	Actor  string         `json:"actor"`
+	Kind   string         `json:"kind"`
+	Detail string         `json:"detail"`
+}
+
+func (l *adminLine) row() proof.Admin {
+	return proof.Admin{ID: l.ID, At: time.Time(l.At), Actor: l.Actor, Kind: l.Kind, Detail: l.Detail}
 }
 
 type entryLine struct {
@@ -279,14 +295,9 @@ type entryLine struct {
 		Keys      []byte      `json:"keys"`
 		Digests   []byte      `json:"digests"`
 	} `json:"run"`
-	Step  *argus.Step `json:"step"`
-	Admin *struct {
-		ID     int64          `json:"id"`
-		At     argus.JSONTime `json:"at"`
-		Actor  string         `json:"actor"`
-		Kind   string         `json:"kind"`
-		Detail string         `json:"detail"`
-	} `json:"admin"`
+	Step   *argus.Step        `json:"step"`
+	Admin  *adminLine         `json:"admin"`
+	Pruned *adminLine         `json:"pruned"` // its leaf was pruned
 	Piece  *int64             `json:"piece"`
 	Writer *argus.LedgerCount `json:"writer"`
 	Loose  *struct {
@@ -339,7 +350,13 @@ func (e *entryReader) line(line []byte) error {
 		}
 		e.audit.Keyed(entry)
 	case l.Admin != nil:
-		e.audit.Admin(&proof.Admin{ID: l.Admin.ID, At: time.Time(l.Admin.At), Actor: l.Admin.Actor, Kind: l.Admin.Kind, Detail: l.Admin.Detail})
+		row := l.Admin.row()
+		e.audit.Admin(&row)
+	case l.Pruned != nil:
+		if n := len(e.pruned); n == maxPruned || n > 0 && e.pruned[n-1].ID >= l.Pruned.ID {
+			return fmt.Errorf("%w: the rows whose leaves were pruned are out of order, or too many", proof.ErrMalformed)
+		}
+		e.pruned = append(e.pruned, l.Pruned.row())
 	case l.Piece != nil:
 		e.audit.EndPiece()
 	case l.Writer != nil:
@@ -379,6 +396,10 @@ func (e *entryReader) writer(w *argus.LedgerCount) {
 // the rows around it were sealed.
 func (e *entryReader) finish() *result {
 	const round = 65536 // rows that a sealer takes at a time: with more it is behind, which says nothing against a row
+	for _, r := range e.audit.PrunedAdmin(e.pruned) {
+		entry := r.Entry()
+		e.audit.Extra(entry.String(), "neither has a leaf nor waits for one, and no record of a pruning speaks of it", proof.Hash{})
+	}
 	e.audit.Unsealed(e.total)
 	old := false
 	for _, w := range e.waiting {
@@ -389,6 +410,10 @@ func (e *entryReader) finish() *result {
 		}
 	}
 	r := &result{Verdict: e.audit.Finish(), source: e.o.source, month: e.o.scope.Month, sealedAt: e.sealed, leaf: proof.NoLeaf}
+	// sealed_at is the server's word. The times in rows are signed: the newest row that has a leaf says how old the tree is.
+	if newest := e.audit.Newest(); r.month == 0 && newest.Before(r.sealedAt) {
+		r.sealedAt = newest
+	}
 	if old {
 		r.Add(fmt.Errorf("%w: %d rows wait for the sealer longer than %s: it stands still", proof.ErrUndecided, e.total, e.o.maxAge))
 	}

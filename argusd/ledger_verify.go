@@ -61,7 +61,7 @@ checkpoint, an unknown key, or a sealer that stands still. Closing standard outp
 	flags.StringVar(&o.month, "month", "", "only this `month`, such as 2026-10")
 	flags.StringVar(&o.checkpoint, "checkpoint", "", "the log must continue the checkpoint in this `file`; a proven one takes its place")
 	flags.StringArrayVar(&o.acceptLoss, "accept-loss", nil, "accept that the rows of leaves `N..M` are lost, as the ledger declares")
-	flags.DurationVar(&o.maxAge, "max-age", 10*time.Minute, "how long a row may wait for its leaf")
+	flags.DurationVar(&o.maxAge, "max-age", 10*time.Minute, "how old the checkpoint may be, and how long a row may wait for its leaf")
 	flags.BoolVar(&o.json, "json", false, "print the verdict as JSON")
 	return command
 }

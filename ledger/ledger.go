@@ -33,6 +33,7 @@ type Config struct {
 	Registerer    prometheus.Registerer // nil registers nothing
 
 	Interval time.Duration // between rounds; 200 ms
+	Idle     time.Duration // without a new checkpoint, until a record renews it; 4 min, less than half of what verifiers allow
 	LeaseTTL time.Duration // 4 s
 	Witness  time.Duration // between submissions to witnesses; 10 s
 }
@@ -53,7 +54,7 @@ func (c *Config) setDefaults() error {
 	for _, d := range []struct {
 		p *time.Duration
 		v time.Duration
-	}{{&c.Interval, 200 * time.Millisecond}, {&c.LeaseTTL, 4 * time.Second}, {&c.Witness, 10 * time.Second}} {
+	}{{&c.Interval, 200 * time.Millisecond}, {&c.Idle, 4 * time.Minute}, {&c.LeaseTTL, 4 * time.Second}, {&c.Witness, 10 * time.Second}} {
 		if *d.p <= 0 {
 			*d.p = d.v
 		}
@@ -88,6 +89,7 @@ type Sealer struct {
 	// Of the goroutine that runs:
 	state     *state
 	logged    time.Time // when the newest checkpoint was last logged
+	published time.Time // when this process last published a checkpoint, asked for a renewal, or began to seal
 	thinned   time.Time
 	askedCopy time.Time
 }

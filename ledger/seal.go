@@ -16,6 +16,7 @@ var failpoint = func(string) {}
 // seal runs rounds until the first failure.
 func (s *Sealer) seal(ctx context.Context) error {
 	reported := time.Time{}
+	s.published = time.Now()
 	for {
 		began := time.Now()
 		more, err := s.round(ctx)
@@ -66,7 +67,20 @@ func (s *Sealer) round(ctx context.Context) (more bool, err error) {
 	if s.state.tree.size() > s.state.signed {
 		return more, s.publish(ctx)
 	}
-	return more, nil
+	return more, s.renew(ctx)
+}
+
+// renew records that the ledger is alive when nothing came for a while, so that the next round makes a new checkpoint. A
+// verifier can then tell a quiet log from one that was cut at its end: only the second has an old checkpoint.
+func (s *Sealer) renew(ctx context.Context) error {
+	if time.Since(s.published) < s.config.Idle {
+		return nil
+	}
+	s.published = time.Now()
+	if _, err := s.pool.Exec(ctx, "SELECT argus.record_ledger('ledger_idle', jsonb_build_object('size', $1::bigint))", s.state.signed); err != nil {
+		return fmt.Errorf("recording that the log is quiet: %w", err)
+	}
+	return nil
 }
 
 // begin is done once in a ledger's life: it says in the log, and so in the tree, that the ledger starts here.
@@ -232,6 +246,7 @@ func (s *Sealer) publish(ctx context.Context) error {
 	failpoint("published")
 	s.state.signed = size
 	now := time.Now()
+	s.published = now
 	s.metrics.checkpoints.Inc()
 	s.metrics.size.Set(float64(size))
 	s.metrics.checkpointTime.SetToCurrentTime()

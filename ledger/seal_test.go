@@ -293,3 +293,15 @@ func await(t testing.TB, what string, done func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+// TestQuiet: nothing comes, and the checkpoint stays young, by a record that is a leaf itself.
+func TestQuiet(t *testing.T) {
+	w := newWorld(t)
+	config := w.config(filepath.Join(t.TempDir(), "anchor"))
+	config.Idle = 50 * time.Millisecond
+	_, stop := w.run(config)
+	defer stop()
+	await(t, "checkpoints over records of quiet", func() bool {
+		return w.number("SELECT count(*) FROM argus.audit_admin WHERE kind = 'ledger_idle'") > 3 && w.number("SELECT count(*) FROM argus.ledger_checkpoints") > 3
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -108,6 +109,8 @@ func TestLedgerPartitions(t *testing.T) {
 	}
 	const run = "INSERT INTO argus.ledger_runs (first_leaf, leaves, kind, month, writer_id, first_seq, digests) VALUES (%d, 1, 1, %d, 7, 1, sha256('x'))"
 	exec(super, "SET session_replication_role = replica")
+	const admins = "INSERT INTO argus.ledger_runs (first_leaf, leaves, kind, month, keys, digests) VALUES (%d, 3, 4, 600, int8send(41) || int8send(44) || int8send(42), sha256('41') || sha256('44') || sha256('42'))"
+	exec(super, fmt.Sprintf(admins, 1<<24-5))
 	exec(super, fmt.Sprintf(run, 1<<24-2, 600)) // January 2020
 	exec(super, "SET session_replication_role = origin")
 	if err := pgx.BeginFunc(t.Context(), sealer, func(tx pgx.Tx) error {
@@ -138,11 +141,11 @@ func TestLedgerPartitions(t *testing.T) {
 		}
 		return first
 	}
-	if first := left(); first != 1<<24-2 {
+	if first := left(); first != 1<<24-5 {
 		t.Errorf("without a checkpoint the runs begin at %d", first)
 	}
 	exec(sealer, fmt.Sprintf("INSERT INTO argus.ledger_checkpoints (size, root, note, position) VALUES (%d, sha256('x'), 'x', 'c0')", 1<<24+1))
-	if first := left(); first != 1<<24-2 {
+	if first := left(); first != 1<<24-5 {
 		t.Errorf("at the tree's edge the runs begin at %d", first)
 	}
 	exec(sealer, fmt.Sprintf("INSERT INTO argus.ledger_checkpoints (size, root, note, position) VALUES (%d, sha256('x'), 'x', 'c0')", 1<<24+1<<17))
@@ -154,6 +157,16 @@ func TestLedgerPartitions(t *testing.T) {
 	}
 	if n := column[int64](t, super, "SELECT (detail->>'to_leaf')::bigint FROM argus.audit_admin WHERE kind = 'ledger_pruned'"); len(n) != 1 || n[0] != 1<<24 {
 		t.Errorf("the pruning is recorded as %v", n)
+	}
+	// Rows of administrators outlive their leaves, so the record vouches for them.
+	digest := sha256.New()
+	for _, id := range []uint64{41, 42, 44} {
+		of := sha256.Sum256([]byte(fmt.Sprint(id)))
+		digest.Write(append(binary.BigEndian.AppendUint64(nil, id), of[:]...))
+	}
+	want := fmt.Sprintf("[[41, 42], [44, 44]] %x", digest.Sum(nil))
+	if got := column[string](t, super, "SELECT concat(detail->'admin_ids', ' ', detail->>'admin_sha256') FROM argus.audit_admin WHERE kind = 'ledger_pruned'"); len(got) != 1 || got[0] != want {
+		t.Errorf("the pruning vouches for %v, not %s", got, want)
 	}
 	// Checkpoints of the last two days stay: even a superuser cannot delete them.
 	if _, err := super.Exec(t.Context(), "DELETE FROM argus.ledger_checkpoints"); err == nil {

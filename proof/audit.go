@@ -66,7 +66,7 @@ type Audit struct {
 	losses  []LeafRange
 	known   map[[19]byte]struct{} // keys of the tree's other leaves
 
-	prunings   []LeafRange
+	prunings   []pruning
 	remembered Checkpoint // a smaller tree that this one must continue
 
 	faults      []Fault
@@ -299,6 +299,7 @@ func (a *Audit) Admin(r *Admin) bool {
 		return known
 	}
 	leaf := a.keyed[string(e.AppendKey([]byte{byte(e.Kind)}))]
+	a.recorded = max(a.recorded, r.At.UnixMicro())
 	switch r.Kind {
 	case "month_dropped":
 		if d, ok := parseDrop(r.Detail); ok {
@@ -310,8 +311,8 @@ func (a *Audit) Admin(r *Admin) bool {
 			a.losses = append(a.losses, l)
 		}
 	case "ledger_pruned":
-		if l, ok := parseRange(r.Detail); ok {
-			a.prunings = append(a.prunings, l)
+		if p, ok := parsePruning(r.Detail); ok {
+			a.prunings = append(a.prunings, p)
 		}
 	}
 	return true
@@ -437,7 +438,7 @@ func (a *Audit) Finish() Verdict {
 		v.undecide(fmt.Sprintf("the remembered checkpoint of %d leaves is older than the entries, which begin at leaf %d: the tree cannot be held against it",
 			a.remembered.Size, a.pruned))
 	}
-	if a.pruned > 0 && !slices.ContainsFunc(a.prunings, func(l LeafRange) bool { return l.To == a.pruned-1 }) {
+	if a.pruned > 0 && !slices.ContainsFunc(a.prunings, func(p pruning) bool { return p.leaves.To == a.pruned-1 }) {
 		v.disprove(fmt.Sprintf("the runs begin at leaf %d, and no audit_admin row records that those before were pruned", a.pruned))
 	}
 	for mk, g := range a.missing {

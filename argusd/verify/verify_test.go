@@ -270,3 +270,35 @@ func TestUndecided(t *testing.T) {
 		t.Errorf("a log that became shorter: %s", explain(r))
 	}
 }
+
+// TestCutTail: the owner deletes rows, runs and checkpoints at the end, so that what is left is whole. Its checkpoint is
+// old, even when the owner writes another time beside it: the times in rows are signed.
+func TestCutTail(t *testing.T) {
+	w := newWorld(t)
+	w.rows(6)
+	w.seal()
+	var size int64
+	w.must(w.owner.QueryRow(t.Context(), "SELECT max(size) FROM argus.ledger_checkpoints").Scan(&size))
+	w.rows(6)
+	w.seal()
+	if r := w.postgres(w.options()); r.Outcome != proof.Proven || r.Checkpoint.Size <= size {
+		t.Fatal("untouched: ", explain(r))
+	}
+	for _, table := range []string{"argus_audit_log", "audit_writers", "ledger_runs", "ledger_runs_000000", "ledger_checkpoints"} {
+		w.exec("ALTER TABLE argus." + table + " DISABLE TRIGGER USER")
+	}
+	w.exec("DELETE FROM argus.ledger_checkpoints WHERE size > $1", size)
+	w.exec("DELETE FROM argus.ledger_runs WHERE first_leaf >= $1", size)
+	w.exec("DELETE FROM argus.argus_audit_log l WHERE NOT EXISTS (SELECT FROM argus.ledger_runs r WHERE r.writer_id = l.writer_id AND l.seq BETWEEN r.first_seq AND r.first_seq + r.leaves - 1)")
+	w.exec("DELETE FROM argus.audit_writers w WHERE NOT EXISTS (SELECT FROM argus.argus_audit_log l WHERE l.writer_id = w.writer_id)")
+	o := w.options()
+	later := time.Now().Add(time.Hour)
+	o.Now = func() time.Time { return later }
+	if r := w.postgres(o); r.Outcome != proof.Undecided || r.Counts.Unsealed != 0 {
+		t.Errorf("cut at its tail: %s", explain(r))
+	}
+	w.exec("UPDATE argus.ledger_checkpoints SET sealed_at = $1", later)
+	if r := w.postgres(o); r.Outcome != proof.Undecided {
+		t.Errorf("cut at its tail, with another time: %s", explain(r))
+	}
+}

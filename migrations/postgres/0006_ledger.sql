@@ -173,7 +173,7 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON argus.ledger_l
 CREATE FUNCTION argus.record_ledger(kind text, detail jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF kind NOT IN ('ledger_started', 'ledger_key_added', 'ledger_key_retired') THEN
+  IF kind NOT IN ('ledger_started', 'ledger_idle', 'ledger_key_added', 'ledger_key_retired') THEN
     RAISE EXCEPTION 'the ledger writes no record of the kind %', kind USING ERRCODE = 'check_violation';
   END IF;
   INSERT INTO argus.audit_admin (kind, detail) VALUES (record_ledger.kind, record_ledger.detail);
@@ -370,6 +370,8 @@ DECLARE
   oldest_row smallint;
   size bigint;
   first bigint;
+  admin jsonb;
+  digest text;
 BEGIN
   IF months < 13 THEN
     RAISE EXCEPTION 'runs are kept for at least 13 months, not %', months USING ERRCODE = 'check_violation';
@@ -382,9 +384,19 @@ BEGIN
     EXECUTE format('SELECT max(month), min(first_leaf) FROM %s', p.part) INTO newest, first;
     EXIT WHEN newest IS NULL OR newest >= oldest_row OR newest >= argus.month_number(clock_timestamp()) - months
            OR size IS NULL OR p.hi + 65536 > size;
+    -- Rows of argus.audit_admin stay for ever, so the record vouches for those whose leaves go: ranges of their ids, and
+    -- SHA-256 over id and digest of each, ascending by id. The digests are the leaves', not the rows'.
+    EXECUTE format($q$
+      WITH leaf AS (SELECT ('x' || encode(substring(r.keys FROM 1 + i * 8 FOR 8), 'hex'))::bit(64)::bigint AS id, substring(r.digests FROM 1 + i * 32 FOR 32) AS digest
+                      FROM %s r CROSS JOIN LATERAL generate_series(0, r.leaves - 1) i WHERE r.kind = 4),
+      ranges AS (SELECT min(id) AS a, max(id) AS b FROM (SELECT id, id - row_number() OVER (ORDER BY id) AS island FROM leaf) l GROUP BY island)
+      SELECT (SELECT coalesce(jsonb_agg(jsonb_build_array(a, b) ORDER BY a), '[]') FROM ranges),
+             (SELECT encode(sha256(coalesce(string_agg(int8send(id) || digest, ''::bytea ORDER BY id), ''::bytea)), 'hex') FROM leaf)$q$, p.part)
+      INTO admin, digest;
     PERFORM set_config('lock_timeout', '500ms', true);
     EXECUTE format('DROP TABLE %s', p.part);
-    INSERT INTO argus.audit_admin (kind, detail) VALUES ('ledger_pruned', jsonb_build_object('from_leaf', first, 'to_leaf', p.hi));
+    INSERT INTO argus.audit_admin (kind, detail) VALUES ('ledger_pruned', jsonb_build_object('from_leaf', first, 'to_leaf', p.hi,
+      'admin_ids', admin, 'admin_sha256', digest));
   END LOOP;
   RETURN coalesce((SELECT min(r.first_leaf) FROM argus.ledger_runs r), 0);
 END
