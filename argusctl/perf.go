@@ -30,7 +30,7 @@ type perfOptions struct {
 }
 
 var (
-	perfSorts  = []string{"count", "rpm", "errors", "p50", "p95", "p99", "max"}
+	perfSorts  = []string{"count", "rpm", "errors", "p50", "p95", "p99", "max", "regression"}
 	perfGroups = textsOf(argus.GroupBys())
 )
 
@@ -52,9 +52,11 @@ of 100 calls stay within. It has one line for each route, or for each value of -
 audit log itself. The window is the last hour unless --since says otherwise.
 
 --compare sets each figure beside that of the window before; what differs by more than noise is coloured.
+--sort regression does too, and puts first what grew most: a latency, or the share of 5xx answers, that is coloured.
 --slowest ROUTE lists the calls behind that route's p99.`,
 		Example: `  argusctl perf --since 24h --sort p99
   argusctl perf --since 1h --compare
+  argusctl perf --since 1h --sort regression
   argusctl perf --service billing --group-by release --since 24h
   argusctl perf --route '/v1/tenants*' --group-by actor
   argusctl perf --slowest 'GET /v1/audit-log' --since 24h
@@ -66,7 +68,7 @@ audit log itself. The window is the last hour unless --since says otherwise.
 	}
 	o.filter = addFilterFlags(f, cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&o.sort, "sort", "count", "greatest first `by` count, rpm, errors, p50, p95, p99 or max")
+	flags.StringVar(&o.sort, "sort", "count", "greatest first `by` count, rpm, errors, p50, p95, p99, max or regression")
 	flags.StringVar(&o.groupBy, "group-by", "route", "one line `each` route, service, release, actor, tenant, method, actor_kind, client or status_class")
 	flags.BoolVar(&o.compare, "compare", false, "compare with the window before")
 	flags.BoolVarP(&o.watch, "watch", "w", false, "show it again and again until q; needs a terminal")
@@ -184,7 +186,7 @@ func (o *perfOptions) query(f *factory) (url.Values, error) {
 		return query, nil
 	}
 	query.Set("group_by", o.groupBy)
-	if o.compare {
+	if o.compare || o.sort == "regression" {
 		query.Set("compare", "true")
 	}
 	return query, nil
@@ -244,8 +246,31 @@ func (r *perfRow) sortKey(by string) float64 {
 		return or(r.P99)
 	case "max":
 		return or(r.Max)
+	case "regression":
+		return r.regression()
 	}
 	return float64(r.Count)
+}
+
+// regression is the greatest growth of a figure that changed by more than noise, as a factor; 1 without one. A percentage
+// point is added to both shares of errors, so that the first errors there are do not outgrow everything.
+func (r *perfRow) regression() float64 {
+	worst := 1.0
+	if r.Before == nil {
+		return worst
+	}
+	for _, name := range r.Changed {
+		now, before := r.ErrorRate+0.01, r.Before.ErrorRate+0.01
+		if name != "error_rate" {
+			pair := map[string][2]*float64{"p50": {r.P50, r.Before.P50}, "p95": {r.P95, r.Before.P95}, "p99": {r.P99, r.Before.P99}}[name]
+			if pair[0] == nil || pair[1] == nil || *pair[1] <= 0 {
+				continue
+			}
+			now, before = *pair[0], *pair[1]
+		}
+		worst = max(worst, now/before)
+	}
+	return worst
 }
 
 // about says what the figures are made of: window, sample, source, lag.
