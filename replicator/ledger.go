@@ -416,6 +416,21 @@ func (c *checking) ledger(ctx context.Context, tx pgx.Tx) error {
 	if here > there {
 		c.differs("ClickHouse has %d leaves of the ledger, and Postgres %d: Postgres was restored", here, there)
 	}
+	// A replicator brings the ledger within seconds.
+	var due int64
+	if err := tx.QueryRow(ctx, "SELECT coalesce(max(size), 0) FROM argus.ledger_checkpoints WHERE sealed_at < clock_timestamp() - interval '1 minute'").Scan(&due); err != nil {
+		return err
+	}
+	marked, err := c.r.clickhouse.number(ctx, "SELECT toUInt64(max(size)) FROM ledger_checkpoints")
+	if err != nil {
+		return err
+	}
+	if here < due {
+		c.differs("ClickHouse has %d leaves of the ledger, and Postgres has had %d for more than a minute", here, due)
+	}
+	if int64(marked) < due {
+		c.differs("ClickHouse's newest checkpoint of the ledger has %d leaves, and Postgres has had one of %d for more than a minute", marked, due)
+	}
 	for at, both := int64(0), min(here, there); at < both; {
 		runs, err := postgresRuns(ctx, tx, at, 256)
 		if err != nil || len(runs) == 0 {

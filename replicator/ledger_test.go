@@ -135,6 +135,36 @@ func TestLedger(t *testing.T) {
 	}
 	stop()
 
+	// The copy lacks what Postgres has had for some time: first runs and checkpoints, then a checkpoint alone.
+	lacks := func(want string) {
+		t.Helper()
+		r, err := New(w.config())
+		w.must(err)
+		defer r.Close()
+		result, err := r.Check(w.ctx(), time.Time{})
+		if err != nil || result.Equal() != (want == "") || !strings.Contains(fmt.Sprint(result.Differences), want) {
+			t.Errorf("--check does not say %q: %v, %v", want, result, err)
+		}
+	}
+	l.grow(3)
+	lacks("") // a replicator may be about to bring them
+	admin := w.pg.Pool(t, w.pg.SuperuserURL)
+	for _, sql := range []string{"ALTER TABLE argus.ledger_checkpoints DISABLE TRIGGER USER", fmt.Sprintf("UPDATE argus.ledger_checkpoints SET sealed_at = sealed_at - interval '2 minutes' WHERE size = %d", l.size),
+		"ALTER TABLE argus.ledger_checkpoints ENABLE TRIGGER USER"} {
+		_, err := admin.Exec(w.ctx(), sql)
+		w.must(err)
+	}
+	lacks("leaves of the ledger, and Postgres has had")
+	stop = w.start()
+	l.copied()
+	stop()
+	lacks("")
+	w.must(w.copy.Exec(w.ctx(), fmt.Sprintf("ALTER TABLE ledger_checkpoints DELETE WHERE size = %d SETTINGS mutations_sync = 2", l.size)))
+	lacks("newest checkpoint of the ledger")
+	stop = w.start()
+	l.copied() // it is put back
+	stop()
+
 	// Postgres is restored, and the same leaves are put back in other runs.
 	size := l.size
 	super := w.pg.Pool(t, w.pg.SuperuserURL)
