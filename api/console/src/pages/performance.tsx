@@ -101,13 +101,18 @@ export function PerformancePage() {
     if (shownBy === 'release') {
       // As argus.ReleaseGroup writes it.
       const [service = '', ...release] = group.split(' ');
+      keep.delete('service');
+      keep.delete('release');
       keep.append('service', service);
       if (release.length > 0) keep.append('release', release.join(' '));
       return href('/settings/audit', keep);
     }
     // No filter asks for calls without a tenant.
     if (shownBy === 'tenant' && group === '') return href('/settings/audit', keep);
-    keep.append(shownBy === 'status_class' ? 'status' : shownBy, group);
+    // Values of one name are alternatives: the row is one of those that the filter has.
+    const name = shownBy === 'status_class' ? 'status' : shownBy;
+    keep.delete(name);
+    keep.append(name, group);
     return href('/settings/audit', keep);
   };
   const total = (data?.rows ?? []).reduce((n, r) => n + r.count, 0);

@@ -99,7 +99,7 @@ export function RoutePage() {
     <div class="page">
       <header class="page-head">
         <div class="head-route">
-          <a class="crumb" href={href('/performance', { ...(filter.since && { since: filter.since }), ...(filter.until && { until: filter.until }) })}>
+          <a class="crumb" href={href('/performance', withFilter(new URLSearchParams(), shown))}>
             Performance
           </a>
           <h1 class="mono wrap-anywhere">

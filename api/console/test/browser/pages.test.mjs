@@ -267,6 +267,16 @@ test('performance: a route’s page shows every filter that narrows its figures,
     const left = new URLSearchParams(new URL(page.url()).hash.split('?')[1]);
     assert.equal(left.get('status'), null);
     assert.equal(left.get('route'), 'GET /v1/operators/me');
+    // The way back keeps the filter, and a row leads to its own calls alone.
+    await page.click('.crumb');
+    await page.waitForSelector('.perf tbody tr');
+    assert.equal(params(page).get('not_client'), 'nothing<b>');
+    await page.evaluate(() => (location.hash = '#/performance?since=24h&by=method&method=GET&method=POST'));
+    const first = page.locator('.perf tbody a:text-is("POST")');
+    await first.waitFor();
+    await first.click();
+    await page.waitForSelector('h1:has-text("Audit log")');
+    assert.deepEqual(params(page).getAll('method'), ['POST']);
   }));
 
 test('performance: sorted, filtered, compared; a route’s page; from a point to the calls behind it', () =>
