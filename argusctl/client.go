@@ -251,7 +251,7 @@ func (c *client) apiError(resp *http.Response, r request, body []byte) *apiError
 			strings.TrimSpace(fmt.Sprint(resp.StatusCode, " ", http.StatusText(resp.StatusCode))))
 	}
 	if e.Status == http.StatusUnauthorized && !e.Service && mistyped(c.last()) {
-		e.Message += " The token is cut or mistyped: its checksum does not fit."
+		e.Message = "Invalid token: the checksum does not match. Was it copied completely?"
 	}
 	return e
 }

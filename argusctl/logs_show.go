@@ -55,7 +55,7 @@ func showRun(ctx context.Context, f *factory, arg string) error {
 		return f.jsonLine(a.body)
 	}
 	if how == asCSV {
-		return usageErrorf("One call is no list: use logs tail --id %s --output csv.", id)
+		return usageErrorf("CSV is not available for a single call. Use `argusctl logs tail --id %s -o csv`.", id)
 	}
 	r, err := decode[argus.Record](a)
 	if err != nil {

@@ -50,7 +50,7 @@ Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
 	o.filter = addFilterFlags(f, cmd)
 	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "go on with calls as they are recorded")
 	cmd.Flags().IntVarP(&o.limit, "limit", "n", 0, "only the newest `N`")
-	cmd.Flags().StringVar(&o.cursor, "cursor", "", "with --limit: page back through the log. Empty is the newest page; standard error tells the `cursor` of the one before it")
+	cmd.Flags().StringVar(&o.cursor, "cursor", "", "start from this `cursor` (\"\" is the newest page). The next cursor is printed to stderr")
 	return cmd
 }
 

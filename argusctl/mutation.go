@@ -25,7 +25,7 @@ type mutationOptions struct {
 
 func (o *mutationOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "print the exact request and send nothing")
-	cmd.Flags().StringVar(&o.key, "idempotency-key", "", "send this `key`: repeating a call under its key does nothing twice")
+	cmd.Flags().StringVar(&o.key, "idempotency-key", "", "send this `key`. Safe to retry: the same key is never executed twice")
 }
 
 func addReasonFlag(cmd *cobra.Command, reason *string, usage string) {

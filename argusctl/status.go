@@ -57,7 +57,7 @@ func statusRun(ctx context.Context, f *factory, o *statusOptions) error {
 	how, _ := f.format()
 	switch {
 	case how == asCSV:
-		return usageErrorf("status is no list: --output csv does not apply.")
+		return usageErrorf("CSV is not available for status. Use --json.")
 	case o.watch && (!f.io.outTerminal || !f.io.inTerminal || how == asJSON):
 		return usageErrorf("--watch redraws a screen, which takes a terminal.")
 	case o.interval < time.Second:
@@ -171,7 +171,11 @@ func (s *overview) lines(f *factory, c *client) []string {
 func absent(err error) string {
 	var api *apiError
 	if errors.As(err, &api) && api.Status == 403 {
-		return "hidden: this credential may not see it"
+		if _, needed, ok := strings.Cut(api.Message, "needs the scope "); ok {
+			scope, _, _ := strings.Cut(strings.TrimSuffix(needed, "."), ",")
+			return "not shown (needs scope " + harmless(scope) + ")"
+		}
+		return "not shown (this credential may not read it)"
 	}
 	return "not available: " + harmless(sentence(err.Error()))
 }

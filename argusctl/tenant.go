@@ -177,7 +177,7 @@ func (f *factory) printTenant(a *answer, t *tenant) error {
 	case asJSON:
 		return f.jsonLine(a.body)
 	case asCSV:
-		return usageErrorf("One tenant is no list: --output csv does not apply.")
+		return usageErrorf("CSV is not available for a single tenant. Use `argusctl tenant ls -o csv`, or --json.")
 	}
 	pairs := []cell{txt("tenant"), txt(nameAndID(t.Name, t.ID)).in(bold), txt("remote support"), t.state()}
 	if t.Armed {

@@ -42,7 +42,7 @@ func tokenShowRun(ctx context.Context, f *factory, id string) error {
 	case asJSON:
 		return f.jsonLine(a.body)
 	case asCSV:
-		return usageErrorf("token show is no list: --output csv does not apply.")
+		return usageErrorf("CSV is not available for a single token. Use `argusctl token ls -o csv`, or --json.")
 	}
 	agent := txt(t.Agent)
 	if t.Acts {

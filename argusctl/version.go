@@ -44,7 +44,7 @@ func versionRun(f *factory) error {
 		}
 		return f.jsonLine(object)
 	case asCSV:
-		return usageErrorf("version is no list: --output csv does not apply.")
+		return usageErrorf("CSV is not available for version. Use --json.")
 	}
 	_, err := fmt.Fprintf(f.io.out, "argusctl %s (%s, %s/%s)\n", v.Version, v.Go, v.OS, v.Arch)
 	return err

@@ -56,7 +56,7 @@ func whoamiRun(ctx context.Context, f *factory) error {
 	case asJSON:
 		return f.jsonLine(withKeys(a.body, "server", c.base.String(), "profile", s.profile))
 	case asCSV:
-		return usageErrorf("whoami is no list: --output csv does not apply.")
+		return usageErrorf("CSV is not available for whoami. Use --json.")
 	}
 	from := "ARGUS_URL and " + s.source.from()
 	if s.profile != "" {

@@ -117,7 +117,7 @@ func unauthenticated(why Reason, cause error) error {
 	case ReasonMissing:
 		message = "A credential is needed: send the header Authorization: Bearer <token>."
 	case reasonMistyped:
-		message = "The token is mistyped or cut off."
+		message = "Invalid token: the checksum does not match. Was it copied completely?"
 	case reasonRevoked:
 		message = "The token was revoked."
 	case reasonExpired:
