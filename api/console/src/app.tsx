@@ -138,6 +138,7 @@ function Shell({ me }: { me: Operator }) {
   const main = useRef<HTMLElement | null>(null);
   const [open, setOpen] = useState(false);
   const [help, setHelp] = useState(false);
+  const [byKey, setByKey] = useState(false);
 
   const visible = PAGES.filter((p) => p.scope === '' || me.scopes.includes(p.scope));
   const home = (visible.find((p) => !p.under) ?? PAGES[0]!).path;
@@ -149,6 +150,7 @@ function Shell({ me }: { me: Operator }) {
     if (empty) go(href(home), true);
   }, [empty, home]);
 
+  const toSearch = useRef(false); // the next page is opened for its search
   const before = useRef(place.path);
   useEffect(() => {
     document.title = page ? `${page.label} · ARGUS` : 'ARGUS';
@@ -156,11 +158,19 @@ function Shell({ me }: { me: Operator }) {
     if (before.current === place.path) return;
     before.current = place.path;
     main.current?.scrollTo(0, 0);
-    main.current?.focus({ preventScroll: true });
+    const search = toSearch.current ? document.getElementById('search') : null;
+    toSearch.current = false;
+    (search ?? main.current)?.focus({ preventScroll: true });
   }, [place.path]);
 
   useKeys({
     '?': () => setHelp(true),
+    'mod+k': () => {
+      if (!me.scopes.includes('logs:read')) return false;
+      toSearch.current = true;
+      go(href('/settings/audit'));
+      return undefined;
+    },
     Escape: () => (open ? setOpen(false) : false),
     ...Object.fromEntries(visible.filter((p) => p.key).map((p) => [`g ${p.key}`, () => go(href(p.path))])),
   });
@@ -173,6 +183,7 @@ function Shell({ me }: { me: Operator }) {
         onClick={(e) => {
           e.preventDefault();
           main.current?.focus();
+          setByKey(true);
         }}
       >
         Skip to the page
@@ -220,7 +231,14 @@ function Shell({ me }: { me: Operator }) {
           </button>
         </div>
       </nav>
-      <main ref={main} class="main" tabIndex={0} id="main">
+      <main
+        ref={main}
+        class={`main ${byKey ? 'by-key' : ''}`}
+        tabIndex={0}
+        id="main"
+        onKeyUp={(e) => e.key === 'Tab' && e.target === e.currentTarget && setByKey(true)}
+        onBlur={(e) => e.target === e.currentTarget && setByKey(false)}
+      >
         {me.actor_kind === 'break_glass' && (
           <Notice tone="bad">
             <b>You are using a break-glass token.</b> Every call is recorded beside the reason it was issued for.
@@ -313,6 +331,7 @@ function ThemeButton() {
 
 const KEYS: [string, string][] = [
   ['/', 'Search the audit log'],
+  ['Ctrl-K', 'Search the audit log, from anywhere'],
   ['j  k', 'Next, previous row'],
   ['Enter', 'Open the row'],
   ['Esc', 'Close what is open'],

@@ -11,6 +11,7 @@ import { Drawer } from '../ui/drawer';
 import * as icons from '../ui/icons';
 import { Failure } from '../ui/notice';
 import { DigestCheck } from './digest-check';
+import { evidence } from './evidence';
 import { Seal } from './seal';
 
 /** Everything about one call. */
@@ -81,6 +82,22 @@ export function CallDrawer({
             >
               <icons.Link />
             </button>
+            {full && (
+              <>
+                <button
+                  type="button"
+                  class="icon-button"
+                  aria-label="Copy as evidence"
+                  title="Copy as evidence"
+                  onClick={() => void copyText(evidence(full, permalink), 'the evidence')}
+                >
+                  <icons.Copy />
+                </button>
+                <button type="button" class="icon-button" aria-label="Print" title="Print" onClick={() => print()}>
+                  <icons.Print />
+                </button>
+              </>
+            )}
           </>
         ) : (
           <span>Call</span>
@@ -118,6 +135,7 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
   const recordedAfter = (parseTime(row.recorded_at) ?? 0) - (parseTime(row.occurred_at) ?? 0);
   return (
     <>
+      {detail && <p class="drawer-sentence">{detail.sentence}</p>}
       {row.outcome === 'interrupted' && (
         <p class="drawer-note">The process serving this call died after the call was allowed to take effect. Whether it did stands in the steps below.</p>
       )}

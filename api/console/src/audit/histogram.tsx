@@ -1,5 +1,5 @@
 import { useMemo, useState } from 'preact/hooks';
-import { formatCount, formatShort, plural } from '../lib/format';
+import { formatShort, plural } from '../lib/format';
 import { formatDuration, parseTime, toRFC3339, utcOf } from '../lib/time';
 import type { Facets } from '../lib/types';
 import { Plot } from '../ui/plot';
@@ -42,9 +42,9 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
       <p class="histogram-read" aria-hidden="true">
         {bar ? (
           <>
-            <b>{utcOf(at)}</b> + {formatDuration(step * 1000)}: {formatCount(bar.count)} calls
-            {bar.client_errors > 0 && <span class="tone-warn"> · {formatCount(bar.client_errors)} client errors</span>}
-            {bar.errors > 0 && <span class="tone-bad"> · {formatCount(bar.errors)} errors</span>}
+            <b>{utcOf(at)}</b> + {formatDuration(step * 1000)}: {plural(bar.count, 'call')}
+            {bar.client_errors > 0 && <span class="tone-warn"> · {plural(bar.client_errors, 'client error')}</span>}
+            {bar.errors > 0 && <span class="tone-bad"> · {plural(bar.errors, 'error')}</span>}
           </>
         ) : (
           <span class="faint">

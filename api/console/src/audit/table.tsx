@@ -3,7 +3,7 @@
 
 import { Component, type RefObject } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { clientName, splitRoute } from '../lib/format';
+import { agentName, splitRoute } from '../lib/format';
 import { ago, parseTime, utcParts } from '../lib/time';
 import type { Row } from '../lib/types';
 import { KindIcon, Latency, Status } from '../ui/bits';
@@ -110,9 +110,12 @@ export function LogTable(props: TableProps) {
   const { rows } = props;
   const from = Math.min(range.from, Math.max(0, rows.length - 1));
   const to = Math.min(range.to, rows.length);
+  // Rows are in order, so the first and the last day tell whether days mix.
+  const days = [rows[0], rows[rows.length - 1]].map((r) => r?.occurred_at.slice(0, 10));
+  const mixed = days[0] !== days[1] || (days[0] !== undefined && days[0] !== new Date(props.now).toISOString().slice(0, 10));
   return (
     <div class="log-wrap" ref={wrap}>
-      <table class="log" aria-rowcount={props.complete ? rows.length + 1 : -1} aria-label="Calls">
+      <table class={mixed ? 'log mixed-days' : 'log'} aria-rowcount={props.complete ? rows.length + 1 : -1} aria-label="Calls">
         <thead>
           <tr aria-rowindex={1}>
             <th scope="col" class="c-time" aria-sort={props.ascending ? 'ascending' : 'descending'}>
@@ -202,7 +205,7 @@ class LogRow extends Component<RowProps> {
     const { date, clock } = utcParts(row.occurred_at);
     const { method, path } = splitRoute(row.route);
     const params = Object.values(row.path_params ?? {});
-    const client = clientName(row.user_agent);
+    const client = agentName(row.user_agent);
     // A row that was recorded long after it arrived was still running meanwhile, or was interrupted.
     const late = (parseTime(row.recorded_at) ?? 0) - (parseTime(row.occurred_at) ?? 0) > 5000 + (row.latency_us ?? 0) / 1000;
     return (
@@ -220,12 +223,14 @@ class LogRow extends Component<RowProps> {
         <td class="c-time" title={`Arrived ${row.occurred_at}, recorded ${row.recorded_at}`}>
           <span class="t-date">{date} </span>
           <span class="t-clock">{clock}</span>
-          <span class="t-ago">{age}</span>
-          {late && (
-            <span class="t-late" title="Recorded long after it arrived">
-              late
-            </span>
-          )}
+          <span class="t-ago">
+            {late && (
+              <span class="t-late" title="Recorded long after it arrived">
+                late
+              </span>
+            )}
+            {age}
+          </span>
         </td>
         <td class="c-actor" title={row.actor_id}>
           <KindIcon kind={row.actor_kind} />

@@ -4,6 +4,8 @@ import { type ApiError, asApiError, change } from './http';
 export interface Changer {
   busy: boolean;
   error: ApiError | null;
+  /** The id under which the log has the last change made; null before. */
+  auditId: () => string | null;
   /** Makes the change; undefined when it failed, which error then tells. */
   run: <T>(path: string, body: unknown, method?: 'POST' | 'PUT' | 'DELETE') => Promise<T | undefined>;
 }
@@ -15,16 +17,20 @@ export interface Changer {
 export function useChange(): Changer {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<ApiError | null>(null);
+  const auditId = useRef<string | null>(null);
   const attempt = useRef({ what: '', key: '' });
   return {
     busy,
     error,
+    auditId: () => auditId.current,
     run: async <T>(path: string, body: unknown, method: 'POST' | 'PUT' | 'DELETE' = 'POST') => {
       const what = JSON.stringify([method, path, body]);
       if (attempt.current.what !== what) attempt.current = { what, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
       setBusy(true);
       try {
-        const answer = await change<T>(path, body, attempt.current.key, method);
+        const answer = await change<T>(path, body, attempt.current.key, method, (id) => {
+          auditId.current = id;
+        });
         setError(null);
         return answer;
       } catch (cause) {

@@ -1,6 +1,6 @@
 // What the search box offers to complete.
 
-import { FILTERS, KINDS } from './filter';
+import { FILTERS, guessName, KINDS } from './filter';
 import { quote, wordAt } from './syntax';
 import type { Facets } from './types';
 
@@ -32,6 +32,14 @@ export function complete(text: string, caret: number, facets: Facets | undefined
   if (!word) return names('', false, caret, caret, text.trim() === '');
   if (word.name === '') return [...names(word.value, word.not, word.start, word.end, false), ...everywhere(word.value, word, facets)].slice(0, MOST);
   return values(word.name, word.value, word, facets);
+}
+
+/** Whether the word at the caret is a beginning: a name's, or that of an actor who is known by a longer id. */
+export function unfinished(text: string, caret: number, facets: Facets | undefined): boolean {
+  const word = wordAt(text, caret);
+  if (!word) return false;
+  if (word.name === 'actor') return word.value !== '' && !(facets?.fields.actor ?? []).some((v) => v.value === word.value);
+  return word.name === '' && guessName(word.value) === null;
 }
 
 function names(typed: string, not: boolean, start: number, end: number, all: boolean): Choice[] {

@@ -200,6 +200,41 @@ export function filterOf(query: URLSearchParams): Filter {
   return readFilter(query, 0).filter;
 }
 
+/** The longest window there is: every call of the log. */
+export const WHOLE_LOG = '3650d';
+
+/** Whether a filter asks for what an id names. An id says what it means at any time, so the window does not count. */
+export function namesCalls(conditions: Condition[]): boolean {
+  return conditions.some((t) => !t.not && ['id', 'request_id', 'trace_id'].includes(t.name));
+}
+
+/** The id of the call that a filter asks for; null when it asks for more than one. */
+export function callOf(conditions: Condition[]): string | null {
+  const ids = conditions.filter((t) => !t.not && t.name === 'id');
+  return ids.length === 1 ? ids[0]!.value.toLowerCase() : null;
+}
+
+/** The usual views of the log. Each is a set of conditions on status and method. */
+export const VIEWS: [string, Condition[]][] = [
+  ['All', []],
+  ['Changes', ['GET', 'HEAD', 'OPTIONS'].map((value) => ({ name: 'method', not: true, value }))],
+  ['Refused', ['401', '403'].map((value) => ({ name: 'status', not: false, value }))],
+  ['Errors', [{ name: 'status', not: false, value: '5xx' }]],
+];
+
+const ofViews = (t: Condition): boolean => t.name === 'status' || t.name === 'method';
+
+/** Whether a view is in force: the filter has its conditions, and no others on status and method. */
+export function inView(filter: Filter, view: Condition[]): boolean {
+  const own = filter.conditions.filter(ofViews);
+  return own.length === view.length && view.every((v) => own.some((t) => sameCondition(t, v)));
+}
+
+/** The filter in a view. Its other conditions stay. */
+export function withView(filter: Filter, view: Condition[]): Filter {
+  return { ...filter, conditions: [...filter.conditions.filter((t) => !ofViews(t)), ...view] };
+}
+
 /** Puts a filter into a query in place of the one there, as the API reads it too. */
 export function withFilter(query: URLSearchParams, filter: Filter): URLSearchParams {
   const next = new URLSearchParams();

@@ -79,6 +79,25 @@ export function clientName(userAgent: string): string {
   return /^[^/ ]*/.exec(userAgent)![0];
 }
 
+const BROWSERS: [RegExp, string][] = [
+  [/\bEdgA?\/(\d+)/, 'Edge'],
+  [/\bOPR\/(\d+)/, 'Opera'],
+  [/\b(?:Firefox|FxiOS)\/(\d+)/, 'Firefox'],
+  [/\b(?:Headless)?Chrome\/(\d+)/, 'Chrome'],
+  [/\bCriOS\/(\d+)/, 'Chrome'],
+  [/\bVersion\/(\d+)[.\d]* (?:Mobile\/\w+ )?Safari\//, 'Safari'],
+];
+
+/** What a person calls the program: "Chrome 141" for a browser, whose user agents all start with Mozilla. */
+export function agentName(userAgent: string): string {
+  if (!userAgent.startsWith('Mozilla/')) return clientName(userAgent);
+  for (const [pattern, name] of BROWSERS) {
+    const found = pattern.exec(userAgent);
+    if (found) return `${name} ${found[1]}`;
+  }
+  return clientName(userAgent);
+}
+
 /** The method and the path of a route. */
 export function splitRoute(route: string): { method: string; path: string } {
   const gap = route.indexOf(' ');

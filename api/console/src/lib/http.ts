@@ -21,6 +21,8 @@ export interface CallOptions {
   body?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal;
+  /** hears the id under which the log has the call, when the call succeeded */
+  onAuditId?: (id: string | null) => void;
   /** milliseconds until the call is given up; 0 waits for ever */
   timeout?: number;
 }
@@ -41,7 +43,10 @@ export async function open(path: string, options: CallOptions = {}): Promise<Res
       answer = await send(url, token, options, signal);
     }
     learnClock(answer.headers.get('Date'));
-    if (answer.ok) return answer;
+    if (answer.ok) {
+      options.onAuditId?.(answer.headers.get('Argus-Audit-Id'));
+      return answer;
+    }
     const error = await errorOf(answer);
     if (answer.status === 401) unauthenticated(generation, error.message);
     throw error;
@@ -72,8 +77,8 @@ export async function call<T>(path: string, options: CallOptions = {}): Promise<
 }
 
 /** Makes a change. Repeating it with the same key after a lost answer cannot do it twice. */
-export function change<T>(path: string, body: unknown, key: string, method: 'POST' | 'PUT' | 'DELETE' = 'POST'): Promise<T> {
-  return call<T>(path, { method, body, headers: { 'Idempotency-Key': key } });
+export function change<T>(path: string, body: unknown, key: string, method: 'POST' | 'PUT' | 'DELETE', onAuditId: (id: string | null) => void): Promise<T> {
+  return call<T>(path, { method, body, headers: { 'Idempotency-Key': key }, onAuditId });
 }
 
 function send(url: string, token: string | null, options: CallOptions, signal: AbortSignal): Promise<Response> {

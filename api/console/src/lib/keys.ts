@@ -12,11 +12,14 @@ function typing(target: EventTarget | null): boolean {
 }
 
 function press(event: KeyboardEvent): void {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-  if (typing(event.target) || document.querySelector('dialog[open]')) return;
+  if (event.altKey || event.defaultPrevented) return;
+  // Ctrl-K and ⌘K go to the search from anywhere, also out of a field. Other chords are the browser's.
+  const search = (event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === 'k';
+  if (!search && (event.ctrlKey || event.metaKey)) return;
+  if ((!search && typing(event.target)) || document.querySelector('dialog[open]')) return;
   const pair = Date.now() < pairUntil;
   pairUntil = !pair && event.key === 'g' ? Date.now() + 1500 : 0;
-  const name = pair ? `g ${event.key}` : event.key;
+  const name = search ? 'mod+k' : pair ? `g ${event.key}` : event.key;
   for (const keys of [...listeners].reverse()) {
     const handler = keys.current[name];
     if (!handler || handler(event) === false) continue;
@@ -26,7 +29,7 @@ function press(event: KeyboardEvent): void {
 }
 
 /**
- * Single keys, and pairs such as "g t", while no field has the focus and no dialog is open. A handler that
+ * Single keys, and pairs such as "g t", while no field has the focus and no dialog is open. mod+k is Ctrl-K or ⌘K. A handler that
  * returns false lets go.
  */
 export function useKeys(keys: Keys): void {

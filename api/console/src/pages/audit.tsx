@@ -7,7 +7,7 @@ import { Feed } from '../audit/feed';
 import { Histogram } from '../audit/histogram';
 import { LiveNotice, LiveToggle } from '../audit/live';
 import { LogTable } from '../audit/table';
-import { addCondition, type Condition, type Filter, filterOf, withFilter } from '../lib/filter';
+import { addCondition, type Condition, callOf, type Filter, filterOf, inView, namesCalls, VIEWS, WHOLE_LOG, withFilter, withView } from '../lib/filter';
 import { formatCount, plural } from '../lib/format';
 import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
@@ -63,7 +63,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
   const { query } = usePlace();
   const names = useNames();
   const filter = useMemo(() => filterOf(query), [query]);
-  const since = filter.since || (filter.until ? '365d' : DEFAULT_WINDOW);
+  const since = filter.since || (namesCalls(filter.conditions) ? WHOLE_LOG : filter.until ? '365d' : DEFAULT_WINDOW);
   const ascending = query.get('order') === 'asc';
   const wantLive = query.get('live') === '1' && !ascending && !filter.until;
   const openId = query.get('row');
@@ -97,9 +97,10 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     else feed.stop();
   }, [wantLive, feed, me]); // after signing in again the feed goes on
 
-  const setFilter = (next: Filter, replace = false) => {
+  const setFilter = (next: Filter, replace = false, row: string | null = null) => {
     const changed = withFilter(query, next);
     changed.delete('row');
+    if (row !== null) changed.set('row', row);
     if (next.until) changed.delete('live');
     go(href(PATH, changed), replace);
   };
@@ -152,6 +153,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
   };
   useKeys({
     '/': () => document.getElementById('search')?.focus(),
+    'mod+k': () => document.getElementById('search')?.focus(),
     j: () => move(1),
     k: () => move(-1),
     ArrowDown: (event) => (inTable(event) ? move(1) : false),
@@ -201,7 +203,17 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
           onWant={want}
           placeholder={'actor:… route:"GET /v1/tenants/:id" status:5xx -client:argusctl'}
           onSearch={(found) => {
+            // The call that an id names is opened, whatever filter and window were in force.
+            const id = callOf(found.conditions);
+            if (id !== null) {
+              setFilter({ conditions: found.conditions, since: found.since ?? '', until: found.until ?? '' }, false, id);
+              return;
+            }
             const next = found.conditions.reduce(addCondition, filter);
+            if (namesCalls(found.conditions) && !found.since) {
+              setFilter({ conditions: next.conditions, since: '', until: '' });
+              return;
+            }
             setFilter({ conditions: next.conditions, since: found.since ?? filter.since, until: found.until ?? (found.since ? '' : filter.until) });
           }}
         />
@@ -224,6 +236,14 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
           <StaleNotice polled={{ error: feed.error ?? facets.error, data: feed.page, at: feed.at || facets.at }} what="The log" />
           <LiveNotice feed={feed} />
           <Histogram facets={facets.data} onSelect={(s, u) => setFilter({ ...filter, since: s, until: u })} />
+
+          <div class="views" role="group" aria-label="Views">
+            {VIEWS.map(([name, view]) => (
+              <button key={name} type="button" class="view" aria-pressed={inView(filter, view)} onClick={() => setFilter(withView(filter, view))}>
+                {name}
+              </button>
+            ))}
+          </div>
 
           <div class="results-bar">
             <p class="results-count" aria-live="polite">

@@ -309,7 +309,7 @@ function LaunchDialog({ known, onClose, onDone }: { known: string[]; onClose: ()
           if (!ready) return;
           const worker = await changer.run<Worker>('/compute/ops/launch', { provider: provider.trim(), reason: reason.trim() });
           if (!worker) return;
-          toast(`${worker.id} is ${worker.state}.`);
+          toast(`${worker.id} is ${worker.state}.`, changer.auditId());
           onDone(worker);
         }}
       >
@@ -363,7 +363,7 @@ function VerbDialog({ verb, worker, onClose, onDone }: { verb: Verb; worker: Wor
           if (!ready) return;
           const changed = await changer.run<Worker>(`/compute/ops/workers/${encodeURIComponent(worker.id)}/${verb}`, { reason: reason.trim() });
           if (!changed) return;
-          toast(`${worker.id} is ${changed.state}.`);
+          toast(`${worker.id} is ${changed.state}.`, changer.auditId());
           onDone(changed);
         }}
       >

@@ -77,7 +77,7 @@ export function ArmDialog({ tenant, onClose, onDone }: { tenant: Tenant; onClose
             confirm_tenant_id: typed,
           });
           if (!armed) return;
-          toast(`${tenant.id} is armed.`);
+          toast(`${tenant.id} is armed.`, changer.auditId());
           onDone(armed);
         }}
       >
@@ -120,7 +120,7 @@ export function DisarmDialog({ tenant, onClose, onDone }: { tenant: Tenant; onCl
           if (!validReason(reason)) return;
           const disarmed = await changer.run<Tenant>(path(tenant.id, 'disarm'), { reason: reason.trim() });
           if (!disarmed) return;
-          toast(`${tenant.id} is disarmed.`);
+          toast(`${tenant.id} is disarmed.`, changer.auditId());
           onDone(disarmed);
         }}
       >
@@ -147,7 +147,7 @@ export function StartSessionDialog({ tenant, onClose, onDone }: { tenant: Tenant
           if (!ready) return;
           const session = await changer.run<SupportSession>(path(tenant.id, 'sessions'), { reason: reason.trim(), minutes: n });
           if (!session) return;
-          toast(`The session with ${tenant.id} is live for ${n} minutes.`);
+          toast(`The session with ${tenant.id} is live for ${n} minutes.`, changer.auditId());
           onDone();
         }}
       >
@@ -180,7 +180,7 @@ export function EndSessionDialog({ tenantId, session, onClose, onDone }: { tenan
             reason.trim() === '' ? {} : { reason: reason.trim() },
           );
           if (!ended) return;
-          toast(`The session with ${tenantId} has ended.`);
+          toast(`The session with ${tenantId} has ended.`, changer.auditId());
           onDone();
         }}
       >

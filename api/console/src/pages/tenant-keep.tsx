@@ -29,7 +29,7 @@ export function TenantDialog({ tenant, onClose, onDone }: { tenant?: Tenant; onC
           const body = { name: name.trim(), agents: n, reason: reason.trim(), ...(tenant?.retired && { reinstate: true }) };
           const kept = await changer.run<Tenant>(`/v1/tenants/${encodeURIComponent(id)}`, body, 'PUT');
           if (!kept) return;
-          toast(tenant ? `${kept.id} is changed.` : `${kept.id} is added.`);
+          toast(tenant ? `${kept.id} is changed.` : `${kept.id} is added.`, changer.auditId());
           onDone(kept);
         }}
       >
@@ -77,7 +77,7 @@ export function ConsentDialog({ tenant, onClose, onDone }: { tenant: Tenant; onC
             'PUT',
           );
           if (!kept) return;
-          toast(`The consent of ${kept.id} is recorded.`);
+          toast(`The consent of ${kept.id} is recorded.`, changer.auditId());
           onDone(kept);
         }}
       >
@@ -117,7 +117,7 @@ export function RetireDialog({ tenant, onClose, onDone }: { tenant: Tenant; onCl
           if (!ready) return;
           const kept = await changer.run<Tenant>(`/v1/tenants/${encodeURIComponent(tenant.id)}`, { reason: reason.trim() }, 'DELETE');
           if (!kept) return;
-          toast(`${kept.id} is retired.`);
+          toast(`${kept.id} is retired.`, changer.auditId());
           onDone(kept);
         }}
       >

@@ -1,5 +1,6 @@
 import { useEffect, useState } from 'preact/hooks';
 import { useChange } from '../lib/change';
+import { plural } from '../lib/format';
 import { type ApiError, asApiError, call, isAbort } from '../lib/http';
 import type { Token, TokenList } from '../lib/types';
 import { Actor, Spinner } from '../ui/bits';
@@ -41,10 +42,6 @@ function useOnce<T>(path: string, query: Record<string, string>): { answer: T | 
   return state;
 }
 
-function count(n: number): string {
-  return n === 1 ? 'one token' : `${n} tokens`;
-}
-
 /** Revokes a token, and shows before what ends with it. */
 export function RevokeDialog({
   token,
@@ -69,7 +66,7 @@ export function RevokeDialog({
         onSubmit={async () => {
           const revoked = await changer.run<Token>(path, undefined, 'DELETE');
           if (!revoked) return;
-          toast(`“${token.name}” is revoked.`);
+          toast(`“${token.name}” is revoked.`, changer.auditId());
           onDone();
         }}
       >
@@ -91,7 +88,7 @@ export function RevokeDialog({
         )}
         {below.length > 0 && (
           <div>
-            <p>It also ends {count(below.length)} made with it:</p>
+            <p>It also ends {plural(below.length, 'token')} made with it:</p>
             <TokenNames tokens={below} />
           </div>
         )}
@@ -119,7 +116,7 @@ export function RevokeOwnerDialog({ owner, onClose, onDone }: { owner: string; o
         onSubmit={async () => {
           const done = await changer.run<Revoked>('/v1/tokens/revoke', { owner });
           if (!done) return;
-          toast(`${count(done.revoked.length)} revoked.`);
+          toast(`${plural(done.revoked.length, 'token')} revoked.`, changer.auditId());
           onDone();
         }}
       >
@@ -130,7 +127,7 @@ export function RevokeOwnerDialog({ owner, onClose, onDone }: { owner: string; o
         {answer && <TokenNames tokens={tokens} />}
         {error && <FormError error={error} />}
         <p class="hint">A person who can still sign in can make new tokens. To keep them out, end their access in Clerk first.</p>
-        <SubmitRow changer={changer} ready={answer !== null} label={`Revoke ${count(tokens.length)}`} danger onClose={onClose} />
+        <SubmitRow changer={changer} ready={answer !== null} label={`Revoke ${plural(tokens.length, 'token')}`} danger onClose={onClose} />
       </Form>
     </Dialog>
   );
@@ -148,7 +145,10 @@ export function FoundDialog({ onClose, onDone }: { onClose: () => void; onDone: 
           if (!whole) return;
           const done = await changer.run<Revoked>('/v1/tokens/revoke', { secret: secret.trim() });
           if (!done?.token) return;
-          toast(done.revoked.length > 0 ? `“${done.token.name}” of ${done.token.actor_id} is revoked.` : `“${done.token.name}” had ended before.`);
+          toast(
+            done.revoked.length > 0 ? `“${done.token.name}” of ${done.token.actor_id} is revoked.` : `“${done.token.name}” had ended before.`,
+            changer.auditId(),
+          );
           onDone();
         }}
       >

@@ -41,7 +41,7 @@ export function statusTone(status: number | null): 'ok' | 'warn' | 'bad' | 'cut'
 export function Status({ status }: { status: number | null }) {
   return (
     <span class={`status tone-${statusTone(status)}`} title={status === null ? 'The process serving this call died before answering.' : undefined}>
-      {status ?? 'cut off'}
+      {status ?? 'interrupted'}
     </span>
   );
 }

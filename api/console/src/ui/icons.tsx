@@ -42,6 +42,12 @@ export const Copy = () => (
     <path d="M10.5 5.5v-2A1.5 1.5 0 0 0 9 2H4a1.5 1.5 0 0 0-1.5 1.5V9A1.5 1.5 0 0 0 4 10.5h1.5" />
   </Icon>
 );
+export const Print = () => (
+  <Icon>
+    <path d="M4.5 6V2.5h7V6M4.5 11.5h-2v-5h11v5h-2" />
+    <path d="M4.5 9.5h7v4h-7z" />
+  </Icon>
+);
 export const Check = () => (
   <Icon>
     <path d="m3 8.5 3.5 3.5L13 4.5" />

@@ -2,7 +2,7 @@
 // arrows choose, Enter or Tab takes.
 
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
-import { type Choice, complete } from '../lib/complete';
+import { type Choice, complete, unfinished } from '../lib/complete';
 import type { Condition } from '../lib/filter';
 import { formatShort } from '../lib/format';
 import { parse } from '../lib/syntax';
@@ -90,11 +90,13 @@ export function SearchBox({
       else if (choices.length > 0) setActive((at + (event.key === 'ArrowDown' ? 1 : choices.length - (at < 0 ? 0 : 1))) % choices.length);
     } else if (event.key === 'Enter') {
       event.preventDefault();
+      // What cannot be searched for as it stands is completed first.
       if (at >= 0) take(choices[at]!);
+      else if (choices.length > 0 && unfinished(text, caret, facets)) take(choices[0]!);
       else search();
-    } else if (event.key === 'Tab' && at >= 0 && !event.shiftKey) {
+    } else if (event.key === 'Tab' && text !== '' && choices.length > 0 && !event.shiftKey) {
       event.preventDefault();
-      take(choices[at]!);
+      take(choices[Math.max(at, 0)]!);
     } else if (event.key === 'Escape') {
       event.preventDefault();
       if (open && choices.length > 0) setOpen(false);

@@ -1,4 +1,5 @@
 import { useState } from 'preact/hooks';
+import { WHOLE_LOG } from '../lib/filter';
 import { momentMs, now, parseDuration, parseTime, toRFC3339, utcOf } from '../lib/time';
 import * as icons from './icons';
 import { Popover } from './menu';
@@ -12,6 +13,7 @@ const PRESETS: [string, string][] = [
   ['30d', 'Last 30 days'],
   ['90d', 'Last 90 days'],
   ['365d', 'Last year'],
+  [WHOLE_LOG, 'Whole log'],
 ];
 
 /** "Last hour", or both ends. */
