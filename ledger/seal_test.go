@@ -103,6 +103,46 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+// TestPlans: from its sixth use on, Postgres may plan a statement without its values. With many writers it takes such a
+// plan for the cheaper one: it guesses few spans, and reads a month by time for each. The sealer never gets one.
+func TestPlans(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	const rows, turns = 500, 10
+	writers := make([]int64, 80)
+	for i := range writers {
+		writers[i] = w.open()
+		w.mustWrite(writers[i], 1, rows)
+	}
+	w.asOwner("ANALYZE argus.argus_audit_log")
+	s := w.sealer(w.config(filepath.Join(t.TempDir(), "anchor")))
+	defer s.Close()
+	if err := s.remember(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for n := range int64(turns) {
+		for _, writer := range writers {
+			w.mustWrite(writer, rows+1+n, rows+1+n)
+		}
+		if _, err := s.round(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var custom, generic int64
+	for _, conn := range s.pool.AcquireAllIdle(ctx) {
+		var c, g int64
+		if err := conn.QueryRow(ctx, `SELECT coalesce(sum(custom_plans), 0), coalesce(sum(generic_plans), 0) FROM pg_prepared_statements
+			WHERE statement LIKE '%argus_audit_log%' AND statement LIKE '%$1%' AND statement NOT LIKE '%pg_prepared_statements%'`).Scan(&c, &g); err != nil {
+			t.Fatal(err)
+		}
+		custom, generic = custom+c, generic+g
+		conn.Release()
+	}
+	if custom < turns || generic > 0 {
+		t.Errorf("of %d rounds, %d statements over the log were planned with their values, and %d without", turns, custom, generic)
+	}
+}
+
 func uuidNow(n int) string {
 	at := fmt.Sprintf("%012x", time.Now().UnixMilli())
 	return fmt.Sprintf("%s-%s-7000-8000-%012x", at[:8], at[8:], n)
