@@ -38,6 +38,11 @@ func TestBenchVerify(t *testing.T) {
 	w.load(rows)
 	w.seal()
 	w.copyAll()
+	var stored uint64
+	w.must(w.copied.QueryRow(context.Background(), `SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()
+		AND table IN ('ledger_runs', 'ledger_checkpoints')`).Scan(&stored))
+	each := float64(stored) / float64(rows)
+	figure("ledger: bytes a row in ClickHouse", fmt.Sprintf("%.1f", each), "≤ 40", stored > 0 && each <= 40)
 	for _, store := range []struct {
 		name   string
 		target float64
