@@ -27,6 +27,8 @@ func OpenPostgres(ctx context.Context, url string) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A generic plan does not know how few rows lie beyond what is sealed. It would read the log once for each writer.
+	config.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	config.RuntimeParams["statement_timeout"] = "0"
 	config.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	conn, err := pgx.ConnectConfig(ctx, config)
