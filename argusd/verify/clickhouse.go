@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/ch-go"
@@ -51,7 +52,7 @@ func (s *ClickHouse) Name() string   { return "clickhouse" }
 func (s *ClickHouse) HasAdmin() bool { return s.admins != nil }
 
 // read runs a query and calls block for each block of it.
-func (s *ClickHouse) read(ctx context.Context, sql string, results proto.Results, block func(rows int) error) error {
+func (s *ClickHouse) read(ctx context.Context, sql string, results proto.Result, block func(rows int) error) error {
 	err := s.conn.Do(ctx, ch.Query{Body: sql, Result: results, OnResult: func(_ context.Context, b proto.Block) error {
 		if b.Rows == 0 {
 			return nil
@@ -131,6 +132,7 @@ type callBlock struct {
 	nulls                                           [4]proto.ColUInt8 // of impersonator, release, error code, agent
 	impersonator, release, errorCode, agentNullable *proto.ColLowCardinality[string]
 	c                                               canon
+	into                                            proto.Results // all of them
 }
 
 const callSelect = `writer_id, seq, id, toUnixTimestamp64Micro(occurred_at) AS occurred, toUnixTimestamp64Micro(recorded_at) AS recorded,
@@ -154,6 +156,7 @@ func newCallBlock() *callBlock {
 	}
 	b.params = proto.NewMap[string, string](text(), new(proto.ColStr))
 	b.workload = proto.NewMap[string, string](text(), new(proto.ColStr))
+	b.into = b.results()
 	return b
 }
 
@@ -277,19 +280,47 @@ func (s *ClickHouse) Calls(ctx context.Context, ranges []Range, months []proof.M
 			}
 			fmt.Fprintf(&where, "(writer_id = %d AND seq BETWEEN %d AND %d)", g.Writer, g.From, g.To)
 		}
-		b := newCallBlock()
-		err := s.read(ctx, fmt.Sprintf("SELECT %s FROM audit_log WHERE occurred_at >= toDateTime64('%s', 6, 'UTC') AND occurred_at < toDateTime64('%s', 6, 'UTC') AND (%s)",
-			callSelect, from, to, where.String()), b.results(), func(rows int) error {
-			for i := range rows {
-				f(b.row(i))
-			}
-			return nil
-		})
-		if err != nil {
+		if err := s.calls(ctx, fmt.Sprintf("SELECT %s FROM audit_log WHERE occurred_at >= toDateTime64('%s', 6, 'UTC') AND occurred_at < toDateTime64('%s', 6, 'UTC') AND (%s)",
+			callSelect, from, to, where.String()), f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// calls hashes the rows of a block while the next block is read. One goroutine hashes, so f gets the rows in their order.
+// It has ended when calls returns.
+func (s *ClickHouse) calls(ctx context.Context, sql string, f func(*proof.Row)) error {
+	const blocks = 3
+	free, full := make(chan *callBlock, blocks), make(chan *callBlock, blocks) // neither can be too full
+	for range blocks - 1 {
+		free <- newCallBlock()
+	}
+	var hashing sync.WaitGroup
+	hashing.Go(func() {
+		for b := range full {
+			for i := range b.writer {
+				f(b.row(i))
+			}
+			free <- b
+		}
+	})
+	next := &decoding{newCallBlock()}
+	err := s.read(ctx, sql, next, func(int) error {
+		full <- next.block
+		next.block = <-free
+		return nil
+	})
+	close(full)
+	hashing.Wait()
+	return err
+}
+
+// decoding is where the next block is decoded to.
+type decoding struct{ block *callBlock }
+
+func (d *decoding) DecodeResult(r *proto.Reader, version int, b proto.Block) error {
+	return d.block.into.DecodeResult(r, version, b)
 }
 
 func (s *ClickHouse) Admin(ctx context.Context, ids []int64, f func(*proof.Admin)) error {
