@@ -59,7 +59,7 @@ RACED := ^(TestClickHouseGoesAwayAndComesBack|TestFollowersSkipAndRepeatNothing|
 
 test-go:
 	go test -race -timeout 30m -p 2 $$(go list ./... | grep -v -e /analytics$$ -e /replicator$$)
-	cd internal/providers && go vet ./... && go test ./... # a real OpenID provider; a module of its own
+	cd internal/providers && go vet ./... && go test ./... # real OpenID providers; a module of its own
 	go test -race -timeout 20m -p 1 -run '$(RACED)' ./analytics ./replicator
 	go test -timeout 20m -p 1 -skip '$(RACED)' ./analytics ./replicator
 

@@ -120,8 +120,11 @@ func (t *signedToken) readClaims() error {
 	}
 	if value, there := t.claims["aud"]; there {
 		var ok bool
-		if t.audience, ok = texts(value); !ok || len(t.audience) == 0 {
+		if t.audience, ok = texts(value); !ok {
 			return errors.New("aud is neither a text nor a list of texts")
+		}
+		if len(t.audience) == 0 {
+			return errors.New("aud is an empty list: the issuer granted the client no audience")
 		}
 	}
 	return nil
