@@ -50,7 +50,12 @@ cut off, no pinned key signed, or the sealer stands still.`,
   argusctl logs verify --key example.com/audit+1f2e3d4c+AX… --source clickhouse --month 2026-10
   argusctl logs verify --file october.ndjson --month 2026-10 --tiles ./mirror --key example.com/audit+1f2e3d4c+AX…`,
 		Args: atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return verifyRun(cmd.Context(), f, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.file != "" && cmd.Flags().Changed("max-age") {
+				return usageErrorf("--max-age does not go with --file: tiles carry no time. Verify through the API, or give --checkpoint.")
+			}
+			return verifyRun(cmd.Context(), f, o)
+		},
 	}
 	o.pins.flags(cmd)
 	flags := cmd.Flags()
@@ -88,6 +93,9 @@ func (o *verifyOptions) parse() error {
 	}
 	if (o.file == "") != (o.tiles == "") {
 		return usageErrorf("--file and --tiles go together: the export, and the tiles to check it against.")
+	}
+	if o.file != "" && len(o.acceptLoss) > 0 {
+		return usageErrorf("--accept-loss does not go with --file: an export holds calls alone, not the record of a loss. Verify through the API.")
 	}
 	if o.maxAge <= 0 {
 		return usageErrorf("--max-age must be longer than nothing.")
@@ -250,6 +258,8 @@ type entryReader struct {
 	waiting []waiting
 	pruned  []proof.Admin // ascending by id
 	total   int64
+	lines   int64
+	size    int64 // of the checkpoint
 }
 
 // maxPruned bounds the rows of audit_admin that have outlived their leaves.
@@ -257,6 +267,12 @@ const maxPruned = 1 << 18
 
 // maxEdge bounds the tiles before the first entry: one a level.
 const maxEdge = 8
+
+// maxWaiting bounds the writers whose rows without a leaf are kept: one that is too old decides.
+const maxWaiting = 1000
+
+// maxIdleLines bounds the lines of the entries beyond twice the leaves of the tree, so that they end.
+const maxIdleLines = 1 << 20
 
 // waiting are rows that have no leaf.
 type waiting struct {
@@ -309,6 +325,9 @@ type entryLine struct {
 }
 
 func (e *entryReader) line(line []byte) error {
+	if e.lines++; e.lines > 2*e.size+maxIdleLines {
+		return fmt.Errorf("%w: the entries have more lines than a tree of %d leaves can need", proof.ErrMalformed, e.size)
+	}
 	if bytes.HasPrefix(line, []byte(`{"writer_id":`)) && e.audit != nil {
 		row, err := e.scanner.Scan(line)
 		if err == nil {
@@ -329,6 +348,7 @@ func (e *entryReader) line(line []byte) error {
 		if err != nil {
 			return err
 		}
+		e.size = c.Size
 		e.audit, e.sealed, e.from = proof.NewAudit(c, e.o.scope), time.Time(l.Checkpoint.SealedAt), l.Checkpoint.From
 	case l.Tile != nil:
 		if len(e.tiles) == maxEdge {
@@ -384,7 +404,9 @@ func (e *entryReader) writer(w *argus.LedgerCount) {
 	}
 	if w.Above > 0 && w.Oldest != nil {
 		e.total += w.Above
-		e.waiting = append(e.waiting, waiting{fmt.Sprintf("call %d/%d", w.WriterID, max(w.Seq, last+1)), time.Time(*w.Oldest)})
+		if len(e.waiting) < maxWaiting {
+			e.waiting = append(e.waiting, waiting{fmt.Sprintf("call %d/%d", w.WriterID, max(w.Seq, last+1)), time.Time(*w.Oldest)})
+		}
 	}
 	// The key of a row holds its time, so a number may be there twice, in another month than that of its leaf.
 	if more := w.Rows - rows - max(w.Below, 0) - max(w.Above, 0); more > 0 {

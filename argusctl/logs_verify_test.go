@@ -87,6 +87,13 @@ func TestHostileEntries(t *testing.T) {
 			t.Errorf("entries of 3 leaves, after a checkpoint of %d: %s", size, r.Outcome)
 		}
 	}
+	endless := [][]byte{piece}
+	for range maxIdleLines + 10 {
+		endless = append(endless, piece)
+	}
+	if _, err := verify(3, endless...); !errors.Is(err, proof.ErrMalformed) {
+		t.Errorf("entries without an end: %v", err)
+	}
 	var tiles [][]byte
 	for i := range 100 {
 		tiles = append(tiles, line("tile", map[string]any{"path": proof.Tile{Level: 1, N: int64(i), Width: 1}.Path(), "hashes": make([]byte, 32)}))
