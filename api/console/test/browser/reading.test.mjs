@@ -112,6 +112,8 @@ test('rows fit at every width in both themes: interrupted, late, other days; no 
           );
           assert.deepEqual(clipped, [], `${width} ${colorScheme}`);
           assert.equal(await page.textContent('.tone-cut'), 'interrupted');
+          const route = await page.locator('td.c-route').first().boundingBox();
+          assert.ok(route.width >= 130, `the route has ${route.width} pixels at ${width}`);
           assert.ok(await page.locator('.t-date').first().isVisible(), 'the date, as days mix');
           if (width === 1920) assert.equal(await page.locator('tr[data-id] .c-client').nth(1).textContent(), 'Chrome 141');
           assert.equal(await page.evaluate(() => getComputedStyle(document.querySelector('.main')).outlineStyle), 'none');
