@@ -123,6 +123,8 @@ var attempts = map[string][]string{
 	"record_ledger":            {"SELECT argus.record_ledger('ledger_started', '{}')"},
 	"declare_ledger_loss":      {"SELECT argus.declare_ledger_loss(1, 2, 'a reason', 'me')"},
 	"prune_ledger":             {"SELECT argus.prune_ledger(13)"},
+	"uuid_floor":               {"SELECT argus.uuid_floor(now())"},
+	"around_call":              {"SELECT argus.around_call(id) FROM argus.argus_audit_log", "SELECT argus.around_call(gen_random_uuid(), '1 day')"},
 	"release_retention_hold":   {"SELECT argus.release_retention_hold(1, 'a reason', 'me')"},
 }
 
