@@ -176,6 +176,7 @@ var decoders = map[string]string{
 	"analytics/postgres.go":                "a map, of Postgres's own jsonb",
 	"replicator/chcolumn/dictionary.go":    "a map, of Postgres's own jsonb",
 	"proof/drop.go":                        "a map, of Postgres's own jsonb, whose digest the tree holds",
+	"proof/pruned.go":                      "a map, of Postgres's own jsonb, whose digest the tree holds",
 	"internal/engines/install.go":          "npm's lock file, part of the source",
 	"internal/engines/clickhouse_child.go": "what the parent wrote",
 }

@@ -18,23 +18,28 @@ func parsePruning(detail string) (p pruning, ok bool) {
 	if p.leaves, ok = parseRange(detail); !ok {
 		return p, false
 	}
-	var d struct {
-		IDs    [][2]int64 `json:"admin_ids"`
-		Digest string     `json:"admin_sha256"`
+	var fields map[string]json.RawMessage
+	var ids [][2]int64
+	var sum string
+	if json.Unmarshal([]byte(detail), &fields) != nil {
+		return p, false
 	}
-	if err := json.Unmarshal([]byte(detail), &d); err != nil {
+	if b, there := fields["admin_ids"]; there && json.Unmarshal(b, &ids) != nil {
+		return p, false
+	}
+	if b, there := fields["admin_sha256"]; there && json.Unmarshal(b, &sum) != nil {
 		return p, false
 	}
 	last := int64(-1)
-	for _, r := range d.IDs {
+	for _, r := range ids {
 		if r[0] <= last || r[1] < r[0] {
 			return p, false
 		}
 		last = r[1]
 		p.ids = append(p.ids, LeafRange{r[0], r[1]})
 	}
-	digest, err := hex.DecodeString(d.Digest)
-	if len(d.IDs) > 0 && (err != nil || len(digest) != HashSize) {
+	digest, err := hex.DecodeString(sum)
+	if len(ids) > 0 && (err != nil || len(digest) != HashSize) {
 		return p, false
 	}
 	copy(p.digest[:], digest)
