@@ -213,6 +213,61 @@ func TestClickHouse(t *testing.T) {
 	}
 }
 
+// busy is a copy in which something happens before it is looked at again.
+type busy struct {
+	*verify.ClickHouse
+	looks int
+	again func(look int)
+}
+
+func (s *busy) Checkpoints(ctx context.Context, f func(verify.Checkpoint)) error {
+	if s.looks++; s.looks > 1 {
+		s.again(s.looks)
+	}
+	return s.ClickHouse.Checkpoints(ctx, f)
+}
+
+// TestBusyCopy: rows that are on their way are waited for, however many come after them. Rows that do not come are missing.
+func TestBusyCopy(t *testing.T) {
+	w := newWorld(t)
+	w.rows(40)
+	w.seal()
+	w.copyAll()
+	ctx := context.Background()
+	w.must(w.copied.Exec(ctx, "CREATE TABLE kept AS audit_log"))
+	w.must(w.copied.Exec(ctx, "INSERT INTO kept SELECT * FROM audit_log"))
+	p, err := verify.OpenPostgres(ctx, w.pg.AuditorURL)
+	w.must(err)
+	defer p.Close()
+	c, err := verify.OpenClickHouse(ctx, w.ch.ReaderURL, p)
+	w.must(err)
+	defer c.Close()
+	grow := func() { // the tree comes before the rows
+		w.rows(5)
+		w.seal()
+		for _, table := range []string{"ledger_runs", "ledger_checkpoints"} {
+			w.must(w.copied.Exec(ctx, "TRUNCATE TABLE "+table))
+			w.copy(table)
+		}
+	}
+	w.must(w.copied.Exec(ctx, "ALTER TABLE audit_log DELETE WHERE seq IN (3, 4) SETTINGS mutations_sync = 2"))
+	r, err := verify.Run(ctx, &busy{ClickHouse: c, again: func(look int) {
+		grow()
+		if look <= 3 {
+			w.must(w.copied.Exec(ctx, fmt.Sprintf("INSERT INTO audit_log SELECT * FROM kept WHERE seq = %d", look+1)))
+		}
+	}}, w.options())
+	w.must(err)
+	if r.Outcome != proof.Proven {
+		t.Errorf("rows that came: %s", explain(r))
+	}
+	r, err = verify.Run(ctx, &busy{ClickHouse: c, again: func(int) { grow() }}, w.options())
+	w.must(err)
+	if r.Outcome != proof.Disproved || r.Missing == 0 {
+		t.Errorf("rows that did not come: %s", explain(r))
+	}
+}
+
 // TestUndecided: each way of having nothing to check.
 func TestUndecided(t *testing.T) {
 	w := newWorld(t)

@@ -138,9 +138,17 @@ func (w *world) seal() {
 // copyAll copies Postgres into ClickHouse, by ClickHouse's own types.
 func (w *world) copyAll() {
 	w.t.Helper()
+	w.copy("audit_log", "compute_control_audit", "remote_support_audit", "ledger_runs", "ledger_checkpoints")
+}
+
+func (w *world) copy(tables ...string) {
+	w.t.Helper()
 	ctx := context.Background()
-	for table, source := range map[string]string{"audit_log": "argus_audit_log", "compute_control_audit": "compute_control_audit",
-		"remote_support_audit": "remote_support_audit", "ledger_runs": "ledger_runs", "ledger_checkpoints": "ledger_checkpoints"} {
+	for _, table := range tables {
+		source := table
+		if table == "audit_log" {
+			source = "argus_audit_log"
+		}
 		rows, err := w.owner.Query(ctx, "SELECT * FROM argus."+source)
 		w.must(err)
 		var names []string
