@@ -73,9 +73,9 @@ func (r *Reader) At(ctx context.Context, size int64) (Checkpoint, error) {
 	return r.checkpoint(ctx, "WHERE size = $1", size)
 }
 
-// Cosignatures are the lines that witnesses and further keys added to the checkpoint of that size, in the order they came.
+// Cosignatures are the first 64 lines that witnesses and further keys added to the checkpoint of that size, in the order they came.
 func (r *Reader) Cosignatures(ctx context.Context, size int64) ([]string, error) {
-	rows, err := r.db.Query(ctx, "SELECT line FROM argus.ledger_cosignatures WHERE size = $1 ORDER BY at, key", size)
+	rows, err := r.db.Query(ctx, "SELECT line FROM argus.ledger_cosignatures WHERE size = $1 ORDER BY at, key LIMIT 64", size)
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func (s *Sealer) Served(ctx context.Context) (note string, size int64, err error
 	if err != nil || !s.witnesses.configured() {
 		return newest.Note, newest.Size, err
 	}
-	rows, err := s.pool.Query(ctx, `SELECT c.size, c.note, array_agg(l.line ORDER BY l.at) FROM argus.ledger_checkpoints c
+	rows, err := s.pool.Query(ctx, `SELECT c.size, c.note, (array_agg(l.line ORDER BY l.at, l.key))[1:64] FROM argus.ledger_checkpoints c
 		JOIN argus.ledger_cosignatures l USING (size) WHERE c.size = $1 OR c.sealed_at > clock_timestamp() - $2::interval
 		GROUP BY c.size, c.note ORDER BY c.size DESC LIMIT 10`, newest.Size, s.config.Witness+2*time.Second)
 	if err != nil {
