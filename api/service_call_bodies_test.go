@@ -245,7 +245,7 @@ func TestDoorHTTP2(t *testing.T) {
 
 // TestDoorBusy: a service with all its calls hanging lets some wait, tells the rest at once, and harms no other route.
 func TestDoorBusy(t *testing.T) {
-	d := newDoor(t, "    concurrency: 2\n    timeout: 20s", func(c *Config) { c.Limits = Limits{Calls: 8} })
+	d := newDoor(t, "    concurrency: 2\n    timeout: 20s", func(c *Config) { c.Limits = Limits{Calls: 10} })
 	token := d.admin()
 	going := make(chan struct{})
 	d.up.set(func(w http.ResponseWriter, r *http.Request) { <-going })
@@ -263,8 +263,18 @@ func TestDoorBusy(t *testing.T) {
 		all.Go(call)
 	}
 	eventually(t, "both are with the service", func() bool { return len(d.up.server.URL) > 0 && d.service().UnderWay() == 2 })
+	// Three callers, so that with those that hang the places of the API suffice, also while an answered call leaves its own.
+	left := make(chan struct{}, 20)
 	for range 20 {
-		all.Go(call)
+		left <- struct{}{}
+	}
+	close(left)
+	for range 3 {
+		all.Go(func() {
+			for range left {
+				call()
+			}
+		})
 	}
 	for range 20 {
 		if status := <-statuses; status != 503 {
