@@ -162,7 +162,9 @@ func (s *site) operations(name, process string, variables map[string]string) str
 		s.t.Fatalf("deploy/OPERATIONS.md has no block %s", name)
 	}
 	script := regexp.MustCompile("(?m)^"+string(block[1])).ReplaceAllString(string(block[2]), "")
-	command := exec.Command("sh", "-euc", script)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute) // a loop that waits for what never comes
+	defer cancel()
+	command := exec.CommandContext(ctx, "sh", "-euc", script)
 	command.Env = append(os.Environ(), "PATH="+s.bin+":/usr/lib/postgresql/15/bin:"+os.Getenv("PATH"))
 	for _, all := range []map[string]string{s.env[""], s.env[process], variables} {
 		for name, value := range all {

@@ -25,7 +25,7 @@ func (g *group) appendOnly() {
 		{"lock in share mode", "LOCK TABLE %[1]s IN SHARE MODE NOWAIT"},
 		{"lock rows", "SELECT 1 FROM %[1]s FOR UPDATE"},
 		{"rename", "ALTER TABLE %[1]s RENAME TO gone"},
-		{"drop a column", "ALTER TABLE %[1]s DROP COLUMN %[2]s"},
+		{"drop a column", "ALTER TABLE %[1]s DROP COLUMN %[2]s CASCADE"},
 		{"add a rule", "CREATE RULE swallow AS ON INSERT TO %[1]s DO INSTEAD NOTHING"},
 		{"add a trigger", "CREATE TRIGGER swallow BEFORE INSERT ON %[1]s FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"},
 		{"hide rows by a policy", "ALTER TABLE %[1]s ENABLE ROW LEVEL SECURITY"},

@@ -43,7 +43,7 @@ why() {
   strace) echo "kills ClickHouse inside a system call" ;;
   promtool) echo "checks the alerts" ;;
   pg_recvlogical) echo "the reference beside the replicator" ;;
-  curl) echo "the reference beside argusctl" ;;
+  curl) echo "the steps of deploy/OPERATIONS.md, and the reference beside argusctl" ;;
   nginx) echo "the reference of calls through the door" ;;
   psql | pg_basebackup) echo "the steps of deploy/OPERATIONS.md" ;;
   python) echo "runs the check of assertions in docs/services.md: python3 with cryptography" ;;
@@ -51,7 +51,7 @@ why() {
   esac
 }
 wanted=(go node npm chromium)
-[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python)
+[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python curl)
 missing=()
 look() {
   missing=()
