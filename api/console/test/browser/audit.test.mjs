@@ -308,6 +308,8 @@ test('what callers send is text, never markup', async () => {
 
 test('no call in the window: said, not blank', () =>
   at('#/settings/audit?route=GET%20/nowhere', async (page) => {
+    await page.waitForSelector("text=No route 'GET /nowhere'."); // no call can match: the API says so
+    await page.evaluate(() => (location.hash = '#/settings/audit?actor=user_2unknown'));
     await page.waitForSelector('.empty:has-text("No calls match")');
     await page.click('.empty >> text=Last 30 days');
     await eventually('the wider window', () => params(page).get('since') === '30d');
