@@ -72,8 +72,9 @@ test-console: build
 test-deploy: ## check what is in deploy/: a module of its own
 	cd deploy/check && go vet ./... && go test ./...
 
-test-interop: ## others' programs judge the ledger: a module of its own
+test-interop: ## others' programs judge the ledger and what is shipped: modules of their own
 	cd ledger/interop && go vet ./... && go test ./...
+	cd ship/interop && go vet ./... && go test ./...
 
 crash: build ## the fault tests in full: 100 kills a stage; about an hour
 	ARGUS_CRASH_ROUNDS=100 go test -timeout 120m -p 1 -count 1 ./writer ./replicator ./ledger ./api ./argusd
