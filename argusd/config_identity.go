@@ -6,7 +6,7 @@ import (
 	"os"
 
 	"github.com/useargus/argus/api/credential"
-	"github.com/useargus/argus/api/yamlfile"
+	"github.com/useargus/argus/yamlfile"
 )
 
 // readIdentity reads ARGUS_IDENTITY_FILE. What is wrong with it is told all at once, each mistake with its line. The

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/api/yamlfile"
+	"github.com/useargus/argus/yamlfile"
 )
 
 // Bounds of ARGUS_IDENTITY_FILE.

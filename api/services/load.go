@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
-	"github.com/useargus/argus/api/yamlfile"
+	"github.com/useargus/argus/yamlfile"
 )
 
 // What a file may ask for.

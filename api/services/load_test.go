@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/useargus/argus/api/yamlfile"
+	"github.com/useargus/argus/yamlfile"
 )
 
 // write puts a file into a folder and returns its path.

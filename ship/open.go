@@ -1,0 +1,20 @@
+package ship
+
+import (
+	"fmt"
+
+	"github.com/useargus/argus/ship/sink"
+)
+
+// opened is a sink, and what it wants of its batches.
+type opened struct {
+	sink.Sink
+	records bool // Row.Record is filled
+}
+
+// open makes the declaration's sink. It connects to nothing yet.
+func open(d *sink.Declaration) (opened, error) {
+	switch {
+	}
+	return opened{}, fmt.Errorf("the sink %s has no type", d.Name)
+}
