@@ -34,7 +34,7 @@ var fences = map[string][]string{
 	"github.com/modelcontextprotocol":     {"argusctl"},
 	"golang.org/x/mod":                    {"proof", "ledger", "argusctl", "argusd"},
 	"github.com/transparency-dev":         {"proof", "ledger"},
-	"go.yaml.in/yaml":                     {"yamlfile"},
+	"go.yaml.in/yaml":                     {"yamlfile", "argusctl"},
 }
 
 // provers may import proof. It has pure functions: besides the root package it imports what is listed here.
