@@ -14,6 +14,8 @@ func Named(name string) (sink.Format, error) {
 	switch name {
 	case "argus":
 		return Argus{}, nil
+	case "ocsf":
+		return OCSF{}, nil
 	}
 	return nil, fmt.Errorf("there is no format %.40q", name)
 }

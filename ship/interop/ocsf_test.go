@@ -15,7 +15,7 @@ import (
 	_ "github.com/valllabh/ocsf-schema-golang/ocsfvalidate/1.2" // ships the schemas that schema.ocsf.io publishes
 	"pgregory.net/rapid"
 
-	"github.com/useargus/argus/ship/ocsf"
+	"github.com/useargus/argus/ship/format"
 	"github.com/useargus/argus/ship/sinktest"
 )
 
@@ -100,14 +100,14 @@ func TestEventsAreOCSF(t *testing.T) {
 	if out := os.Getenv("OCSF_EVENTS"); out != "" { // for a validator that no registry has: one event a file
 		for i := range 500 {
 			r := sinktest.AnyRecord().Example(i)
-			if err := os.WriteFile(filepath.Join(out, r.ID.String()+".json"), ocsf.Append(nil, &r), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(out, r.ID.String()+".json"), format.OCSF{}.Append(nil, &r, int64(i%2)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		r := sinktest.AnyRecord().Draw(t, "record")
-		event := ocsf.Append(nil, &r)
+		event := format.OCSF{}.Append(nil, &r, rapid.Int64Range(0, 1<<40).Draw(t, "stream_seq"))
 		document, err := jsonschema.UnmarshalJSON(bytes.NewReader(event))
 		if err != nil {
 			t.Fatalf("%v in %s", err, event)

@@ -1,9 +1,4 @@
-// Package ocsf writes rows of the log as events of the Open Cybersecurity Schema Framework: class API Activity (6003).
-//
-// The mapping is a pure function, and it loses nothing. A column that the schema has an attribute for stands there. Any
-// other stands in `unmapped` under its own name, and so does one that the attribute holds less precisely. So a receiver
-// can build the row again and check its hash.
-package ocsf
+package format
 
 import (
 	"encoding/hex"
@@ -13,9 +8,15 @@ import (
 	"github.com/useargus/argus"
 )
 
-// Version is the version of the schema that events name. They use only attributes that version 1.2.0 has too, but for
-// http_response, http_request.body_length and user.type_id 4, and none that Version calls deprecated.
-const Version = "1.8.0"
+// OCSF writes rows as events of the Open Cybersecurity Schema Framework: class API Activity (6003).
+//
+// The mapping is a pure function, and it loses nothing. A column that the schema has an attribute for stands there. Any
+// other stands in `unmapped` under its own name, and so does one that the attribute holds less precisely. So a receiver
+// can build the row again and check its hash.
+type OCSF struct{}
+
+// OCSFVersion is the version of the schema that events name. They use no attribute that it calls deprecated.
+const OCSFVersion = "1.8.0"
 
 const (
 	classUID = 6003 // API Activity, of category 6, Application Activity
@@ -35,8 +36,11 @@ var activities = map[string]activity{
 	"GET": {2, "Read"}, "HEAD": {2, "Read"}, "POST": {1, "Create"}, "PUT": {3, "Update"}, "PATCH": {3, "Update"}, "DELETE": {4, "Delete"},
 }
 
-// Append appends r as one event, without a line break.
-func Append(b []byte, r *argus.Record) []byte {
+// ContentType implements sink.Format.
+func (OCSF) ContentType() string { return "application/x-ndjson" }
+
+// Append implements sink.Format.
+func (OCSF) Append(b []byte, r *argus.Record, streamSeq int64) []byte {
 	a, ok := activities[r.Method]
 	kind := a.name
 	if !ok {
@@ -62,7 +66,7 @@ func Append(b []byte, r *argus.Record) []byte {
 	b = text(b, `"},"dst_endpoint":{"svc_name":`, service(r))
 	b = append(b, '}')
 	b = appendResources(b, r)
-	b = appendUnmapped(b, r)
+	b = appendUnmapped(b, r, streamSeq)
 	return append(b, '}')
 }
 
@@ -98,7 +102,7 @@ func appendStatus(b []byte, r *argus.Record) []byte {
 }
 
 func appendMetadata(b []byte, r *argus.Record) []byte {
-	b = append(b, `,"metadata":{"version":"`+Version+`","product":{"name":"ARGUS","vendor_name":"ARGUS"},"log_name":"argus_audit_log","uid":"`...)
+	b = append(b, `,"metadata":{"version":"`+OCSFVersion+`","product":{"name":"ARGUS","vendor_name":"ARGUS"},"log_name":"argus_audit_log","uid":"`...)
 	b = append(b, r.ID.String()...)
 	b = number(b, `","sequence":`, r.Seq)
 	b = append(b, `,"original_time":"`...)
@@ -202,7 +206,7 @@ func appendResources(b []byte, r *argus.Record) []byte {
 }
 
 // appendUnmapped appends the columns, under their own names, that the attributes above do not hold in full.
-func appendUnmapped(b []byte, r *argus.Record) []byte {
+func appendUnmapped(b []byte, r *argus.Record, streamSeq int64) []byte {
 	b = number(b, `,"unmapped":{"writer_id":`, r.WriterID)
 	b = append(b, `,"recorded_at":"`...)
 	b = r.RecordedAt.UTC().AppendFormat(b, argus.TimeFormat)
@@ -227,6 +231,9 @@ func appendUnmapped(b []byte, r *argus.Record) []byte {
 	if len(r.Workload) > 0 {
 		b = append(b, `,"workload":`...)
 		b = r.AppendWorkload(b)
+	}
+	if streamSeq > 0 {
+		b = number(b, `,"stream_seq":`, streamSeq)
 	}
 	b = append(b, `,"row_hash":"`...)
 	b = hex.AppendEncode(b, r.RowHash[:])

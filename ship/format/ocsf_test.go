@@ -1,4 +1,4 @@
-package ocsf
+package format
 
 import (
 	"encoding/json"
@@ -10,11 +10,11 @@ import (
 	"github.com/useargus/argus/ship/sinktest"
 )
 
-// TestEventHoldsTheRow: a receiver builds the row from the event alone, and its hash is the row's.
-func TestEventHoldsTheRow(t *testing.T) {
+// TestOCSFHoldsTheRow: a receiver builds the row from the event alone, and its hash is the row's.
+func TestOCSFHoldsTheRow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := sinktest.AnyRecord().Draw(t, "record")
-		event := Append(nil, &r)
+		event := OCSF{}.Append(nil, &r, 0)
 		var e struct {
 			Metadata struct {
 				UID           string
