@@ -32,6 +32,8 @@ var fences = map[string][]string{
 	"github.com/ClickHouse/clickhouse-go": {"connect", "replicator", "analytics", "ledger", "argusd", "migrations", "internal"},
 	"github.com/spf13/cobra":              {"argusctl", "argusd"},
 	"github.com/modelcontextprotocol":     {"argusctl"},
+	"github.com/itchyny/gojq":             {"argusctl"},
+	"github.com/theory/jsonpath":          {"argusctl"},
 	"golang.org/x/mod":                    {"proof", "ledger", "argusctl", "argusd"},
 	"github.com/transparency-dev":         {"proof", "ledger"},
 	"go.yaml.in/yaml":                     {"yamlfile", "argusctl"},

@@ -135,7 +135,7 @@ func accessReviewRun(ctx context.Context, f *factory, o *accessOptions) error {
 				}
 				continue
 			}
-			t.rows = append(t.rows, r.cells(f, page.Actors))
+			t.rows = append(t.rows, r.cells(f, page.Actors, how))
 		}
 		if page.Next == "" || page.Next == query.Get("cursor") {
 			break
@@ -152,13 +152,13 @@ func accessReviewRun(ctx context.Context, f *factory, o *accessOptions) error {
 	return t.print(f, how)
 }
 
-func (r *reviewed) cells(f *factory, names map[string]string) []cell {
-	name, who := r.Name, person(r.ActorID, names)
+func (r *reviewed) cells(f *factory, names map[string]string, how format) []cell {
+	name, who := r.Name, f.who(r.ActorID, names, how)
 	if r.Kind == "person" {
 		name = ""
 	}
 	if r.ImpersonatorID != "" {
-		who = person(r.ImpersonatorID, names) + " as " + who
+		who = f.who(r.ImpersonatorID, names, how) + " as " + who
 	}
 	state := txt(r.State)
 	switch r.State {

@@ -103,6 +103,13 @@ func apiRun(ctx context.Context, f *factory, o *apiOptions, method, path string)
 			return err
 		}
 	}
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 && f.selects != nil {
+		body, err := io.ReadAll(io.LimitReader(readingErrors{resp.Body}, maxAnswer))
+		if err != nil {
+			return c.brokenOff(ctx, err)
+		}
+		return f.jsonLine(body)
+	}
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		if err := f.passOn(resp); err != nil {
 			return c.brokenOff(ctx, err)

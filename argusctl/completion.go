@@ -118,19 +118,12 @@ func word(value, description string) string {
 func (f *factory) completeFacet(name argus.FilterName) completer {
 	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return f.live(func(ctx context.Context, c *client) ([]string, error) {
-			var answer struct {
-				Fields map[string][]struct {
-					Value string `json:"value"`
-					Name  string `json:"name"`
-					Count int64  `json:"count"`
-				} `json:"fields"`
-			}
-			_, err := c.get(ctx, "/v1/audit-log/facets", url.Values{"since": {"24h"}, "fields": {string(name)}}, &answer)
+			answer, err := askFacets(ctx, c, url.Values{"since": {"24h"}}, name)
 			var words []string
-			for _, v := range answer.Fields[string(name)] {
+			for _, v := range answer.Fields[name] {
 				about := plural(v.Count, "call")
-				if v.Name != "" {
-					about = v.Name + ", " + about
+				if v.Name != nil {
+					about = *v.Name + ", " + about
 				}
 				words = append(words, word(v.Value, about))
 			}

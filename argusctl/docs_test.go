@@ -99,7 +99,7 @@ func TestCommandsExplainThemselves(t *testing.T) {
 		"compute stop", "compute resume", "compute terminate", "token create", "token revoke", "api",
 		"tenant add", "tenant consent", "tenant retire"}
 	surface := []string{"health", "whoami", "status", "tenant ls", "tenant show", "compute list", "logs tail", "logs show", "logs match",
-		"logs export", "perf", "token ls", "service ls", "service show", "tenant import", "login", "logout", "completion", "version"}
+		"logs export", "logs facets", "logs context", "perf", "token ls", "service ls", "service show", "tenant import", "login", "logout", "completion", "version"}
 	const ofMany = "tenant import" // many calls, each under a key of its own
 	seen := map[string]bool{}
 	walk(docRoot(t), func(c *cobra.Command) {

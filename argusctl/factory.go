@@ -19,18 +19,23 @@ type factory struct {
 	profile string // --profile
 	output  string // --output
 	json    bool   // --json
+	jq      string // --jq
 	utc     bool   // --utc
 	timeout time.Duration
 
-	connected *client // made by client()
+	selects   selector // of --jq and --output, made by checkGlobals
+	connected *client  // made by client()
 }
 
 // run is the whole program without its exit.
 func run(args []string, in *os.File, out, errOut *os.File, env func(string) string) int {
-	f := &factory{io: newStreams(in, out, errOut, env), env: env, now: time.Now}
+	return (&factory{io: newStreams(in, out, errOut, env), env: env, now: time.Now}).run(args)
+}
+
+func (f *factory) run(args []string) int {
 	root := newCmdRoot(f)
 	root.SetArgs(args)
-	root.SetIn(in)
+	root.SetIn(f.io.in)
 	root.SetOut(f.io.out)
 	root.SetErr(f.io.err)
 	err := f.execute(root)
@@ -46,7 +51,7 @@ func (f *factory) execute(root *cobra.Command) error {
 	started := false
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		started = true
-		return f.checkGlobals()
+		return f.checkGlobals(cmd)
 	}
 	command, err := root.ExecuteContextC(context.Background())
 	if err == nil {
@@ -67,9 +72,18 @@ func (f *factory) execute(root *cobra.Command) error {
 	return err
 }
 
-func (f *factory) checkGlobals() error {
+func (f *factory) checkGlobals(cmd *cobra.Command) error {
 	if _, err := f.format(); err != nil {
 		return err
+	}
+	var err error
+	if f.selects, err = f.selection(); err != nil {
+		return err
+	}
+	if f.selects != nil {
+		if err := checkSelects(cmd); err != nil {
+			return err
+		}
 	}
 	if f.timeout <= 0 {
 		return usageErrorf("--timeout must be longer than nothing.")

@@ -130,7 +130,7 @@ func (f *fake) arm(x *exchange) {
 	case arming && in["consent_document_id"] != nil && in["consent_document_id"] != t.Consent.DocumentID:
 		x.fail(403, "tenant_consent_required", "The consent of the tenant is another document.")
 	default:
-		t.Armed, t.ArmedBy, t.ArmedReason, t.ArmedAt = arming, x.who.me.ActorID, in["reason"].(string), time.Now()
+		t.Armed, t.ArmedBy, t.ArmedReason, t.ArmedAt = arming, x.who.me.ActorID, in["reason"].(string), f.now()
 		if !arming {
 			t.Sessions = nil
 		}
@@ -150,8 +150,8 @@ func (f *fake) sessionStart(x *exchange) {
 	if m, ok := x.in()["minutes"].(float64); ok {
 		minutes = m
 	}
-	s := session{ID: uuid.NewString(), TenantID: t.ID, State: "live", StartedBy: x.who.me.ActorID, StartedAt: time.Now(),
-		EndsAt: time.Now().Add(time.Duration(minutes) * time.Minute)}
+	s := session{ID: uuid.NewString(), TenantID: t.ID, State: "live", StartedBy: x.who.me.ActorID, StartedAt: f.now(),
+		EndsAt: f.now().Add(time.Duration(minutes) * time.Minute)}
 	t.Sessions = append(t.Sessions, s)
 	x.reply(201, s)
 }
@@ -163,7 +163,7 @@ func (f *fake) sessionEnd(x *exchange) {
 		for i, s := range t.Sessions {
 			if s.ID == x.part(4) {
 				t.Sessions = slices.Delete(t.Sessions, i, i+1)
-				s.State, s.EndedAt = "ended", time.Now()
+				s.State, s.EndedAt = "ended", f.now()
 				x.reply(200, s)
 				return
 			}
@@ -328,7 +328,7 @@ func (f *fake) revoke(k map[string]any) []map[string]any {
 	}
 	ended := append([]map[string]any{k}, f.below(k["id"])...)
 	for _, t := range ended {
-		t["revoked_at"] = time.Now().UTC().Format(argus.TimeFormat)
+		t["revoked_at"] = f.now().UTC().Format(argus.TimeFormat)
 		f.callers = slices.DeleteFunc(f.callers, func(c *caller) bool { return c.me.PATID == t["id"] })
 	}
 	return ended
@@ -372,7 +372,7 @@ func (f *fake) tokensRevoke(x *exchange) {
 
 // matching returns the rows of a filter in the order of the log, of those that arrived by the position.
 func (f *fake) matching(q url.Values, at *argus.Position) ([]argus.Record, argus.Filter, error) {
-	filter, err := argus.ParseFilter(q, time.Now(), "limit", "cursor", "order", "format", "after", "group_by", "compare", "fields", "step")
+	filter, err := argus.ParseFilter(q, f.now(), "limit", "cursor", "order", "format", "after", "group_by", "compare", "fields", "step")
 	if err != nil {
 		return nil, filter, err
 	}
@@ -455,6 +455,13 @@ func (f *fake) search(x *exchange) {
 		badQuery(x, err)
 		return
 	}
+	if x.scenario == "crowded" { // 150 calls before all others
+		many := slices.Repeat([]argus.Record{cannedRows()[0]}, 150)
+		for i := range many {
+			many[i].ID, many[i].OccurredAt = uuid.NewSHA1(uuid.Nil, []byte{byte(i)}), many[i].OccurredAt.Add(time.Duration(i-200)*time.Second)
+		}
+		rows = append(many, rows...)
+	}
 	if q.Get("order") != "asc" {
 		slices.Reverse(rows)
 	}
@@ -479,7 +486,7 @@ func (f *fake) search(x *exchange) {
 		source = argus.SourcePostgres
 	}
 	x.reply(200, map[string]any{"rows": rows, "next_cursor": next, "snapshot": at.String(), "since": argus.JSONTime(filter.Since), "until": argus.JSONTime(filter.Until),
-		"source": source, "replicated_through": argus.JSONTime(time.Now()), "actors": actorNames, "break_glass": map[string]string{glassID: "Clerk is down"}})
+		"source": source, "replicated_through": argus.JSONTime(f.now()), "actors": actorNames, "break_glass": map[string]string{glassID: "Clerk is down"}})
 }
 
 func (f *fake) show(x *exchange) {
@@ -490,10 +497,12 @@ func (f *fake) show(x *exchange) {
 	}
 	b := rows[0].AppendJSON(nil)
 	steps := []argus.Step{}
+	document, recorder := "DOC-2025-0117", "user_2graceHopper"
 	reason, tenantID, worker, from, to := "ride-along", "UTD_7ELEVEN_001", "w-1", "running", "stopped"
 	if rows[0].ID.String() == "019c1000-0000-7000-8000-000000000004" {
 		steps = append(steps, argus.Step{Table: "remote_support_audit", AuditID: rows[0].ID, Step: 1, At: argus.JSONTime(rows[0].OccurredAt), ActorID: adaID,
-			Action: "arm", TenantID: &tenantID, Reason: &reason, Result: "succeeded"})
+			Action: "arm", TenantID: &tenantID, Reason: &reason, Result: "succeeded", ConsentDocumentID: &document, ConsentRecordedBy: &recorder,
+			ConsentRecordedAt: argus.JSONTime(time.Date(2025, 1, 17, 9, 0, 0, 0, time.UTC))})
 	}
 	if rows[0].Route == "POST /compute/ops/launch" {
 		steps = append(steps, argus.Step{Table: "compute_control_audit", AuditID: rows[0].ID, Step: 1, At: argus.JSONTime(rows[0].OccurredAt), ActorID: adaID,
@@ -513,11 +522,33 @@ func (f *fake) facets(x *exchange) {
 		badQuery(x, err)
 		return
 	}
-	rows = append(rows, cannedRows()...)
-	field := x.r.URL.Query().Get("fields")
-	var values []map[string]any
+	q := x.r.URL.Query()
+	limit, _ := strconv.Atoi(q.Get("limit"))
+	if limit == 0 { // for completion: what occurred today
+		rows, limit = append(rows, cannedRows()...), argus.DefaultLimit
+	}
+	fields := map[string]any{}
+	for _, field := range q["fields"] {
+		values := facetsOf(rows, field)
+		fields[field] = values[:min(limit, len(values))]
+	}
+	filter, _ := argus.ParseFilter(url.Values{"since": q["since"], "until": q["until"]}, f.now())
+	if filter.Until.IsZero() {
+		filter.Until = f.now()
+	}
+	x.reply(200, map[string]any{"since": argus.JSONTime(filter.Since), "until": argus.JSONTime(filter.Until), "total": len(rows), "fields": fields,
+		"histogram": []any{}, "source": "clickhouse"})
+}
+
+func facetsOf(rows []argus.Record, field string) []map[string]any {
+	values := []map[string]any{}
 	for _, r := range rows {
-		value := map[string]string{"actor": r.ActorID, "route": r.Route, "client": argus.ClientName(r.UserAgent)}[field]
+		value := map[string]string{"actor": r.ActorID, "actor_kind": string(r.ActorKind), "route": r.Route, "client": argus.ClientName(r.UserAgent),
+			"method": r.Method, "status": strconv.Itoa(int(r.Status)), "error_code": r.ErrorCode, "agent": r.Agent, "service": r.Service,
+			"release": r.Release}[field]
+		if value == "" {
+			continue
+		}
 		i := slices.IndexFunc(values, func(v map[string]any) bool { return v["value"] == value })
 		if i < 0 {
 			name := any(nil)
@@ -528,7 +559,8 @@ func (f *fake) facets(x *exchange) {
 		}
 		values[i]["count"] = values[i]["count"].(int) + 1
 	}
-	x.reply(200, map[string]any{"total": len(rows), "fields": map[string]any{field: values}, "histogram": []any{}})
+	slices.SortStableFunc(values, func(a, b map[string]any) int { return b["count"].(int) - a["count"].(int) })
+	return values
 }
 
 func groupOf(r *argus.Record, by string) string {
@@ -562,7 +594,7 @@ func (f *fake) perf(x *exchange) {
 	}
 	until := filter.Until
 	if until.IsZero() {
-		until = argus.Micros(time.Now())
+		until = argus.Micros(f.now())
 	}
 	groups := map[string][]argus.Record{}
 	for _, r := range rows {
@@ -607,7 +639,7 @@ func (f *fake) perf(x *exchange) {
 	}
 	slices.SortFunc(out, func(a, b argus.PerfRow) int { return strings.Compare(a.Group, b.Group) })
 	x.reply(200, map[string]any{"group_by": by, "since": argus.JSONTime(filter.Since), "until": argus.JSONTime(until), "rows": out, "source": "clickhouse",
-		"replicated_through": argus.JSONTime(time.Now())})
+		"replicated_through": argus.JSONTime(f.now())})
 }
 
 func (f *fake) series(x *exchange) {

@@ -115,7 +115,7 @@ func (f *fake) tenantConsent(x *exchange) {
 		x.fail(404, "not_found", "There is no such tenant.")
 		return
 	}
-	t.Consent.Given, t.Consent.DocumentID, t.Consent.RecordedBy, t.Consent.At = true, x.in()["document_id"].(string), x.who.me.ActorID, time.Now()
+	t.Consent.Given, t.Consent.DocumentID, t.Consent.RecordedBy, t.Consent.At = true, x.in()["document_id"].(string), x.who.me.ActorID, f.now()
 	x.reply(200, t)
 }
 
@@ -128,7 +128,7 @@ func (f *fake) tenantRetire(x *exchange) {
 	case t.Armed:
 		x.fail(409, "conflict", "The tenant is armed. Disarm it first.")
 	default:
-		t.Retired, t.RetiredBy, t.RetiredAt, t.RetiredReason = true, x.who.me.ActorID, time.Now(), x.in()["reason"].(string)
+		t.Retired, t.RetiredBy, t.RetiredAt, t.RetiredReason = true, x.who.me.ActorID, f.now(), x.in()["reason"].(string)
 		x.reply(200, t)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/useargus/argus"
 )
@@ -87,7 +86,7 @@ func (f *fake) stream(x *exchange) {
 		}
 		at = p
 	}
-	filter, err := argus.ParseFilter(x.r.URL.Query(), time.Now(), "cursor")
+	filter, err := argus.ParseFilter(x.r.URL.Query(), f.now(), "cursor")
 	if err != nil {
 		fail(x.w, 400, string(argus.CodeOf(err)), badParameter("", err).message, "")
 		return

@@ -27,6 +27,8 @@ import (
 type fake struct {
 	*httptest.Server
 	away     *httptest.Server // another host, for redirects
+	now      func() time.Time // the server's clock
+	still    bool             // no call of the test itself is recorded
 	requests string           // file: one line a request, for scripts to look at
 
 	mu      sync.Mutex
@@ -81,7 +83,7 @@ var actorNames = map[string]string{adaID: "Ada Lovelace", graceID: "Grace Hopper
 const glassID = "019c1000-0000-7000-8000-00000000b9b9"
 
 func newFake(t testing.TB, requests string) *fake {
-	f := &fake{requests: requests, keys: map[string]stored{}, tries: map[string]int{}, arrived: make(chan struct{}),
+	f := &fake{requests: requests, now: time.Now, keys: map[string]stored{}, tries: map[string]int{}, arrived: make(chan struct{}),
 		done: make(chan struct{}), rows: cannedRows(), callers: slices.Clone(callers)}
 	consent := func(v *tenant, document string) {
 		v.Consent.Given, v.Consent.DocumentID, v.Consent.RecordedBy = true, document, "maria"
@@ -128,7 +130,7 @@ func (f *fake) note(format string, args ...any) {
 }
 
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	arrived := time.Now()
+	arrived := f.now()
 	body, _ := io.ReadAll(r.Body)
 	f.note("%s %s agent=%s key=%t last-event-id=%q body=%s", r.Method, r.URL.RequestURI(), r.UserAgent(), r.Header.Get("Idempotency-Key") != "",
 		r.Header.Get("Last-Event-ID"), bytes.TrimSuffix(body, []byte("\n")))
@@ -316,6 +318,9 @@ func (x *exchange) fail(status int, code, message string) {
 
 // record appends a call's row.
 func (f *fake) record(rec argus.Record, status int16) {
+	if f.still {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	rec.WriterID, rec.Seq, rec.Status = 2, 1, status
@@ -324,7 +329,7 @@ func (f *fake) record(rec argus.Record, status int16) {
 			rec.Seq = r.Seq + 1
 		}
 	}
-	rec.RecordedAt = argus.Micros(time.Now())
+	rec.RecordedAt = argus.Micros(f.now())
 	f.rows = append(f.rows, rec)
 	close(f.arrived)
 	f.arrived = make(chan struct{})

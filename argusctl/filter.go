@@ -17,6 +17,9 @@ type filterFlags struct {
 	values       map[string]*[]string // by query parameter: actor, not_actor, …
 }
 
+// flagOf is the flag of a filter: actor_kind is --actor-kind.
+func flagOf(name argus.FilterName) string { return strings.ReplaceAll(string(name), "_", "-") }
+
 // filterHelp describes each filter; the word in backquotes is its value.
 var filterHelp = map[argus.FilterName]string{
 	argus.FilterActor:      "the `person` who called: an id, a name, an address, or me",
@@ -54,7 +57,7 @@ func addFilterFlags(f *factory, cmd *cobra.Command) *filterFlags {
 	flags.StringVar(&ff.until, "until", "", "before this `time`")
 	for _, negated := range []bool{false, true} {
 		for _, name := range argus.FilterNames() {
-			flag, key, usage, group := strings.ReplaceAll(string(name), "_", "-"), string(name), filterHelp[name], groupFilters
+			flag, key, usage, group := flagOf(name), string(name), filterHelp[name], groupFilters
 			if negated {
 				flag, key, usage, group = "not-"+flag, "not_"+key, "not: "+usage, groupHidden
 			}

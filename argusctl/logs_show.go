@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -14,18 +17,80 @@ import (
 )
 
 func newCmdLogsShow(f *factory) *cobra.Command {
-	return &cobra.Command{
-		Use:   "show <id>",
+	var last bool
+	cmd := &cobra.Command{
+		Use:   "show {<id> | --last}",
 		Short: "Everything about one call, with what it did",
 		Long: `Shows every column of one call's row, and its steps in the audit tables of compute and remote support. The id is
-the call's audit id: each answer has it, errors too, and --output wide shows it.`,
-		Example:           "  argusctl logs show 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60",
-		Args:              exactly("id of the call"),
+the call's audit id: each answer has it, errors too, and --output wide shows it.
+
+--last shows the newest call of the filter instead. Without a filter it is the last call of your own, other than one
+that reads the log.`,
+		Example: `  argusctl logs show 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60
+  argusctl logs show --last
+  argusctl logs show --last --tenant UTD_7ELEVEN_001 --route 'POST /v1/tenants/:id/arm'`,
 		ValidArgsFunction: completeCallIDs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return showRun(ctx, f, args[0]) })
-		},
 	}
+	filter := addFilterFlags(f, cmd)
+	cmd.Flags().BoolVar(&last, "last", false, "the newest call of the filter, or your own last call")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if last && len(args) > 0 {
+			return usageErrorf("Give the id of the call, or --last.")
+		}
+		if last {
+			return nil
+		}
+		return exactly("id of the call")(cmd, args)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		query, err := filter.query(f.now())
+		if err == nil && !last && len(query) > 0 {
+			err = usageErrorf("Filters are for --last.")
+		}
+		if err != nil {
+			return err
+		}
+		return f.whileRead(cmd.Context(), func(ctx context.Context) error {
+			if last {
+				return showLast(ctx, f, query)
+			}
+			return showRun(ctx, f, args[0])
+		})
+	}
+	return cmd
+}
+
+// showLast finds the newest call of a filter and shows it.
+func showLast(ctx context.Context, f *factory, query url.Values) error {
+	c, err := f.client()
+	if err != nil {
+		return err
+	}
+	whose := "No such call."
+	if len(query) == 0 {
+		query = url.Values{"actor": {"me"}, "not_route": {"/v1/audit-log*"}}
+		whose = "You have made no call yet, other than such as read the log."
+	}
+	id := ""
+	err = searchPages(ctx, c, query, false, 1, func(pg *page) (bool, error) {
+		for _, raw := range pg.Rows {
+			var r struct {
+				ID string `json:"id"`
+			}
+			if err := unmarshal(raw, &r); err != nil {
+				return false, badAnswer(err)
+			}
+			id = r.ID
+		}
+		return false, nil
+	})
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		return &apiError{Status: http.StatusNotFound, Code: argus.CodeNotFound, Message: whose}
+	}
+	return showRun(ctx, f, id)
 }
 
 // callDetail is what GET /v1/audit-log/:id adds to the row.
@@ -70,7 +135,7 @@ func showRun(ctx context.Context, f *factory, arg string) error {
 	if err := f.io.out.WriteByte('\n'); err != nil {
 		return err
 	}
-	return f.stepTable(&d).print(f, how)
+	return f.stepTable(&d, how).print(f, how)
 }
 
 func (f *factory) printCall(r *argus.Record, d *callDetail) error {
@@ -95,7 +160,7 @@ func (f *factory) printCall(r *argus.Record, d *callDetail) error {
 	}
 	pairs := []cell{
 		txt("call"), txt(r.ID.String()).in(bold),
-		txt("arrived"), txt(r.OccurredAt.Format(argus.TimeFormat) + " (" + f.ago(r.OccurredAt) + ")"),
+		txt("arrived"), txt(f.exactTime(r.OccurredAt) + " (" + f.ago(r.OccurredAt) + ")"),
 		txt("actor"), txt(known(r.ActorID)),
 	}
 	if r.ImpersonatorID != "" {
@@ -125,19 +190,37 @@ func (f *factory) printCall(r *argus.Record, d *callDetail) error {
 	if r.ErrorCode != "" {
 		pairs = append(pairs, txt("error"), txt(r.ErrorCode).in(red))
 	}
+	pairs = append(pairs, txt("reason"), txt(r.Reason))
+	for i := range d.Steps {
+		if consent := f.consentOf(&d.Steps[i]); consent != "" {
+			pairs = append(pairs, txt("consent"), txt(consent))
+			break
+		}
+	}
 	return f.fields(append(pairs,
-		txt("reason"), txt(r.Reason),
 		txt("from"), txt(r.ClientIP.String()), txt("user agent"), txt(r.UserAgent),
 		txt("body"), txt(fmt.Sprintf("%d bytes", r.BodyBytes)), txt("body SHA-256"), txt(digest),
 		txt("request id"), txt(r.ClientRequestID), txt("trace id"), txt(r.TraceID),
-		txt("recorded"), txt(r.RecordedAt.Format(argus.TimeFormat)),
+		txt("recorded"), txt(f.exactTime(r.RecordedAt)),
 		txt("row"), txt(fmt.Sprintf("writer %d, seq %d", r.WriterID, r.Seq)),
 		txt("row hash"), txt(hex.EncodeToString(r.RowHash[:])))...)
 }
 
-func (f *factory) stepTable(d *callDetail) *table {
+// consentOf is the consent that a step stood on: the document, who recorded it and when.
+func (f *factory) consentOf(s *argus.Step) string {
+	if s.ConsentDocumentID == nil {
+		return ""
+	}
+	consent := *s.ConsentDocumentID
+	if by := s.ConsentRecordedBy; by != nil && *by != "" {
+		consent += ", recorded by " + *by + " at " + f.localTime(time.Time(s.ConsentRecordedAt))
+	}
+	return consent
+}
+
+func (f *factory) stepTable(d *callDetail, how format) *table {
 	t := &table{columns: []column{{head: "STEP", right: true}, {head: "AT", spare: true}, {head: "ACTION"}, {head: "RESULT"},
-		{head: "OF"}, {head: "STATE", spare: true}, {head: "REASON", flex: true, min: 8}, {head: "ACTOR", flex: true, min: 8, spare: true}, {head: "CONSENT", flex: true, min: 8, spare: true},
+		{head: "OF"}, {head: "STATE", spare: true}, {head: "REASON", flex: true, min: 8}, {head: "ACTOR", flex: true, min: 8, spare: true}, {head: "CONSENT", flex: true, min: 8, wide: true},
 		{head: "ERROR", flex: true, min: 8}}}
 	or := func(s *string) string {
 		if s == nil {
@@ -163,21 +246,12 @@ func (f *factory) stepTable(d *callDetail) *table {
 		case "succeeded":
 			result = result.in(green)
 		}
-		who := nameAndID(d.Actors[s.ActorID], s.ActorID)
+		who := f.who(s.ActorID, d.Actors, how)
 		if by := or(s.ImpersonatorID); by != "" {
-			who = nameAndID(d.Actors[by], by) + " as " + who
+			who = f.who(by, d.Actors, how) + " as " + who
 		}
-		consent := or(s.ConsentDocumentID)
-		if by := or(s.ConsentRecordedBy); by != "" {
-			consent += " by " + by + " at " + timeOf(s.ConsentRecordedAt)
-		}
-		t.rows = append(t.rows, []cell{txt(strconv.Itoa(int(s.Step))), txt(timeOf(s.At)), txt(s.Action), result, txt(of), txt(state),
-			txt(or(s.Reason)), txt(who), txt(consent), txt(or(s.Error))})
+		t.rows = append(t.rows, []cell{txt(strconv.Itoa(int(s.Step))), txt(f.exactTime(time.Time(s.At))), txt(s.Action), result, txt(of), txt(state),
+			txt(or(s.Reason)), txt(who), txt(f.consentOf(&s)), txt(or(s.Error))})
 	}
 	return t
-}
-
-func timeOf(t argus.JSONTime) string {
-	b, _ := t.MarshalJSON()
-	return strings.Trim(string(b), `"`)
 }

@@ -17,7 +17,8 @@ import (
 type tailOptions struct {
 	filter *filterFlags
 	follow bool
-	limit  int // 0: the whole window
+	limit  int  // 0: the whole window
+	asked  bool // for a window or a limit; else the newest are enough
 	cursor string
 	paging bool // --cursor was given, be it empty
 }
@@ -27,11 +28,14 @@ func newCmdLogsTail(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Print the log, oldest first, and go on with --follow",
-		Long: `Prints every call of the window, oldest first. Your own calls up to this one are always in it.
+		Long: `Prints the newest 100 calls, oldest first. Your own calls up to this one are always among them.
 
-Without --since the window is the last hour. With --limit, --cursor, --until, --id or --request-id it is the whole
-log. --limit N keeps the newest N. --follow goes on with calls as they are recorded, exactly where the window
-ended, until Ctrl-C. It takes up a lost connection again without a gap.
+With --since, --until, --id or --request-id it prints every call of the window. --limit N prints the newest N.
+--follow goes on with calls as they are recorded, exactly where the window ended, until Ctrl-C. It takes up a lost
+connection again without a gap.
+
+A terminal shows the route with its parameters in place, and from 120 columns on the address. What does not fit is
+cut: the reason first, then the address and the actor, last the route. --output wide cuts nothing and shows ids.
 
 Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
 		Example: `  argusctl logs tail --since 1h
@@ -62,9 +66,11 @@ func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
 	if o.follow && (query.Has("until") || o.paging) {
 		return usageErrorf("--follow goes on from now: it excludes --until and --cursor.")
 	}
-	whole := o.limit > 0 || o.paging || query.Has("until") || query.Has("id") || query.Has("request_id")
-	if !query.Has("since") && !whole {
-		query.Set("since", "1h")
+	for _, window := range []string{"since", "until", "id", "request_id"} {
+		o.asked = o.asked || query.Has(window)
+	}
+	if o.asked = o.asked || o.limit > 0 || o.paging; !o.asked {
+		o.limit = argus.DefaultLimit
 	}
 	c, err := f.client()
 	if err != nil {
@@ -72,6 +78,7 @@ func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
 	}
 	how, _ := f.format()
 	p := newRowPrinter(f, how)
+	p.follows = o.follow
 	if o.follow {
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
@@ -109,6 +116,9 @@ func tailWindow(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, q
 		}
 		count += len(pg.Rows)
 		p.learn(pg)
+		if err := p.plan(pg.Rows); err != nil {
+			return false, err
+		}
 		for _, row := range pg.Rows {
 			if err := p.print(row); err != nil {
 				return false, err
@@ -148,12 +158,21 @@ func tailNewest(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, q
 		return "", err
 	}
 	slices.Reverse(rows)
+	if err := p.plan(rows); err != nil {
+		return "", err
+	}
 	for _, row := range rows {
 		if err := p.print(row); err != nil {
 			return "", err
 		}
 	}
 	p.f.aboutWindow(&first, len(rows))
+	if cursor != "" && !o.asked {
+		if err := p.flush(); err != nil {
+			return "", err
+		}
+		p.f.notice("These are the newest %d calls. For more add --limit 1000, or for all of a window --since 24h.", len(rows))
+	}
 	if cursor != "" && o.paging {
 		p.f.notice("Older calls: --cursor %s", cursor)
 	}

@@ -280,8 +280,7 @@ func (p *perfAnswer) about(f *factory) string {
 		count += r.Count
 		interrupted += r.Interrupted
 	}
-	text := fmt.Sprintf("%s to %s (%s): %s", f.localTime(p.Since), f.localTime(p.Until), formatDuration(p.Until.Sub(p.Since)),
-		plural(count, "call"))
+	text := f.window(p.Since, p.Until) + ": " + plural(count, "call")
 	if interrupted > 0 {
 		text += fmt.Sprintf(", %d interrupted", interrupted)
 	}
@@ -339,7 +338,11 @@ func resample(values []float64, n int) []float64 {
 
 // table lays the figures out. With a comparison, each stands beside how it changed.
 func (p *perfAnswer) table(o *perfOptions, trends map[string][]float64) *table {
-	t := &table{columns: []column{{head: strings.ToUpper(strings.ReplaceAll(p.GroupBy, "_", " ")), key: p.GroupBy, flex: true, min: 20},
+	least := 36 // of a route: 20 are all of /v1/tenants/:id/…
+	if o.compare || o.sort == "regression" {
+		least = 22
+	}
+	t := &table{columns: []column{{head: strings.ToUpper(strings.ReplaceAll(p.GroupBy, "_", " ")), key: p.GroupBy, flex: true, min: least},
 		{head: "COUNT", right: true}, {head: "RPM", right: true}, {head: "5XX", key: "error_rate", right: true},
 		{head: "4XX", key: "client_error_rate", right: true, spare: true}, {head: "P50", key: "p50_ms", right: true, spare: true},
 		{head: "P95", key: "p95_ms", right: true}, {head: "P99", key: "p99_ms", right: true}, {head: "MAX", key: "max_ms", right: true, spare: true},

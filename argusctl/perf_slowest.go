@@ -89,7 +89,15 @@ func slowestRun(ctx context.Context, f *factory, c *client, o *perfOptions, quer
 		f.notice("%s: p99 is %s; the %d slowest calls of %d at or above %s", o.slowest, formatMS(p99),
 			min(len(calls), o.limit), behind, formatMS(float64(bound)/float64(time.Millisecond)))
 	}
-	for _, call := range calls[:min(len(calls), o.limit)] {
+	calls = calls[:min(len(calls), o.limit)]
+	raws := make([]json.RawMessage, len(calls))
+	for i := range calls {
+		raws[i] = calls[i].raw
+	}
+	if err := rows.plan(raws); err != nil {
+		return err
+	}
+	for _, call := range calls {
 		if err := rows.print(call.raw); err != nil {
 			return err
 		}

@@ -50,11 +50,12 @@ not decided, 141 the reader of standard output went away.`,
 
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&f.profile, "profile", "", "use the server and token of this `profile` (see login)")
-	flags.StringVarP(&f.output, "output", "o", "", "print in this `form`: short, wide, json or csv")
+	flags.StringVarP(&f.output, "output", "o", "", "print in this `form`: short, wide, json, csv, name (the id alone) or jsonpath=TEMPLATE")
 	flags.BoolVar(&f.json, "json", false, "print JSON, one object a line (--output json)")
+	flags.StringVar(&f.jq, "jq", "", "print what this `expression` of jq selects of each object")
 	flags.BoolVar(&f.utc, "utc", false, "show times in UTC on a terminal, too")
 	flags.DurationVar(&f.timeout, "timeout", defaultTimeout, "give up on an answer after this `time`")
-	_ = cmd.RegisterFlagCompletionFunc("output", fixed("wide", "short", "json", "csv"))
+	_ = cmd.RegisterFlagCompletionFunc("output", fixed("wide", "short", "json", "csv", "name", "jsonpath="))
 	_ = cmd.RegisterFlagCompletionFunc("profile", f.completeProfiles)
 
 	cmd.AddGroup(&cobra.Group{ID: "ask", Title: "Asking"}, &cobra.Group{ID: "act", Title: "Acting"},

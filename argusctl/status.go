@@ -139,7 +139,7 @@ func (s *overview) lines(f *factory, c *client) []string {
 		fmt.Sprintf("  %s, version %s", harmless(c.base.Host), harmless(s.health.Version)))
 	put(s.health.table())
 	if !missing("CALLS", s.perfErr) {
-		head("CALLS", harmless(s.perf.about(f)))
+		head("CALLS", s.calls(f))
 		if len(s.perf.rows) > 0 {
 			put(s.routes())
 		}
@@ -180,9 +180,26 @@ func absent(err error) string {
 	return "not available: " + harmless(sentence(err.Error()))
 }
 
+// calls says how many calls the last hour had.
+func (s *overview) calls(f *factory) string {
+	var count, interrupted int64
+	for _, r := range s.perf.rows {
+		count += r.Count
+		interrupted += r.Interrupted
+	}
+	text := plural(count, "call") + " in the last hour"
+	if interrupted > 0 {
+		text += fmt.Sprintf(", %d interrupted", interrupted)
+	}
+	if !s.perf.ReplicatedThrough.IsZero() {
+		text += ", copied up to " + f.ago(s.perf.ReplicatedThrough)
+	}
+	return text
+}
+
 // routes picks the three busiest, and the three worst beside them.
 func (s *overview) routes() *table {
-	t := &table{columns: []column{{head: ""}, {head: "ROUTE", flex: true, min: 16}, {head: "RPM", right: true},
+	t := &table{columns: []column{{head: ""}, {head: "ROUTE", flex: true, min: 30}, {head: "RPM", right: true},
 		{head: "5XX", right: true}, {head: "4XX", right: true, spare: true}, {head: "P50", right: true, spare: true}, {head: "P99", right: true}}}
 	add := func(label string, r *perfRow) {
 		failing := txt(formatRate(r.ErrorRate))
@@ -289,13 +306,13 @@ func (s *overview) glassLines(f *factory, head func(title, rest string), put fun
 		return
 	}
 	head("BREAK-GLASS", f.io.outStyle(red, fmt.Sprintf("%d in use within 24 h", len(uses))))
-	t := &table{columns: []column{{head: "LAST USED"}, {head: "CALLS", right: true}, {head: "FOR", flex: true, min: 8}, {head: "REASON", flex: true, min: 8}, {head: "ID", spare: true}}}
+	t := &table{columns: []column{{head: "LAST USED"}, {head: "CALLS", right: true}, {head: "FOR", flex: true, min: 8}, {head: "REASON", flex: true, min: 24}, {head: "ID", spare: true}}}
 	for _, u := range uses {
 		calls := fmt.Sprint(u.Calls)
 		if s.glass.NextCursor != "" {
 			calls += "+"
 		}
-		t.rows = append(t.rows, []cell{txt(f.ago(u.Last)), txt(calls), txt(nameAndID(s.glass.Actors[u.Actor], u.Actor)), txt(u.Reason), txt(u.ID)})
+		t.rows = append(t.rows, []cell{txt(f.ago(u.Last)), txt(calls), txt(f.who(u.Actor, s.glass.Actors, short)), txt(u.Reason), txt(u.ID)})
 	}
 	put(t)
 }

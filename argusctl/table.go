@@ -23,7 +23,8 @@ type column struct {
 type cell struct {
 	text  string
 	raw   string
-	none  bool // no value: "-" in tables, nothing in CSV
+	zone  string // of a moment on a terminal
+	none  bool   // no value: "-" in tables, nothing in CSV
 	style style
 }
 
@@ -103,9 +104,10 @@ func (t *table) lines(width int, how format, color bool) []string {
 	shown := make([]bool, len(t.columns))
 	size := make([]int, len(t.columns))
 	padded := make([]int, len(t.columns)) // size without the values that are wider than widestPad
+	heads := t.heads()
 	for i, c := range t.columns {
 		shown[i] = !c.wide || how == wide
-		size[i] = displaywidth.String(c.head)
+		size[i] = displaywidth.String(heads[i])
 		padded[i] = size[i]
 	}
 	texts := make([][]string, len(t.rows))
@@ -131,15 +133,26 @@ func (t *table) lines(width int, how format, color bool) []string {
 		}
 	}
 	lines := make([]string, 0, len(t.rows)+1)
-	heads := make([]string, len(t.columns))
-	for i, c := range t.columns {
-		heads[i] = c.head
-	}
 	lines = append(lines, t.line(heads, nil, size, shown, cut, color))
 	for r, row := range t.rows {
 		lines = append(lines, t.line(texts[r], row, size, shown, cut, color))
 	}
 	return lines
+}
+
+// heads are the heads of the columns, those of times with their zone.
+func (t *table) heads() []string {
+	heads := make([]string, len(t.columns))
+	for i, c := range t.columns {
+		heads[i] = c.head
+		for _, row := range t.rows {
+			if row[i].zone != "" {
+				heads[i] += " (" + row[i].zone + ")"
+				break
+			}
+		}
+	}
+	return heads
 }
 
 // fit cuts the widest flexible column until the line fits, then leaves out spare columns. It reports whether the
@@ -217,6 +230,27 @@ func (t *table) line(texts []string, cells []cell, size []int, shown []bool, cut
 	return b.String()
 }
 
+// wrapped breaks a text at its blanks into lines of a width. A word that is longer has a line of its own. A width below 20
+// breaks nothing.
+func wrapped(text string, width int) []string {
+	if width < 20 || displaywidth.String(text) <= width {
+		return []string{text}
+	}
+	var lines []string
+	line := ""
+	for _, word := range strings.Split(text, " ") {
+		if line != "" && displaywidth.String(line)+1+displaywidth.String(word) > width {
+			lines, line = append(lines, line), word
+			continue
+		}
+		if line != "" || len(lines) > 0 && word == "" {
+			line += " "
+		}
+		line += word
+	}
+	return append(lines, line)
+}
+
 // fields prints label and value pairs, one a line. Empty values are shown as "-".
 func (f *factory) fields(pairs ...cell) error {
 	width := 0
@@ -225,10 +259,18 @@ func (f *factory) fields(pairs ...cell) error {
 	}
 	for i := 0; i+1 < len(pairs); i += 2 {
 		label, value := pairs[i].text, pairs[i+1].shown()
+		if zone := pairs[i+1].zone; zone != "" {
+			value += " " + zone
+		}
 		pad := strings.Repeat(" ", width-displaywidth.String(label))
-		line := f.io.outStyle(dim, label) + pad + columnGap + paint(f.io.outColor, pairs[i+1].style, value) + "\n"
-		if _, err := f.io.out.WriteString(line); err != nil {
-			return err
+		for n, part := range wrapped(value, f.io.width()-width-len(columnGap)) {
+			if n > 0 {
+				label, pad = "", strings.Repeat(" ", width)
+			}
+			line := f.io.outStyle(dim, label) + pad + columnGap + paint(f.io.outColor, pairs[i+1].style, part) + "\n"
+			if _, err := f.io.out.WriteString(line); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/useargus/argus"
 )
 
 func newCmdTenant(f *factory) *cobra.Command {
@@ -132,14 +130,6 @@ func (t *tenant) consent() cell {
 		return txt("given")
 	}
 	return txt(t.Consent.DocumentID)
-}
-
-// timeCell shows a moment; CSV has it in RFC 3339.
-func (f *factory) timeCell(t time.Time) cell {
-	if t.IsZero() {
-		return txt("")
-	}
-	return val(f.localTime(t), t.UTC().Format(argus.TimeFormat))
 }
 
 func newCmdTenantShow(f *factory) *cobra.Command {

@@ -98,7 +98,7 @@ func tokenLsRun(ctx context.Context, f *factory, o *tokenLsOptions) error {
 	}
 	how, _ := f.format()
 	others := o.all || o.owner != ""
-	t := &table{columns: []column{{head: "TOKEN", key: "id"}, {head: "OWNER", key: "actor_id", wide: !others}, {head: "NAME", flex: true, min: 8},
+	t := &table{columns: []column{{head: "TOKEN", key: "id"}, {head: "OWNER", key: "actor_id", flex: true, min: 10, wide: !others}, {head: "NAME", flex: true, min: 8},
 		{head: "AGENT", key: "agent", flex: true, min: 6, spare: true}, {head: "STATE"}, {head: "SCOPES", flex: true, min: 8, spare: true}, {head: "EXPIRES", key: "expires_at"},
 		{head: "LAST USED", key: "last_used_at", spare: true}, {head: "ENDS IN", key: "last_four", spare: true},
 		{head: "CREATED", key: "created_at", wide: true}, {head: "REVOKED", key: "revoked_at", wide: true}, {head: "BY", key: "revoked_by", wide: true},
@@ -113,22 +113,14 @@ func tokenLsRun(ctx context.Context, f *factory, o *tokenLsOptions) error {
 		if v.Preset != "" {
 			shown = val(v.Preset, scopes)
 		}
-		t.rows = append(t.rows, []cell{txt(v.ID), val(person(v.ActorID, names), v.ActorID), txt(v.Name), txt(v.Agent), v.state(f.now()), shown, f.timeCell(v.ExpiresAt),
-			f.timeCell(v.LastUsedAt), txt(v.LastFour), f.timeCell(v.CreatedAt), f.timeCell(v.RevokedAt), txt(v.RevokedBy), txt(v.ParentID), txt(v.AuditID)})
+		t.rows = append(t.rows, []cell{txt(v.ID), val(f.who(v.ActorID, names, how), v.ActorID), txt(v.Name), txt(v.Agent), v.state(f.now()), shown, f.nearCell(v.ExpiresAt, how),
+			f.nearCell(v.LastUsedAt, how), txt(v.LastFour), f.timeCell(v.CreatedAt), f.timeCell(v.RevokedAt), txt(v.RevokedBy), txt(v.ParentID), txt(v.AuditID)})
 		return nil
 	})
 	if err != nil || how == asJSON {
 		return err
 	}
 	return t.print(f, how)
-}
-
-// person shows a person: by name, if it is known, and id.
-func person(id string, names map[string]string) string {
-	if name := names[id]; name != "" {
-		return name + " (" + id + ")"
-	}
-	return id
 }
 
 // eachToken asks for a list page by page.
@@ -165,7 +157,7 @@ func (t *token) state(now time.Time) cell {
 	case !t.ExpiresAt.IsZero() && now.After(t.ExpiresAt):
 		return txt("expired").in(dim)
 	case !t.ExpiresAt.IsZero() && t.ExpiresAt.Sub(now) < 7*24*time.Hour:
-		return txt("expires soon").in(yellow)
+		return txt("expiring").in(yellow)
 	}
 	return txt("valid").in(green)
 }

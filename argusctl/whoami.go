@@ -98,6 +98,20 @@ func (f *factory) expiry(end time.Time) string {
 	return text
 }
 
+// who is a person once: by the name on a terminal, unless two people have it, and by name and id where nothing is cut.
+func (f *factory) who(id string, names map[string]string, how format) string {
+	name := names[id]
+	if name == "" || how != short || f.io.width() == 0 {
+		return nameAndID(name, id)
+	}
+	for other, n := range names {
+		if n == name && other != id {
+			return nameAndID(name, id)
+		}
+	}
+	return name
+}
+
 // nameAndID shows a name beside its id; the id alone when there is no name.
 func nameAndID(name, id string) string {
 	if name == "" || name == id {
