@@ -36,6 +36,8 @@ var fences = map[string][]string{
 	"github.com/theory/jsonpath":          {"argusctl"},
 	"golang.org/x/mod":                    {"proof", "ledger", "argusctl", "argusd"},
 	"github.com/transparency-dev":         {"proof", "ledger"},
+	"github.com/minio/minio-go":           {"ship"},
+	"github.com/parquet-go/parquet-go":    {"ship"},
 	"go.yaml.in/yaml":                     {"yamlfile", "argusctl"},
 }
 
@@ -152,6 +154,21 @@ func TestImportRule(t *testing.T) {
 	for _, folder := range append(stages, "", "proof", "argusctl", "argusd", "migrations", "internal") {
 		if !seen[folder] {
 			t.Errorf("there is no package in folder %q", folder)
+		}
+	}
+}
+
+// TestSinksAreLinkedByArgusdAlone: the protocols of sinks are large, and neither argusctl nor the API carries them.
+func TestSinksAreLinkedByArgusdAlone(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{.ImportPath}}", "./argusctl", "./api/...", "./writer", "./replicator", "./analytics").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for imported := range strings.FieldsSeq(string(out)) {
+		for library, folders := range fences {
+			if slices.Equal(folders, []string{"ship"}) && (imported == library || strings.HasPrefix(imported, library+"/")) {
+				t.Errorf("argusctl or a stage links %s", imported)
+			}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package ship
 import (
 	"fmt"
 
+	"github.com/useargus/argus/ship/s3"
 	"github.com/useargus/argus/ship/sink"
 )
 
@@ -15,6 +16,12 @@ type opened struct {
 // open makes the declaration's sink. It connects to nothing yet.
 func open(d *sink.Declaration) (opened, error) {
 	switch {
+	case d.S3 != nil:
+		s, err := s3.New(d.S3)
+		if err != nil {
+			return opened{}, err
+		}
+		return opened{s, s.Records()}, nil
 	}
 	return opened{}, fmt.Errorf("the sink %s has no type", d.Name)
 }

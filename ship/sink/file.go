@@ -37,6 +37,7 @@ type Declaration struct {
 
 	Folder *Folder `yaml:"folder"`
 	HTTPS  *HTTPS  `yaml:"https"`
+	S3     *S3     `yaml:"s3"`
 
 	filter argus.Filter
 }

@@ -18,6 +18,7 @@ func (d *Declaration) types() []typed {
 	return []typed{
 		{"folder", d.Folder != nil, func(l *loading, at string) { d.Folder.check(l, at) }},
 		{"https", d.HTTPS != nil, func(l *loading, at string) { d.HTTPS.check(l, at) }},
+		{"s3", d.S3 != nil, func(l *loading, at string) { d.S3.check(l, at, d.Format) }},
 	}
 }
 
