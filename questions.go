@@ -227,6 +227,7 @@ type SeriesRequest struct {
 	Filter  Filter
 	GroupBy GroupBy       // "" means one series over everything
 	Step    time.Duration // 0 lets the server choose about 60 to 120 points; whole minutes otherwise
+	Compare bool          // fill Before and StartedAt of each series from the window of the same length before
 }
 
 // SeriesResult answers a SeriesRequest: points at Since, Since+Step, … (aligned to the step), all groups alike.
@@ -243,7 +244,19 @@ type SeriesResult struct {
 type Series struct {
 	Group  string
 	Points []SeriesPoint
+
+	Before    []SeriesPoint // of the window before, with their own times
+	StartedAt time.Time     // where the bucket begins from which calls were slower or failed more; zero when they were not
+	StartedBy StartedBy
 }
+
+// StartedBy says what grew from a start on.
+type StartedBy string
+
+const (
+	StartedLatency StartedBy = "latency" // calls slower than the p95 of the window before
+	StartedErrors  StartedBy = "errors"  // 5xx answers
+)
 
 // SeriesPoint is the performance of one bucket that starts at At; its row's Group is empty.
 type SeriesPoint struct {

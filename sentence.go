@@ -50,6 +50,7 @@ var deeds = map[string]deed{
 	"GET /v1/ledger/entries":      {"read the entries of the ledger", "read the entries of the ledger"},
 	"GET /v1/perf":                {"read the performance of routes", "read the performance of routes"},
 	"GET /v1/perf/series":         {"read the performance over time", "read the performance over time"},
+	"GET /v1/perf/differs":        {"compared calls with others", "compare calls with others"},
 }
 
 // HasSentence reports whether Sentence says what a call to the route of ARGUS does, and does not just name the route.

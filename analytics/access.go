@@ -100,73 +100,23 @@ func (a *Analytics) AccessSeen(ctx context.Context, req argus.AccessRequest, sub
 	return seen, nil
 }
 
-// access answers the questions, all of one snapshot. Every row of the window is looked at, in ClickHouse those up to
-// the watermark and in Postgres those beyond it, so the answers are exact.
+// access answers the questions, all of one snapshot.
 func (a *Analytics) access(ctx context.Context, req argus.AccessRequest, questions ...*accessQuestion) (source argus.Source, replicated time.Time, err error) {
 	w := a.clamp(window{req.Since, req.Until})
-	release, err := acquire(ctx, a.heavy)
-	if err != nil {
-		return source, replicated, err
+	var parts []rowQuestion
+	for _, q := range questions {
+		parts = append(parts, rowQuestion{
+			columns: "occurred_at, actor_kind, actor_id, impersonator_id, pat_id, break_glass_id, scope, client_ip, agent, error_code",
+			begin:   func() { q.rows = map[accessKey]accessRow{} },
+			postgres: func(ctx context.Context, from func(*postgresArgs, []string) string) error {
+				return a.postgresAccess(ctx, q, w, from)
+			},
+			clickhouse: func(ctx context.Context, conn *clickhouseConn, wm argus.Position, left time.Duration) error {
+				return a.clickhouseAccess(ctx, conn, q, w, wm, left)
+			},
+		})
 	}
-	defer release()
-
-	var c cut
-	var pgErr error
-	chErr := a.ch.with(ctx, func(conn *clickhouseConn) error {
-		wm, err := a.readWatermark(ctx, conn)
-		if err != nil {
-			return err
-		}
-		a.step("watermark")
-		if c, pgErr = a.readCut(ctx, wm.Position, nil); pgErr != nil {
-			return nil
-		}
-		a.step("cut")
-		source = argus.SourceClickHouse
-		if len(c.tail) > 0 {
-			source = argus.SourceBoth
-		}
-		if replicated, pgErr = a.replicatedThrough(ctx, c); pgErr != nil {
-			return nil
-		}
-		deadline := time.Now().Add(scanTime)
-		for _, q := range questions {
-			q.rows = map[accessKey]accessRow{}
-			if len(c.tail) > 0 {
-				if pgErr = a.postgresAccess(ctx, q, w, func(args *postgresArgs, conds []string) string {
-					return c.tail.from(args, "occurred_at, actor_kind, actor_id, impersonator_id, pat_id, break_glass_id, scope, client_ip, agent, error_code", conds)
-				}); pgErr != nil {
-					return nil
-				}
-			}
-			a.step("tail")
-			if err := a.clickhouseAccess(ctx, conn, q, w, wm.Position, time.Until(deadline)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	switch {
-	case pgErr != nil:
-		return source, replicated, postgresFailure(ctx, pgErr)
-	case chErr != nil:
-		if err := a.clickhouseFailure(ctx, chErr); err != nil {
-			return source, replicated, err
-		}
-		if c, err = a.readCut(ctx, everything, nil); err != nil {
-			return source, replicated, postgresFailure(ctx, err)
-		}
-		source, replicated = argus.SourcePostgres, a.health.replicated()
-		for _, q := range questions {
-			q.rows = map[accessKey]accessRow{}
-			if err := a.postgresAccess(ctx, q, w, func(args *postgresArgs, conds []string) string {
-				return " FROM argus.argus_audit_log WHERE " + and(append(conds, postgresIn(args, c.snapshot)))
-			}); err != nil {
-				return source, replicated, postgresFailure(ctx, err)
-			}
-		}
-	}
-	return source, replicated, nil
+	return a.overRows(ctx, parts...)
 }
 
 // newest gives each subject's values, the last first and no more than argus.MaxAccessSeen, and says who had others.
@@ -189,9 +139,6 @@ func (q *accessQuestion) newest() (values map[argus.AccessSubject][]argus.SeenVa
 }
 
 func (a *Analytics) clickhouseAccess(ctx context.Context, conn *clickhouseConn, q *accessQuestion, w window, wm argus.Position, left time.Duration) error {
-	if left <= 0 {
-		return errOutOfTime
-	}
 	var args clickhouseArgs
 	conds := append(w.clickhouse(&args), clickhouseIn(&args, wm))
 	if q.cond != "" {

@@ -15,6 +15,7 @@ const (
 	noise        = 3.9
 	leastChange  = 0.05
 	leastFailing = 0.001 // of an error rate: a tenth of a percentage point
+	bursts       = 4     // how much larger the variance of counts is than of calls that come by themselves
 )
 
 // compare fills Before and Changed of the group's row.
@@ -46,9 +47,8 @@ func compare(row *argus.PerfRow, now *tally, earlier *tallies, name string, leng
 }
 
 // changedRate compares two counts over so many minutes, taken for Poisson's: given their sum, the one is binomial.
-// Calls come in bursts, by which counts vary more than that; the variance is taken to be four times as large.
+// Calls come in bursts, by which counts vary more than that.
 func changedRate(n, minutes, before, minutesBefore float64) bool {
-	const bursts = 4
 	total := n + before
 	if total == 0 {
 		return false

@@ -252,6 +252,28 @@ func checkSeries(t *testing.T, what string, rows []argus.Record, res argus.Serie
 	}
 }
 
+// checkBefore checks the points of the window before, of the groups that the window has.
+func checkBefore(t *testing.T, what string, w *world, f argus.Filter, res argus.SeriesResult) {
+	t.Helper()
+	before := argus.SeriesResult{GroupBy: res.GroupBy, Since: res.Since.Add(-res.Until.Sub(res.Since)), Until: res.Since, Step: res.Step}
+	if oldest := time.Now().Add(-argus.Retention); before.Since.Before(oldest.Add(time.Minute)) || !res.Until.Equal(f.Until) {
+		return // it moves with the clock
+	}
+	groups := map[string]bool{}
+	for _, s := range res.Series {
+		groups[s.Group] = true
+		before.Series = append(before.Series, argus.Series{Group: s.Group, Points: s.Before})
+	}
+	f.Since, f.Until = before.Since, before.Until
+	rows := slices.DeleteFunc(w.match(f, w.now(), true), func(r argus.Record) bool {
+		for name := range exactly([]argus.Record{r}, res.GroupBy) {
+			return res.GroupBy != "" && !groups[name]
+		}
+		return true
+	})
+	checkSeries(t, what+", before", rows, before)
+}
+
 // For every window, filter and grouping, counts are exact and quantiles within 1 %, from rollups, from rows, from the
 // tail, and from Postgres alone.
 func TestCountsAreExact(t *testing.T) {
@@ -316,11 +338,14 @@ func TestCountsAreExact(t *testing.T) {
 		if rng.IntN(3) == 0 {
 			by = ""
 		}
-		series, err := a.Series(context.Background(), argus.SeriesRequest{Filter: f, GroupBy: by})
+		series, err := a.Series(context.Background(), argus.SeriesRequest{Filter: f, GroupBy: by, Compare: i%2 == 0})
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		checkSeries(t, what, rows, series)
+		if i%2 == 0 {
+			checkBefore(t, what, w, f, series)
+		}
 		if (series.Source == argus.SourcePostgres) != away {
 			t.Fatalf("%s: from %s", what, series.Source)
 		}

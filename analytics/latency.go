@@ -80,6 +80,17 @@ func (l *latencies) rank(q float64) uint64 {
 	return max(1, uint64(math.Ceil(q*float64(l.n))))
 }
 
+// bucket is that of the call of the rank; there must be one.
+func (l *latencies) bucket(rank uint64) int16 {
+	for i, n := range l.counts {
+		if n >= rank {
+			return l.first + int16(i)
+		}
+		rank -= n
+	}
+	return l.first + int16(len(l.counts))
+}
+
 // at is the latency of the rank, in microseconds; NaN without a call.
 func (l *latencies) at(rank uint64) float64 {
 	if l.n == 0 {

@@ -24,6 +24,7 @@ const (
 	byRelease    dimension = "release"
 	byErrorCode  dimension = "error_code"
 	byTenant     dimension = "tenant" // in no rollup
+	byStatus     dimension = "status" // as a text; rollups have it as a number
 )
 
 // Expressions of the dimensions that are not columns of that name.
@@ -31,10 +32,12 @@ var (
 	clickhouseDimension = map[dimension]string{
 		byPAT: "ifNull(toString(pat_id), '')", byBreakGlass: "ifNull(toString(break_glass_id), '')",
 		byAgent: "ifNull(agent, '')", byRelease: "ifNull(release, '')", byErrorCode: "ifNull(error_code, '')",
+		byStatus: "ifNull(toString(status), '" + interruptedStatus + "')",
 	}
 	postgresDimension = map[dimension]string{
 		byPAT: "coalesce(pat_id::text, '')", byBreakGlass: "coalesce(break_glass_id::text, '')", byClient: postgresProduct,
 		byAgent: "coalesce(agent, '')", byRelease: "coalesce(release, '')", byErrorCode: "coalesce(error_code, '')",
+		byStatus: "coalesce(status::text, '" + interruptedStatus + "')",
 		byTenant: "coalesce(CASE WHEN path_params ? 'tenant' THEN path_params ->> 'tenant' WHEN starts_with(" + postgresPath + ", '" +
 			argus.TenantRoute + "') THEN path_params ->> 'id' END, '')",
 	}

@@ -3,6 +3,7 @@ package analytics
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -79,6 +80,59 @@ func (t *timeline) minutes(i int) float64 {
 // index is the bucket's; calls later than the window's end, which is open, belong to the last one.
 func (t *timeline) index(step int64) int { return max(0, min(int(step-t.first), t.n-1)) }
 
+// overTime counts a question's calls by group and bucket.
+type overTime struct {
+	question countQuestion
+	line     timeline
+	groups   map[string][]*tally
+}
+
+func newOverTime(w window, conditions []argus.Condition, g grouping, step time.Duration) *overTime {
+	o := &overTime{question: newTallies(w, conditions, g).question}
+	o.question.step = step
+	o.question.begin = func(at time.Time) {
+		o.line = timelineOf(w.since, w.end(at), step)
+		o.groups = map[string][]*tally{}
+	}
+	o.question.row = func(r *countRow) {
+		if o.line.n == 0 {
+			return
+		}
+		name := g.group(r)
+		points := o.groups[name]
+		if points == nil {
+			points = make([]*tally, o.line.n)
+			o.groups[name] = points
+		}
+		i := o.line.index(r.step)
+		if points[i] == nil {
+			points[i] = &tally{}
+		}
+		points[i].add(r)
+	}
+	return o
+}
+
+// of are the group's tallies, one a bucket.
+func (o *overTime) of(name string) []*tally {
+	out := make([]*tally, o.line.n)
+	copy(out, o.groups[name])
+	for i, t := range out {
+		if t == nil {
+			out[i] = &tally{}
+		}
+	}
+	return out
+}
+
+func (o *overTime) points(by argus.GroupBy, tallies []*tally) []argus.SeriesPoint {
+	points := make([]argus.SeriesPoint, len(tallies))
+	for i, t := range tallies {
+		points[i] = argus.SeriesPoint{At: o.line.at(i), PerfRow: t.row(by, "", o.line.minutes(i))}
+	}
+	return points
+}
+
 // Series answers performance over time. Groups are the 50 with the most calls. Errors: as Perf.
 func (a *Analytics) Series(ctx context.Context, req argus.SeriesRequest) (res argus.SeriesResult, err error) {
 	defer a.metrics.observe("series", time.Now(), &res.Source, &err)
@@ -89,60 +143,54 @@ func (a *Analytics) Series(ctx context.Context, req argus.SeriesRequest) (res ar
 		}
 	}
 	w := a.resolve(&req.Filter)
-	step, err := stepFor(req.Step, w.end(a.config.now()).Sub(w.since))
+	length := w.end(a.config.now()).Sub(w.since)
+	step, err := stepFor(req.Step, length)
 	if err != nil {
 		return res, err
 	}
-	var line timeline
-	groups := map[string][]*tally{}
-	q := newTallies(w, req.Filter.Conditions, g).question
-	q.step = step
-	q.begin = func(at time.Time) {
-		line = timelineOf(w.since, w.end(at), step)
-		groups = map[string][]*tally{}
+	now := newOverTime(w, req.Filter.Conditions, g, step)
+	questions := []*countQuestion{&now.question}
+	var before *overTime
+	if req.Compare {
+		before = newOverTime(a.clamp(window{w.since.Add(-length), w.since}), req.Filter.Conditions, g, step)
+		questions = append(questions, &before.question)
 	}
-	q.row = func(r *countRow) {
-		if line.n == 0 {
-			return
-		}
-		name := g.group(r)
-		points := groups[name]
-		if points == nil {
-			points = make([]*tally, line.n)
-			groups[name] = points
-		}
-		i := line.index(r.step)
-		if points[i] == nil {
-			points[i] = &tally{}
-		}
-		points[i].add(r)
-	}
-	got, err := a.count(ctx, []*countQuestion{&q})
+	got, err := a.count(ctx, questions)
 	if err != nil {
 		return res, err
 	}
 	res = argus.SeriesResult{
-		GroupBy: req.GroupBy, Since: w.since, Until: line.window.to, Step: step,
+		GroupBy: req.GroupBy, Since: w.since, Until: now.line.window.to, Step: step,
 		Source: got.source, ReplicatedThrough: got.replicated,
 	}
-	if req.GroupBy == "" && groups[""] == nil {
-		groups[""] = make([]*tally, line.n)
+	if req.GroupBy == "" && now.groups[""] == nil {
+		now.groups[""] = nil
 	}
 	totals := map[string]uint64{}
-	for name, points := range groups {
-		s := argus.Series{Group: name, Points: make([]argus.SeriesPoint, line.n)}
-		for i, t := range points {
-			if t == nil {
-				t = &tally{}
-			}
+	for name := range now.groups {
+		for _, t := range now.of(name) {
 			totals[name] += t.n + t.interrupted
-			s.Points[i] = argus.SeriesPoint{At: line.at(i), PerfRow: t.row(req.GroupBy, "", line.minutes(i))}
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(now.groups), func(x, y string) int {
+		return cmp.Or(cmp.Compare(totals[y], totals[x]), cmp.Compare(x, y))
+	})
+	for _, name := range names[:min(len(names), maxSeries)] {
+		tallies := now.of(name)
+		s := argus.Series{Group: name, Points: now.points(req.GroupBy, tallies)}
+		if before != nil {
+			earlier := before.of(name)
+			s.Before = before.points(req.GroupBy, earlier)
+			if i, by := startOf(earlier, tallies); by != "" {
+				s.StartedBy = by
+				if s.StartedAt = w.since; i < len(earlier) {
+					s.StartedAt = before.line.at(i)
+				} else if i > len(earlier) {
+					s.StartedAt = now.line.at(i - len(earlier))
+				}
+			}
 		}
 		res.Series = append(res.Series, s)
 	}
-	slices.SortFunc(res.Series, func(x, y argus.Series) int {
-		return cmp.Or(cmp.Compare(totals[y.Group], totals[x.Group]), cmp.Compare(x.Group, y.Group))
-	})
-	res.Series = res.Series[:min(len(res.Series), maxSeries)]
 	return res, nil
 }

@@ -64,6 +64,7 @@ type Log interface {
 	Follow(ctx context.Context, req argus.FollowRequest, emit func(argus.FollowEvent) error) error
 	Perf(ctx context.Context, req argus.PerfRequest) (argus.PerfResult, error)
 	Series(ctx context.Context, req argus.SeriesRequest) (argus.SeriesResult, error)
+	Differs(ctx context.Context, req argus.DiffersRequest) (argus.DiffersResult, error)
 	Facets(ctx context.Context, req argus.FacetsRequest) (argus.FacetsResult, error)
 	// LedgerRows calls emit with the rows of the request's ranges as one store has them, in any order.
 	LedgerRows(ctx context.Context, req argus.LedgerRequest, emit func([]argus.Record) error) error

@@ -40,7 +40,7 @@ func (c *contract) checkLog() {
 	}
 
 	// Every parameter, with its example.
-	for _, id := range []string{"searchLog", "facets", "perf", "perfSeries"} {
+	for _, id := range []string{"searchLog", "facets", "perf", "perfSeries", "perfDiffers"} {
 		_, path, _ := c.sample(id)
 		c.expect(id, wish{status: 200, token: all})
 		offered := map[string]bool{"since": true, "until": true}
@@ -77,7 +77,8 @@ func (c *contract) checkLog() {
 		c.expect(id, wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path + "?not_tenant=UNHEARD-OF"})
 	}
 	c.expect("perf", wish{status: 200, token: all, path: "/v1/perf?group_by=client&compare=true"})
-	c.expect("perfSeries", wish{status: 200, token: all, path: "/v1/perf/series?group_by=route&step=5m"})
+	c.expect("perfDiffers", wish{status: 200, token: all, path: "/v1/perf/differs?since=2h&region_since=1h&region=failed"})
+	c.expect("perfSeries", wish{status: 200, token: all, path: "/v1/perf/series?group_by=route&step=5m&compare=true"})
 
 	// A transaction locks the month before: questions that reach into it take longer than they may.
 	ctx := c.t.Context()
@@ -88,7 +89,7 @@ func (c *contract) checkLog() {
 	_, err = tx.Exec(ctx, "LOCK TABLE "+month+" IN ACCESS EXCLUSIVE MODE")
 	c.must(err)
 	var questions sync.WaitGroup
-	for id, query := range map[string]string{"searchLog": "?since=60d", "facets": "?since=60d", "perf": "?since=60d", "perfSeries": "?since=60d", "showCall": "", "accessReview": "?since=60d"} {
+	for id, query := range map[string]string{"searchLog": "?since=60d", "facets": "?since=60d", "perf": "?since=60d", "perfSeries": "?since=60d", "perfDiffers": "?since=60d", "showCall": "", "accessReview": "?since=60d"} {
 		questions.Go(func() {
 			_, path, _ := c.sample(id)
 			c.expect(id, wish{status: 422, code: argus.CodeQueryTooLarge, token: all, path: path + query})

@@ -156,6 +156,7 @@ type fakeLog struct {
 	follow       func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error
 	perf         func(context.Context, argus.PerfRequest) (argus.PerfResult, error)
 	series       func(context.Context, argus.SeriesRequest) (argus.SeriesResult, error)
+	differs      func(context.Context, argus.DiffersRequest) (argus.DiffersResult, error)
 	facets       func(context.Context, argus.FacetsRequest) (argus.FacetsResult, error)
 	access       func(context.Context, argus.AccessRequest) (argus.AccessResult, error)
 }
@@ -230,6 +231,14 @@ func (f *fakeLog) Series(ctx context.Context, r argus.SeriesRequest) (argus.Seri
 	answer := read(f, &f.series)
 	if answer == nil {
 		return argus.SeriesResult{Source: argus.SourceClickHouse}, nil
+	}
+	return answer(ctx, r)
+}
+
+func (f *fakeLog) Differs(ctx context.Context, r argus.DiffersRequest) (argus.DiffersResult, error) {
+	answer := read(f, &f.differs)
+	if answer == nil {
+		return argus.DiffersResult{Source: argus.SourceClickHouse}, nil
 	}
 	return answer(ctx, r)
 }

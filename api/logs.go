@@ -36,6 +36,7 @@ func (l *logs) routes() []route {
 		get("/v1/audit-log/:id", false, l.showCall),
 		get("/v1/perf", false, l.perf),
 		get("/v1/perf/series", false, l.series),
+		get("/v1/perf/differs", false, l.differs),
 	}
 }
 
@@ -310,7 +311,10 @@ func (l *logs) series(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.SeriesRequest
 	var err error
-	if req.Filter, err = l.filterOf(c, "group_by", "step"); err != nil {
+	if req.Filter, err = l.filterOf(c, "group_by", "step", "compare"); err != nil {
+		return answer{}, err
+	}
+	if req.Compare, err = boolOf(q, "compare"); err != nil {
 		return answer{}, err
 	}
 	if req.GroupBy, err = groupOf(q); err != nil {
@@ -337,16 +341,23 @@ func (l *logs) series(c *call) (answer, error) {
 		Max             *float64       `json:"max_ms"`
 	}
 	type line struct {
-		Group  string  `json:"group"`
-		Points []point `json:"points"`
+		Group     string         `json:"group"`
+		Points    []point        `json:"points"`
+		Before    []point        `json:"before"`
+		StartedAt argus.JSONTime `json:"started_at"`
+		StartedBy *string        `json:"started_by"`
+	}
+	shown := func(points []argus.SeriesPoint) []point {
+		out := make([]point, len(points))
+		for i, p := range points {
+			out[i] = point{argus.JSONTime(p.At), p.Count, p.Interrupted, finite(p.RPM), finite(p.ErrorRate),
+				finite(p.ClientErrorRate), numberOrNull(p.P50), numberOrNull(p.P95), numberOrNull(p.P99), numberOrNull(p.Max)}
+		}
+		return out
 	}
 	lines := make([]line, len(result.Series))
 	for i, s := range result.Series {
-		lines[i] = line{s.Group, make([]point, len(s.Points))}
-		for j, p := range s.Points {
-			lines[i].Points[j] = point{argus.JSONTime(p.At), p.Count, p.Interrupted, finite(p.RPM), finite(p.ErrorRate),
-				finite(p.ClientErrorRate), numberOrNull(p.P50), numberOrNull(p.P95), numberOrNull(p.P99), numberOrNull(p.Max)}
-		}
+		lines[i] = line{s.Group, shown(s.Points), shown(s.Before), argus.JSONTime(s.StartedAt), argus.OrNull(string(s.StartedBy))}
 	}
 	return reply(struct {
 		GroupBy           *argus.GroupBy `json:"group_by"`

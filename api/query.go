@@ -83,14 +83,16 @@ func bucketOf(q url.Values) (time.Duration, error) {
 
 // groupOf reads group_by; allowed empties included.
 func groupOf(q url.Values) (argus.GroupBy, error) {
-	s, err := one(q, "group_by")
-	if err != nil {
-		return "", err
+	return oneOf(q, "group_by", argus.GroupBys())
+}
+
+// oneOf reads a word of a list, "" when it is absent.
+func oneOf[T ~string](q url.Values, name string, words []T) (T, error) {
+	s, err := one(q, name)
+	if err == nil && s != "" && !slices.Contains(words, T(s)) {
+		err = argus.Errorf(argus.CodeInvalidParameter, "%s must be %s.", name, argus.Listed(words, "or"))
 	}
-	if s != "" && !slices.Contains(argus.GroupBys(), argus.GroupBy(s)) {
-		return "", argus.Errorf(argus.CodeInvalidParameter, "group_by must be %s.", argus.Listed(argus.GroupBys(), "or"))
-	}
-	return argus.GroupBy(s), nil
+	return T(s), err
 }
 
 // fieldsOf reads fields=actor,route, repeated or separated by commas; nil means all.

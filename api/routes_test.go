@@ -101,7 +101,8 @@ func TestAnswersAsDescribed(t *testing.T) {
 	check("/v1/audit-log/"+rec.ID.String(), "/v1/audit-log/{id}", 200)
 	check("/v1/audit-log/facets", "/v1/audit-log/facets", 200)
 	check("/v1/perf?compare=true", "/v1/perf", 200)
-	check("/v1/perf/series", "/v1/perf/series", 200)
+	check("/v1/perf/series?compare=true", "/v1/perf/series", 200)
+	check("/v1/perf/differs?region=slow", "/v1/perf/differs", 200)
 	check("/v1/tenants", "/v1/tenants", 200)
 	check("/compute/ops/workers", "/compute/ops/workers", 200)
 	check("/v1/audit-log/nothing", "/v1/audit-log/{id}", 400)
@@ -152,8 +153,17 @@ func (h *harness) fill(rec *argus.Record) {
 		}
 		return argus.PerfResult{GroupBy: r.GroupBy, Since: r.Filter.Since, Until: rec.OccurredAt, Rows: []argus.PerfRow{row}, Source: argus.SourceClickHouse}, nil
 	}
+	h.auditLog.differs = func(_ context.Context, r argus.DiffersRequest) (argus.DiffersResult, error) {
+		figures := argus.DifferFigures{Calls: 9, BaselineCalls: 90, Share: 0.9, BaselineShare: 0.1, P50: 10, BaselineP50: nan(), P99: 20, BaselineP99: nan()}
+		r.Region.Since, r.Region.Until, r.Region.LatencyMin = r.Filter.Since, rec.OccurredAt, 15*time.Millisecond
+		return argus.DiffersResult{Since: r.Filter.Since, Until: rec.OccurredAt, Region: r.Region, Baseline: argus.BaselineRest, BaselineSince: r.Filter.Since,
+			BaselineUntil: rec.OccurredAt, Calls: figures, Source: argus.SourceClickHouse,
+			Dimensions: []argus.DifferValues{{Dimension: "actor", Others: 3, Other: figures, Values: []argus.DifferValue{
+				{Value: "user_2ada", DifferFigures: figures, Score: 0.5, Departs: argus.DepartsMore}, {Value: "user_2bob", DifferFigures: figures}}}}}, nil
+	}
 	h.auditLog.series = func(_ context.Context, r argus.SeriesRequest) (argus.SeriesResult, error) {
 		return argus.SeriesResult{Since: r.Filter.Since, Until: rec.OccurredAt, Step: time.Minute, Source: argus.SourceClickHouse,
-			Series: []argus.Series{{Points: []argus.SeriesPoint{{At: rec.OccurredAt, PerfRow: figures}, {At: rec.OccurredAt, PerfRow: before}}}}}, nil
+			Series: []argus.Series{{Points: []argus.SeriesPoint{{At: rec.OccurredAt, PerfRow: figures}, {At: rec.OccurredAt, PerfRow: before}},
+				Before: []argus.SeriesPoint{{At: rec.OccurredAt, PerfRow: before}}, StartedAt: rec.OccurredAt, StartedBy: argus.StartedErrors}}}, nil
 	}
 }

@@ -253,7 +253,7 @@ func (s *site) everyKindOfCall() {
 		{"POST /compute/ops/launch", `{"provider":"local","reason":"a walk"}`}, {"POST /compute/ops/workers/{last}/stop", `{"reason":"a walk"}`},
 		{"POST /compute/ops/workers/{last}/resume", `{"reason":"a walk"}`}, {"POST /compute/ops/workers/{last}/terminate", `{"reason":"a walk"}`},
 		{"GET /v1/audit-log" + since}, {"GET /v1/audit-log/facets" + since}, {"GET /v1/audit-log/export" + since},
-		{"GET /v1/perf" + since}, {"GET /v1/perf/series" + since},
+		{"GET /v1/perf" + since}, {"GET /v1/perf/series" + since}, {"GET /v1/perf/differs" + since},
 	} {
 		method, path, _ := strings.Cut(strings.Replace(c[0], "{last}", last, 1), " ")
 		request, _ := http.NewRequest(method, "http://"+addr+path, strings.NewReader(c[1]))

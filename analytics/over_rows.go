@@ -1,0 +1,90 @@
+package analytics
+
+import (
+	"context"
+	"time"
+
+	"github.com/useargus/argus"
+)
+
+// rowQuestion is a question that is answered by looking at every row it is about, in each store with statements of its own.
+type rowQuestion struct {
+	columns string // of the rows, for the statements at the tail
+	begin   func() // before rows are counted, and again if they have to be counted anew
+	// postgres counts the rows that from gives, a FROM clause with the conditions.
+	postgres func(ctx context.Context, from func(args *postgresArgs, conds []string) string) error
+	// clickhouse counts those up to the watermark.
+	clickhouse func(ctx context.Context, conn *clickhouseConn, wm argus.Position, left time.Duration) error
+}
+
+// overRows answers the questions, all of one snapshot. ClickHouse looks at the rows up to the watermark and Postgres at
+// those beyond it, so the answers are exact.
+func (a *Analytics) overRows(ctx context.Context, questions ...rowQuestion) (source argus.Source, replicated time.Time, err error) {
+	release, err := acquire(ctx, a.heavy)
+	if err != nil {
+		return source, replicated, err
+	}
+	defer release()
+
+	var c cut
+	var pgErr error
+	chErr := a.ch.with(ctx, func(conn *clickhouseConn) error {
+		wm, err := a.readWatermark(ctx, conn)
+		if err != nil {
+			return err
+		}
+		a.step("watermark")
+		if c, pgErr = a.readCut(ctx, wm.Position, nil); pgErr != nil {
+			return nil
+		}
+		a.step("cut")
+		source = argus.SourceClickHouse
+		if len(c.tail) > 0 {
+			source = argus.SourceBoth
+		}
+		if replicated, pgErr = a.replicatedThrough(ctx, c); pgErr != nil {
+			return nil
+		}
+		deadline := time.Now().Add(scanTime)
+		for _, q := range questions {
+			q.begin()
+			if len(c.tail) > 0 {
+				if pgErr = q.postgres(ctx, func(args *postgresArgs, conds []string) string {
+					return c.tail.from(args, q.columns, conds)
+				}); pgErr != nil {
+					return nil
+				}
+			}
+			a.step("tail")
+			left := time.Until(deadline)
+			if left <= 0 {
+				return errOutOfTime
+			}
+			if err := q.clickhouse(ctx, conn, wm.Position, left); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	switch {
+	case pgErr != nil:
+		return source, replicated, postgresFailure(ctx, pgErr)
+	case chErr != nil:
+		if err := a.clickhouseFailure(ctx, chErr); err != nil {
+			return source, replicated, err
+		}
+		if c, err = a.readCut(ctx, everything, nil); err != nil {
+			return source, replicated, postgresFailure(ctx, err)
+		}
+		source, replicated = argus.SourcePostgres, a.health.replicated()
+		for _, q := range questions {
+			q.begin()
+			if err := q.postgres(ctx, func(args *postgresArgs, conds []string) string {
+				return " FROM argus.argus_audit_log WHERE " + and(append(conds, postgresIn(args, c.snapshot)))
+			}); err != nil {
+				return source, replicated, postgresFailure(ctx, err)
+			}
+		}
+	}
+	return source, replicated, nil
+}
