@@ -55,6 +55,7 @@ func (f *fake) route(r *http.Request) (route string, params []argus.PathParam, s
 		{"GET /v1/audit-log/:id", "logs:read", f.show},
 		{"GET /v1/perf", "logs:read", f.perf},
 		{"GET /v1/perf/series", "logs:read", f.series},
+		{"GET /v1/perf/differs", "logs:read", f.differs},
 	} {
 		method, template, _ := strings.Cut(e.route, " ")
 		want, have := strings.Split(template, "/"), strings.Split(r.URL.Path, "/")

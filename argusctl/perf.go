@@ -20,6 +20,7 @@ import (
 
 type perfOptions struct {
 	filter   *filterFlags
+	differs  *differFlags
 	sort     string
 	groupBy  string
 	compare  bool
@@ -53,13 +54,19 @@ audit log itself. The window is the last hour unless --since says otherwise.
 
 --compare sets each figure beside that of the window before; what differs by more than noise is coloured.
 --sort regression does too, and puts first what grew most: a latency, or the share of 5xx answers, that is coloured.
---slowest ROUTE lists the calls behind that route's p99.`,
+--slowest ROUTE lists the calls behind that route's p99.
+
+--differs answers for whom: it sets some of the calls, the region, beside others, and shows the actors, clients, tenants,
+statuses and so on whose share or latency departs by more than chance, those that depart most first. The region is what
+the --region flags say, all together. Without any it is the whole window, beside the time before.`,
 		Example: `  argusctl perf --since 24h --sort p99
   argusctl perf --since 1h --compare
   argusctl perf --since 1h --sort regression
   argusctl perf --service billing --group-by release --since 24h
   argusctl perf --route '/v1/tenants*' --group-by actor
   argusctl perf --slowest 'GET /v1/audit-log' --since 24h
+  argusctl perf --differs --since 1h
+  argusctl perf --differs --since 1h --region failed --route 'GET /v1/audit-log'
   argusctl perf --watch --sort errors`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -75,6 +82,7 @@ audit log itself. The window is the last hour unless --since says otherwise.
 	flags.DurationVar(&o.interval, "interval", 5*time.Second, "with --watch: again after this `time`")
 	flags.StringVar(&o.slowest, "slowest", "", "list the slowest calls of this `route`")
 	flags.IntVarP(&o.limit, "limit", "n", 20, "with --slowest: this `many`")
+	o.differs = addDifferFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("sort", fixed(perfSorts...))
 	_ = cmd.RegisterFlagCompletionFunc("group-by", fixed(perfGroups...))
 	_ = cmd.RegisterFlagCompletionFunc("slowest", f.completeFacet(argus.FilterRoute))
@@ -124,6 +132,8 @@ func perfRun(ctx context.Context, f *factory, o *perfOptions) error {
 		return err
 	}
 	switch {
+	case o.differs.on:
+		return differsRun(ctx, f, c, query, how)
 	case o.slowest != "":
 		return slowestRun(ctx, f, c, o, query)
 	case o.watch:
@@ -180,6 +190,9 @@ func (o *perfOptions) query(f *factory) (url.Values, error) {
 	}
 	if !query.Has("since") && !query.Has("until") { // the server's hour ends at --until
 		query.Set("since", "1h")
+	}
+	if err := o.differs.query(o, query, f.now()); err != nil || o.differs.on {
+		return query, err
 	}
 	if o.slowest != "" {
 		query.Set("route", o.slowest)
