@@ -82,6 +82,7 @@ func apiRun(ctx context.Context, f *factory, o *apiOptions, method, path string)
 	if how, _ := f.format(); how == asCSV || how == wide {
 		return usageErrorf("The answer is the route's own: --output %s does not apply.", f.output)
 	}
+	f.raw = true
 	r, err := o.request(f, method, path)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/useargus/argus"
 )
@@ -21,11 +23,13 @@ func newCmdCompletion(f *factory) *cobra.Command {
 		Use:   "completion <shell>",
 		Short: "Print the completion script of a shell",
 		Long: `Prints a script that completes commands and flags, and the values of the server in use: routes, actors, tenants,
-workers, tokens. (Each such completion is a call, and audited as one.)
+workers, tokens. (Each such completion is a call, and audited as one.) The scripts need nothing but the shell.
 
-  bash         argusctl completion bash > /etc/bash_completion.d/argusctl
-  zsh          argusctl completion zsh > "${fpath[1]}/_argusctl"
-  fish         argusctl completion fish > ~/.config/fish/completions/argusctl.fish
+Put the line of your shell into its startup file: ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish.
+
+  bash         source <(argusctl completion bash)
+  zsh          source <(argusctl completion zsh)
+  fish         argusctl completion fish | source
   powershell   argusctl completion powershell | Out-String | Invoke-Expression`,
 		Example:   "  source <(argusctl completion bash)",
 		Args:      exactly("shell"),
@@ -34,9 +38,18 @@ workers, tokens. (Each such completion is a call, and audited as one.)
 			root, out := cmd.Root(), f.io.out
 			switch args[0] {
 			case "bash":
+				if _, err := out.WriteString(bashWords); err != nil {
+					return err
+				}
 				return root.GenBashCompletionV2(out, true)
 			case "zsh":
-				return root.GenZshCompletion(out)
+				var script bytes.Buffer
+				if err := root.GenZshCompletion(&script); err != nil {
+					return err
+				}
+				first, rest, _ := bytes.Cut(script.Bytes(), []byte("\n")) // #compdef has to be the first line
+				_, err := fmt.Fprintf(out, "%s\n%s%s", first, zshCompinit, rest)
+				return err
 			case "fish":
 				return root.GenFishCompletion(out, true)
 			case "powershell":
@@ -46,6 +59,45 @@ workers, tokens. (Each such completion is a call, and audited as one.)
 		},
 	}
 }
+
+// bashWords stands in for the one function of bash-completion that cobra's script needs, where that package is missing:
+// it finds the words of the line. Bash splits them at = and :, which stand inside words here.
+const bashWords = `# Without the package bash-completion this stands in for what the script takes of it.
+if ! declare -F _get_comp_words_by_ref >/dev/null 2>&1; then
+    _get_comp_words_by_ref()
+    {
+        local i n=0 word line=$COMP_LINE
+        words=() cword=0
+        for ((i = 0; i < ${#COMP_WORDS[@]}; i++)); do
+            word=${COMP_WORDS[i]}
+            if ((n > 0)) && [[ $line != [[:space:]]* && ($word == [=:]* || ${words[n-1]} == *[=:]) ]]; then
+                words[n-1]+=$word
+            else
+                words[n]=$word
+                n=$((n + 1))
+            fi
+            line=${line#"${line%%[![:space:]]*}"}
+            line=${line#"$word"}
+            if ((i == COMP_CWORD)); then
+                cword=$((n - 1))
+            fi
+        done
+        cur=${words[cword]}
+        prev=
+        if ((cword > 0)); then
+            prev=${words[cword-1]}
+        fi
+    }
+fi
+
+`
+
+// zshCompinit loads zsh's completion where a startup file has not: without it there is no compdef.
+const zshCompinit = `if ! whence compdef >/dev/null; then
+    autoload -Uz compinit
+    compinit -i
+fi
+`
 
 type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective)
 
@@ -84,6 +136,16 @@ func (f *factory) filterCompletion(name argus.FilterName) completer {
 		return f.completeFacet(name)
 	}
 	return cobra.NoFileCompletions
+}
+
+// plainUsages takes the backquotes out of the texts of flags, which help reads and a shell would show.
+func plainUsages(cmd *cobra.Command) {
+	plain := func(flag *pflag.Flag) { flag.Usage = strings.ReplaceAll(flag.Usage, "`", "") }
+	cmd.Flags().VisitAll(plain)
+	cmd.PersistentFlags().VisitAll(plain)
+	for _, c := range cmd.Commands() {
+		plainUsages(c)
+	}
 }
 
 // completionTimeout is how long a person waits for the Tab key.

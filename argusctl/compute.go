@@ -191,7 +191,7 @@ type workerOptions struct {
 func newCmdWorkerVerb(f *factory, verb workerVerb) *cobra.Command {
 	o := &workerOptions{}
 	destroys := verb == terminateVerb
-	example := "  argusctl compute " + verb.name + ` 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 --reason "end of shift"`
+	example := "  argusctl compute " + verb.name + ` $(argusctl compute list -o name | head -n 1) --reason "end of shift"`
 	if destroys {
 		example += " --yes"
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,18 +102,55 @@ func usageErrorf(format string, args ...any) *usageError {
 	return &usageError{message: fmt.Sprintf(format, args...)}
 }
 
-// badParameter turns what package argus says about a value into a usage error.
+// badParameter turns what package argus says about a value into a usage error, in words of the command line.
 func badParameter(flag string, err error) *usageError {
 	message := err.Error()
 	var e *argus.Error
 	if errors.As(err, &e) {
 		message = e.Message
 	}
-	if flag != "" {
-		message = flag + ": " + message
+	if flag == "" {
+		return &usageError{message: inFlags(message)}
 	}
-	return &usageError{message: message}
+	if _, said, ok := strings.Cut(message, "="); ok && aValue.MatchString(message) { // actor_kind="x": how to write it
+		return &usageError{message: flag + " " + inFlags(said)}
+	}
+	return &usageError{message: flag + ": " + inFlags(message)}
 }
+
+var (
+	aValue = regexp.MustCompile(`^[a-z_]+="`)
+	// A word with an underscore is a name of the API wherever it stands, one without only where it is the subject.
+	aField = regexp.MustCompile(`^[a-z]+( must | is | lies | names | holds |=)|\b[a-z]+(_[a-z]+)+\b|before since\.`)
+)
+
+// renamed are the fields of the API whose flags have another name.
+var renamed = map[string]string{"consent_document_id": "consent-document", "confirm_tenant_id": "confirm", "agent_actions": "allow-actions",
+	"scopes": "scope", "document_id": "document"}
+
+// inFlags puts the flags of the command line in the place of fields of the API.
+func inFlags(message string) string {
+	return aField.ReplaceAllStringFunc(message, func(found string) string {
+		name, rest := found, ""
+		if i := strings.IndexAny(found, " ="); i >= 0 && !strings.HasPrefix(found, "before ") {
+			name, rest = found[:i], found[i:]
+		}
+		switch {
+		case found == "before since.":
+			return "before --since."
+		case renamed[name] != "":
+			return "--" + renamed[name] + rest
+		case name == string(argus.FilterBreakGlass): // it is a kind of actor, too
+		case slices.Contains(apiFields, strings.TrimPrefix(name, "not_")):
+			return "--" + strings.ReplaceAll(name, "_", "-") + rest
+		}
+		return found
+	})
+}
+
+// apiFields are the parameters and fields that flags of the same name stand for.
+var apiFields = append(textsOf(argus.FilterNames()), "since", "until", "limit", "cursor", "group_by", "compare", "expires_in", "preset", "owner",
+	"unused_since", "reason", "minutes", "provider", "kind", "name", "agents")
 
 // apiError is an answer of the server that says no.
 type apiError struct {
@@ -166,7 +205,11 @@ func (f *factory) report(err error) {
 	say := func(format string, args ...any) { fmt.Fprintln(f.io.err, f.redact(fmt.Sprintf(format, args...))) }
 	switch {
 	case errors.As(err, &api):
-		say("%s %s", f.io.errStyle(red, "error:"), harmless(api.Message))
+		message := api.Message
+		if !f.raw {
+			message = inFlags(message)
+		}
+		say("%s %s", f.io.errStyle(red, "error:"), harmless(message))
 		facts := []string{fmt.Sprintf("HTTP %d", api.Status)}
 		if api.Code != "" {
 			facts = append([]string{harmless(string(api.Code))}, facts...)

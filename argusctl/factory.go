@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ type factory struct {
 	json    bool   // --json
 	jq      string // --jq
 	utc     bool   // --utc
+	raw     bool   // the command writes requests of the API itself, so errors name its fields
 	timeout time.Duration
 
 	selects   selector // of --jq and --output, made by checkGlobals
@@ -34,6 +36,9 @@ func run(args []string, in *os.File, out, errOut *os.File, env func(string) stri
 
 func (f *factory) run(args []string) int {
 	root := newCmdRoot(f)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		plainUsages(root)
+	}
 	root.SetArgs(args)
 	root.SetIn(f.io.in)
 	root.SetOut(f.io.out)

@@ -88,14 +88,18 @@ func (ff *filterFlags) query(now time.Time) (url.Values, error) {
 		q.Set("until", ff.until)
 	}
 	for key, values := range ff.values {
+		flag := "--" + strings.ReplaceAll(key, "_", "-")
 		for _, v := range *values {
 			k := key
 			if name := strings.TrimPrefix(key, "not_"); name == string(argus.FilterParam) {
 				param, value, ok := strings.Cut(v, "=")
-				if !ok {
-					return nil, usageErrorf("--%s %q: write name=value.", strings.ReplaceAll(key, "_", "-"), v)
+				if !ok || param == "" {
+					return nil, usageErrorf("%s %q: write name=value.", flag, v)
 				}
 				k, v = key+"."+param, value
+			}
+			if _, err := argus.ParseFilter(url.Values{k: {v}}, now); err != nil {
+				return nil, badParameter(flag, err)
 			}
 			q.Add(k, v)
 		}

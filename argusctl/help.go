@@ -21,20 +21,40 @@ func setGroup(flags *pflag.FlagSet, group string, names ...string) {
 	}
 }
 
-// help prints a command's help: what it is for, its usage, examples, and flags.
+// widestHelp is how wide help grows: longer lines are hard to read.
+const widestHelp = 120
+
+// help prints a command's help as wide as the terminal: its usage, what it is for, commands, examples, and flags.
 func (f *factory) help(cmd *cobra.Command, _ []string) {
+	width := f.io.width()
+	if width == 0 {
+		width = 80 // of a pipe: people read help in pagers
+	}
+	width = min(width, widestHelp)
 	var b strings.Builder
-	head := func(title string) { b.WriteString("\n" + f.io.outStyle(bold, title) + "\n") }
+	head := func(title string) {
+		if b.Len() > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(f.io.outStyle(bold, title) + "\n")
+	}
+	head("Usage")
+	usage := cmd.UseLine()
+	if cmd.HasAvailableSubCommands() {
+		usage = cmd.CommandPath() + " <command> [flags]"
+	}
+	hang(&b, "  ", usage, width)
 	text := cmd.Long
 	if text == "" {
 		text = cmd.Short + "."
 	}
-	b.WriteString(text + "\n")
-	head("Usage")
-	if cmd.HasAvailableSubCommands() {
-		b.WriteString("  " + cmd.CommandPath() + " <command> [flags]\n")
-	} else {
-		b.WriteString("  " + cmd.UseLine() + "\n")
+	for _, paragraph := range strings.Split(text, "\n\n") {
+		b.WriteByte('\n')
+		if strings.HasPrefix(paragraph, " ") || strings.Contains(paragraph, "\n ") { // a table of its own
+			b.WriteString(paragraph + "\n")
+			continue
+		}
+		hang(&b, "", strings.ReplaceAll(paragraph, "\n", " "), width)
 	}
 	groups := cmd.Groups()
 	if len(groups) == 0 {
@@ -48,13 +68,15 @@ func (f *factory) help(cmd *cobra.Command, _ []string) {
 					head(g.Title)
 				}
 				first = false
-				b.WriteString("  " + c.Name() + strings.Repeat(" ", max(1, 12-len(c.Name()))) + c.Short + "\n")
+				hang(&b, "  "+c.Name()+strings.Repeat(" ", max(1, 12-len(c.Name()))), c.Short, width)
 			}
 		}
 	}
 	if cmd.Example != "" {
 		head("Examples")
-		b.WriteString(cmd.Example + "\n")
+		for line := range strings.Lines(cmd.Example) {
+			example(&b, strings.TrimSpace(line), width)
+		}
 	}
 	var order []string
 	sets := map[string]*pflag.FlagSet{}
@@ -76,7 +98,7 @@ func (f *factory) help(cmd *cobra.Command, _ []string) {
 	usages := func(title string, set *pflag.FlagSet) {
 		if set != nil && set.HasAvailableFlags() {
 			head(title)
-			b.WriteString(set.FlagUsagesWrapped(f.io.width()))
+			b.WriteString(set.FlagUsagesWrapped(width))
 		}
 	}
 	usages("Flags", sets["Flags"])
@@ -92,4 +114,49 @@ func (f *factory) help(cmd *cobra.Command, _ []string) {
 		b.WriteString("\n`argusctl <command> --help` says more of each.\n")
 	}
 	_, _ = f.io.out.WriteString(b.String()) // an error stays with the writer and shows at its flush
+}
+
+// hang writes a text behind a head, and its further lines below its first.
+func hang(b *strings.Builder, head, text string, width int) {
+	for i, line := range wrapped(text, width-len(head)) {
+		if i > 0 {
+			head = strings.Repeat(" ", len(head))
+		}
+		b.WriteString(head + line + "\n")
+	}
+}
+
+// example writes a command line. A shell takes it as it stands: a long one goes on behind a backslash, never inside
+// quotes or parentheses.
+func example(b *strings.Builder, line string, width int) {
+	const first, further = "  ", "      "
+	indent := first
+	for len(indent)+len(line) > width {
+		at, quote, depth := -1, rune(0), 0
+		for i, r := range line {
+			if i+len(indent)+2 > width {
+				break
+			}
+			switch {
+			case quote != 0:
+				if r == quote {
+					quote = 0
+				}
+			case r == '\'' || r == '"':
+				quote = r
+			case r == '(':
+				depth++
+			case r == ')':
+				depth--
+			case r == ' ' && depth == 0 && strings.ContainsRune("-|$'", rune(line[i+1])): // not between a flag and its value
+				at = i
+			}
+		}
+		if at < 0 {
+			break
+		}
+		b.WriteString(indent + line[:at] + " \\\n")
+		line, indent = line[at+1:], further
+	}
+	b.WriteString(indent + line + "\n")
 }

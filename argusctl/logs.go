@@ -15,7 +15,7 @@ import (
 
 func newCmdLogs(f *factory) *cobra.Command {
 	return newCmdNoun("logs", "The audit log: who did what, when, from where",
-		"  argusctl logs tail --since 1h\n  argusctl logs show 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60",
+		"  argusctl logs tail --since 1h\n  argusctl logs show --last",
 		newCmdLogsTail(f), newCmdLogsShow(f), newCmdLogsContext(f), newCmdLogsFacets(f), newCmdLogsMatch(f), newCmdLogsExport(f), newCmdLogsProve(f), newCmdLogsVerify(f))
 }
 

@@ -30,9 +30,9 @@ func newCmdLogsContext(f *factory) *cobra.Command {
 them they share. --all shows every call of those minutes, as argus.around_call does for auditors in Postgres.
 
 Of each side it shows the calls that are nearest. 'argusctl logs show ID' has the steps of a call.`,
-		Example: `  argusctl logs context 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60
-  argusctl logs context 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 --within 1h
-  argusctl logs context 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 --all --limit 500`,
+		Example: `  argusctl logs context $(argusctl logs show --last --method POST -o name)
+  argusctl logs context $(argusctl logs show --last -o name) --within 1h
+  argusctl logs context $(argusctl logs show --last -o name) --all --limit 500`,
 		Args:              exactly("id of the call"),
 		ValidArgsFunction: completeCallIDs,
 		RunE: func(cmd *cobra.Command, args []string) error {

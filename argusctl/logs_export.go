@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -36,8 +37,8 @@ func newCmdLogsExport(f *factory) *cobra.Command {
 its name only when the server has confirmed that it is complete. Until then it is FILE.part. A connection that
 is cut off is taken up again by itself. After Ctrl-C, a crash or a long outage --resume goes on where it stopped,
 in the same snapshot.`,
-		Example: `  argusctl logs export july.ndjson --since 2026-07-01T00:00:00Z --until 2026-08-01T00:00:00Z
-  argusctl logs export july.ndjson --resume
+		Example: `  argusctl logs export month.ndjson --since 30d
+  argusctl logs export month.ndjson --resume
   argusctl logs export denied.csv --since 30d --status 403`,
 		Args: exactly("file"),
 		RunE: func(cmd *cobra.Command, args []string) error { return exportRun(cmd.Context(), f, o, args[0]) },
@@ -130,15 +131,34 @@ func (o *exportOptions) job(f *factory, c *client, name string, query url.Values
 				file, f.localTime(info.ModTime()))
 		}
 	}
-	switch {
-	case j.Format == "" && strings.EqualFold(filepath.Ext(name), ".csv"):
-		j.Format = "csv"
-	case j.Format == "":
-		j.Format = "ndjson"
-	case j.Format != "ndjson" && j.Format != "csv":
-		return nil, usageErrorf("--format %q: write ndjson or csv.", j.Format)
+	if err := j.format(); err != nil {
+		return nil, err
 	}
 	return j, j.window(f)
+}
+
+// format takes the format from the file's name. A name that says another one is rejected: what opens such files would not
+// open this one.
+func (j *exportJob) format() error {
+	ext := strings.ToLower(filepath.Ext(j.name))
+	byName := map[string]string{".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}[ext]
+	base := strings.TrimSuffix(j.name, filepath.Ext(j.name))
+	switch {
+	case j.Format != "" && j.Format != "ndjson" && j.Format != "csv":
+		return usageErrorf("--format %q: write ndjson or csv.", j.Format)
+	case j.Format != "" && byName != "" && j.Format != byName:
+		return usageErrorf("%s is a name for %s, and --format says %s. Leave --format out, or name the file %s.%s.", j.name, byName, j.Format, base, j.Format)
+	case j.Format != "":
+	case byName != "":
+		j.Format = byName
+	case slices.Contains([]string{".xlsx", ".xls", ".ods", ".numbers"}, ext):
+		return usageErrorf("A spreadsheet (%s) is not a format of exports. Write %s.csv, which every spreadsheet opens.", ext, base)
+	case slices.Contains([]string{".json", ".parquet", ".avro", ".xml", ".yaml", ".yml", ".html", ".pdf", ".tsv", ".zip", ".gz", ".zst"}, ext):
+		return usageErrorf("%s is not a format of exports. Write %s.ndjson or %s.csv, or say what the file holds with --format.", ext, base, base)
+	default:
+		j.Format = "ndjson"
+	}
+	return nil
 }
 
 // window works out the times that the progress is measured by.

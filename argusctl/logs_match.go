@@ -20,9 +20,8 @@ func newCmdLogsMatch(f *factory) *cobra.Command {
 		Short: "Was exactly this submitted? Exit 0 if so, 9 if not",
 		Long: `Checks a file against the digest of the call's request body. ARGUS stores only the body's SHA-256, not the body.
 A match proves that the file is, to the byte, what was submitted. Exit code 0: match; 9: no match.`,
-		Example: `  argusctl logs match 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 --body request.json
-  argusctl tenant arm UTD_7ELEVEN_001 --reason "ride-along" --dry-run | tail -n 1 |
-    argusctl logs match 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 --body -`,
+		Example: `  argusctl logs match $(argusctl logs show --last --method POST -o name) --body request.json
+  argusctl tenant arm UTD_7ELEVEN_001 --reason "ride-along" --dry-run | tail -n 1 | argusctl logs match $(argusctl logs show --last --method POST -o name) --body -`,
 		Args:              exactly("id of the call"),
 		ValidArgsFunction: completeCallIDs,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -34,8 +34,8 @@ Anyone who has the log's public key can check it without a server: argusctl proo
 docs/proof.md shows. A call is sealed about a second after it was answered; --wait waits for that.
 
 Exit code 10 when the call is not sealed yet.`,
-		Example: `  argusctl logs prove 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 -o call.tlog-proof
-  argusctl logs prove 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 --hash-only -o -`,
+		Example: `  argusctl logs prove $(argusctl logs show --last --method POST -o name) -o call.tlog-proof
+  argusctl logs prove $(argusctl logs show --last -o name) --hash-only -o -`,
 		Args:              exactly("id of the call"),
 		ValidArgsFunction: completeCallIDs,
 		RunE:              func(cmd *cobra.Command, args []string) error { return proveRun(cmd.Context(), f, o, args[0]) },

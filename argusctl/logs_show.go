@@ -26,8 +26,8 @@ the call's audit id: each answer has it, errors too, and --output wide shows it.
 
 --last shows the newest call of the filter instead. Without a filter it is the last call of your own, other than one
 that reads the log.`,
-		Example: `  argusctl logs show 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60
-  argusctl logs show --last
+		Example: `  argusctl logs show --last
+  argusctl logs show $(argusctl logs show --last -o name)
   argusctl logs show --last --tenant UTD_7ELEVEN_001 --route 'POST /v1/tenants/:id/arm'`,
 		ValidArgsFunction: completeCallIDs,
 	}

@@ -39,7 +39,7 @@ cut: the reason first, then the address and the actor, last the route. --output 
 
 Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
 		Example: `  argusctl logs tail --since 1h
-  argusctl logs tail --since 1h --actor user_ABC --not-method GET
+  argusctl logs tail --since 1h --actor "Ada Okafor" --not-method GET
   argusctl logs tail --since 24h --route '/v1/tenants/:id/arm' --status 4xx --json
   argusctl logs tail --limit 20 --follow`,
 		Args: atMost(0),

@@ -62,7 +62,7 @@ the --region flags say, all together. Without any it is the whole window, beside
 		Example: `  argusctl perf --since 24h --sort p99
   argusctl perf --since 1h --compare
   argusctl perf --since 1h --sort regression
-  argusctl perf --service billing --group-by release --since 24h
+  argusctl perf --service sample --group-by release --since 24h
   argusctl perf --route '/v1/tenants*' --group-by actor
   argusctl perf --slowest 'GET /v1/audit-log' --since 24h
   argusctl perf --differs --since 1h

@@ -1,13 +1,14 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
+	stdjson "encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/itchyny/gojq"
 	"github.com/spf13/cobra"
 	"github.com/theory/jsonpath"
@@ -47,12 +48,20 @@ func checkSelects(cmd *cobra.Command) error {
 	return nil
 }
 
+// asWritten keeps numbers as they are written: a seq is no float.
+var asWritten = json.WithUnmarshalers(json.UnmarshalFromFunc(func(d *jsontext.Decoder, v *any) error {
+	if d.PeekKind() != '0' {
+		return errors.ErrUnsupported
+	}
+	number, err := d.ReadValue()
+	*v = stdjson.Number(number)
+	return err
+}))
+
 // selected prints what is asked for of an object, one line each.
 func (f *factory) selected(object []byte) error {
-	d := json.NewDecoder(bytes.NewReader(object))
-	d.UseNumber()
 	var v any
-	if err := d.Decode(&v); err != nil {
+	if err := json.Unmarshal(object, &v, asWritten); err != nil {
 		return badAnswer(err)
 	}
 	return f.selects(v, func(line string) error {
@@ -141,7 +150,7 @@ func parseJSONPath(template string) (selector, error) {
 		template = rest[end+1:]
 		var quoted string
 		switch {
-		case json.Unmarshal([]byte(expression), &quoted) == nil && strings.HasPrefix(expression, `"`):
+		case strings.HasPrefix(expression, `"`) && unmarshal([]byte(expression), &quoted) == nil:
 			literal(quoted)
 			continue
 		case strings.HasPrefix(expression, "range ") || expression == "end":

@@ -99,7 +99,7 @@ func newCmdSupportEnd(f *factory) *cobra.Command {
 		Short: "End a session",
 		Long:  `Ends a remote-support session. Without its id: the tenant's one live session.`,
 		Example: `  argusctl support end UTD_7ELEVEN_001
-  argusctl support end UTD_7ELEVEN_001 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60 --reason "solved"`,
+  argusctl support end UTD_7ELEVEN_001 $(argusctl tenant show UTD_7ELEVEN_001 --jq '.sessions[0].id') --reason "solved"`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				return nil

@@ -220,7 +220,7 @@ func newCmdArm(f *factory, noun string) *cobra.Command {
 --consent-document names the document you expect: the server denies it when another one is on record. The request
 repeats the tenant id, which the server checks; --confirm has you say it twice yourself.`,
 		Example: "  argusctl " + noun + ` arm UTD_7ELEVEN_001 --reason "ride-along"
-  argusctl ` + noun + ` arm UTD_7ELEVEN_001 --reason "ride-along" --consent-document DOC-2025-0117`,
+  argusctl ` + noun + ` arm UTD_7ELEVEN_001 --reason "ride-along" --consent-document DOC-2026-0117`,
 		Args:              exactly("tenant"),
 		ValidArgsFunction: f.completeTenants,
 		RunE:              func(cmd *cobra.Command, args []string) error { return armRun(cmd.Context(), f, o, args[0]) },

@@ -59,7 +59,7 @@ func newCmdTokenLs(f *factory) *cobra.Command {
 tokens:write all of its owner's. Those of others need the scope tokens:admin.`,
 		Example: `  argusctl token ls
   argusctl token ls --all --live --unused-since 90d
-  argusctl token ls --owner user_2abc --output wide`,
+  argusctl token ls --owner user_2grace --output wide`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return tokenLsRun(ctx, f, o) })

@@ -31,8 +31,8 @@ first, and on a terminal asked about.
 With --owner it revokes all tokens of a user, with --secret - the one whose secret stands on standard input: what a
 secret scanner found. Both need the scope tokens:admin, as the tokens of others do. A user who may still sign in can
 make tokens again, so end that first.`,
-		Example: `  argusctl token revoke 019d4b4e-7a11-7c3e-9d55-2f0c5a1b7e60
-  argusctl token revoke --owner user_2abc
+		Example: `  argusctl token revoke $(argusctl token ls -o name | head -n 1)
+  argusctl token revoke --owner user_2linus
   argusctl token revoke --secret - < found.txt`,
 		Args:              atMost(1),
 		ValidArgsFunction: f.completeTokens,

@@ -13,7 +13,7 @@ func newCmdTokenShow(f *factory) *cobra.Command {
 		Short: "Show a token, and those that end with it",
 		Long: `Shows what a token may do, for whom, and since when. Of a live token it lists the tokens that its revocation would end
 besides, of a revoked one those that ended with it.`,
-		Example: "  argusctl token show 01a20533-046b-75ae-a815-7563773d4d12",
+		Example: "  argusctl token show $(argusctl token ls -o name | head -n 1)",
 		Args:    exactly("token id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return tokenShowRun(ctx, f, args[0]) })

@@ -3,8 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -22,20 +20,7 @@ func newCmdVersion(f *factory) *cobra.Command {
 }
 
 func versionRun(f *factory) error {
-	v := struct {
-		Version string  `json:"version"`
-		Commit  *string `json:"commit"`
-		Go      string  `json:"go"`
-		OS      string  `json:"os"`
-		Arch    string  `json:"arch"`
-	}{argus.Version, nil, runtime.Version(), runtime.GOOS, runtime.GOARCH}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v.Commit = optional(s.Value)
-			}
-		}
-	}
+	v := argus.ThisBuild()
 	switch how, _ := f.format(); how {
 	case asJSON:
 		object, err := json.Marshal(v)
@@ -46,6 +31,6 @@ func versionRun(f *factory) error {
 	case asCSV:
 		return usageErrorf("CSV is not available for version. Use --json.")
 	}
-	_, err := fmt.Fprintf(f.io.out, "argusctl %s (%s, %s/%s)\n", v.Version, v.Go, v.OS, v.Arch)
+	_, err := fmt.Fprintf(f.io.out, "argusctl %s\n", v)
 	return err
 }

@@ -13,6 +13,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,8 +56,9 @@ func run() int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetVersionTemplate("argusd {{.Version}}\n")
 	root.AddCommand(newAPICommand(), newReplicatorCommand(), newMigrateCommand(), newMaintainCommand(),
-		newBreakGlassCommand(), newTokenCommand(), newTenantCommand(), newCheckCommand(), newLedgerCommand())
+		newBreakGlassCommand(), newTokenCommand(), newTenantCommand(), newCheckCommand(), newLedgerCommand(), newVersionCommand())
 	if withEngines {
 		root.AddCommand(newDevCommand(), newDevAPICommand(), newDevSampleCommand(), newLocalWorkerCommand())
 	} else {
@@ -77,6 +79,26 @@ func run() int {
 		return exit.code
 	}
 	return 1
+}
+
+// newVersionCommand says which argusd this is, as argusctl version does.
+func newVersionCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Which argusd this is",
+		Example: "  argusd version\n  argusd version --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(argus.ThisBuild())
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "argusd", argus.ThisBuild())
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }
 
 func newNoDevCommand() *cobra.Command {

@@ -193,11 +193,13 @@ func TestBinaries(t *testing.T) {
 		}
 		f.Close()
 	}
-	out, err := exec.Command(argusd(t), "--version").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "1.2.3-test") {
-		t.Errorf("argusd --version: %s, %v", out, err)
+	for _, how := range []string{"--version", "version"} {
+		out, err := exec.Command(argusd(t), how).CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), "argusd 1.2.3-test") {
+			t.Errorf("argusd %s: %s, %v", how, out, err)
+		}
 	}
-	out, err = exec.Command(argusd(t), "dev").CombinedOutput()
+	out, err := exec.Command(argusd(t), "dev").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "not in this build") {
 		t.Errorf("argusd dev: %s, %v", out, err)
 	}
