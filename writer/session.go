@@ -17,9 +17,10 @@ import (
 //
 //	Bind, Execute   COPY argus.argus_audit_log (…) FROM STDIN (FORMAT binary)
 //	CopyData, CopyDone
-//	Bind, Execute   SELECT argus.advance_audit_writer(writer, from, to, intents)
+//	Bind, Execute   SELECT argus.advance_audit_writer(writer, from, to, intents), when rows end intents
 //	Sync            commits both, or neither
 //
+// The insert itself moves the writer's row and is rejected when the writer was fenced (trigger rows_follow_writer).
 // The rows go first. A backend may wait for the rest of a batch, because its client is frozen or the network swallows
 // packets. It does not hold the writer's row lock then, so a lane that fences the writer need not wait for it. COPY
 // is sent without waiting for its CopyInResponse. A server that rejected it skips everything up to Sync.
@@ -36,7 +37,7 @@ var copyStatement = "COPY argus.argus_audit_log (" + copyColumns + ") FROM STDIN
 
 const advanceStatement = "SELECT argus.advance_audit_writer($1, $2, $3, $4)"
 
-// SQLSTATEs raised by argus.advance_audit_writer.
+// SQLSTATEs raised by argus.rows_follow_writer and argus.advance_audit_writer.
 const (
 	stateFenced = "AR001" // the writer's row did not stand where this lane left it
 	stateSwept  = "AR002" // the intents in DETAIL were already turned into rows
@@ -79,8 +80,10 @@ func (s *session) commit(writerID, from int64, batch []*entry, recordedAt time.T
 	b = append(b, copyTrailer...)
 	binary.BigEndian.PutUint32(b[data+1:], uint32(len(b)-data-1))
 	b = append(b, 'c', 0, 0, 0, 4)
-	b = appendBindAdvance(b, writerID, from, from+int64(len(batch)), s.intents)
-	b = append(b, execute...)
+	if len(s.intents) > 0 {
+		b = appendBindAdvance(b, writerID, from, from+int64(len(batch)), s.intents)
+		b = append(b, execute...)
+	}
 	b = append(b, syncAll...)
 	s.buf = b
 
@@ -154,19 +157,15 @@ func appendBindAdvance(b []byte, writerID, from, to int64, intents [][16]byte) [
 	b = appendInt64(b, writerID)
 	b = appendInt64(b, from)
 	b = appendInt64(b, to)
-	if len(intents) == 0 {
-		b = appendNull(b)
-	} else {
-		const uuidOID = 2950
-		b = be.AppendUint32(b, uint32(20+20*len(intents)))
-		b = be.AppendUint32(b, 1) // dimensions
-		b = be.AppendUint32(b, 0) // no nulls
-		b = be.AppendUint32(b, uuidOID)
-		b = be.AppendUint32(b, uint32(len(intents)))
-		b = be.AppendUint32(b, 1) // lower bound
-		for _, id := range intents {
-			b = appendUUID(b, id)
-		}
+	const uuidOID = 2950
+	b = be.AppendUint32(b, uint32(20+20*len(intents)))
+	b = be.AppendUint32(b, 1) // dimensions
+	b = be.AppendUint32(b, 0) // no nulls
+	b = be.AppendUint32(b, uuidOID)
+	b = be.AppendUint32(b, uint32(len(intents)))
+	b = be.AppendUint32(b, 1) // lower bound
+	for _, id := range intents {
+		b = appendUUID(b, id)
 	}
 	b = append(b, 0, 1, 0, 1) // the result in binary
 	be.PutUint32(b[at+1:], uint32(len(b)-at-1))
