@@ -5,6 +5,7 @@ import (
 
 	"github.com/useargus/argus/ship/s3"
 	"github.com/useargus/argus/ship/sink"
+	"github.com/useargus/argus/ship/syslog"
 )
 
 // opened is a sink, and what it wants of its batches.
@@ -16,6 +17,8 @@ type opened struct {
 // open makes the declaration's sink. It connects to nothing yet.
 func open(d *sink.Declaration) (opened, error) {
 	switch {
+	case d.Syslog != nil:
+		return opened{syslog.New(d.Syslog), true}, nil
 	case d.S3 != nil:
 		s, err := s3.New(d.S3)
 		if err != nil {

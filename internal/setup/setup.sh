@@ -23,6 +23,7 @@ here() {
   postgres15) [ -x "${ARGUS_TEST_POSTGRES15:-/usr/lib/postgresql/15/bin}/postgres" ] || [ -x "$tools/postgres15/bin/postgres" ] ;;
   python) python3 -c 'import cryptography' 2>/dev/null ;; # docs/services.md's code for Python
   nginx) has nginx || [ -x /usr/sbin/nginx ] ;;
+  rsyslog) { has rsyslogd || [ -x /usr/sbin/rsyslogd ]; } && ls /usr/lib/*/rsyslog/lmnsd_gtls.so >/dev/null 2>&1 ;;
   psql | pg_basebackup | pg_recvlogical) has "$1" || [ -x "/usr/lib/postgresql/15/bin/$1" ] ;;
   *) has "$1" ;;
   esac
@@ -30,7 +31,7 @@ here() {
 package() { # of Debian
   case $1 in
   compiler) echo gcc libc6-dev ;; promtool) echo prometheus ;; postgres15 | psql | pg_basebackup | pg_recvlogical) echo postgresql-15 ;;
-  python) echo python3-cryptography ;;
+  python) echo python3-cryptography ;; rsyslog) echo rsyslog rsyslog-gnutls ;;
   go | node | npm) ;; # Debian's are too old
   *) echo "$1" ;;
   esac
@@ -47,11 +48,12 @@ why() {
   nginx) echo "the reference of calls through the door" ;;
   psql | pg_basebackup) echo "the steps of deploy/OPERATIONS.md" ;;
   python) echo "runs the check of assertions in docs/services.md: python3 with cryptography" ;;
+  rsyslog) echo "receives what the sink syslog sends: rsyslog with its module gtls" ;;
   postgres15) echo "replication is tested against 15 and 18; or name its folder of programs in ARGUS_TEST_POSTGRES15" ;;
   esac
 }
 wanted=(go node npm chromium)
-[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python curl)
+[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python curl rsyslog)
 missing=()
 look() {
   missing=()

@@ -1,4 +1,4 @@
-package format
+package format_test
 
 import (
 	"encoding/json"
@@ -7,6 +7,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/ship/format"
 	"github.com/useargus/argus/ship/sinktest"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestOCSFHoldsTheRow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := sinktest.AnyRecord().Draw(t, "record")
-		event := OCSF{}.Append(nil, &r, 0)
+		event := format.OCSF{}.Append(nil, &r, 0)
 		var e struct {
 			Metadata struct {
 				UID           string

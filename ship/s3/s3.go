@@ -143,7 +143,7 @@ func (k *keys) IsExpired() bool { return true }
 // afterKey leads to the *time.Duration that takes an answer's Retry-After: the library's errors have no headers.
 type afterKey struct{}
 
-// transport follows no redirect and bounds what an answer says. The library would follow one, to any address.
+// transport says what a redirect means, and bounds what an answer says.
 type transport struct{ *http.Transport }
 
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -38,6 +38,7 @@ type Declaration struct {
 	Folder *Folder `yaml:"folder"`
 	HTTPS  *HTTPS  `yaml:"https"`
 	S3     *S3     `yaml:"s3"`
+	Syslog *Syslog `yaml:"syslog"`
 
 	filter argus.Filter
 }

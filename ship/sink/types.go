@@ -19,6 +19,7 @@ func (d *Declaration) types() []typed {
 		{"folder", d.Folder != nil, func(l *loading, at string) { d.Folder.check(l, at) }},
 		{"https", d.HTTPS != nil, func(l *loading, at string) { d.HTTPS.check(l, at) }},
 		{"s3", d.S3 != nil, func(l *loading, at string) { d.S3.check(l, at, d.Format) }},
+		{"syslog", d.Syslog != nil, func(l *loading, at string) { d.Syslog.check(l, at) }},
 	}
 }
 

@@ -3,6 +3,7 @@ package sinktest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -186,14 +187,25 @@ func again(t *testing.T, s sink.Sink, b *sink.Batch, hear func(error) error) {
 	}
 }
 
-// arrived checks that the receiver holds the batch: of each writer all rows in their order, lastly, and no torn row.
+// arrived waits until the receiver holds the batch: an acknowledgement may say that it was read, and not yet written.
 func (k *Kit) arrived(t *testing.T, b *sink.Batch) {
 	t.Helper()
+	var err error
+	for range 100 {
+		if err = k.holds(k.Received(t), b); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal(err)
+}
+
+// holds checks that the receiver holds the batch: of each writer all rows in their order, lastly, and no torn row.
+func (k *Kit) holds(received []string, b *sink.Batch) error {
 	want, got := map[int64][]string{}, map[int64][]string{}
 	for _, r := range b.Rows {
 		want[r.Record.WriterID] = append(want[r.Record.WriterID], string(r.Line))
 	}
-	received := k.Received(t)
 	manifests := 0
 	for _, line := range received {
 		var key struct {
@@ -201,7 +213,7 @@ func (k *Kit) arrived(t *testing.T, b *sink.Batch) {
 			Batch    string `json:"batch"`
 		}
 		if err := json.Unmarshal([]byte(line), &key); err != nil {
-			t.Fatalf("the receiver holds a torn row: %v in %.200q", err, line)
+			return fmt.Errorf("the receiver holds a torn row: %w in %.200q", err, line)
 		}
 		if key.Batch == b.Batch {
 			manifests++
@@ -211,17 +223,18 @@ func (k *Kit) arrived(t *testing.T, b *sink.Batch) {
 		}
 	}
 	if manifests == 0 {
-		t.Errorf("the receiver has no manifest of the batch")
+		return errors.New("the receiver has no manifest of the batch")
 	}
 	for writer, rows := range want {
 		n := len(got[writer])
 		if n < len(rows) || !slices.Equal(got[writer][n-len(rows):], rows) {
-			t.Fatalf("of writer %d the receiver holds %d rows, and they do not end with the batch's %d", writer, n, len(rows))
+			return fmt.Errorf("of writer %d the receiver holds %d rows, and they do not end with the batch's %d", writer, n, len(rows))
 		}
 		if k.Once && n != len(rows) {
-			t.Fatalf("of writer %d the receiver holds %d rows for %d", writer, n, len(rows))
+			return fmt.Errorf("of writer %d the receiver holds %d rows for %d", writer, n, len(rows))
 		}
 	}
+	return nil
 }
 
 // incompressible gives each row texts that no compression makes small, so that a batch has a middle on its way.

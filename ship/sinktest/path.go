@@ -92,10 +92,9 @@ func (p *Path) serve(client net.Conn) {
 			n, err := server.Read(buf)
 			select {
 			case <-deaf: // the answer of the receiver is lost, and with it the connection
-				if n > 0 {
-					client.Close()
-					return
-				}
+				client.(*net.TCPConn).SetLinger(0)
+				client.Close()
+				return
 			default:
 			}
 			if n > 0 {
