@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -138,6 +140,20 @@ func (pg *Postgres) Restart(t testing.TB) {
 	must(t, "stopping PostgreSQL", pg.engine.Stop(ctx))
 	engine, err := engines.StartPostgres(ctx, pg.engine.Config())
 	must(t, "restarting PostgreSQL", err)
+	pg.engine = engine
+}
+
+// MoveTo has the URLs lead to another engine, which was made a primary. The test stops the one before, and this one is
+// stopped at its end.
+func (pg *Postgres) MoveTo(t testing.TB, engine *engines.Postgres) {
+	t.Helper()
+	for _, field := range []*string{
+		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.HoldURL, &pg.BreakGlassURL, &pg.ConsentURL, &pg.LedgerURL, &pg.SuperuserURL,
+	} {
+		*field = strings.Replace(*field, "127.0.0.1:"+strconv.Itoa(pg.Engine().Port()), "127.0.0.1:"+strconv.Itoa(engine.Port()), 1)
+	}
+	pg.mu.Lock()
+	defer pg.mu.Unlock()
 	pg.engine = engine
 }
 
