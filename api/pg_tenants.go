@@ -70,7 +70,7 @@ func recordConsentOfCall(ctx context.Context, url, tenant, document, by string, 
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := connect.Open(ctx, config)
 	if err != nil {
 		return err
 	}

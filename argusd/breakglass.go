@@ -45,7 +45,7 @@ func withPostgres(ctx context.Context, url, application string, f func(*pgx.Conn
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.ConnectConfig(ctx, session)
+	conn, err := connect.Open(ctx, session)
 	if err != nil {
 		return err
 	}

@@ -269,7 +269,7 @@ func (d *dev) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.ConnectConfig(ctx, session)
+	conn, err := connect.Open(ctx, session)
 	if err != nil {
 		return err
 	}
@@ -335,7 +335,7 @@ func (d *dev) waitCopying(ctx context.Context, since time.Time) error {
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := connect.Open(ctx, config)
 	if err != nil {
 		return err
 	}

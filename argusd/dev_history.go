@@ -133,7 +133,7 @@ func (d *dev) prepareHistory(ctx context.Context, h *devHistory) (
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	conn, err := pgx.ConnectConfig(ctx, session)
+	conn, err := connect.Open(ctx, session)
 	if err != nil {
 		return nil, nil, nil, err
 	}

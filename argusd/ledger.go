@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
@@ -342,7 +341,7 @@ same tree. Verifying reports the declared leaves as lost.`,
 			if err != nil {
 				return err
 			}
-			conn, err := pgx.ConnectConfig(ctx, config2)
+			conn, err := connect.Open(ctx, config2)
 			if err != nil {
 				return fmt.Errorf("connecting to Postgres: %w", err)
 			}

@@ -9,9 +9,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
@@ -56,10 +58,13 @@ var PostgresSession = map[string]string{
 	"default_table_access_method":         "heap",
 }
 
+// dialTimeout bounds an attempt to connect to a host, up to its first answer, where nothing else does.
+const dialTimeout = 5 * time.Second
+
 // sinceSeventeen is what Postgres knows since version 17: an older one would not let in a session that states it.
 const sinceSeventeen = "SET transaction_timeout = 0; SET restrict_nonsystem_relation_kind = ''"
 
-// Postgres reads the URL for a single connection, which calls itself by the name of the application.
+// Postgres reads the URL for a single connection, which calls itself by the name of the application. Open makes it.
 func Postgres(url, application string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -76,6 +81,7 @@ func PostgresPool(url, application string) (*pgxpool.Config, error) {
 		return nil, ErrPostgresURL
 	}
 	pin(&config.ConnConfig.Config, application)
+	config.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error { return lead(ctx, &c.Config) }
 	return config, nil
 }
 
@@ -95,6 +101,14 @@ func pin(config *pgconn.Config, application string) {
 		config.RuntimeParams[name] = value
 	}
 	config.RuntimeParams["application_name"] = application
+	// A server that takes writes is the primary, whatever its sessions state as a default: those of the questions are
+	// read-only, and target_session_attrs=read-write would turn them away.
+	if asks(config, pgconn.ValidateConnectTargetSessionAttrsReadWrite) {
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	}
+	if config.ConnectTimeout == 0 { // the URL says nothing
+		config.ConnectTimeout = dialTimeout
+	}
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		version := conn.ParameterStatus("server_version") // 18.4, 15.13 (Debian 15.13-0), 19beta1
 		end := strings.IndexFunc(version, func(c rune) bool { return c < '0' || c > '9' })
@@ -106,6 +120,11 @@ func pin(config *pgconn.Config, application string) {
 		}
 		return nil
 	}
+}
+
+// asks tells whether target_session_attrs of the URL is the one that the library checks so.
+func asks(config *pgconn.Config, how pgconn.ValidateConnectFunc) bool {
+	return config.ValidateConnect != nil && reflect.ValueOf(config.ValidateConnect).Pointer() == reflect.ValueOf(how).Pointer()
 }
 
 // ClickHouseSetting is a setting of ClickHouse and the value that every session of ours gives it.

@@ -40,7 +40,7 @@ func (l *lease) take(ctx context.Context) error {
 			return err
 		}
 		config.RuntimeParams["synchronous_commit"] = "off" // a lost renewal is no loss
-		if l.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
+		if l.conn, err = connect.Open(ctx, config); err != nil {
 			return fmt.Errorf("connecting to Postgres: %w", err)
 		}
 	}

@@ -48,7 +48,7 @@ func (l *lease) take(ctx context.Context, anew bool, atLeast uint64, force bool)
 		}
 		// A small commit each second is no loss after a crash, so it need not be flushed.
 		config.RuntimeParams["synchronous_commit"] = "off"
-		if l.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
+		if l.conn, err = connect.Open(ctx, config); err != nil {
 			return 0, fmt.Errorf("connecting to Postgres: %w", err)
 		}
 	}

@@ -39,7 +39,7 @@ func checkPostgres(ctx context.Context, r *Report, url, role string, more func(*
 		return
 	}
 	config.ConnectTimeout = 5 * time.Second
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := connect.Open(ctx, config)
 	if err != nil {
 		r.Line("Postgres: log in", without(err, config.Password), mendLogin(err, role, config.Database))
 		return
@@ -254,7 +254,7 @@ func (p *postgres) replicationConnection(ctx context.Context) error {
 	config := p.config.Copy()
 	config.RuntimeParams["replication"] = "database"
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := connect.Open(ctx, config)
 	if err != nil {
 		return without(err, config.Password)
 	}

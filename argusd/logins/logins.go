@@ -46,7 +46,7 @@ func Postgres(ctx context.Context, url string, passwords map[string]string) erro
 		return err
 	}
 	config.ConnectTimeout = 10 * time.Second
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := connect.Open(ctx, config)
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,7 @@ func open(ctx context.Context, url string) (*pgx.Conn, error) {
 		return nil, err
 	}
 	config.ConnectTimeout = 10 * time.Second
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := connect.Open(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to Postgres: %w", err)
 	}

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"net"
 	"os"
 	"regexp"
 	"testing"
+	"time"
 )
 
 // golden are the messages of pgoutput that a real server sent.
@@ -148,4 +150,33 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestNotice: a notice in the stream is a message that says nothing. Waiting for the one after it would hold the intake's lock.
+func TestNotice(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	defer server.Close()
+	go server.Write([]byte("N\x00\x00\x00\x0dSWARNING\x00"))
+	s := &Stream{conn: client, in: bufio.NewReaderSize(client, streamBuffer)}
+	for !s.Ready() {
+		if _, err := s.in.Peek(s.in.Buffered() + 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := make(chan Message, 1)
+	go func() {
+		m, err := s.Next()
+		if err == nil {
+			got <- m
+		}
+	}()
+	select {
+	case m := <-got:
+		if m.Data != nil || m.End != 0 || m.Reply {
+			t.Errorf("the notice is %+v", m)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Next waits for what comes after the notice")
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,7 +35,7 @@ func Dial(ctx context.Context, url string) (*pgconn.PgConn, error) {
 	}
 	config.ConnectTimeout = 10 * time.Second
 	config.RuntimeParams["wal_sender_timeout"] = strconv.Itoa(int(senderTimeout.Milliseconds()))
-	return pgconn.ConnectConfig(ctx, config)
+	return connect.OpenReplication(ctx, config)
 }
 
 // System is which history of which cluster a position belongs to. A restore begins a new timeline.
@@ -54,6 +55,24 @@ func IdentifySystem(ctx context.Context, conn *pgconn.PgConn) (System, error) {
 	timeline, err2 := strconv.ParseUint(row[1], 10, 32)
 	at, err3 := ParseLSN(row[2])
 	return System{id, uint32(timeline), at}, errors.Join(err1, err2, err3)
+}
+
+// Switched returns where the timeline from ended on the way to the server's own, and whether the server's history has it at
+// all. All that committed before is in both.
+func Switched(ctx context.Context, conn *pgconn.PgConn, own, from uint32) (LSN, bool, error) {
+	row, err := command(ctx, conn, fmt.Sprintf("TIMELINE_HISTORY %d", own), 2)
+	if err != nil {
+		return 0, false, fmt.Errorf("reading the history of timeline %d: %w", own, err)
+	}
+	for line := range strings.Lines(row[1]) {
+		fields := strings.Fields(line) // timeline, where it ended, why
+		if len(fields) < 2 || fields[0] != strconv.FormatUint(uint64(from), 10) {
+			continue
+		}
+		at, err := ParseLSN(fields[1])
+		return at, err == nil, err
+	}
+	return 0, false, nil
 }
 
 // CreateSlot makes the slot and returns where it starts, with the name of a snapshot that holds exactly what
@@ -158,50 +177,48 @@ var errStreamEnded = errors.New("the stream was ended by Postgres")
 // message returns the type and body of the next message of Postgres's protocol. The body is valid until the
 // next call. Errors of the server and the stream's end are errors.
 func (s *Stream) message() (kind byte, body []byte, err error) {
-	for {
-		if _, err := s.in.Discard(s.used); err != nil {
-			return 0, nil, err
-		}
-		s.used = 0
-		head, err := s.peek(5)
+	if _, err := s.in.Discard(s.used); err != nil {
+		return 0, nil, err
+	}
+	s.used = 0
+	head, err := s.peek(5)
+	if err != nil {
+		return 0, nil, err
+	}
+	kind = head[0]
+	n := int(binary.BigEndian.Uint32(head[1:])) + 1
+	switch {
+	case n < 5 || n > 1<<30:
+		return 0, nil, ErrMalformed
+	case n <= s.in.Size():
+		whole, err := s.peek(n)
 		if err != nil {
 			return 0, nil, err
 		}
-		kind = head[0]
-		n := int(binary.BigEndian.Uint32(head[1:])) + 1
-		switch {
-		case n < 5 || n > 1<<30:
-			return 0, nil, ErrMalformed
-		case n <= s.in.Size():
-			whole, err := s.peek(n)
-			if err != nil {
-				return 0, nil, err
-			}
-			s.used, body = n, whole[5:]
-		default:
-			if cap(s.big) < n {
-				s.big = make([]byte, n)
-			}
-			s.big = s.big[:n]
-			if err := s.readFull(s.big); err != nil {
-				return 0, nil, err
-			}
-			body = s.big[5:]
+		s.used, body = n, whole[5:]
+	default:
+		if cap(s.big) < n {
+			s.big = make([]byte, n)
 		}
-		switch kind {
-		case 'E':
-			var e pgproto3.ErrorResponse
-			if err := e.Decode(body); err != nil {
-				return 0, nil, ErrMalformed
-			}
-			return 0, nil, pgconn.ErrorResponseToPgError(&e)
-		case 'c', 'C', 'Z': // CopyDone, CommandComplete, ReadyForQuery
-			return 0, nil, errStreamEnded
-		case 'd', 'W':
-			return kind, body, nil
+		s.big = s.big[:n]
+		if err := s.readFull(s.big); err != nil {
+			return 0, nil, err
 		}
-		// Notices and changes of parameters say nothing to us.
+		body = s.big[5:]
 	}
+	switch kind {
+	case 'E':
+		var e pgproto3.ErrorResponse
+		if err := e.Decode(body); err != nil {
+			return 0, nil, ErrMalformed
+		}
+		return 0, nil, pgconn.ErrorResponseToPgError(&e)
+	case 'c', 'C', 'Z': // CopyDone, CommandComplete, ReadyForQuery
+		return 0, nil, errStreamEnded
+	}
+	// Notices and changes of parameters say nothing to us. But the one after them may be long in coming, and the
+	// caller may hold a lock.
+	return kind, body, nil
 }
 
 // Postgres sends row by row. Woken for each row, both sides would spend more on switching than on the rows. So while
@@ -272,7 +289,7 @@ func (s *Stream) Ready() bool {
 	return have >= int(binary.BigEndian.Uint32(head[s.used+1:]))+1
 }
 
-// Message is either a pgoutput message or, when Data is nil, a keepalive.
+// Message is either a pgoutput message or, when Data is nil, a keepalive. Its zero value says nothing.
 type Message struct {
 	Data  []byte // valid until the next call
 	End   LSN    // of a keepalive: everything that committed before it has been sent
@@ -281,10 +298,12 @@ type Message struct {
 
 // Next waits for the next message. Errors of the server and the stream's end are errors.
 func (s *Stream) Next() (Message, error) {
-	_, body, err := s.message()
+	kind, body, err := s.message()
 	switch {
 	case err != nil:
 		return Message{}, err
+	case kind != 'd':
+		return Message{}, nil
 	case len(body) > 25 && body[0] == 'w':
 		return Message{Data: body[25:]}, nil
 	case len(body) == 18 && body[0] == 'k':
