@@ -289,11 +289,12 @@ func (c *call) commit(status int) *argus.Error {
 // unavailableTimeout bounds a call that is answered 503, its row included: W3's two seconds, with room.
 const unavailableTimeout = 1800 * time.Millisecond
 
-// append waits for the row. A call that a hung Postgres has already cost its patience, and that had no effects,
-// waits a shorter time: its 503 must come within two seconds. Its row is written if the batch that it is in still commits.
+// append waits for the row. A call that a hung Postgres has already cost its patience, and that had no effects or never
+// learned whether it did, waits a shorter time: its answer must come within two seconds or little more. Its row is written
+// if the batch that it is in still commits. A row that deletes an intent is owed until then.
 func (c *call) append() error {
 	ctx := context.WithoutCancel(c.request.Context())
-	if !c.intended && c.Record.Status == http.StatusServiceUnavailable {
+	if !c.intended && c.Record.Status == http.StatusServiceUnavailable || c.doubtful {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, max(300*time.Millisecond, unavailableTimeout-time.Since(c.arrival)))
 		defer cancel()

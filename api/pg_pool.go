@@ -28,6 +28,7 @@ const (
 	lookupTimeout = 1200 * time.Millisecond // one small read, such as a credential's
 	beginTimeout  = 1200 * time.Millisecond // a connection, BEGIN and the intent
 	txTimeout     = 5 * time.Second         // the whole transaction, lock waits included
+	commitTimeout = 1200 * time.Millisecond // its COMMIT, which waits for synchronous standbys
 	doubtTimeout  = 600 * time.Millisecond  // resolving a lost answer to COMMIT while the caller waits
 )
 
@@ -78,8 +79,8 @@ func (c *call) inTx(f func(ctx context.Context, tx Tx) error) error {
 		defer done()
 		_ = tx.Rollback(end) // after a commit this does nothing
 	}()
-	var xid string
-	if err := tx.QueryRow(head, "SELECT pg_current_xact_id()::text").Scan(&xid); err != nil {
+	var id txID
+	if err := tx.QueryRow(head, "SELECT pg_current_xact_id()::text, "+incarnation).Scan(&id.xid, &id.of); err != nil {
 		return nothingHappened(err)
 	}
 	if !c.intended {
@@ -97,7 +98,9 @@ func (c *call) inTx(f func(ctx context.Context, tx Tx) error) error {
 		}
 		return nothingHappened(err)
 	}
-	err = tx.Commit(ctx)
+	commit, stopCommit := context.WithTimeout(ctx, commitTimeout)
+	err = tx.Commit(commit)
+	stopCommit()
 	var rejected *pgconn.PgError
 	switch {
 	case err == nil:
@@ -105,7 +108,7 @@ func (c *call) inTx(f func(ctx context.Context, tx Tx) error) error {
 		return nothingHappened(err)
 	default:
 		conn.Release() // of no use any more; the pool may have only this one
-		committed, found := a.resolve(c.ctx, xid, doubtTimeout)
+		committed, found := a.resolve(c.ctx, id, doubtTimeout)
 		switch {
 		case !found:
 			// The intent may stand, or may yet appear: the row is written as one that deletes it.
@@ -139,18 +142,33 @@ func nothingHappened(err error) error {
 	return err
 }
 
+// txID names a transaction of one life of a server. Numbers that were given and not on disk, or on no standby, are given
+// anew after a crash or a failover.
+type txID struct{ xid, of string }
+
+const incarnation = "left(pg_walfile_name(pg_current_wal_lsn()), 8) || ' ' || pg_postmaster_start_time()::text"
+
 // resolve asks Postgres what became of a transaction whose COMMIT was not answered, again and again until wait
 // is over. A backend that is still at it counts as unknown: it may yet commit.
-func (a *API) resolve(ctx context.Context, xid string, wait time.Duration) (committed, found bool) {
+//
+// A commit whose wait for the synchronous standbys was broken off, as a time-out breaks it off, is visible and may be on
+// this machine alone. A failover would undo it under the effects of its call. So it counts once a later commit is on the
+// standbys: they have all of the log before it.
+func (a *API) resolve(ctx context.Context, id txID, wait time.Duration) (committed, found bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
 	defer cancel()
 	for {
 		var status *string
-		err := a.pool.QueryRow(ctx, "SELECT pg_xact_status($1::text::xid8)", xid).Scan(&status)
+		var of string
+		err := a.pool.QueryRow(ctx, "SELECT pg_xact_status($1::text::xid8), "+incarnation, id.xid).Scan(&status, &of)
 		if err == nil && status != nil {
 			switch *status {
 			case "committed":
-				return true, true
+				if of != id.of {
+					return false, false
+				}
+				_, err := a.pool.Exec(ctx, "SELECT pg_logical_emit_message(true, 'argus', 'barrier')")
+				return err == nil, err == nil
 			case "aborted":
 				return false, true
 			}

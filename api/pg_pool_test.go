@@ -123,17 +123,25 @@ func TestDoubt(t *testing.T) {
 	ctx := t.Context()
 	tx, err := h.pool.Begin(ctx)
 	h.must(err)
-	var xid string
-	h.must(tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&xid))
-	if _, found := h.api.resolve(ctx, xid, 120*time.Millisecond); found {
+	var id txID
+	h.must(tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text, "+incarnation).Scan(&id.xid, &id.of))
+	if _, found := h.api.resolve(ctx, id, 120*time.Millisecond); found {
 		t.Error("a transaction under way counts as decided")
 	}
 	h.must(tx.Rollback(ctx))
-	if committed, found := h.api.resolve(ctx, xid, time.Second); !found || committed {
+	if committed, found := h.api.resolve(ctx, id, time.Second); !found || committed {
 		t.Errorf("rolled back: %t %t", committed, found)
 	}
-	if _, found := h.api.resolve(ctx, "999999999999", 120*time.Millisecond); found {
+	if _, found := h.api.resolve(ctx, txID{"999999999999", id.of}, 120*time.Millisecond); found {
 		t.Error("a transaction of the future counts as decided")
+	}
+	// A number that the server of another life gave: a failover gives it again.
+	h.must(h.pool.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&id.xid))
+	if committed, found := h.api.resolve(ctx, id, time.Second); !found || !committed {
+		t.Errorf("committed: %t %t", committed, found)
+	}
+	if _, found := h.api.resolve(ctx, txID{id.xid, "00000009 2020-01-01"}, time.Second); found {
+		t.Error("a transaction of another server counts as decided")
 	}
 }
 

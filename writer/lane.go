@@ -267,6 +267,9 @@ func (l *lane) tryOpen() (err error) {
 			drop(conn)
 		}
 	}()
+	if err := l.w.recognise(conn); err != nil {
+		return err
+	}
 	if err := l.resolve(conn); err != nil {
 		return fmt.Errorf("resolving writer %d: %w", l.left.writer, err)
 	}
@@ -306,16 +309,19 @@ func (l *lane) tryOpen() (err error) {
 //
 // Closing takes the writer's row lock, so it waits for a backend that is just committing the batch. A backend that
 // comes later finds the writer closed, and rolls back. From then on either the batch's last row is there, and so is
-// the whole batch, or it never will be.
+// the whole batch, or it never will be. Closing is a commit of its own, behind the batch's: the synchronous standbys that
+// have the one have the other.
 func (l *lane) resolve(conn *pgx.Conn) error {
 	if l.left.writer == 0 {
 		return nil
 	}
 	if l.left.session != "" {
-		// The backend may be stuck with the row lock: its network is gone, or its client was frozen.
+		// The backend may be stuck with the row lock: its network is gone, or its client was frozen. One that waits for
+		// the synchronous standbys is left alone. Ended, it would show rows that a failover takes back.
 		err := l.w.step(func(ctx context.Context) error {
 			_, err := conn.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-				WHERE application_name = $1 AND usename = current_user AND pid <> pg_backend_pid()`, l.left.session)
+				WHERE application_name = $1 AND usename = current_user AND pid <> pg_backend_pid()
+				  AND wait_event IS DISTINCT FROM 'SyncRep'`, l.left.session)
 			return err
 		})
 		if err != nil {

@@ -2,6 +2,8 @@ package writer
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/useargus/argus/connect"
 )
 
 // Why a call failed: the label of argus_writer_failed_total.
@@ -26,6 +28,7 @@ type metrics struct {
 	doubts       *prometheus.CounterVec
 	interrupted  prometheus.Counter
 	opened       prometheus.Counter
+	primaries    *prometheus.GaugeVec
 	unregistered []prometheus.Collector
 }
 
@@ -50,6 +53,8 @@ func newMetrics(w *Writer) *metrics {
 			Name: "doubts_total", Help: "Batches whose commit was not answered, by what was found later."}, []string{"found"}),
 		interrupted: counter("interrupted_total", "Intents of dead processes turned into interrupted rows by this process."),
 		opened:      counter("opened_total", "Writers opened."),
+		primaries: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "argus", Subsystem: "writer",
+			Name: "two_primaries", Help: "1 while several hosts of the Postgres URL take writes, by what they say."}, []string{"servers"}),
 	}
 	for _, reason := range []string{failedDown, failedOverload, failedClosing, failedTimeout, failedRow,
 		failedSwept, failedUnstorable, failedIntentState} {
@@ -61,7 +66,7 @@ func newMetrics(w *Writer) *metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "argus", Subsystem: "writer", Name: name, Help: help}, f)
 	}
 	m.unregistered = []prometheus.Collector{
-		m.rows, m.commit, m.batch, m.wait, m.failed, m.fenced, m.doubts, m.interrupted, m.opened,
+		m.rows, m.commit, m.batch, m.wait, m.failed, m.fenced, m.doubts, m.interrupted, m.opened, m.primaries,
 		gauge("queue_depth", "Calls waiting for a lane.", func() float64 { return float64(w.queue.depth.Load()) }),
 		gauge("queue_age_seconds", "How long the first waiting call has waited.", func() float64 { return w.queue.age().Seconds() }),
 		gauge("lanes_open", "Lanes that can commit.", func() float64 { return float64(w.health.lanesOpen()) }),
@@ -71,6 +76,14 @@ func newMetrics(w *Writer) *metrics {
 		gauge("maintained_timestamp_seconds", "When argusd maintain last ran; 0 when it never did.", w.heartbeat.maintainedAt),
 	}
 	return m
+}
+
+// countPrimaries tells of two primaries, by their names.
+func (m *metrics) countPrimaries() {
+	m.primaries.Reset()
+	for _, servers := range connect.Primaries() {
+		m.primaries.WithLabelValues(servers).Set(1)
+	}
 }
 
 // register registers all, or none.

@@ -52,10 +52,14 @@ func (w *Writer) beat(conn *pgx.Conn) (uuid.UUID, error) {
 	p := &w.process
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	w.servers.mu.Lock()
+	is := w.servers.newest
+	w.servers.mu.Unlock()
 	alive := false
 	if p.registered {
 		err := w.step(func(ctx context.Context) error {
-			tag, err := conn.Exec(ctx, `UPDATE argus.audit_processes SET heartbeat_at = clock_timestamp() WHERE process_id = $1`, p.id)
+			tag, err := conn.Exec(ctx, `UPDATE argus.audit_processes SET heartbeat_at = clock_timestamp(), server = $2, timeline = $3
+				WHERE process_id = $1`, p.id, is.Name, is.Timeline)
 			alive = tag.RowsAffected() == 1
 			return err
 		})
@@ -71,8 +75,8 @@ func (w *Writer) beat(conn *pgx.Conn) (uuid.UUID, error) {
 	}
 	if !alive {
 		err := w.step(func(ctx context.Context) error {
-			_, err := conn.Exec(ctx, `INSERT INTO argus.audit_processes (process_id, host) VALUES ($1, $2)
-				ON CONFLICT (process_id) DO UPDATE SET heartbeat_at = clock_timestamp()`, p.id, w.config.Host)
+			_, err := conn.Exec(ctx, `INSERT INTO argus.audit_processes (process_id, host, server, timeline) VALUES ($1, $2, $3, $4)
+				ON CONFLICT (process_id) DO UPDATE SET heartbeat_at = clock_timestamp()`, p.id, w.config.Host, is.Name, is.Timeline)
 			return err
 		})
 		if err != nil {
@@ -118,7 +122,42 @@ func (w *Writer) connect(name string) (*pgx.Conn, error) {
 	// The URL may name several hosts, each of which gets its time.
 	ctx, cancel := context.WithTimeout(w.life, w.config.tuning.connect*time.Duration(1+len(config.Fallbacks)))
 	defer cancel()
-	return pgx.ConnectConfig(ctx, config)
+	return connect.Open(ctx, config)
+}
+
+// servers is what this process has seen of Postgres: the system and the highest timeline that its lanes wrote to.
+type servers struct {
+	mu     sync.Mutex
+	newest connect.Server // mu
+}
+
+// recognise rejects an old primary that came back. What is written there does not count: the new primary does not have it. A
+// server that cannot say what it is, is not judged.
+func (w *Writer) recognise(conn *pgx.Conn) error {
+	var is connect.Server
+	err := w.step(func(ctx context.Context) (err error) {
+		is, err = connect.Identify(ctx, conn)
+		return err
+	})
+	if rejectionOf(err) != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("asking Postgres which system it is: %w", err)
+	}
+	w.servers.mu.Lock()
+	defer w.servers.mu.Unlock()
+	switch was := w.servers.newest; {
+	case was.System == is.System && is.Timeline < was.Timeline:
+		return fmt.Errorf("%s is an old primary that came back: %s has written on timeline %d. "+
+			"If it was restored on purpose, restart this process", is, was.Name, was.Timeline)
+	case was.System != "" && was.System != is.System:
+		w.config.Logger.Error("Postgres is another database system now", "host", is.Name, "system", is.System, "was", was.System)
+	case was.System != "" && was.Timeline != is.Timeline:
+		w.config.Logger.Warn("Postgres failed over, or was restored", "host", is.Name, "timeline", is.Timeline, "was", was.Timeline)
+	}
+	w.servers.newest = is
+	return nil
 }
 
 // step bounds one round trip to Postgres.
@@ -192,6 +231,7 @@ func (w *Writer) sendHeartbeats() {
 			}
 			return w.look(conn)
 		})
+		w.metrics.countPrimaries()
 		pause := w.config.tuning.heartbeat
 		if err != nil {
 			pause = min(pause, 500*time.Millisecond)

@@ -96,9 +96,11 @@ func (s *session) commit(writerID, from int64, batch []*entry, recordedAt time.T
 	return s.receive()
 }
 
-// receive reads up to ReadyForQuery and returns the first error the server reported.
+// receive reads up to ReadyForQuery and returns the first error the server reported. A commit with a warning is in doubt:
+// an administrator broke off its wait for the synchronous standbys, and only the primary may have it.
 func (s *session) receive() error {
 	var failed *pgconn.PgError
+	var alone error
 	for {
 		msg, err := s.frontend.Receive()
 		if err != nil {
@@ -112,11 +114,15 @@ func (s *session) receive() error {
 			if failed == nil {
 				failed = pgconn.ErrorResponseToPgError(msg)
 			}
+		case *pgproto3.NoticeResponse:
+			if msg.SeverityUnlocalized == "WARNING" {
+				alone = fmt.Errorf("the commit came with a warning: %s", msg.Message)
+			}
 		case *pgproto3.ReadyForQuery:
 			if failed != nil {
 				return failed
 			}
-			return nil
+			return alone
 		}
 	}
 }

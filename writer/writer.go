@@ -37,6 +37,7 @@ type Writer struct {
 	opening chan struct{} // holds one token: only one lane at a time connects, so a returning Postgres is not stormed
 
 	process   identity
+	servers   servers
 	control   control
 	heartbeat heartbeat
 	state     atomic.Int32

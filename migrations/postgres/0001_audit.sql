@@ -208,7 +208,9 @@ CREATE TABLE argus.audit_processes (
   process_id   uuid        PRIMARY KEY,
   host         text        NOT NULL,
   started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-  heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp()
+  heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  server       text,  -- the host of its URL that its lanes write to
+  timeline     bigint -- of that server: the highest that the process has seen
 ) WITH (fillfactor = 50);
 
 -- One row for one lifetime of one writer lane. An insert into the log moves seq by compare-and-set (rows_follow_writer);
@@ -491,7 +493,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA argus FROM PUBLIC;
 GRANT SELECT, INSERT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit TO argus_api;
 GRANT SELECT ON argus.audit_writers, argus.audit_processes, argus.audit_intents TO argus_api;
 GRANT UPDATE (closed_at) ON argus.audit_writers TO argus_api;
-GRANT INSERT (process_id, host), UPDATE (heartbeat_at), DELETE ON argus.audit_processes TO argus_api;
+GRANT INSERT (process_id, host, server, timeline), UPDATE (heartbeat_at, server, timeline), DELETE ON argus.audit_processes TO argus_api;
 GRANT INSERT (id, process_id, record) ON argus.audit_intents TO argus_api;
 GRANT SELECT ON argus.audit_months, argus.audit_admin TO argus_api;
 GRANT EXECUTE ON FUNCTION argus.open_audit_writer(uuid, int), argus.advance_audit_writer(bigint, bigint, bigint, uuid[]),
