@@ -2,11 +2,14 @@ package credential
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/connect"
 )
 
 const (
@@ -14,6 +17,9 @@ const (
 	echoEvery         = 300 * time.Millisecond
 	echoTimeout       = 700 * time.Millisecond
 )
+
+// errPooled: nothing that was revoked is sure to be heard.
+var errPooled = errors.New("a pooler changes the backend under the connection: ARGUS needs Postgres itself, or a pooler in session mode")
 
 // listen keeps a connection on the channel of revocations for as long as ctx lives. An open connection does not keep
 // remembered tokens alive. Only its own notices do, when they come back. So it also detects a half dead connection, a
@@ -43,7 +49,7 @@ func (v *Verifier) listen(ctx context.Context) {
 func (v *Verifier) listenOnce(ctx context.Context) error {
 	start, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(start, v.pool.Config().ConnConfig.Copy())
+	conn, err := connect.Open(start, v.pool.Config().ConnConfig.Copy())
 	if err != nil {
 		return err
 	}
@@ -55,10 +61,14 @@ func (v *Verifier) listenOnce(ctx context.Context) error {
 	if _, err := conn.Exec(start, "LISTEN "+credentialChannel); err != nil {
 		return err
 	}
+	var listener uint32
+	if err := conn.QueryRow(start, "SELECT pg_backend_pid()").Scan(&listener); err != nil {
+		return err
+	}
 	nonce := "echo " + uuid.NewString()
 	for {
 		sent := time.Now()
-		if err := v.echo(ctx, conn, nonce); err != nil {
+		if err := v.echo(ctx, conn, listener, nonce); err != nil {
 			return err
 		}
 		v.secrets.heard(sent)
@@ -80,12 +90,17 @@ func (v *Verifier) listenOnce(ctx context.Context) error {
 }
 
 // echo sends a notice and waits until it is back. The server delivers notices in the order of their commits, so
-// everything that was revoked before has been heard then.
-func (v *Verifier) echo(ctx context.Context, conn *pgx.Conn, nonce string) error {
+// everything that was revoked before has been heard then. A pooler that lends a session for a transaction is told by its
+// backends, which change: what one of them listens to reaches us only while we happen to have it.
+func (v *Verifier) echo(ctx context.Context, conn *pgx.Conn, listener uint32, nonce string) error {
 	ctx, cancel := context.WithTimeout(ctx, echoTimeout)
 	defer cancel()
-	if _, err := conn.Exec(ctx, "SELECT pg_notify($1, $2)", credentialChannel, nonce); err != nil {
+	var backend uint32
+	if err := conn.QueryRow(ctx, "SELECT pg_backend_pid(), pg_notify($1, $2)::text", credentialChannel, nonce).Scan(&backend, nil); err != nil {
 		return err
+	}
+	if backend != listener {
+		return errPooled
 	}
 	for {
 		n, err := conn.WaitForNotification(ctx)
