@@ -23,12 +23,12 @@ const module = "github.com/useargus/argus"
 var stages = []string{"api", "writer", "replicator", "analytics", "ledger", "ship"}
 
 // leaves are what the stages, argusd and internal share besides the root package. They import the root package alone.
-var leaves = []string{"connect", "yamlfile"}
+var leaves = []string{"connect", "yamlfile", "pgread"}
 
 // fences: which folders may import a library. A folder stands for its subfolders.
 var fences = map[string][]string{
 	"github.com/gin-gonic/gin":            {"api"},
-	"github.com/jackc/pgx/v5":             {"connect", "writer", "replicator", "analytics", "ledger", "ship", "argusd", "api", "migrations", "internal"},
+	"github.com/jackc/pgx/v5":             {"connect", "writer", "replicator", "analytics", "ledger", "ship", "pgread", "argusd", "api", "migrations", "internal"},
 	"github.com/ClickHouse/clickhouse-go": {"connect", "replicator", "analytics", "ledger", "argusd", "migrations", "internal"},
 	"github.com/spf13/cobra":              {"argusctl", "argusd"},
 	"github.com/modelcontextprotocol":     {"argusctl"},
@@ -195,7 +195,7 @@ var decoders = map[string]string{
 	"internal/sample/controller.go":        "its own file, and what ARGUS sent",
 	"internal/sample/sample.go":            "an outside service, on the standard library alone",
 	"json.go":                              "the root imports the standard library only; it checks a row's keys itself",
-	"analytics/postgres.go":                "a map, of Postgres's own jsonb",
+	"pgread/rows.go":                       "a map, of Postgres's own jsonb",
 	"replicator/chcolumn/dictionary.go":    "a map, of Postgres's own jsonb",
 	"proof/drop.go":                        "a map, of Postgres's own jsonb, whose digest the tree holds",
 	"proof/pruned.go":                      "a map, of Postgres's own jsonb, whose digest the tree holds",

@@ -130,6 +130,38 @@ func (p Position) String() string {
 	return string(b)
 }
 
+// ParsePosition reads what Position.String wrote.
+func ParsePosition(text string) (Position, error) {
+	p := Position{Writers: map[int64]int64{}}
+	malformed := fmt.Errorf("malformed position %q", Text(text, 40))
+	head, rest, _ := strings.Cut(text, ".")
+	var err error
+	if p.ClosedThrough, err = strconv.ParseInt(strings.TrimPrefix(head, "c"), 36, 64); err != nil {
+		return p, malformed
+	}
+	before := int64(0)
+	for part := range strings.SplitSeq(rest, ".") {
+		if part == "" {
+			continue
+		}
+		at := strings.LastIndexByte(part, '-')
+		if at <= 0 {
+			return p, malformed
+		}
+		distance, err1 := strconv.ParseInt(part[:at], 36, 64)
+		seq, err2 := strconv.ParseInt(part[at+1:], 36, 64)
+		if err1 != nil || err2 != nil {
+			return p, malformed
+		}
+		before += distance
+		p.Writers[before] = seq
+	}
+	if p.String() != text {
+		return p, malformed
+	}
+	return p, nil
+}
+
 // Place is where a stream stands, and the token by which a client goes on from there. A token is opaque text that only
 // a server with the same key can make, so what it names was once a position of this log.
 type Place struct {

@@ -104,7 +104,7 @@ func loadBench(t *testing.T) *bench {
 	b.start(t, columnar.NativeURL("argus_reader", benchPassword, "argus"), api)
 	c, err := b.a.readCut(ctx, everything, nil)
 	must(err)
-	b.snapshot = c.snapshot
+	b.snapshot = c.Snapshot
 	return b
 }
 

@@ -105,9 +105,9 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 		a.step("cut")
 		var tail [][]countRow
 		dirty := dirtyTime{from: a.config.now().Add(-recentZone).Truncate(time.Minute)}
-		if len(c.tail) > 0 {
+		if len(c.Tail) > 0 {
 			got.source = argus.SourceBoth
-			if tail, pgErr = a.tailCounts(ctx, questions, c.tail, &dirty); pgErr != nil {
+			if tail, pgErr = a.tailCounts(ctx, questions, c.Tail, &dirty); pgErr != nil {
 				return nil
 			}
 		}
@@ -139,7 +139,7 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 			}
 			a.step("counted")
 			var late bool
-			if late, pgErr = a.lateRows(ctx, questions, clean, c.snapshot, &dirty); pgErr != nil || !late {
+			if late, pgErr = a.lateRows(ctx, questions, clean, c.Snapshot, &dirty); pgErr != nil || !late {
 				return nil
 			}
 			a.metrics.again.Inc()
@@ -161,7 +161,7 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 	got = counted{argus.SourcePostgres, a.health.replicated()}
 	for _, q := range questions {
 		q.begin(at)
-		if err := a.postgresCounts(ctx, q, c.snapshot); err != nil {
+		if err := a.postgresCounts(ctx, q, c.Snapshot); err != nil {
 			return got, postgresFailure(ctx, err)
 		}
 	}
@@ -425,7 +425,7 @@ const tailColumns = "occurred_at, route, method, status, latency_us, actor_id, a
 // tailCounts reads what the tail holds of each question, and adds the minutes it has rows in to dirty.
 func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, tail seqRanges, dirty *dirtyTime) ([][]countRow, error) {
 	pool := a.pg.quick
-	if tail.rows() > a.config.tailLimit {
+	if tail.Rows() > a.config.tailLimit {
 		pool = a.pg.slow
 	}
 	out := make([][]countRow, len(questions))
@@ -433,7 +433,7 @@ func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, 
 		var args postgresArgs
 		sel, group := q.postgresSelect(&args)
 		conds := append(q.window.postgres(&args), postgresWhere(&args, q.conditions)...)
-		rows, err := pool.Query(ctx, sel+tail.from(&args, tailColumns, conds)+group, args.values...)
+		rows, err := pool.Query(ctx, sel+tail.From(args.add, tailColumns, conds)+group, args.values...)
 		if err != nil {
 			return nil, err
 		}
@@ -455,7 +455,7 @@ func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, 
 func (a *Analytics) minutesOf(ctx context.Context, pool *pgxpool.Pool, q *countQuestion, s seqRanges) ([]time.Time, error) {
 	var args postgresArgs
 	conds := append(q.window.postgres(&args), postgresWhere(&args, q.conditions)...)
-	rows, err := pool.Query(ctx, "SELECT DISTINCT date_trunc('minute', occurred_at)"+s.from(&args, "occurred_at", conds), args.values...)
+	rows, err := pool.Query(ctx, "SELECT DISTINCT date_trunc('minute', occurred_at)"+s.From(args.add, "occurred_at", conds), args.values...)
 	if err != nil {
 		return nil, err
 	}
@@ -467,14 +467,14 @@ func (a *Analytics) minutesOf(ctx context.Context, pool *pgxpool.Pool, q *countQ
 func (a *Analytics) lateRows(ctx context.Context, questions []*countQuestion, clean [][]interval, snapshot argus.Position,
 	dirty *dirtyTime) (late bool, err error) {
 	c, err := a.readCut(ctx, snapshot, nil)
-	if err != nil || len(c.tail) == 0 {
+	if err != nil || len(c.Tail) == 0 {
 		return false, err
 	}
 	for i, q := range questions {
 		if len(clean[i]) == 0 {
 			continue
 		}
-		minutes, err := a.minutesOf(ctx, a.pg.quick, q, c.tail)
+		minutes, err := a.minutesOf(ctx, a.pg.quick, q, c.Tail)
 		if err != nil {
 			return false, err
 		}

@@ -26,7 +26,7 @@ func (a *Analytics) ExportCursor(ctx context.Context, req argus.ExportRequest) (
 	}
 	cur := cursor{
 		kind: cursorExport, ascending: req.Ascending, conditions: digest(&req.Filter),
-		window: a.resolve(&req.Filter), snapshot: c.snapshot,
+		window: a.resolve(&req.Filter), snapshot: c.Snapshot,
 	}
 	return cur.seal(a.config.CursorKey)
 }

@@ -29,7 +29,7 @@ func (a *Analytics) Follow(ctx context.Context, req argus.FollowRequest, emit fu
 		if err != nil {
 			return postgresFailure(ctx, err)
 		}
-		f.at = at(c.snapshot)
+		f.at = at(c.Snapshot)
 	}
 	if f.live, err = a.live.join(ctx); err != nil {
 		return err
@@ -123,12 +123,12 @@ func (f *follower) catchUp(ctx context.Context) (next int64, ahead argus.Positio
 		if !f.bounded {
 			f.at, f.bounded = at(c.within(f.at.Position)), true
 		}
-		slices.SortFunc(c.tail, func(x, y seqRange) int { return cmp.Compare(x.writer, y.writer) })
-		for some := range slices.Chunk(c.tail, walkWriters) {
+		slices.SortFunc(c.Tail, func(x, y seqRange) int { return cmp.Compare(x.Writer, y.Writer) })
+		for some := range slices.Chunk(c.Tail, walkWriters) {
 			if err := f.walk(ctx, some); err != nil {
 				return 0, ahead, err
 			}
-			f.completeThrough(some[len(some)-1].writer, target.Position)
+			f.completeThrough(some[len(some)-1].Writer, target.Position)
 		}
 		if !target.Covers(f.at.Position) {
 			ahead = f.at.Position

@@ -90,9 +90,9 @@ func (a *Analytics) probe(ctx context.Context) error {
 	if err != nil {
 		return nil
 	}
-	a.metrics.tailRows.Set(float64(c.tail.rows()))
+	a.metrics.tailRows.Set(float64(c.Tail.Rows()))
 	a.health.mu.Lock()
-	a.health.tail, a.health.through = c.tail.rows(), through
+	a.health.tail, a.health.through = c.Tail.Rows(), through
 	a.health.mu.Unlock()
 	return nil
 }

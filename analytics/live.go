@@ -67,7 +67,7 @@ func (s *liveSource) join(ctx context.Context) (*liveRun, error) {
 	polling, stop := context.WithCancel(context.Background())
 	r := &liveRun{
 		a: s.a, stop: stop, followers: 1, ring: make([]liveEntry, s.a.config.ringSize),
-		at: at(c.snapshot), moved: make(chan struct{}),
+		at: at(c.Snapshot), moved: make(chan struct{}),
 	}
 	s.done.Go(func() { r.run(polling) })
 	s.current = r
@@ -196,7 +196,7 @@ func (r *liveRun) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	walk := newWalk(r.a, from, c.tail, nil, window{})
+	walk := newWalk(r.a, from, c.Tail, nil, window{})
 	for {
 		walking, cancel := context.WithTimeout(ctx, pollTimeout)
 		entries, err := walk.next(walking)
@@ -210,7 +210,7 @@ func (r *liveRun) poll(ctx context.Context) error {
 		r.append(entries, nil)
 	}
 	// Writers closed meanwhile are named no more, idle new ones are.
-	r.append(nil, &c.snapshot)
+	r.append(nil, &c.Snapshot)
 	return nil
 }
 

@@ -39,7 +39,7 @@ func (a *Analytics) overRows(ctx context.Context, questions ...rowQuestion) (sou
 		}
 		a.step("cut")
 		source = argus.SourceClickHouse
-		if len(c.tail) > 0 {
+		if len(c.Tail) > 0 {
 			source = argus.SourceBoth
 		}
 		if replicated, pgErr = a.replicatedThrough(ctx, c); pgErr != nil {
@@ -48,9 +48,9 @@ func (a *Analytics) overRows(ctx context.Context, questions ...rowQuestion) (sou
 		deadline := time.Now().Add(scanTime)
 		for _, q := range questions {
 			q.begin()
-			if len(c.tail) > 0 {
+			if len(c.Tail) > 0 {
 				if pgErr = q.postgres(ctx, func(args *postgresArgs, conds []string) string {
-					return c.tail.from(args, q.columns, conds)
+					return c.Tail.From(args.add, q.columns, conds)
 				}); pgErr != nil {
 					return nil
 				}
@@ -80,7 +80,7 @@ func (a *Analytics) overRows(ctx context.Context, questions ...rowQuestion) (sou
 		for _, q := range questions {
 			q.begin()
 			if err := q.postgres(ctx, func(args *postgresArgs, conds []string) string {
-				return " FROM argus.argus_audit_log WHERE " + and(append(conds, postgresIn(args, c.snapshot)))
+				return " FROM argus.argus_audit_log WHERE " + and(append(conds, postgresIn(args, c.Snapshot)))
 			}); err != nil {
 				return source, replicated, postgresFailure(ctx, err)
 			}

@@ -46,7 +46,7 @@ func (a *Analytics) Place(ctx context.Context, token string) (argus.Place, error
 		if err != nil {
 			return argus.Place{}, postgresFailure(ctx, err)
 		}
-		return at(c.snapshot).place(a.config.CursorKey)
+		return at(c.Snapshot).place(a.config.CursorKey)
 	}
 	if len(token) > MaxPlace {
 		return argus.Place{}, errPlace
@@ -66,9 +66,9 @@ func (a *Analytics) Place(ctx context.Context, token string) (argus.Place, error
 // within leaves out of p what Postgres does not have: writers that do not exist, and rows that a writer has not
 // committed. A Postgres that was restored to an earlier moment may have lost both and will number other rows alike.
 func (c *cut) within(p argus.Position) argus.Position {
-	q := argus.Position{ClosedThrough: min(p.ClosedThrough, c.newest), Writers: maps.Clone(p.Writers)}
+	q := argus.Position{ClosedThrough: min(p.ClosedThrough, c.Newest), Writers: maps.Clone(p.Writers)}
 	for w, seq := range q.Writers {
-		has, ok := c.seqs[w]
+		has, ok := c.Seqs[w]
 		if !ok {
 			delete(q.Writers, w)
 			continue

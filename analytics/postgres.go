@@ -2,19 +2,16 @@ package analytics
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/pgread"
 )
 
 // postgresClient reads the system of record by two pools. Their sessions can only read, end a statement past its
@@ -55,68 +52,11 @@ func (p *postgresClient) close() {
 }
 
 // recordColumns are the columns of argus.argus_audit_log as scanRecords reads them.
-var recordColumns = strings.Join(argus.ColumnNames(), ", ")
+var recordColumns = pgread.Columns
 
 // scanRecords appends the rows to records and closes them.
 func scanRecords(rows pgx.Rows, records []argus.Record) ([]argus.Record, error) {
-	defer rows.Close()
-	var (
-		id, pat, glass               pgtype.UUID
-		impersonator, request, trace pgtype.Text
-		release, code, reason, agent pgtype.Text
-		workload                     []byte
-		actorKind, outcome           string
-		params, bodyHash, rowHash    []byte
-		status                       pgtype.Int2
-		latency                      pgtype.Int8
-		address                      netip.Prefix
-	)
-	for rows.Next() {
-		records = append(records, argus.Record{})
-		r := &records[len(records)-1]
-		if err := rows.Scan(&r.WriterID, &r.Seq, &id, &r.OccurredAt, &r.RecordedAt, &r.ActorID, &impersonator, &actorKind,
-			&pat, &glass, &r.Scope, &r.Route, &params, &r.Method, &status, &outcome, &latency, &address, &r.UserAgent,
-			&bodyHash, &r.BodyBytes, &request, &trace, &r.Service, &release, &code, &reason, &agent, &workload, &rowHash); err != nil {
-			return records[:len(records)-1], err
-		}
-		r.OccurredAt, r.RecordedAt = r.OccurredAt.UTC(), r.RecordedAt.UTC()
-		r.ID, r.PATID, r.BreakGlassID = id.Bytes, pat.Bytes, glass.Bytes
-		r.ImpersonatorID, r.ClientRequestID, r.TraceID = impersonator.String, request.String, trace.String
-		r.Release, r.ErrorCode, r.Reason, r.Agent = release.String, code.String, reason.String, agent.String
-		r.ActorKind, r.Outcome = argus.ActorKind(actorKind), argus.Outcome(outcome)
-		r.Status, r.LatencyUS = status.Int16, latency.Int64
-		r.ClientIP = address.Addr()
-		if bodyHash != nil {
-			r.BodyHashed = true
-			copy(r.BodySHA256[:], bodyHash)
-		}
-		copy(r.RowHash[:], rowHash)
-		var err error
-		if r.PathParams, err = parsePairs(params); err == nil && workload != nil {
-			r.Workload, err = parsePairs(workload)
-		}
-		if err != nil {
-			return records[:len(records)-1], err
-		}
-	}
-	return records, rows.Err()
-}
-
-// parsePairs reads the column path_params or workload.
-func parsePairs(text []byte) ([]argus.PathParam, error) {
-	if string(text) == "{}" {
-		return nil, nil
-	}
-	var m map[string]string
-	if err := json.Unmarshal(text, &m); err != nil {
-		return nil, err
-	}
-	r := argus.Record{PathParams: make([]argus.PathParam, 0, len(m))}
-	for name, value := range m {
-		r.PathParams = append(r.PathParams, argus.PathParam{Name: name, Value: value})
-	}
-	r.SortPathParams()
-	return r.PathParams, nil
+	return pgread.Records(rows, records)
 }
 
 // orderBy is the order of the log, in both stores.
@@ -127,37 +67,11 @@ func orderBy(ascending bool) string {
 	return " ORDER BY occurred_at DESC, writer_id DESC, seq DESC"
 }
 
-// seqRange is rows of one writer: those with a seq greater than lo, up to hi.
-type seqRange struct{ writer, lo, hi int64 }
-
-// seqRanges are the rows between two positions.
-type seqRanges []seqRange
-
-func (s seqRanges) rows() (n int64) {
-	for _, sp := range s {
-		n += sp.hi - sp.lo
-	}
-	return n
-}
-
-// from is the FROM clause of a statement that reads the rows of the ranges that meet the conditions. It reads each
-// range by the primary key's index: OFFSET 0 keeps the planner from choosing anything else.
-func (s seqRanges) from(a *postgresArgs, columns string, conds []string) string {
-	writers, los, his := make([]int64, len(s)), make([]int64, len(s)), make([]int64, len(s))
-	for i, sp := range s {
-		writers[i], los[i], his[i] = sp.writer, sp.lo, sp.hi
-	}
-	var b strings.Builder
-	b.WriteString(" FROM unnest(" + a.add(writers) + "::bigint[], " + a.add(los) + "::bigint[], " + a.add(his) +
-		"::bigint[]) AS seq_range (range_writer, range_lo, range_hi) CROSS JOIN LATERAL (SELECT " + columns +
-		" FROM argus.argus_audit_log WHERE writer_id = range_writer AND seq > range_lo AND seq <= range_hi")
-	for _, c := range conds {
-		b.WriteString(" AND ")
-		b.WriteString(c)
-	}
-	b.WriteString(" OFFSET 0) AS r")
-	return b.String()
-}
+// seqRange is rows of one writer, seqRanges are the rows between two positions.
+type (
+	seqRange  = pgread.Range
+	seqRanges = pgread.Ranges
+)
 
 // postgresFailure turns a failure of Postgres into what the caller may see.
 func postgresFailure(ctx context.Context, err error) error {

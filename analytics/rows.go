@@ -300,11 +300,11 @@ func (a *Analytics) tailRows(ctx context.Context, q rowsQuery, tail seqRanges) (
 		return nil, nil
 	}
 	pool := a.pg.quick
-	if tail.rows() > a.config.tailLimit {
+	if tail.Rows() > a.config.tailLimit {
 		pool = a.pg.slow
 	}
 	var args postgresArgs
-	from := tail.from(&args, recordColumns, q.postgres(&args))
+	from := tail.From(args.add, recordColumns, q.postgres(&args))
 	rows, err := pool.Query(ctx, "SELECT "+recordColumns+from+orderBy(q.ascending)+" LIMIT "+args.add(q.limit), args.values...)
 	if err != nil {
 		return nil, err

@@ -92,24 +92,24 @@ func (a *Analytics) composeRows(ctx context.Context, q rowsQuery, snapshot *argu
 		}
 		a.step("watermark")
 		if taken {
-			snapshot = &c.snapshot // a second attempt is of the same snapshot
+			snapshot = &c.Snapshot // a second attempt is of the same snapshot
 		}
 		if c, pgErr = a.readCut(ctx, wm.Position, snapshot); pgErr != nil {
 			return nil
 		}
 		taken = true
 		a.step("cut")
-		q.snapshot = c.snapshot
-		if tooLong = c.tail.rows() > a.config.tailLimit && !tooLong; tooLong {
+		q.snapshot = c.Snapshot
+		if tooLong = c.Tail.Rows() > a.config.tailLimit && !tooLong; tooLong {
 			return nil
 		}
 		got.source = argus.SourceClickHouse
-		if len(c.tail) > 0 {
+		if len(c.Tail) > 0 {
 			got.source = argus.SourceBoth
 		}
 		var g errgroup.Group
 		g.Go(func() (err error) {
-			if tail, err = a.tailRows(ctx, q, c.tail); err == nil {
+			if tail, err = a.tailRows(ctx, q, c.Tail); err == nil {
 				got.replicated, err = a.replicatedThrough(ctx, c)
 			}
 			pgErr = err
@@ -142,7 +142,7 @@ func (a *Analytics) composeRows(ctx context.Context, q rowsQuery, snapshot *argu
 	case chErr == nil:
 		got.rows = merge(clickhouse, tail, q.ascending, q.limit)
 		got.full = len(clickhouse) == q.limit || len(tail) == q.limit
-		got.snapshot = c.snapshot
+		got.snapshot = c.Snapshot
 		return got, nil
 	}
 	if err := a.clickhouseFailure(ctx, chErr); err != nil {
@@ -152,7 +152,7 @@ func (a *Analytics) composeRows(ctx context.Context, q rowsQuery, snapshot *argu
 		if c, err = a.readCut(ctx, everything, snapshot); err != nil {
 			return composed{}, postgresFailure(ctx, err)
 		}
-		q.snapshot = c.snapshot
+		q.snapshot = c.Snapshot
 	}
 	if got.rows, err = a.postgresRows(ctx, q); err != nil {
 		return composed{}, postgresFailure(ctx, err)
@@ -161,7 +161,7 @@ func (a *Analytics) composeRows(ctx context.Context, q rowsQuery, snapshot *argu
 }
 
 func (a *Analytics) fromPostgres(got composed, c cut, q rowsQuery) composed {
-	got.source, got.snapshot, got.full = argus.SourcePostgres, c.snapshot, len(got.rows) == q.limit
+	got.source, got.snapshot, got.full = argus.SourcePostgres, c.Snapshot, len(got.rows) == q.limit
 	got.replicated = a.health.replicated()
 	return got
 }

@@ -47,7 +47,7 @@ func (w *walk) next(ctx context.Context) ([]liveEntry, error) {
 		var first *leg
 		for _, l := range w.legs {
 			if len(l.rows) == 0 {
-				if l.lo < l.hi {
+				if l.Lo < l.Hi {
 					return entries, nil
 				}
 				continue
@@ -77,20 +77,20 @@ func (w *walk) fill(ctx context.Context) error {
 			continue
 		}
 		// Rows that the filter left out are behind us as well.
-		if l.lo > w.at.Through(l.writer) {
-			w.move(l.writer, l.lo)
+		if l.Lo > w.at.Through(l.Writer) {
+			w.move(l.Writer, l.Lo)
 		}
-		if l.lo < l.hi {
+		if l.Lo < l.Hi {
 			kept = append(kept, l)
-			empty[l.writer] = l
+			empty[l.Writer] = l
 		}
 	}
 	w.legs = kept
 	share := max(1, walkRows/max(1, int64(len(empty))))
 	for _, l := range empty {
-		hi := min(l.hi, l.lo+share)
-		ask = append(ask, seqRange{l.writer, l.lo, hi})
-		l.lo = hi
+		hi := min(l.Hi, l.Lo+share)
+		ask = append(ask, seqRange{Writer: l.Writer, Lo: l.Lo, Hi: hi})
+		l.Lo = hi
 	}
 	if len(ask) == 0 {
 		return nil
@@ -101,7 +101,7 @@ func (w *walk) fill(ctx context.Context) error {
 		conds = w.window.postgres(&args)
 	}
 	conds = append(conds, postgresWhere(&args, w.conditions)...)
-	from := ask.from(&args, recordColumns, conds)
+	from := ask.From(args.add, recordColumns, conds)
 	rows, err := w.a.pg.quick.Query(ctx, "SELECT "+recordColumns+from+" ORDER BY writer_id, seq", args.values...)
 	if err != nil {
 		return err

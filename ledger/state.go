@@ -8,8 +8,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/transparency-dev/merkle/compact"
@@ -157,8 +155,8 @@ func load(ctx context.Context, db Querier) (*state, error) {
 		} else if root != newest.Root {
 			return nil, fmt.Errorf("%w: the leaves below checkpoint %d make another root", errForked, newest.Size)
 		}
-		if s.position, err = parsePosition(newest.Position); err != nil {
-			return nil, err
+		if s.position, err = argus.ParsePosition(newest.Position); err != nil {
+			return nil, fmt.Errorf("%w: %w", proof.ErrMalformed, err)
 		}
 		s.signed = newest.Size
 	}
@@ -273,35 +271,4 @@ func (s *state) settle(greatest int64, writers []writerState) {
 		}
 	}
 	s.position.ClosedThrough = max(s.position.ClosedThrough, greatest)
-}
-
-// parsePosition reads what Position.String wrote.
-func parsePosition(text string) (argus.Position, error) {
-	p := argus.Position{Writers: map[int64]int64{}}
-	head, rest, _ := strings.Cut(text, ".")
-	var err error
-	if p.ClosedThrough, err = strconv.ParseInt(strings.TrimPrefix(head, "c"), 36, 64); err != nil {
-		return p, fmt.Errorf("%w: position %.40q", proof.ErrMalformed, text)
-	}
-	before := int64(0)
-	for part := range strings.SplitSeq(rest, ".") {
-		if part == "" {
-			continue
-		}
-		at := strings.LastIndexByte(part, '-')
-		if at <= 0 {
-			return p, fmt.Errorf("%w: position %.40q", proof.ErrMalformed, text)
-		}
-		distance, err1 := strconv.ParseInt(part[:at], 36, 64)
-		seq, err2 := strconv.ParseInt(part[at+1:], 36, 64)
-		if err1 != nil || err2 != nil {
-			return p, fmt.Errorf("%w: position %.40q", proof.ErrMalformed, text)
-		}
-		before += distance
-		p.Writers[before] = seq
-	}
-	if p.String() != text {
-		return p, fmt.Errorf("%w: position %.40q", proof.ErrMalformed, text)
-	}
-	return p, nil
 }

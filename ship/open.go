@@ -3,6 +3,8 @@ package ship
 import (
 	"fmt"
 
+	"github.com/useargus/argus/ship/folder"
+	"github.com/useargus/argus/ship/https"
 	"github.com/useargus/argus/ship/s3"
 	"github.com/useargus/argus/ship/sink"
 	"github.com/useargus/argus/ship/syslog"
@@ -15,8 +17,12 @@ type opened struct {
 }
 
 // open makes the declaration's sink. It connects to nothing yet.
-func open(d *sink.Declaration) (opened, error) {
+func open(d *sink.Declaration) (o opened, err error) {
 	switch {
+	case d.Folder != nil:
+		o.Sink = folder.New(d.Folder)
+	case d.HTTPS != nil:
+		o.Sink = https.New(d.Name, d.HTTPS)
 	case d.Syslog != nil:
 		return opened{syslog.New(d.Syslog), true}, nil
 	case d.S3 != nil:
@@ -25,6 +31,8 @@ func open(d *sink.Declaration) (opened, error) {
 			return opened{}, err
 		}
 		return opened{s, s.Records()}, nil
+	default:
+		err = fmt.Errorf("the sink %s has no type", d.Name)
 	}
-	return opened{}, fmt.Errorf("the sink %s has no type", d.Name)
+	return o, err
 }

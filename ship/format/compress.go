@@ -22,11 +22,11 @@ type Compressor struct {
 func NewCompressor(how sink.Compression) *Compressor {
 	c := &Compressor{how: how}
 	switch how {
-	case "gzip":
-		c.gzip = gzip.NewWriter(nil)
+	case "gzip": // the levels are constants, so there is no error
+		c.gzip, _ = gzip.NewWriterLevel(nil, gzip.BestSpeed)
 	case "zstd":
-		// One goroutine and a window of 1 MiB: a sink stays small. The options are constants, so there is no error.
-		c.zstd, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		// One goroutine and a window of 1 MiB: a sink stays small.
+		c.zstd, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20))
 	}
 	return c
 }

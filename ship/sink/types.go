@@ -2,25 +2,47 @@ package sink
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 )
 
 type typed struct {
-	name  string
-	set   bool
-	check func(l *loading, at string)
+	name   string
+	set    bool
+	check  func(l *loading, at string)
+	target func() string // where it leads, for people; no secret
 }
 
 // types are the types of sinks. A new one is a line here, and in open.go of package ship.
 func (d *Declaration) types() []typed {
 	return []typed{
-		{"folder", d.Folder != nil, func(l *loading, at string) { d.Folder.check(l, at) }},
-		{"https", d.HTTPS != nil, func(l *loading, at string) { d.HTTPS.check(l, at) }},
-		{"s3", d.S3 != nil, func(l *loading, at string) { d.S3.check(l, at, d.Format) }},
-		{"syslog", d.Syslog != nil, func(l *loading, at string) { d.Syslog.check(l, at) }},
+		{"folder", d.Folder != nil, func(l *loading, at string) { d.Folder.check(l, at) }, func() string { return d.Folder.Path }},
+		{"https", d.HTTPS != nil, func(l *loading, at string) { d.HTTPS.check(l, at) }, func() string { return hostOf(d.HTTPS.URL) }},
+		{"s3", d.S3 != nil, func(l *loading, at string) { d.S3.check(l, at, d.Format) }, func() string { return hostOf(d.S3.Endpoint) + "/" + d.S3.Bucket }},
+		{"syslog", d.Syslog != nil, func(l *loading, at string) { d.Syslog.check(l, at) }, func() string { return d.Syslog.Address }},
 	}
+}
+
+// Target says where the sink leads, for people.
+func (d *Declaration) Target() string {
+	for _, t := range d.types() {
+		if t.set {
+			return t.target()
+		}
+	}
+	return ""
+}
+
+// hostOf is a URL without its query, which may hold a secret.
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	u.RawQuery, u.User = "", nil
+	return u.String()
 }
 
 // typed checks the part of a declaration that is of its type.

@@ -42,7 +42,7 @@ func TestPostgresDatabases(t *testing.T) {
 			for role, url := range map[string]string{
 				"argus_owner": pg.OwnerURL, "argus_api": pg.APIURL, "argus_replicator": pg.ReplicatorURL,
 				"argus_auditor": pg.AuditorURL, "argus_maintenance": pg.MaintenanceURL, "argus_hold": pg.HoldURL,
-				"argus_break_glass": pg.BreakGlassURL, "argus_consent": pg.ConsentURL, "argus_ledger": pg.LedgerURL, "postgres": pg.SuperuserURL,
+				"argus_break_glass": pg.BreakGlassURL, "argus_consent": pg.ConsentURL, "argus_ledger": pg.LedgerURL, "argus_ship": pg.ShipURL, "postgres": pg.SuperuserURL,
 			} {
 				var user, path, zone string
 				row := connect(t, url).QueryRow(t.Context(), "SELECT current_user, current_setting('search_path'), current_setting('timezone')")

@@ -27,7 +27,7 @@ import (
 type Postgres struct {
 	Database string
 
-	OwnerURL, APIURL, ReplicatorURL, AuditorURL, MaintenanceURL, HoldURL, BreakGlassURL, ConsentURL, LedgerURL, SuperuserURL string
+	OwnerURL, APIURL, ReplicatorURL, AuditorURL, MaintenanceURL, HoldURL, BreakGlassURL, ConsentURL, LedgerURL, ShipURL, SuperuserURL string
 
 	mu     sync.Mutex
 	engine *engines.Postgres
@@ -36,7 +36,7 @@ type Postgres struct {
 // roles are those the migrations make.
 var roles = []string{
 	"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold", "argus_break_glass",
-	"argus_consent", "argus_ledger",
+	"argus_consent", "argus_ledger", "argus_ship",
 }
 
 // Postgres15 is the folder of the programs of the oldest Postgres that ARGUS runs on: the one that
@@ -193,7 +193,7 @@ func (s *server) database(name string) *Postgres {
 		pg.engine = s.engine
 	}
 	for i, field := range []*string{
-		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.HoldURL, &pg.BreakGlassURL, &pg.ConsentURL, &pg.LedgerURL,
+		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.HoldURL, &pg.BreakGlassURL, &pg.ConsentURL, &pg.LedgerURL, &pg.ShipURL,
 	} {
 		*field = s.url(roles[i], name)
 	}
