@@ -45,6 +45,7 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 	}
 	back()
 	for mode, away := range map[string]func(){"cut": proxy.Cut, "frozen": proxy.Freeze} {
+		left := time.Now()
 		away()
 		if s := ask(); s != argus.SourcePostgres {
 			t.Errorf("%s: from %s", mode, s)
@@ -52,7 +53,7 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 		if err := a.ch.with(ctx(t), func(*clickhouseConn) error { return nil }); !errors.Is(err, errBreakerOpen) {
 			t.Errorf("%s: the next one asks it again: %v", mode, err)
 		}
-		if s := a.Stage(); s.Status != "down" {
+		if s := a.Stage(); s.Status != "down" || s.Facts["down_seconds"].(float64) <= 0 || s.Facts["down_seconds"].(float64) > time.Since(left).Seconds() {
 			t.Errorf("%s: it is %+v", mode, s)
 		}
 		w.write(id, randomRecord(rng, time.Now()))

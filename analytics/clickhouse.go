@@ -49,6 +49,7 @@ type clickhouseClient struct {
 	shut bool
 
 	down    atomic.Bool   // the breaker: set by a failed call, reset by the probe
+	since   atomic.Int64  // when it was set, in Unix nanoseconds
 	tripped chan struct{} // capacity 1: wakes the probe
 }
 
@@ -205,8 +206,25 @@ func (c *clickhouseClient) failed(ctx context.Context, err error) error {
 	return err
 }
 
+// setDown sets or resets the breaker, and tells what it was. It keeps the moment of the first failure.
+func (c *clickhouseClient) setDown(down bool) (was bool) {
+	was = c.down.Swap(down)
+	if down && !was {
+		c.since.Store(time.Now().UnixNano())
+	}
+	return was
+}
+
+// downFor is how long ClickHouse has been away.
+func (c *clickhouseClient) downFor() time.Duration {
+	if !c.down.Load() {
+		return 0
+	}
+	return time.Since(time.Unix(0, c.since.Load()))
+}
+
 func (c *clickhouseClient) trip() {
-	c.down.Store(true)
+	c.setDown(true)
 	c.closeIdle()
 	select {
 	case c.tripped <- struct{}{}:

@@ -49,7 +49,7 @@ func (a *Analytics) watchHealth(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		switch was := a.ch.down.Swap(err != nil); {
+		switch was := a.ch.setDown(err != nil); {
 		case err == nil && was:
 			a.log.Info("ClickHouse is back")
 		case err != nil && !was:
@@ -161,6 +161,7 @@ func (a *Analytics) Stage() argus.Stage {
 		s.Status, s.Detail = "degraded", "ClickHouse was not asked yet."
 	case a.ch.down.Load():
 		s.Status, s.Detail = "down", "ClickHouse does not answer; the audit log is read from Postgres, wide windows slowly or not at all."
+		s.Facts["down_seconds"] = a.ch.downFor().Seconds()
 	case h.version == 0:
 		s.Status, s.Detail = "degraded", "Nothing was copied to ClickHouse yet."
 	case h.tail > a.config.tailLimit:

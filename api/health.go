@@ -129,10 +129,12 @@ func (a *API) summary() healthSummary {
 	for _, s := range []argus.Stage{a.identityStage(), a.audit.Stage(), a.auditLog.Stage()} {
 		shown := stageSummary{Name: s.Name, Status: s.Status}
 		lost, _ := s.Facts["down_seconds"].(float64)
+		if lost > 0 {
+			shown.Since = argus.JSONTime(argus.Micros(time.Now().Add(-time.Duration(lost * float64(time.Second)))))
+		}
 		if s.Name == "writer" && s.Status == statusDown {
 			h.Status = statusDown
 			if lost > 0 {
-				shown.Since = argus.JSONTime(argus.Micros(time.Now().Add(-time.Duration(lost * float64(time.Second)))))
 				h.Stages = append(h.Stages, stageSummary{Name: "postgres", Status: statusDown, Since: shown.Since})
 			}
 		}

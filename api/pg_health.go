@@ -169,6 +169,7 @@ func replicatorStage(told replicatorWord, now time.Time) argus.Stage {
 	switch {
 	case silence > replicatorSilence:
 		s.Status, s.Detail = statusDown, "The replicator has not been heard of since "+told.UpdatedAt.UTC().Format(time.RFC3339)+"."
+		s.Facts["down_seconds"] = silence.Seconds()
 	case word.State == "failing":
 		s.Status, s.Detail = statusDown, "The replicator cannot copy at the moment; its log says why."
 	case word.State == "copying":

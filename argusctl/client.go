@@ -264,10 +264,13 @@ func (e *apiError) fill(body []byte) {
 			Message string     `json:"message"`
 			AuditID string     `json:"audit_id"`
 		} `json:"error"`
-		Health *health `json:"health"`
+		Health json.RawMessage `json:"health"`
 	}
 	if unmarshal(body, &w) == nil {
-		e.Code, e.Message, e.Health = w.Error.Code, w.Error.Message, w.Health
+		e.Code, e.Message = w.Error.Code, w.Error.Message
+		if h := (health{raw: w.Health}); len(w.Health) > 0 && unmarshal(w.Health, &h) == nil {
+			e.Health = &h
+		}
 		if w.Error.AuditID != "" {
 			e.AuditID = w.Error.AuditID
 		}

@@ -94,6 +94,7 @@ func (f *fake) health(x *exchange) {
 	if x.scenario == "degraded" {
 		status = "degraded"
 		stages[3].Status, stages[3].Detail = "down", "ClickHouse does not answer; the log is answered from Postgres alone."
+		stages[3].Facts = map[string]any{"down_seconds": 3900.0}
 	}
 	x.reply(200, map[string]any{"status": status, "version": "1.2.0", "stages": stages})
 }

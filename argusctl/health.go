@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/clipperhouse/displaywidth"
 	"github.com/spf13/cobra"
 
 	"github.com/useargus/argus"
@@ -24,8 +25,9 @@ func newCmdHealth(f *factory) *cobra.Command {
 		Short: "Is each stage of the pipeline well?",
 		Long: `Shows each stage a record passes through: Postgres, the writer, the replicator, ClickHouse, identity.
 
-With --check the exit code is 9 unless all is well. When the server can answer no call, since Postgres is away, it
-still tells which part is down and since when. The exit code is 3 then.`,
+SINCE tells since when a stage is not well. With --check the exit code is 9 unless all is well. When the server can
+answer no call, since Postgres is away, it still tells which part is down and since when, with --json as well. The
+exit code is 3 then.`,
 		Example: "  argusctl health\n  argusctl health --check --json",
 		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -41,11 +43,22 @@ type health struct {
 	Status  string        `json:"status"`
 	Version string        `json:"version"`
 	Stages  []healthStage `json:"stages"`
+
+	raw []byte // as the server sent it
 }
 
 type healthStage struct {
 	argus.Stage
 	Since argus.JSONTime `json:"since"` // of an outage alone
+}
+
+// outageOf is what a server tells of itself while it can answer no call, nil when err is another error.
+func outageOf(err error) *health {
+	var e *apiError
+	if errors.As(err, &e) && e.Health != nil {
+		return e.Health
+	}
+	return nil
 }
 
 func healthRun(ctx context.Context, f *factory, o *healthOptions) error {
@@ -57,10 +70,14 @@ func healthRun(ctx context.Context, f *factory, o *healthOptions) error {
 	a, err := c.get(ctx, "/v1/health", nil, &h)
 	how, _ := f.format()
 	if err != nil {
-		if e := (*apiError)(nil); how != asJSON && errors.As(err, &e) && e.Health != nil {
-			return errors.Join(err, e.Health.outage(f).print(f, how))
+		outage := outageOf(err)
+		switch {
+		case outage == nil:
+			return err
+		case how == asJSON:
+			return errors.Join(err, f.jsonLine(outage.raw))
 		}
-		return err
+		return errors.Join(err, outage.table(f).print(f, how), f.details(outage, how))
 	}
 	if how == asJSON {
 		err = f.jsonLine(a.body)
@@ -68,7 +85,9 @@ func healthRun(ctx context.Context, f *factory, o *healthOptions) error {
 		if how != asCSV {
 			f.notice("%s is %s, version %s", c.base.Host, h.Status, h.Version)
 		}
-		err = h.table().print(f, how)
+		if err = h.table(f).print(f, how); err == nil {
+			err = f.details(&h, how)
+		}
 	}
 	if err == nil && o.check && h.Status != "ok" {
 		return errNegative
@@ -76,21 +95,63 @@ func healthRun(ctx context.Context, f *factory, o *healthOptions) error {
 	return err
 }
 
-func (h *health) table() *table {
-	t := &table{columns: []column{{head: "STAGE"}, {head: "STATUS"}, {head: "DETAIL", flex: true, min: 12}, {head: "FACTS", flex: true, min: 10, spare: true}}}
+// table has a row a stage. A terminal that is too narrow for the details has them below the table: see details.
+func (h *health) table(f *factory) *table {
+	t := &table{columns: []column{{head: "STAGE"}, {head: "STATUS"}, {head: "SINCE"}, {head: "DETAIL"}, {head: "FACTS", flex: true, min: 10, spare: true}}}
+	if h.below(f) {
+		t.columns[3].wide = true
+	}
 	for _, s := range h.Stages {
-		t.rows = append(t.rows, []cell{txt(s.Name), txt(s.Status).in(healthStyle(s.Status)), txt(s.Detail), txt(facts(s.Facts))})
+		t.rows = append(t.rows, []cell{txt(s.Name), txt(s.Status).in(healthStyle(s.Status)), f.timeCell(s.since(f.now())), txt(s.Detail), txt(facts(s.Facts))})
 	}
 	return t
 }
 
-// outage is the table of a server that can answer no call: which part, and since when.
-func (h *health) outage(f *factory) *table {
-	t := &table{columns: []column{{head: "STAGE"}, {head: "STATUS"}, {head: "SINCE"}}}
+// below reports whether the details stand below the table: they are sentences, and half of one says nothing.
+func (h *health) below(f *factory) bool {
+	const others = 52 // columns, of the others at their narrowest
 	for _, s := range h.Stages {
-		t.rows = append(t.rows, []cell{txt(s.Name), txt(s.Status).in(healthStyle(s.Status)), f.timeCell(time.Time(s.Since))})
+		if w := f.io.width(); w > 0 && displaywidth.String(s.Detail) > w-others {
+			return true
+		}
 	}
-	return t
+	return false
+}
+
+// details prints the sentences that the table has no room for.
+func (f *factory) details(h *health, how format) error {
+	for _, line := range h.sentences(f, how, f.io.width()) {
+		if _, err := f.io.out.WriteString(line + "\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *health) sentences(f *factory, how format, width int) []string {
+	if how != short || !h.below(f) {
+		return nil
+	}
+	var lines []string
+	for _, s := range h.Stages {
+		if s.Detail != "" {
+			lines = append(lines, wrapped(harmless(s.Name+": "+s.Detail), width)...)
+		}
+	}
+	return lines
+}
+
+// since is since when a stage is not well, as far as the server knows.
+func (s *healthStage) since(now time.Time) time.Time {
+	if t := time.Time(s.Since); !t.IsZero() || s.Status == "ok" {
+		return t
+	}
+	for _, name := range []string{"down_seconds", "lag_seconds"} {
+		if lost, ok := s.Facts[name].(float64); ok && lost > 0 {
+			return now.Add(-time.Duration(lost * float64(time.Second)))
+		}
+	}
+	return time.Time{}
 }
 
 func healthStyle(status string) style {

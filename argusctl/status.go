@@ -70,24 +70,25 @@ func statusRun(ctx context.Context, f *factory, o *statusOptions) error {
 	if o.watch {
 		return f.watch(ctx, o.interval, func(ctx context.Context) ([]string, error) {
 			s, err := askOverview(ctx, c)
-			if err != nil {
+			if err != nil && outageOf(err) == nil {
 				return nil, err
 			}
 			return s.lines(f, c), nil
 		})
 	}
 	s, err := askOverview(ctx, c)
-	if err != nil {
+	if err != nil && outageOf(err) == nil {
 		return err
 	}
 	if how == asJSON {
-		return s.printJSON(f)
+		return errors.Join(err, s.printJSON(f))
 	}
-	_, err = f.io.out.WriteString(strings.Join(s.lines(f, c), "\n") + "\n")
-	return err
+	_, failed := f.io.out.WriteString(strings.Join(s.lines(f, c), "\n") + "\n")
+	return errors.Join(err, failed)
 }
 
-// askOverview asks for all parts at once. Without health there is no status; other parts may be missing.
+// askOverview asks for all parts at once. Without health there is no status; other parts may be missing. Of a server that
+// can answer no call it returns what that tells of itself, with the error.
 func askOverview(ctx context.Context, c *client) (*overview, error) {
 	s := &overview{}
 	var all sync.WaitGroup
@@ -107,6 +108,10 @@ func askOverview(ctx context.Context, c *client) (*overview, error) {
 			"actor_kind": {string(argus.KindBreakGlass)}}, &s.glass)
 	})
 	all.Wait()
+	if outage := outageOf(s.healthErr); outage != nil {
+		s.health, s.raw = *outage, outage.raw
+		return s, s.healthErr
+	}
 	for _, err := range []error{s.healthErr, s.perfErr, s.tenantsErr, s.workersErr, s.glassErr} {
 		if code := exitCode(err); err == s.healthErr && err != nil || code == exitUnauthenticated || code == exitRateLimited {
 			return nil, err
@@ -136,8 +141,14 @@ func (s *overview) lines(f *factory, c *client) []string {
 		return err != nil
 	}
 	head("PIPELINE", f.io.outStyle(healthStyle(s.health.Status), harmless(s.health.Status))+
-		fmt.Sprintf("  %s, version %s", harmless(c.base.Host), harmless(s.health.Version)))
-	put(s.health.table())
+		"  "+harmless(strings.TrimSuffix(c.base.Host+", version "+s.health.Version, ", version ")))
+	put(s.health.table(f))
+	for _, line := range s.health.sentences(f, short, width-2) {
+		lines = append(lines, "  "+line)
+	}
+	if s.healthErr != nil { // nothing else is answered
+		return lines
+	}
 	if !missing("CALLS", s.perfErr) {
 		head("CALLS", s.calls(f))
 		if len(s.perf.rows) > 0 {
