@@ -38,6 +38,7 @@ var fences = map[string][]string{
 	"github.com/transparency-dev":         {"proof", "ledger"},
 	"github.com/minio/minio-go":           {"ship"},
 	"github.com/parquet-go/parquet-go":    {"ship"},
+	"github.com/twmb/franz-go":            {"ship"},
 	"go.yaml.in/yaml":                     {"yamlfile", "argusctl"},
 }
 

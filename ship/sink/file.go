@@ -39,6 +39,7 @@ type Declaration struct {
 	HTTPS  *HTTPS  `yaml:"https"`
 	S3     *S3     `yaml:"s3"`
 	Syslog *Syslog `yaml:"syslog"`
+	Kafka  *Kafka  `yaml:"kafka"`
 
 	filter argus.Filter
 }

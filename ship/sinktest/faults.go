@@ -20,6 +20,7 @@ import (
 // Kit is a sink and its receiver, for Faults.
 type Kit struct {
 	Upstream string // host:port of the receiver
+	Path     *Path  // the way to it; nil makes one
 
 	// Open makes a sink that reaches the receiver at addr, and trusts the authority in the file ca.
 	Open func(t *testing.T, addr, ca string) sink.Sink
@@ -42,7 +43,10 @@ func Faults(t *testing.T, k Kit) {
 	if k.Preamble == 0 {
 		k.Preamble = 1500
 	}
-	path := NewPath(t, k.Upstream)
+	path := k.Path
+	if path == nil {
+		path = NewPath(t, k.Upstream)
+	}
 	seed := 10
 	var said []string
 	hear := func(err error) error {
