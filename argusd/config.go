@@ -74,6 +74,7 @@ type migrateConfig struct {
 	BreakGlass            string `env:"ARGUS_POSTGRES_BREAK_GLASS_PASSWORD" help:"of argus_break_glass" secret:"true"`
 	Consent               string `env:"ARGUS_POSTGRES_CONSENT_PASSWORD" help:"of argus_consent" secret:"true"`
 	Ledger                string `env:"ARGUS_POSTGRES_LEDGER_PASSWORD" help:"of argus_ledger" secret:"true"`
+	Ship                  string `env:"ARGUS_POSTGRES_SHIP_PASSWORD" help:"of argus_ship" secret:"true"`
 	Auditor               string `env:"ARGUS_POSTGRES_AUDITOR_PASSWORD" help:"of argus_auditor" secret:"true"`
 	ClickHouseReplicator  string `env:"ARGUS_CLICKHOUSE_REPLICATOR_PASSWORD" help:"of ClickHouse's argus_replicator" secret:"true"`
 	ClickHouseMaintenance string `env:"ARGUS_CLICKHOUSE_MAINTENANCE_PASSWORD" help:"of ClickHouse's argus_maintenance" secret:"true"`
@@ -87,7 +88,7 @@ func (c migrateConfig) logins() (postgres, clickhouse map[string]string) {
 		return all
 	}
 	return set(map[string]string{"argus_api": c.API, "argus_replicator": c.Replicator, "argus_maintenance": c.Maintenance,
-			"argus_hold": c.Hold, "argus_break_glass": c.BreakGlass, "argus_consent": c.Consent, "argus_ledger": c.Ledger, "argus_auditor": c.Auditor}),
+			"argus_hold": c.Hold, "argus_break_glass": c.BreakGlass, "argus_consent": c.Consent, "argus_ledger": c.Ledger, "argus_ship": c.Ship, "argus_auditor": c.Auditor}),
 		set(map[string]string{"argus_replicator": c.ClickHouseReplicator, "argus_maintenance": c.ClickHouseMaintenance, "argus_reader": c.ClickHouseReader})
 }
 

@@ -29,6 +29,7 @@ func TestConfigurationTable(t *testing.T) {
 	table(&b, "ledger rotate-key", reflect.TypeFor[ledgerRotateConfig]())
 	table(&b, "ledger mirror", reflect.TypeFor[ledgerReadConfig]())
 	table(&b, "ledger verify", reflect.TypeFor[ledgerVerifyConfig]())
+	table(&b, "ship", reflect.TypeFor[shipConfig]())
 	data, err := os.ReadFile("../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,8 @@ import (
 //	            ├─ local issuers in this process: play Clerk, a second issuer of people and a CI's, loopback only
 //	            ├─ argusd dev-api       a child with the API's credentials only
 //	            ├─ argusd replicator    a child with the replicator's credentials only
-//	            └─ argusd ledger seal   a child with the ledger's credentials and its key
+//	            ├─ argusd ledger seal   a child with the ledger's credentials and its key
+//	            └─ argusd ship          a child that ships to the folder shipped
 //
 // What dies is started again; a signal ends all of it, children first.
 type dev struct {
@@ -43,9 +44,9 @@ type dev struct {
 	log        *slog.Logger
 	issuer     *issuerServer
 
-	postgres, clickhouse, api, replicator, ledger, sample *unit
+	postgres, clickhouse, api, replicator, ledger, ship, sample *unit
 
-	apiMetrics, replicatorMetrics, ledgerMetrics atomic.Value // the URLs, as strings; new ones with each start
+	apiMetrics, replicatorMetrics, ledgerMetrics, shipMetrics atomic.Value // the URLs, as strings; new ones with each start
 
 	ledgerAddr string // where checkpoints and tiles are served
 
@@ -166,6 +167,7 @@ func newDev() (d *dev, unlock func(), err error) {
 	d.api = d.unit("api", d.startAPI)
 	d.replicator = d.unit("replicator", d.startReplicator)
 	d.ledger = d.unit("ledger", d.startLedger)
+	d.ship = d.unit("ship", d.startShip)
 	d.sample = d.unit("sample", d.startSample)
 	return d, unlock, nil
 }
@@ -180,7 +182,7 @@ func (d *dev) unit(name string, start func(context.Context) (process, error)) *u
 
 // units in the order they are started; they are stopped in the opposite order.
 func (d *dev) units() []*unit {
-	return []*unit{d.postgres, d.clickhouse, d.replicator, d.ledger, d.sample, d.api}
+	return []*unit{d.postgres, d.clickhouse, d.replicator, d.ledger, d.ship, d.sample, d.api}
 }
 
 func (d *dev) startAll(ctx context.Context) error {
@@ -212,6 +214,9 @@ func (d *dev) startAll(ctx context.Context) error {
 		return err
 	}
 	if err := d.ledger.begin(ctx); err != nil {
+		return err
+	}
+	if err := d.ship.begin(ctx); err != nil {
 		return err
 	}
 	if err := d.writeServicesFile(); err != nil {
@@ -296,7 +301,7 @@ func (d *dev) migrate(ctx context.Context) error {
 		return err
 	}
 	for _, role := range []string{"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold",
-		"argus_break_glass", "argus_consent", "argus_ledger"} {
+		"argus_break_glass", "argus_consent", "argus_ledger", "argus_ship"} {
 		if err := engines.SetPostgresPassword(ctx, superURL, role, d.state.Passwords[role]); err != nil {
 			return err
 		}

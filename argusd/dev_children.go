@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -86,6 +88,34 @@ func (d *dev) startLedger(context.Context) (process, error) {
 		{"ARGUS_LEDGER_ANCHOR", anchor},
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_ledger")},
 		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", d.state.Passwords["clickhouse/argus_reader"], devDatabase)},
+	})
+}
+
+func (d *dev) sinksFile() string { return filepath.Join(d.dir, "sinks.yaml") }
+
+// devSinks is the sinks file of a new folder. It stays as it is edited.
+const devSinks = `# Where argusd ship gives the log to: see docs/ship.md. Restart argusd dev after a change.
+sinks:
+  - name: shipped
+    folder:
+      path: shipped
+`
+
+// startShip ships to a folder of files, as a child that holds only its own credentials.
+func (d *dev) startShip(context.Context) (process, error) {
+	if _, err := os.Stat(d.sinksFile()); errors.Is(err, fs.ErrNotExist) {
+		if err := writeFileAtomic(d.sinksFile(), []byte(devSinks)); err != nil {
+			return nil, err
+		}
+	}
+	metrics, err := metricsAddress(&d.shipMetrics)
+	if err != nil {
+		return nil, err
+	}
+	return d.startChild("ship", []string{"ship"}, []variable{
+		{"ARGUS_METRICS_LISTEN", metrics},
+		{"ARGUS_SINKS_FILE", d.sinksFile()},
+		{"ARGUS_POSTGRES_URL", d.roleURL("argus_ship")},
 	})
 }
 

@@ -38,6 +38,10 @@ func (d *dev) writeEnvFiles() error {
 		{"ARGUS_METRICS_URL_LEDGER", fmt.Sprint(d.ledgerMetrics.Load())},
 		{"ARGUS_LEDGER_URL", "http://" + d.ledgerAddr},
 		{"ARGUS_PID_LEDGER", fmt.Sprint(d.ledger.pid())},
+		{"ARGUS_POSTGRES_SHIP_URL", d.roleURL("argus_ship")},
+		{"ARGUS_METRICS_URL_SHIP", fmt.Sprint(d.shipMetrics.Load())},
+		{"ARGUS_SINKS_FILE", d.sinksFile()},
+		{"ARGUS_PID_SHIP", fmt.Sprint(d.ship.pid())},
 		{"ARGUS_PID_POSTGRES", fmt.Sprint(d.postgres.pid())},
 		{"ARGUS_PID_CLICKHOUSE", fmt.Sprint(d.clickhouse.pid())},
 	}
@@ -79,6 +83,7 @@ ARGUS is ready.
             argusctl service ls
             argusctl logs tail --since 5m
             argusctl perf
+            argusctl sink ls
   CI job    source %s    # a terminal as a CI job has it; see argusd dev ci-token, too
 
 Logs are in %s. Ctrl-C stops everything.

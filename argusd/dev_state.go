@@ -50,7 +50,7 @@ func loadDevState(dir string) (*devState, error) {
 		s.Tokens = map[string]string{}
 	}
 	for _, name := range []string{"argus_owner", "argus_api", "argus_replicator", "argus_auditor", "argus_maintenance", "argus_hold",
-		"argus_break_glass", "argus_consent", "argus_ledger", "clickhouse/argus_replicator", "clickhouse/argus_maintenance", "clickhouse/argus_reader"} {
+		"argus_break_glass", "argus_consent", "argus_ledger", "argus_ship", "clickhouse/argus_replicator", "clickhouse/argus_maintenance", "clickhouse/argus_reader"} {
 		if s.Passwords[name] == "" {
 			s.Passwords[name] = randomHex(16)
 		}

@@ -7,6 +7,7 @@
 //	argusd break-glass credentials for when Clerk is down
 //	argusd token       lists and ends personal access tokens when the API is down
 //	argusd ledger      signs the tree over the log; verifies a store against it
+//	argusd ship        gives the log to other systems
 //	argusd check       tests each dependency and says how to mend what it finds
 //	argusd dev         all of it on this machine, with real engines
 package main
@@ -58,7 +59,7 @@ func run() int {
 	}
 	root.SetVersionTemplate("argusd {{.Version}}\n")
 	root.AddCommand(newAPICommand(), newReplicatorCommand(), newMigrateCommand(), newMaintainCommand(),
-		newBreakGlassCommand(), newTokenCommand(), newTenantCommand(), newCheckCommand(), newLedgerCommand(), newVersionCommand())
+		newBreakGlassCommand(), newTokenCommand(), newTenantCommand(), newCheckCommand(), newLedgerCommand(), newShipCommand(), newVersionCommand())
 	if withEngines {
 		root.AddCommand(newDevCommand(), newDevAPICommand(), newDevSampleCommand(), newLocalWorkerCommand())
 	} else {

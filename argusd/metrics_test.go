@@ -16,6 +16,8 @@ import (
 	"github.com/useargus/argus/api"
 	"github.com/useargus/argus/ledger"
 	"github.com/useargus/argus/replicator"
+	"github.com/useargus/argus/ship"
+	"github.com/useargus/argus/ship/sink"
 	"github.com/useargus/argus/writer"
 )
 
@@ -76,10 +78,14 @@ func TestMetricsTable(t *testing.T) {
 	must(err)
 	defer sealer.Close()
 
+	shipper, err := ship.New(ship.Config{PostgresURL: config.PostgresURL, Sinks: &sink.File{}, Registerer: registry})
+	must(err)
+	defer shipper.Close()
+
 	rows := map[string]string{}
 	for _, c := range registry.all {
 		for name, row := range describe(t, c) {
-			if !regexp.MustCompile(`^argus_(api|writer|replicator|analytics|ledger)_[a-z]+(_[a-z]+)*$`).MatchString(name) {
+			if !regexp.MustCompile(`^argus_(api|writer|replicator|analytics|ledger|ship)_[a-z]+(_[a-z]+)*$`).MatchString(name) {
 				t.Errorf("%s does not begin with its stage's name", name)
 			}
 			rows[name] = row

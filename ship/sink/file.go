@@ -243,6 +243,9 @@ func (l *loading) declaration(at string, d *Declaration) {
 	}
 	if d.Linger == 0 && !l.Has(at+".linger") {
 		d.Linger = Duration(200 * time.Millisecond)
+		if d.Folder != nil {
+			d.Linger = Duration(time.Second) // a file a second
+		}
 	}
 	if d.Linger < 0 || d.Linger > Duration(time.Hour) {
 		l.Wrong(at+".linger", "linger is from 0s to 1h")

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus/ship"
+	"github.com/useargus/argus/ship/sink"
+)
+
+type shipConfig struct {
+	LogConfig
+	MetricsListen string `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9423" help:"address of /metrics; empty turns it off"`
+	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_ship, the primary" secret:"true"`
+	ReadURL       string `env:"ARGUS_POSTGRES_READ_URL" help:"as argus_ship, where rows are read: a standby; empty reads them from the primary" secret:"true"`
+	SinksFile     string `env:"ARGUS_SINKS_FILE,required,notEmpty" help:"file of the sinks, docs/ship.md; read at start"`
+	RetentionDays int    `env:"ARGUS_RETENTION_DAYS" envDefault:"365" help:"as maintenance has it: ship warns before rows leave that a sink has not taken"`
+}
+
+func (c shipConfig) problems() []string {
+	var p problems
+	c.LogConfig.check(&p)
+	checkStores(&p, c.PostgresURL, "")
+	if c.ReadURL != "" {
+		checkStores(&p, c.ReadURL, "")
+	}
+	if c.MetricsListen != "" {
+		checkAddress(&p, "ARGUS_METRICS_LISTEN", c.MetricsListen)
+	}
+	if c.RetentionDays < 365 {
+		p.add("ARGUS_RETENTION_DAYS is %d, and at least 365", c.RetentionDays)
+	}
+	if c.SinksFile != "" {
+		if _, err := sink.Load(c.SinksFile); err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				p.add("ARGUS_SINKS_FILE: %s", line)
+			}
+		}
+	}
+	return p
+}
+
+func (c shipConfig) warnings() []string {
+	return append(append(c.LogConfig.warnings(), storeWarnings(c.PostgresURL, "")...), openMetrics(c.MetricsListen)...)
+}
+
+// shipMemory is what the Go runtime keeps a shipper's memory below, however far behind it is.
+const shipMemory = 112 << 20
+
+func newShipCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ship",
+		Short: "Give the log to other systems: the sinks of ARGUS_SINKS_FILE",
+		Long: `Give every row of the log to the sinks that ARGUS_SINKS_FILE declares: at least once, in the order of each writer, and never with
+a hole that is not told. Several may run: for each sink one is active, the others stand by. argusctl ship verify proves to a
+receiver that it got everything. docs/ship.md explains.`,
+		Example: "  ARGUS_SINKS_FILE=/etc/argus/sinks.yaml argusd ship",
+		Args:    cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			config, err := load[shipConfig](nil)
+			if err != nil {
+				return err
+			}
+			return runShip(command.Context(), config)
+		},
+	}
+}
+
+func runShip(ctx context.Context, config shipConfig) error {
+	debug.SetMemoryLimit(shipMemory)
+	sinks, err := sink.Load(config.SinksFile)
+	if err != nil {
+		return fmt.Errorf("ARGUS_SINKS_FILE: %w", err)
+	}
+	registry := newRegistry()
+	s, err := ship.New(ship.Config{PostgresURL: config.PostgresURL, ReadURL: config.ReadURL, Sinks: sinks, RetentionDays: config.RetentionDays,
+		Logger: config.logger(), Registerer: registry})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	stopMetrics, err := serveMetrics(config.MetricsListen, registry)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
+	return s.Run(ctx)
+}
