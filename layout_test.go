@@ -197,6 +197,7 @@ var decoders = map[string]string{
 	"internal/sample/sample.go":            "an outside service, on the standard library alone",
 	"json.go":                              "the root imports the standard library only; it checks a row's keys itself",
 	"pgread/rows.go":                       "a map, of Postgres's own jsonb",
+	"export.go":                            "steps, which must be the very bytes that it writes",
 	"replicator/chcolumn/dictionary.go":    "a map, of Postgres's own jsonb",
 	"proof/drop.go":                        "a map, of Postgres's own jsonb, whose digest the tree holds",
 	"proof/pruned.go":                      "a map, of Postgres's own jsonb, whose digest the tree holds",

@@ -77,8 +77,15 @@ type CallDetail struct {
 type ExportRequest struct {
 	Filter    Filter
 	Ascending bool
-	Cursor    string // "" for the start; else the token of Analytics' ExportCursor, which fixes snapshot and window
+	Cursor    string // "" for the start; else that of an ExportStart, which fixes snapshot and window
 	After     string // with Cursor: the last row received, as RowKey.String writes it; "" for the first
+}
+
+// ExportStart is what an export is of.
+type ExportStart struct {
+	Cursor       string
+	Snapshot     Position
+	Since, Until time.Time // as resolved; Until zero when open
 }
 
 // FollowRequest asks for calls as they are recorded.

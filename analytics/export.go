@@ -13,22 +13,30 @@ const (
 	exportPart  = 25_000
 )
 
-// ExportCursor fixes what an export is of, the window and the snapshot of now, in a token for ExportRequest.Cursor. One
-// that req holds already is checked and stays: an export that is taken up again is still of its first snapshot.
-func (a *Analytics) ExportCursor(ctx context.Context, req argus.ExportRequest) (string, error) {
-	if req.Cursor != "" {
-		_, err := openCursor(a.config.CursorKey, req.Cursor, cursorExport, req.Ascending, &req.Filter)
-		return req.Cursor, err
+// StartExport fixes what an export is of, the window and the snapshot of now, and gives the token of both for
+// ExportRequest.Cursor. A token that req holds already is checked and stays: an export that is taken up again is still of
+// its first snapshot.
+func (a *Analytics) StartExport(ctx context.Context, req argus.ExportRequest) (start argus.ExportStart, err error) {
+	var cur *cursor
+	if start.Cursor = req.Cursor; req.Cursor != "" {
+		if cur, err = openCursor(a.config.CursorKey, req.Cursor, cursorExport, req.Ascending, &req.Filter); err != nil {
+			return start, err
+		}
+	} else {
+		c, err := a.readCut(ctx, everything, nil)
+		if err != nil {
+			return start, postgresFailure(ctx, err)
+		}
+		cur = &cursor{
+			kind: cursorExport, ascending: req.Ascending, conditions: digest(&req.Filter),
+			window: a.resolve(&req.Filter), snapshot: c.Snapshot,
+		}
+		if start.Cursor, err = cur.seal(a.config.CursorKey); err != nil {
+			return start, err
+		}
 	}
-	c, err := a.readCut(ctx, everything, nil)
-	if err != nil {
-		return "", postgresFailure(ctx, err)
-	}
-	cur := cursor{
-		kind: cursorExport, ascending: req.Ascending, conditions: digest(&req.Filter),
-		window: a.resolve(&req.Filter), snapshot: c.Snapshot,
-	}
-	return cur.seal(a.config.CursorKey)
+	start.Snapshot, start.Since, start.Until = cur.snapshot, cur.window.since, cur.window.until
+	return start, nil
 }
 
 // Export calls emit with all rows of the filter, in the order of the log, some thousand at a time; the slice is

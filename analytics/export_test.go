@@ -3,9 +3,12 @@ package analytics
 import (
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/internal/audittest"
@@ -30,10 +33,10 @@ func TestExportIsExact(t *testing.T) {
 		}
 		req := argus.ExportRequest{Filter: f, Ascending: i%2 == 0}
 		want := w.match(f, w.now(), req.Ascending)
-		token, err := a.ExportCursor(ctx(t), req)
+		start, err := a.StartExport(ctx(t), req)
 		w.must(err)
 		w.write(id, randomRecord(rng, now))
-		req.Cursor = token
+		req.Cursor = start.Cursor
 		var got []argus.Record
 		cut := errors.New("cut")
 		for {
@@ -153,6 +156,19 @@ func TestGetShowsACallAndItsSteps(t *testing.T) {
 			!time.Time(d.Steps[2].ConsentRecordedAt).Equal(time.Date(2026, 1, 17, 9, 0, 0, 0, time.UTC))) {
 			t.Errorf("steps %+v", d.Steps)
 		}
+	}
+	// Many calls at once: the steps of each, of all parts and months.
+	ids := []uuid.UUID{r.ID, old.ID, uuid.Max}
+	for range 2*stepsPart + 1 {
+		ids = append(ids, idAt(rng, time.Now()))
+	}
+	other := ids[len(ids)-1]
+	_, err = w.writer.Exec(ctx(t), `INSERT INTO argus.compute_control_audit (audit_id, step, at, actor_id, action, result) VALUES ($1, 1, now(), 'user_a', 'stop', 'requested')`, other.String())
+	w.must(err)
+	steps, err := a.Steps(ctx(t), ids)
+	w.must(err)
+	if d, err := a.Get(ctx(t), r.ID); err != nil || len(steps) != 2 || !reflect.DeepEqual(steps[r.ID], d.Steps) || len(steps[other]) != 1 || steps[other][0].Action != "stop" {
+		t.Errorf("%v: steps %+v", err, steps)
 	}
 	if _, err := a.Get(ctx(t), idAt(rng, time.Now())); argus.CodeOf(err) != argus.CodeNotFound {
 		t.Errorf("got %v", err)

@@ -1,6 +1,8 @@
 package analytics
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -45,42 +47,62 @@ func (a *Analytics) Get(ctx context.Context, id uuid.UUID) (detail argus.CallDet
 		return detail, argus.Errorf(argus.CodeNotFound, "There is no call %s in the log of the last 365 days.", id)
 	}
 	detail.Record = found[0]
-	if detail.Steps, err = a.steps(ctx, id); err != nil {
-		return detail, postgresFailure(ctx, err)
+	steps, err := a.Steps(ctx, []uuid.UUID{id})
+	if err != nil {
+		return detail, err
 	}
+	detail.Steps = steps[id]
 	return detail, nil
 }
 
-// steps returns the rows of both domain tables that belong to the call, in the order they happened.
-func (a *Analytics) steps(ctx context.Context, id uuid.UUID) ([]argus.Step, error) {
-	rows, err := a.pg.quick.Query(ctx, `
-		SELECT 'compute_control_audit', step, at, actor_id, impersonator_id, action, worker_id, provider, from_state, to_state,
-		       NULL::text, NULL::uuid, NULL::text, NULL::text, NULL::timestamptz, reason, result, error
-		  FROM argus.compute_control_audit WHERE audit_id = $1
-		UNION ALL
-		SELECT 'remote_support_audit', step, at, actor_id, impersonator_id, action, NULL, NULL, NULL, NULL,
-		       tenant_id, session_id, consent_document_id, consent_recorded_by, consent_recorded_at, reason, result, error
-		  FROM argus.remote_support_audit WHERE audit_id = $1`, [16]byte(id))
-	if err != nil {
-		return nil, err
+// stepsPart is how many calls' steps one statement reads.
+const stepsPart = 1000
+
+// Steps returns the rows of both domain tables that belong to the calls, each call's in the order they happened. They are
+// those of now: a timer may add one to a call of any snapshot. Errors: CodeUnavailable.
+func (a *Analytics) Steps(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID][]argus.Step, error) {
+	steps := map[uuid.UUID][]argus.Step{}
+	for part := range slices.Chunk(ids, stepsPart) {
+		if err := a.steps(ctx, part, steps); err != nil {
+			return nil, postgresFailure(ctx, err)
+		}
 	}
-	steps, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (argus.Step, error) {
-		s := argus.Step{AuditID: id}
-		var at time.Time
-		var recorded *time.Time
-		err := row.Scan(&s.Table, &s.Step, &at, &s.ActorID, &s.ImpersonatorID, &s.Action, &s.WorkerID, &s.Provider, &s.FromState, &s.ToState,
-			&s.TenantID, &s.SessionID, &s.ConsentDocumentID, &s.ConsentRecordedBy, &recorded, &s.Reason, &s.Result, &s.Error)
-		s.At = argus.JSONTime(at.UTC())
-		if recorded != nil {
-			s.ConsentRecordedAt = argus.JSONTime(recorded.UTC())
-		}
-		return s, err
-	})
-	slices.SortStableFunc(steps, func(x, y argus.Step) int {
-		if c := time.Time(x.At).Compare(time.Time(y.At)); c != 0 {
-			return c
-		}
-		return int(x.Step) - int(y.Step)
-	})
-	return steps, err
+	for _, list := range steps {
+		slices.SortStableFunc(list, func(x, y argus.Step) int {
+			return cmp.Or(time.Time(x.At).Compare(time.Time(y.At)), cmp.Compare(x.Step, y.Step))
+		})
+	}
+	return steps, nil
+}
+
+func (a *Analytics) steps(ctx context.Context, ids []uuid.UUID, into map[uuid.UUID][]argus.Step) error {
+	// Ids of one part are near in time: their bounds leave all but one or two partitions out.
+	order := func(x, y uuid.UUID) int { return bytes.Compare(x[:], y[:]) }
+	rows, err := a.pg.quick.Query(ctx, `
+		SELECT 'compute_control_audit', audit_id, step, at, actor_id, impersonator_id, action, worker_id, provider, from_state, to_state,
+		       NULL::text, NULL::uuid, NULL::text, NULL::text, NULL::timestamptz, reason, result, error
+		  FROM argus.compute_control_audit WHERE audit_id = ANY($1) AND audit_id BETWEEN $2 AND $3
+		UNION ALL
+		SELECT 'remote_support_audit', audit_id, step, at, actor_id, impersonator_id, action, NULL, NULL, NULL, NULL,
+		       tenant_id, session_id, consent_document_id, consent_recorded_by, consent_recorded_at, reason, result, error
+		  FROM argus.remote_support_audit WHERE audit_id = ANY($1) AND audit_id BETWEEN $2 AND $3`,
+		ids, slices.MinFunc(ids, order), slices.MaxFunc(ids, order))
+	if err != nil {
+		return err
+	}
+	var s argus.Step
+	var at time.Time
+	var recorded *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&s.Table, &s.AuditID, &s.Step, &at, &s.ActorID, &s.ImpersonatorID, &s.Action, &s.WorkerID, &s.Provider,
+		&s.FromState, &s.ToState, &s.TenantID, &s.SessionID, &s.ConsentDocumentID, &s.ConsentRecordedBy, &recorded, &s.Reason, &s.Result, &s.Error},
+		func() error {
+			s.At, s.ConsentRecordedAt = argus.JSONTime(at.UTC()), argus.JSONTime{}
+			if recorded != nil {
+				s.ConsentRecordedAt = argus.JSONTime(recorded.UTC())
+			}
+			into[s.AuditID] = append(into[s.AuditID], s)
+			s = argus.Step{}
+			return nil
+		})
+	return err
 }

@@ -28,7 +28,7 @@ func TestPlacesAreAuthentic(t *testing.T) {
 		t.Fatalf("now is %s (%v), want %s", now, err, w.now())
 	}
 	token := now.Token
-	export, err := a.ExportCursor(ctx(t), argus.ExportRequest{})
+	export, err := a.StartExport(ctx(t), argus.ExportRequest{})
 	w.must(err)
 	foreign, err := at(now.Position).place([]byte("another key of 32 bytes, or so.."))
 	w.must(err)
@@ -37,7 +37,7 @@ func TestPlacesAreAuthentic(t *testing.T) {
 		crafted.Writers[1<<61+i] = 1
 	}
 	bad := map[string]string{
-		"the old form": "c0.1-2", "4,080 invented writers": crafted.String(), "a search's cursor": page.NextCursor, "an export's": export,
+		"the old form": "c0.1-2", "4,080 invented writers": crafted.String(), "a search's cursor": page.NextCursor, "an export's": export.Cursor,
 		"another key's": foreign.Token, "nothing": "-", "cut off": token[:len(token)-1], "longer": token + "A", "very long": strings.Repeat("A", 1<<20),
 	}
 	for i := range 20 {

@@ -52,9 +52,11 @@ type Audit interface {
 type Log interface {
 	Search(ctx context.Context, req argus.SearchRequest) (argus.SearchPage, error)
 	Get(ctx context.Context, id uuid.UUID) (argus.CallDetail, error)
-	// ExportCursor resolves an export's snapshot into a token, by which Export can be taken up again. A token that
+	// Steps gives the steps of the calls, as they are now.
+	Steps(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID][]argus.Step, error)
+	// StartExport resolves an export's snapshot into a token, by which Export can be taken up again. A token that
 	// req holds already is checked, and returned as it is.
-	ExportCursor(ctx context.Context, req argus.ExportRequest) (string, error)
+	StartExport(ctx context.Context, req argus.ExportRequest) (argus.ExportStart, error)
 	// Export calls emit with rows in the order asked for, again and again; emit's error ends it.
 	Export(ctx context.Context, req argus.ExportRequest, emit func([]argus.Record) error) error
 	// Place resolves the token of a place to follow from, "" being the place of now: behind every committed row.

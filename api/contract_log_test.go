@@ -173,7 +173,10 @@ func (c *contract) checkStreams() {
 			c.t.Errorf("the columns are %s, in the description %s", lines[0], columns)
 		}
 		end()
+		c.expect("showExport", wish{status: 200, token: all, path: "/v1/audit-log/exports/" + resp.Header.Get("Argus-Audit-Id")})
 	}
+	c.expect("showExport", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/audit-log/exports/" + unknownID})
+	c.expect("showExport", wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: "/v1/audit-log/exports/7", wrong: true})
 
 	// The first events: the place to go on from, then the next call.
 	resp, end := open("/v1/audit-log/stream?route=" + url.QueryEscape("GET /v1/tenants"))

@@ -148,17 +148,18 @@ func (f *fakeAudit) wasIntended(id uuid.UUID) bool {
 
 // fakeLog answers with what a test puts into it, by set when something may be running.
 type fakeLog struct {
-	mu           sync.Mutex
-	search       func(context.Context, argus.SearchRequest) (argus.SearchPage, error)
-	get          func(context.Context, uuid.UUID) (argus.CallDetail, error)
-	exportCursor func(context.Context, argus.ExportRequest) (string, error)
-	export       func(context.Context, argus.ExportRequest, func([]argus.Record) error) error
-	follow       func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error
-	perf         func(context.Context, argus.PerfRequest) (argus.PerfResult, error)
-	series       func(context.Context, argus.SeriesRequest) (argus.SeriesResult, error)
-	differs      func(context.Context, argus.DiffersRequest) (argus.DiffersResult, error)
-	facets       func(context.Context, argus.FacetsRequest) (argus.FacetsResult, error)
-	access       func(context.Context, argus.AccessRequest) (argus.AccessResult, error)
+	mu          sync.Mutex
+	steps       map[uuid.UUID][]argus.Step
+	search      func(context.Context, argus.SearchRequest) (argus.SearchPage, error)
+	get         func(context.Context, uuid.UUID) (argus.CallDetail, error)
+	startExport func(context.Context, argus.ExportRequest) (argus.ExportStart, error)
+	export      func(context.Context, argus.ExportRequest, func([]argus.Record) error) error
+	follow      func(context.Context, argus.FollowRequest, func(argus.FollowEvent) error) error
+	perf        func(context.Context, argus.PerfRequest) (argus.PerfResult, error)
+	series      func(context.Context, argus.SeriesRequest) (argus.SeriesResult, error)
+	differs     func(context.Context, argus.DiffersRequest) (argus.DiffersResult, error)
+	facets      func(context.Context, argus.FacetsRequest) (argus.FacetsResult, error)
+	access      func(context.Context, argus.AccessRequest) (argus.AccessResult, error)
 }
 
 func (f *fakeLog) Search(ctx context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
@@ -177,12 +178,22 @@ func (f *fakeLog) Get(ctx context.Context, id uuid.UUID) (argus.CallDetail, erro
 	return answer(ctx, id)
 }
 
-func (f *fakeLog) ExportCursor(ctx context.Context, r argus.ExportRequest) (string, error) {
-	answer := read(f, &f.exportCursor)
+func (f *fakeLog) StartExport(ctx context.Context, r argus.ExportRequest) (argus.ExportStart, error) {
+	answer := read(f, &f.startExport)
 	if answer == nil {
-		return "cursor", nil
+		return argus.ExportStart{Cursor: "cursor"}, nil
 	}
 	return answer(ctx, r)
+}
+
+func (f *fakeLog) Steps(_ context.Context, ids []uuid.UUID) (map[uuid.UUID][]argus.Step, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	steps := map[uuid.UUID][]argus.Step{}
+	for _, id := range ids {
+		steps[id] = f.steps[id]
+	}
+	return steps, nil
 }
 
 func (f *fakeLog) Export(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {

@@ -33,6 +33,7 @@ func (l *logs) routes() []route {
 		get("/v1/audit-log/facets", false, l.facets),
 		get("/v1/audit-log/stream", true, l.follow),
 		get("/v1/audit-log/export", true, l.export),
+		get("/v1/audit-log/exports/:id", false, l.manifest),
 		get("/v1/audit-log/:id", false, l.showCall),
 		get("/v1/perf", false, l.perf),
 		get("/v1/perf/series", false, l.series),

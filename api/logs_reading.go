@@ -34,11 +34,6 @@ func (c *call) startReading(export bool, filter *argus.Filter, more map[string]a
 	return r, c.api.recordReading(c.Context(), c.Record.ID, export, false, r.asked)
 }
 
-// positionDetail is a position as people read it.
-func positionDetail(p argus.Position) map[string]any {
-	return map[string]any{"closed_through": p.ClosedThrough, "writers": p.Writers}
-}
-
 // left notes rows that have left.
 func (r *reading) left(rows ...argus.Record) {
 	if len(rows) == 0 {
@@ -53,8 +48,9 @@ func (r *reading) left(rows ...argus.Record) {
 	r.rows += int64(len(rows))
 }
 
-// ended records the end, for a while in the background: the caller has what it came for. err is why it ended, nil when
-// it came to its own end.
+// ended records the end. err is why it ended, nil when it came to its own end. Then the record is there before the caller
+// hears of the end, who may ask for the manifest. While Postgres is away, and in any other case, it is made in the
+// background for a while: the caller has what it came for.
 func (r *reading) ended(err error) {
 	if r.c.request.Method == http.MethodHead {
 		return
@@ -70,6 +66,9 @@ func (r *reading) ended(err error) {
 		detail["complete"] = err == nil
 	}
 	detail["ended"] = r.why(err)
+	if err == nil && r.a.recordReading(context.WithoutCancel(r.c.Context()), r.c.Record.ID, r.export, true, detail) == nil {
+		return
+	}
 	r.a.inBackground(func(ctx context.Context) {
 		// The API may be closing: this much is still written.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)

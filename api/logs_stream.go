@@ -38,7 +38,7 @@ func (l *logs) follow(c *call) (answer, error) {
 	c.SetHeader("X-Accel-Buffering", "no") // nginx would hold events back
 	asked := map[string]any{"from": nil}   // from now on
 	if from != "" {
-		asked["from"] = positionDetail(place.Position)
+		asked["from"] = place.Position.JSON()
 	}
 	r, err := c.startReading(false, &req.Filter, asked)
 	if err != nil {

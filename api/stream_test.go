@@ -323,7 +323,9 @@ func TestExport(t *testing.T) {
 	token := h.token("user_2ada")
 	const n = 1500
 	var asked argus.ExportRequest
-	h.auditLog.exportCursor = func(_ context.Context, r argus.ExportRequest) (string, error) { return "the-cursor", nil }
+	h.auditLog.startExport = func(_ context.Context, r argus.ExportRequest) (argus.ExportStart, error) {
+		return argus.ExportStart{Cursor: "the-cursor"}, nil
+	}
 	h.auditLog.export = func(ctx context.Context, r argus.ExportRequest, emit func([]argus.Record) error) error {
 		asked = r
 		var rows []argus.Record
@@ -381,8 +383,8 @@ func TestExport(t *testing.T) {
 
 	// What is wrong before the first byte is an answer as any other.
 	h.auditLog.set(func(f *fakeLog) {
-		f.exportCursor = func(context.Context, argus.ExportRequest) (string, error) {
-			return "", argus.Errorf(argus.CodeInvalidCursor, "not ours")
+		f.startExport = func(context.Context, argus.ExportRequest) (argus.ExportStart, error) {
+			return argus.ExportStart{}, argus.Errorf(argus.CodeInvalidCursor, "not ours")
 		}
 	})
 	if resp := h.do(token, http.MethodGet, "/v1/audit-log/export", nil); resp.status != 400 || resp.code() != argus.CodeInvalidCursor {

@@ -32,7 +32,7 @@ func TestBenchVerifyFile(t *testing.T) {
 	}
 	key := writeSealedExport(t, rows, export, tiles)
 	began := time.Now()
-	out, err := exec.Command(program, "logs", "verify", "--file", export, "--tiles", tiles, "--key", key, "--json").CombinedOutput()
+	out, err := exec.Command(program, "logs", "verify", export, "--tiles", tiles, "--key", key, "--json").CombinedOutput()
 	took := time.Since(began)
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -10,13 +10,20 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/useargus/argus"
 )
 
 // exportState is where an export has got to, and all it takes to go on from there.
 type exportState struct {
 	Cursor string `json:"cursor"` // fixes the snapshot and the window; "" before the first answer
-	After  string `json:"after"`  // the last row received: occurred_at/writer_id/seq
+	First  string `json:"first"`  // the first row received: occurred_at/writer_id/seq
+	After  string `json:"after"`  // the last one
 	Rows   int64  `json:"rows"`   // received so far
+
+	Calls []uuid.UUID `json:"calls"` // of the connections, by their audit ids
 }
 
 const (
@@ -31,9 +38,11 @@ const (
 
 // exportRows hands each row of the filter to each, oldest first, as the server sent it and without its line end;
 // the bytes are valid during the call alone. A connection cut off is taken up again behind the last row: no row
-// comes twice, none is left out. It returns nil only when the server has said that this was all of them.
-func exportRows(ctx context.Context, c *client, query url.Values, from exportState, each func(row []byte, at *exportState) error) error {
-	e := &exporter{client: c, query: query, state: from, each: each}
+// comes twice, none is left out. It returns nil only when the server has said that this was all of them. It begins at from,
+// and leaves there what it received.
+func exportRows(ctx context.Context, c *client, query url.Values, from *exportState, each func(row []byte, at *exportState) error) error {
+	e := &exporter{client: c, query: query, state: *from, each: each}
+	defer func() { *from = e.state }()
 	idle := 0
 	for {
 		before := e.state.Rows
@@ -89,6 +98,9 @@ func (e *exporter) connect(ctx context.Context) error {
 	if cursor := resp.Header.Get(exportCursorHeader); cursor != "" && e.state.After == "" {
 		e.state.Cursor = cursor
 	}
+	if id, err := uuid.Parse(resp.Header.Get(argus.AuditIDHeader)); err == nil {
+		e.state.Calls = append(e.state.Calls, id)
+	}
 	before := e.state.Rows
 	defer func() {
 		if e.state.Rows > before {
@@ -112,7 +124,12 @@ func (e *exporter) connect(ctx context.Context) error {
 		if len(row) == 0 {
 			continue
 		}
-		e.state.Rows++
+		if e.state.Rows++; e.state.First == "" {
+			if e.state.First, err = rowKey(row); err != nil {
+				e.failed = badAnswer(err)
+				return e.failed
+			}
+		}
 		e.last = append(e.last[:0], row...)
 		if err := e.each(row, &e.state); err != nil {
 			e.failed = err

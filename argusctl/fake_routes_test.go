@@ -50,6 +50,7 @@ func (f *fake) route(r *http.Request) (route string, params []argus.PathParam, s
 		{"DELETE /v1/tokens/:id", "any", f.tokenRevoke},
 		{"GET /v1/audit-log/stream", "logs:read", f.stream},
 		{"GET /v1/audit-log/export", "logs:read", f.export},
+		{"GET /v1/audit-log/exports/:id", "logs:read", f.exportManifest},
 		{"GET /v1/audit-log/facets", "logs:read", f.facets},
 		{"GET /v1/audit-log", "logs:read", f.search},
 		{"GET /v1/audit-log/:id", "logs:read", f.show},
@@ -374,7 +375,7 @@ func (f *fake) tokensRevoke(x *exchange) {
 
 // matching returns the rows of a filter in the order of the log, of those that arrived by the position.
 func (f *fake) matching(q url.Values, at *argus.Position) ([]argus.Record, argus.Filter, error) {
-	filter, err := argus.ParseFilter(q, f.now(), "limit", "cursor", "order", "format", "after", "group_by", "compare", "fields", "step")
+	filter, err := argus.ParseFilter(q, f.now(), "limit", "cursor", "order", "format", "after", "group_by", "compare", "fields", "step", "steps", "names")
 	if err != nil {
 		return nil, filter, err
 	}

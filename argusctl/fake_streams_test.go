@@ -1,10 +1,14 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
+
+	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
 )
@@ -43,8 +47,32 @@ func (f *fake) export(x *exchange) {
 		cut = 0
 	}
 	x.w.WriteHeader(200)
+	m := argus.ExportManifest{Version: argus.ExportManifestVersion, AuditIDs: []uuid.UUID{uuid.MustParse(h.Get(argus.AuditIDHeader))}, Filter: q, Format: "ndjson", Order: "asc",
+		Exporter: argus.Exporter{ActorID: adaID, ActorKind: argus.KindPAT}, Snapshot: argus.Position{ClosedThrough: 3}.JSON(), Started: argus.JSONTime(f.now())}
+	sum := sha256.New()
+	keep := func() {
+		m.SHA256 = hex.EncodeToString(sum.Sum(nil))
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.exports[m.AuditIDs[0].String()] = m
+	}
+	keep()
 	for i, r := range rows {
 		b := append(r.AppendJSON(nil), '\n')
+		if q.Has("steps") || q.Has("names") {
+			beside := argus.Beside{ActorName: actorNames[r.ActorID], ImpersonatorName: actorNames[r.ImpersonatorID], Tenant: r.Tenant()}
+			if t := f.tenant(r.Tenant()); t != nil {
+				beside.TenantName = t.Name
+			}
+			if r.Method != http.MethodGet {
+				reason, document := "ride-along, \"quoted\"", "DOC-2025-0117"
+				beside.Steps = []argus.Step{{Table: "remote_support_audit", AuditID: r.ID, Step: 1, At: argus.JSONTime(r.OccurredAt), ActorID: r.ActorID, Action: "arm",
+					Reason: &reason, ConsentDocumentID: &document, Result: "succeeded"}}
+			}
+			b = append(argus.AppendBeside(append(r.AppendJSON(nil)[:len(r.AppendJSON(nil))-1], `,"leaf":null}`...), &beside, q.Has("steps"), q.Has("names")), '\n')
+		}
+		sum.Write(b)
+		m.Rows, m.Bytes = m.Rows+1, m.Bytes+int64(len(b))
 		if i == cut {
 			x.w.Write(b[:len(b)/2]) // half a row
 			http.NewResponseController(x.w).Flush()
@@ -64,6 +92,23 @@ func (f *fake) export(x *exchange) {
 	if x.scenario != "notrailer" {
 		h.Set(exportRowsTrailer, strconv.Itoa(len(rows)))
 		h.Set(exportCompleteTrailer, "true")
+		m.Complete = x.scenario != "unrecorded"
+	}
+	keep()
+}
+
+// exportManifest answers what an export was.
+func (f *fake) exportManifest(x *exchange) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m, ok := f.exports[x.part(3)]
+	switch {
+	case x.scenario == "nomanifest":
+		x.fail(503, "unavailable", "A store did not answer in time.")
+	case !ok:
+		x.fail(404, "not_found", "There is no such export.")
+	default:
+		x.reply(200, m)
 	}
 }
 

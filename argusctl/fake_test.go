@@ -38,8 +38,9 @@ type fake struct {
 	tokens  []map[string]any
 	callers []*caller
 	keys    map[string]stored
-	tries   map[string]int // by scenario
-	arrived chan struct{}  // closed and replaced when a row arrives
+	exports map[string]argus.ExportManifest // by audit id
+	tries   map[string]int                  // by scenario
+	arrived chan struct{}                   // closed and replaced when a row arrives
 	done    chan struct{}
 }
 
@@ -83,7 +84,7 @@ var actorNames = map[string]string{adaID: "Ada Lovelace", graceID: "Grace Hopper
 const glassID = "019c1000-0000-7000-8000-00000000b9b9"
 
 func newFake(t testing.TB, requests string) *fake {
-	f := &fake{requests: requests, now: time.Now, keys: map[string]stored{}, tries: map[string]int{}, arrived: make(chan struct{}),
+	f := &fake{requests: requests, now: time.Now, keys: map[string]stored{}, exports: map[string]argus.ExportManifest{}, tries: map[string]int{}, arrived: make(chan struct{}),
 		done: make(chan struct{}), rows: cannedRows(), callers: slices.Clone(callers)}
 	consent := func(v *tenant, document string) {
 		v.Consent.Given, v.Consent.DocumentID, v.Consent.RecordedBy = true, document, "maria"
@@ -372,5 +373,8 @@ func cannedRows() []argus.Record {
 	large.BodyHashed, large.BodySHA256, large.BodyBytes = false, [32]byte{}, argus.MaxBody+1
 	as := add(adaID, 204, 321*time.Millisecond, "DELETE /v1/tokens/:id", browser, "id", patOf(adaID).String())
 	as.ImpersonatorID, as.ActorKind, as.PATID = "user_2support", argus.KindClerkSession, uuid.Nil
+	for i := range rows {
+		rows[i].RowHash = rows[i].ComputeHash()
+	}
 	return rows
 }

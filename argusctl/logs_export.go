@@ -3,10 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"os/signal"
@@ -22,10 +23,12 @@ import (
 )
 
 type exportOptions struct {
-	filter *filterFlags
-	format string
-	resume bool
-	force  bool
+	filter       *filterFlags
+	format       string
+	steps, names bool
+	columns      []string
+	resume       bool
+	force        bool
 }
 
 func newCmdLogsExport(f *factory) *cobra.Command {
@@ -36,10 +39,18 @@ func newCmdLogsExport(f *factory) *cobra.Command {
 		Long: `Writes every call of the window to a file, oldest first, as one snapshot: NDJSON, or CSV. The file appears under
 its name only when the server has confirmed that it is complete. Until then it is FILE.part. A connection that
 is cut off is taken up again by itself. After Ctrl-C, a crash or a long outage --resume goes on where it stopped,
-in the same snapshot.`,
+in the same snapshot.
+
+FILE.manifest.json says what the file is: filter, snapshot, who exported it, rows, SHA-256. argusctl logs verify FILE
+checks the file against it.
+
+--steps adds what each call did to workers and tenants, with the consent that a tenant was armed under. --names adds who
+the ids are. Both are as of now and no part of a row's hash. --columns chooses the columns of a CSV file.`,
 		Example: `  argusctl logs export month.ndjson --since 30d
   argusctl logs export month.ndjson --resume
-  argusctl logs export denied.csv --since 30d --status 403`,
+  argusctl logs export denied.csv --since 30d --status 403
+  argusctl logs export armed.csv --since 30d --route '/v1/tenants/:id/arm' --steps --names
+  argusctl logs export why.csv --since 7d --columns occurred_at,actor_name,route,tenant,reason`,
 		Args: exactly("file"),
 		RunE: func(cmd *cobra.Command, args []string) error { return exportRun(cmd.Context(), f, o, args[0]) },
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -48,6 +59,9 @@ in the same snapshot.`,
 	}
 	o.filter = addFilterFlags(f, cmd)
 	cmd.Flags().StringVar(&o.format, "format", "", "write this `format`: ndjson or csv (else by the file's name)")
+	cmd.Flags().BoolVar(&o.steps, "steps", false, "add each call's steps, with their consent")
+	cmd.Flags().BoolVar(&o.names, "names", false, "add the names of actor, impersonator and tenant")
+	addColumnsFlag(cmd, &o.columns, "write these `columns` to a CSV file, separated by commas", shownNames())
 	cmd.Flags().BoolVar(&o.resume, "resume", false, "go on with an export that was cut off")
 	cmd.Flags().BoolVar(&o.force, "force", false, "replace the file, and the remains of an earlier export")
 	_ = cmd.RegisterFlagCompletionFunc("format", fixed("ndjson", "csv"))
@@ -56,18 +70,22 @@ in the same snapshot.`,
 
 // exportJob is an export on its way, as <file>.part.json keeps it.
 type exportJob struct {
-	Server string      `json:"server"`
-	Query  url.Values  `json:"query"`
-	Format string      `json:"format"`
-	State  exportState `json:"state"`
-	Bytes  int64       `json:"bytes"` // of <file>.part that the state stands for; what is behind them is dropped
+	Server  string      `json:"server"`
+	Query   url.Values  `json:"query"`
+	Format  string      `json:"format"`
+	Columns []string    `json:"columns"` // of CSV
+	State   exportState `json:"state"`
+	Bytes   int64       `json:"bytes"` // of <file>.part that the state stands for; what is behind them is dropped
+
+	Manifest *argus.ExportManifest `json:"manifest"` // nil until the part is whole
 
 	name     string
 	from, to time.Time // of the window, as far as known, for the progress
 }
 
-func (j *exportJob) part() string     { return j.name + ".part" }
-func (j *exportJob) saveName() string { return j.name + ".part.json" }
+func (j *exportJob) part() string         { return j.name + ".part" }
+func (j *exportJob) saveName() string     { return j.name + ".part.json" }
+func (j *exportJob) manifestName() string { return j.name + argus.ExportManifestSuffix }
 
 func exportRun(ctx context.Context, f *factory, o *exportOptions, name string) error {
 	if how, _ := f.format(); how != short {
@@ -95,12 +113,13 @@ func exportRun(ctx context.Context, f *factory, o *exportOptions, name string) e
 		if ctx.Err() != nil {
 			err = errors.New("stopped")
 		}
-		if j.State.After != "" {
+		if j.Manifest != nil || j.State.After != "" {
 			f.notice("%s so far are in %s. Go on with: argusctl logs export %s --resume", plural(j.State.Rows, "row"), j.part(), j.name)
 		}
 		return err
 	}
 	f.notice("%s: %s, %s, in %s", j.name, plural(j.State.Rows, "row"), formatBytes(j.Bytes), formatDuration(f.now().Sub(began)))
+	f.notice("%s says what the file is. Check it with: argusctl logs verify %s", j.manifestName(), j.name)
 	return nil
 }
 
@@ -108,7 +127,7 @@ func exportRun(ctx context.Context, f *factory, o *exportOptions, name string) e
 func (o *exportOptions) job(f *factory, c *client, name string, query url.Values) (*exportJob, error) {
 	j := &exportJob{Server: c.base.String(), Query: query, Format: o.format, name: name}
 	if o.resume {
-		if o.force || o.format != "" || len(query) > 0 {
+		if o.force || o.format != "" || o.steps || o.names || o.columns != nil || len(query) > 0 {
 			return nil, usageErrorf("--resume goes on as the export was begun: give it no other flags.")
 		}
 		if _, err := os.Stat(j.saveName()); err != nil {
@@ -122,16 +141,19 @@ func (o *exportOptions) job(f *factory, c *client, name string, query url.Values
 		}
 		return j, j.window(f)
 	}
-	for _, file := range []string{name, j.part()} {
+	for _, file := range []string{name, j.part(), j.manifestName()} {
 		if info, err := os.Stat(file); err == nil && !o.force {
-			if file == name {
-				return nil, usageErrorf("%s is there already: --force replaces it.", name)
+			if file != j.part() {
+				return nil, usageErrorf("%s is there already: --force replaces it.", file)
 			}
 			return nil, usageErrorf("%s is left of an export begun %s: go on with --resume, or start over with --force.",
 				file, f.localTime(info.ModTime()))
 		}
 	}
 	if err := j.format(); err != nil {
+		return nil, err
+	}
+	if err := o.form(j); err != nil {
 		return nil, err
 	}
 	return j, j.window(f)
@@ -175,10 +197,37 @@ func (j *exportJob) window(f *factory) error {
 	return nil
 }
 
+// form works out what stands beside the rows, and the columns of CSV.
+func (o *exportOptions) form(j *exportJob) error {
+	chosen, err := chosenColumns(o.columns, shownNames())
+	switch {
+	case err != nil:
+		return err
+	case chosen != nil && j.Format != "csv":
+		return usageErrorf("--columns goes with CSV: a row of NDJSON is whole, so that its hash can be checked. Name the file x.csv, or give --format csv.")
+	case chosen != nil && (o.steps || o.names):
+		return usageErrorf("--columns says which columns there are: name steps, actor_name, tenant_name and the like in it.")
+	case chosen != nil:
+		j.Columns = chosen
+		o.steps, o.names = argus.NeedsBeside(chosen, argus.BesideSteps), argus.NeedsBeside(chosen, argus.BesideNames)
+	default:
+		j.Columns = argus.ExportColumns(o.steps, o.names)
+	}
+	for key, wanted := range map[string]bool{"steps": o.steps, "names": o.names} {
+		if wanted {
+			j.Query.Set(key, "true")
+		}
+	}
+	return nil
+}
+
 // export writes the part and, when it is complete, gives it its name. The part and the state beside it agree at every
 // stop, because the state is replaced only after the rows it counts are on disk.
 func (f *factory) export(ctx context.Context, c *client, j *exportJob) (err error) {
-	file, err := os.OpenFile(j.part(), os.O_CREATE|os.O_WRONLY, 0o600)
+	if j.Manifest != nil {
+		return j.publish()
+	}
+	file, err := os.OpenFile(j.part(), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
@@ -186,16 +235,13 @@ func (f *factory) export(ctx context.Context, c *client, j *exportJob) (err erro
 	if j.State.After == "" {
 		j.State, j.Bytes = exportState{}, 0
 	}
-	if info, err := file.Stat(); err != nil || info.Size() < j.Bytes {
-		return errors.Join(err, fmt.Errorf("%s is shorter than it was: start over with --force", j.part()))
+	out := &countingWriter{w: bufio.NewWriterSize(file, 1<<20), n: j.Bytes, sum: sha256.New()}
+	if n, err := io.CopyN(out.sum, file, j.Bytes); err != nil {
+		return errors.Join(err, fmt.Errorf("%s is shorter than it was, %d bytes instead of %d: start over with --force", j.part(), n, j.Bytes))
 	}
 	if err := file.Truncate(j.Bytes); err != nil {
 		return err
 	}
-	if _, err := file.Seek(j.Bytes, io.SeekStart); err != nil {
-		return err
-	}
-	out := &countingWriter{w: bufio.NewWriterSize(file, 1<<20), n: j.Bytes}
 	w := newExportWriter(out, j)
 	progress := f.newProgress(j, out)
 	defer progress.clear()
@@ -212,7 +258,8 @@ func (f *factory) export(ctx context.Context, c *client, j *exportJob) (err erro
 	}
 	saved := f.now()
 	last := []byte(nil)
-	err = exportRows(ctx, c, j.Query, j.State, func(row []byte, state *exportState) error {
+	received := j.State
+	err = exportRows(ctx, c, j.Query, &received, func(row []byte, state *exportState) error {
 		if err := w.write(row); err != nil {
 			return err
 		}
@@ -228,33 +275,29 @@ func (f *factory) export(ctx context.Context, c *client, j *exportJob) (err erro
 		at.After, _ = rowKey(last)
 		return save()
 	})
-	if err != nil {
-		if at.Rows > 0 {
-			at.After, _ = rowKey(last)
-			return errors.Join(err, save())
-		}
-		if j.State.After == "" { // nothing came: leave nothing
-			os.Remove(j.part())
-		}
-		return err
-	}
-	if at.Rows == 0 {
+	progress.clear()
+	if at.Rows > 0 {
+		at.After, _ = rowKey(last)
+	} else {
 		at = j.State
 	}
-	if err := out.w.Flush(); err != nil {
+	at.Calls = received.Calls
+	if err == nil {
+		if err = save(); err == nil {
+			j.Manifest, err = j.describe(ctx, c, out)
+		}
+		if err == nil {
+			if err = writeJSON(j.saveName(), j); err == nil {
+				return j.publish()
+			}
+		}
+	}
+	if at.Rows == 0 { // nothing came: leave nothing
+		os.Remove(j.part())
+		os.Remove(j.saveName())
 		return err
 	}
-	if err := file.Sync(); err != nil {
-		return err
-	}
-	j.State, j.Bytes = at, out.n
-	if err := os.Rename(j.part(), j.name); err != nil {
-		return err
-	}
-	if err := os.Remove(j.saveName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return syncDir(filepath.Dir(j.name))
+	return errors.Join(err, save())
 }
 
 // syncDir makes a rename last.
@@ -271,26 +314,29 @@ func syncDir(name string) error {
 }
 
 type countingWriter struct {
-	w *bufio.Writer
-	n int64
+	w   *bufio.Writer
+	n   int64
+	sum hash.Hash
 }
 
 func (c *countingWriter) Write(b []byte) (int, error) {
 	n, err := c.w.Write(b)
 	c.n += int64(n)
+	c.sum.Write(b[:n])
 	return n, err
 }
 
 // exportWriter writes rows as NDJSON, the server's bytes, or as CSV.
 type exportWriter struct {
-	out *countingWriter
-	csv bool
+	out     *countingWriter
+	csv     bool
+	columns []string
 }
 
 func newExportWriter(out *countingWriter, j *exportJob) *exportWriter {
-	w := &exportWriter{out: out, csv: j.Format == "csv"}
+	w := &exportWriter{out: out, csv: j.Format == "csv", columns: j.Columns}
 	if w.csv && j.Bytes == 0 {
-		_, _ = out.Write(argus.AppendCSV(nil, argus.ColumnNames(), "\n")) // an error stays with the buffered writer
+		_, _ = out.Write(argus.AppendCSV(nil, w.columns, "\n")) // an error stays with the buffered writer
 	}
 	return w
 }
@@ -303,11 +349,11 @@ func (w *exportWriter) write(row []byte) error {
 		_, err := w.out.Write([]byte{'\n'})
 		return err
 	}
-	var r argus.Record
-	if err := unmarshal(row, &r); err != nil {
-		return badAnswer(err)
+	cells, err := cellsOf(row, w.columns)
+	if err != nil {
+		return err
 	}
-	_, err := w.out.Write(argus.AppendCSV(nil, r.CSV(), "\n"))
+	_, err = w.out.Write(argus.AppendCSV(nil, cells, "\n"))
 	return err
 }
 

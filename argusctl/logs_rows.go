@@ -22,6 +22,7 @@ type rowPrinter struct {
 	started bool
 	follows bool              // rows of other days may come
 	same    map[string]string // by id, what a call shares with another; nil: no such column
+	chosen  []string          // the columns of --columns; nil: none were chosen
 	names   map[string]string // of actors, by id
 	reasons map[string]string // of break-glass tokens, by id
 }
@@ -82,6 +83,9 @@ func (p *rowPrinter) sameColumn() logColumn {
 
 // plan fits the columns to the first rows, before any is printed. Rows that come later fit as well as they do.
 func (p *rowPrinter) plan(raws []json.RawMessage) error {
+	if p.chosen != nil && !p.started {
+		return p.planChosen(raws)
+	}
 	if p.started || p.how != short || p.f.io.width() == 0 {
 		return nil
 	}
@@ -336,6 +340,9 @@ func (p *rowPrinter) begin() error {
 	switch {
 	case p.how == asCSV:
 		heads := argus.ColumnNames()
+		if p.chosen != nil {
+			heads = p.chosen
+		}
 		if p.same != nil {
 			heads = append(slices.Clone(heads), "same")
 		}
@@ -364,10 +371,16 @@ func (p *rowPrinter) print(raw []byte) error {
 	}
 	if p.how == asCSV {
 		values := r.CSV()
+		if p.chosen != nil {
+			values = r.CSVOf(p.chosen, p.beside(&r))
+		}
 		if p.same != nil {
 			values = append(values, p.same[r.ID.String()])
 		}
 		return p.f.csvRecord(values)
+	}
+	if p.chosen != nil {
+		return p.line(p.chosenCells(&r), 0)
 	}
 	cells := make([]cell, len(p.columns))
 	for i, c := range p.columns {

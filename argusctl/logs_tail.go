@@ -21,6 +21,8 @@ type tailOptions struct {
 	asked  bool // for a window or a limit; else the newest are enough
 	cursor string
 	paging bool // --cursor was given, be it empty
+
+	columns []string
 }
 
 func newCmdLogsTail(f *factory) *cobra.Command {
@@ -36,11 +38,13 @@ connection again without a gap.
 
 A terminal shows the route with its parameters in place, and from 120 columns on the address. What does not fit is
 cut: the reason first, then the address and the actor, last the route. --output wide cuts nothing and shows ids.
+--columns chooses the columns of a table and of CSV.
 
 Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
 		Example: `  argusctl logs tail --since 1h
   argusctl logs tail --since 1h --actor "Ada Okafor" --not-method GET
   argusctl logs tail --since 24h --route '/v1/tenants/:id/arm' --status 4xx --json
+  argusctl logs tail --since 1h --columns occurred_at,actor_name,tenant,reason
   argusctl logs tail --limit 20 --follow`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,6 +59,7 @@ Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
 	cmd.Flags().BoolVarP(&o.follow, "follow", "f", false, "go on with calls as they are recorded")
 	cmd.Flags().IntVarP(&o.limit, "limit", "n", 0, "only the newest `N`")
 	cmd.Flags().StringVar(&o.cursor, "cursor", "", "start from this `cursor` (\"\" is the newest page). The next cursor is printed to stderr")
+	addColumnsFlag(cmd, &o.columns, "show these `columns`, separated by commas", tailNames())
 	return cmd
 }
 
@@ -72,13 +77,20 @@ func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
 	if o.asked = o.asked || o.limit > 0 || o.paging; !o.asked {
 		o.limit = argus.DefaultLimit
 	}
-	c, err := f.client()
+	chosen, err := chosenColumns(o.columns, tailNames())
 	if err != nil {
 		return err
 	}
 	how, _ := f.format()
 	p := newRowPrinter(f, how)
 	p.follows = o.follow
+	if err := p.choose(chosen); err != nil {
+		return err
+	}
+	c, err := f.client()
+	if err != nil {
+		return err
+	}
 	if o.follow {
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
@@ -104,9 +116,9 @@ func tailWindow(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, q
 	switch {
 	case o.limit > 0 || o.paging:
 		return tailNewest(ctx, c, p, o, query)
-	case (p.how == asJSON || p.how == asCSV) && !o.follow:
-		// One stream instead of many pages: nothing of a row is looked at on its way.
-		return "", exportRows(ctx, c, query, exportState{}, func(row []byte, _ *exportState) error { return p.print(row) })
+	case (p.how == asJSON || p.how == asCSV) && !o.follow && !argus.NeedsBeside(p.chosen, argus.BesideNames):
+		// One stream instead of many pages: nothing of a row is looked at on its way. Names come with pages.
+		return "", exportRows(ctx, c, query, &exportState{}, func(row []byte, _ *exportState) error { return p.print(row) })
 	}
 	count := 0
 	var first page

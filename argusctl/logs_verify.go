@@ -26,6 +26,7 @@ type verifyOptions struct {
 	checkpoint string
 	maxAge     time.Duration
 	file       string
+	manifest   string
 	tiles      string
 	acceptLoss []string
 
@@ -35,26 +36,42 @@ type verifyOptions struct {
 func newCmdLogsVerify(f *factory) *cobra.Command {
 	o := &verifyOptions{}
 	cmd := &cobra.Command{
-		Use:   "verify",
+		Use:   "verify [file]",
 		Short: "Is the log what was signed? Exit 0, 9 or 10",
 		Long: `Checks the rows of a store, or of an export, against the signed tree. Each row is hashed here. The order, the months and
 the root come from the checkpoint that the pinned key signed, and it must continue the one seen last.
 
 Through the API, --source says whose rows: Postgres, the system of record, or ClickHouse, the copy. --month checks one
-month whole. --file checks an export offline against the ledger's tiles. They are a folder made by argusd ledger mirror,
-or a URL. With --month the export must be whole, too.
+month whole.
 
-Exit code 0: proven. 9: disproved, naming the first leaf. 10: undecided, since there was nothing to check, the input is
-cut off, no pinned key signed, or the sealer stands still.`,
+With a file it checks an export, without a server: each row's hash, and the whole file against FILE.manifest.json. That
+shows damage and changes, but no key signed the manifest. With --tiles and --key the ledger proves each row of an NDJSON
+file. Tiles are a folder made by argusd ledger mirror, or a URL. With --month the export must have the whole month.
+
+Exit code 0: proven, or an intact file. 9: disproved, naming the first leaf or line. 10: undecided, since there was
+nothing to check, no manifest, the input is cut off, no pinned key signed, or the sealer stands still.`,
 		Example: `  argusctl logs verify --key example.com/audit+1f2e3d4c+AX…
   argusctl logs verify --key example.com/audit+1f2e3d4c+AX… --source clickhouse --month 2026-10
-  argusctl logs verify --file october.ndjson --month 2026-10 --tiles ./mirror --key example.com/audit+1f2e3d4c+AX…`,
-		Args: atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.file != "" && cmd.Flags().Changed("max-age") {
-				return usageErrorf("--max-age does not go with --file: tiles carry no time. Verify through the API, or give --checkpoint.")
+  argusctl logs verify october.ndjson
+  argusctl logs verify october.ndjson --month 2026-10 --tiles ./mirror --key example.com/audit+1f2e3d4c+AX…`,
+		Args: atMost(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				o.file = args[0]
+				for flag, why := range map[string]string{
+					"max-age":     "tiles carry no time. Verify through the API, or give --checkpoint.",
+					"source":      "it checks the rows that the file has.",
+					"accept-loss": "an export holds calls alone, not the record of a loss. Verify through the API.",
+				} {
+					if cmd.Flags().Changed(flag) {
+						return usageErrorf("--%s does not go with a file: %s", flag, why)
+					}
+				}
 			}
 			return verifyRun(cmd.Context(), f, o)
+		},
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveDefault
 		},
 	}
 	o.pins.flags(cmd)
@@ -63,8 +80,8 @@ cut off, no pinned key signed, or the sealer stands still.`,
 	flags.StringVar(&o.month, "month", "", "check this `month` whole, such as 2026-10")
 	flags.StringVar(&o.checkpoint, "checkpoint", "", "the log must continue the checkpoint in this `file`, too")
 	flags.DurationVar(&o.maxAge, "max-age", 10*time.Minute, "leave it undecided when the checkpoint is older than this `time`")
-	flags.StringVar(&o.file, "file", "", "check this export, an NDJSON `file`")
-	flags.StringVar(&o.tiles, "tiles", "", "the `folder or URL` of the ledger's tiles, with --file")
+	flags.StringVar(&o.manifest, "manifest", "", "the manifest is this `file`, not the one beside the export")
+	flags.StringVar(&o.tiles, "tiles", "", "hold the file against the ledger's tiles in this `folder or URL`")
 	flags.StringArrayVar(&o.acceptLoss, "accept-loss", nil, "accept that the rows of leaves `N..M` are lost, as the ledger declares")
 	_ = cmd.RegisterFlagCompletionFunc("source", fixed("postgres", "clickhouse"))
 	return cmd
@@ -91,11 +108,13 @@ func (o *verifyOptions) parse() error {
 		}
 		o.scope.AcceptLoss = append(o.scope.AcceptLoss, proof.LeafRange{From: a, To: b})
 	}
-	if (o.file == "") != (o.tiles == "") {
-		return usageErrorf("--file and --tiles go together: the export, and the tiles to check it against.")
-	}
-	if o.file != "" && len(o.acceptLoss) > 0 {
-		return usageErrorf("--accept-loss does not go with --file: an export holds calls alone, not the record of a loss. Verify through the API.")
+	switch {
+	case o.file == "" && o.tiles != "":
+		return usageErrorf("--tiles goes with an export: argusctl logs verify FILE --tiles …")
+	case o.file == "" && o.manifest != "":
+		return usageErrorf("--manifest goes with an export: argusctl logs verify FILE --manifest …")
+	case o.file != "" && o.tiles == "" && (o.month != "" || o.checkpoint != ""):
+		return usageErrorf("--month and --checkpoint are held against the ledger: give its --tiles too.")
 	}
 	if o.maxAge <= 0 {
 		return usageErrorf("--max-age must be longer than nothing.")
@@ -107,9 +126,12 @@ func verifyRun(ctx context.Context, f *factory, o *verifyOptions) error {
 	if err := o.parse(); err != nil {
 		return err
 	}
-	open, err := o.pins.opener()
-	if err != nil {
-		return err
+	var open *opener
+	if o.file == "" || o.tiles != "" || len(o.pins.keys) > 0 || o.pins.policy != "" {
+		var err error
+		if open, err = o.pins.opener(); err != nil {
+			return err
+		}
 	}
 	if o.file != "" {
 		return f.decide(ctx, func(ctx context.Context) (*result, error) { return f.verifyFile(ctx, o, open) })

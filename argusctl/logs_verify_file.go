@@ -7,176 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
-	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/proof"
 )
 
-// tileSource reads the files of a mirror, or of the ledger's own listener.
-type tileSource struct {
-	get  func(ctx context.Context, path string, most int64) ([]byte, error)
-	root string
-}
-
-// errNoTile: the mirror has no such file.
-var errNoTile = errors.New("there is no such file")
-
-func newTileSource(where string, timeout time.Duration) *tileSource {
-	if strings.HasPrefix(where, "https://") || strings.HasPrefix(where, "http://") {
-		base := strings.TrimRight(where, "/")
-		// No credential goes along, and what comes is proven or rejected: any transport is good enough.
-		web := &http.Client{Timeout: timeout}
-		return &tileSource{root: where, get: func(ctx context.Context, path string, most int64) ([]byte, error) {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/"+path, nil)
-			if err != nil {
-				return nil, err
-			}
-			resp, err := web.Do(req)
-			if err != nil {
-				return nil, &netError{Message: fmt.Sprintf("the tiles could not be read: %v.", err)}
-			}
-			defer resp.Body.Close()
-			if resp.StatusCode == http.StatusNotFound {
-				return nil, errNoTile
-			}
-			if resp.StatusCode != http.StatusOK {
-				return nil, &netError{Message: fmt.Sprintf("%s/%s: %s.", base, path, resp.Status)}
-			}
-			return io.ReadAll(io.LimitReader(resp.Body, most+1))
-		}}
-	}
-	return &tileSource{root: where, get: func(_ context.Context, path string, most int64) ([]byte, error) {
-		file, err := os.Open(filepath.Join(where, filepath.FromSlash(path)))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, errNoTile
-		}
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		return io.ReadAll(io.LimitReader(file, most+1))
-	}}
-}
-
-// tile reads a tile. A partial one that is gone is cut from the full one that took its place.
-func (s *tileSource) tile(ctx context.Context, t proof.Tile) ([]byte, error) {
-	most := int64(proof.TileSize)
-	if t.Level == proof.Bundle {
-		most = proof.TileWidth * (2 + proof.MaxEntrySize)
-	}
-	b, err := s.get(ctx, t.Path(), most)
-	if errors.Is(err, errNoTile) && !t.Full() {
-		full := t
-		full.Width = proof.TileWidth
-		if b, err = s.get(ctx, full.Path(), most); err == nil {
-			b = firstOf(b, t)
-		}
-	}
-	if errors.Is(err, errNoTile) {
-		return nil, fmt.Errorf("%w: %s has no %s", proof.ErrUndecided, s.root, t.Path())
-	}
-	return b, err
-}
-
-// firstOf is the beginning of a full tile or bundle that stands for the partial one.
-func firstOf(b []byte, t proof.Tile) []byte {
-	if t.Level != proof.Bundle {
-		return b[:min(len(b), t.Width*proof.HashSize)]
-	}
-	at := 0
-	for range t.Width {
-		if len(b) < at+2 {
-			return b
-		}
-		at += 2 + int(b[at])<<8 + int(b[at+1])
-	}
-	return b[:min(at, len(b))]
-}
-
-// provenLeaves gives leaf hashes that the checkpoint's root proves, tile by tile.
-type provenLeaves struct {
-	ctx    context.Context
-	source *tileSource
-	c      proof.Checkpoint
-	level1 map[int64][]proof.Hash // proven hashes of tiles of level 1
-	leaves map[int64][]byte       // proven tiles of level 0, some of them
-	order  []int64
-}
-
-const keptTiles = 2048 // 16 MiB: rows come by time, leaves by commit
-
-// tile gives the proven hashes of the level-0 tile n.
-func (p *provenLeaves) tile(n int64) ([]byte, error) {
-	if b, ok := p.leaves[n]; ok {
-		return b, nil
-	}
-	t := proof.TileOf(0, n*proof.TileWidth, p.c.Size)
-	b, err := p.source.tile(p.ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	if len(b) != t.Width*proof.HashSize {
-		return nil, fmt.Errorf("%w: %s of %s has %d bytes", proof.ErrMalformed, t.Path(), p.source.root, len(b))
-	}
-	if t.Full() {
-		parents, err := p.parents(n / proof.TileWidth)
-		if err != nil {
-			return nil, err
-		}
-		if root := proof.TileRoot(b); root != parents[n%proof.TileWidth] {
-			return nil, fmt.Errorf("%w: %s of %s is not in the tree that was signed", proof.ErrDisproved, t.Path(), p.source.root)
-		}
-	} else if err := p.prove(0, n, t.Width, nil); err != nil {
-		return nil, err
-	}
-	if len(p.order) == keptTiles {
-		delete(p.leaves, p.order[0])
-		p.order = p.order[1:]
-	}
-	p.leaves[n], p.order = b, append(p.order, n)
-	return b, nil
-}
-
-// parents are the proven hashes of the level-1 tile n.
-func (p *provenLeaves) parents(n int64) ([]proof.Hash, error) {
-	if h, ok := p.level1[n]; ok {
-		return h, nil
-	}
-	t := proof.TileOf(1, n*proof.TileWidth, p.c.Size)
-	var hashes []proof.Hash
-	if err := p.prove(1, n, t.Width, &hashes); err != nil {
-		return nil, err
-	}
-	p.level1[n] = hashes
-	return hashes, nil
-}
-
-// prove reads all hashes of a tile through x/mod's reader, which checks each tile up to the root.
-func (p *provenLeaves) prove(level int, n int64, width int, hashes *[]proof.Hash) error {
-	reader := proof.Reader(p.c.Size, p.c.Root, func(t proof.Tile) ([]byte, error) { return p.source.tile(p.ctx, t) })
-	at := make([]int64, width)
-	for i := range at {
-		at[i] = tlog.StoredHashIndex(8*level, n*proof.TileWidth+int64(i))
-	}
-	h, err := reader.ReadHashes(at)
-	var net *netError
-	if err != nil && !isVerdict(err) && !errors.As(err, &net) && p.ctx.Err() == nil {
-		err = fmt.Errorf("%w: the tiles of %s: %w", proof.ErrDisproved, p.source.root, err)
-	}
-	if err == nil && hashes != nil {
-		*hashes = h
-	}
-	return err
-}
-
-// verifyFile checks an export against tiles, without any server.
+// verifyFile checks an export without any server: against its manifest, and against tiles where some are given.
 func (f *factory) verifyFile(ctx context.Context, o *verifyOptions, open *opener) (*result, error) {
 	r := &result{source: "export", month: o.scope.Month, leaf: proof.NoLeaf}
 	err := f.verifyExport(ctx, o, open, r)
@@ -191,96 +27,212 @@ func (f *factory) verifyFile(ctx context.Context, o *verifyOptions, open *opener
 	return r, nil
 }
 
+// verifyExport adds to r what speaks against the file. Its error is what ended the check before its end.
 func (f *factory) verifyExport(ctx context.Context, o *verifyOptions, open *opener, r *result) error {
-	source := newTileSource(o.tiles, f.timeout)
-	note, err := source.get(ctx, "checkpoint", proof.MaxNote)
-	if errors.Is(err, errNoTile) {
-		return fmt.Errorf("%w: %s has no checkpoint", proof.ErrUndecided, o.tiles)
-	}
+	m, err := o.readManifest()
 	if err != nil {
 		return err
 	}
-	if len(note) == 0 {
-		return fmt.Errorf("%w: the checkpoint of %s is empty", proof.ErrUndecided, o.tiles)
-	}
-	if r.Checkpoint, err = open.open(note); err != nil {
-		return err
-	}
-	leaves := &provenLeaves{ctx: ctx, source: source, c: r.Checkpoint, level1: map[int64][]proof.Hash{}, leaves: map[int64][]byte{}}
-	if err := leaves.continues(open, o.checkpoint); err != nil {
-		return err
+	x := &export{r: r, month: o.scope.Month, late: map[[2]int64]proof.Row{}}
+	if o.tiles != "" {
+		if x.leaves, err = f.tilesOf(ctx, o, open, r, m); err != nil {
+			return err
+		}
+		x.seen = make([]uint64, (r.Checkpoint.Size+63)/64)
+		r.Counts.Leaves = r.Checkpoint.Size
+	} else if m != nil && m.Checkpoint != "" && open != nil {
+		if _, err := open.open([]byte(m.Checkpoint)); err != nil {
+			r.Add(fmt.Errorf("the manifest's checkpoint: %w", err))
+		}
 	}
 	in, err := f.openInput(o.file)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	x := &export{leaves: leaves, r: r, month: o.scope.Month, seen: make([]uint64, (r.Checkpoint.Size+63)/64), late: map[[2]int64]proof.Row{}}
-	lines := bufio.NewReaderSize(in, maxExportRow)
-	r.Counts.Leaves = r.Checkpoint.Size
-	for n := int64(1); ; n++ {
-		line, err := lines.ReadSlice('\n')
-		if err == io.EOF && len(line) == 0 {
-			break
+	file := newExportFile(in)
+	against := &againstManifest{m: m, file: file, r: r, name: fileName(o.file)}
+	err = file.rows(ctx, o.file, func(row *proof.Row) error {
+		against.row(row)
+		if file.hashless {
+			return nil
 		}
-		if n%4096 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		switch {
-		case err == io.EOF:
-			return fmt.Errorf("%w: %s is cut off within line %d", proof.ErrUndecided, o.file, n)
-		case errors.Is(err, bufio.ErrBufferFull):
-			return fmt.Errorf("%w: line %d is longer than any row", proof.ErrMalformed, n)
-		case err != nil:
+		return x.row(row)
+	})
+	if err != nil && !isVerdict(err) {
+		return err
+	}
+	if m != nil || x.leaves == nil {
+		// What is left of a file whose reading ended early is a part of its bytes.
+		if _, err := io.Copy(io.Discard, file.in); err != nil {
 			return err
 		}
-		if err := x.line(bytes.TrimSuffix(line, []byte("\n"))); err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
+		r.Add(err)
+		if len(r.Faults) > 0 && x.leaves == nil {
+			r.Add(fmt.Errorf("%w: %s", proof.ErrDisproved, r.Faults[0]))
 		}
+		r.checked = against
+		err = against.finish()
+	}
+	if err != nil || x.leaves == nil {
+		return err
+	}
+	if file.hashless {
+		return fmt.Errorf("%w: the file lacks columns, so that its rows cannot be held against the ledger: export NDJSON", proof.ErrUndecided)
 	}
 	return x.finish()
 }
 
-// continues holds that the tree continues the one of a checkpoint seen before.
-func (p *provenLeaves) continues(open *opener, file string) error {
-	old, err := open.remembered(nil, file)
-	if err != nil || len(old) == 0 {
-		return err
+// exportFile reads the rows of a file that logs export or the API wrote.
+type exportFile struct {
+	in       *bufio.Reader
+	sum      *countingSum
+	scanner  proof.Scanner
+	lines    int64
+	count    int64 // rows
+	columns  []int // of CSV: where each column of the row stands
+	hashless bool  // columns of the row are missing
+	buf      []byte
+}
+
+func newExportFile(in io.Reader) *exportFile {
+	sum := newCountingSum()
+	return &exportFile{in: bufio.NewReaderSize(io.TeeReader(in, sum), maxExportRow), sum: sum}
+}
+
+// rows calls each with every row. A file that begins with { is NDJSON, any other is CSV.
+func (x *exportFile) rows(ctx context.Context, name string, each func(*proof.Row) error) error {
+	first, err := x.in.Peek(1)
+	csv := err == nil && first[0] != '{'
+	for x.lines = 1; ; x.lines++ {
+		line, err := x.line(csv)
+		if err == io.EOF && len(line) == 0 {
+			return nil
+		}
+		if x.lines%4096 == 0 && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		switch {
+		case err == io.EOF:
+			return fmt.Errorf("%w: %s is cut off within line %d", proof.ErrUndecided, name, x.lines)
+		case errors.Is(err, bufio.ErrBufferFull):
+			return fmt.Errorf("%w: line %d is longer than any row", proof.ErrMalformed, x.lines)
+		case err != nil:
+			return err
+		}
+		var row proof.Row
+		switch {
+		case !csv:
+			row, err = x.scanner.Scan(bytes.TrimSuffix(line, []byte("\n")))
+		case x.lines == 1:
+			if err = x.header(line); err == nil {
+				continue
+			}
+		default:
+			row, err = x.csvRow(line)
+		}
+		if err == nil {
+			x.count++
+			if err = each(&row); err == nil {
+				continue
+			}
+		}
+		return fmt.Errorf("line %d: %w", x.lines, err)
 	}
-	if old[0].Size == 0 || old[0].Size >= p.c.Size {
-		return proof.CheckConsistency(nil, old[0], p.c)
+}
+
+// line reads one line, its line end included. A line of CSV ends where no quotes are open.
+func (x *exportFile) line(csv bool) ([]byte, error) {
+	line, err := x.in.ReadSlice('\n')
+	if !csv || err != nil || bytes.Count(line, []byte{'"'})%2 == 0 {
+		return line, err
 	}
-	path, err := proof.ProveConsistency(old[0].Size, p.c, func(t proof.Tile) ([]byte, error) { return p.source.tile(p.ctx, t) })
+	x.buf = append(x.buf[:0], line...)
+	for open := true; open; {
+		if line, err = x.in.ReadSlice('\n'); len(x.buf)+len(line) > maxExportRow {
+			return nil, bufio.ErrBufferFull
+		}
+		x.buf = append(x.buf, line...)
+		if err != nil {
+			break
+		}
+		open = bytes.Count(line, []byte{'"'})%2 == 0
+	}
+	return x.buf, err
+}
+
+func (x *exportFile) header(line []byte) error {
+	names, err := argus.ParseCSV(line)
+	if err == nil {
+		_, err = argus.ParseColumns(names)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: not the header of an export: %w", proof.ErrMalformed, err)
 	}
-	return proof.CheckConsistency(path, old[0], p.c)
+	at := map[string]int{}
+	for i, name := range names {
+		at[name] = i
+	}
+	for _, name := range argus.ColumnNames() {
+		i, ok := at[name]
+		if !ok {
+			x.hashless = true
+			return nil
+		}
+		x.columns = append(x.columns, i)
+	}
+	return nil
+}
+
+func (x *exportFile) csvRow(line []byte) (proof.Row, error) {
+	cells, err := argus.ParseCSV(line)
+	if err == nil && !x.hashless {
+		var own []string
+		for _, i := range x.columns {
+			if i >= len(cells) {
+				return proof.Row{}, fmt.Errorf("%w: the row has %d cells", proof.ErrMalformed, len(cells))
+			}
+			own = append(own, cells[i])
+		}
+		var r argus.Record
+		if r, err = argus.RecordOfCSV(own); err == nil {
+			return proof.RowOf(&r), nil
+		}
+	}
+	if err != nil {
+		return proof.Row{}, fmt.Errorf("%w: %w", proof.ErrMalformed, err)
+	}
+	return proof.Row{Leaf: proof.NoLeaf}, nil
 }
 
 // export is an export on its way through the check.
 type export struct {
-	leaves  *provenLeaves
-	r       *result
-	month   proof.Month
-	scanner proof.Scanner
-	seen    []uint64 // leaves that have had their row
-	last    int64    // the greatest of them
-	late    map[[2]int64]proof.Row
+	leaves *provenLeaves // nil: no ledger is at hand
+	r      *result
+	month  proof.Month
+	seen   []uint64 // leaves that have had their row
+	last   int64    // the greatest of them
+	late   map[[2]int64]proof.Row
 }
 
 // maxLate bounds the rows of an export that name no leaf: those of its last second.
 const maxLate = 1 << 20
 
-func (x *export) line(line []byte) error {
-	row, err := x.scanner.Scan(line)
-	if err != nil {
-		return err
-	}
+func (x *export) row(given *proof.Row) error {
+	row := *given
 	if x.month != 0 && row.Month() != x.month {
 		return nil
 	}
 	if row.Computed != row.RowHash {
-		x.fault(&row, "its columns or its row_hash were changed", row.RowHash)
+		stated := row.RowHash
+		if x.leaves == nil {
+			stated = proof.Hash{}
+		}
+		x.fault(&row, "its columns or its row_hash were changed", stated)
+		return nil
+	}
+	if x.leaves == nil {
+		x.r.Counts.Rows++
 		return nil
 	}
 	if row.Leaf == proof.NoLeaf || row.Leaf >= x.leaves.c.Size {

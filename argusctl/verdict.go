@@ -91,6 +91,15 @@ type result struct {
 	sealedAt time.Time
 	row      *argus.Record // of a proof file that shows it
 	leaf     int64
+	checked  *againstManifest // of an export that was held against its manifest
+}
+
+// word is the outcome as it is said. Without a signature nothing is proven: a file that is as its manifest says is intact.
+func (r *result) word() string {
+	if r.Outcome == proof.Proven && r.checked != nil && r.Checkpoint.Size == 0 {
+		return "intact"
+	}
+	return r.Outcome.String()
 }
 
 // decide runs a check and says its verdict. A reader of standard output that goes away ends it; then the verdict was not
@@ -126,14 +135,20 @@ func (f *factory) showVerdict(r *result, took time.Duration) error {
 		return f.verdictJSON(r, took)
 	}
 	w := f.io.out
-	fmt.Fprintf(w, "%s", r.Outcome)
+	fmt.Fprintf(w, "%s", r.word())
 	if c := r.Checkpoint; c.Size > 0 {
 		fmt.Fprintf(w, ": checkpoint %d of %s, root %s", c.Size, harmless(c.Origin), c.Root)
 		if !r.sealedAt.IsZero() {
 			fmt.Fprintf(w, ", sealed %s", f.localTime(r.sealedAt))
 		}
 	}
+	if r.Outcome == proof.Proven && r.checked != nil {
+		fmt.Fprintf(w, ": %s is what its manifest says", harmless(r.checked.name))
+	}
 	fmt.Fprintln(w)
+	if r.checked != nil {
+		r.checked.show(f, r.Checkpoint.Size > 0)
+	}
 	for _, why := range r.Reasons {
 		fmt.Fprintf(w, "  %s\n", harmless(why))
 	}
@@ -190,14 +205,22 @@ func (f *factory) verdictJSON(r *result, took time.Duration) error {
 		SealedAt argus.JSONTime `json:"sealed_at"`
 		Leaf     *int64         `json:"leaf"`
 		proof.Counts
-		Found   []faultJSON `json:"found"`
-		Seconds float64     `json:"seconds"`
-	}{r.Outcome.String(), r.Outcome.ExitCode(), reasons, argus.OrNull(r.source), argus.OrNull(month), argus.OrNull(r.Checkpoint.Origin),
-		r.Checkpoint.Size, r.Checkpoint.Root.String(), argus.JSONTime(r.sealedAt), leafOrNull(r), r.Counts, faults, took.Seconds()})
+		Found    []faultJSON           `json:"found"`
+		Manifest *argus.ExportManifest `json:"manifest"` // of an export that was held against it
+		Seconds  float64               `json:"seconds"`
+	}{r.word(), r.Outcome.ExitCode(), reasons, argus.OrNull(r.source), argus.OrNull(month), argus.OrNull(r.Checkpoint.Origin),
+		r.Checkpoint.Size, r.Checkpoint.Root.String(), argus.JSONTime(r.sealedAt), leafOrNull(r), r.Counts, faults, r.manifest(), took.Seconds()})
 	if err != nil {
 		return err
 	}
 	return f.jsonLine(object)
+}
+
+func (r *result) manifest() *argus.ExportManifest {
+	if r.checked == nil {
+		return nil
+	}
+	return r.checked.m
 }
 
 func leafOrNull(r *result) *int64 {

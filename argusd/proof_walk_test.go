@@ -68,13 +68,15 @@ func (d *devServer) testProof(t *testing.T) {
 	want(0, `argusd ledger verify --store clickhouse --key "$KEY"`, "proven")
 
 	// An export, against the tiles that the ledger serves and against a mirror of them.
-	want(0, `argusctl logs export all.ndjson --until 1s && . "$ADMIN" && argusctl logs verify --file all.ndjson --tiles $ARGUS_LEDGER_URL --key "$KEY"`, "proven")
-	want(0, `. "$ADMIN"; ARGUS_POSTGRES_URL=$ARGUS_POSTGRES_LEDGER_URL argusd ledger mirror tiles && argusctl logs verify --file all.ndjson --tiles tiles --key "$KEY"`, "proven")
-	want(10, `head -c 20000 all.ndjson > cut.ndjson; argusctl logs verify --file cut.ndjson --tiles tiles --key "$KEY"`, "cut off")
-	want(10, `: > none; argusctl logs verify --file none --tiles tiles --key "$KEY"`, "no row")
-	want(10, `mkdir -p nothing; argusctl logs verify --file all.ndjson --tiles nothing --key "$KEY"`, "no checkpoint")
-	want(9, `sed '3d' all.ndjson > gone.ndjson; argusctl logs verify --file gone.ndjson --month $(date -u +%Y-%m) --tiles tiles --key "$KEY"`, "lacks 1 call")
-	want(9, `sed -n '3p' all.ndjson >> all2.ndjson; cat all.ndjson >> all2.ndjson; argusctl logs verify --file all2.ndjson --tiles tiles --key "$KEY"`, "twice")
+	want(0, `argusctl logs export all.ndjson --until 1s && . "$ADMIN" && argusctl logs verify all.ndjson --tiles $ARGUS_LEDGER_URL --key "$KEY"`, "proven")
+	want(0, `. "$ADMIN"; ARGUS_POSTGRES_URL=$ARGUS_POSTGRES_LEDGER_URL argusd ledger mirror tiles && argusctl logs verify all.ndjson --tiles tiles --key "$KEY"`, "proven")
+	want(0, `argusctl logs export beside.ndjson --until 1s --steps --names && argusctl logs verify beside.ndjson && . "$ADMIN" && argusctl logs verify beside.ndjson --tiles $ARGUS_LEDGER_URL --key "$KEY"`,
+		"intact", "proven", "what its manifest says")
+	want(10, `head -c 20000 all.ndjson > cut.ndjson; argusctl logs verify cut.ndjson --tiles tiles --key "$KEY"`, "cut off")
+	want(10, `: > none; argusctl logs verify none --tiles tiles --key "$KEY"`, "no row")
+	want(10, `mkdir -p nothing; argusctl logs verify all.ndjson --tiles nothing --key "$KEY"`, "no checkpoint")
+	want(9, `sed '3d' all.ndjson > gone.ndjson; argusctl logs verify gone.ndjson --month $(date -u +%Y-%m) --tiles tiles --key "$KEY"`, "lacks 1 call")
+	want(9, `sed -n '3p' all.ndjson >> all2.ndjson; cat all.ndjson >> all2.ndjson; argusctl logs verify all2.ndjson --tiles tiles --key "$KEY"`, "twice")
 	d.flipFiles(want, dir)
 
 	// Nothing to check.
@@ -158,7 +160,7 @@ func (d *devServer) flipFiles(want func(int, string, ...string) string, dir stri
 		}
 		// A partial tile that the tree has outgrown is not read.
 		if !strings.Contains(file, ".p/") || newestPartial(file) {
-			want(9, `argusctl logs verify --file all.ndjson `+month+`--tiles tiles --key "$KEY"`, "disproved")
+			want(9, `argusctl logs verify all.ndjson `+month+`--tiles tiles --key "$KEY"`, "disproved")
 		}
 		if err := os.WriteFile(file, old, 0o644); err != nil {
 			d.t.Fatal(err)

@@ -143,6 +143,7 @@ func TestAuditorsQuestions(t *testing.T) {
 	}
 	export := calls[0].ID.String()
 	exec(owner, `SELECT argus.record_reading($1, true, false, '{"filter": {"tenant": "UTD_1"}, "from": "c1"}'), argus.record_reading($1, true, true, '{"rows": 7, "ended": "whole"}')`, export)
+	exec(owner, `SELECT argus.record_reading($1, true, true, '{"filter": {"tenant": ["UTD_1"]}, "rows": 7, "bytes": 4711, "sha256": "ab12"}')`, auditorsCall)
 	exec(connect(t, pg.HoldURL), "SELECT argus.add_retention_hold(now(), 'infinity', 'a reason', 'ada')")
 
 	// The oracle: which calls, and what of them. count adds how many say the same.
@@ -222,6 +223,7 @@ func TestAuditorsQuestions(t *testing.T) {
 		{"Which calls were interrupted", occurred + ", actor_id, action", lines(func(c argus.Record) string { return day(c) + " " + c.ActorID },
 			is(func(c argus.Record) bool { return c.Outcome == argus.Interrupted }))},
 		{"Who took rows out of the log", "stood_at, rows, ended", []string{`"c1" 7 whole`}},
+		{"Is this file what left the log", "sha256, bytes, rows, filter", []string{`ab12 4711 7 {"tenant": ["UTD_1"]}`}},
 		{"What left the log", "kind, actor, detail ->> 'claimed_by'", []string{"hold_added argus_hold ada"}},
 	}
 	asked := regexp.MustCompile("(?s)\n\\*\\*([^*]+)\\*\\*[^`]*?(?:`[^`\n]+`[^`]*?)*```sql\n(.*?);\\s*```").FindAllSubmatch(page, -1)

@@ -216,6 +216,45 @@ func TestScanner(t *testing.T) {
 	}
 }
 
+// TestScannerBeside: an export's leaf, steps and names stand behind the row without a part in its hash. Nothing else may:
+// no column of the row again, no unknown key, no steps in another form.
+func TestScannerBeside(t *testing.T) {
+	rec := randomRecord(rand.New(rand.NewPCG(7, 8)), 1_700_000_000_000, 1)
+	plain := rec.AppendJSON(nil)
+	leaf := append(plain[:len(plain)-1:len(plain)-1], `,"leaf":17}`...)
+	text := "a ]}\"\\ <b> \u2028"
+	beside := argus.Beside{Steps: []argus.Step{{Table: "remote_support_audit", AuditID: rec.ID, Step: 1, At: argus.JSONTime(rec.OccurredAt), ActorID: "a", Action: "arm", Reason: &text, Result: "succeeded"},
+		{Table: "remote_support_audit", AuditID: rec.ID, Step: 2, ActorID: "system", Action: "disarm", Result: "succeeded"}}, ActorName: text, Tenant: "UTD"}
+	var s proof.Scanner
+	for _, steps := range []bool{true, false} {
+		for _, names := range []bool{true, false} {
+			for _, b := range []argus.Beside{beside, {}} {
+				line := argus.AppendBeside(slices.Clone(leaf), &b, steps, names)
+				if row, err := s.Scan(line); err != nil || row.Computed != rec.RowHash || row.Leaf != 17 {
+					t.Errorf("%s: %+v, %v", line, row, err)
+				}
+				for n := range line {
+					if _, err := s.Scan(line[:n]); err == nil {
+						t.Fatalf("%s: read", line[:n])
+					}
+				}
+			}
+		}
+	}
+	whole := string(argus.AppendBeside(slices.Clone(leaf), &beside, true, true))
+	for _, change := range [][2]string{{`,"steps":`, `,"actor_id":"b","steps":`}, {`"succeeded"`, `"succeeded","x":1`}, {`,"actor_name":`, `,"ACTOR_ID":"b","actor_name":`},
+		{`"tenant_name":null`, `"tenant_name":null,"seq":2`}, {`"tenant_name":null`, `"tenant_name":""`}, {`"steps":[`, `"steps":[ `}, {`"steps":[`, `"steps":[],"steps":[`},
+		{`"step":1`, `"step":1,"step":1`}, {`"step":1`, `"step":01`}, {`"step":1,`, ``}, {`,"impersonator_name":null`, ``}} {
+		line := strings.Replace(whole, change[0], change[1], 1)
+		if line == whole {
+			t.Fatalf("%q is not in %s", change[0], whole)
+		}
+		if _, err := s.Scan([]byte(line)); !errors.Is(err, proof.ErrMalformed) {
+			t.Errorf("read: %s", line)
+		}
+	}
+}
+
 func FuzzScanner(f *testing.F) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for i := range int64(4) {

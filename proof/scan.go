@@ -40,8 +40,9 @@ func RowOf(r *argus.Record) Row {
 		RowHash: r.RowHash, Computed: r.ComputeHash(), Leaf: NoLeaf}
 }
 
-// Scanner reads rows in the one form that argus.Record.AppendJSON writes, and an export's `leaf` behind it, straight into
-// the canonical encoding. encoding/json takes ten times as long. Anything in another form is malformed.
+// Scanner reads rows in the one form that argus.Record.AppendJSON writes, and what an export has behind it: the leaf, steps
+// and names. It reads them straight into the canonical encoding; encoding/json takes ten times as long. Steps and names
+// are no part of it. Anything in another form is malformed.
 type Scanner struct {
 	b     []byte // what is left of the line
 	canon []byte // head, then body
@@ -134,6 +135,7 @@ func (s *Scanner) Scan(line []byte) (Row, error) {
 			}
 		}
 	}
+	s.beside()
 	s.key(`}`)
 	if s.err == nil && len(s.b) > 0 {
 		s.err = errForm
@@ -145,6 +147,53 @@ func (s *Scanner) Scan(line []byte) (Row, error) {
 	head.PutCanonicalHead(s.canon)
 	r.Computed = sha256.Sum256(s.canon)
 	return r, nil
+}
+
+// beside reads the steps and the names behind a row, as argus.AppendBeside writes them. No key of the row can hide there,
+// so no reader of the line takes another value for a column.
+func (s *Scanner) beside() {
+	row := len(s.canon)
+	if bytes.HasPrefix(s.b, []byte(`,"steps":`)) {
+		s.key(`,"steps":`)
+		s.steps()
+	}
+	if bytes.HasPrefix(s.b, []byte(`,"actor_name":`)) {
+		for _, key := range [...]string{`,"actor_name":`, `,"impersonator_name":`, `,"tenant":`, `,"tenant_name":`} {
+			s.key(key)
+			s.opt(s.optText)
+		}
+	}
+	s.canon = s.canon[:row]
+}
+
+func (s *Scanner) steps() {
+	depth, quoted := 0, false
+	for i := 0; i < len(s.b); i++ {
+		switch c := s.b[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			depth++
+		case c == ']' || c == '}':
+			depth--
+		}
+		if depth > 0 {
+			continue
+		}
+		if i > 1 { // [] has none
+			if _, err := argus.ParseSteps(s.b[:i+1]); err != nil {
+				break
+			}
+		} else if !bytes.HasPrefix(s.b, []byte("[]")) {
+			break
+		}
+		s.b = s.b[i+1:]
+		return
+	}
+	s.fail()
 }
 
 // ParseRow reads a row of exactly the bytes that AppendJSON writes.

@@ -249,6 +249,9 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 -- +goose StatementEnd
 
+-- An export's manifest is read by the id of its call.
+CREATE INDEX audit_admin_export ON argus.audit_admin ((detail ->> 'audit_id')) WHERE kind IN ('export_started', 'export_finished');
+
 -- ── people of OpenID Connect issuers ────────────────────────────────────────────────────────────────
 -- What the last sign-in of each showed. Their tokens go by it for as long as the configuration says (rights).
 CREATE TABLE argus.openid_people (
