@@ -42,7 +42,7 @@ func newCmdAPI(f *factory) *cobra.Command {
 		Use:   "api <method> <path>",
 		Short: "Call any route, of ARGUS or of a service behind it",
 		Long: `Calls a route and prints its answer. A JSON answer is indented on a terminal. In a pipe every answer is printed as it
-came, and streams pass through. An answer that says no is printed, too, and decides the exit code.
+came, and streams pass through. An error answer is printed as well, and sets the exit code.
 
 Fields (-F) make a JSON object of a request that has a body, and parameters of the query otherwise. A value that is
 true, false, null or a whole number is sent as such, @FILE as the file's text and @- as standard input's. -f sends

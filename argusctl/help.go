@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,6 +30,9 @@ func (f *factory) help(cmd *cobra.Command, _ []string) {
 	width := f.io.width()
 	if width == 0 {
 		width = 80 // of a pipe: people read help in pagers
+		if n, err := strconv.Atoi(f.io.columns); err == nil && n >= 40 {
+			width = n
+		}
 	}
 	width = min(width, widestHelp)
 	var b strings.Builder

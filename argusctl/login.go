@@ -33,8 +33,8 @@ func newCmdLogin(f *factory) *cobra.Command {
 		Use:   "login",
 		Short: "Keep a server and a token as a profile",
 		Long: `Asks for a server's address and a token, tries them, and keeps them as a profile. The token goes into the
-system's keyring, or where there is none into a file only you can read. It is typed unseen, or comes from a file
-or from standard input; never from the command line, which others can see.
+system's keyring, or where there is none into a file only you can read. Type it, which shows nothing, or give it as
+a file or on standard input. It is never read from the command line, which others can see.
 
 With --issuer, --device or --no-browser it signs in at an OpenID issuer that the server names, and needs no token. A
 browser opens and comes back to this machine. Where there is no browser, or with --device, a code is shown that is
@@ -256,7 +256,7 @@ func newCmdLogout(f *factory) *cobra.Command {
 		Use:   "logout",
 		Short: "Forget a profile and its token",
 		Long: `Forgets the profile signed in to last, or the one named with --profile, and its token. A sign-in at an issuer is
-ended there too, where the issuer offers that. A token that was given stays valid: to end it, revoke it first
+ended there too, where the issuer offers that. A personal access token stays valid: to end it, revoke it first
 ('argusctl token revoke').`,
 		Example: "  argusctl logout\n  argusctl logout --profile staging",
 		Args:    atMost(0),

@@ -37,9 +37,8 @@ func newCmdLogsExport(f *factory) *cobra.Command {
 		Use:   "export <file>",
 		Short: "Write the calls of a window to a file, whole or not at all",
 		Long: `Writes every call of the window to a file, oldest first, as one snapshot: NDJSON, or CSV. The file appears under
-its name only when the server has confirmed that it is complete. Until then it is FILE.part. A connection that
-is cut off is taken up again by itself. After Ctrl-C, a crash or a long outage --resume goes on where it stopped,
-in the same snapshot.
+its name only when the server has confirmed that it is complete. Until then it is FILE.part. A broken connection
+is resumed automatically. After Ctrl-C, a crash or a long outage, --resume continues the same snapshot.
 
 FILE.manifest.json says what the file is: filter, snapshot, who exported it, rows, SHA-256. argusctl logs verify FILE
 checks the file against it.

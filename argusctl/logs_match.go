@@ -17,7 +17,7 @@ func newCmdLogsMatch(f *factory) *cobra.Command {
 	o := &matchOptions{}
 	cmd := &cobra.Command{
 		Use:   "match <id>",
-		Short: "Was exactly this submitted? Exit 0 if so, 9 if not",
+		Short: "Check a file against what a call submitted",
 		Long: `Checks a file against the digest of the call's request body. ARGUS stores only the body's SHA-256, not the body.
 A match proves that the file is, to the byte, what was submitted. Exit code 0: match; 9: no match.`,
 		Example: `  argusctl logs match $(argusctl logs show --last --method POST -o name) --body request.json

@@ -33,8 +33,8 @@ func newCmdLogsTail(f *factory) *cobra.Command {
 		Long: `Prints the newest 100 calls, oldest first. Your own calls up to this one are always among them.
 
 With --since, --until, --id or --request-id it prints every call of the window. --limit N prints the newest N.
---follow goes on with calls as they are recorded, exactly where the window ended, until Ctrl-C. It takes up a lost
-connection again without a gap.
+--follow goes on with calls as they are recorded, exactly where the window ended, until Ctrl-C. It reconnects
+without a gap.
 
 A terminal shows the route with its parameters in place, and from 120 columns on the address. What does not fit is
 cut: the reason first, then the address and the actor, last the route. --output wide cuts nothing and shows ids.

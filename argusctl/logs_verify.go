@@ -37,7 +37,7 @@ func newCmdLogsVerify(f *factory) *cobra.Command {
 	o := &verifyOptions{}
 	cmd := &cobra.Command{
 		Use:   "verify [file]",
-		Short: "Is the log what was signed? Exit 0, 9 or 10",
+		Short: "Check the log against its signed tree",
 		Long: `Checks the rows of a store, or of an export, against the signed tree. Each row is hashed here. The order, the months and
 the root come from the checkpoint that the pinned key signed, and it must continue the one seen last.
 

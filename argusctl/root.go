@@ -24,11 +24,11 @@ The server and the credential come from ARGUS_URL and ARGUS_TOKEN or ARGUS_TOKEN
 HTTPS_PROXY and NO_PROXY a proxy, and ARGUS_CONFIG_DIR the folder of profiles. ARGUS_KEYRING=off keeps tokens in a
 file instead of the system's keyring. NO_COLOR takes the colour away.
 
-In a pipe a table is whole: two spaces or more separate its columns, and no value is cut. Scripts that need every
-text as it is take --json or --output csv.
+In a pipe no value of a table is cut, and two spaces or more separate its columns. Scripts take --json, --jq or
+--output csv.
 
-A call is repeated only where that can help: a connection that was refused or cut, a busy server or a proxy without
-one that says so at once. A change is repeated under its idempotency key, so that it is done once.
+A call is retried where that can help: after a refused or broken connection, and when a server is busy or a proxy has
+none. A change has an idempotency key, so a retry never executes it twice.
 
 Exit codes: 0 done, 1 any other failure, 2 wrong usage, 3 server not reached or 5xx, 4 not authenticated,
 5 not allowed, 6 not found, 7 rejected, 8 rate-limited, 9 a check came out negative, 10 a check was

@@ -28,8 +28,8 @@ func newCmdStatus(f *factory) *cobra.Command {
 		Use:   "status",
 		Short: "Everything on one screen",
 		Long: `Shows on one screen the health of each stage and the lag of the copy. Then come the busiest and the worst routes of the
-hour, armed tenants, workers, and break-glass tokens in use in the last day. What the credential may not see is
-said to be hidden.`,
+hour, armed tenants, workers, and break-glass tokens in use in the last day. A part that needs another scope is marked
+as not shown.`,
 		Example: "  argusctl status\n  argusctl status --watch",
 		Args:    atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

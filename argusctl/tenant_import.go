@@ -40,9 +40,8 @@ func newCmdTenantImport(f *factory) *cobra.Command {
 		Long: `Reads tenants from a file, - being standard input. A CSV file names its columns in the first line. JSON and YAML files are
 a list of objects. The names are id, name, agents and consent_document_id. The last two may be left out or empty.
 
-All mistakes in the file are told at once, and then nothing is sent. Tenants that are as the file says are left alone. So
-a run that was cut off is simply repeated, and goes on where it stopped. --dry-run says what would be done, and changes
-nothing. Tenants that are not in the file stay as they are.`,
+All mistakes in the file are reported together, and then nothing is sent. Tenants that need no change are skipped, so
+an interrupted run can be repeated. --dry-run says what would be done, and changes nothing. Tenants that are not in the file stay as they are.`,
 		Example: `  argusctl tenant import tenants.csv --reason "customers of November" --dry-run
   argusctl tenant import tenants.yaml --reason "customers of November"`,
 		Args: exactly("file"),

@@ -25,8 +25,8 @@ func newCmdTokenRevoke(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke [token]",
 		Short: "Revoke a token and what was made with it, everywhere at once",
-		Long: `Revokes a token, and with it every token that was made with it or with one of those. What else ends is listed
-first, and on a terminal asked about.
+		Long: `Revokes a token, and with it every token that was made with it or with one of those. It lists them first,
+and on a terminal it asks before it goes on.
 
 With --owner it revokes all tokens of a user, with --secret - the one whose secret stands on standard input: what a
 secret scanner found. Both need the scope tokens:admin, as the tokens of others do. A user who may still sign in can

@@ -296,7 +296,7 @@ function Unreadable({ page, raw, problems }: { page: Page; raw: string; problems
           ))}
         </dl>
         {problems.length > 8 && <p class="muted">And {problems.length - 8} more.</p>}
-        <p class="muted">The page shows nothing: it would not be what the link means.</p>
+        <p class="muted">Nothing is shown, since the page would not be what the link asks for.</p>
         {readable ? (
           <a class="button" href={href(page.path, rest)}>
             Open it without {problems.length === 1 ? 'this part' : 'these parts'}

@@ -136,9 +136,7 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
   return (
     <>
       {detail && <p class="drawer-sentence">{detail.sentence}</p>}
-      {row.outcome === 'interrupted' && (
-        <p class="drawer-note">The process serving this call died after the call was allowed to take effect. Whether it did stands in the steps below.</p>
-      )}
+      {row.outcome === 'interrupted' && <p class="drawer-note">The server crashed during this call. The steps below show whether it took effect.</p>}
       <div class="same" role="group" aria-label="Related calls">
         <button type="button" class="button small" onClick={() => filter('actor', row.actor_id)}>
           Same actor

@@ -55,11 +55,11 @@ export function DigestCheck({ digest, bytes }: { digest: string; bytes: number }
       }}
     >
       <p id={id}>
-        Was it this? Drop the file here,{' '}
+        Check a file against this digest: drop it,{' '}
         <button type="button" class="link" aria-describedby={id} onClick={() => input.current?.click()}>
           choose it
         </button>
-        , or paste its text. It stays in this browser.
+        , or paste text. Nothing is uploaded.
       </p>
       <input
         ref={input}

@@ -100,7 +100,7 @@ export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; 
             )}
           </p>
           {progress.error && <FormError error={progress.error} />}
-          {progress.error && progress.bytes > 0 && <p class="muted">Nothing was saved: half a log would look like a whole one.</p>}
+          {progress.error && progress.bytes > 0 && <p class="muted">Export failed, nothing was saved. An incomplete file could be mistaken for a full one.</p>}
           <div class="dialog-actions">
             {progress.error && (
               <button type="button" class="button" onClick={() => void run(progress.format)}>

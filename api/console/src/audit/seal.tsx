@@ -138,9 +138,7 @@ export function PinKey({ pinned, onDone }: { pinned: string | null; onDone: () =
         />
       </label>
       <p class={problem ? 'tone-bad' : 'muted'}>
-        {problem
-          ? 'That is no key: it has a name, an id and the key, with + between them.'
-          : 'Get it from those who run the log, not from this page. It stays in this browser.'}
+        {problem ? 'Invalid key: write it as name+id+key.' : 'Ask the people who run the log for it. It is kept in this browser only.'}
       </p>
       <button type="submit" class="button small">
         Pin

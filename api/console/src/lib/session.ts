@@ -81,7 +81,7 @@ export async function signIn(issuer?: Issuer): Promise<void> {
 /** Signs in with a pasted token. Resolves to a sentence when it was not taken. */
 export async function useToken(text: string): Promise<string | null> {
   const token = text.trim();
-  if (!/^[\x21-\x7e]{8,4096}$/.test(token)) return 'That is no token: it has spaces or unusual characters, or is too short.';
+  if (!/^[\x21-\x7e]{8,4096}$/.test(token)) return 'Invalid token: it has spaces or unusual characters, or is too short.';
   const before = credential;
   credential = { kind: 'token', token: async () => token, signOut: async () => undefined };
   generation++;

@@ -335,8 +335,7 @@ function LaunchDialog({ known, onClose, onDone }: { known: string[]; onClose: ()
         </Field>
         <ReasonField value={reason} onInput={setReason} autofocus />
         <label class="check">
-          <input type="checkbox" checked={sure} onChange={(e) => setSure(e.currentTarget.checked)} />
-          It costs money from now on; launch it.
+          <input type="checkbox" checked={sure} onChange={(e) => setSure(e.currentTarget.checked)} />I understand that billing starts now.
         </label>
         <SubmitRow changer={changer} ready={ready} label="Launch" onClose={onClose} />
       </Form>
@@ -346,7 +345,7 @@ function LaunchDialog({ known, onClose, onDone }: { known: string[]; onClose: ()
 
 const WHAT: Record<Verb, string> = {
   stop: 'The worker is suspended. Its disk stays, and it can be resumed.',
-  resume: 'The worker runs again, and costs money again.',
+  resume: 'The worker runs again, and billing resumes.',
   terminate: 'The worker and its disk are destroyed. This cannot be undone.',
 };
 

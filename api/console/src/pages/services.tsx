@@ -83,7 +83,7 @@ export function ServicesPage({ me }: { me: Operator }) {
           {open ? (
             <ServiceDetails service={open} figures={perf.data?.get(open.name)} canRead={canRead} />
           ) : polled.data ? (
-            <Empty title="There is no such service">Or none of its routes is yours to call.</Empty>
+            <Empty title="There is no such service">Or you may call none of its routes.</Empty>
           ) : (
             <Skeleton />
           )}

@@ -63,7 +63,7 @@ export function CreateDialog({
           if (made) onDone(made);
         }}
       >
-        <Field label="Name" hint={(name.trim() !== '' && nameError) || 'What it is for, so that you recognize it later.'}>
+        <Field label="Name" hint={(name.trim() !== '' && nameError) || 'What you will use it for.'}>
           {(id, hint) => (
             <input
               id={id}
@@ -166,7 +166,7 @@ export function SecretDialog({ made, onClose }: { made: { token: Token; secret: 
   return (
     <Dialog title={`Token “${made.token.name}”`} onClose={onClose}>
       <p>
-        <b>Copy it now:</b> it is shown this once and cannot be had again. It expires <When time={made.token.expires_at} />.
+        <b>Copy it now:</b> it is not shown again. It expires <When time={made.token.expires_at} />.
       </p>
       <output class="secret mono">{made.secret}</output>
       <div class="dialog-actions">

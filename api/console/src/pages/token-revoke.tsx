@@ -80,7 +80,7 @@ export function RevokeDialog({
           )}{' '}
           stops working at once, everywhere. This cannot be undone.
         </p>
-        {own && <p class="form-error">It is the token you are signed in with here.</p>}
+        {own && <p class="form-error">You are signed in with this token.</p>}
         {!answer && !error && (
           <p class="muted">
             <Spinner label="Looking for what it made" /> Looking for what was made with it
@@ -152,7 +152,7 @@ export function FoundDialog({ onClose, onDone }: { onClose: () => void; onDone: 
           onDone();
         }}
       >
-        <p>A token whose secret was found stops working at once, everywhere, and what was made with it. Break-glass tokens too.</p>
+        <p>Revokes the token with this secret at once, and all tokens made with it. Break-glass tokens too.</p>
         <Field label="Secret" hint="It is sent once, in the request’s body, and kept nowhere.">
           {(id, hint) => (
             <input

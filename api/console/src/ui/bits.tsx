@@ -40,7 +40,7 @@ export function statusTone(status: number | null): 'ok' | 'warn' | 'bad' | 'cut'
 
 export function Status({ status }: { status: number | null }) {
   return (
-    <span class={`status tone-${statusTone(status)}`} title={status === null ? 'The process serving this call died before answering.' : undefined}>
+    <span class={`status tone-${statusTone(status)}`} title={status === null ? 'The server crashed before it answered this call.' : undefined}>
       {status ?? 'interrupted'}
     </span>
   );

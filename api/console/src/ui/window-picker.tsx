@@ -113,7 +113,7 @@ function CustomWindow({ since, until, onChange }: { since: string; until: string
         <input {...input} value={from} onInput={(e) => setFrom(e.currentTarget.value)} />
       </label>
       <label>
-        To (UTC), empty for now
+        To (UTC), leave blank for now
         <input {...input} value={to} onInput={(e) => setTo(e.currentTarget.value)} />
       </label>
       {problem && (
