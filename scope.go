@@ -15,6 +15,7 @@ type Scope string
 
 const (
 	ScopeLogsRead         Scope = "logs:read"
+	ScopeViewsWrite       Scope = "views:write"
 	ScopeTenantsRead      Scope = "tenants:read"
 	ScopeTenantsWrite     Scope = "tenants:write"
 	ScopeComputeRead      Scope = "compute:read"
@@ -28,7 +29,7 @@ const (
 )
 
 // ownScopes are those of ARGUS's own routes.
-var ownScopes = []Scope{ScopeLogsRead, ScopeTenantsRead, ScopeTenantsWrite, ScopeComputeRead, ScopeComputeWrite, ScopeRemoteSupport,
+var ownScopes = []Scope{ScopeLogsRead, ScopeViewsWrite, ScopeTenantsRead, ScopeTenantsWrite, ScopeComputeRead, ScopeComputeWrite, ScopeRemoteSupport,
 	ScopeRemoteSupportArm, ScopeTokensWrite, ScopeTokensAdmin, ScopeEventsRead, ScopeEventsEmit}
 
 // ReadOnly reports whether a scope lets its holder see things and change none. The name tells it, of ARGUS's own scopes

@@ -95,8 +95,54 @@ func (c *contract) checkLog() {
 			c.expect(id, wish{status: 422, code: argus.CodeQueryTooLarge, token: all, path: path + query})
 		})
 	}
+	for _, id := range []string{"saveView", "changeView"} { // a value that only the log can know
+		questions.Go(func() {
+			c.expect(id, wish{status: 422, code: argus.CodeQueryTooLarge, token: all, body: map[string]any{"name": "Slow", "filter": "tenant=UNHEARD-OF"}})
+		})
+	}
 	questions.Wait()
 	c.must(tx.Rollback(ctx))
+}
+
+// view saves a view, and gives its path.
+func (c *contract) view(name string) string {
+	c.t.Helper()
+	var v savedView
+	c.expect("saveView", wish{status: 201, token: c.tokens[grace], body: map[string]any{"name": name, "filter": "status=403&since=24h"}}).json(c.t, &v)
+	return "/v1/views/" + v.ID.String()
+}
+
+func (c *contract) checkViews() {
+	all := c.tokens[ada]
+	named := func(name string) map[string]any { return map[string]any{"name": name} }
+	key := []string{"Idempotency-Key", "viewing"}
+	c.expect("saveView", wish{status: 201, token: all, header: key})
+	if again := c.expect("saveView", wish{status: 201, token: all, header: key}); again.header.Get(replayedHeader) != "true" {
+		c.t.Error("a repetition was carried out again")
+	}
+	c.expect("saveView", wish{status: 409, code: argus.CodeConflict, token: all})
+	c.expect("saveView", wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, body: map[string]any{"name": "x", "filter": "not_tenant=UNHEARD-OF"}})
+	c.expect("listViews", wish{status: 200, token: all})
+	path := c.view("Of the contract")
+	c.expect("changeView", wish{status: 200, token: all, path: path})
+	c.expect("changeView", wish{status: 409, code: argus.CodeConflict, token: all, path: path, body: named("refused YESTERDAY")})
+	c.expect("changeView", wish{status: 404, code: argus.CodeNotFound, token: all})
+	c.expect("changeView", wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path, body: map[string]any{"filter": "actor=nobody"}})
+	c.expect("removeView", wish{status: 404, code: argus.CodeNotFound, token: all})
+	ctx := c.t.Context()
+	_, err := c.owner.Exec(ctx, `REVOKE UPDATE ON argus.idempotency_keys FROM argus_api`)
+	c.must(err)
+	key = []string{"Idempotency-Key", "removing"}
+	c.expect("removeView", wish{status: 200, token: all, path: path, header: key})
+	c.expect("removeView", wish{status: 409, code: argus.CodeConflict, token: all, path: path, header: key})
+	_, err = c.owner.Exec(ctx, `GRANT UPDATE ON argus.idempotency_keys TO argus_api`)
+	c.must(err)
+	_, err = c.owner.Exec(ctx, `INSERT INTO argus.saved_views (id, name, filter, saved_by, audit_id)
+		SELECT gen_random_uuid(), 'v' || n, 'status=403', 'x', gen_random_uuid() FROM generate_series(1, $1) n`, maxViews)
+	c.must(err)
+	c.expect("saveView", wish{status: 422, code: argus.CodeUnprocessable, token: all, body: map[string]any{"name": "one more", "filter": "status=5xx"}})
+	_, err = c.owner.Exec(ctx, `DELETE FROM argus.saved_views WHERE saved_by = 'x'`)
+	c.must(err)
 }
 
 // exampleOf is a query parameter with the value of its example.

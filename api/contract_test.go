@@ -30,6 +30,7 @@ func TestContract(t *testing.T) {
 	c.checkTenants()
 	c.checkWorkers()
 	c.checkLog()
+	c.checkViews()
 	c.checkStreams()
 	c.checkLedger()
 	c.checkLimits()
@@ -325,6 +326,9 @@ func (c *contract) checkOutage() {
 		"createToken":     {},
 		"revokeToken":     {path: "/v1/tokens/" + made.Token.ID.String()},
 		"revokeTokens":    {},
+		"saveView":        {body: map[string]any{"name": "During an outage", "filter": "status=5xx"}},
+		"changeView":      {path: c.view("Changed in an outage")},
+		"removeView":      {path: c.view("Removed in an outage")},
 	}
 	// All announce themselves; then the writer is cut off; then they have their effects. A call that fails before
 	// it does so does not keep the others waiting for good.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"maps"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,7 +27,12 @@ const suggested = 5
 // to answer that there are no such calls would be true and mislead. A value that the log holds, or that has the form of an
 // actor's id, stays as it is: an id without calls is an honest question.
 func (l *logs) filterOf(c *call, others ...string) (argus.Filter, error) {
-	f, err := filterOf(c, others...)
+	return l.filterFrom(c, c.Query(), others...)
+}
+
+// filterFrom does the same with another query than the call's own.
+func (l *logs) filterFrom(c *call, q url.Values, others ...string) (argus.Filter, error) {
+	f, err := argus.ParseFilter(q, c.arrival, others...)
 	if err != nil {
 		return f, err
 	}

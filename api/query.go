@@ -22,11 +22,6 @@ func one(q url.Values, name string) (string, error) {
 	}
 }
 
-// filterOf reads the filter of a query that has the other parameters besides.
-func filterOf(c *call, others ...string) (argus.Filter, error) {
-	return argus.ParseFilter(c.Query(), c.arrival, others...)
-}
-
 // orderOf reads order=asc|desc.
 func orderOf(q url.Values, ascending bool) (bool, error) {
 	s, err := one(q, "order")

@@ -49,6 +49,7 @@ func (a *API) routes() []route {
 		a.tokenRoutes(),
 		a.accessRoutes(),
 		a.logs.routes(),
+		(&views{a.pool, a.logs, a.credentials}).routes(),
 		a.ledger.routes(),
 		a.compute.routes(),
 		a.support.routes(),

@@ -57,6 +57,7 @@ var deeds = []struct{ what, sql string }{
 	{"open a replication connection: read every change and every file of the cluster, digests included", "REPLICATION"},
 	{"make a temporary table, or anything in a schema", "CREATE TEMPORARY TABLE x (x int)"},
 	{"take a lock that writers, months, holds or migrations wait for", "SELECT FROM argus.locks FOR UPDATE"},
+	{"change or remove the views of the log that a team saved", "DELETE FROM argus.saved_views"},
 	{"become another role", "SET ROLE argus_owner"},
 	{"make API processes forget which tokens are good (they ask again)", "NOTIFY argus_credentials"},
 	{"leave a transaction open, which keeps Postgres from cleaning up", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1"},
