@@ -1,6 +1,7 @@
 import type { ComponentChildren, RefObject } from 'preact';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import type { Problem } from './lib/filter';
+import { plural } from './lib/format';
 import { useKeys } from './lib/keys';
 import {
   ACCESS_LINK,
@@ -21,7 +22,7 @@ import { go, href, usePlace } from './lib/router';
 import { session } from './lib/session';
 import { useStore } from './lib/store';
 import { setTheme, useTheme } from './lib/theme';
-import { now } from './lib/time';
+import { now, setZone, zone, zoneName } from './lib/time';
 import type { Operator } from './lib/types';
 import { AccessPage } from './pages/access';
 import { AuditPage } from './pages/audit';
@@ -36,9 +37,11 @@ import { SupportPage } from './pages/support';
 import { TenantsPage } from './pages/tenants';
 import { TokensPage } from './pages/tokens';
 import { Spinner } from './ui/bits';
+import { Boundary } from './ui/boundary';
 import { Dialog } from './ui/dialog';
 import * as icons from './ui/icons';
 import { Notice } from './ui/notice';
+import { OutageNotice } from './ui/outage';
 import { Toasts } from './ui/toast';
 
 interface Page {
@@ -128,7 +131,7 @@ function Waiting({ text, failed }: { text: string; failed?: boolean }) {
       <p class={failed ? '' : 'muted'} role={failed ? 'alert' : 'status'}>
         {text}
       </p>
-      {!failed && <Spinner label="Starting" />}
+      {failed ? <OutageNotice /> : <Spinner label="Starting" />}
     </main>
   );
 }
@@ -139,6 +142,7 @@ function Shell({ me }: { me: Operator }) {
   const [open, setOpen] = useState(false);
   const [help, setHelp] = useState(false);
   const [byKey, setByKey] = useState(false);
+  const shownIn = useStore(zone); // another zone draws the page anew
 
   const visible = PAGES.filter((p) => p.scope === '' || me.scopes.includes(p.scope));
   const home = (visible.find((p) => !p.under) ?? PAGES[0]!).path;
@@ -177,25 +181,27 @@ function Shell({ me }: { me: Operator }) {
 
   return (
     <div class={`shell ${open ? 'rail-open' : ''}`}>
-      <a
-        class="skip"
-        href={location.hash}
-        onClick={(e) => {
-          e.preventDefault();
-          main.current?.focus();
-          setByKey(true);
-        }}
-      >
-        Skip to the page
-      </a>
-      <div class="topbar">
-        <button type="button" class="icon-button" aria-label="Menu" aria-expanded={open} onClick={() => setOpen(!open)}>
-          <icons.Menu />
-        </button>
-        <a class="brand" href={href(home)}>
-          <icons.Eye /> ARGUS
+      <header class="shell-head">
+        <a
+          class="skip"
+          href={location.hash}
+          onClick={(e) => {
+            e.preventDefault();
+            main.current?.focus();
+            setByKey(true);
+          }}
+        >
+          Skip to the page
         </a>
-      </div>
+        <div class="topbar">
+          <button type="button" class="icon-button" aria-label="Menu" aria-expanded={open} onClick={() => setOpen(!open)}>
+            <icons.Menu />
+          </button>
+          <a class="brand" href={href(home)}>
+            <icons.Eye /> ARGUS
+          </a>
+        </div>
+      </header>
       <div class="rail-shade" onClick={() => setOpen(false)} />
       <nav class="rail" aria-label="Pages">
         <a class="brand" href={href(home)}>
@@ -223,8 +229,9 @@ function Shell({ me }: { me: Operator }) {
         <div class="rail-foot">
           <a class="who" href={href('/profile')} title={me.actor_id}>
             <span class="who-name">{me.name || me.email || me.actor_id}</span>
-            <span class="muted">{me.preset ?? `${me.scopes.length} scopes`}</span>
+            <span class="muted">{me.preset ?? plural(me.scopes.length, 'scope')}</span>
           </a>
+          <ZoneButton />
           <ThemeButton />
           <button type="button" class="icon-button" aria-label="Keyboard shortcuts" title="Keyboard shortcuts (?)" onClick={() => setHelp(true)}>
             <kbd aria-hidden="true">?</kbd>
@@ -239,6 +246,7 @@ function Shell({ me }: { me: Operator }) {
         onKeyUp={(e) => e.key === 'Tab' && e.target === e.currentTarget && setByKey(true)}
         onBlur={(e) => e.target === e.currentTarget && setByKey(false)}
       >
+        <OutageNotice />
         {me.actor_kind === 'break_glass' && (
           <Notice tone="bad">
             <b>You are using a break-glass token.</b> Every call is recorded beside the reason it was issued for.
@@ -254,7 +262,9 @@ function Shell({ me }: { me: Operator }) {
         ) : problems.length > 0 ? (
           <Unreadable page={page} raw={place.raw} problems={problems} />
         ) : (
-          <page.view key={page.path} me={me} scroller={main} />
+          <Boundary key={`${page.path} ${shownIn}`}>
+            <page.view me={me} scroller={main} />
+          </Boundary>
         )}
       </main>
       {help && <Shortcuts onClose={() => setHelp(false)} />}
@@ -325,6 +335,23 @@ function ThemeButton() {
       onClick={() => setTheme(next[theme])}
     >
       <Icon />
+    </button>
+  );
+}
+
+function ZoneButton() {
+  const shown = useStore(zone);
+  const next = shown === 'utc' ? 'local' : 'utc';
+  const name = zoneName(now(), shown);
+  return (
+    <button
+      type="button"
+      class="icon-button zone"
+      aria-label={`Times in ${name}. Change to ${next === 'utc' ? 'UTC' : `local time, ${zoneName(now(), 'local')}`}`}
+      title={`Times in ${name}`}
+      onClick={() => setZone(next)}
+    >
+      {shown === 'utc' ? 'UTC' : 'Local'}
     </button>
   );
 }

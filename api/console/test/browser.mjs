@@ -12,6 +12,7 @@ const files = (await readdir(dir)).filter((f) => f.endsWith('.test.mjs') && (onl
 const s = await server();
 const env = { ...process.env, ARGUS_URL: s.url, ARGUS_TOKEN: s.admin, ARGUS_TOKEN_SUPPORT: s.support, ARGUS_TOKEN_TENANTS: s.tenants };
 env.ARGUS_PID_CLICKHOUSE = String(s.clickhouse || '');
+env.ARGUS_PID_POSTGRES = String(s.postgres || '');
 env.ARGUS_SERVICES_FILE = s.services ?? '';
 env.ARGUS_CONSOLE_MOCKED = s.mock ? '1' : '';
 delete env.ARGUS_CONSOLE_MOCK;

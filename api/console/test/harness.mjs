@@ -119,6 +119,8 @@ export async function server(options = {}) {
     services: env.ARGUS_SERVICES_FILE,
     /** the process that is ClickHouse; 0 when it is not known */
     clickhouse: Number(env.ARGUS_PID_CLICKHOUSE ?? 0),
+    /** the process that is Postgres, whose children serve its sessions; 0 when it is not known */
+    postgres: Number(env.ARGUS_PID_POSTGRES ?? 0),
     call: (token, pathname, init = {}) => fetch(url + pathname, { ...init, headers: { Authorization: `Bearer ${token}`, ...init.headers } }),
     json: async (token, pathname) => {
       const answer = await fetch(url + pathname, { headers: { Authorization: `Bearer ${token}` } });

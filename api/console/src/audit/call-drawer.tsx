@@ -1,10 +1,10 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import type { Condition } from '../lib/filter';
-import { formatBytes, formatMs, splitRoute } from '../lib/format';
+import { formatBytes, formatMs, plural, splitRoute } from '../lib/format';
 import { type ApiError, asApiError, call } from '../lib/http';
 import { learnNames, useNames } from '../lib/names';
-import { formatDuration, parseTime, utcText } from '../lib/time';
+import { formatDuration, parseTime, timeText, utcText } from '../lib/time';
 import type { CallDetail, Row, Step } from '../lib/types';
 import { Actor, Copyable, copyText, KIND_LABEL, KindIcon, Skeleton, Status, When } from '../ui/bits';
 import { Drawer } from '../ui/drawer';
@@ -187,7 +187,7 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
             <When time={row.occurred_at} digits={6} />
           </Fact>
           <Fact name="Recorded">
-            {utcText(row.recorded_at, 6)}{' '}
+            {timeText(row.recorded_at, 6)}{' '}
             <span class="muted">{recordedAfter >= 1000 ? `${formatDuration(recordedAfter)} later` : `${formatMs(recordedAfter)} later`}</span>
           </Fact>
           <Fact name="Outcome">
@@ -285,7 +285,7 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
             ) : (
               <>
                 {formatBytes(row.body_bytes)}
-                {row.body_bytes >= 1024 && <span class="muted"> {row.body_bytes.toLocaleString('en-US')} bytes</span>}
+                {row.body_bytes >= 1024 && <span class="muted"> {plural(row.body_bytes, 'byte')}</span>}
               </>
             )}
           </Fact>
@@ -384,7 +384,7 @@ function Steps({ steps, arrived }: { steps: Step[]; arrived: string }) {
                   {s.consent_recorded_by !== null && (
                     <span class="sub-line">
                       recorded by {s.consent_recorded_by}
-                      {s.consent_recorded_at !== null && <>, {utcText(s.consent_recorded_at)}</>}
+                      {s.consent_recorded_at !== null && <>, {timeText(s.consent_recorded_at)}</>}
                     </span>
                   )}
                 </Fact>

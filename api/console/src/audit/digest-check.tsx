@@ -1,5 +1,5 @@
 import { useId, useRef, useState } from 'preact/hooks';
-import { formatBytes, formatCount } from '../lib/format';
+import { formatBytes, formatCount, plural } from '../lib/format';
 import * as icons from '../ui/icons';
 
 type Verdict = { match: boolean; name: string; bytes: number; digest: string } | { problem: string };
@@ -81,8 +81,8 @@ export function DigestCheck({ digest, bytes }: { digest: string; bytes: number }
             <div>
               <b>{verdict.match ? 'Match' : 'No match'}</b>{' '}
               {verdict.match
-                ? `${verdict.name} is exactly what was submitted, all ${formatCount(verdict.bytes)} bytes.`
-                : `${verdict.name} is not what was submitted${verdict.bytes !== bytes ? `: it has ${formatCount(verdict.bytes)} bytes, the call carried ${formatCount(bytes)}` : ', though it is as long'}.`}
+                ? `${verdict.name} is exactly what was submitted, all ${plural(verdict.bytes, 'byte')}.`
+                : `${verdict.name} is not what was submitted${verdict.bytes !== bytes ? `: it has ${plural(verdict.bytes, 'byte')}, the call carried ${formatCount(bytes)}` : ', though it is as long'}.`}
               {!verdict.match && <p class="mono wrap-anywhere faint">{verdict.digest}</p>}
             </div>
           </div>

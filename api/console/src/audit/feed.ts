@@ -87,7 +87,7 @@ export class Feed {
   }
 
   /** Makes the search, or makes it anew. What is shown stays until the answer is there. */
-  async load(): Promise<void> {
+  async load(background = false): Promise<void> {
     this.control.abort();
     const mine = (this.control = new AbortController());
     this.loading = true;
@@ -96,7 +96,7 @@ export class Feed {
     this.disconnect();
     this.changed();
     try {
-      const page = await this.fetch(FIRST_PAGE, null, this.query, mine.signal);
+      const page = await this.fetch(FIRST_PAGE, null, this.query, mine.signal, background);
       this.page = page;
       this.at = Date.now();
       this.rows = page.rows;
@@ -130,7 +130,7 @@ export class Feed {
   async refresh(): Promise<void> {
     if (this.live !== 'off' || this.loading || this.loadingMore || this.pages > 1 || this.holding) return;
     if (Date.now() - this.at < 5000) return; // just made
-    await this.load();
+    await this.load(true);
   }
 
   /** Loads the rows after the last one. */
@@ -174,12 +174,12 @@ export class Feed {
     }
   }
 
-  private async fetch(limit: number, cursor: string | null, base: URLSearchParams, signal: AbortSignal): Promise<SearchPage> {
+  private async fetch(limit: number, cursor: string | null, base: URLSearchParams, signal: AbortSignal, background = false): Promise<SearchPage> {
     const query = new URLSearchParams(base);
     query.set('limit', String(limit));
     if (this.ascending) query.set('order', 'asc');
     if (cursor) query.set('cursor', cursor);
-    const page = await call<SearchPage>('/v1/audit-log', { query, signal });
+    const page = await call<SearchPage>('/v1/audit-log', { query, signal, background });
     page.rows ??= [];
     learnNames(page.actors);
     this.breakGlass = { ...this.breakGlass, ...page.break_glass };

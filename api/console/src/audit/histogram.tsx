@@ -1,6 +1,6 @@
 import { useMemo, useState } from 'preact/hooks';
 import { formatShort, plural } from '../lib/format';
-import { formatDuration, parseTime, toRFC3339, utcOf } from '../lib/time';
+import { formatDuration, parseTime, timeOf, toRFC3339 } from '../lib/time';
 import type { Facets } from '../lib/types';
 import { Plot } from '../ui/plot';
 
@@ -33,7 +33,7 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
   const busiest = bars.reduce((best, b) => (b.count > (best?.count ?? 0) ? b : best), bars[0]);
   const errors = bars.reduce((n, b) => n + b.errors, 0);
   const label = facets
-    ? `Calls over time: ${plural(facets.total, 'call')}, ${plural(errors, 'server error')}${busiest && busiest.count > 0 ? `, most at ${utcOf(parseTime(busiest.at)!)}` : ''}`
+    ? `Calls over time: ${plural(facets.total, 'call')}, ${plural(errors, 'server error')}${busiest && busiest.count > 0 ? `, most at ${timeOf(parseTime(busiest.at)!)}` : ''}`
     : 'Calls over time';
   const at = bar ? parseTime(bar.at)! : 0;
 
@@ -42,7 +42,7 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
       <p class="histogram-read" aria-hidden="true">
         {bar ? (
           <>
-            <b>{utcOf(at)}</b> + {formatDuration(step * 1000)}: {plural(bar.count, 'call')}
+            <b>{timeOf(at)}</b> + {formatDuration(step * 1000)}: {plural(bar.count, 'call')}
             {bar.client_errors > 0 && <span class="tone-warn"> · {plural(bar.client_errors, 'client error')}</span>}
             {bar.errors > 0 && <span class="tone-bad"> · {plural(bar.errors, 'error')}</span>}
           </>

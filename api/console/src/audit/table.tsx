@@ -2,11 +2,12 @@
 // smoothly as a hundred; rows all have the same height, which the stylesheet says.
 
 import { Component, type RefObject } from 'preact';
-import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import { agentName, splitRoute } from '../lib/format';
-import { ago, parseTime, utcParts } from '../lib/time';
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
+import { splitRoute } from '../lib/format';
+import { ago, isoShown, parseTime, timeParts, zoneName } from '../lib/time';
 import type { Row } from '../lib/types';
-import { KindIcon, Latency, Status } from '../ui/bits';
+import { Latency, Status } from '../ui/bits';
+import { type Column, fit } from './columns';
 
 const OVERSCAN = 12;
 const CHUNK = 8;
@@ -29,6 +30,9 @@ interface TableProps {
   onNearEnd: () => void;
   /** whether the first row is out of the window */
   onAway: (away: boolean) => void;
+  columns: Column[];
+  /** which columns have no room */
+  onLeft: (left: Column[]) => void;
 }
 
 export function LogTable(props: TableProps) {
@@ -37,6 +41,7 @@ export function LogTable(props: TableProps) {
   const [height, setHeight] = useState(32);
   const now = useRef(height); // what measure, kept from the first render, compares with
   now.current = height;
+  const [width, setWidth] = useState(0);
   const known = useRef(0); // the height as last read from the stylesheet; 0 reads it anew
   const [range, setRange] = useState({ from: 0, to: 48 });
   const seenTop = useRef(0); // where the first row stood, seen from the window's top
@@ -65,6 +70,7 @@ export function LogTable(props: TableProps) {
       anchor.current = { index, y: seenTop.current + index * before };
     }
     setHeight(rowHeight);
+    setWidth(wrap.current.clientWidth);
     setRange((r) => (r.from === from && r.to === to ? r : { from, to }));
     latest.current.onAway(-top > rowHeight * 0.5);
     if (latest.current.rows.length > 0 && to + 30 >= latest.current.rows.length) latest.current.onNearEnd();
@@ -108,11 +114,30 @@ export function LogTable(props: TableProps) {
   }, [height]);
 
   const { rows } = props;
+  // Columns grow with what their first rows hold and do not shrink again, so that a live tail moves nothing to and fro.
+  const need = useRef(new Map<string, number>());
+  for (const row of rows.slice(0, 200)) {
+    for (const c of props.columns) need.current.set(c.id, Math.max(need.current.get(c.id) ?? 0, c.text(row, props.names).length));
+  }
+  const { columns, left } = fit(props.columns, width, need.current);
+  const leftOut = left.map((c) => c.id).join();
+  useEffect(() => latest.current.onLeft(left), [leftOut]);
+  const shape = columns.map(({ column, width: w }) => `${column.id}${w}`).join();
+  const shownColumns = useMemo(() => columns.map((c) => c.column), [shape]);
+  const folded = useMemo(() => left.filter((c) => c.id !== 'actor' && c.id !== 'latency'), [leftOut]);
+  const heads = (before: boolean) =>
+    columns
+      .filter(({ column }) => (column.before ?? false) === before)
+      .map(({ column, width: w }) => (
+        <th key={column.id} scope="col" class={column.className.replace(/mono|tone-bad/g, '')} style={{ width: `${w}px` }}>
+          {column.label}
+        </th>
+      ));
   const from = Math.min(range.from, Math.max(0, rows.length - 1));
   const to = Math.min(range.to, rows.length);
   // Rows are in order, so the first and the last day tell whether days mix.
-  const days = [rows[0], rows[rows.length - 1]].map((r) => r?.occurred_at.slice(0, 10));
-  const mixed = days[0] !== days[1] || (days[0] !== undefined && days[0] !== new Date(props.now).toISOString().slice(0, 10));
+  const days = [rows[0], rows[rows.length - 1]].map((r) => r && timeParts(r.occurred_at).date);
+  const mixed = days[0] !== days[1] || (days[0] !== undefined && days[0] !== isoShown(props.now).slice(0, 10));
   return (
     <div class="log-wrap" ref={wrap}>
       <table class={mixed ? 'log mixed-days' : 'log'} aria-rowcount={props.complete ? rows.length + 1 : -1} aria-label="Calls">
@@ -120,30 +145,17 @@ export function LogTable(props: TableProps) {
           <tr aria-rowindex={1}>
             <th scope="col" class="c-time" aria-sort={props.ascending ? 'ascending' : 'descending'}>
               <button type="button" class="sort" onClick={props.onOrder} title="Newest or oldest first">
-                Time (UTC) <span aria-hidden="true">{props.ascending ? '↑' : '↓'}</span>
+                Time ({zoneName(props.now)}) <span aria-hidden="true">{props.ascending ? '↑' : '↓'}</span>
               </button>
             </th>
-            <th scope="col" class="c-actor">
-              Actor
-            </th>
-            <th scope="col" class="c-service">
-              Service
-            </th>
+            {heads(true)}
             <th scope="col" class="c-route">
               Route
             </th>
             <th scope="col" class="c-status">
               Status
             </th>
-            <th scope="col" class="c-latency num">
-              Latency
-            </th>
-            <th scope="col" class="c-client">
-              Client
-            </th>
-            <th scope="col" class="c-ip">
-              Address
-            </th>
+            {heads(false)}
           </tr>
         </thead>
         <tbody ref={body}>
@@ -153,7 +165,10 @@ export function LogTable(props: TableProps) {
               key={row.id}
               row={row}
               index={from + i + 2}
+              names={props.names}
               actor={props.names.get(row.actor_id)}
+              columns={shownColumns}
+              folded={folded}
               age={ago(parseTime(row.occurred_at) ?? props.now, props.now)}
               current={props.cursor === row.id || (props.cursor === null && from + i === 0)}
               marked={props.cursor === row.id}
@@ -173,7 +188,11 @@ export function LogTable(props: TableProps) {
 interface RowProps {
   row: Row;
   index: number;
+  names: ReadonlyMap<string, string>;
   actor: string | undefined;
+  columns: Column[];
+  /** those of the second line, where a row has two */
+  folded: Column[];
   age: string;
   /** Tab stops here */
   current: boolean;
@@ -191,6 +210,8 @@ class LogRow extends Component<RowProps> {
       p.row !== next.row ||
       p.index !== next.index ||
       p.actor !== next.actor ||
+      p.columns !== next.columns ||
+      p.folded !== next.folded ||
       p.age !== next.age ||
       p.current !== next.current ||
       p.marked !== next.marked ||
@@ -201,13 +222,23 @@ class LogRow extends Component<RowProps> {
     );
   }
 
-  render({ row, index, actor, age, current, marked, open, fresh, rowHref, onOpen }: RowProps) {
-    const { date, clock } = utcParts(row.occurred_at);
+  render({ row, index, names, actor, columns, folded, age, current, marked, open, fresh, rowHref, onOpen }: RowProps) {
+    const { date, clock } = timeParts(row.occurred_at);
     const { method, path } = splitRoute(row.route);
     const params = Object.values(row.path_params ?? {});
-    const client = agentName(row.user_agent);
     // A row that was recorded long after it arrived was still running meanwhile, or was interrupted.
     const late = (parseTime(row.recorded_at) ?? 0) - (parseTime(row.occurred_at) ?? 0) > 5000 + (row.latency_us ?? 0) / 1000;
+    const cells = (before: boolean) =>
+      columns
+        .filter((c) => (c.before ?? false) === before)
+        .map((c) => {
+          const text = c.text(row, names);
+          return (
+            <td key={c.id} class={c.className} title={c.tip?.(row) ?? (text || undefined)}>
+              {c.cell ? c.cell(row, text) : <span class="ellipsis">{text || '–'}</span>}
+            </td>
+          );
+        });
     return (
       <tr
         class={`${marked ? 'marked' : ''} ${open ? 'open' : ''} ${fresh ? 'fresh' : ''}`}
@@ -232,35 +263,26 @@ class LogRow extends Component<RowProps> {
             {age}
           </span>
         </td>
-        <td class="c-actor" title={row.actor_id}>
-          <KindIcon kind={row.actor_kind} />
-          <span class={actor ? 'ellipsis' : 'ellipsis mono'}>{actor ?? row.actor_id}</span>
-        </td>
-        <td class="c-service" title={row.release ? `${row.service} ${row.release}` : row.service}>
-          <span class="ellipsis">{row.service}</span>
-        </td>
+        {cells(true)}
         <td class="c-route">
           <a class="route" href={rowHref + row.id} tabIndex={current ? 0 : -1} title={row.reason ? `${row.route}\nReason: ${row.reason}` : row.route}>
             <span class={`method m-${method.toLowerCase()}`}>{method}</span> {path}
           </a>
           {params.length > 0 && <span class="params mono">{params.join(' · ')}</span>}
-          {row.error_code && <span class="params tone-bad">{row.error_code}</span>}
+          {row.error_code && !columns.some((c) => c.id === 'error') && <span class="params tone-bad">{row.error_code}</span>}
           <span class="sub">
-            {actor ?? row.actor_id} · <Latency us={row.latency_us} /> · {client || 'no agent'}
+            {actor ?? row.actor_id} · <Latency us={row.latency_us} />
+            {folded
+              .map((c) => c.text(row, names))
+              .filter(Boolean)
+              .map((text) => ` · ${text}`)
+              .join('')}
           </span>
         </td>
         <td class="c-status">
           <Status status={row.status} />
         </td>
-        <td class="c-latency num">
-          <Latency us={row.latency_us} />
-        </td>
-        <td class="c-client" title={row.user_agent}>
-          <span class="ellipsis">{client || '–'}</span>
-        </td>
-        <td class="c-ip mono" title={row.client_ip}>
-          <span class="ellipsis">{row.client_ip}</span>
-        </td>
+        {cells(false)}
       </tr>
     );
   }

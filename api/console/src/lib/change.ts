@@ -1,5 +1,5 @@
 import { useRef, useState } from 'preact/hooks';
-import { type ApiError, asApiError, change } from './http';
+import { type ApiError, asApiError, change, type Method } from './http';
 
 export interface Changer {
   busy: boolean;
@@ -7,7 +7,7 @@ export interface Changer {
   /** The id under which the log has the last change made; null before. */
   auditId: () => string | null;
   /** Makes the change; undefined when it failed, which error then tells. */
-  run: <T>(path: string, body: unknown, method?: 'POST' | 'PUT' | 'DELETE') => Promise<T | undefined>;
+  run: <T>(path: string, body: unknown, method?: Method) => Promise<T | undefined>;
 }
 
 /**
@@ -23,7 +23,7 @@ export function useChange(): Changer {
     busy,
     error,
     auditId: () => auditId.current,
-    run: async <T>(path: string, body: unknown, method: 'POST' | 'PUT' | 'DELETE' = 'POST') => {
+    run: async <T>(path: string, body: unknown, method: Method = 'POST') => {
       const what = JSON.stringify([method, path, body]);
       if (attempt.current.what !== what) attempt.current = { what, key: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` };
       setBusy(true);

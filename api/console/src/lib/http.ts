@@ -1,5 +1,17 @@
+import { BACKGROUND, isBackground } from './background';
+import { suspectOutage } from './outage';
 import { bearer, refreshable, unauthenticated } from './session';
 import { learnClock } from './time';
+import type { HealthSummary, Meant } from './types';
+
+/** What an error's body may have beside its code and its sentence. */
+export interface ErrorDetail {
+  /** of unknown_filter_value: the query parameter, and what its value may mean */
+  parameter?: string;
+  suggestions?: Meant[];
+  /** of an outage, answered by the route of health: the parts that are away */
+  health?: HealthSummary;
+}
 
 /** A call that did not succeed. status 0: the server was not reached. */
 export class ApiError extends Error {
@@ -10,19 +22,25 @@ export class ApiError extends Error {
     readonly auditId: string | null = null,
     /** how long to wait before trying again, in seconds; 0 when not said */
     readonly retryAfter = 0,
+    readonly detail: ErrorDetail = {},
   ) {
     super(message);
   }
 }
 
+/** Of changes. */
+export type Method = 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+
 export interface CallOptions {
-  method?: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  method?: 'GET' | Method;
   query?: URLSearchParams | Record<string, string>;
   body?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal;
   /** hears the id under which the log has the call, when the call succeeded */
   onAuditId?: (id: string | null) => void;
+  /** the console's own call, by which it stays up to date; else the signal says so */
+  background?: boolean;
   /** milliseconds until the call is given up; 0 waits for ever */
   timeout?: number;
 }
@@ -48,6 +66,7 @@ export async function open(path: string, options: CallOptions = {}): Promise<Res
       return answer;
     }
     const error = await errorOf(answer);
+    if (answer.status === 503) suspectOutage();
     if (answer.status === 401) unauthenticated(generation, error.message);
     throw error;
   } catch (cause) {
@@ -64,7 +83,8 @@ export async function open(path: string, options: CallOptions = {}): Promise<Res
 export async function call<T>(path: string, options: CallOptions = {}): Promise<T> {
   const { signal, done } = bounded(options.signal, options.timeout ?? 30_000);
   try {
-    const answer = await open(path, { ...options, signal, timeout: 0 });
+    const background = options.background ?? isBackground(options.signal);
+    const answer = await open(path, { ...options, signal, background, timeout: 0 });
     return (await answer.json()) as T;
   } catch (cause) {
     if (cause instanceof ApiError) throw cause;
@@ -77,13 +97,14 @@ export async function call<T>(path: string, options: CallOptions = {}): Promise<
 }
 
 /** Makes a change. Repeating it with the same key after a lost answer cannot do it twice. */
-export function change<T>(path: string, body: unknown, key: string, method: 'POST' | 'PUT' | 'DELETE', onAuditId: (id: string | null) => void): Promise<T> {
+export function change<T>(path: string, body: unknown, key: string, method: Method, onAuditId: (id: string | null) => void): Promise<T> {
   return call<T>(path, { method, body, headers: { 'Idempotency-Key': key }, onAuditId });
 }
 
 function send(url: string, token: string | null, options: CallOptions, signal: AbortSignal): Promise<Response> {
   const headers: Record<string, string> = { Accept: 'application/json', ...options.headers };
   if (token) headers.Authorization = `Bearer ${token}`;
+  if (options.background ?? isBackground(options.signal)) headers['Argus-Agent'] = BACKGROUND;
   const init: RequestInit = { method: options.method ?? 'GET', headers, cache: 'no-store', credentials: 'omit', signal, redirect: 'error' };
   if (options.body !== undefined) {
     headers['Content-Type'] = 'application/json';
@@ -93,7 +114,11 @@ function send(url: string, token: string | null, options: CallOptions, signal: A
 }
 
 async function errorOf(answer: Response): Promise<ApiError> {
-  const body = (await answer.json().catch(() => null)) as { error?: { code?: string; message?: string; audit_id?: string | null } } | null;
+  const body = (await answer.json().catch(() => null)) as {
+    error?: { code?: string; message?: string; audit_id?: string | null; parameter?: string; suggestions?: Meant[] };
+    health?: HealthSummary;
+  } | null;
+  const { parameter, suggestions } = body?.error ?? {};
   const wait = Number(answer.headers.get('Retry-After') ?? '0');
   return new ApiError(
     answer.status,
@@ -101,6 +126,7 @@ async function errorOf(answer: Response): Promise<ApiError> {
     body?.error?.message || `The server answered ${answer.status}.`,
     body?.error?.audit_id ?? answer.headers.get('Argus-Audit-Id'),
     Number.isFinite(wait) ? Math.max(0, wait) : 0,
+    { ...(parameter && { parameter, suggestions: suggestions ?? [] }), ...(body?.health && { health: body.health }) },
   );
 }
 

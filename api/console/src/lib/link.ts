@@ -72,7 +72,7 @@ export const NO_LINK: Link = {};
 
 export const AUDIT_LINK: Link = {
   filter: true,
-  names: { row: auditId, order: oneOf('asc', 'desc'), live: oneOf('1') },
+  names: { row: auditId, order: oneOf('asc', 'desc'), live: oneOf('1'), polling: oneOf('1') },
   whole: (query) => {
     const against = ['until', 'order'].find((name) => query.has(name) && query.get(name) !== 'desc');
     return query.has('live') && against

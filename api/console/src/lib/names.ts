@@ -24,7 +24,7 @@ export function useName(id: string): string | undefined {
     const state = session.get();
     if (state.step !== 'signed-in' || !state.me.scopes.includes('logs:read')) return;
     asked = Date.now();
-    void call<Facets>('/v1/audit-log/facets', { query: { fields: 'actor', since: '90d' } }).then(
+    void call<Facets>('/v1/audit-log/facets', { query: { fields: 'actor', since: '90d' }, background: true }).then(
       (f) => learnNames(Object.fromEntries((f.fields?.actor ?? []).map((v) => [v.value, v.name]))),
       () => undefined, // ids will do
     );

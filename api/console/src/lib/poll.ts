@@ -1,5 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { inBackground } from './background';
 import { type ApiError, asApiError, isAbort } from './http';
+import { outage } from './outage';
 import { session } from './session';
 
 export const REFRESH = 15_000;
@@ -45,10 +47,11 @@ export function usePoll<T>(key: string | null, fetcher: (signal: AbortSignal) =>
     let timer: ReturnType<typeof setTimeout> | undefined;
     let lastTry = 0;
 
-    const run = async () => {
+    const run = async (background = false) => {
       clearTimeout(timer);
       control?.abort();
       const mine = (control = new AbortController());
+      if (background) inBackground(mine.signal);
       lastTry = Date.now();
       let wait = every;
       setState((s) => ({ ...s, loading: true }));
@@ -60,25 +63,28 @@ export function usePoll<T>(key: string | null, fetcher: (signal: AbortSignal) =>
         if (mine.signal.aborted || isAbort(cause)) return;
         const error = asApiError(cause);
         setState((s) => ({ ...s, error, loading: false }));
-        // Neither gets better by asking: signing in, or the operator, starts it again.
-        if (error.status === 401 || error.status === 403) return;
+        // None gets better by asking: signing in, or the operator, starts it again.
+        if ([400, 401, 403, 422].includes(error.status)) return;
         wait = Math.max(error.retryAfter * 1000, error.status === 0 || error.status >= 500 ? Math.min(every, 5000) : every);
       }
-      timer = setTimeout(() => void run(), wait);
+      timer = setTimeout(() => void run(true), wait);
     };
     const wake = () => {
       if (document.hidden) {
         clearTimeout(timer);
       } else if (Date.now() - lastTry >= every) {
-        void run();
+        void run(true);
       } else {
         clearTimeout(timer);
-        timer = setTimeout(() => void run(), every - (Date.now() - lastTry));
+        timer = setTimeout(() => void run(true), every - (Date.now() - lastTry));
       }
     };
-    const online = () => void run();
+    const online = () => void run(true);
     const signedIn = session.watch(() => {
       if (session.get().step === 'signed-in') void run();
+    });
+    const wasAway = outage.watch(() => {
+      if (outage.get() === null) void run(true);
     });
     trigger.current = () => void run();
     document.addEventListener('visibilitychange', wake);
@@ -88,6 +94,7 @@ export function usePoll<T>(key: string | null, fetcher: (signal: AbortSignal) =>
       clearTimeout(timer);
       control?.abort();
       signedIn();
+      wasAway();
       document.removeEventListener('visibilitychange', wake);
       removeEventListener('online', online);
     };

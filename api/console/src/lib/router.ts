@@ -23,6 +23,12 @@ export function href(path: string, query?: URLSearchParams | Record<string, stri
   return `#${path}${readable ? `?${readable}` : ''}`;
 }
 
+/** The list of the calls that a figure counts: those that the console makes by itself as well. */
+export function countedCalls(query: URLSearchParams): string {
+  query.set('polling', '1');
+  return href('/settings/audit', query);
+}
+
 const place = new Store<Place>(parseHash(location.hash));
 
 function follow(): void {

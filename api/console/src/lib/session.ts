@@ -6,6 +6,7 @@ import * as clerk from './clerk';
 import type { Credential } from './credential';
 import * as local from './local';
 import * as oidc from './oidc';
+import { suspectOutage } from './outage';
 import { Store } from './store';
 import type { Config, Issuer, Operator } from './types';
 
@@ -164,6 +165,7 @@ async function whoAmI(): Promise<string | null> {
       session.set({ step: 'signed-in', me });
       return null;
     }
+    if (answer.status === 503) suspectOutage();
     const body = (await answer.json().catch(() => null)) as { error?: { message?: string } } | null;
     const text = body?.error?.message ?? '';
     return answer.status === 401 ? `401: the server does not accept it. ${text}` : `The server answered ${answer.status}. ${text}`;

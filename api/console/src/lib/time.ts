@@ -87,9 +87,42 @@ export function microAfter(time: string): string {
   return `${new Date(Date.parse(`${time.slice(0, 19)}Z`) + 1000).toISOString().slice(0, 19)}.000000Z`;
 }
 
-/** "2026-01-31" and "12:00:00.123" of a time as the API writes it: no time zone but UTC, no rounding. */
-export function utcParts(time: string): { date: string; clock: string } {
-  return { date: time.slice(0, 10), clock: time.slice(11, 23) };
+export type Zone = 'utc' | 'local';
+
+const ZONE_KEY = 'argus.zone';
+
+/** In which zone pages show times. What is copied, exported, sent and linked stays UTC. */
+export const zone = new Store<Zone>(globalThis.localStorage?.getItem(ZONE_KEY) === 'local' ? 'local' : 'utc');
+
+export function setZone(next: Zone): void {
+  if (next === 'local') localStorage.setItem(ZONE_KEY, next);
+  else localStorage.removeItem(ZONE_KEY);
+  zone.set(next);
+}
+
+/** How far the clock of a zone is ahead of UTC at a moment, in minutes. */
+function ahead(ms: number, of: Zone): number {
+  return of === 'local' ? -new Date(ms).getTimezoneOffset() : 0;
+}
+
+/** What a zone's times have behind them at a moment: UTC, UTC+1, UTC-3:30. */
+export function zoneName(ms: number, of: Zone = zone.get()): string {
+  const minutes = ahead(ms, of);
+  if (minutes === 0) return 'UTC';
+  const rest = Math.abs(minutes) % 60;
+  return `UTC${minutes < 0 ? '-' : '+'}${Math.floor(Math.abs(minutes) / 60)}${rest > 0 ? `:${String(rest).padStart(2, '0')}` : ''}`;
+}
+
+/** A moment as RFC 3339 writes it, but in the zone shown and without its offset. */
+export function isoShown(ms: number): string {
+  return new Date(ms + ahead(ms, zone.get()) * 60_000).toISOString().slice(0, 23);
+}
+
+/** "2026-01-31" and "12:00:00.123" of a time as the API writes it, in the zone shown, without rounding. */
+export function timeParts(time: string): { date: string; clock: string } {
+  const ms = zone.get() === 'utc' ? null : parseTime(time);
+  const shown = ms === null ? time : isoShown(ms).slice(0, 19) + time.slice(19);
+  return { date: shown.slice(0, 10), clock: shown.slice(11, 23) };
 }
 
 /** "2026-01-31 12:00:00 UTC", to the digits asked for. */
@@ -99,6 +132,28 @@ export function utcText(time: string, digits = 0): string {
 
 export function utcOf(ms: number, digits = 0): string {
   return utcText(new Date(ms).toISOString(), digits);
+}
+
+/** As utcText, in the zone shown. */
+export function timeText(time: string, digits = 0): string {
+  const ms = zone.get() === 'utc' ? null : parseTime(time);
+  if (ms === null) return utcText(time, digits);
+  return `${utcText(isoShown(ms).slice(0, 19) + time.slice(19), digits).slice(0, -4)} ${zoneName(ms)}`;
+}
+
+export function timeOf(ms: number, digits = 0): string {
+  return timeText(new Date(ms).toISOString(), digits);
+}
+
+/** The moment that "2026-01-31 12:00:00" or a part of it means in the zone shown; null when it is no time. A zone behind it counts. */
+export function readShown(text: string): number | null {
+  const match = /^(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d)(:\d\d)?(\.\d+)?)?( ?UTC|Z)?$/.exec(text.trim());
+  if (!match) return null;
+  const utc = parseTime(`${match[1]}T${match[2] ?? '00:00'}${match[3] ?? ':00'}${match[4] ?? ''}Z`);
+  if (utc === null || match[5]) return utc;
+  // The offset of the moment itself counts, which is another one where the clocks change in between.
+  const near = utc - ahead(utc, zone.get()) * 60_000;
+  return utc - ahead(near, zone.get()) * 60_000;
 }
 
 /** How long ago a moment was, in one unit: "12s ago". */

@@ -298,6 +298,31 @@ export interface Health {
   stages: Stage[];
 }
 
+/** A view of the log that a team shares. */
+export interface SavedView {
+  id: string;
+  name: string;
+  /** the query of a search */
+  filter: string;
+  saved_by: string;
+  saved_at: string;
+  audit_id: string;
+  /** why the filter cannot be used any more; null: it can */
+  problem: string | null;
+}
+
+/** What GET /v1/health tells anyone while calls are answered 503. */
+export interface HealthSummary {
+  status: 'degraded' | 'down';
+  stages: { name: string; status: Stage['status']; since: string | null }[];
+}
+
+/** A value that a filter may mean, and the name of the person or the tenant. */
+export interface Meant {
+  value: string;
+  name?: string;
+}
+
 export interface Config {
   version: string;
   /** oidc: only the issuers */
@@ -325,6 +350,7 @@ export interface Issuer {
 /** Every scope, in the order they are shown; see argus.AllScopes. */
 export const SCOPES: [string, string][] = [
   ['logs:read', 'Read, follow and export the audit log; performance'],
+  ['views:write', 'Save, change and remove the team’s views of the log'],
   ['tenants:read', 'See tenants and live sessions'],
   ['tenants:write', 'Add, change and retire tenants, record consents'],
   ['compute:read', 'See workers'],

@@ -2,12 +2,15 @@ import type { RefObject } from 'preact';
 import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { CallDrawer } from '../audit/call-drawer';
 import { Chips, FilterMenu } from '../audit/chips';
+import { type Column, ColumnMenu, useColumns } from '../audit/columns';
 import { ExportMenu } from '../audit/export';
 import { Feed } from '../audit/feed';
 import { Histogram } from '../audit/histogram';
 import { LiveNotice, LiveToggle } from '../audit/live';
+import { SavedViews } from '../audit/saved-views';
 import { LogTable } from '../audit/table';
-import { addCondition, type Condition, callOf, type Filter, filterOf, inView, namesCalls, VIEWS, WHOLE_LOG, withFilter, withView } from '../lib/filter';
+import { hidesPolling, WITHOUT_POLLING } from '../lib/background';
+import { addCondition, callOf, type Filter, filterOf, inView, namesCalls, VIEWS, WHOLE_LOG, withFilter, withView } from '../lib/filter';
 import { formatCount, plural } from '../lib/format';
 import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
@@ -15,8 +18,7 @@ import { learnNames, useNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
 import { go, href, setQuery, usePlace } from '../lib/router';
 import { useStore } from '../lib/store';
-import { format } from '../lib/syntax';
-import { useNow, utcOf } from '../lib/time';
+import { timeOf, useNow } from '../lib/time';
 import type { Facets, Operator, Row } from '../lib/types';
 import { Empty, Skeleton, Spinner } from '../ui/bits';
 import * as icons from '../ui/icons';
@@ -62,13 +64,19 @@ function useFeed(key: string, make: () => Feed): { feed: Feed; pending: boolean 
 export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<HTMLElement | null> }) {
   const { query } = usePlace();
   const names = useNames();
+  const columns = useColumns();
+  const [noRoom, setNoRoom] = useState<Column[]>([]);
   const filter = useMemo(() => filterOf(query), [query]);
   const since = filter.since || (namesCalls(filter.conditions) ? WHOLE_LOG : filter.until ? '365d' : DEFAULT_WINDOW);
   const ascending = query.get('order') === 'asc';
   const wantLive = query.get('live') === '1' && !ascending && !filter.until;
   const openId = query.get('row');
 
-  const apiQuery = useMemo(() => withFilter(new URLSearchParams(), { ...filter, since }), [filter, since]);
+  const hides = hidesPolling(query, filter.conditions);
+  const apiQuery = useMemo(
+    () => withFilter(new URLSearchParams(), { ...filter, conditions: hides ? [...filter.conditions, WITHOUT_POLLING] : filter.conditions, since }),
+    [filter, since, hides],
+  );
   const key = `${apiQuery.toString()}|${ascending}`;
   const { feed, pending } = useFeed(key, () => new Feed(apiQuery, ascending));
   useStore(feed.version);
@@ -91,6 +99,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     5 * 60_000,
   );
   const want = useCallback(() => setWanted(true), []);
+  const offered = { facets: choices.data, onWant: want };
 
   useEffect(() => {
     if (wantLive) feed.start();
@@ -104,7 +113,6 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     if (next.until) changed.delete('live');
     go(href(PATH, changed), replace);
   };
-  const [draft, setDraft] = useState<{ text: string } | null>(null);
 
   // Keys may come faster than the page is drawn: each goes on from where the one before it led.
   const [cursor, showCursor] = useState<string | null>(openId);
@@ -198,7 +206,6 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
 
       <div class="search-row">
         <SearchBox
-          draft={draft}
           facets={choices.data}
           onWant={want}
           placeholder={'actor:… route:"GET /v1/tenants/:id" status:5xx -client:argusctl'}
@@ -217,16 +224,30 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
             setFilter({ conditions: next.conditions, since: found.since ?? filter.since, until: found.until ?? (found.since ? '' : filter.until) });
           }}
         />
-        <FilterMenu facets={choices.data} me={me.actor_id} onWant={want} onAdd={(conditions) => setFilter(conditions.reduce(addCondition, filter))} />
+        <FilterMenu offered={offered} me={me.actor_id} onAdd={(conditions) => setFilter(conditions.reduce(addCondition, filter))} />
       </div>
-      <Chips
-        filter={filter}
-        onChange={setFilter}
-        onEdit={(condition: Condition) => {
-          setFilter({ ...filter, conditions: filter.conditions.filter((t) => t !== condition) });
-          setDraft({ text: format(condition) });
-        }}
-      />
+      <Chips filter={filter} onChange={setFilter} offered={offered}>
+        {hides ? (
+          <li class="chip">
+            <span class="chip-body">
+              <span class="chip-text" title="Calls by which open consoles stay up to date. The log has them all.">
+                Console’s own polling <b>hidden</b>
+              </span>
+              <button type="button" class="chip-remove" aria-label="Show the console’s own polling" onClick={() => setQuery({ polling: '1' })}>
+                <icons.Close />
+              </button>
+            </span>
+          </li>
+        ) : (
+          query.has('polling') && (
+            <li>
+              <button type="button" class="button quiet" onClick={() => setQuery({ polling: null })}>
+                Hide the console’s own polling
+              </button>
+            </li>
+          )
+        )}
+      </Chips>
 
       {rejected ? (
         <Failure error={rejected} scope="logs:read" retry={refresh} />
@@ -237,12 +258,19 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
           <LiveNotice feed={feed} />
           <Histogram facets={facets.data} onSelect={(s, u) => setFilter({ ...filter, since: s, until: u })} />
 
-          <div class="views" role="group" aria-label="Views">
-            {VIEWS.map(([name, view]) => (
-              <button key={name} type="button" class="view" aria-pressed={inView(filter, view)} onClick={() => setFilter(withView(filter, view))}>
-                {name}
-              </button>
-            ))}
+          <div class="views-row">
+            <div class="views" role="group" aria-label="Views">
+              {VIEWS.map(([name, view]) => (
+                <button key={name} type="button" class="view" aria-pressed={inView(filter, view)} onClick={() => setFilter(withView(filter, view))}>
+                  {name}
+                </button>
+              ))}
+            </div>
+            <SavedViews
+              filter={filter}
+              mayChange={me.scopes.includes('views:write')}
+              onOpen={(view) => setFilter(view.since || view.until ? view : { ...view, since: filter.since, until: filter.until })}
+            />
           </div>
 
           <div class="results-bar">
@@ -264,6 +292,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
               </button>
             )}
             {(feed.loading || pending) && <Spinner />}
+            <ColumnMenu left={noRoom} />
             <button type="button" class="icon-button" aria-label="Refresh" title="Refresh (r)" onClick={refresh}>
               <icons.Refresh />
             </button>
@@ -283,6 +312,8 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
                   scroller={scroller}
                   rowHref={rowHref}
                   onOpen={open}
+                  columns={columns}
+                  onLeft={setNoRoom}
                 />
                 {loaded === 0 && (
                   <Empty title="No calls match">
@@ -291,6 +322,11 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
                       address.
                     </p>
                     <div class="wider">
+                      {hides && (
+                        <button type="button" class="button small" onClick={() => setQuery({ polling: '1' })}>
+                          With the console’s own polling
+                        </button>
+                      )}
                       {[
                         ['24h', 'Last 24 hours'],
                         ['30d', 'Last 30 days'],
@@ -337,6 +373,8 @@ function RowsTable(props: {
   scroller: RefObject<HTMLElement | null>;
   rowHref: string;
   onOpen: (row: Row) => void;
+  columns: Column[];
+  onLeft: (left: Column[]) => void;
 }) {
   const { feed } = props;
   const time = useNow(5);
@@ -353,6 +391,8 @@ function RowsTable(props: {
       scroller={props.scroller}
       rowHref={props.rowHref}
       onOpen={props.onOpen}
+      columns={props.columns}
+      onLeft={props.onLeft}
       onOrder={() => setQuery({ order: props.ascending ? null : 'asc', live: null, row: null })}
       onNearEnd={() => void feed.more()}
       onAway={(away) => feed.hold(away)}
@@ -380,7 +420,7 @@ function Foot({ feed }: { feed: Feed }) {
 }
 
 function AsOf({ at }: { at: number }) {
-  return <span class="muted"> · as of {utcOf(at).slice(11)}</span>;
+  return <span class="muted"> · as of {timeOf(at).slice(11)}</span>;
 }
 
 function inTable(event: KeyboardEvent): boolean {

@@ -1,25 +1,18 @@
 import { formatFigure } from '../lib/format';
 import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
+import { outage } from '../lib/outage';
 import { usePoll } from '../lib/poll';
-import { parseTime, utcText } from '../lib/time';
-import type { Health, Stage } from '../lib/types';
+import { useStore } from '../lib/store';
+import { parseTime, timeText } from '../lib/time';
+import type { Health, HealthSummary, Stage } from '../lib/types';
 import { Skeleton } from '../ui/bits';
 import { Failure, StaleNotice } from '../ui/notice';
+import { STAGES } from '../ui/outage';
 import { LedgerCard } from './ledger-card';
 
 const TONE = { ok: 'ok', degraded: 'warn', down: 'bad' } as const;
 const WORD = { ok: 'All stages work', degraded: 'Something is degraded', down: 'Something is down' } as const;
-
-const LABEL: Record<string, string> = {
-  postgres: 'Postgres',
-  writer: 'Writer',
-  replicator: 'Replicator',
-  clickhouse: 'ClickHouse',
-  identity: 'Identity',
-  ledger: 'Ledger',
-  services: 'Services',
-};
 
 const WHAT: Record<string, string> = {
   postgres: 'The system of record',
@@ -35,14 +28,19 @@ const WHAT: Record<string, string> = {
 export function HealthPage() {
   const polled = usePoll('health', (signal) => call<Health>('/v1/health', { signal }));
   useKeys({ r: polled.reload });
-  const health = polled.data;
+  // What the pages know of an outage is newer than what this one was last told of its stages.
+  const known = useStore(outage);
+  const summary = known ?? polled.error?.detail.health;
+  const health = summary ? undefined : polled.data;
   return (
     <div class="page">
       <header class="page-head">
-        <h1>Health {health && <span class={`head-count tone-${TONE[health.status]}`}>{WORD[health.status]}</span>}</h1>
+        <h1>Health {(health ?? summary) && <span class={`head-count tone-${TONE[(health ?? summary)!.status]}`}>{WORD[(health ?? summary)!.status]}</span>}</h1>
       </header>
-      <StaleNotice polled={polled} what="The health" />
-      {polled.error && !health ? (
+      {!summary && <StaleNotice polled={polled} what="The health" />}
+      {summary ? (
+        <Away summary={summary} />
+      ) : polled.error && !health ? (
         <Failure error={polled.error} retry={polled.reload} />
       ) : !health ? (
         <Skeleton rows={5} />
@@ -61,10 +59,24 @@ export function HealthPage() {
   );
 }
 
+/** While calls are answered 503: what one process knows by itself. */
+function Away({ summary }: { summary: HealthSummary }) {
+  return (
+    <>
+      <ul class="stages">
+        {summary.stages.map((s) => (
+          <StageCard key={s.name} stage={{ name: s.name, status: s.status, detail: s.since ? `Since ${timeText(s.since)}.` : '', facts: null }} />
+        ))}
+      </ul>
+      <p class="muted">One process of ARGUS tells what it knows by itself. The other stages and all details come back with the part that is away.</p>
+    </>
+  );
+}
+
 function formatFact(value: unknown): string {
   if (typeof value === 'number') return formatFigure(value);
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
-  if (typeof value === 'string') return parseTime(value) === null ? value : utcText(value);
+  if (typeof value === 'string') return parseTime(value) === null ? value : timeText(value);
   return value === null || value === undefined ? '–' : JSON.stringify(value);
 }
 
@@ -73,7 +85,7 @@ function StageCard({ stage }: { stage: Stage }) {
   return (
     <li class={`stage card edge-${TONE[stage.status]}`}>
       <h2>
-        {LABEL[stage.name] ?? stage.name} <span class={`pill-state tone-${TONE[stage.status]}`}>{stage.status}</span>
+        {STAGES[stage.name] ?? stage.name} <span class={`pill-state tone-${TONE[stage.status]}`}>{stage.status}</span>
       </h2>
       <p class="muted">{WHAT[stage.name] ?? ''}</p>
       {stage.detail && <p>{stage.detail}</p>}

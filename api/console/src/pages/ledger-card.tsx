@@ -5,7 +5,7 @@ import { call } from '../lib/http';
 import { usePoll } from '../lib/poll';
 import { checkCheckpoint, ledgerKey } from '../lib/proof';
 import { useStore } from '../lib/store';
-import { formatDuration, utcText } from '../lib/time';
+import { formatDuration, timeText } from '../lib/time';
 
 interface Ledger {
   origin: string | null;
@@ -64,7 +64,7 @@ export function LedgerCard() {
             </div>
             <div>
               <dt>sealed</dt>
-              <dd class="mono">{utcText(ledger.sealed_at ?? '')}</dd>
+              <dd class="mono">{timeText(ledger.sealed_at ?? '')}</dd>
             </div>
             <div>
               <dt>age</dt>

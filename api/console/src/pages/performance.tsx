@@ -6,7 +6,7 @@ import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
 import { useNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
-import { go, href, setQuery, usePlace } from '../lib/router';
+import { countedCalls, go, href, setQuery, usePlace } from '../lib/router';
 import { momentMs, now } from '../lib/time';
 import type { GroupBy, Perf, PerfFigures, PerfRow, PerfSeries } from '../lib/types';
 import { Empty, Skeleton, SortHead, Spinner } from '../ui/bits';
@@ -105,15 +105,15 @@ export function PerformancePage() {
       keep.delete('release');
       keep.append('service', service);
       if (release.length > 0) keep.append('release', release.join(' '));
-      return href('/settings/audit', keep);
+      return countedCalls(keep);
     }
     // No filter asks for calls without a tenant.
-    if (shownBy === 'tenant' && group === '') return href('/settings/audit', keep);
+    if (shownBy === 'tenant' && group === '') return countedCalls(keep);
     // Values of one name are alternatives: the row is one of those that the filter has.
     const name = shownBy === 'status_class' ? 'status' : shownBy;
     keep.delete(name);
     keep.append(name, group);
-    return href('/settings/audit', keep);
+    return countedCalls(keep);
   };
   const total = (data?.rows ?? []).reduce((n, r) => n + r.count, 0);
   const interrupted = (data?.rows ?? []).reduce((n, r) => n + r.interrupted, 0);
@@ -145,11 +145,7 @@ export function PerformancePage() {
           <WindowPicker since={since} until={filter.until} onChange={setWindow} />
         </div>
       </header>
-      <Chips
-        filter={filter}
-        onChange={(f) => go(href('/performance', withFilter(query, f)))}
-        onEdit={(t) => go(href('/performance', withFilter(query, { ...filter, conditions: filter.conditions.filter((x) => x !== t) })))}
-      />
+      <Chips filter={filter} onChange={(f) => go(href('/performance', withFilter(query, f)))} />
       <SourceNotice answer={data} />
       <StaleNotice polled={perf} what="The figures" />
       {perf.error && !data ? (

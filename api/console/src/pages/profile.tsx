@@ -30,7 +30,7 @@ export function ProfilePage({ me }: { me: Operator }) {
         </div>
       </header>
       <section class="facts-section card">
-        <h3>Who</h3>
+        <h2 class="facts-head">Who</h2>
         <dl>
           <div class="fact">
             <dt>Name</dt>
@@ -67,7 +67,7 @@ export function ProfilePage({ me }: { me: Operator }) {
         </dl>
       </section>
       <section class="facts-section card">
-        <h3>Credential</h3>
+        <h2 class="facts-head">Credential</h2>
         <dl>
           <div class="fact">
             <dt>Kind</dt>
@@ -102,7 +102,7 @@ export function ProfilePage({ me }: { me: Operator }) {
         </dl>
       </section>
       <section class="facts-section card">
-        <h3>Console</h3>
+        <h2 class="facts-head">Console</h2>
         <dl>
           <div class="fact">
             <dt>

@@ -6,8 +6,8 @@ import { formatCount, formatMs, formatPercent, formatRate, formatShort, splitRou
 import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
 import { usePoll } from '../lib/poll';
-import { go, href, usePlace } from '../lib/router';
-import { formatDuration, parseTime, toRFC3339, utcOf } from '../lib/time';
+import { countedCalls, go, href, usePlace } from '../lib/router';
+import { formatDuration, parseTime, timeOf, toRFC3339 } from '../lib/time';
 import type { Perf, PerfSeries } from '../lib/types';
 import { Empty, Skeleton, Spinner } from '../ui/bits';
 import { Delta } from '../ui/delta';
@@ -73,7 +73,7 @@ export function RoutePage() {
   const audit = (s: string, u: string, extra: [string, string][] = []) => {
     const to = withFilter(new URLSearchParams(), { ...filter, since: s, until: u });
     for (const [name, value] of extra) to.append(name, value);
-    return href('/settings/audit', to);
+    return countedCalls(to);
   };
   const pick = (i: number) => {
     const at = columns.rate[0]![i]! as number;
@@ -113,7 +113,7 @@ export function RoutePage() {
           <WindowPicker since={since} until={filter.until} onChange={go2} />
         </div>
       </header>
-      <Chips filter={shown} onChange={change} onEdit={(t) => change({ ...shown, conditions: shown.conditions.filter((x) => x !== t) })} />
+      <Chips filter={shown} onChange={change} />
       <SourceNotice answer={series.data} />
       <StaleNotice polled={series} what="The charts" />
       {rejected ? (
@@ -174,8 +174,8 @@ export function RoutePage() {
               <p class="chart-read mono" aria-hidden="true">
                 {point ? (
                   <span>
-                    <b>{utcOf(parseTime(point.at)!)}</b> + {formatDuration(step * 1000)} · {formatCount(point.count)} calls · p50 {formatMs(point.p50_ms)} · p95{' '}
-                    {formatMs(point.p95_ms)} · p99 {formatMs(point.p99_ms)} · max {formatMs(point.max_ms)} · 5xx {formatPercent(point.error_rate)} · 4xx{' '}
+                    <b>{timeOf(parseTime(point.at)!)}</b> + {formatDuration(step * 1000)} · {formatCount(point.count)} calls · p50 {formatMs(point.p50_ms)} ·
+                    p95 {formatMs(point.p95_ms)} · p99 {formatMs(point.p99_ms)} · max {formatMs(point.max_ms)} · 5xx {formatPercent(point.error_rate)} · 4xx{' '}
                     {formatPercent(point.client_error_rate)}
                   </span>
                 ) : (

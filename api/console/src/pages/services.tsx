@@ -2,7 +2,7 @@ import { formatCount, formatMs, formatPercent, formatRate, plural, splitRoute } 
 import { call } from '../lib/http';
 import { useKeys } from '../lib/keys';
 import { usePoll } from '../lib/poll';
-import { href, setQuery, usePlace } from '../lib/router';
+import { countedCalls, href, setQuery, usePlace } from '../lib/router';
 import type { Operator, Perf, PerfRow, Service, ServiceRoute } from '../lib/types';
 import { Copyable, Empty, Skeleton, When } from '../ui/bits';
 import { Drawer } from '../ui/drawer';
@@ -211,7 +211,7 @@ function RouteItem({ route, canRead }: { route: ServiceRoute; canRead: boolean }
   );
   return (
     <li>
-      {canRead ? <a href={href('/settings/audit', { route: route.route, since: '24h' })}>{name}</a> : name}
+      {canRead ? <a href={countedCalls(new URLSearchParams({ route: route.route, since: '24h' }))}>{name}</a> : name}
       <span class="sub-line">
         {route.scope}
         {route.reason_required && ' · needs a reason'}

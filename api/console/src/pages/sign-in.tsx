@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { consoleConfig, signIn, useToken } from '../lib/session';
 import { Field } from '../ui/fields';
 import * as icons from '../ui/icons';
+import { OutageNotice } from '../ui/outage';
 
 /** The way in. */
 export function SignIn({ reason, over, pasted }: { reason: string; over: boolean; pasted: boolean }) {
@@ -43,6 +44,7 @@ function SignInCard({ reason, pasted }: { reason: string; pasted: boolean }) {
         <icons.Eye /> ARGUS
       </p>
       <h1>Operations console</h1>
+      <OutageNotice />
       {reason && (
         <p class="sign-in-reason" role="alert">
           {reason}

@@ -1,4 +1,5 @@
 import { useState } from 'preact/hooks';
+import { plural } from '../lib/format';
 import { usePoll } from '../lib/poll';
 import { href } from '../lib/router';
 import { fetchTenants } from '../lib/tenants';
@@ -57,7 +58,7 @@ export function SupportPage({ me }: { me: Operator }) {
           Live sessions{' '}
           {polled.data && (
             <span class="head-count">
-              ({sessions.length} · {armed.length} tenants armed)
+              ({plural(sessions.length, 'session')} · {plural(armed.length, 'armed tenant')})
             </span>
           )}
         </h1>

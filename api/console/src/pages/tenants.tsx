@@ -1,5 +1,6 @@
 import { useMemo, useState } from 'preact/hooks';
 import { activeTenant, setActiveTenant } from '../lib/active-tenant';
+import { plural } from '../lib/format';
 import { useKeys } from '../lib/keys';
 import { usePoll } from '../lib/poll';
 import { href, setQuery, usePlace } from '../lib/router';
@@ -194,7 +195,7 @@ function SupportState({ tenant }: { tenant: Tenant }) {
   return (
     <>
       <span class={`pill-state ${tenant.armed ? 'tone-warn' : 'tone-plain'}`}>{tenant.armed ? 'Armed' : tenant.retired ? 'Retired' : 'Disarmed'}</span>
-      {live > 0 && <span class="pill-state tone-bad">{live === 1 ? 'Session live' : `${live} sessions live`}</span>}
+      {live > 0 && <span class="pill-state tone-bad">{plural(live, 'live session')}</span>}
       {!tenant.armed && !tenant.retired && !tenant.consent.given && <span class="sub-line">no consent on record</span>}
       {tenant.armed && tenant.armed_at && (
         <span class="sub-line">

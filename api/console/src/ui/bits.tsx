@@ -4,17 +4,17 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatMs } from '../lib/format';
 import { useName } from '../lib/names';
-import { ago, parseTime, useNow, utcText } from '../lib/time';
+import { ago, parseTime, timeText, useNow, utcText } from '../lib/time';
 import * as icons from './icons';
 import { toast } from './toast';
 
-/** A time as "2026-01-31 12:00:00 UTC", and how long ago that was. */
+/** A time as "2026-01-31 12:00:00 UTC", and how long ago that was. Its tip is UTC in whatever zone times are shown. */
 export function When({ time, digits = 0, relative = true }: { time: string | null; digits?: number; relative?: boolean }) {
   const now = useNow(5);
   if (!time) return <span class="muted">never</span>;
   return (
     <time dateTime={time} class="when" title={utcText(time, 6)}>
-      <span>{utcText(time, digits)}</span>
+      <span>{timeText(time, digits)}</span>
       {relative && <span class="muted when-ago">{ago(parseTime(time) ?? now, now)}</span>}
     </time>
   );

@@ -33,7 +33,7 @@ export function Drawer({
   return (
     <aside class="drawer" aria-label={label} tabIndex={-1} ref={panel}>
       <div class="drawer-head">
-        <div class="drawer-title">{head}</div>
+        <h2 class="drawer-title">{head}</h2>
         <button type="button" class="icon-button" aria-label="Close" title="Close (Esc)" onClick={onClose}>
           <Close />
         </button>

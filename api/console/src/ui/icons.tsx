@@ -188,3 +188,18 @@ export const Half = () => (
     <path d="M8 2.5v11a5.5 5.5 0 0 0 0-11z" fill="currentColor" />
   </Icon>
 );
+export const Bookmark = () => (
+  <Icon>
+    <path d="M4.5 2.5h7v11L8 10.8 4.5 13.5z" />
+  </Icon>
+);
+export const Edit = () => (
+  <Icon>
+    <path d="M10.5 3l2.5 2.5L6 12.5l-3 .5.5-3z" />
+  </Icon>
+);
+export const Columns = () => (
+  <Icon>
+    <path d="M2.5 3h11v10h-11zM6.2 3v10M9.8 3v10" />
+  </Icon>
+);

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 
 /** A button that opens a panel below it. The panel closes by Esc, by a click elsewhere, or by close(). */
 export function Popover({
@@ -20,6 +20,7 @@ export function Popover({
   const [open, setOpen] = useState(false);
   const root = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
+  const panel = useRef<HTMLDivElement>(null);
 
   useEffect(() => {
     if (!open) return;
@@ -44,6 +45,14 @@ export function Popover({
     };
   }, [open]);
 
+  // A panel that would leave the window is moved into it.
+  useLayoutEffect(() => {
+    const box = panel.current?.getBoundingClientRect();
+    if (!open || !box || !panel.current) return;
+    const left = Math.max(8, Math.min(box.left, innerWidth - 8 - box.width));
+    if (left !== box.left) panel.current.style.translate = `${left - box.left}px`;
+  }, [open]);
+
   const move = (event: KeyboardEvent) => {
     if (event.key !== 'ArrowDown' && event.key !== 'ArrowUp') return;
     const items = [...root.current!.querySelectorAll<HTMLElement>('.popover .menu-item')];
@@ -59,7 +68,7 @@ export function Popover({
         {label}
       </button>
       {open && (
-        <div class={`popover ${align}`} role="dialog" aria-label={panelLabel}>
+        <div ref={panel} class={`popover ${align}`} role="dialog" aria-label={panelLabel} tabIndex={-1}>
           {children(() => {
             setOpen(false);
             button.current?.focus();

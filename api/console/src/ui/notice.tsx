@@ -2,10 +2,11 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { ApiError } from '../lib/http';
 import type { Polled } from '../lib/poll';
+import { go, href, usePlace } from '../lib/router';
 import { session } from '../lib/session';
 import { useStore } from '../lib/store';
-import { formatDuration, now, parseTime, useNow, utcOf } from '../lib/time';
-import type { Answer } from '../lib/types';
+import { formatDuration, now, parseTime, timeOf, useNow } from '../lib/time';
+import type { Answer, Meant } from '../lib/types';
 import * as icons from './icons';
 
 export function Notice({ tone, children }: { tone: 'info' | 'warn' | 'bad'; children: ComponentChildren }) {
@@ -26,7 +27,7 @@ export function StaleNotice({ polled, what }: { polled: Pick<Polled<unknown>, 'e
     <Notice tone="warn">
       <b>{polled.error.status === 0 ? 'ARGUS cannot be reached.' : `${what} could not be refreshed.`}</b>{' '}
       {polled.error.status === 0 ? '' : `${polled.error.message} `}
-      Shown is the state of {utcOf(polled.at)}, {formatDuration(Math.floor(age / 1000) * 1000)} ago; trying again.
+      Shown is the state of {timeOf(polled.at)}, {formatDuration(Math.floor(age / 1000) * 1000)} ago; trying again.
     </Notice>
   );
 }
@@ -59,7 +60,7 @@ export function SourceNotice({ answer }: { answer: Answer | undefined }) {
   return (
     <Notice tone="info">
       <b>The copy in ClickHouse lags {formatDuration(Math.floor((now() - through) / 1000) * 1000)} behind.</b> Nothing is missing: the rows since{' '}
-      {utcOf(through)} are read from Postgres.
+      {timeOf(through)} are read from Postgres.
     </Notice>
   );
 }
@@ -68,6 +69,7 @@ export function SourceNotice({ answer }: { answer: Answer | undefined }) {
 export function Failure({ error, scope, retry }: { error: ApiError; scope?: string; retry?: () => void }) {
   const state = useStore(session);
   if (error.status === 403) return <Forbidden error={error} scope={scope} scopes={state.step === 'signed-in' ? state.me.scopes : []} />;
+  if (error.code === 'unknown_filter_value' && error.detail.parameter) return <UnknownValue error={error} />;
   return (
     <div class="failure" role="alert">
       <icons.Warn />
@@ -80,6 +82,48 @@ export function Failure({ error, scope, retry }: { error: ApiError; scope?: stri
       {retry && (
         <button type="button" class="button" onClick={retry}>
           Try again
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** In place of "no such calls": a value that no call can have, and what was meant. The page's address holds the filter. */
+function UnknownValue({ error }: { error: ApiError }) {
+  const { path, query } = usePlace();
+  const name = error.detail.parameter!;
+  const meant = error.detail.suggestions ?? [];
+  const asked = query.getAll(name);
+  // Of several values the sentence names the one that means nothing.
+  const wrong = asked.find((value) => error.message.includes(`'${value}'`)) ?? asked[0];
+  const to = (value: string | null) => {
+    const next = new URLSearchParams();
+    for (const [key, old] of query) {
+      if (key !== name || old !== wrong) next.append(key, old);
+      else if (value !== null && !asked.includes(value)) next.append(key, value);
+    }
+    go(href(path, next));
+  };
+  const textOf = (m: Meant) => (m.name ? `${m.name}, ${m.value}` : m.value);
+  const from = meant.length > 0 ? error.message.indexOf(textOf(meant[0]!)) : -1;
+  return (
+    <div class="failure unknown-value" role="alert">
+      <icons.Search />
+      <p class="empty-title">
+        {from < 0 ? `${error.message} ` : error.message.slice(0, from)}
+        {meant.map((m, i) => (
+          <span key={m.value}>
+            {i > 0 && '; '}
+            <button type="button" class="link" onClick={() => to(m.value)}>
+              {textOf(m)}
+            </button>
+          </span>
+        ))}
+        {from >= 0 && error.message.slice(-1)}
+      </p>
+      {wrong !== undefined && (
+        <button type="button" class="button" onClick={() => to(null)}>
+          Leave this filter out
         </button>
       )}
     </div>

@@ -3,6 +3,7 @@ import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { useStore } from '../lib/store';
 import { colour, themeChanges } from '../lib/theme';
+import { isoShown, zone } from '../lib/time';
 
 export interface PlotSeries {
   label: string;
@@ -36,11 +37,11 @@ interface Props {
 const FONT = '11px system-ui, sans-serif';
 const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
 
-/** Labels of a time axis in UTC: the date where a day begins, else the clock. */
+/** Labels of a time axis in the zone shown: the date where a day begins, else the clock. */
 function timeLabels(_: uPlot, splits: number[], __: number, ___: number, step: number): string[] {
   let day = '';
   return splits.map((s) => {
-    const iso = new Date(s * 1000).toISOString();
+    const iso = isoShown(s * 1000);
     const date = `${Number(iso.slice(8, 10))} ${MONTHS[Number(iso.slice(5, 7)) - 1]}`;
     if (step >= 86_400) return date;
     const first = day !== '' && iso.slice(0, 10) !== day;
@@ -65,7 +66,7 @@ export function Plot(props: Props) {
     const options: uPlot.Options = {
       width: Math.max(50, element.clientWidth),
       height: props.height,
-      tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), 'Etc/UTC'),
+      tzDate: (ts) => (zone.get() === 'local' ? new Date(ts * 1000) : uPlot.tzDate(new Date(ts * 1000), 'Etc/UTC')),
       legend: { show: false },
       padding: [8, 16, 0, 0],
       cursor: {

@@ -16,14 +16,11 @@ export interface Found {
 }
 
 export function SearchBox({
-  draft,
   facets,
   onWant,
   onSearch,
   placeholder,
 }: {
-  /** a text to edit, given from outside; a new object puts it into the box */
-  draft: { text: string } | null;
   facets: Facets | undefined;
   /** the box has the focus: completion will be needed */
   onWant: () => void;
@@ -37,14 +34,6 @@ export function SearchBox({
   const [open, setOpen] = useState(false);
   const [active, setActive] = useState(-1);
   const [problem, setProblem] = useState('');
-
-  useEffect(() => {
-    if (!draft) return;
-    setText(draft.text);
-    setCaret(draft.text.length);
-    setProblem('');
-    input.current?.focus();
-  }, [draft]);
 
   const choices: Choice[] = open ? complete(text, caret, facets) : [];
   const at = Math.min(active, choices.length - 1);

@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks';
 import { WHOLE_LOG } from '../lib/filter';
-import { momentMs, now, parseDuration, parseTime, toRFC3339, utcOf } from '../lib/time';
+import { useStore } from '../lib/store';
+import { momentMs, now, parseDuration, parseTime, readShown, setZone, timeOf, toRFC3339, type Zone, zone, zoneName } from '../lib/time';
 import * as icons from './icons';
 import { Popover } from './menu';
 
@@ -30,13 +31,13 @@ export function windowLabel(since: string, until: string): string {
 function shortMoment(text: string, beside?: string): string {
   const ms = parseTime(text);
   if (ms === null) return `${text} ago`;
-  const full = utcOf(ms);
   const other = beside ? parseTime(beside) : null;
-  const text2 = other !== null && utcOf(other).slice(0, 10) === full.slice(0, 10) ? full.slice(11) : full;
-  return text2.replace(/:00 UTC$/, ' UTC').replace(/ UTC$/, beside ? ' UTC' : '');
+  const [day = '', clock = ''] = timeOf(ms).split(' ');
+  const sameDay = other !== null && timeOf(other).slice(0, 10) === day;
+  return `${sameDay ? '' : `${day} `}${clock.replace(/:00$/, '')}${beside ? ` ${zoneName(ms)}` : ''}`;
 }
 
-/** Chooses a window: one of the usual ones, or from one time (UTC) to another. */
+/** Chooses a window: one of the usual ones, or from one time to another. */
 export function WindowPicker({ since, until, onChange }: { since: string; until: string; onChange: (since: string, until: string) => void }) {
   return (
     <Popover
@@ -71,6 +72,7 @@ export function WindowPicker({ since, until, onChange }: { since: string; until:
             ))}
           </div>
           <CustomWindow
+            key={zone.get()}
             since={since}
             until={until}
             onChange={(from, to) => {
@@ -84,14 +86,9 @@ export function WindowPicker({ since, until, onChange }: { since: string; until:
   );
 }
 
-/** "2026-01-31 12:00:00" or a part of it, in UTC; null when it is no time. */
-function readUTC(text: string): number | null {
-  const match = /^(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d)(:\d\d)?(\.\d+)?)?(?: ?UTC|Z)?$/.exec(text.trim());
-  return match ? parseTime(`${match[1]}T${match[2] ?? '00:00'}${match[3] ?? ':00'}${match[4] ?? ''}Z`) : null;
-}
-
 function CustomWindow({ since, until, onChange }: { since: string; until: string; onChange: (since: string, until: string) => void }) {
-  const field = (ms: number | null) => (ms === null ? '' : utcOf(ms).replace(' UTC', ''));
+  const field = (ms: number | null) => (ms === null ? '' : timeOf(ms).slice(0, 19));
+  const here = zoneName(now());
   const [from, setFrom] = useState(field(momentMs(since, now())));
   const [to, setTo] = useState(field(until ? momentMs(until, now()) : null));
   const [problem, setProblem] = useState('');
@@ -101,19 +98,19 @@ function CustomWindow({ since, until, onChange }: { since: string; until: string
       class="window-form"
       onSubmit={(event) => {
         event.preventDefault();
-        const a = readUTC(from);
-        const b = to.trim() === '' ? null : readUTC(to);
+        const a = readShown(from);
+        const b = to.trim() === '' ? null : readShown(to);
         if (a === null || (to.trim() !== '' && b === null)) setProblem('Write a time as 2026-01-31 12:00:00.');
         else if (b !== null && b <= a) setProblem('The end lies before the start.');
         else onChange(toRFC3339(a), b === null ? '' : toRFC3339(b));
       }}
     >
       <label>
-        From (UTC)
+        From ({here})
         <input {...input} value={from} onInput={(e) => setFrom(e.currentTarget.value)} />
       </label>
       <label>
-        To (UTC), leave blank for now
+        To ({here}), leave blank for now
         <input {...input} value={to} onInput={(e) => setTo(e.currentTarget.value)} />
       </label>
       {problem && (
@@ -124,6 +121,29 @@ function CustomWindow({ since, until, onChange }: { since: string; until: string
       <button type="submit" class="button">
         Show this window
       </button>
+      <ZoneSwitch />
     </form>
+  );
+}
+
+const ZONES: [Zone, string][] = [
+  ['utc', 'UTC'],
+  ['local', 'Local'],
+];
+
+/** In which zone the console shows times. */
+function ZoneSwitch() {
+  const shown = useStore(zone);
+  return (
+    <fieldset class="zones">
+      <legend>Show times in</legend>
+      {ZONES.map(([of, label]) => (
+        <label key={of} class="check">
+          <input type="radio" name="zone" checked={shown === of} onChange={() => setZone(of)} />
+          {label}
+          {of === 'local' && <span class="muted"> ({zoneName(now(), of)})</span>}
+        </label>
+      ))}
+    </fieldset>
   );
 }

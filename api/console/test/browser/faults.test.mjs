@@ -1,10 +1,11 @@
 // What the console says when something is away. Most answers are changed on their way to the browser; where the
 // server is our own, ClickHouse is held up in earnest.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
-import { at, auditReady, eventually, rows, setup } from './fixture.mjs';
+import { at, auditReady, eventually, rows, setup, withPage } from './fixture.mjs';
 
-setup();
+const s = setup();
 
 async function changed(page, pattern, change) {
   await page.route(pattern, async (route) => {
@@ -108,5 +109,41 @@ if (Number(process.env.ARGUS_PID_CLICKHOUSE)) {
         },
         60_000,
       );
+    }));
+}
+
+if (Number(process.env.ARGUS_PID_POSTGRES)) {
+  test('Postgres held up: every page names it and since when, Health shows the parts, nothing goes blank, and it comes back by itself', () =>
+    at('#/settings/audit', async (page) => {
+      await auditReady(page);
+      const postgres = process.env.ARGUS_PID_POSTGRES;
+      const sessions = () => [postgres, ...execFileSync('pgrep', ['-P', postgres]).toString().trim().split('\n')].map(Number);
+      const held = sessions();
+      for (const pid of held) process.kill(pid, 'SIGSTOP');
+      const banner = '.notice:has-text("Postgres is away since")';
+      try {
+        await page.keyboard.press('r');
+        await page.waitForSelector(banner, { timeout: 60_000 });
+        assert.ok((await rows(page).count()) > 0);
+        for (const place of ['Tenants', 'Performance', 'Tokens', 'Health']) {
+          await page.click(`nav >> text="${place}"`);
+          await page.waitForSelector(`h1:has-text("${place}")`);
+          assert.ok(await page.locator(banner).isVisible(), place);
+        }
+        await page.waitForSelector('.stage:has-text("Postgres") >> text=/^Since \\d{4}-/');
+        assert.equal(await page.textContent('.stage:has-text("Postgres") .pill-state'), 'down');
+        // Who is not signed in, and cannot be now, is told as well.
+        await withPage({}, async (second) => {
+          await second.goto(s.server.url);
+          await second.click('.paste summary');
+          await second.fill('.paste input', s.server.admin);
+          await second.click('.paste button[type=submit]');
+          await second.waitForSelector(banner, { timeout: 40_000 });
+        });
+      } finally {
+        for (const pid of held) process.kill(pid, 'SIGCONT');
+      }
+      await page.waitForSelector(banner, { state: 'detached', timeout: 60_000 });
+      await page.waitForSelector('.stage:has-text("Replicator")', { timeout: 40_000 });
     }));
 }

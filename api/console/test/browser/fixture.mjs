@@ -1,6 +1,8 @@
 // What every browser test starts with: a page that fails the test on a script error, on anything its
 // Content-Security-Policy blocked, and on any request to another host.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { after, before } from 'node:test';
 import { launch, server } from '../harness.mjs';
 
@@ -132,3 +134,21 @@ export async function scrollToEnd(page) {
 
 /** Ids of the rows that are elements now. */
 export const shownIds = (page) => page.$$eval('tr[data-id]', (list) => list.map((r) => r.dataset.id));
+
+const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** Every rule of axe holds on the page as it stands. */
+export async function accessible(page, what) {
+  const found = await page.evaluate(`(async () => { ${axe}; return (await axe.run(document, { resultTypes: ['violations'] })).violations; })()`);
+  assert.deepEqual(
+    found.map(
+      (v) =>
+        `${v.id}: ${v.nodes
+          .map((n) => `${n.target} ${n.failureSummary}`)
+          .slice(0, 3)
+          .join(' | ')}`,
+    ),
+    [],
+    what,
+  );
+}

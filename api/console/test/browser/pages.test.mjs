@@ -53,7 +53,7 @@ test('tenants: arm with typed id, reason and consent; a session; disarm', async 
     await page.fill('dialog input >> nth=0', 'printer is stuck');
     await page.fill('dialog input[type=number]', '15');
     await page.click('dialog button[type=submit]');
-    await row.locator('text=Session live').waitFor();
+    await row.locator('text=1 live session').waitFor();
     await page.click('nav >> text=Live sessions');
     const live = page.locator(`tr:has-text("${TENANT}")`);
     await live.waitFor();

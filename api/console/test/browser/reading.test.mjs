@@ -1,22 +1,10 @@
 // Reading the log: ids find their calls, views, words that fit, the sentence of a call, and the keys of the search.
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { test } from 'node:test';
-import { agent, at, auditReady, eventually, makeCalls, setup, shownIds } from './fixture.mjs';
+import { accessible, agent, at, auditReady, eventually, makeCalls, setup, shownIds } from './fixture.mjs';
 
 const s = setup();
-const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const params = (page) => new URLSearchParams(new URL(page.url()).hash.split('?')[1]);
-
-async function clean(page, what) {
-  const found = await page.evaluate(`(async () => { ${axe}; return (await axe.run(document, { resultTypes: ['violations'] })).violations; })()`);
-  assert.deepEqual(
-    found.filter((v) => ['serious', 'critical'].includes(v.impact)).map((v) => `${v.id}: ${v.nodes.map((n) => n.target.join(' ')).join(', ')}`),
-    [],
-    what,
-  );
-}
 
 test('the id of a call opens it, whatever window and filter are in force', async () => {
   const [id] = await makeCalls(1, agent('by-id'));
@@ -50,6 +38,33 @@ test('the id of a call opens it, whatever window and filter are in force', async
     await eventually('the window before', () => params(page).get('status') === '5xx');
   });
 });
+
+test('a value that no call can have is told as such, with what was meant', () =>
+  at('#/profile', async (page) => {
+    await page.clock.install();
+    await page.evaluate(() => (location.hash = '#/settings/audit?actor=adaa&status=2xx'));
+    const said = page.locator('.unknown-value');
+    await said.waitFor();
+    assert.match(await said.textContent(), /^No actor 'adaa'\. Did you mean .*Ada Okafor, user_2ada/);
+    assert.equal(await page.locator('text=No calls match').count(), 0);
+    const asked = [];
+    page.on('request', (r) => /\/v1\/audit-log/.test(r.url()) && asked.push(r.url()));
+    await page.clock.fastForward(40_000); // it is not asked again by itself: the answer would be the same
+    await page.waitForTimeout(300);
+    assert.deepEqual(asked, []);
+    await said.locator('button:has-text("Ada Okafor")').click();
+    await eventually('the actor meant', () => params(page).get('actor')?.startsWith('user_2ada'));
+    await auditReady(page);
+    assert.equal(params(page).get('status'), '2xx');
+    await page.evaluate(() => (location.hash = '#/settings/audit?not_tenant=7ELEVEN&not_tenant=UTD_7ELEVEN_001'));
+    await said.locator('button:has-text("UTD_7ELEVEN_001")').first().waitFor();
+    await page.click('text=Leave this filter out');
+    await auditReady(page);
+    assert.deepEqual([...params(page)], [['not_tenant', 'UTD_7ELEVEN_001']]);
+    await page.evaluate(() => (location.hash = '#/performance?route=arm'));
+    await said.locator('button:has-text("POST /v1/tenants/:id/arm")').click();
+    await eventually('the route meant', () => params(page).get('route') === 'POST /v1/tenants/:id/arm');
+  }));
 
 test('views are conditions of the filter, and keep its others', () =>
   at('#/settings/audit?service=argus&status=2xx', async (page) => {
@@ -121,7 +136,7 @@ test('rows fit at every width in both themes: interrupted, late, other days; no 
           const fields = await page.$$eval('.window-form input', (l) => l.map((i) => [i.scrollWidth, i.clientWidth]));
           for (const [whole, seen] of fields) assert.ok(whole <= seen, `the time picker shows ${seen} of ${whole} pixels at ${width}`);
           await page.keyboard.press('Escape');
-          await clean(page, `${width} ${colorScheme}`);
+          await accessible(page, `${width} ${colorScheme}`);
         }
       },
       { colorScheme },

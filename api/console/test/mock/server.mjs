@@ -12,6 +12,7 @@ import { BREAK_GLASS_REASON, clientOf, filterOf, iso, makeLog, makeRow, OPERATOR
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
 const ALL = [
   'logs:read',
+  'views:write',
   'tenants:read',
   'tenants:write',
   'compute:read',

@@ -1,7 +1,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { formatMs, formatPercent, formatRate, formatShort, shortId, splitRoute } from '../../src/lib/format';
-import { ago, formatDuration, microAfter, momentMs, parseDuration, parseTime, toRFC3339, utcParts, utcText } from '../../src/lib/time';
+import {
+  ago,
+  formatDuration,
+  microAfter,
+  momentMs,
+  parseDuration,
+  parseTime,
+  readShown,
+  timeParts,
+  timeText,
+  toRFC3339,
+  utcText,
+  zone,
+  zoneName,
+} from '../../src/lib/time';
 
 test('lengths of time', () => {
   assert.equal(parseDuration('90s'), 90_000);
@@ -32,7 +46,7 @@ test('a microsecond later', () => {
 });
 
 test('times are shown as they are written', () => {
-  assert.deepEqual(utcParts('2026-01-31T12:00:00.123456Z'), { date: '2026-01-31', clock: '12:00:00.123' });
+  assert.deepEqual(timeParts('2026-01-31T12:00:00.123456Z'), { date: '2026-01-31', clock: '12:00:00.123' });
   assert.equal(utcText('2026-01-31T12:00:00.123456Z'), '2026-01-31 12:00:00 UTC');
   assert.equal(utcText('2026-01-31T12:00:00.123456Z', 6), '2026-01-31 12:00:00.123456 UTC');
   assert.equal(ago(0, 65_000), '1m ago');
@@ -48,4 +62,43 @@ test('figures', () => {
   assert.deepEqual([7, 999, 1200, 45_000, 3_400_000].map(formatShort), ['7', '999', '1.2k', '45k', '3.4M']);
   assert.equal(shortId('user_2abcdefghijklmnop'), 'user_2…klmnop');
   assert.deepEqual(splitRoute('GET /v1/x'), { method: 'GET', path: '/v1/x' });
+});
+
+test('times are shown and read in the zone chosen, also where clocks change; UTC stays UTC', () => {
+  const before = process.env.TZ;
+  process.env.TZ = 'Europe/Berlin'; // clocks go forward on 29 March 2026 at 01:00 UTC
+  try {
+    const time = '2026-03-28T23:30:00.123456Z';
+    assert.equal(timeText(time, 6), '2026-03-28 23:30:00.123456 UTC');
+    zone.set('local');
+    assert.equal(timeText(time, 6), '2026-03-29 00:30:00.123456 UTC+1');
+    assert.deepEqual(timeParts(time), { date: '2026-03-29', clock: '00:30:00.123' });
+    assert.equal(timeText('2026-03-29T01:00:00.000000Z'), '2026-03-29 03:00:00 UTC+2');
+    assert.equal(utcText(time), '2026-03-28 23:30:00 UTC');
+    for (const moment of [
+      '2026-03-28T23:30:00Z',
+      '2026-03-29T00:59:59Z',
+      '2026-03-29T01:00:00Z',
+      '2026-07-01T12:00:00Z',
+      '2026-10-25T00:30:00Z',
+      '2026-10-25T01:30:00Z',
+    ]) {
+      const ms = Date.parse(moment);
+      const read = readShown(timeText(moment).slice(0, 19));
+      // The hour that comes twice in October may mean either.
+      assert.ok(read === ms || (moment.startsWith('2026-10-25') && Math.abs(read! - ms) === 3_600_000), moment);
+    }
+    assert.equal(readShown('2026-07-01 12:00 UTC'), Date.parse('2026-07-01T12:00:00Z'));
+    assert.equal(readShown('2026-07-01'), Date.parse('2026-06-30T22:00:00Z'));
+    assert.equal(readShown('2026-02-30'), null);
+    process.env.TZ = 'Asia/Kolkata';
+    assert.equal(zoneName(0), 'UTC+5:30');
+    process.env.TZ = 'America/St_Johns';
+    assert.equal(zoneName(Date.parse('2026-01-01T00:00:00Z')), 'UTC-3:30');
+  } finally {
+    zone.set('utc');
+    if (before === undefined) delete process.env.TZ;
+    else process.env.TZ = before;
+  }
+  assert.equal(zoneName(0), 'UTC');
 });

@@ -1,0 +1,165 @@
+// The columns of the list that a person chooses, remembered in this browser. Time, route and status always stand there.
+
+import type { ComponentChildren } from 'preact';
+import { agentName } from '../lib/format';
+import { Store, useStore } from '../lib/store';
+import type { Row } from '../lib/types';
+import { KindIcon, Latency } from '../ui/bits';
+import * as icons from '../ui/icons';
+import { Popover } from '../ui/menu';
+
+export interface Column {
+  id: string;
+  label: string;
+  /** what it shows of a row, as a text; names gives those of actors */
+  text: (row: Row, names: ReadonlyMap<string, string>) => string;
+  /** what its tip says besides */
+  tip?: (row: Row) => string;
+  cell?: (row: Row, text: string) => ComponentChildren;
+  /** in pixels: the least and the most it takes, whatever its rows hold */
+  width: [number, number];
+  className: string;
+  /** it stands before the route */
+  before?: boolean;
+}
+
+/** The tenant of a call: see argus.Record.Tenant. */
+export function tenantOf(row: Row): string {
+  const path = row.route.slice(row.route.indexOf(' ') + 1);
+  return row.path_params.tenant ?? (path.startsWith('/v1/tenants/:id') ? (row.path_params.id ?? '') : '');
+}
+
+export const COLUMNS: Column[] = [
+  {
+    id: 'actor',
+    label: 'Actor',
+    text: (row, names) => names.get(row.actor_id) ?? row.actor_id,
+    tip: (row) => row.actor_id,
+    cell: (row, text) => (
+      <>
+        <KindIcon kind={row.actor_kind} />
+        <span class={text === row.actor_id ? 'ellipsis mono' : 'ellipsis'}>{text}</span>
+      </>
+    ),
+    width: [110, 190],
+    className: 'c-actor',
+    before: true,
+  },
+  { id: 'tenant', label: 'Tenant', text: tenantOf, width: [90, 190], className: 'c-tenant mono', before: true },
+  {
+    id: 'service',
+    label: 'Service',
+    text: (row) => row.service,
+    tip: (row) => (row.release ? `${row.service} ${row.release}` : row.service),
+    width: [74, 150],
+    className: 'c-service',
+    before: true,
+  },
+  { id: 'release', label: 'Release', text: (row) => row.release ?? '', width: [74, 130], className: 'c-release mono', before: true },
+  { id: 'error', label: 'Error', text: (row) => row.error_code ?? '', width: [90, 200], className: 'c-error tone-bad' },
+  { id: 'latency', label: 'Latency', text: () => '', cell: (row) => <Latency us={row.latency_us} />, width: [78, 78], className: 'c-latency num' },
+  { id: 'reason', label: 'Reason', text: (row) => row.reason ?? '', width: [120, 320], className: 'c-reason' },
+  { id: 'client', label: 'Client', text: (row) => agentName(row.user_agent), tip: (row) => row.user_agent, width: [74, 150], className: 'c-client' },
+  { id: 'agent', label: 'Agent', text: (row) => row.agent ?? '', width: [74, 160], className: 'c-agent' },
+  { id: 'from', label: 'From', text: (row) => row.client_ip, width: [100, 280], className: 'c-ip mono' },
+];
+
+const KEY = 'argus.columns';
+const USUAL = ['actor', 'service', 'latency', 'client', 'from'];
+
+function read(): string[] {
+  const text = localStorage.getItem(KEY);
+  return text === null ? USUAL : text.split(',').filter((id) => COLUMNS.some((c) => c.id === id));
+}
+
+const chosen = new Store<string[]>(read());
+
+/** The columns that were chosen. */
+export function useColumns(): Column[] {
+  const ids = useStore(chosen);
+  return COLUMNS.filter((c) => ids.includes(c.id));
+}
+
+function choose(ids: string[] | null): void {
+  if (ids) localStorage.setItem(KEY, ids.join(','));
+  else localStorage.removeItem(KEY);
+  chosen.set(ids ?? USUAL);
+}
+
+/** What the table needs beside the columns: a time, a route that can be read, and the status. */
+const TIME = 280;
+const ROUTE = 260;
+const STATUS = 96;
+/** Below this a row has two lines, as the stylesheet says, and no columns but the three. */
+const NARROW = 860;
+
+export interface Fitting {
+  columns: { column: Column; width: number }[];
+  /** chosen, and without room */
+  left: Column[];
+}
+
+/** How wide a text of so many characters is, its cell's edges included. */
+function widthOf(characters: number): number {
+  return Math.ceil(characters * 7.3) + 18;
+}
+
+/** The chosen columns that have room, each as wide as its rows need. need gives the most characters that a column has seen. */
+export function fit(columns: Column[], width: number, need: ReadonlyMap<string, number>): Fitting {
+  const left: Column[] = [];
+  const fitting: Fitting['columns'] = [];
+  let room = width <= NARROW ? 0 : width - TIME - ROUTE - STATUS;
+  // From the one that matters most, which is the first one.
+  for (const column of columns) {
+    const [least, most] = column.width;
+    const icon = column.id === 'actor' ? 22 : 0;
+    const wide = Math.min(most, Math.max(least, widthOf(Math.max(need.get(column.id) ?? 0, column.label.length)) + icon));
+    if (wide > room) left.push(column);
+    else {
+      fitting.push({ column, width: wide });
+      room -= wide;
+    }
+  }
+  return { columns: fitting, left };
+}
+
+/** Chooses the columns. left are those that were chosen and have no room. */
+export function ColumnMenu({ left }: { left: Column[] }) {
+  const ids = useStore(chosen);
+  return (
+    <Popover
+      label={
+        <>
+          <icons.Columns />
+          <span class="offscreen">Columns</span>
+        </>
+      }
+      title="Columns"
+      panelLabel="Columns"
+      className="icon-button"
+      align="end"
+    >
+      {() => (
+        <div class="columns-panel">
+          <fieldset>
+            <legend class="menu-title">Columns</legend>
+            {COLUMNS.map((c) => (
+              <label key={c.id} class="check">
+                <input
+                  type="checkbox"
+                  checked={ids.includes(c.id)}
+                  onChange={(e) => choose(e.currentTarget.checked ? [...ids, c.id] : ids.filter((id) => id !== c.id))}
+                />
+                {c.label}
+                {left.includes(c) && <span class="muted"> · no room</span>}
+              </label>
+            ))}
+          </fieldset>
+          <button type="button" class="button small" onClick={() => choose(null)}>
+            The usual ones
+          </button>
+        </div>
+      )}
+    </Popover>
+  );
+}
