@@ -39,6 +39,7 @@ var fences = map[string][]string{
 	"github.com/minio/minio-go":           {"ship"},
 	"github.com/parquet-go/parquet-go":    {"ship"},
 	"github.com/twmb/franz-go":            {"ship"},
+	"go.opentelemetry.io/proto":           {"ship"},
 	"go.yaml.in/yaml":                     {"yamlfile", "argusctl"},
 }
 

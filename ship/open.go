@@ -6,6 +6,7 @@ import (
 	"github.com/useargus/argus/ship/folder"
 	"github.com/useargus/argus/ship/https"
 	"github.com/useargus/argus/ship/kafka"
+	"github.com/useargus/argus/ship/otlp"
 	"github.com/useargus/argus/ship/s3"
 	"github.com/useargus/argus/ship/sink"
 	"github.com/useargus/argus/ship/syslog"
@@ -26,6 +27,8 @@ func open(d *sink.Declaration) (o opened, err error) {
 		o.Sink = https.New(d.Name, d.HTTPS)
 	case d.Kafka != nil:
 		return opened{kafka.New(d.Kafka), true}, nil
+	case d.OTLP != nil:
+		return opened{otlp.New(d.OTLP), true}, nil
 	case d.Syslog != nil:
 		return opened{syslog.New(d.Syslog), true}, nil
 	case d.S3 != nil:

@@ -40,6 +40,7 @@ type Declaration struct {
 	S3     *S3     `yaml:"s3"`
 	Syslog *Syslog `yaml:"syslog"`
 	Kafka  *Kafka  `yaml:"kafka"`
+	OTLP   *OTLP   `yaml:"otlp"`
 
 	filter argus.Filter
 }
@@ -67,6 +68,8 @@ type HTTPS struct {
 type Header struct {
 	Name  string  `yaml:"name"`
 	Value *Secret `yaml:"value"`
+
+	Prefix string `yaml:"-"` // before the value, of a sink's own header
 }
 
 // TLS names the files of certificates, beside the sinks file or absolute.

@@ -22,6 +22,7 @@ func (d *Declaration) types() []typed {
 		{"https", d.HTTPS != nil, func(l *loading, at string) { d.HTTPS.check(l, at) }, func() string { return hostOf(d.HTTPS.URL) }},
 		{"s3", d.S3 != nil, func(l *loading, at string) { d.S3.check(l, at, d.Format) }, func() string { return hostOf(d.S3.Endpoint) + "/" + d.S3.Bucket }},
 		{"kafka", d.Kafka != nil, func(l *loading, at string) { d.Kafka.check(l, at) }, func() string { return d.Kafka.Brokers[0] + "/" + d.Kafka.Topic }},
+		{"otlp", d.OTLP != nil, func(l *loading, at string) { d.OTLP.check(l, at) }, func() string { return hostOf(d.OTLP.URL) }},
 		{"syslog", d.Syslog != nil, func(l *loading, at string) { d.Syslog.check(l, at) }, func() string { return d.Syslog.Address }},
 	}
 }
