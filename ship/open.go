@@ -9,6 +9,7 @@ import (
 	"github.com/useargus/argus/ship/otlp"
 	"github.com/useargus/argus/ship/s3"
 	"github.com/useargus/argus/ship/sink"
+	"github.com/useargus/argus/ship/splunk"
 	"github.com/useargus/argus/ship/syslog"
 )
 
@@ -29,6 +30,8 @@ func open(d *sink.Declaration) (o opened, err error) {
 		return opened{kafka.New(d.Kafka), true}, nil
 	case d.OTLP != nil:
 		return opened{otlp.New(d.OTLP), true}, nil
+	case d.Splunk != nil:
+		return opened{splunk.New(d.Splunk, d.Format), true}, nil
 	case d.Syslog != nil:
 		return opened{syslog.New(d.Syslog), true}, nil
 	case d.S3 != nil:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/cookiejar"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +31,9 @@ type Poster struct {
 
 // New makes a poster. headers are further headers of each request; their values are secrets.
 func New(e sink.Egress, timeout sink.Duration, how sink.Compression, headers []sink.Header) *Poster {
-	return &Poster{client: e.Client(time.Duration(timeout)), headers: headers, compressor: format.NewCompressor(how)}
+	client := e.Client(time.Duration(timeout))
+	client.Jar, _ = cookiejar.New(nil) // a balancer leads to one receiver by a cookie, and it alone knows an acknowledgement
+	return &Poster{client: client, headers: headers, compressor: format.NewCompressor(how)}
 }
 
 // Answer is what the receiver said.

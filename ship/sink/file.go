@@ -41,6 +41,7 @@ type Declaration struct {
 	Syslog *Syslog `yaml:"syslog"`
 	Kafka  *Kafka  `yaml:"kafka"`
 	OTLP   *OTLP   `yaml:"otlp"`
+	Splunk *Splunk `yaml:"splunk"`
 
 	filter argus.Filter
 }

@@ -23,6 +23,7 @@ func (d *Declaration) types() []typed {
 		{"s3", d.S3 != nil, func(l *loading, at string) { d.S3.check(l, at, d.Format) }, func() string { return hostOf(d.S3.Endpoint) + "/" + d.S3.Bucket }},
 		{"kafka", d.Kafka != nil, func(l *loading, at string) { d.Kafka.check(l, at) }, func() string { return d.Kafka.Brokers[0] + "/" + d.Kafka.Topic }},
 		{"otlp", d.OTLP != nil, func(l *loading, at string) { d.OTLP.check(l, at) }, func() string { return hostOf(d.OTLP.URL) }},
+		{"splunk", d.Splunk != nil, func(l *loading, at string) { d.Splunk.check(l, at) }, func() string { return hostOf(d.Splunk.URL) }},
 		{"syslog", d.Syslog != nil, func(l *loading, at string) { d.Syslog.check(l, at) }, func() string { return d.Syslog.Address }},
 	}
 }
