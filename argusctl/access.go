@@ -91,10 +91,11 @@ type value struct {
 }
 
 func accessReviewRun(ctx context.Context, f *factory, o *accessOptions) error {
-	if err := checkTime("--since", o.since, f.now()); err != nil {
+	since, err := f.moment("--since", o.since)
+	if err != nil {
 		return err
 	}
-	query := url.Values{"since": {o.since}, "limit": {strconv.Itoa(argus.MaxLimit)}}
+	query := url.Values{"since": {since}, "limit": {strconv.Itoa(argus.MaxLimit)}}
 	for name, v := range map[string]string{"owner": o.owner, "kind": o.kind} {
 		if v != "" {
 			query.Set(name, v)

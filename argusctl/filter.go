@@ -13,6 +13,7 @@ import (
 // filterFlags are the flags that say which calls are meant: the filters of the API, each with its negation, and
 // the window.
 type filterFlags struct {
+	f            *factory
 	since, until string
 	values       map[string]*[]string // by query parameter: actor, not_actor, …
 }
@@ -50,10 +51,10 @@ var filterHelp = map[argus.FilterName]string{
 }
 
 func addFilterFlags(f *factory, cmd *cobra.Command) *filterFlags {
-	ff := &filterFlags{values: map[string]*[]string{}}
+	ff := &filterFlags{f: f, values: map[string]*[]string{}}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&ff.since, "since", "", "from this `time` on: RFC 3339, or so long ago (90s, 5m, 1h, 7d)")
+	flags.StringVar(&ff.since, "since", "", "from this `time` on: so long ago (90s, 5m, 1h, 7d), 10:00, 2026-01-31, or RFC 3339")
 	flags.StringVar(&ff.until, "until", "", "before this `time`")
 	for _, negated := range []bool{false, true} {
 		for _, name := range argus.FilterNames() {
@@ -75,17 +76,15 @@ func addFilterFlags(f *factory, cmd *cobra.Command) *filterFlags {
 // a mistake costs no call. Times stay as written: the server resolves them by its own clock.
 func (ff *filterFlags) query(now time.Time) (url.Values, error) {
 	q := url.Values{}
-	if err := checkTime("--since", ff.since, now); err != nil {
-		return nil, err
-	}
-	if err := checkTime("--until", ff.until, now); err != nil {
-		return nil, err
-	}
-	if ff.since != "" {
-		q.Set("since", ff.since)
-	}
-	if ff.until != "" {
-		q.Set("until", ff.until)
+	for name, given := range map[string]string{"since": ff.since, "until": ff.until} {
+		if given == "" {
+			continue
+		}
+		moment, err := ff.f.moment("--"+name, given)
+		if err != nil {
+			return nil, err
+		}
+		q.Set(name, moment)
 	}
 	for key, values := range ff.values {
 		flag := "--" + strings.ReplaceAll(key, "_", "-")
@@ -98,6 +97,9 @@ func (ff *filterFlags) query(now time.Time) (url.Values, error) {
 				}
 				k, v = key+"."+param, value
 			}
+			if k == string(argus.FilterActorKind) || k == "not_actor_kind" {
+				v = strings.ReplaceAll(v, "-", "_") // as flags are written
+			}
 			if _, err := argus.ParseFilter(url.Values{k: {v}}, now); err != nil {
 				return nil, badParameter(flag, err)
 			}
@@ -108,6 +110,33 @@ func (ff *filterFlags) query(now time.Time) (url.Values, error) {
 		return nil, badParameter("", err)
 	}
 	return q, nil
+}
+
+// moment reads a time of the command line and gives it as the API takes it. Besides the API's forms it knows a clock time
+// (10:00, the last one), a day (2026-01-31) and both, in the zone in which times are shown on this terminal.
+func (f *factory) moment(flag, s string) (string, error) {
+	now := f.now()
+	zone := now.Local().Location()
+	if f.utc {
+		zone = time.UTC
+	}
+	for _, layout := range []string{"15:04", time.TimeOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			y, m, d := now.In(zone).Date()
+			at := time.Date(y, m, d, t.Hour(), t.Minute(), t.Second(), 0, zone)
+			if at.After(now) && !strings.HasSuffix(flag, "until") { // 22:00, asked in the morning, was yesterday
+				at = time.Date(y, m, d-1, t.Hour(), t.Minute(), t.Second(), 0, zone)
+			}
+			return at.UTC().Format(time.RFC3339), nil
+		}
+	}
+	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", "2006-01-02T15:04", time.DateTime, "2006-01-02T15:04:05"} {
+		if t, err := time.ParseInLocation(layout, s, zone); err == nil {
+			s = t.UTC().Format(time.RFC3339)
+			break
+		}
+	}
+	return s, checkTime(flag, s, now)
 }
 
 func checkTime(flag, s string, now time.Time) error {

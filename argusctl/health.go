@@ -164,7 +164,7 @@ func healthStyle(status string) style {
 	return red
 }
 
-// facts shows figures as name=value, by name.
+// facts shows figures as name=value, by name; of several under one name as name.key=value.
 func facts(m map[string]any) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -172,9 +172,15 @@ func facts(m map[string]any) string {
 		case nil:
 		case float64:
 			parts = append(parts, name+"="+strconv.FormatFloat(v, 'f', -1, 64))
+		case map[string]any:
+			under := map[string]any{}
+			for key, value := range v {
+				under[name+"."+key] = value
+			}
+			parts = append(parts, facts(under))
 		default:
 			parts = append(parts, fmt.Sprintf("%s=%v", name, v))
 		}
 	}
-	return strings.Join(parts, " ")
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
 }

@@ -137,15 +137,18 @@ func (p *rowPrinter) shortColumns(rows []argus.Record) []logColumn {
 	for _, c := range columns {
 		rest -= c.width + len(columnGap)
 	}
+	needs := make([]int, len(rows))
 	if len(rows) > 0 {
-		places, actors, addresses = 0, len(actor.head), len("FROM")
+		actors, addresses = len(actor.head), len("FROM")
 		for i := range rows {
-			if n := p.need(&rows[i]); n <= rest-leastActor { // else its row alone gives way
-				places = max(places, n)
-			}
+			needs[i] = min(p.need(&rows[i]), rest-leastActor)
 			actors = max(actors, displaywidth.String(p.actor(&rows[i]).shown()))
 			addresses = max(addresses, len(rows[i].ClientIP.String()))
 		}
+	}
+	if len(rows) > 0 { // of the tenth of the rows with the longest places each gives way by itself
+		slices.Sort(needs)
+		places = needs[(len(needs)-1)*9/10]
 	}
 	from := logColumn{head: "FROM", value: func(_ *rowPrinter, r *argus.Record) cell { return txt(r.ClientIP.String()) }}
 	if width >= fromWidth {
@@ -431,10 +434,12 @@ func (p *rowPrinter) line(cells []cell, need int) error {
 	return err
 }
 
-// end prints what stands after the rows and hands everything on.
+// end hands everything on. CSV has its header without rows, too.
 func (p *rowPrinter) end() error {
-	if err := p.begin(); err != nil {
-		return err
+	if p.how == asCSV {
+		if err := p.begin(); err != nil {
+			return err
+		}
 	}
 	return p.flush()
 }

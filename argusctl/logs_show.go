@@ -220,7 +220,7 @@ func (f *factory) consentOf(s *argus.Step) string {
 
 func (f *factory) stepTable(d *callDetail, how format) *table {
 	t := &table{columns: []column{{head: "STEP", right: true}, {head: "AT", spare: true}, {head: "ACTION"}, {head: "RESULT"},
-		{head: "OF"}, {head: "STATE", spare: true}, {head: "REASON", flex: true, min: 8}, {head: "ACTOR", flex: true, min: 8, spare: true}, {head: "CONSENT", flex: true, min: 8, wide: true},
+		{head: "OF"}, {head: "STATE", spare: true}, {head: "REASON", flex: true, min: 16}, {head: "ACTOR", flex: true, min: 8, spare: true}, {head: "CONSENT", flex: true, min: 8, wide: true},
 		{head: "ERROR", flex: true, min: 8}}}
 	or := func(s *string) string {
 		if s == nil {
@@ -250,7 +250,7 @@ func (f *factory) stepTable(d *callDetail, how format) *table {
 		if by := or(s.ImpersonatorID); by != "" {
 			who = f.who(by, d.Actors, how) + " as " + who
 		}
-		t.rows = append(t.rows, []cell{txt(strconv.Itoa(int(s.Step))), txt(f.exactTime(time.Time(s.At))), txt(s.Action), result, txt(of), txt(state),
+		t.rows = append(t.rows, []cell{txt(strconv.Itoa(int(s.Step))), f.exactCell(time.Time(s.At)), txt(s.Action), result, txt(of), txt(state),
 			txt(or(s.Reason)), txt(who), txt(f.consentOf(&s)), txt(or(s.Error))})
 	}
 	return t

@@ -234,6 +234,15 @@ func (f *factory) exactTime(t time.Time) string {
 	return f.shownTime(t).Format("2006-01-02 15:04:05.000000 ") + f.zone()
 }
 
+// exactCell is exactTime in a column, whose head has the zone.
+func (f *factory) exactCell(t time.Time) cell {
+	c := f.timeCell(t)
+	if c.zone != "" {
+		c.text = f.shownTime(t).Format("2006-01-02 15:04:05.000000")
+	}
+	return c
+}
+
 // nearCell shows a moment by how far it is from now on a terminal, and else as timeCell does.
 func (f *factory) nearCell(t time.Time, how format) cell {
 	c := f.timeCell(t)

@@ -191,7 +191,7 @@ func (o *perfOptions) query(f *factory) (url.Values, error) {
 	if !query.Has("since") && !query.Has("until") { // the server's hour ends at --until
 		query.Set("since", "1h")
 	}
-	if err := o.differs.query(o, query, f.now()); err != nil || o.differs.on {
+	if err := o.differs.query(f, o, query); err != nil || o.differs.on {
 		return query, err
 	}
 	if o.slowest != "" {

@@ -45,7 +45,7 @@ func addDifferFlags(cmd *cobra.Command) *differFlags {
 }
 
 // query adds the region to the filter's query.
-func (d *differFlags) query(o *perfOptions, query url.Values, now time.Time) error {
+func (d *differFlags) query(f *factory, o *perfOptions, query url.Values) error {
 	flags := map[string]string{"region": d.kind, "region_since": d.since, "region_until": d.until,
 		"region_latency_min": d.latencyMin, "region_latency_max": d.latencyMax, "baseline": d.baseline}
 	for name, value := range flags {
@@ -67,9 +67,15 @@ func (d *differFlags) query(o *perfOptions, query url.Values, now time.Time) err
 		return err
 	}
 	for _, flag := range []string{"region-since", "region-until"} {
-		if err := checkTime("--"+flag, query.Get(strings.ReplaceAll(flag, "-", "_")), now); err != nil {
+		name := strings.ReplaceAll(flag, "-", "_")
+		if !query.Has(name) {
+			continue
+		}
+		moment, err := f.moment("--"+flag, query.Get(name))
+		if err != nil {
 			return err
 		}
+		query.Set(name, moment)
 	}
 	for flag, s := range map[string]string{"--region-latency-min": d.latencyMin, "--region-latency-max": d.latencyMax} {
 		if took, err := argus.ParseDuration(s); s != "" && (err != nil || took < time.Microsecond) {

@@ -84,10 +84,11 @@ func tokenLsRun(ctx context.Context, f *factory, o *tokenLsOptions) error {
 		query.Set("owner", o.owner)
 	}
 	if o.unusedSince != "" {
-		if err := checkTime("--unused-since", o.unusedSince, f.now()); err != nil {
+		since, err := f.moment("--unused-since", o.unusedSince)
+		if err != nil {
 			return err
 		}
-		query.Set("unused_since", o.unusedSince)
+		query.Set("unused_since", since)
 	}
 	if o.live {
 		query.Set("state", "live")
