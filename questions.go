@@ -323,6 +323,7 @@ type HistogramBar struct {
 	Count        int64
 	ClientErrors int64 // 4xx
 	Errors       int64 // 5xx
+	Interrupted  int64 // without an answer
 }
 
 // JSONTime is a time that JSON shows in TimeFormat, null when zero.

@@ -173,7 +173,9 @@ func checkFacets(t *testing.T, what string, rows []argus.Record, res argus.Facet
 		at := floorTo(r.OccurredAt, res.Step)
 		bar := bars[at]
 		bar.Count++
-		if r.Outcome == argus.Completed {
+		if r.Outcome == argus.Interrupted {
+			bar.Interrupted++
+		} else {
 			count(argus.FilterStatus, strconv.Itoa(int(r.Status)))
 			switch r.Status / 100 {
 			case 4:
@@ -198,7 +200,7 @@ func checkFacets(t *testing.T, what string, rows []argus.Record, res argus.Facet
 	}
 	for _, bar := range res.Histogram {
 		w := bars[bar.At.Unix()]
-		if bar.Count != w.Count || bar.Errors != w.Errors || bar.ClientErrors != w.ClientErrors {
+		if w.At = bar.At; bar != w {
 			t.Fatalf("%s: %s\n got %+v\nwant %+v", what, bar.At, bar, w)
 		}
 		delete(bars, bar.At.Unix())

@@ -82,6 +82,8 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 			bar := &bars[line.index(r.step)]
 			bar.Count += int64(r.calls)
 			switch r.status / 100 {
+			case 0:
+				bar.Interrupted += int64(r.calls)
 			case 4:
 				bar.ClientErrors += int64(r.calls)
 			case 5:

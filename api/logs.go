@@ -200,6 +200,7 @@ func (l *logs) facets(c *call) (answer, error) {
 		Count        int64          `json:"count"`
 		ClientErrors int64          `json:"client_errors"`
 		Errors       int64          `json:"errors"`
+		Interrupted  int64          `json:"interrupted"`
 	}
 	fields := map[argus.FilterName][]value{}
 	for field, values := range result.Fields {
@@ -211,7 +212,7 @@ func (l *logs) facets(c *call) (answer, error) {
 	}
 	histogram := make([]bar, len(result.Histogram))
 	for i, h := range result.Histogram {
-		histogram[i] = bar{argus.JSONTime(h.At), h.Count, h.ClientErrors, h.Errors}
+		histogram[i] = bar{argus.JSONTime(h.At), h.Count, h.ClientErrors, h.Errors, h.Interrupted}
 	}
 	return reply(struct {
 		Since             argus.JSONTime               `json:"since"`

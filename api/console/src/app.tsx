@@ -28,9 +28,7 @@ import { AccessPage } from './pages/access';
 import { AuditPage } from './pages/audit';
 import { ComputePage } from './pages/compute';
 import { HealthPage } from './pages/health';
-import { PerformancePage } from './pages/performance';
 import { ProfilePage } from './pages/profile';
-import { RoutePage } from './pages/route';
 import { ServicesPage } from './pages/services';
 import { SignIn } from './pages/sign-in';
 import { SupportPage } from './pages/support';
@@ -40,6 +38,7 @@ import { Spinner } from './ui/bits';
 import { Boundary } from './ui/boundary';
 import { Dialog } from './ui/dialog';
 import * as icons from './ui/icons';
+import { later } from './ui/later';
 import { Notice } from './ui/notice';
 import { OutageNotice } from './ui/outage';
 import { Toasts } from './ui/toast';
@@ -69,7 +68,7 @@ const PAGES: Page[] = [
     scope: 'logs:read',
     icon: icons.Gauge,
     link: PERFORMANCE_LINK,
-    view: PerformancePage,
+    view: later(() => import('./pages/performance').then((m) => m.PerformancePage)),
     key: 'p',
   },
   {
@@ -79,7 +78,7 @@ const PAGES: Page[] = [
     scope: 'logs:read',
     icon: icons.Gauge,
     link: ROUTE_LINK,
-    view: RoutePage,
+    view: later(() => import('./pages/route').then((m) => m.RoutePage)),
     under: '/performance',
   },
   { path: '/compute', label: 'Compute', group: 'Compute', scope: 'compute:read', icon: icons.Server, link: COMPUTE_LINK, view: ComputePage, key: 'c' },

@@ -8,6 +8,7 @@ const SERIES = [
   { label: 'answered', colour: 'bar', bars: true },
   { label: '4xx', colour: 'bar-warn', bars: true },
   { label: '5xx', colour: 'bar-bad', bars: true },
+  { label: 'interrupted', colour: 'cut', bars: true },
 ];
 
 /** Calls over time. Dragging over it chooses the window, a click the bar's. */
@@ -20,8 +21,9 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
       bars.map((b) => parseTime(b.at)! / 1000),
       // Drawn one over the other, each from zero: what sticks out is the next kind.
       bars.map((b) => b.count),
-      bars.map((b) => b.client_errors + b.errors),
-      bars.map((b) => b.errors),
+      bars.map((b) => b.client_errors + b.errors + b.interrupted),
+      bars.map((b) => b.errors + b.interrupted),
+      bars.map((b) => b.interrupted),
     ],
     [facets],
   );
@@ -45,10 +47,12 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
             <b>{timeOf(at)}</b> + {formatDuration(step * 1000)}: {plural(bar.count, 'call')}
             {bar.client_errors > 0 && <span class="tone-warn"> · {plural(bar.client_errors, 'client error')}</span>}
             {bar.errors > 0 && <span class="tone-bad"> · {plural(bar.errors, 'error')}</span>}
+            {bar.interrupted > 0 && <span class="tone-cut"> · {bar.interrupted} interrupted</span>}
           </>
         ) : (
           <span class="faint">
-            <span class="swatch bar" /> answered <span class="swatch bar-warn" /> 4xx <span class="swatch bar-bad" /> 5xx · drag to choose a window
+            <span class="swatch bar" /> answered <span class="swatch bar-warn" /> 4xx <span class="swatch bar-bad" /> 5xx <span class="swatch bar-cut" />{' '}
+            interrupted · drag to choose a window
           </span>
         )}
       </p>

@@ -3,7 +3,7 @@
 
 import { type Problem, readFilter } from './filter';
 import { cut, quoted } from './quote';
-import { durationProblem, parseDuration } from './time';
+import { durationProblem, parseDuration, parseTime } from './time';
 import { PRESETS, SCOPES } from './types';
 
 /** What is wrong with a value, as a sentence; null when it is good. */
@@ -56,6 +56,9 @@ const text =
     return length >= 1 && length <= limit ? null : `${name} must have 1 to ${limit} characters.`;
   };
 
+/** A range of a chart stays where it is, so its ends are times, not so long ago. */
+const moment: Check = (value, name) => (parseTime(value) === null ? `${name} must be a time like 2026-01-31T12:00:00Z.` : null);
+
 const auditId: Check = (value) =>
   /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(value) ? null : 'An audit id has 36 characters, like 01976d3e-7c2a-7b1e-9f00-0123456789ab.';
 
@@ -85,15 +88,26 @@ export const PERFORMANCE_LINK: Link = {
   filter: true,
   names: {
     by: oneOf('route', 'service', 'release', 'actor', 'tenant', 'method', 'actor_kind', 'client', 'status_class'),
-    sort: oneOf('group', 'count', 'rpm', 'error_rate', 'client_error_rate', 'p50', 'p95', 'p99', 'max'),
+    sort: oneOf('group', 'count', 'rpm', 'error_rate', 'client_error_rate', 'p50', 'p95', 'p99', 'max', 'regression'),
     dir: oneOf('asc', 'desc'),
   },
 };
 
 export const ROUTE_LINK: Link = {
   filter: true,
-  whole: (query) =>
-    query.getAll('route').length === 1 ? null : { part: `route=${query.get('route') ?? ''}`, message: 'This page is about one route: give route once.' },
+  names: {
+    from: moment,
+    to: moment,
+    differs: oneOf('slow', 'failed', 'interrupted', 'all'),
+    beside: oneOf('rest', 'before'),
+    before: oneOf('1'),
+  },
+  whole: (query) => {
+    if (query.getAll('route').length !== 1) return { part: `route=${query.get('route') ?? ''}`, message: 'This page is about one route: give route once.' };
+    const [from, to] = [query.get('from'), query.get('to')];
+    if ((from === null) !== (to === null)) return { part: from === null ? `to=${to}` : `from=${from}`, message: 'A range has both from and to.' };
+    return from !== null && parseTime(to!)! <= parseTime(from)! ? { part: `to=${to}`, message: 'to must lie behind from.' } : null;
+  },
 };
 
 export const COMPUTE_LINK: Link = { names: { all: oneOf('1'), worker: text(256) } };

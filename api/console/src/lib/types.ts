@@ -90,6 +90,7 @@ export interface Bar {
   at: string;
   count: number;
   client_errors: number;
+  interrupted: number;
   errors: number;
 }
 
@@ -146,7 +147,44 @@ export interface PerfSeries extends Answer {
   since: string;
   until: string;
   step_seconds: number;
-  series: { group: string; points: SeriesPoint[] }[];
+  series: PerfLine[];
+}
+
+/** A group over time. before, and the start of a regression, are there when a comparison was asked for. */
+export interface PerfLine {
+  group: string;
+  points: SeriesPoint[];
+  before: SeriesPoint[];
+  started_at: string | null;
+  started_by: 'latency' | 'errors' | null;
+}
+
+/** The calls of a region beside those of the baseline. */
+export interface DifferFigures {
+  calls: number;
+  baseline_calls: number;
+  share: number;
+  baseline_share: number;
+  p50_ms: number | null;
+  baseline_p50_ms: number | null;
+  p99_ms: number | null;
+  baseline_p99_ms: number | null;
+}
+
+export interface DifferValue extends DifferFigures {
+  value: string;
+  name: string | null;
+  score: number;
+  departs: 'more' | 'less' | 'slower' | 'faster' | null;
+}
+
+export interface Differs extends Answer {
+  since: string;
+  until: string;
+  region: { since: string; until: string; kind: string | null; latency_min_ms: number | null; latency_max_ms: number | null };
+  baseline: { kind: 'rest' | 'before'; since: string; until: string };
+  calls: DifferFigures;
+  dimensions: { dimension: string; values: DifferValue[]; other: DifferFigures & { values: number } }[];
 }
 
 export interface SupportSession {

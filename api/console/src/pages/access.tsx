@@ -8,6 +8,7 @@ import { href, setQuery, usePlace } from '../lib/router';
 import type { AccessReview, AccessSubject, Operator } from '../lib/types';
 import { Actor, Ago, Empty, Skeleton } from '../ui/bits';
 import { Failure, StaleNotice } from '../ui/notice';
+import { TableWrap } from '../ui/table-wrap';
 
 const PAGE = 200;
 /** A review reads the whole window of the log, so it is not asked for every few seconds. */
@@ -107,7 +108,7 @@ export function AccessPage({ me }: { me: Operator }) {
       ) : subjects.length === 0 ? (
         <Empty title="Nothing to review">{unused ? 'Every right was used.' : 'None matches what is chosen above.'}</Empty>
       ) : (
-        <div class="table-wrap">
+        <TableWrap>
           <table class="list access">
             <thead>
               <tr>
@@ -131,7 +132,7 @@ export function AccessPage({ me }: { me: Operator }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </TableWrap>
       )}
       {next && (
         <p>

@@ -1,10 +1,10 @@
 import type { RefObject } from 'preact';
 import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { CallDrawer } from '../audit/call-drawer';
-import { Chips, FilterMenu } from '../audit/chips';
 import { type Column, ColumnMenu, useColumns } from '../audit/columns';
 import { ExportMenu } from '../audit/export';
 import { Feed } from '../audit/feed';
+import { FilterBar } from '../audit/filter-bar';
 import { Histogram } from '../audit/histogram';
 import { LiveNotice, LiveToggle } from '../audit/live';
 import { SavedViews } from '../audit/saved-views';
@@ -23,7 +23,6 @@ import type { Facets, Operator, Row } from '../lib/types';
 import { Empty, Skeleton, Spinner } from '../ui/bits';
 import * as icons from '../ui/icons';
 import { Failure, SourceNotice, StaleNotice } from '../ui/notice';
-import { SearchBox } from '../ui/searchbox';
 import { WindowPicker } from '../ui/window-picker';
 
 const PATH = '/settings/audit';
@@ -89,17 +88,6 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     void feed.refresh();
     return found;
   });
-
-  // What completion offers: the values of the whole window, without the filter, asked for when first needed.
-  const [wanted, setWanted] = useState(false);
-  const windowQuery = withFilter(new URLSearchParams(), { conditions: [], since, until: filter.until });
-  const choices = usePoll<Facets>(
-    wanted ? windowQuery.toString() : null,
-    (signal) => call<Facets>('/v1/audit-log/facets', { query: windowQuery, signal }),
-    5 * 60_000,
-  );
-  const want = useCallback(() => setWanted(true), []);
-  const offered = { facets: choices.data, onWant: want };
 
   useEffect(() => {
     if (wantLive) feed.start();
@@ -204,29 +192,21 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
         </div>
       </header>
 
-      <div class="search-row">
-        <SearchBox
-          facets={choices.data}
-          onWant={want}
-          placeholder={'actor:… route:"GET /v1/tenants/:id" status:5xx -client:argusctl'}
-          onSearch={(found) => {
-            // The call that an id names is opened, whatever filter and window were in force.
-            const id = callOf(found.conditions);
-            if (id !== null) {
-              setFilter({ conditions: found.conditions, since: found.since ?? '', until: found.until ?? '' }, false, id);
-              return;
-            }
-            const next = found.conditions.reduce(addCondition, filter);
-            if (namesCalls(found.conditions) && !found.since) {
-              setFilter({ conditions: next.conditions, since: '', until: '' });
-              return;
-            }
-            setFilter({ conditions: next.conditions, since: found.since ?? filter.since, until: found.until ?? (found.since ? '' : filter.until) });
-          }}
-        />
-        <FilterMenu offered={offered} me={me.actor_id} onAdd={(conditions) => setFilter(conditions.reduce(addCondition, filter))} />
-      </div>
-      <Chips filter={filter} onChange={setFilter} offered={offered}>
+      <FilterBar
+        filter={filter}
+        since={since}
+        me={me}
+        placeholder={'actor:… route:"GET /v1/tenants/:id" status:5xx -client:argusctl'}
+        onChange={setFilter}
+        onSearch={(found) => {
+          // The call that an id names is opened, whatever filter and window were in force.
+          const id = callOf(found.conditions);
+          if (id !== null) setFilter({ conditions: found.conditions, since: found.since ?? '', until: found.until ?? '' }, false, id);
+          else if (namesCalls(found.conditions) && !found.since) setFilter({ ...found.conditions.reduce(addCondition, filter), since: '', until: '' });
+          else return false;
+          return true;
+        }}
+      >
         {hides ? (
           <li class="chip">
             <span class="chip-body">
@@ -247,7 +227,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
             </li>
           )
         )}
-      </Chips>
+      </FilterBar>
 
       {rejected ? (
         <Failure error={rejected} scope="logs:read" retry={refresh} />

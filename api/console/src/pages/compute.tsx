@@ -14,6 +14,7 @@ import { Drawer } from '../ui/drawer';
 import { Field, ReasonField, TypedField, validReason } from '../ui/fields';
 import * as icons from '../ui/icons';
 import { Failure, StaleNotice } from '../ui/notice';
+import { TableWrap } from '../ui/table-wrap';
 import { toast } from '../ui/toast';
 import { Form, SubmitRow } from './tenant-actions';
 
@@ -98,7 +99,7 @@ export function ComputePage({ me }: { me: Operator }) {
       ) : workers.length === 0 ? (
         <Empty title="No workers">{canWrite ? 'Launch one to see it here.' : 'None has been launched.'}</Empty>
       ) : (
-        <div class="table-wrap">
+        <TableWrap>
           <table class="list open-rows">
             <thead>
               <tr>
@@ -159,7 +160,7 @@ export function ComputePage({ me }: { me: Operator }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </TableWrap>
       )}
       {openId && (
         <Drawer label="Worker" focusKey={openId} onClose={() => setQuery({ worker: null })} head={<span class="mono ellipsis">{openId}</span>}>

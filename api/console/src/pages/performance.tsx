@@ -1,5 +1,5 @@
 import { useMemo, useState } from 'preact/hooks';
-import { Chips } from '../audit/chips';
+import { FilterBar } from '../audit/filter-bar';
 import { filterOf, withFilter } from '../lib/filter';
 import { formatCount, formatMs, formatPercent, formatRate, plural, splitRoute } from '../lib/format';
 import { call } from '../lib/http';
@@ -7,12 +7,14 @@ import { useKeys } from '../lib/keys';
 import { useNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
 import { countedCalls, go, href, setQuery, usePlace } from '../lib/router';
-import { momentMs, now } from '../lib/time';
-import type { GroupBy, Perf, PerfFigures, PerfRow, PerfSeries } from '../lib/types';
+import { momentMs, now, parseTime, timeOf } from '../lib/time';
+import type { GroupBy, Operator, Perf, PerfFigures, PerfLine, PerfRow, PerfSeries } from '../lib/types';
+import { regressionOf } from '../perf/regression';
 import { Empty, Skeleton, SortHead, Spinner } from '../ui/bits';
 import { Delta } from '../ui/delta';
 import { Failure, SourceNotice, StaleNotice } from '../ui/notice';
 import { Sparkline } from '../ui/plot';
+import { TableWrap } from '../ui/table-wrap';
 import { WindowPicker, windowLabel } from '../ui/window-picker';
 
 export const PERF_WINDOW = '1h';
@@ -43,7 +45,14 @@ const FIGURES: Record<string, (row: PerfRow) => number | string | null> = {
   p95: (r) => r.p95_ms,
   p99: (r) => r.p99_ms,
   max: (r) => r.max_ms,
+  regression: (r) => regressionOf(r)?.factor ?? 0,
 };
+
+/** The clock of a moment, with its date when that is another than the window's end has. */
+function clockOf(at: string, until: string): string {
+  const full = timeOf(parseTime(at)!);
+  return full.slice(0, 10) === until.slice(0, 10) ? full.slice(11, 16) : full.slice(0, 16);
+}
 
 /** About thirty points for a sparkline, in whole minutes. */
 function sparkStep(sinceMs: number, untilMs: number): string {
@@ -52,7 +61,7 @@ function sparkStep(sinceMs: number, untilMs: number): string {
   return `${steps.find((s) => s >= minutes) ?? 20_160}m`;
 }
 
-export function PerformancePage() {
+export function PerformancePage({ me }: { me: Operator }) {
   const { query } = usePlace();
   const filter = useMemo(() => filterOf(query), [query]);
   const since = filter.since || PERF_WINDOW;
@@ -64,13 +73,13 @@ export function PerformancePage() {
   params.set('group_by', by);
   const key = params.toString();
   const perf = usePoll<Perf>(key, (signal) => call<Perf>('/v1/perf', { signal, query: new URLSearchParams(`${key}&compare=true`) }));
-  const series = usePoll<Map<string, (number | null)[]>>(key, async (signal) => {
+  const series = usePoll<Map<string, PerfLine>>(key, async (signal) => {
     const from = momentMs(since, now()) ?? 0;
     const to = filter.until ? (momentMs(filter.until, now()) ?? 0) : now();
-    const found = await call<PerfSeries>('/v1/perf/series', { signal, query: new URLSearchParams(`${key}&step=${sparkStep(from, to)}`) });
-    return new Map(found.series.map((s) => [s.group, s.points.map((p) => p.count)]));
+    const found = await call<PerfSeries>('/v1/perf/series', { signal, query: new URLSearchParams(`${key}&compare=true&step=${sparkStep(from, to)}`) });
+    return new Map(found.series.map((s) => [s.group, s]));
   });
-  useKeys({ r: perf.reload, '/': () => document.getElementById('perf-filter')?.focus() });
+  useKeys({ r: perf.reload, '/': () => document.getElementById('search')?.focus() });
 
   const data = perf.data;
   const current = perf.dataKey === key;
@@ -128,7 +137,7 @@ export function PerformancePage() {
             type="search"
             class="filter-input"
             aria-label="Filter the rows"
-            placeholder="Filter"
+            placeholder="Find in the table"
             value={text}
             onInput={(e) => setText(e.currentTarget.value)}
           />
@@ -145,7 +154,13 @@ export function PerformancePage() {
           <WindowPicker since={since} until={filter.until} onChange={setWindow} />
         </div>
       </header>
-      <Chips filter={filter} onChange={(f) => go(href('/performance', withFilter(query, f)))} />
+      <FilterBar
+        filter={filter}
+        since={since}
+        me={me}
+        placeholder={'actor:… tenant:… route:"GET /v1/tenants/:id" -client:argusctl'}
+        onChange={(f) => go(href('/performance', withFilter(query, f)))}
+      />
       <SourceNotice answer={data} />
       <StaleNotice polled={perf} what="The figures" />
       {perf.error && !data ? (
@@ -165,22 +180,23 @@ export function PerformancePage() {
             </p>
             {perf.loading && <Spinner />}
           </div>
-          <div class={current ? 'table-wrap' : 'table-wrap pending'} aria-busy={!current}>
+          <TableWrap pending={!current}>
             <table class="list perf">
               <thead>
                 <tr>
                   <SortHead label={GROUPS.find(([g]) => g === shownBy)![1]} name="group" sort={sort} onSort={onSort} />
-                  <th scope="col" class="c-spark">
+                  <th scope="col" class="c-spark" title="Calls, and their p95 as a line">
                     Trend
                   </th>
                   <SortHead label="Calls" name="count" sort={sort} onSort={onSort} numeric />
-                  <SortHead label="RPM" name="rpm" sort={sort} onSort={onSort} numeric hint="Completed calls a minute" />
+                  <SortHead label="RPM" name="rpm" sort={sort} onSort={onSort} numeric spare hint="Completed calls a minute" />
                   <SortHead label="Errors" name="error_rate" sort={sort} onSort={onSort} numeric hint="Share of 5xx answers" />
-                  <SortHead label="4xx" name="client_error_rate" sort={sort} onSort={onSort} numeric hint="Share of 4xx answers" />
-                  <SortHead label="p50" name="p50" sort={sort} onSort={onSort} numeric />
-                  <SortHead label="p95" name="p95" sort={sort} onSort={onSort} numeric />
+                  <SortHead label="4xx" name="client_error_rate" sort={sort} onSort={onSort} numeric spare hint="Share of 4xx answers" />
+                  <SortHead label="p50" name="p50" sort={sort} onSort={onSort} numeric spare />
+                  <SortHead label="p95" name="p95" sort={sort} onSort={onSort} numeric spare />
                   <SortHead label="p99" name="p99" sort={sort} onSort={onSort} numeric />
-                  <SortHead label="Max" name="max" sort={sort} onSort={onSort} numeric />
+                  <SortHead label="Max" name="max" sort={sort} onSort={onSort} numeric spare />
+                  <SortHead label="Regression" name="regression" sort={sort} onSort={onSort} numeric hint="What grew most beyond noise, and since when" />
                 </tr>
               </thead>
               <tbody>
@@ -190,25 +206,36 @@ export function PerformancePage() {
                     row={r}
                     by={shownBy}
                     target={targetOf(groupOf(r, shownBy))}
-                    spark={series.dataKey === key ? series.data?.get(groupOf(r, shownBy)) : undefined}
+                    line={series.dataKey === key ? series.data?.get(groupOf(r, shownBy)) : undefined}
+                    until={data.until}
                   />
                 ))}
               </tbody>
             </table>
             {rows.length === 0 && <Empty title={text ? 'Nothing fits the filter' : 'No calls in this window'} />}
-          </div>
+          </TableWrap>
         </>
       )}
     </div>
   );
 }
 
-function Figures({ row, by, target, spark }: { row: PerfRow; by: GroupBy; target: string; spark: (number | null)[] | undefined }) {
+function Figures({ row, by, target, line, until }: { row: PerfRow; by: GroupBy; target: string; line: PerfLine | undefined; until: string }) {
   const group = groupOf(row, by);
   const names = useNames();
   const { method, path } = by === 'route' ? splitRoute(group) : { method: '', path: group };
   const before: PerfFigures | null = row.before && row.before.count > 0 ? row.before : null;
   const changed = new Set(row.changed ?? []);
+  const regression = regressionOf(row);
+  const started = regression && line?.started_at ? line.started_at : null;
+  const spark = line && (
+    <Sparkline
+      calls={line.points.map((p) => p.count)}
+      values={line.points.map((p) => p.p95_ms)}
+      start={started === null ? null : line.points.findLastIndex((p) => p.at <= started)}
+      label={`Calls and p95 over time of ${group}`}
+    />
+  );
   return (
     <tr
       onClick={(e) => {
@@ -220,13 +247,14 @@ function Figures({ row, by, target, spark }: { row: PerfRow; by: GroupBy; target
           {method && <span class={`method m-${method.toLowerCase()}`}>{method} </span>}
           {(by === 'actor' && names.get(group)) || path || '(none)'}
         </a>
+        <span class="narrow-spark">{spark}</span>
       </td>
-      <td class="c-spark">{spark && <Sparkline values={spark} label={`Calls over time of ${group}`} />}</td>
+      <td class="c-spark">{spark}</td>
       <td class="num">
         {formatCount(row.count)}
-        {row.interrupted > 0 && <span class="sub-line tone-warn">{formatCount(row.interrupted)} interrupted</span>}
+        {row.interrupted > 0 && <span class="sub-line tone-cut">{formatCount(row.interrupted)} interrupted</span>}
       </td>
-      <td class="num">
+      <td class="num spare">
         {formatRate(row.rpm)}
         <Delta now={row.rpm} before={before?.rpm} real={changed.has('rpm')} />
       </td>
@@ -234,12 +262,12 @@ function Figures({ row, by, target, spark }: { row: PerfRow; by: GroupBy; target
         {formatPercent(row.error_rate)}
         <Delta now={row.error_rate} before={before?.error_rate} real={changed.has('error_rate')} bad="up" points />
       </td>
-      <td class={`num ${row.client_error_rate > 0 ? '' : 'muted'}`}>{formatPercent(row.client_error_rate)}</td>
-      <td class="num">
+      <td class={`num spare ${row.client_error_rate > 0 ? '' : 'muted'}`}>{formatPercent(row.client_error_rate)}</td>
+      <td class="num spare">
         {formatMs(row.p50_ms)}
         <Delta now={row.p50_ms} before={before?.p50_ms} real={changed.has('p50')} bad="up" />
       </td>
-      <td class="num">
+      <td class="num spare">
         {formatMs(row.p95_ms)}
         <Delta now={row.p95_ms} before={before?.p95_ms} real={changed.has('p95')} bad="up" />
       </td>
@@ -247,7 +275,21 @@ function Figures({ row, by, target, spark }: { row: PerfRow; by: GroupBy; target
         {formatMs(row.p99_ms)}
         <Delta now={row.p99_ms} before={before?.p99_ms} real={changed.has('p99')} bad="up" />
       </td>
-      <td class="num muted">{formatMs(row.max_ms)}</td>
+      <td class="num spare muted">{formatMs(row.max_ms)}</td>
+      <td class="num c-regression">
+        {regression ? <span class="tone-bad">{regression.text}</span> : <span class="muted">–</span>}
+        {regression && started && (
+          <span class="sub-line">
+            {by === 'route' ? (
+              <a href={`${target}&from=${started}&to=${until}`} title="For whom: what differs since then">
+                since {clockOf(started, until)}
+              </a>
+            ) : (
+              <>since {clockOf(started, until)}</>
+            )}
+          </span>
+        )}
+      </td>
     </tr>
   );
 }

@@ -7,6 +7,7 @@ import type { Operator, Perf, PerfRow, Service, ServiceRoute } from '../lib/type
 import { Copyable, Empty, Skeleton, When } from '../ui/bits';
 import { Drawer } from '../ui/drawer';
 import { Failure, StaleNotice } from '../ui/notice';
+import { TableWrap } from '../ui/table-wrap';
 
 const WINDOW = '1h';
 
@@ -48,7 +49,7 @@ export function ServicesPage({ me }: { me: Operator }) {
         <Skeleton rows={4} />
       ) : (
         <>
-          <div class="table-wrap">
+          <TableWrap>
             <table class="list open-rows services">
               <thead>
                 <tr>
@@ -74,7 +75,7 @@ export function ServicesPage({ me }: { me: Operator }) {
                 ))}
               </tbody>
             </table>
-          </div>
+          </TableWrap>
           <p class="faint small">{canRead ? 'Figures of the last hour. Errors are 5xx answers.' : 'Figures need the scope logs:read.'}</p>
         </>
       )}

@@ -7,6 +7,7 @@ import { formatDuration, parseTime, useNow, utcText } from '../lib/time';
 import type { Operator, SupportSession } from '../lib/types';
 import { Actor, Ago, Empty, Skeleton } from '../ui/bits';
 import { Failure, StaleNotice } from '../ui/notice';
+import { TableWrap } from '../ui/table-wrap';
 import { EndSessionDialog } from './tenant-actions';
 
 function Left({ until }: { until: string }) {
@@ -89,7 +90,7 @@ export function SupportPage({ me }: { me: Operator }) {
           )}
         </Empty>
       ) : (
-        <div class="table-wrap">
+        <TableWrap>
           <table class="list">
             <thead>
               <tr>
@@ -136,7 +137,7 @@ export function SupportPage({ me }: { me: Operator }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </TableWrap>
       )}
       {ending && (
         <EndSessionDialog

@@ -12,6 +12,7 @@ import { Actor, Ago, Copyable, Empty, Skeleton, SortHead, When } from '../ui/bit
 import { Drawer } from '../ui/drawer';
 import * as icons from '../ui/icons';
 import { Failure, StaleNotice } from '../ui/notice';
+import { TableWrap } from '../ui/table-wrap';
 import { SessionList } from './support';
 import { ArmDialog, DisarmDialog, EndSessionDialog, StartSessionDialog } from './tenant-actions';
 import { ConsentDialog, RetireDialog, TenantDialog } from './tenant-keep';
@@ -104,7 +105,7 @@ export function TenantsPage({ me }: { me: Operator }) {
       ) : tenants.length === 0 ? (
         <Empty title="No tenants yet">{canKeep ? 'Add one to see it here.' : 'A tenant appears here when it is added to ARGUS.'}</Empty>
       ) : (
-        <div class="table-wrap">
+        <TableWrap>
           <table class="list open-rows">
             <thead>
               <tr>
@@ -154,7 +155,7 @@ export function TenantsPage({ me }: { me: Operator }) {
             </tbody>
           </table>
           {shown.length === 0 && <Empty title="No tenant fits the filter" />}
-        </div>
+        </TableWrap>
       )}
 
       {openId && (

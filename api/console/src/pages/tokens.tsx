@@ -10,6 +10,7 @@ import { Actor, Ago, Empty, Skeleton } from '../ui/bits';
 import { Dialog } from '../ui/dialog';
 import * as icons from '../ui/icons';
 import { Failure, StaleNotice } from '../ui/notice';
+import { TableWrap } from '../ui/table-wrap';
 import { CreateDialog, SecretDialog } from './token-create';
 import { FoundDialog, RevokeDialog, RevokeOwnerDialog } from './token-revoke';
 
@@ -142,7 +143,7 @@ export function TokensPage({ me }: { me: Operator }) {
           {owner || unused ? 'None matches what is chosen above.' : mayCreate ? 'Create one to use argusctl.' : 'Your credential may not create one.'}
         </Empty>
       ) : (
-        <div class="table-wrap">
+        <TableWrap>
           <table class="list">
             <thead>
               <tr>
@@ -232,7 +233,7 @@ export function TokensPage({ me }: { me: Operator }) {
               ))}
             </tbody>
           </table>
-        </div>
+        </TableWrap>
       )}
       {next && (
         <p>

@@ -154,6 +154,7 @@ export function SortHead({
   sort,
   onSort,
   numeric,
+  spare,
   hint,
 }: {
   label: string;
@@ -161,11 +162,13 @@ export function SortHead({
   sort: { by: string; down: boolean };
   onSort: (by: string, down: boolean) => void;
   numeric?: boolean;
+  /** left out where there is little room */
+  spare?: boolean;
   hint?: string;
 }) {
   const active = sort.by === name;
   return (
-    <th scope="col" class={numeric ? 'num' : ''} aria-sort={active ? (sort.down ? 'descending' : 'ascending') : 'none'}>
+    <th scope="col" class={`${numeric ? 'num' : ''} ${spare ? 'spare' : ''}`} aria-sort={active ? (sort.down ? 'descending' : 'ascending') : 'none'}>
       <button type="button" class="sort" title={hint} onClick={() => onSort(name, active ? !sort.down : numeric === true)}>
         {label}
         <span class={`sort-mark ${active ? 'on' : ''}`} aria-hidden="true">

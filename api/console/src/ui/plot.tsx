@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { useStore } from '../lib/store';
@@ -29,6 +29,12 @@ interface Props {
   sync?: string;
   /** the smallest top of the scale */
   floor?: number;
+  /** a range that stays marked, in seconds */
+  region?: [number, number] | null;
+  /** moments that are marked, in seconds, with a word */
+  marks?: { at: number; label: string }[];
+  /** what a point says, for those who choose it by keyboard */
+  say?: (index: number) => string;
   onCursor?: (index: number | null) => void;
   onPick?: (index: number) => void;
   onSelect?: (from: number, to: number) => void;
@@ -51,7 +57,56 @@ function timeLabels(_: uPlot, splits: number[], __: number, ___: number, step: n
   });
 }
 
-/** A chart over time. It draws on a canvas, so the label must say what it shows. */
+/** Draws the range that stays marked, below the lines. */
+function drawRegion(u: uPlot, region: [number, number] | null | undefined): void {
+  if (!region) return;
+  const x = (at: number) => Math.max(u.bbox.left, Math.min(u.bbox.left + u.bbox.width, u.valToPos(at, 'x', true)));
+  const [left, right] = [x(region[0]), x(region[1])];
+  if (right <= left) return;
+  const { ctx } = u;
+  ctx.save();
+  ctx.fillStyle = ctx.strokeStyle = colour('accent');
+  ctx.globalAlpha = 0.16;
+  ctx.fillRect(left, u.bbox.top, right - left, u.bbox.height);
+  ctx.globalAlpha = 1;
+  ctx.lineWidth = 1.5 * devicePixelRatio;
+  ctx.beginPath();
+  for (const at of [left, right]) {
+    ctx.moveTo(at, u.bbox.top);
+    ctx.lineTo(at, u.bbox.top + u.bbox.height);
+  }
+  ctx.stroke();
+  ctx.restore();
+}
+
+/** Draws a line and a word at each moment that is marked. */
+function drawMarks(u: uPlot, marks: { at: number; label: string }[] | undefined): void {
+  const { ctx } = u;
+  for (const mark of marks ?? []) {
+    const x = u.valToPos(mark.at, 'x', true);
+    if (x < u.bbox.left - 1 || x > u.bbox.left + u.bbox.width) continue;
+    ctx.save();
+    ctx.strokeStyle = ctx.fillStyle = colour('bad');
+    ctx.lineWidth = 1.5 * devicePixelRatio;
+    ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
+    ctx.beginPath();
+    ctx.moveTo(x, u.bbox.top);
+    ctx.lineTo(x, u.bbox.top + u.bbox.height);
+    ctx.stroke();
+    ctx.font = FONT.replace(/^\d+/, (n) => String(Number(n) * devicePixelRatio));
+    ctx.textBaseline = 'top';
+    const room = u.bbox.left + u.bbox.width - x;
+    const wide = ctx.measureText(mark.label).width + 8 * devicePixelRatio > room;
+    ctx.textAlign = wide ? 'right' : 'left';
+    ctx.fillText(mark.label, x + (wide ? -4 : 4) * devicePixelRatio, u.bbox.top);
+    ctx.restore();
+  }
+}
+
+/**
+ * A chart over time. It draws on a canvas, so the label must say what it shows. A chart from which a range can be chosen takes
+ * the focus: arrows move from point to point, with Shift they choose a range, Enter takes it, Escape lets it go.
+ */
 export function Plot(props: Props) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | undefined>(undefined);
@@ -109,6 +164,8 @@ export function Plot(props: Props) {
       ],
       hooks: {
         setCursor: [(u) => latest.current.onCursor?.(u.cursor.idx ?? null)],
+        drawClear: [(u) => drawRegion(u, latest.current.region)],
+        draw: [(u) => drawMarks(u, latest.current.marks)],
         setSelect: [
           (u) => {
             const { left, width } = u.select;
@@ -145,15 +202,84 @@ export function Plot(props: Props) {
     plot.current?.setData(props.data as uPlot.AlignedData);
   }, [props.data, props.from, props.to]);
 
-  return <div ref={box} class={`plot ${props.onPick ? 'pickable' : ''}`} role="img" aria-label={props.label} data-height={props.height} />;
+  const marked = `${props.region} ${props.marks?.map((m) => m.at)}`;
+  useEffect(() => {
+    plot.current?.redraw(false);
+  }, [marked]);
+
+  const times = props.data[0] ?? [];
+  const last = times.length - 1;
+  const [point, setPoint] = useState<number | null>(null);
+  const anchor = useRef<number | null>(null);
+  const width = last > 0 ? times[1]! - times[0]! : 60;
+  const range = (to: number): [number, number] => {
+    const from = anchor.current ?? to;
+    return [times[Math.min(from, to)]!, times[Math.max(from, to)]! + width];
+  };
+  const letGo = () => {
+    anchor.current = null;
+    plot.current?.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+  };
+  const key = (event: KeyboardEvent) => {
+    const u = plot.current;
+    if (!u || last < 0) return;
+    const at = Math.min(point ?? last, last);
+    const steps: Record<string, number> = { ArrowLeft: at - 1, ArrowRight: at + 1, PageUp: at - 10, PageDown: at + 10, Home: 0, End: last };
+    const to = steps[event.key];
+    if (to !== undefined) {
+      const next = Math.max(0, Math.min(last, point === null && event.key.startsWith('Arrow') ? last : to));
+      if (event.shiftKey) anchor.current ??= at;
+      else letGo();
+      setPoint(next);
+      u.setCursor({ left: u.valToPos(times[next]!, 'x'), top: 0 });
+      if (event.shiftKey) {
+        const [from, until] = range(next).map((s) => Math.max(0, Math.min(u.over.clientWidth, u.valToPos(s, 'x'))));
+        u.setSelect({ left: from!, width: until! - from!, top: 0, height: u.over.clientHeight }, false);
+      }
+    } else if (event.key === 'Enter' && point !== null) {
+      if (anchor.current === null) props.onPick?.(point);
+      else props.onSelect?.(...range(point));
+      letGo();
+    } else if (event.key === 'Escape' && anchor.current !== null) {
+      letGo();
+    } else {
+      return;
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  if (!props.onSelect) return <div ref={box} class="plot" role="img" aria-label={props.label} data-height={props.height} />;
+  const now = Math.min(point ?? last, last);
+  const said = anchor.current === null || point === null ? '' : `${Math.abs(point - anchor.current) + 1} points chosen. `;
+  return (
+    <div
+      ref={box}
+      class={`plot choosable ${props.onPick ? 'pickable' : ''}`}
+      role="slider"
+      tabIndex={0}
+      aria-label={props.label}
+      aria-valuemin={0}
+      aria-valuemax={Math.max(0, last)}
+      aria-valuenow={Math.max(0, now)}
+      aria-valuetext={now < 0 ? 'no points' : `${said}${props.say?.(now) ?? new Date(times[now]! * 1000).toISOString()}`}
+      title="Drag to choose a range. By keyboard: arrows, with Shift to choose, Enter to take it."
+      data-height={props.height}
+      onKeyDown={key}
+      onBlur={() => {
+        letGo();
+        if (point !== null) props.onCursor?.(null);
+      }}
+    />
+  );
 }
 
-/** A line without axes, as wide as a word. */
-export function Sparkline({ values, label }: { values: (number | null)[]; label: string }) {
+/** Calls as bars and a latency as a line, without axes, as wide as a word. A start is marked. */
+export function Sparkline({ calls, values, start, label }: { calls: number[]; values: (number | null)[]; start?: number | null; label: string }) {
   const width = 96;
   const height = 22;
+  const most = Math.max(...calls, 1);
   const known = values.filter((v): v is number => v !== null);
-  if (known.length < 2) return <svg class="spark" width={width} height={height} aria-hidden="true" />;
+  if (calls.length < 2) return <svg class="spark" width={width} height={height} aria-hidden="true" />;
   const top = Math.max(...known) || 1;
   const x = (i: number) => (i / (values.length - 1)) * (width - 2) + 1;
   const y = (v: number) => height - 2 - (v / top) * (height - 4);
@@ -169,6 +295,13 @@ export function Sparkline({ values, label }: { values: (number | null)[]; label:
   });
   return (
     <svg class="spark" width={width} height={height} role="img" aria-label={label}>
+      <g class="spark-calls">
+        {calls.map((n, i) => {
+          const tall = (n / most) * (height - 4);
+          return n > 0 && <rect key={i} x={x(i) - 1} y={height - tall} width={Math.max(1, width / calls.length - 1)} height={tall} />;
+        })}
+      </g>
+      {start !== null && start !== undefined && <line class="spark-start" x1={x(start)} x2={x(start)} y1="0" y2={height} />}
       <path d={path} />
     </svg>
   );

@@ -589,12 +589,13 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
           .map(([value, count]) => ({ value, name: name(field, value), count }));
       }
       const step = stepOf(c.query, f, 120);
-      const bars = new Map(buckets(f, step).map((t) => [t, { at: iso(t * 1e6), count: 0, client_errors: 0, errors: 0 }]));
+      const bars = new Map(buckets(f, step).map((t) => [t, { at: iso(t * 1e6), count: 0, client_errors: 0, errors: 0, interrupted: 0 }]));
       for (const r of f.rows) {
         const b = bars.get(Math.floor(Date.parse(r.occurred_at) / 1000 / step) * step);
         if (!b) continue;
         b.count++;
-        if (r.status >= 500) b.errors++;
+        if (r.status === null) b.interrupted++;
+        else if (r.status >= 500) b.errors++;
         else if (r.status >= 400) b.client_errors++;
       }
       return { since: f.since, until: f.end, total: f.rows.length, fields: out, step_seconds: step, histogram: [...bars.values()], ...answerOf() };
@@ -682,9 +683,77 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       const series = [...(by ? groups(f.rows, by) : new Map([['', f.rows]]))].map(([group, rows]) => {
         const parts = new Map(times.map((t) => [t, []]));
         for (const r of rows) parts.get(Math.floor(Date.parse(r.occurred_at) / 1000 / step) * step)?.push(r);
-        return { group, points: times.map((t) => ({ at: iso(t * 1e6), ...figures(parts.get(t), step / 60) })) };
+        const points = times.map((t) => ({ at: iso(t * 1e6), ...figures(parts.get(t), step / 60) }));
+        if (c.query.get('compare') !== 'true') return { group, points, before: [], started_at: null, started_by: null };
+        // The window before is made up of this one, twice as fast; a start is where the third quarter begins.
+        const before = points.map((p) => ({
+          ...p,
+          at: iso((Date.parse(p.at) - (Date.parse(f.end) - Date.parse(f.since))) * 1000),
+          p99_ms: p.p99_ms && p.p99_ms / 2,
+        }));
+        return { group, points, before, started_at: points[Math.floor((points.length * 3) / 4)]?.at ?? null, started_by: 'latency' };
       });
       return { group_by: by, since: f.since, until: f.end, step_seconds: step, series, ...answerOf() };
+    },
+    'GET /v1/perf/differs logs:read': (c) => {
+      const q = new URLSearchParams(c.query);
+      const own = ['region', 'region_since', 'region_until', 'region_latency_min', 'region_latency_max', 'baseline', 'limit'];
+      const [kind, since, until] = own.map((name) => q.get(name));
+      const beside = q.get('baseline') ?? (since || kind ? 'rest' : 'before');
+      for (const name of own) q.delete(name);
+      const f = windowed(q, '1h');
+      const [from, to] = [since ?? f.since, until ?? f.end];
+      const slow = 60_000;
+      const inside = (r) =>
+        Date.parse(r.occurred_at) >= Date.parse(from) &&
+        Date.parse(r.occurred_at) < Date.parse(to) &&
+        (kind !== 'slow' || r.latency_us >= slow) &&
+        (kind !== 'failed' || r.status >= 500) &&
+        (kind !== 'interrupted' || r.outcome === 'interrupted');
+      const region = f.rows.filter(inside);
+      const rest = beside === 'rest' ? f.rows.filter((r) => !inside(r)) : log.filter((r) => Date.parse(r.occurred_at) < Date.parse(from)).slice(0, 400);
+      const quantile = (rows, at) => figures(rows, 1)[at];
+      const sides = (a, b) => ({
+        calls: a.length,
+        baseline_calls: b.length,
+        share: region.length ? a.length / region.length : 0,
+        baseline_share: rest.length ? b.length / rest.length : 0,
+        p50_ms: quantile(a, 'p50_ms'),
+        baseline_p50_ms: quantile(b, 'p50_ms'),
+        p99_ms: quantile(a, 'p99_ms'),
+        baseline_p99_ms: quantile(b, 'p99_ms'),
+      });
+      const dimensions = Object.entries({
+        tenant: (r) => r.path_params?.id ?? '',
+        actor: (r) => r.actor_id,
+        client: (r) => r.user_agent.split(/[/ ]/)[0],
+        status: (r) => (r.status === null ? 'interrupted' : String(r.status)),
+        service: (r) => r.service,
+        release: (r) => r.release ?? '',
+      }).map(([dimension, of]) => {
+        const values = [...new Set([...region, ...rest].map(of))]
+          .map((value) => {
+            const v = sides(
+              region.filter((r) => of(r) === value),
+              rest.filter((r) => of(r) === value),
+            );
+            const score = Math.max(0, Math.abs(v.share - v.baseline_share) - 0.05);
+            const departs = score === 0 ? null : v.share > v.baseline_share ? 'more' : 'less';
+            const name = dimension === 'actor' ? (OPERATORS.find((o) => o.id === value)?.name ?? null) : null;
+            return { value, name, ...v, score, departs };
+          })
+          .sort((a, b) => b.score - a.score || b.calls - a.calls);
+        return { dimension, values: values.slice(0, 10), other: { values: Math.max(0, values.length - 10), ...sides([], []) } };
+      });
+      return {
+        since: f.since,
+        until: f.end,
+        region: { since: from, until: to, kind, latency_min_ms: kind === 'slow' ? slow / 1000 : null, latency_max_ms: null },
+        baseline: { kind: beside, since: f.since, until: f.end },
+        calls: sides(region, rest),
+        dimensions: dimensions.sort((a, b) => b.values[0].score - a.values[0].score),
+        ...answerOf(),
+      };
     },
   };
 

@@ -1,0 +1,32 @@
+import type { ComponentChildren } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
+
+/** What holds a table. Where the table is wider, it scrolls sideways, and a shadow at the edge says that there is more. */
+export function TableWrap({ pending = false, children }: { pending?: boolean; children: ComponentChildren }) {
+  const outer = useRef<HTMLDivElement>(null);
+  const inner = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const box = inner.current!;
+    const look = () => {
+      const left = box.scrollLeft > 1;
+      const right = box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
+      outer.current!.classList.toggle('more-left', left);
+      outer.current!.classList.toggle('more-right', right);
+    };
+    const sizes = new ResizeObserver(look);
+    sizes.observe(box);
+    for (const child of box.children) sizes.observe(child);
+    box.addEventListener('scroll', look, { passive: true });
+    return () => {
+      sizes.disconnect();
+      box.removeEventListener('scroll', look);
+    };
+  }, []);
+  return (
+    <div ref={outer} class={pending ? 'table-wrap pending' : 'table-wrap'} aria-busy={pending}>
+      <div ref={inner} class="table-scroll">
+        {children}
+      </div>
+    </div>
+  );
+}
