@@ -25,6 +25,7 @@ const (
 	healGap         = "gap"         // the stream left out rows
 	healPublication = "publication" // it was changed: what the slot held may lack rows
 	healRestored    = "restored"    // Postgres has another history, or fewer rows, than the copy
+	healFailover    = "failover"    // the copy was given rows of the old primary that the new one does not have
 	healDifference  = "difference"  // the periodic comparison found one
 	healResync      = "resync"      // by hand
 )
@@ -54,6 +55,7 @@ type healing struct {
 	t        *term
 	snapshot snapshot
 	layouts  [tableCount]*layout
+	only     []month // the months to compare; nil for all
 	copied   atomic.Int64
 	expected atomic.Int64
 
@@ -65,9 +67,11 @@ type healing struct {
 }
 
 // heal runs a healing against the snapshot and leaves t.mark a published watermark to stream from. On entry
-// t.mark has the lsn to stream from and a position that holds now (maybe empty).
-func (r *Replicator) heal(ctx context.Context, t *term, snap snapshot, reason string) error {
+// t.mark has the lsn to stream from and a position that holds now (maybe empty). With months it is about those alone: the
+// rows of all others are as the position says, and it holds afterwards.
+func (r *Replicator) heal(ctx context.Context, t *term, snap snapshot, reason string, only []month) error {
 	began := time.Now()
+	held := t.mark.position
 	r.log.Warn("comparing ClickHouse with Postgres, and copying what is missing", "reason", reason)
 	r.health.update(func(s *Status) { s.State, s.CopiedRows, s.ExpectedRows = "copying", 0, 0 })
 	mark := t.mark
@@ -78,7 +82,7 @@ func (r *Replicator) heal(ctx context.Context, t *term, snap snapshot, reason st
 	}
 	failpoint("healing")
 	h := &healing{
-		r: r, t: t, snapshot: snap, touched: map[month]bool{}, spare: make(chan *term, r.config.CopyWorkers),
+		r: r, t: t, snapshot: snap, only: only, touched: map[month]bool{}, spare: make(chan *term, r.config.CopyWorkers),
 		result: healed{Reason: reason, Months: map[string]int64{}},
 	}
 	if err := h.run(ctx); err != nil {
@@ -87,7 +91,10 @@ func (r *Replicator) heal(ctx context.Context, t *term, snap snapshot, reason st
 	failpoint("healed")
 
 	// The position as of the snapshot: all of it is in ClickHouse now.
-	if err := r.within(ctx, snap, func(tx pgx.Tx) error {
+	if only != nil {
+		mark = t.mark
+		mark.position = held
+	} else if err := r.within(ctx, snap, func(tx pgx.Tx) error {
 		all, err := readRows(ctx, tx)
 		if err != nil {
 			return err
@@ -150,6 +157,9 @@ func (h *healing) run(ctx context.Context) error {
 		for t := range tables {
 			if months[t], here[t], err = h.r.monthsOf(ctx, tx, t); err != nil {
 				return err
+			}
+			if h.only != nil {
+				months[t] = slices.DeleteFunc(months[t], func(m month) bool { return !slices.Contains(h.only, m) })
 			}
 		}
 		return nil

@@ -40,6 +40,9 @@ func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool
 	if _, err := r.layouts(ctx, r.pool); err != nil {
 		return err
 	}
+	if err := r.rejectDeposed(ctx, byHand); err != nil {
+		return err
+	}
 	known, err := r.clickhouse.epoch(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the epoch from ClickHouse: %w", err)
@@ -142,11 +145,30 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, p
 	if known && slot.Exists && mark.publication != 0 && mark.publication != publication.print {
 		slot.Usable, slot.Unusable = false, publicationChanged
 	}
+	// Before the first watermark of this term the newest one counts, and without any the beginning of the copying.
+	if known {
+		r.metrics.watermarkTime.Set(float64(mark.at.UnixMilli()) / 1000)
+	} else if !r.copying {
+		r.copying = true
+		r.metrics.watermarkTime.SetToCurrentTime()
+	}
+	mark, tail, err := r.follow(ctx, conn, sys, slot, mark)
+	if err != nil {
+		return 0, err
+	}
 	reason, err := r.reason(ctx, sys, slot, mark, known)
 	if err != nil {
 		return 0, err
 	}
-	if reason == healRestored {
+	var only []month
+	switch {
+	case tail == nil:
+	case reason == "" && tail.rows > 0:
+		reason, only = healFailover, tail.months
+	case reason == healRestored && !tail.followed:
+		reason = healFailover
+	}
+	if reason == healRestored || reason == healFailover && only == nil {
 		// Of the position nothing is sure: rows may have been written anew under the same numbers.
 		mark.position, mark.lsn, mark.ceiling = argus.Position{}, 0, 0
 	}
@@ -171,7 +193,7 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, p
 		}
 		t.mark.lsn, t.mark.ceiling = snap.at, snap.at
 	}
-	if err := r.heal(ctx, t, snap, reason); err != nil {
+	if err := r.heal(ctx, t, snap, reason, only); err != nil {
 		return 0, err
 	}
 	r.mu.Lock()

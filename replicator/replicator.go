@@ -96,6 +96,7 @@ type Replicator struct {
 	pool       *pgxpool.Pool
 	lease      *lease
 	health     health
+	copying    bool // a first copy was begun; of the goroutine that leads
 
 	mu     sync.Mutex
 	wanted string // a reason to heal at the next lease term, from within or by hand; "" for none

@@ -45,6 +45,7 @@ type session struct {
 	days    map[int32]struct{}
 	last    wal.LSN       // commit position of the last row given to ClickHouse
 	end     wal.LSN       // what committed before it is in ClickHouse, as far as the stream brought it
+	secured wal.LSN       // what committed before it is on the synchronous standbys, if there are any
 	insert  time.Duration // how long the last one took
 
 	until     wal.LSN       // where doubt was at first
@@ -191,6 +192,9 @@ func (s *session) pace(received wal.LSN) (pace, bool) {
 // insertBatch gives ClickHouse a batch. The watermark's ceiling is raised first where the batch goes past it.
 func (s *session) insertBatch(ctx context.Context, b *batch) error {
 	failpoint("taken")
+	if err := s.secure(ctx, b.last); err != nil {
+		return err
+	}
 	if b.last >= s.t.mark.ceiling {
 		w := s.t.mark
 		w.ceiling = b.last + ceilingAhead

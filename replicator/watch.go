@@ -15,7 +15,7 @@ func (s *session) watch(ctx context.Context) error {
 	warned := ""
 	for {
 		err := s.look(ctx, &warned)
-		if errors.Is(err, errThinned) || errors.Is(err, errPublicationChanged) {
+		if errors.Is(err, errThinned) || errors.Is(err, errPublicationChanged) || errors.Is(err, errTimeline) {
 			return err
 		}
 		if err != nil && ctx.Err() == nil {
@@ -33,11 +33,7 @@ var lookEvery = time.Second // tests shorten it
 // confirm reads where the log ends, and then whether the publication is still the one the lease term began with. What
 // committed before that end was decoded under it then: a change shows for good.
 func (s *session) confirm(ctx context.Context) error {
-	var text string
-	if err := s.r.pool.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text").Scan(&text); err != nil {
-		return err
-	}
-	at, err := wal.ParseLSN(text)
+	at, err := s.r.barrier(ctx, s.published.Load().timeline)
 	if err != nil {
 		return err
 	}
@@ -52,6 +48,54 @@ func (s *session) confirm(ctx context.Context) error {
 		return errPublicationChanged
 	}
 	s.confirmed.Store(uint64(at))
+	return nil
+}
+
+// errTimeline ends a lease term: Postgres failed over under it.
+var errTimeline = errors.New("Postgres is on another timeline than the stream")
+
+// barrier returns a position of the log, of which the synchronous standbys have all that is before it. Postgres decodes what
+// is flushed on the primary, and does not ask the standbys first. Rows that a failover takes back must not be
+// taken for rows. A commit of our own waits for the standbys, as each call's does, and they have all that is before it.
+//
+// The timeline is that of the stream: what another server has says nothing of this one.
+func (r *Replicator) barrier(ctx context.Context, timeline uint32) (wal.LSN, error) {
+	var text string
+	var own int64
+	if err := r.pool.QueryRow(ctx, `
+		SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' THEN pg_logical_emit_message(true, 'argus', 'barrier')
+		            ELSE pg_current_wal_flush_lsn() END::text,
+		       ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint`).Scan(&text, &own); err != nil {
+		return 0, err
+	}
+	if own != int64(timeline) {
+		return 0, fmt.Errorf("%w: %d, not %d", errTimeline, own, timeline)
+	}
+	return wal.ParseLSN(text)
+}
+
+// secure waits until the synchronous standbys have all that committed at or before the position.
+func (s *session) secure(ctx context.Context, at wal.LSN) error {
+	for told := false; s.secured <= at; {
+		asking, cancel := context.WithTimeout(ctx, 2*time.Second)
+		passed, err := s.r.barrier(asking, s.t.mark.timeline)
+		cancel()
+		switch {
+		case err == nil:
+			s.secured = passed
+			continue
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errTimeline):
+			return err
+		case !told:
+			told = true
+			s.r.log.Warn("rows wait for the synchronous standbys before they are copied", "error", err)
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
