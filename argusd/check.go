@@ -19,7 +19,7 @@ import (
 func newCheckCommand() *cobra.Command {
 	var token string
 	command := &cobra.Command{
-		Use:   "check {api|replicator|ledger|maintain|hold|services|provider NAME}",
+		Use:   "check {api|replicator|ledger|maintain|hold|ha|services|provider NAME}",
 		Short: "Test each dependency of a process and say how to mend what is wrong",
 		Long: `Test each dependency of a process, with the process's own environment, and say how to mend what is wrong. Nothing
 is changed. A setting that is allowed and risky is a warning. Ends with 0 when all is well or warned of, 9 when something is not, and 1 when the configuration itself cannot be used.
@@ -28,11 +28,14 @@ is changed. A setting that is allowed and risky is a warning. Ends with 0 when a
 routes without a call in 30 days. "check provider NAME" tries the controller of a provider against
 docs/provider.openapi.yaml. It launches one instance and destroys it again. Both need the API's environment.
 
+"check ha" looks at every host of ARGUS_POSTGRES_URL, and says what is missing so that no call is lost with the primary, and so
+that the copy goes on. What it says to do is SQL. Run it with the replicator's environment, as a member of pg_monitor.
+
 "check api --token -" explains the token on standard input: which rule matches, which scopes follow, or which check fails.
 Nothing is called with it. Do not keep it: every holder can use it until it ends.`,
-		Example:   "  argusd check api\n  argusd check api --token - < token.jwt\n  argusd check services\n  argusd check provider fleet",
+		Example:   "  argusd check api\n  argusd check api --token - < token.jwt\n  argusd check ha\n  argusd check services\n  argusd check provider fleet",
 		Args:      checkArgs,
-		ValidArgs: []string{"api", "replicator", "ledger", "maintain", "hold", "services", "provider"},
+		ValidArgs: []string{"api", "replicator", "ledger", "maintain", "hold", "ha", "services", "provider"},
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(command.Context(), 2*time.Minute)
 			defer cancel()
@@ -123,6 +126,9 @@ func checkable(process ...string) (checks interface {
 	case "replicator":
 		c, err := load[replicatorConfig](nil)
 		return check.Replicator{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL, Slot: c.Slot}, c.warnings(), err
+	case "ha":
+		c, err := load[haConfig](nil)
+		return check.HA{PostgresURL: c.PostgresURL, Slot: c.Slot}, nil, err
 	case "ledger":
 		c, err := load[ledgerConfig](nil)
 		if err != nil {
@@ -138,6 +144,14 @@ func checkable(process ...string) (checks interface {
 		return check.Maintain{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL}, c.warnings(), err
 	}
 }
+
+// haConfig is what the check of standbys needs: an administrator's URL will do.
+type haConfig struct {
+	PostgresURL string `env:"ARGUS_POSTGRES_URL,required,notEmpty" secret:"true"`
+	Slot        string `env:"ARGUS_REPLICATION_SLOT" envDefault:"argus"`
+}
+
+func (haConfig) problems() []string { return nil }
 
 func checkArgs(command *cobra.Command, args []string) error {
 	if len(args) > 0 && args[0] == "provider" {

@@ -153,13 +153,19 @@ func (s *site) must(command *exec.Cmd) string {
 // operations runs the block of deploy/OPERATIONS.md with this name, with the process's environment and these variables.
 func (s *site) operations(name, process string, variables map[string]string) string {
 	s.t.Helper()
-	page, err := os.ReadFile("../deploy/OPERATIONS.md")
+	return s.step("deploy/OPERATIONS.md", name, process, variables)
+}
+
+// step runs a block of any page.
+func (s *site) step(of, name, process string, variables map[string]string) string {
+	s.t.Helper()
+	page, err := os.ReadFile("../" + of)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	block := regexp.MustCompile("(?ms)^( *)<!-- tested: " + name + " -->\n *```sh\n(.*?)^ *```").FindSubmatch(page)
 	if block == nil {
-		s.t.Fatalf("deploy/OPERATIONS.md has no block %s", name)
+		s.t.Fatalf("%s has no block %s", of, name)
 	}
 	script := regexp.MustCompile("(?m)^"+string(block[1])).ReplaceAllString(string(block[2]), "")
 	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute) // a loop that waits for what never comes
@@ -355,6 +361,10 @@ type callers struct {
 	mu           sync.Mutex
 	acknowledged map[string]int
 	wrong        []string
+	outage       bool // answers of 5xx are not wrong now
+	unanswered   int
+	answered     time.Time     // the last one below 500
+	silence      time.Duration // the longest between two of them
 }
 
 func (s *site) callers(addr string) *callers {
@@ -425,8 +435,18 @@ func (c *callers) work(who int, goOn func(i int) bool) {
 			last = response.Header.Get("Argus-Audit-Id")
 			if response.StatusCode < 500 {
 				c.acknowledged[last] = response.StatusCode
+				if now := time.Now(); c.answered.IsZero() || now.After(c.answered) {
+					if !c.answered.IsZero() {
+						c.silence = max(c.silence, now.Sub(c.answered))
+					}
+					c.answered = now
+				}
 			}
-			if !slices.Contains(want, response.StatusCode) {
+			switch {
+			case c.outage && response.StatusCode >= 500:
+				c.unanswered++
+				last = ""
+			case !slices.Contains(want, response.StatusCode):
 				c.wrong = append(c.wrong, fmt.Sprintf("%s %s: %d %.200s", method, path, response.StatusCode, text))
 			}
 		}

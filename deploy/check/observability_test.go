@@ -221,7 +221,7 @@ func TestDashboard(t *testing.T) {
 // TestRunbooks: the commands they tell to type exist, with those flags.
 func TestRunbooks(t *testing.T) {
 	commands := 0
-	for _, page := range []string{"RUNBOOKS.md", "../SCALING.md"} {
+	for _, page := range []string{"RUNBOOKS.md", "../../docs/scaling.md", "../../docs/high-availability.md"} {
 		text := string(read(t, observability+page))
 		var lines []string
 		for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(text, -1) {

@@ -1,6 +1,6 @@
 // Command scaling simulates the writer's group commit where measuring is out of reach. It tells how many rows a
 // second one API process commits, and how long a call waits. Both depend on how many calls come, and on how long a
-// commit of Postgres takes (a disk, a synchronous standby in the next zone). deploy/SCALING.md has its table.
+// commit of Postgres takes (a disk, a synchronous standby in the next zone). docs/scaling.md has its table.
 //
 //	go run ./internal/scaling
 package main

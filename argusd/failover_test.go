@@ -1,0 +1,350 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
+)
+
+// cluster is a site whose Postgres has standbys. Its processes reach it by a URL that names all of them. What an operator does
+// are the blocks of docs/high-availability.md.
+type cluster struct {
+	*site
+	*callers
+	nodes           []*engines.Postgres // pg1, pg2, pg3
+	api, replicator *server
+	addr            string
+	known           map[string]int // acknowledged so far
+	stopCalling     func()
+}
+
+func nodeName(i int) string { return "pg" + strconv.Itoa(i+1) }
+
+// newCluster makes a primary and two standbys, and starts an API and a replicator. The load goes on until the test stops it. Of
+// Debian's Postgres there is a pg_basebackup, so the standbys are made by the page's own block.
+func newCluster(t *testing.T, binDir string) *cluster {
+	t.Helper()
+	s := newSite(t, engines.PostgresConfig{BinDir: binDir})
+	c := &cluster{site: s, nodes: []*engines.Postgres{s.pg}, known: map[string]int{}}
+	t.Cleanup(func() {
+		for _, node := range c.nodes {
+			for _, pid := range postgresProcesses(t, node.PID()) {
+				syscall.Kill(pid, syscall.SIGCONT)
+			}
+			node.StopImmediate()
+		}
+	})
+	for i := 1; i < 3; i++ {
+		dir := filepath.Join(s.dir, nodeName(i))
+		var standby *engines.Postgres
+		var err error
+		if binDir == "" {
+			standby, err = s.pg.Standby(t.Context(), dir, nodeName(i))
+		} else {
+			standby, err = c.baseBackup(dir, i)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.nodes = append(c.nodes, standby)
+	}
+	for i := range c.nodes {
+		c.page("settings", i)
+	}
+	c.settled()
+	for i := range c.nodes {
+		c.page("synchronous", i)
+	}
+	var hosts []string
+	for _, node := range c.nodes {
+		hosts = append(hosts, "127.0.0.1:"+strconv.Itoa(node.Port()))
+	}
+	s.env["ha"] = map[string]string{"ARGUS_POSTGRES_URL": s.pg.SuperuserURL("argus")}
+	for _, env := range s.env {
+		if u, err := url.Parse(env["ARGUS_POSTGRES_URL"]); err == nil && u.Host != "" {
+			u.Host, u.RawQuery = strings.Join(hosts, ","), "sslmode=disable"
+			env["ARGUS_POSTGRES_URL"] = u.String()
+		}
+	}
+	c.addr = freeAddr(t)
+	c.replicator, c.api = s.start("replicator"), s.startAPI(c.addr)
+	c.callers = s.callers(c.addr)
+	c.callers.outage = true
+	c.stopCalling = c.startCalling(4)
+	return c
+}
+
+// baseBackup makes a standby as the page has it, and starts it.
+func (c *cluster) baseBackup(dir string, i int) (*engines.Postgres, error) {
+	config := c.pg.Config()
+	config.Dir, config.Port, config.LogPath = dir, 0, ""
+	data := filepath.Join(dir, "data")
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	c.pageWith("standby", i, map[string]string{"PGDATA": data})
+	c.must(exec.Command("chown", "-R", "--reference="+c.dataDir(), data))
+	password, err := os.ReadFile(filepath.Join(c.pg.Config().Dir, "superuser.password"))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "superuser.password"), password, 0o600); err != nil {
+		return nil, err
+	}
+	return engines.StartPostgres(c.t.Context(), config)
+}
+
+// page runs a block of docs/high-availability.md for a node.
+func (c *cluster) page(block string, i int) string { c.t.Helper(); return c.pageWith(block, i, nil) }
+
+func (c *cluster) pageWith(block string, i int, more map[string]string) string {
+	c.t.Helper()
+	variables := map[string]string{"PRIMARY": c.pg.SuperuserURL("postgres"), "NAME": nodeName(i), "PRIMARY_CONNINFO": c.pg.Conninfo(nodeName(i))}
+	if i < len(c.nodes) {
+		variables["NODE"] = c.nodes[i].SuperuserURL("postgres")
+	}
+	maps.Copy(variables, more)
+	return c.step("docs/high-availability.md", block, "ha", variables)
+}
+
+// primary is the index of the node that the site takes for it.
+func (c *cluster) primary() int {
+	for i, node := range c.nodes {
+		if node == c.pg {
+			return i
+		}
+	}
+	panic("the site has no primary")
+}
+
+// settled waits until the standbys stream, and those that can hold the replicator's slot.
+func (c *cluster) settled(slots ...string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 60*time.Second)
+	defer cancel()
+	for i, node := range c.nodes {
+		if node == c.pg {
+			continue
+		}
+		if err := c.pg.Streams(ctx, node, nodeName(i), slots...); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// furthest is the standby with the most of the log.
+func (c *cluster) furthest(standbys ...int) int {
+	c.t.Helper()
+	var urls []string
+	for _, i := range standbys {
+		urls = append(urls, c.nodes[i].SuperuserURL("postgres"))
+	}
+	found := strings.TrimSpace(c.pageWith("furthest", 0, map[string]string{"STANDBYS": strings.Join(urls, " ")}))
+	for _, i := range standbys {
+		if c.nodes[i].SuperuserURL("postgres") == found {
+			return i
+		}
+	}
+	c.t.Fatalf("%q is none of %q", found, urls)
+	return 0
+}
+
+// failOver promotes the furthest standby, and has the other one follow it. The primary is lost.
+func (c *cluster) failOver() (next int, promoted time.Time) {
+	c.t.Helper()
+	lost := c.primary()
+	one, two := (lost+1)%3, (lost+2)%3
+	next = c.furthest(one, two)
+	c.page("promote", next)
+	promoted = time.Now()
+	c.pg = c.nodes[next]
+	c.env[""]["ADMIN"] = c.pg.SuperuserURL("argus")
+	c.page("follow", one+two-next)
+	return next, promoted
+}
+
+// answers waits until calls are answered again, and returns how long it took.
+func (c *cluster) answers(since time.Time) time.Duration {
+	c.t.Helper()
+	c.wait("calls are answered again", func() error {
+		c.callers.mu.Lock()
+		defer c.callers.mu.Unlock()
+		if c.answered.Before(since) {
+			return fmt.Errorf("%d were not", c.unanswered)
+		}
+		return nil
+	})
+	return time.Since(since)
+}
+
+// holds stops the load, and holds what was acknowledged to all stores.
+func (c *cluster) holds() {
+	c.t.Helper()
+	c.stopCalling()
+	for id, status := range c.taken() {
+		c.known[id] = status
+	}
+	oraclePostgres(c.t, c.pg.SuperuserURL("argus"), c.known)
+	c.compared()
+	if n := c.orphanRows(); n > 0 {
+		c.t.Errorf("%d orphans", n)
+	}
+}
+
+func (c *cluster) freeze(i int, signal syscall.Signal) {
+	for _, pid := range postgresProcesses(c.t, c.nodes[i].PID()) {
+		syscall.Kill(pid, signal)
+	}
+}
+
+// healings are the reasons for which the stores were compared, but for the first copy.
+func (c *cluster) healings() (reasons []string) {
+	c.t.Helper()
+	c.ask("SELECT coalesce(array_agg(detail ->> 'reason' ORDER BY id), '{}') FROM argus.audit_admin WHERE kind = 'heal'", &reasons)
+	return reasons
+}
+
+// TestFailover loses the primary under load: by kill -9, in order, and by a freeze beside a promoted standby, with the frozen one
+// back as a second primary. No acknowledged call is lost, none is there twice, and no process of ARGUS is told.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "")
+	c.settled("argus")
+	if out := c.page("check", 0); strings.Contains(out, "FAIL") || strings.Contains(out, "WARN") {
+		t.Errorf("with all done as the page says, argusd check ha says:\n%s", out)
+	}
+	rounds, _ := strconv.Atoi(os.Getenv("ARGUS_CRASH_ROUNDS"))
+	for round := range max(2, rounds/5) {
+		lost := c.primary()
+		time.Sleep(time.Second)
+		end := func() error { return c.pg.Kill(syscall.SIGKILL) }
+		if round%2 == 1 {
+			end = func() error { return c.pg.Stop(t.Context()) }
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		next, promoted := c.failOver()
+		c.answers(promoted)
+		t.Logf("%s ended, and %s was promoted after %v; answered again %v later", nodeName(lost), nodeName(next), promoted.Sub(began), time.Since(promoted))
+		if round == 0 {
+			c.complains("of 2 standbys 1 stream")
+		}
+		node, err := c.nodes[lost].Rejoin(t.Context(), c.pg, nodeName(lost))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.nodes[lost] = node
+		c.settled("argus")
+	}
+	if reasons := c.healings(); len(reasons) > 0 {
+		t.Errorf("the copy did not go on from its slot, but was compared: %v", reasons)
+	}
+	if !strings.Contains(c.replicator.log(), "the copy goes on from its slot") {
+		t.Error("the replicator has not told of the failover")
+	}
+	c.holds()
+
+	// It hangs, and a standby is promoted. Then it goes on, and takes writes from those who come to it: an old primary with
+	// synchronous standbys would wait for them for ever.
+	old := c.primary()
+	for _, node := range c.nodes {
+		if err := node.Set(t.Context(), "synchronous_standby_names", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.wait("it is read", func() error {
+		var names string
+		if c.ask("SELECT current_setting('synchronous_standby_names')", &names); names != "" {
+			return fmt.Errorf("it is %q", names)
+		}
+		return nil
+	})
+	c.settled("argus")
+	c.freeze(old, syscall.SIGSTOP)
+	began := time.Now()
+	c.stopCalling = c.startCalling(4)
+	next, promoted := c.failOver()
+	c.answers(promoted)
+	t.Logf("%s froze and %s was promoted: answered again %v later, %v after the freeze", nodeName(old), nodeName(next), time.Since(promoted), time.Since(began))
+	c.freeze(old, syscall.SIGCONT)
+	before := c.rowsOf(old)
+	c.wait("the API tells of two primaries", func() error {
+		if !strings.Contains(c.api.log(), "two hosts of the Postgres URL take writes") {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	c.complains("two hosts take writes")
+	c.stopCalling()
+	c.api.stop()
+	c.replicator.stop()
+	c.replicator, c.api = c.start("replicator"), c.startAPI(c.addr)
+	c.make(4, 20)
+	if after := c.rowsOf(old); after != before {
+		t.Errorf("the old primary got %d rows", after-before)
+	}
+	if err := c.nodes[old].Kill(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	c.holds()
+	t.Logf("%d calls were acknowledged, %d were not; the longest silence was %v", len(c.known), c.unanswered, c.silence)
+	c.api.stop()
+	c.replicator.stop()
+}
+
+// complains: argusd check ha fails, and says so.
+func (c *cluster) complains(words string) {
+	c.t.Helper()
+	out, err := c.command("check", "ha").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), words) {
+		c.t.Errorf("argusd check ha ended with %v and said, without %q:\n%s", err, words, out)
+	}
+}
+
+// TestFailover15 makes the standbys by the page alone, of a version that keeps no slots on them. The copy is compared, and whole.
+func TestFailover15(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, enginetest.Postgres15())
+	time.Sleep(time.Second)
+	if err := c.pg.Kill(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_, promoted := c.failOver()
+	c.answers(promoted)
+	c.holds()
+	if reasons := c.healings(); len(reasons) == 0 || reasons[0] != "failover" {
+		t.Errorf("the copy was compared for %v", reasons)
+	}
+	c.api.stop()
+	c.replicator.stop()
+}
+
+// rowsOf counts the calls in a node's own log.
+func (c *cluster) rowsOf(i int) (n int) {
+	c.t.Helper()
+	conn, err := pgx.Connect(c.t.Context(), c.nodes[i].SuperuserURL("argus"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(c.t.Context(), "SELECT count(*) FROM argus.argus_audit_log").Scan(&n); err != nil {
+		c.t.Fatal(err)
+	}
+	return n
+}
