@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/connect"
 )
 
 // Tx is a transaction on the API's pool. Files named pg_*.go are the only ones that speak SQL.
@@ -167,7 +168,7 @@ func (a *API) resolve(ctx context.Context, id txID, wait time.Duration) (committ
 				if of != id.of {
 					return false, false
 				}
-				_, err := a.pool.Exec(ctx, "SELECT pg_logical_emit_message(true, 'argus', 'barrier')")
+				err := connect.Barrier(ctx, a.pool)
 				return err == nil, err == nil
 			case "aborted":
 				return false, true

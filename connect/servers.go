@@ -82,6 +82,15 @@ func Identify(ctx context.Context, conn *pgx.Conn) (Server, error) {
 	return s, err
 }
 
+// Barrier returns when the synchronous standbys have all of the log up to now, if there are any. What is visible may not be: a
+// commit whose wait for them was broken off shows nevertheless, and a failover takes it back.
+func Barrier(ctx context.Context, q interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}) error {
+	_, err := q.Exec(ctx, "SELECT pg_logical_emit_message(true, 'argus', 'barrier') WHERE current_setting('synchronous_standby_names') <> ''")
+	return err
+}
+
 // Open connects to the primary among the hosts of the configuration.
 func Open(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	config = config.Copy()

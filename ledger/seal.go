@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/proof"
 )
 
@@ -212,8 +213,12 @@ func insertTiles(ctx context.Context, tx pgx.Tx, tiles []tileRow) error {
 }
 
 // publish signs the tree as Postgres has it committed: root twice, signature, anchor, checkpoint. The anchor comes before
-// the checkpoint, so that no one sees what this process could forget.
+// the checkpoint, so that no one sees what this process could forget. A tree that a failover could take back is not signed:
+// its successor would be a fork.
 func (s *Sealer) publish(ctx context.Context) error {
+	if err := connect.Barrier(ctx, s.pool); err != nil {
+		return fmt.Errorf("waiting for the synchronous standbys: %w", err)
+	}
 	size := s.state.tree.size()
 	root, err := s.state.tree.root()
 	if err != nil {

@@ -69,7 +69,7 @@ func checkPostgres(ctx context.Context, r *Report, url, role string, more func(*
 			err = errors.New("this server is a standby")
 		}
 	}
-	r.Line("Postgres: the primary", err, "let ARGUS_POSTGRES_URL lead to the primary: several hosts and target_session_attrs=read-write, or its own address")
+	r.Line("Postgres: the primary", err, "let ARGUS_POSTGRES_URL lead to the primary: name all hosts, or its own address")
 
 	err = migrations.CheckPostgres(ctx, url)
 	r.Line("Postgres: schema", err, "run argusd migrate with this binary, on this database")
