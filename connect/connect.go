@@ -81,7 +81,7 @@ func PostgresPool(url, application string) (*pgxpool.Config, error) {
 		return nil, ErrPostgresURL
 	}
 	pin(&config.ConnConfig.Config, application)
-	config.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error { return lead(ctx, &c.Config) }
+	config.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error { return Lead(ctx, &c.Config) }
 	return config, nil
 }
 

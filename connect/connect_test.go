@@ -12,7 +12,7 @@ import (
 
 // TestEveryConnection: a connection that is opened past this package has the defaults of a database, a role or a profile.
 func TestEveryConnection(t *testing.T) {
-	past := regexp.MustCompile(`\b(pgx\.(Connect|ConnectConfig|ParseConfig)|pgxpool\.(New|ParseConfig)|pgconn\.(Connect|ConnectConfig|ParseConfig)|clickhouse\.ParseDSN)\(`)
+	past := regexp.MustCompile(`\b(pgx\.(Connect|ConnectConfig|ParseConfig)|pgxpool\.(New|ParseConfig)|pgconn\.(Connect|ConnectConfig|ParseConfig)|clickhouse\.ParseDSN)\(|stdlib\.OpenDB\([^,)]*\)`)
 	err := filepath.WalkDir("..", func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() && (d.Name() == "node_modules" || d.Name() == "internal" || d.Name() == "connect") {
 			if d != nil && d.IsDir() && err == nil {

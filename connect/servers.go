@@ -16,7 +16,7 @@ import (
 )
 
 // A URL of Postgres that names several hosts leads to one of them: the primary of the highest timeline. All are asked at
-// once, each within probeTimeout, so that a host that accepts and never answers holds up nobody. While connections are
+// once, each within probeTimeout, so that a host that accepts and never answers holds up no caller. While connections are
 // open, the hosts are asked each second. When another one becomes the primary, the connections to the others are closed:
 // what hangs on them ends, and pools dial anew.
 //
@@ -94,7 +94,7 @@ func Barrier(ctx context.Context, q interface {
 // Open connects to the primary among the hosts of the configuration.
 func Open(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	config = config.Copy()
-	if err := lead(ctx, &config.Config); err != nil {
+	if err := Lead(ctx, &config.Config); err != nil {
 		return nil, err
 	}
 	return pgx.ConnectConfig(ctx, config)
@@ -103,7 +103,7 @@ func Open(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 // OpenReplication is Open for a connection that takes replication commands.
 func OpenReplication(ctx context.Context, config *pgconn.Config) (*pgconn.PgConn, error) {
 	config = config.Copy()
-	if err := lead(ctx, config); err != nil {
+	if err := Lead(ctx, config); err != nil {
 		return nil, err
 	}
 	return pgconn.ConnectConfig(ctx, config)
@@ -140,8 +140,9 @@ func keep(config *pgconn.Config, name string) {
 	config.Host, config.Port, config.TLSConfig, config.Fallbacks = ways[0].Host, ways[0].Port, ways[0].TLSConfig, ways[1:]
 }
 
-// lead leaves the configuration the primary as its one host. With one host, or a URL that asks for a standby, it changes nothing.
-func lead(ctx context.Context, config *pgconn.Config) error {
+// Lead leaves the configuration the primary as its one host. With one host, or a URL that asks for a standby, it
+// changes nothing.
+func Lead(ctx context.Context, config *pgconn.Config) error {
 	names := hostsOf(config)
 	if len(names) == 1 || asks(config, pgconn.ValidateConnectTargetSessionAttrsStandby) ||
 		asks(config, pgconn.ValidateConnectTargetSessionAttrsPreferStandby) || asks(config, pgconn.ValidateConnectTargetSessionAttrsReadOnly) {

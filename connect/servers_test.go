@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(enginetest.Run(m)) }
 
-// TestServers: of several hosts, connections lead to the primary of the highest timeline. One that hangs holds up nobody, what
+// TestServers: of several hosts, connections lead to the primary of the highest timeline. One that hangs holds up no caller, what
 // was open on it ends, and when it comes back nothing leads to it, also when it is the only one.
 func TestServers(t *testing.T) {
 	old := enginetest.StartOwnPostgres(t, engines.PostgresConfig{})

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -257,7 +258,9 @@ func openPostgres(url string) (*sql.DB, error) {
 	config.ConnectTimeout = 10 * time.Second
 	// Calls do not queue behind a statement that waits for a long query.
 	config.RuntimeParams["lock_timeout"] = "5s"
-	return stdlib.OpenDB(*config), nil
+	return stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(func(ctx context.Context, c *pgx.ConnConfig) error {
+		return connect.Lead(ctx, &c.Config)
+	})), nil
 }
 
 // takeTurn waits up to five minutes until no other migrates in this database. The lock is a row, which only the owner of

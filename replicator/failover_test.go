@@ -194,7 +194,7 @@ func (p *pair) lag() (bytes int64) {
 }
 
 // TestUnconfirmedRows: the log that Postgres decodes is ahead of the synchronous standby. A row in it is not given to ClickHouse
-// before the standby has it, with the slot of 18 and without of 15. A failover takes it back, and nobody has seen it.
+// before the standby has it, with the slot of 18 and without of 15. A failover takes it back, and no reader has seen it.
 func TestUnconfirmedRows(t *testing.T) {
 	for name, bin := range map[string]string{"18": "", "15": enginetest.Postgres15()} {
 		t.Run(name, func(t *testing.T) {
