@@ -58,6 +58,7 @@ type session struct {
 	received   atomic.Uint64
 	durable    atomic.Uint64
 	flushed    atomic.Uint64 // where Postgres's log ends, as last asked
+	held       atomic.Int64  // since when a batch waits for synchronous standbys, µs since 1970; 0 when none does
 	confirmed  atomic.Uint64 // what committed before it was decoded under the publication of the lease term
 	ack        chan struct{} // acknowledge now
 }

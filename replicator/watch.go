@@ -76,6 +76,8 @@ func (r *Replicator) barrier(ctx context.Context, timeline uint32) (wal.LSN, err
 
 // secure waits until the synchronous standbys have all that committed at or before the position.
 func (s *session) secure(ctx context.Context, at wal.LSN) error {
+	s.held.Store(time.Now().UnixMicro())
+	defer s.held.Store(0)
 	for told := false; s.secured <= at; {
 		asking, cancel := context.WithTimeout(ctx, 2*time.Second)
 		passed, err := s.r.barrier(asking, s.t.mark.timeline)
@@ -120,6 +122,7 @@ func (s *session) look(ctx context.Context, warned *string) error {
 				"wal_status", text, "retained_bytes", slot.RetainedBytes)
 		}
 	}
+	s.tellLag(slot)
 	if err := s.confirm(asking); err != nil {
 		return err
 	}
@@ -130,16 +133,20 @@ func (s *session) look(ctx context.Context, warned *string) error {
 	}
 	s.writers.CompareAndSwap(nil, &reading)
 	s.judge(writerDamage(w.position, reading))
+	return nil
+}
 
+// tellLag is for the metrics and the health. It is told before anything waits for a standby.
+func (s *session) tellLag(slot wal.SlotState) {
+	w := s.published.Load()
 	bytes := max(0, int64(slot.Flushed)-int64(w.lsn))
 	seconds := s.lag(slot).Seconds()
-	r.metrics.lagBytes.Set(float64(bytes))
-	r.metrics.lagSeconds.Set(seconds)
-	r.health.update(func(h *Status) {
+	s.r.metrics.lagBytes.Set(float64(bytes))
+	s.r.metrics.lagSeconds.Set(seconds)
+	s.r.health.update(func(h *Status) {
 		h.LagBytes, h.LagSeconds = bytes, seconds
 		h.WatermarkAt, h.WatermarkLSN = &w.at, w.lsn.String()
 	})
-	return nil
 }
 
 // judge takes note of damage of the writers that stays. A row is streamed when it is flushed and may be visible a
@@ -170,6 +177,8 @@ func (s *session) lag(slot wal.SlotState) time.Duration {
 	case slot.Flushed > s.in.received+behindBytes && s.in.committed > 0:
 		// What is decoded now is younger than what is durable by one batch only.
 		return max(0, slot.Now.Sub(time.UnixMicro(s.in.committed)))
+	case s.held.Load() != 0:
+		return time.Since(time.UnixMicro(s.held.Load()))
 	case s.in.current.rows > 0:
 		return time.Since(s.in.since)
 	}

@@ -204,7 +204,7 @@ func (c HA) settings(r *Report, n, primary *node) {
 func (c HA) standbys(ctx context.Context, r *Report, primary *node, standbys int) {
 	rows, err := primary.conn.Query(ctx, `SELECT application_name, coalesce(state, ''), coalesce(sync_state, ''),
 		coalesce(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), flush_lsn), 0)::bigint FROM pg_stat_replication
-		WHERE application_name NOT LIKE 'argus%' ORDER BY 1`)
+		WHERE pid NOT IN (SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active_pid IS NOT NULL) ORDER BY 1`)
 	var streaming, synchronous []string
 	hidden := false
 	if err == nil {
