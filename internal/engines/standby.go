@@ -179,8 +179,9 @@ func (pg *Postgres) Streams(ctx context.Context, standby *Postgres, name string,
 	}
 	defer there.Close(context.WithoutCancel(ctx))
 	// A standby that had no slot to keep looks for one every half a minute, and keeps it when the primary's has passed its own
-	// log. Both is hurried: its worker begins anew, 10 s after the last time at the earliest.
-	var hurried, begun time.Time
+	// log. Both is hurried: its worker begins anew after a change of this setting.
+	var hurried time.Time
+	restarted := false
 	for {
 		var streams bool
 		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_replication
@@ -200,10 +201,14 @@ func (pg *Postgres) Streams(ctx context.Context, standby *Postgres, name string,
 		if streams && time.Since(hurried) > 2*time.Second {
 			hurried = time.Now()
 			_, _ = conn.Exec(ctx, "SELECT pg_log_standby_snapshot()")
-			if time.Since(begun) > 20*time.Second {
-				begun = time.Now()
-				_, _ = there.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'slotsync worker'
-					AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_type = 'logical')`)
+			if len(slots) > 0 && !restarted {
+				restarted = true
+				for _, value := range []string{"off", "on"} {
+					if err := standby.Set(ctx, "hot_standby_feedback", value); err != nil {
+						return err
+					}
+					_ = pause(ctx, 100*time.Millisecond)
+				}
 			}
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
