@@ -73,7 +73,7 @@ func newCluster(t *testing.T, binDir string) *cluster {
 	for _, node := range c.nodes {
 		hosts = append(hosts, "127.0.0.1:"+strconv.Itoa(node.Port()))
 	}
-	s.env["ha"] = map[string]string{"ARGUS_POSTGRES_URL": s.pg.SuperuserURL("argus")}
+	s.env["check"] = map[string]string{"ARGUS_POSTGRES_URL": s.pg.SuperuserURL("argus")}
 	for _, env := range s.env {
 		if u, err := url.Parse(env["ARGUS_POSTGRES_URL"]); err == nil && u.Host != "" {
 			u.Host, u.RawQuery = strings.Join(hosts, ","), "sslmode=disable"
@@ -118,7 +118,7 @@ func (c *cluster) pageWith(block string, i int, more map[string]string) string {
 		variables["NODE"] = c.nodes[i].SuperuserURL("postgres")
 	}
 	maps.Copy(variables, more)
-	return c.step("docs/high-availability.md", block, "ha", variables)
+	return c.step("docs/high-availability.md", block, "check", variables)
 }
 
 // primary is the index of the node that the site takes for it.
