@@ -1,7 +1,11 @@
 package writer
 
 import (
+	"context"
+	"net"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/useargus/argus/internal/engines"
@@ -54,4 +58,54 @@ func TestStalledStandby(t *testing.T) {
 		t.Errorf("the row is there %d times", n)
 	}
 	l.check(t, pool)
+}
+
+// TestOldPrimary: behind one address the new primary is lost, and the old one answers, which was not fenced. No row goes there. The
+// rows of the processes say which server and timeline each writes to.
+func TestOldPrimary(t *testing.T) {
+	t.Parallel()
+	pg := enginetest.StartOwnPostgres(t, engines.PostgresConfig{})
+	standby, err := pg.Engine().Standby(t.Context(), t.TempDir(), "pg2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { standby.StopImmediate() })
+	if err := pg.Engine().Streams(t.Context(), standby, "pg2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := standby.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var port atomic.Int64
+	port.Store(int64(standby.Port()))
+	old := pg.Pool(t, pg.SuperuserURL)
+	w := start(t, Config{URL: pg.APIURL, dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, "127.0.0.1:"+strconv.FormatInt(port.Load(), 10))
+	}})
+	if err := w.Append(t.Context(), exampleRecord(1), false); err != nil {
+		t.Fatal(err)
+	}
+	there := pg.Pool(t, standby.SuperuserURL(pg.Database))
+	if n := scalar[int](t, there, "SELECT max(timeline)::int FROM argus.audit_processes"); n != 2 {
+		t.Errorf("the process writes to timeline %d", n)
+	}
+	there.Close()
+	port.Store(int64(pg.Engine().Port()))
+	if err := standby.StopImmediate(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the old primary is turned away", func() bool {
+		w.health.mu.Lock()
+		defer w.health.mu.Unlock()
+		return w.health.cause != nil && strings.Contains(w.health.cause.Error(), "is an old primary that came back")
+	})
+	unavailable(t, "with the old primary alone", w.Append(t.Context(), exampleRecord(2), false))
+	if n := scalar[int](t, old, "SELECT count(*)::int FROM argus.audit_writers"); n != 0 {
+		t.Errorf("%d writers were opened on the old primary", n)
+	}
+	if standby, err = engines.StartPostgres(t.Context(), standby.Config()); err != nil {
+		t.Fatal(err)
+	}
+	port.Store(int64(standby.Port()))
+	eventually(t, "the new primary is taken again", func() bool { return w.Append(t.Context(), exampleRecord(3), false) == nil })
 }
