@@ -97,6 +97,15 @@ func (pg *Postgres) clone(ctx context.Context, config PostgresConfig, name strin
 			return nil, err
 		}
 	}
+	// The copy has what ALTER SYSTEM told the original, the way to its former primary maybe. The last line counts.
+	auto, err := os.OpenFile(filepath.Join(data, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	_, err = fmt.Fprintf(auto, "primary_conninfo = '%s'\nprimary_slot_name = '%s'\n", pg.Conninfo(name), name)
+	if err := errors.Join(err, auto.Close()); err != nil {
+		return nil, err
+	}
 	if err := writeFile(passwordFile(config), []byte(pg.password+"\n"), 0o600); err != nil {
 		return nil, err
 	}
@@ -105,8 +114,7 @@ func (pg *Postgres) clone(ctx context.Context, config PostgresConfig, name strin
 		config.Settings = map[string]string{}
 	}
 	maps.Copy(config.Settings, map[string]string{
-		"primary_conninfo": pg.Conninfo(name), "primary_slot_name": name, "hot_standby_feedback": "on",
-		"wal_retrieve_retry_interval": "500ms",
+		"hot_standby_feedback": "on", "wal_retrieve_retry_interval": "500ms",
 	})
 	if version >= 170000 {
 		config.Settings["sync_replication_slots"] = "on"
