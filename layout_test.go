@@ -46,7 +46,7 @@ var fences = map[string][]string{
 // provers may import proof. It has pure functions: besides the root package it imports what is listed here.
 var (
 	provers        = []string{"api", "argusctl", "ledger", "argusd"}
-	proofLibraries = []string{"golang.org/x/mod/sumdb", "github.com/transparency-dev/formats", "github.com/transparency-dev/merkle", "github.com/google/uuid"}
+	proofLibraries = []string{"golang.org/x/mod/sumdb", "github.com/transparency-dev/formats", "github.com/transparency-dev/merkle", "github.com/google/uuid", "github.com/go-json-experiment/json"}
 	impure         = []string{"os", "net/http", "database/sql", "os/exec"}
 )
 

@@ -26,11 +26,12 @@ const (
 	ScopeTokensAdmin      Scope = "tokens:admin"
 	ScopeEventsRead       Scope = "events:read"
 	ScopeEventsEmit       Scope = "events:emit"
+	ScopeSinksWrite       Scope = "sinks:write"
 )
 
 // ownScopes are those of ARGUS's own routes.
 var ownScopes = []Scope{ScopeLogsRead, ScopeViewsWrite, ScopeTenantsRead, ScopeTenantsWrite, ScopeComputeRead, ScopeComputeWrite, ScopeRemoteSupport,
-	ScopeRemoteSupportArm, ScopeTokensWrite, ScopeTokensAdmin, ScopeEventsRead, ScopeEventsEmit}
+	ScopeRemoteSupportArm, ScopeTokensWrite, ScopeTokensAdmin, ScopeEventsRead, ScopeEventsEmit, ScopeSinksWrite}
 
 // ReadOnly reports whether a scope lets its holder see things and change none. The name tells it, of ARGUS's own scopes
 // and of those that services declare: what stands behind the last colon is "read". argus.personal_access_tokens holds an

@@ -29,6 +29,7 @@ func TestContract(t *testing.T) {
 	c.checkTokens()
 	c.checkTenants()
 	c.checkWorkers()
+	c.checkSinks()
 	c.checkLog()
 	c.checkViews()
 	c.checkStreams()
@@ -225,6 +226,42 @@ func (c *contract) checkTenants() {
 	c.expect("retireTenant", wish{status: 200, token: all, path: added})
 	c.expect("putTenant", wish{status: 409, code: argus.CodeConflict, token: all, path: added})
 	absent("retireTenant", "")
+}
+
+// checkSinks: what a shipper declared, and its answer to a test.
+func (c *contract) checkSinks() {
+	all := c.tokens[ada]
+	if _, err := c.owner.Exec(c.t.Context(), `INSERT INTO argus.sinks (sink, kind, target, format, filter, status, updated_at)
+		VALUES ('siem', 'https', 'https://siem.example.com/in', 'argus', '', '{"state": "idle", "lag_rows": 0}', clock_timestamp())`); err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := c.owner.Exec(c.t.Context(), `INSERT INTO argus.sink_positions (sink, stream, position, batch) VALUES ('siem', '', 'c0', '000000000001-00')`); err != nil {
+		c.t.Fatal(err)
+	}
+	for id, path := range map[string]string{"showSink": "", "testSink": "/test", "pauseSink": "/pause", "resumeSink": "/resume", "backfillSink": "/backfill"} {
+		c.expect(id, wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/sinks/nobody" + path})
+	}
+	c.expect("listSinks", wish{status: 200, token: all})
+	c.expect("pauseSink", wish{status: 200, token: all})
+	c.expect("resumeSink", wish{status: 200, token: all})
+	c.expect("backfillSink", wish{status: 200, token: all})
+	c.expect("backfillSink", wish{status: 400, code: argus.CodeInvalidParameter, token: all, body: map[string]any{"since": "the day before"}})
+	c.expect("showSink", wish{status: 200, token: all})
+	answered := make(chan error, 1)
+	go func() {
+		for {
+			tag, err := c.owner.Exec(c.t.Context(), "UPDATE argus.sink_orders SET state = 'done', finished_at = clock_timestamp() WHERE kind = 'test' AND state = 'asked'")
+			if err != nil || tag.RowsAffected() > 0 {
+				answered <- err
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	c.expect("testSink", wish{status: 200, token: all})
+	if err := <-answered; err != nil {
+		c.t.Error(err)
+	}
 }
 
 func (c *contract) checkWorkers() {

@@ -54,6 +54,7 @@ func (a *API) routes() []route {
 		a.compute.routes(),
 		a.support.routes(),
 		a.serviceRoutes(),
+		a.sinkRoutes(),
 	)
 }
 

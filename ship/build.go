@@ -1,12 +1,14 @@
 package ship
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,6 +66,7 @@ func (s *stream) next(ctx context.Context, st *state, lim limits) (b *built, err
 			}
 			settle(&position, &looked, c)
 			tail = c.Tail
+			slices.SortFunc(tail, func(a, b pgread.Range) int { return cmp.Compare(a.Writer, b.Writer) }) // as again reads them
 		}
 		look := int64(lim.rows)
 		if s.r.filter != "" {

@@ -327,3 +327,5 @@ func (w *world) check(batches []received, pass func(*argus.Record) bool) {
 		}
 	}
 }
+
+func manifestLine(m argus.Manifest) []byte { return (&sink.Batch{Manifest: m}).AppendManifest(nil) }

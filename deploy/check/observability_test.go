@@ -200,7 +200,7 @@ func TestDashboard(t *testing.T) {
 			}
 		}
 	}
-	if !slices.Equal(rows, []string{"API", "Writer", "Replicator", "Analytics", "Ledger", "Services", "Maintenance"}) {
+	if !slices.Equal(rows, []string{"API", "Writer", "Replicator", "Analytics", "Ledger", "Services", "Ship", "Maintenance"}) {
 		t.Errorf("rows: %q", rows)
 	}
 	file := filepath.Join(t.TempDir(), "dashboard.yaml")
@@ -295,7 +295,7 @@ func knownMetrics(t *testing.T) metrics {
 	if len(m.labels) < 50 {
 		t.Fatalf("METRICS.md has %d metrics", len(m.labels))
 	}
-	for _, stage := range []string{".", "api", "writer", "replicator", "analytics", "ledger"} {
+	for _, stage := range []string{".", "api", "writer", "replicator", "analytics", "ledger", "ship"} {
 		files, err := fs.Glob(os.DirFS(root), stage+"/*.go")
 		if stage == "." {
 			files, err = fs.Glob(os.DirFS(root), "*.go")

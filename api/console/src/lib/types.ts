@@ -399,6 +399,7 @@ export const SCOPES: [string, string][] = [
   ['tokens:admin', 'List and revoke everybody’s tokens'],
   ['events:read', 'Read events'],
   ['events:emit', 'Emit events'],
+  ['sinks:write', 'Pause, test and backfill sinks'],
 ];
 
 export const PRESETS: Record<string, string[]> = {
