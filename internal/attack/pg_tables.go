@@ -95,6 +95,7 @@ var writable = map[string]map[string]string{
 	},
 	"argus_replicator":  {"argus.replicator_lease": "IU", "argus.replicator_status": "IU"},
 	"argus_ledger":      {"argus.ledger_runs": "I", "argus.ledger_tiles": "I", "argus.ledger_checkpoints": "I", "argus.ledger_cosignatures": "I", "argus.ledger_lease": "IU", "argus.ledger_status": "IU"},
+	"argus_ship":        {"argus.sinks": "I", "argus.sink_positions": "IU", "argus.sink_leases": "IU"},
 	"argus_break_glass": {"argus.break_glass_tokens": "I", "argus.break_glass_revocations": "I"},
 	"argus_consent":     {"argus.tenant_consents": "I", "argus.tenant_consent_withdrawals": "I"},
 }
