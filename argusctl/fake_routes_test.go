@@ -656,8 +656,12 @@ func (f *fake) series(x *exchange) {
 		counts[r.Route]++
 	}
 	series := []any{}
+	var started any
+	if x.r.URL.Query().Get("compare") == "true" {
+		started = "2026-01-31T12:20:00.000000Z"
+	}
 	for route, n := range counts {
-		series = append(series, map[string]any{"group": route, "points": []any{map[string]any{"rpm": 0}, map[string]any{"rpm": n}, map[string]any{"rpm": n / 2}}})
+		series = append(series, map[string]any{"group": route, "started_at": started, "points": []any{map[string]any{"rpm": 0}, map[string]any{"rpm": n}, map[string]any{"rpm": n / 2}}})
 	}
 	x.reply(200, map[string]any{"group_by": "route", "step_seconds": 60, "series": series})
 }

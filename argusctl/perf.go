@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"net/url"
 	"slices"
@@ -142,7 +141,7 @@ func perfRun(ctx context.Context, f *factory, o *perfOptions) error {
 			if err != nil {
 				return nil, err
 			}
-			t := p.table(o, askTrends(ctx, c, query))
+			t := p.table(f, o, askTrends(ctx, c, query))
 			return append([]string{p.about(f), ""}, t.lines(f.io.width(), how, f.io.outColor)...), nil
 		})
 	}
@@ -164,11 +163,24 @@ func perfRun(ctx context.Context, f *factory, o *perfOptions) error {
 			return nil
 		}
 	}
-	var trends map[string][]float64
+	var trends map[string]trend
 	if how == wide || how == short && f.io.outTerminal {
 		trends = askTrends(ctx, c, query)
 	}
-	return p.table(o, trends).print(f, how)
+	if err := p.table(f, o, trends).print(f, how); err != nil || how == asCSV {
+		return err
+	}
+	if worst := p.rows[0]; o.sort == "regression" && p.GroupBy == "route" && worst.regression() > 1 {
+		if err := f.io.out.Flush(); err != nil {
+			return err
+		}
+		window := "--since " + p.Since.Format(argus.TimeFormat)
+		if query.Has("until") {
+			window += " --until " + p.Until.Format(argus.TimeFormat)
+		}
+		f.notice("For whom: argusctl perf --differs %s --route %s", window, quoted(worst.group))
+	}
+	return nil
 }
 
 func (o *perfOptions) query(f *factory) (url.Values, error) {
@@ -304,29 +316,34 @@ func (p *perfAnswer) about(f *factory) string {
 	return text
 }
 
-// askTrends asks for calls per minute over the window, by group. It is an ornament: without an answer it is left
-// out.
-func askTrends(ctx context.Context, c *client, query url.Values) map[string][]float64 {
-	q := maps.Clone(query)
-	q.Del("compare")
+// trend is a group over time.
+type trend struct {
+	rpm     []float64
+	started time.Time // where a regression started; zero without one
+}
+
+// askTrends asks for calls per minute over the window, by group, and with a comparison where a regression started. It is an
+// ornament: without an answer it is left out.
+func askTrends(ctx context.Context, c *client, query url.Values) map[string]trend {
 	var answer struct {
 		Series []struct {
-			Group  string `json:"group"`
-			Points []struct {
+			Group     string    `json:"group"`
+			StartedAt time.Time `json:"started_at"`
+			Points    []struct {
 				RPM float64 `json:"rpm"`
 			} `json:"points"`
 		} `json:"series"`
 	}
-	if _, err := c.get(ctx, "/v1/perf/series", q, &answer); err != nil {
+	if _, err := c.get(ctx, "/v1/perf/series", query, &answer); err != nil {
 		return nil
 	}
-	trends := map[string][]float64{}
+	trends := map[string]trend{}
 	for _, s := range answer.Series {
 		values := make([]float64, len(s.Points))
 		for i, point := range s.Points {
 			values[i] = point.RPM
 		}
-		trends[s.Group] = resample(values, trendWidth)
+		trends[s.Group] = trend{resample(values, trendWidth), s.StartedAt}
 	}
 	return trends
 }
@@ -349,8 +366,20 @@ func resample(values []float64, n int) []float64 {
 	return out
 }
 
+// clock shows a moment of a table whose window ends at until: without its day where that is the same.
+func (f *factory) clock(at, until time.Time) string {
+	shown := f.shownTime(at)
+	if shown.Format(time.DateOnly) == f.shownTime(until).Format(time.DateOnly) {
+		return shown.Format("15:04")
+	}
+	return shown.Format("2006-01-02 15:04")
+}
+
+// quoted is a word for a shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
 // table lays the figures out. With a comparison, each stands beside how it changed.
-func (p *perfAnswer) table(o *perfOptions, trends map[string][]float64) *table {
+func (p *perfAnswer) table(f *factory, o *perfOptions, trends map[string]trend) *table {
 	least := 36 // of a route: 20 are all of /v1/tenants/:id/…
 	if o.compare || o.sort == "regression" {
 		least = 22
@@ -360,6 +389,13 @@ func (p *perfAnswer) table(o *perfOptions, trends map[string][]float64) *table {
 		{head: "4XX", key: "client_error_rate", right: true, spare: true}, {head: "P50", key: "p50_ms", right: true, spare: true},
 		{head: "P95", key: "p95_ms", right: true}, {head: "P99", key: "p99_ms", right: true}, {head: "MAX", key: "max_ms", right: true, spare: true},
 		{head: "INTERRUPTED", key: "interrupted", right: true, wide: true}}}
+	started := false
+	for _, r := range p.rows {
+		started = started || r.regression() > 1 && !trends[r.group].started.IsZero()
+	}
+	if started {
+		t.columns = append(t.columns, column{head: "SINCE"})
+	}
 	if trends != nil {
 		t.columns = append(t.columns, column{head: "TREND", spare: true})
 	}
@@ -377,8 +413,15 @@ func (p *perfAnswer) table(o *perfOptions, trends map[string][]float64) *table {
 			r.figure("p95", shownMS(r.P95), r.P95, func(b *perfRow) *float64 { return b.P95 }),
 			r.figure("p99", shownMS(r.P99), r.P99, func(b *perfRow) *float64 { return b.P99 }),
 			val(shownMS(r.Max), rawFloat(r.Max)), txt(strconv.FormatInt(r.Interrupted, 10)))
+		if started {
+			since := cell{none: true}
+			if at := trends[r.group].started; r.regression() > 1 && !at.IsZero() {
+				since = val(f.clock(at, p.Until), at.Format(argus.TimeFormat)).in(red)
+			}
+			row = append(row, since)
+		}
 		if trends != nil {
-			row = append(row, txt(sparkline(trends[r.group])).in(cyan))
+			row = append(row, txt(sparkline(trends[r.group].rpm)).in(cyan))
 		}
 		t.rows = append(t.rows, row)
 	}

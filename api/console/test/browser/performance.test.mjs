@@ -136,8 +136,8 @@ test('a regression is sorted first and marked where it started, the time before 
       const body = await answer.json();
       for (const line of body.series ?? []) {
         if (line.group !== worse && line.group !== '') continue;
-        line.points.forEach((p, i) => Object.assign(p, { count: 10, interrupted: i % 4, p50_ms: 5, p95_ms: 6, p99_ms: i > 40 ? 60 : 7 }));
-        line.before.forEach((p) => Object.assign(p, { count: 10, p99_ms: 30 }));
+        for (const [i, p] of line.points.entries()) Object.assign(p, { count: 10, interrupted: i % 4, p50_ms: 5, p95_ms: 6, p99_ms: i > 40 ? 60 : 7 });
+        for (const p of line.before) Object.assign(p, { count: 10, p99_ms: 30 });
         line.started_at = line.points[Math.floor(line.points.length * 0.7)].at;
         line.started_by = 'latency';
       }
