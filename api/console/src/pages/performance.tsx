@@ -247,7 +247,6 @@ function Figures({ row, by, target, line, until }: { row: PerfRow; by: GroupBy; 
           {method && <span class={`method m-${method.toLowerCase()}`}>{method} </span>}
           {(by === 'actor' && names.get(group)) || path || '(none)'}
         </a>
-        <span class="narrow-spark">{spark}</span>
       </td>
       <td class="c-spark">{spark}</td>
       <td class="num">

@@ -60,7 +60,7 @@ function timeLabels(_: uPlot, splits: number[], __: number, ___: number, step: n
 /** Draws the range that stays marked, below the lines. */
 function drawRegion(u: uPlot, region: [number, number] | null | undefined): void {
   if (!region) return;
-  const x = (at: number) => Math.max(u.bbox.left, Math.min(u.bbox.left + u.bbox.width, u.valToPos(at, 'x', true)));
+  const x = (at: number) => Math.round(Math.max(u.bbox.left, Math.min(u.bbox.left + u.bbox.width, u.valToPos(at, 'x', true))));
   const [left, right] = [x(region[0]), x(region[1])];
   if (right <= left) return;
   const { ctx } = u;
@@ -69,7 +69,7 @@ function drawRegion(u: uPlot, region: [number, number] | null | undefined): void
   ctx.globalAlpha = 0.16;
   ctx.fillRect(left, u.bbox.top, right - left, u.bbox.height);
   ctx.globalAlpha = 1;
-  ctx.lineWidth = 1.5 * devicePixelRatio;
+  ctx.lineWidth = 2 * devicePixelRatio;
   ctx.beginPath();
   for (const at of [left, right]) {
     ctx.moveTo(at, u.bbox.top);
@@ -83,11 +83,11 @@ function drawRegion(u: uPlot, region: [number, number] | null | undefined): void
 function drawMarks(u: uPlot, marks: { at: number; label: string }[] | undefined): void {
   const { ctx } = u;
   for (const mark of marks ?? []) {
-    const x = u.valToPos(mark.at, 'x', true);
+    const x = Math.round(u.valToPos(mark.at, 'x', true));
     if (x < u.bbox.left - 1 || x > u.bbox.left + u.bbox.width) continue;
     ctx.save();
     ctx.strokeStyle = ctx.fillStyle = colour('bad');
-    ctx.lineWidth = 1.5 * devicePixelRatio;
+    ctx.lineWidth = 2 * devicePixelRatio;
     ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
     ctx.beginPath();
     ctx.moveTo(x, u.bbox.top);

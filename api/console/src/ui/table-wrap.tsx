@@ -3,15 +3,15 @@ import { useEffect, useRef } from 'preact/hooks';
 
 /** What holds a table. Where the table is wider, it scrolls sideways, and a shadow at the edge says that there is more. */
 export function TableWrap({ pending = false, children }: { pending?: boolean; children: ComponentChildren }) {
-  const outer = useRef<HTMLDivElement>(null);
   const inner = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const box = inner.current!;
+    const wrap = box.parentElement!;
     const look = () => {
       const left = box.scrollLeft > 1;
       const right = box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
-      outer.current!.classList.toggle('more-left', left);
-      outer.current!.classList.toggle('more-right', right);
+      wrap.classList.toggle('more-left', left);
+      wrap.classList.toggle('more-right', right);
     };
     const sizes = new ResizeObserver(look);
     sizes.observe(box);
@@ -23,7 +23,7 @@ export function TableWrap({ pending = false, children }: { pending?: boolean; ch
     };
   }, []);
   return (
-    <div ref={outer} class={pending ? 'table-wrap pending' : 'table-wrap'} aria-busy={pending}>
+    <div class={pending ? 'table-wrap pending' : 'table-wrap'} aria-busy={pending}>
       <div ref={inner} class="table-scroll">
         {children}
       </div>

@@ -157,7 +157,7 @@ test('a regression is sorted first and marked where it started, the time before 
     await eventually('the mark', async () => (await pixels(page, 'Latency', 'bad')) > 50);
     await eventually('interrupted calls', async () => (await pixels(page, 'Errors', 'cut')) > 20);
     const plain = await pixels(page, 'Latency', 'line-max');
-    await page.check('text=the time before');
+    await page.check('.legend label:has-text("the time before") input');
     await eventually('the time before', async () => (await pixels(page, 'Latency', 'line-max')) > plain + 50);
     assert.equal(params(page).get('before'), '1');
   }));
