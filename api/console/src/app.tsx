@@ -356,11 +356,13 @@ function ZoneButton() {
 }
 
 const KEYS: [string, string][] = [
-  ['/', 'Search the audit log'],
+  ['/', 'Search'],
   ['Ctrl-K', 'Search the audit log, from anywhere'],
   ['j  k', 'Next, previous row'],
   ['Enter', 'Open the row'],
   ['Esc', 'Close what is open'],
+  ['← →', 'From point to point of a chart'],
+  ['Shift ←', 'Choose a range of a chart; Enter takes it'],
   ['l', 'Live on or off'],
   ['r', 'Refresh'],
   ['g t', 'Tenants'],

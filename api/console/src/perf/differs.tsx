@@ -8,6 +8,7 @@ import type { DifferFigures, Differs, DifferValue } from '../lib/types';
 import { Skeleton, Spinner } from '../ui/bits';
 import { Failure } from '../ui/notice';
 import { windowLabel } from '../ui/window-picker';
+import { conditionOf } from './condition';
 
 /** How calls of a region went. */
 export const KINDS: [string, string][] = [
@@ -22,13 +23,6 @@ const DEPARTS: Record<string, [string, string]> = {
   slower: ['slower', 'tone-bad'],
   faster: ['faster', 'tone-ok'],
 };
-
-/** The condition that asks for a value; null when no filter does. */
-export function conditionOf(dimension: string, value: string): Condition | null {
-  if (dimension === 'status' && value === 'interrupted') return { name: 'outcome', not: false, value };
-  if (value === '' && dimension !== 'client') return null;
-  return { name: dimension, not: false, value };
-}
 
 /** For whom the calls of a region differ: the values that depart most, with what they are beside the baseline's. */
 export function DiffersPanel({ query, onFilter, onClose }: { query: URLSearchParams; onFilter: (condition: Condition) => void; onClose: () => void }) {

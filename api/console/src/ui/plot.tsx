@@ -291,6 +291,7 @@ export function Sparkline({ calls, values, start, label }: { calls: number[]; va
       return;
     }
     path += `${pen ? 'L' : 'M'}${x(i).toFixed(1)} ${y(v).toFixed(1)}`;
+    if (!pen && (values[i + 1] ?? null) === null) path += 'h0.1'; // a point by itself, which the round ends of a line make visible
     pen = true;
   });
   return (
