@@ -178,6 +178,9 @@ func perfRun(ctx context.Context, f *factory, o *perfOptions) error {
 		if query.Has("until") {
 			window += " --until " + p.Until.Format(argus.TimeFormat)
 		}
+		if at := trends[worst.group].started; !at.IsZero() {
+			f.notice("%s is worse since %s.", worst.group, f.clock(at, p.Until))
+		}
 		f.notice("For whom: argusctl perf --differs %s --route %s", window, quoted(worst.group))
 	}
 	return nil
@@ -394,7 +397,7 @@ func (p *perfAnswer) table(f *factory, o *perfOptions, trends map[string]trend) 
 		started = started || r.regression() > 1 && !trends[r.group].started.IsZero()
 	}
 	if started {
-		t.columns = append(t.columns, column{head: "SINCE"})
+		t.columns = append(t.columns, column{head: "SINCE", spare: true})
 	}
 	if trends != nil {
 		t.columns = append(t.columns, column{head: "TREND", spare: true})
