@@ -36,7 +36,7 @@ func (l *leases) take(ctx context.Context, sinks []string) (map[string]bool, err
 			return nil, err
 		}
 		config.RuntimeParams["synchronous_commit"] = "off" // a lost renewal is no loss
-		if l.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
+		if l.conn, err = connect.Open(ctx, config); err != nil {
 			return nil, fmt.Errorf("connecting to Postgres: %w", err)
 		}
 	}
