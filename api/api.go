@@ -204,7 +204,8 @@ func New(config Config) (*API, error) {
 	}
 	a.support = &support{pool: a.pool, consentURL: config.ConsentURL}
 	a.ledger = &ledger{auditLog: config.Log, store: &ledgerStore{pool: config.Pool}}
-	a.logs = &logs{auditLog: config.Log, credentials: a.credentials, pool: a.pool, ledger: a.ledger.store, log: a.log, served: a.servedRoutes}
+	a.logs = &logs{auditLog: config.Log, credentials: a.credentials, pool: a.pool, ledger: a.ledger.store, log: a.log, served: a.servedRoutes,
+		services: a.servedServices, held: map[string]bool{}}
 	a.work = concat(a.jobs(), a.credentials.Work(), a.door.jobs(config.ReloadServices))
 	a.table = concat(a.routes(), config.extra)
 	if err := checkRoutes(a.table); err != nil {

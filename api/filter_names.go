@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/url"
 	"regexp"
@@ -9,9 +10,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/credential"
 )
+
+// heldTime bounds the look for one value in the log. A value that was not found by then is asked for as it stands.
+const heldTime = 2 * time.Second
+
+// maxRemembered bounds the values that are remembered as held by the log.
+const maxRemembered = 10_000
 
 // namesWindow is how far back the log is asked who called, to find a person by name: as long as rows are kept.
 const namesWindow = 365 * 24 * time.Hour
@@ -25,7 +34,8 @@ const suggested = 5
 // filterOf reads the filter of a query, and turns names into the ids that the log holds. It is the one place where a name
 // of a person or of a tenant means something. A value that cannot match any call is an error with CodeUnknownFilterValue:
 // to answer that there are no such calls would be true and mislead. A value that the log holds, or that has the form of an
-// actor's id, stays as it is: an id without calls is an honest question.
+// actor's id, stays as it is: an id without calls is an honest question. Parts of a reason or a user agent, ids of calls and
+// addresses are never rejected.
 func (l *logs) filterOf(c *call, others ...string) (argus.Filter, error) {
 	return l.filterFrom(c, c.Query(), others...)
 }
@@ -36,10 +46,14 @@ func (l *logs) filterFrom(c *call, q url.Values, others ...string) (argus.Filter
 	if err != nil {
 		return f, err
 	}
+	look := &lookUp{known: map[string]knownValues{}}
+	var cancel context.CancelFunc
+	look.ctx, cancel = context.WithTimeout(c.Context(), heldTime)
+	defer cancel()
 	for i := range f.Conditions {
 		t := &f.Conditions[i]
 		for j := range t.Values {
-			if err := l.resolve(c, t, &t.Values[j]); err != nil {
+			if err := l.resolve(c, look, t, &t.Values[j]); err != nil {
 				return argus.Filter{}, err
 			}
 		}
@@ -49,8 +63,30 @@ func (l *logs) filterFrom(c *call, q url.Values, others ...string) (argus.Filter
 	return f, nil
 }
 
-func (l *logs) resolve(c *call, t *argus.Condition, v *argus.FilterValue) error {
-	var known func(*call) ([]candidate, bool, error)
+// lookUp is what one filter's values have in common: the time to look for them in the log, and what is known of each kind.
+type lookUp struct {
+	ctx   context.Context
+	known map[string]knownValues
+}
+
+type knownValues struct {
+	list  []candidate
+	whole bool // all that could be known is
+}
+
+// of gives what is known, and asks for it once.
+func (look *lookUp) of(c *call, what string, ask func(*call) ([]candidate, bool, error)) (k knownValues, err error) {
+	k, ok := look.known[what]
+	if !ok {
+		if k.list, k.whole, err = ask(c); err == nil {
+			look.known[what] = k
+		}
+	}
+	return k, err
+}
+
+func (l *logs) resolve(c *call, look *lookUp, t *argus.Condition, v *argus.FilterValue) error {
+	var ask func(*call) ([]candidate, bool, error)
 	var what string
 	switch t.Name {
 	case argus.FilterActor, argus.FilterImpersonator:
@@ -61,37 +97,43 @@ func (l *logs) resolve(c *call, t *argus.Condition, v *argus.FilterValue) error 
 		if actorForm.MatchString(v.Text) {
 			return nil
 		}
-		what, known = "actor", l.people
+		what, ask = "actor", l.people
 	case argus.FilterTenant:
-		what, known = "tenant", l.tenants
+		if what, ask = "tenant", l.tenants; !c.Actor.Can(argus.ScopeTenantsRead) {
+			return l.unknownTenant(c, look, t, v)
+		}
 	case argus.FilterRoute:
 		if slices.ContainsFunc(l.served(), v.Route.Match) {
 			return nil
 		}
-		what, known = "route", l.knownRoutes
+		what, ask = "route", l.knownRoutes
 	default:
-		return nil
+		return l.resolveSeen(c, look, t, v)
 	}
-	candidates, whole, err := known(c)
+	known, err := look.of(c, what, ask)
 	if err != nil {
 		return err
 	}
-	for _, s := range candidates { // an exact id comes before every name
+	for _, s := range known.list { // an exact id comes before every name
 		if s.Value == v.Text || t.Name == argus.FilterRoute && v.Route.Match(s.Value) {
 			return nil
 		}
 	}
-	if held, err := l.holds(c.Context(), *t, *v); err != nil || held {
+	held, sure, err := l.holds(c, look, *t, *v)
+	if err != nil || held {
 		return err
 	}
 	var same []argus.Suggestion
-	for _, s := range candidates {
+	for _, s := range known.list {
 		if t.Name != argus.FilterRoute && v.Text != "" &&
 			(strings.EqualFold(s.Value, v.Text) || strings.EqualFold(s.Name, v.Text) || strings.EqualFold(s.email, v.Text)) {
 			same = append(same, s.Suggestion)
 		}
 	}
-	return unknownValue(t, v, what, same, candidates, whole)
+	if len(same) == 0 && !sure {
+		return nil
+	}
+	return unknownValue(t, v, what, same, known.list, known.whole)
 }
 
 // candidate is a value that a filter may mean.
@@ -100,17 +142,147 @@ type candidate struct {
 	email string
 }
 
-// holds reports whether any call of the log matches the value.
-func (l *logs) holds(ctx context.Context, t argus.Condition, v argus.FilterValue) (bool, error) {
+// holds reports whether any call of the log matches the value. All values of a filter share a short time for it. When that
+// does not suffice, it is not sure: the question is then asked as it stands. What is held stays so for as long as rows are kept.
+func (l *logs) holds(c *call, look *lookUp, t argus.Condition, v argus.FilterValue) (held, sure bool, err error) {
+	key := string(t.Name) + "." + t.Param + "=" + v.Text
+	l.mu.Lock()
+	held = l.held[key]
+	l.mu.Unlock()
+	if held {
+		return true, true, nil
+	}
 	t.Not, t.Values = false, []argus.FilterValue{v}
-	page, err := l.auditLog.Search(ctx, argus.SearchRequest{Filter: argus.Filter{Conditions: []argus.Condition{t}}, Limit: 1})
-	return len(page.Rows) > 0, err
+	if slices.Contains(argus.FacetFields(), t.Name) && t.Name != argus.FilterPAT && t.Name != argus.FilterBreakGlass {
+		var found argus.FacetsResult // rollups know it
+		found, err = l.auditLog.Facets(look.ctx, argus.FacetsRequest{Fields: []argus.FilterName{t.Name}, Limit: 1,
+			Filter: argus.Filter{Since: argus.Micros(c.arrival.Add(-namesWindow)), Conditions: []argus.Condition{t}}})
+		held = found.Total > 0
+	} else {
+		var page argus.SearchPage
+		page, err = l.auditLog.Search(look.ctx, argus.SearchRequest{Filter: argus.Filter{Conditions: []argus.Condition{t}}, Limit: 1})
+		held = len(page.Rows) > 0
+	}
+	if err != nil {
+		return false, false, c.Context().Err()
+	}
+	if held {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if len(l.held) >= maxRemembered {
+			clear(l.held)
+		}
+		l.held[key] = true
+	}
+	return held, true, nil
+}
+
+// resolveSeen checks the values of the other filters: those that are declared are known, and those that any call had.
+func (l *logs) resolveSeen(c *call, look *lookUp, t *argus.Condition, v *argus.FilterValue) error {
+	if c.route.Path == followPath || v.Text == "" {
+		return nil // a stream waits for calls that come
+	}
+	var what string
+	var declared []string
+	switch t.Name {
+	case argus.FilterService:
+		what, declared = "service", l.services()
+	case argus.FilterScope:
+		what, declared = "scope", []string{argus.ScopeAny, argus.ScopeNone}
+		for _, s := range argus.AllScopes() {
+			declared = append(declared, string(s))
+		}
+	case argus.FilterRelease, argus.FilterClient, argus.FilterAgent:
+		what = string(t.Name)
+	case argus.FilterErrorCode:
+		what = "error code"
+	case argus.FilterPAT:
+		what = "personal access token"
+	case argus.FilterBreakGlass:
+		what = "break-glass token"
+	case argus.FilterParam:
+		what = "call with the parameter " + argus.Text(t.Param, 64)
+	default:
+		return nil
+	}
+	if slices.Contains(declared, v.Text) {
+		return nil
+	}
+	issued, err := l.issued(c.Context(), t.Name, v.ID)
+	if err != nil || issued {
+		return err
+	}
+	if held, sure, err := l.holds(c, look, *t, *v); err != nil || held || !sure {
+		return err
+	}
+	if t.Name == argus.FilterParam {
+		if names := parameterNames(l.served()); !slices.Contains(names, t.Param) {
+			given := argus.FilterValue{Text: t.Param}
+			return unknownValue(t, &given, "parameter", nil, candidatesOf(names), true)
+		}
+	}
+	if slices.Contains(argus.FacetFields(), t.Name) && v.ID == uuid.Nil {
+		if seen, err := l.seen(look.ctx, c.arrival, t.Name); err == nil { // else only what is declared is suggested
+			declared = append(declared, seen...)
+		}
+	}
+	slices.Sort(declared)
+	return unknownValue(t, v, what, nil, candidatesOf(slices.Compact(declared)), true)
+}
+
+// issued reports whether a token of the id was made, used or not.
+func (l *logs) issued(ctx context.Context, name argus.FilterName, id uuid.UUID) (bool, error) {
+	switch name {
+	case argus.FilterPAT:
+		names, err := credential.TokenNames(ctx, l.pool, []uuid.UUID{id})
+		return len(names) > 0, err
+	case argus.FilterBreakGlass:
+		reasons, err := credential.BreakGlassReasons(ctx, l.pool, []uuid.UUID{id})
+		return len(reasons) > 0, err
+	}
+	return false, nil
+}
+
+// parameterNames are the names of parameters that routes have, and tenant, which any service may use.
+func parameterNames(routes []string) []string {
+	names := []string{"tenant"}
+	for _, r := range routes {
+		for segment := range strings.SplitSeq(r, "/") {
+			if strings.HasPrefix(segment, ":") || strings.HasPrefix(segment, "*") {
+				names = append(names, segment[1:])
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func candidatesOf(values []string) []candidate {
+	list := make([]candidate, len(values))
+	for i, v := range values {
+		list[i].Value = v
+	}
+	return list
+}
+
+// unknownTenant checks a tenant for someone who may not see tenants. Then a name means nothing and no name is suggested:
+// an answer would tell which tenants there are.
+func (l *logs) unknownTenant(c *call, look *lookUp, t *argus.Condition, v *argus.FilterValue) error {
+	if held, sure, err := l.holds(c, look, *t, *v); err != nil || held || !sure {
+		return err
+	}
+	err := unknownValue(t, v, "call on a tenant", nil, nil, true)
+	var e *argus.Error
+	if errors.As(err, &e) {
+		e.Message += " Give the id as rows have it: names of tenants need the scope " + string(argus.ScopeTenantsRead) + "."
+	}
+	return err
 }
 
 // seen gives the values that a field had.
-func (l *logs) seen(c *call, field argus.FilterName) ([]string, error) {
-	res, err := l.auditLog.Facets(c.Context(), argus.FacetsRequest{Fields: []argus.FilterName{field}, Limit: 1000,
-		Filter: argus.Filter{Since: argus.Micros(c.arrival.Add(-namesWindow))}})
+func (l *logs) seen(ctx context.Context, now time.Time, field argus.FilterName) ([]string, error) {
+	res, err := l.auditLog.Facets(ctx, argus.FacetsRequest{Fields: []argus.FilterName{field}, Limit: 1000,
+		Filter: argus.Filter{Since: argus.Micros(now.Add(-namesWindow))}})
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +295,7 @@ func (l *logs) seen(c *call, field argus.FilterName) ([]string, error) {
 
 // people gives who called, and who signed in at an issuer of OpenID Connect. whole is false when names of some are not known.
 func (l *logs) people(c *call) (list []candidate, whole bool, err error) {
-	ids, err := l.seen(c, argus.FilterActor)
+	ids, err := l.seen(c.Context(), c.arrival, argus.FilterActor)
 	if err != nil {
 		return nil, false, err
 	}
@@ -159,7 +331,7 @@ func (l *logs) tenants(c *call) (list []candidate, whole bool, err error) {
 
 // knownRoutes gives the routes that are served, and those that the log has.
 func (l *logs) knownRoutes(c *call) (list []candidate, whole bool, err error) {
-	seen, err := l.seen(c, argus.FilterRoute)
+	seen, err := l.seen(c.Context(), c.arrival, argus.FilterRoute)
 	routes := append(l.served(), seen...)
 	slices.Sort(routes)
 	for _, r := range slices.Compact(routes) {
@@ -191,6 +363,9 @@ func unknownValue(t *argus.Condition, v *argus.FilterValue, what string, same []
 		}
 	}
 	e.Parameter = string(t.Name)
+	if t.Name == argus.FilterParam {
+		e.Parameter += "." + t.Param
+	}
 	if t.Not {
 		e.Parameter = "not_" + e.Parameter
 	}

@@ -25,9 +25,15 @@ func TestFilterNames(t *testing.T) {
 		}
 		return page, nil
 	}
+	var counted []argus.Filter
 	h.auditLog.facets = func(_ context.Context, r argus.FacetsRequest) (argus.FacetsResult, error) {
+		if c := r.Filter.Conditions; len(c) == 1 && len(r.Fields) == 1 { // is the value in the log?
+			counted = append(counted, r.Filter)
+			return argus.FacetsResult{Total: map[string]int64{"v1.4.0": 3, "argusctl": 1, "claude/4": 1, "not_found": 9, "retired": 2}[c[0].Values[0].Text]}, nil
+		}
 		return argus.FacetsResult{Fields: map[argus.FilterName][]argus.FacetValue{
-			argus.FilterActor: {{Value: "user_2grace", Count: 1}, {Value: "user_2ada", Count: 1}}, argus.FilterRoute: {{Value: "GET /gone", Count: 1}}}}, nil
+			argus.FilterActor: {{Value: "user_2grace", Count: 1}, {Value: "user_2ada", Count: 1}}, argus.FilterRoute: {{Value: "GET /gone", Count: 1}},
+			argus.FilterRelease: {{Value: "v1.4.0", Count: 3}}, argus.FilterClient: {{Value: "argusctl", Count: 1}}, argus.FilterErrorCode: {{Value: "not_found", Count: 9}}}}, nil
 	}
 	token := h.token("user_2ada")
 	for _, c := range []struct{ key, value, becomes, says string }{
@@ -46,6 +52,29 @@ func TestFilterNames(t *testing.T) {
 		{"route", "GET /gone", "GET /gone", ""},
 		{"route", "GET /v1/tenants*", "GET /v1/tenants*", ""},
 		{"route", "arm", "", "POST /v1/tenants/:id/arm"},
+		{"service", "argus", "argus", ""},
+		{"service", "retired", "retired", ""}, // the log has it
+		{"service", "argsu", "", "No service 'argsu'. Did you mean argus?"},
+		{"release", "v1.4.0", "v1.4.0", ""},
+		{"not_release", "v1.4.1", "", "No release 'v1.4.1'. Did you mean v1.4.0?"},
+		{"client", "argusctl", "argusctl", ""},
+		{"client", "argusclt", "", "Did you mean argusctl?"},
+		{"agent", "claude/4", "claude/4", ""},
+		{"agent", "claud", "", "No agent 'claud'."},
+		{"error_code", "not_fuond", "", "No error code 'not_fuond'. Did you mean not_found?"},
+		{"scope", "tenants:read", "tenants:read", ""},
+		{"scope", "none", "none", ""},
+		{"scope", "tenants:reed", "", "No scope 'tenants:reed'. Did you mean tenants:read?"},
+		{"pat", "01a20533-046b-75ae-a815-7563773d4d12", "", "No personal access token '01a20533-046b-75ae-a815-7563773d4d12'."},
+		{"break_glass", "01a20533-046b-75ae-a815-7563773d4d12", "", "No break-glass token"},
+		{"param.id", "OF_OLD", "OF_OLD", ""},
+		{"param.id", "w-none", "", "No call with the parameter id 'w-none'."},
+		{"not_param.idd", "w-1", "", "No parameter 'idd'. Did you mean id?"},
+		{"param.gone", "OF_OLD", "OF_OLD", ""}, // of a route that is gone, and the log has it
+		{"user_agent", "unheard of", "unheard of", ""},
+		{"reason", "unheard of", "unheard of", ""},
+		{"request_id", "unheard-of", "unheard-of", ""},
+		{"client_ip", "203.0.113.9/32", "203.0.113.9/32", ""},
 		{"not_route", "/v1/tenants/UTD_7ELEVEN_001", "", "GET /v1/tenants/:id"},
 	} {
 		asked = nil
@@ -71,6 +100,38 @@ func TestFilterNames(t *testing.T) {
 		if resp := h.do(token, http.MethodGet, "/v1/audit-log"+path+"?tenant=Twin", nil); resp.status != 422 {
 			t.Errorf("%s: %d", path, resp.status)
 		}
+	}
+	// Who may not see tenants hears nothing of them: what is no call's tenant is one answer, whether the tenant is there or not.
+	reader := h.token("user_2ada", argus.ScopeLogsRead)
+	for _, value := range []string{"Corner shop", "UTD_7ELEVEN_001", "UTD_7ELEVEN_0", "TWIN_1", "Twin"} {
+		resp := h.do(reader, http.MethodGet, "/v1/audit-log?"+url.Values{"tenant": {value}}.Encode(), nil)
+		if resp.status != 422 || !strings.Contains(string(resp.body), "No call on a tenant '"+value+"'.") || !strings.Contains(string(resp.body), `"suggestions":[]`) {
+			t.Errorf("tenant=%s without tenants:read: %d %s", value, resp.status, resp.body)
+		}
+	}
+	if resp := h.do(reader, http.MethodGet, "/v1/audit-log?tenant=OF_OLD", nil); resp.status != 200 {
+		t.Errorf("a tenant of the log: %d %s", resp.status, resp.body)
+	}
+	// A value that the log was seen to hold is not looked for again. A stream waits for calls that come. What cannot be found
+	// out in time is asked for as it stands.
+	counted = nil
+	h.do(token, http.MethodGet, "/v1/audit-log?release=v1.4.0&client=argusctl", nil)
+	if len(counted) > 0 {
+		t.Errorf("looked for again: %v", counted)
+	}
+	stream := h.open(t.Context(), token, "/v1/audit-log/stream?release=v9")
+	stream.Body.Close()
+	if stream.StatusCode != 200 {
+		t.Errorf("a stream of a release to come: %d", stream.StatusCode)
+	}
+	h.auditLog.set(func(f *fakeLog) {
+		f.facets = func(ctx context.Context, _ argus.FacetsRequest) (argus.FacetsResult, error) {
+			<-ctx.Done()
+			return argus.FacetsResult{}, argus.Errorf(argus.CodeQueryTooLarge, "too large")
+		}
+	})
+	if resp := h.do(token, http.MethodGet, "/v1/audit-log?release=v2", nil); resp.status != 200 {
+		t.Errorf("a release that cannot be looked up: %d %s", resp.status, resp.body)
 	}
 	// One of a list is enough, and two words for one are one value.
 	asked = nil

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,7 +23,13 @@ type logs struct {
 	ledger      *ledgerStore         // for leaves of exported rows
 	log         *slog.Logger
 	served      func() []string // routes, as they stand in the log
+	services    func() []string // that are declared
+
+	mu   sync.Mutex
+	held map[string]bool // values of filters that calls had: see holds
 }
+
+const followPath = "/v1/audit-log/stream"
 
 func (l *logs) routes() []route {
 	get := func(path string, stream bool, handle func(*call) (answer, error)) route {
@@ -31,7 +38,7 @@ func (l *logs) routes() []route {
 	return []route{
 		get("/v1/audit-log", false, l.search),
 		get("/v1/audit-log/facets", false, l.facets),
-		get("/v1/audit-log/stream", true, l.follow),
+		get(followPath, true, l.follow),
 		get("/v1/audit-log/export", true, l.export),
 		get("/v1/audit-log/exports/:id", false, l.manifest),
 		get("/v1/audit-log/:id", false, l.showCall),

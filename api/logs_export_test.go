@@ -43,7 +43,9 @@ func TestExportBeside(t *testing.T) {
 		f.export = func(_ context.Context, _ argus.ExportRequest, emit func([]argus.Record) error) error {
 			return emit([]argus.Record{*rec, *armed, *other})
 		}
-		f.get = func(context.Context, uuid.UUID) (argus.CallDetail, error) { return argus.CallDetail{Record: *armed}, nil }
+		f.get = func(context.Context, uuid.UUID) (argus.CallDetail, error) {
+			return argus.CallDetail{Record: *armed}, nil
+		}
 	})
 	token := h.token("user_2ada")
 	export := func(token, query string) (*http.Response, []byte) {

@@ -64,6 +64,17 @@ func (a *API) listServices(c *call) (answer, error) {
 	}{list})
 }
 
+// servedServices gives the names of the services that are declared, ARGUS's own among them.
+func (a *API) servedServices() []string {
+	names := []string{argus.OwnService}
+	if a.door != nil {
+		for _, s := range a.door.registry.Services() {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
 // servedRoutes gives the routes that calls may come by, as they stand in the log.
 func (a *API) servedRoutes() []string {
 	var routes []string

@@ -257,7 +257,7 @@ test('access review: who has which rights, what was not used, and from there to 
   }));
 
 test('performance: a route’s page shows every filter that narrows its figures, and takes one away', () =>
-  at('#/performance/route?route=GET%20/v1/operators/me&since=24h&not_client=nothing%3Cb%3E&status=2xx', async (page) => {
+  at('#/performance/route?route=GET%20/v1/operators/me&since=24h&not_user_agent=nothing%3Cb%3E&status=2xx', async (page) => {
     const chips = page.locator('.chips .chip');
     await eventually('chips', async () => (await chips.count()) === 2);
     const text = await page.textContent('.chips');
@@ -270,7 +270,7 @@ test('performance: a route’s page shows every filter that narrows its figures,
     // The way back keeps the filter, and a row leads to its own calls alone.
     await page.click('.crumb');
     await page.waitForSelector('.perf tbody tr');
-    assert.equal(params(page).get('not_client'), 'nothing<b>');
+    assert.equal(params(page).get('not_user_agent'), 'nothing<b>');
     await page.evaluate(() => (location.hash = '#/performance?since=24h&by=method&method=GET&method=POST'));
     const first = page.locator('.perf tbody a:text-is("POST")');
     await first.waitFor();
