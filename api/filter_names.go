@@ -209,8 +209,11 @@ func (l *logs) resolveSeen(c *call, look *lookUp, t *argus.Condition, v *argus.F
 		return nil
 	}
 	issued, err := l.issued(c.Context(), t.Name, v.ID)
-	if err != nil || issued {
-		return err
+	if err != nil {
+		return nothingHappened(err)
+	}
+	if issued {
+		return nil
 	}
 	if held, sure, err := l.holds(c, look, *t, *v); err != nil || held || !sure {
 		return err

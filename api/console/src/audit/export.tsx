@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { formatBytes, formatCount } from '../lib/format';
-import { type ApiError, asApiError, open } from '../lib/http';
+import { type ApiError, asApiError, call, open } from '../lib/http';
 import { Dialog } from '../ui/dialog';
 import * as icons from '../ui/icons';
 import { Popover } from '../ui/menu';
@@ -14,6 +14,8 @@ interface Progress {
   lines: number;
   done: boolean;
   error: ApiError | null;
+  /** the export's own call, which its manifest is asked for by */
+  auditId: string | null;
 }
 
 /** Downloads every row of the filter. The rows stream from the server; the Authorization header alone opens it. */
@@ -25,7 +27,7 @@ export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; 
   const run = async (format: Format) => {
     control.current?.abort();
     const mine = (control.current = new AbortController());
-    const state: Progress = { format, bytes: 0, lines: 0, done: false, error: null };
+    const state: Progress = { format, bytes: 0, lines: 0, done: false, error: null, auditId: null };
     setProgress({ ...state });
     const parts: BlobPart[] = [];
     let shown = 0;
@@ -33,6 +35,7 @@ export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; 
       const params = query();
       params.set('format', format);
       const answer = await open('/v1/audit-log/export', { query: params, signal: mine.signal, headers: { Accept: '*/*' } });
+      state.auditId = answer.headers.get('Argus-Audit-Id');
       const reader = answer.body!.getReader();
       for (;;) {
         const { done, value } = await reader.read();
@@ -49,6 +52,16 @@ export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; 
       setProgress({ ...state, done: true });
     } catch (cause) {
       if (!mine.signal.aborted) setProgress({ ...state, error: asApiError(cause) });
+    }
+  };
+
+  const saveManifest = async (of: Progress) => {
+    const file = `${fileName}.${of.format}`;
+    try {
+      const manifest = await call<Record<string, unknown>>(`/v1/audit-log/exports/${of.auditId}`);
+      save(new Blob([`${JSON.stringify({ ...manifest, file }, null, 2)}\n`], { type: 'application/json' }), `${file}.manifest.json`);
+    } catch (cause) {
+      setProgress({ ...of, error: asApiError(cause) });
     }
   };
 
@@ -100,9 +113,16 @@ export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; 
             )}
           </p>
           {progress.error && <FormError error={progress.error} />}
-          {progress.error && progress.bytes > 0 && <p class="muted">Export failed, nothing was saved. An incomplete file could be mistaken for a full one.</p>}
+          {progress.error && progress.bytes > 0 && !progress.done && (
+            <p class="muted">Export failed, nothing was saved. An incomplete file could be mistaken for a full one.</p>
+          )}
           <div class="dialog-actions">
-            {progress.error && (
+            {progress.done && progress.auditId && (
+              <button type="button" class="button" onClick={() => void saveManifest(progress)}>
+                Save its manifest
+              </button>
+            )}
+            {progress.error && !progress.done && (
               <button type="button" class="button" onClick={() => void run(progress.format)}>
                 Try again
               </button>

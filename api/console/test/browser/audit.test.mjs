@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { agent, at, auditReady, eventually, makeCalls, rows, scrollToEnd, setup, shownIds } from './fixture.mjs';
@@ -275,6 +276,12 @@ test('the export is exactly the filter: as many rows as the table, the same ones
       const text = await readFile(await download.path(), 'utf8');
       await page.waitForSelector('dialog:has-text("Exported")');
       assert.match(await page.textContent('.export-figure'), new RegExp(`^${made.length} rows`));
+      // The manifest is of these bytes.
+      const [second] = await Promise.all([page.waitForEvent('download'), page.click('dialog >> text="Save its manifest"')]);
+      assert.equal(second.suggestedFilename(), `${download.suggestedFilename()}.manifest.json`);
+      const manifest = JSON.parse(await readFile(await second.path(), 'utf8'));
+      assert.equal(manifest.sha256, createHash('sha256').update(text).digest('hex'));
+      assert.ok(manifest.complete && manifest.rows === made.length && manifest.filter.client[0] === client);
       await page.click('dialog >> text="Close"');
       return { name: download.suggestedFilename(), text };
     };
