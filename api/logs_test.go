@@ -245,7 +245,7 @@ func TestPerfDefaults(t *testing.T) {
 	if !strings.Contains(string(resp.body), `"rows":[]`) {
 		t.Errorf("%s", resp.body)
 	}
-	h.do(token, http.MethodGet, "/v1/perf?until=2026-03-01T12:00:00Z&group_by=client&compare=true&client=argusctl", nil)
+	h.do(token, http.MethodGet, "/v1/perf?until=2026-03-01T12:00:00Z&group_by=client&compare=true&user_agent=argusctl", nil)
 	if !asked.Filter.Since.Equal(time.Date(2026, 3, 1, 11, 0, 0, 0, time.UTC)) || asked.GroupBy != argus.GroupByClient || !asked.Compare || len(asked.Filter.Conditions) != 1 {
 		t.Errorf("asked %+v", asked)
 	}
