@@ -156,7 +156,7 @@ func (a *API) testSink(c *call) (answer, error) {
 	told := struct {
 		Sink  string  `json:"sink"`
 		State string  `json:"state"` // done; failed; asked: no process has taken it up yet
-		Error *string `json:"error"`
+		Error *string `json:"problem"`
 	}{Sink: c.Param("name"), State: "asked"}
 	for tick := time.NewTicker(200 * time.Millisecond); ; {
 		select {

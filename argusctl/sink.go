@@ -287,7 +287,7 @@ func sinkTestRun(ctx context.Context, f *factory, o *mutationOptions, name strin
 	}
 	got, err := decode[struct {
 		State string `json:"state"`
-		Error string `json:"error"`
+		Error string `json:"problem"`
 	}](a)
 	if err != nil {
 		return err
