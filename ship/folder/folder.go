@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/useargus/argus/ship/format"
@@ -48,11 +47,7 @@ func (f *Folder) Send(ctx context.Context, b *sink.Batch) error {
 	if err := write(day, name, f.compressor.Compress(manifest, b.Lines)); err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
-	head := "head.json"
-	if stream, _, ok := strings.Cut(b.Batch, "-0"); ok && strings.HasPrefix(b.Batch, "backfill-") {
-		head = "head-" + stream + ".json"
-	}
-	return write(f.path, head, manifest)
+	return write(f.path, b.Head(), manifest)
 }
 
 // sweep removes what another life left half written.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -63,25 +64,32 @@ func (s *Sink) Key(b *sink.Batch) string {
 }
 
 // Send implements sink.Sink. An object of NDJSON is a line of the manifest, then the rows. Beside an object of Parquet
-// stands its manifest. It is put after the object, so a manifest never names rows that are not there.
+// stands its manifest. head.json is the newest batch's manifest, so argusctl ship verify misses the last object too. A
+// manifest is put after the object, so it never names rows that are not there.
 func (s *Sink) Send(ctx context.Context, b *sink.Batch) error {
 	if len(b.Rows) == 0 && len(b.Ranges) == 0 {
 		return nil
 	}
 	key, manifest := s.Key(b), b.AppendManifest(nil)
 	if s.columns == nil {
-		return s.put(ctx, key, s.compressor.Compress(manifest, b.Lines), "application/x-ndjson")
+		if err := s.put(ctx, key, s.compressor.Compress(manifest, b.Lines), "application/x-ndjson"); err != nil {
+			return err
+		}
+	} else {
+		object, err := s.columns.object(b, strings.TrimSpace(string(manifest)))
+		if err != nil {
+			return err
+		}
+		if err := s.put(ctx, key, object, "application/vnd.apache.parquet"); err != nil {
+			return err
+		}
+		folder, name := path.Split(key)
+		// What reads a folder of Parquet leaves out names that begin with an underscore.
+		if err := s.put(ctx, folder+"_"+name+".manifest", manifest, "application/json"); err != nil {
+			return err
+		}
 	}
-	object, err := s.columns.object(b, strings.TrimSpace(string(manifest)))
-	if err != nil {
-		return err
-	}
-	if err := s.put(ctx, key, object, "application/vnd.apache.parquet"); err != nil {
-		return err
-	}
-	folder, name := key[:strings.LastIndex(key, "/")+1], key[strings.LastIndex(key, "/")+1:]
-	// What reads a folder of Parquet leaves out names that begin with an underscore.
-	return s.put(ctx, folder+"_"+name+".manifest", manifest, "application/json")
+	return s.put(ctx, s.declared.Prefix+b.Head(), manifest, "application/json")
 }
 
 // Test implements sink.Sink. It puts an object with a name that readers of the bucket leave out: only a put proves that

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/useargus/argus"
@@ -57,6 +58,15 @@ func (b *Batch) AppendManifest(to []byte) []byte {
 		panic("sink: " + err.Error()) // texts and numbers
 	}
 	return append(append(to, line...), '\n')
+}
+
+// Head is the name of the object that holds the newest batch's manifest, where a receiver keeps objects: head.json, and of
+// a backfill one of its own.
+func (b *Batch) Head() string {
+	if stream, _, ok := strings.Cut(b.Batch, "-0"); ok && strings.HasPrefix(b.Batch, "backfill-") {
+		return "head-" + stream + ".json"
+	}
+	return "head.json"
 }
 
 // Format writes a row as bytes. The same row has the same bytes, always: a repeated batch must equal the first.

@@ -119,7 +119,7 @@ func (s *Sink) connected(ctx context.Context, frames []byte) error {
 	case err == nil && (s.declared.AnyClose || !raw.ended):
 		return nil
 	case err == nil:
-		err = errors.New("it closed the connection without close_notify, so nothing says that it has read the batch; see close: any in docs/ship.md")
+		err = errors.New("it closed the connection without close_notify, so nothing says that it has read the batch; say close: any in the sinks file if it never sends one")
 	case ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded):
 		err = ctx.Err()
 	}
