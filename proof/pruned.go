@@ -14,14 +14,14 @@ type pruning struct {
 	digest Hash
 }
 
-func parsePruning(detail string) (p pruning, ok bool) {
-	if p.leaves, ok = parseRange(detail); !ok {
+func parsePruning(text string) (p pruning, ok bool) {
+	if p.leaves, ok = parseRange(text); !ok {
 		return p, false
 	}
-	var fields map[string]json.RawMessage
 	var ids [][2]int64
 	var sum string
-	if json.Unmarshal([]byte(detail), &fields) != nil {
+	fields, ok := parseDetail(text)
+	if !ok {
 		return p, false
 	}
 	if b, there := fields["admin_ids"]; there && json.Unmarshal(b, &ids) != nil {
