@@ -355,7 +355,7 @@ same tree. Verifying reports the declared leaves as lost.`,
 			if err != nil {
 				return err
 			}
-			fmt.Println(result)
+			fmt.Fprintln(command.OutOrStdout(), result)
 			return nil
 		},
 	}

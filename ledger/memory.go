@@ -20,9 +20,10 @@ import (
 // remember reads the state anew and holds it against every memory.
 func (s *Sealer) remember(ctx context.Context) error {
 	var copied proof.Checkpoint
-	var err error
+	var err, unasked error
 	if s.copied != nil {
 		if copied, err = s.copied.newest(ctx); err != nil {
+			unasked = err
 			s.metrics.copyAsked.WithLabelValues("failed").Inc()
 			s.log.Warn("the copy of the ledger could not be asked", "error", err)
 			copied = proof.Checkpoint{}
@@ -61,6 +62,14 @@ func (s *Sealer) remember(ctx context.Context) error {
 			if !s.config.Adopt {
 				return fmt.Errorf("the anchor file %s is empty, and Postgres has checkpoints: this process cannot tell whether Postgres was "+
 					"restored. Copy the file from another sealer, or start once with --adopt", s.config.Anchor)
+			}
+			if unasked != nil { // it is the only memory
+				return fmt.Errorf("the anchor file %s is empty, and ClickHouse cannot be asked: nothing here remembers what was signed: %w", s.config.Anchor, unasked)
+			}
+			if copied.Size > 0 { // first, so that a fork is not adopted
+				if err := hold(copied, "ClickHouse"); err != nil {
+					return err
+				}
 			}
 			root, err := state.tree.root()
 			if err == nil {
