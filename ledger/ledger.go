@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,7 +55,7 @@ func (c *Config) setDefaults() error {
 	for _, d := range []struct {
 		p *time.Duration
 		v time.Duration
-	}{{&c.Interval, 200 * time.Millisecond}, {&c.Idle, 4 * time.Minute}, {&c.LeaseTTL, 4 * time.Second}, {&c.Witness, 10 * time.Second}} {
+	}{{&c.Interval, 200 * time.Millisecond}, {&c.Idle, 4 * time.Minute}, {&c.LeaseTTL, 4 * time.Second}, {&c.Witness, witnessEvery}} {
 		if *d.p <= 0 {
 			*d.p = d.v
 		}
@@ -85,6 +86,7 @@ type Sealer struct {
 	witnesses *witnesses
 	health    health
 	pace      pace
+	shown     atomic.Int64 // the greatest checkpoint that was served
 
 	// Of the goroutine that runs:
 	state     *state

@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -16,11 +17,33 @@ import (
 )
 
 // Mirror writes the log into a folder by C2SP's tlog-tiles and returns its size and how many files are new. The checkpoint
-// comes last, so a reader never sees one whose tiles are missing. Full tiles that are there are kept.
+// comes last, so a reader never sees one whose tiles are missing. Full tiles that are there are kept. A checkpoint that
+// witnesses have just cosigned is taken before a newer one, but not before one that the folder has shown. A folder is a
+// memory of the log: when Postgres was restored or shows another history, nothing in it is replaced.
 func Mirror(ctx context.Context, r *Reader, dir string) (size int64, files int, err error) {
 	newest, err := r.Newest(ctx)
 	if err != nil {
 		return 0, 0, err
+	}
+	shown, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, err
+	}
+	before, _ := proof.CheckpointOf(shown) // a damaged one is replaced
+	switch cosigned, err := r.Cosigned(ctx, witnessEvery+2*time.Second); {
+	case err == nil && cosigned.Size >= before.Size:
+		newest = cosigned
+	case err != nil && !errors.Is(err, ErrNone):
+		return 0, 0, err
+	}
+	if before.Size > 0 {
+		path, err := proof.ProveConsistency(before.Size, newest.Checkpoint, r.TileReader(ctx))
+		if err == nil {
+			err = proof.CheckConsistency(path, before, newest.Checkpoint)
+		}
+		if err != nil && !errors.Is(err, ErrNone) { // pruned
+			return 0, 0, fmt.Errorf("%w: %s has a checkpoint of %d leaves that Postgres does not continue, and is left as it is: %w", errForked, dir, before.Size, err)
+		}
 	}
 	tiles := proof.Tiles(newest.Size)
 	for n := int64(0); n*proof.TileWidth < newest.Size; n++ {

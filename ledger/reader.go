@@ -73,6 +73,12 @@ func (r *Reader) At(ctx context.Context, size int64) (Checkpoint, error) {
 	return r.checkpoint(ctx, "WHERE size = $1", size)
 }
 
+// Cosigned is the newest checkpoint that has a cosignature and was sealed at most that long before the newest, or ErrNone.
+func (r *Reader) Cosigned(ctx context.Context, within time.Duration) (Checkpoint, error) {
+	return r.checkpoint(ctx, `c WHERE sealed_at > (SELECT max(sealed_at) FROM argus.ledger_checkpoints) - $1::interval
+		AND EXISTS (SELECT FROM argus.ledger_cosignatures s WHERE s.size = c.size) ORDER BY size DESC LIMIT 1`, within)
+}
+
 // Cosignatures are the first 64 lines that witnesses and further keys added to the checkpoint of that size, in the order they came.
 func (r *Reader) Cosignatures(ctx context.Context, size int64) ([]string, error) {
 	rows, err := r.db.Query(ctx, "SELECT line FROM argus.ledger_cosignatures WHERE size = $1 ORDER BY at, key LIMIT 64", size)

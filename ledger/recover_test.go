@@ -54,6 +54,10 @@ func TestRecover(t *testing.T) {
 	w.asOwner("INSERT INTO argus.ledger_pending (kind, key, month, digest) SELECT 4, int8send(id), argus.month_number(at), sha256(argus.ledger_canonical_admin(s)) FROM argus.audit_admin s WHERE kind = 'x'",
 		"DELETE FROM argus.ledger_tiles WHERE n > 0")
 	await(t, "the fork", func() bool { return s.Status().State == "forked" })
+	// The mirror is a memory of what was lost: it is not replaced.
+	if _, _, err := Mirror(ctx, NewReader(w.owner), dir); !errors.Is(err, errForked) {
+		t.Errorf("a mirror over what Postgres has lost: %v", err)
+	}
 
 	recover := func(source Source, how Recovery) (string, error) {
 		conn, err := pgx.Connect(ctx, w.pg.LedgerURL)
@@ -114,6 +118,24 @@ func TestRecover(t *testing.T) {
 	newest, err := NewReader(w.owner).Newest(ctx)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// The mirror goes on, too. A checkpoint that was cosigned just now is shown, and never an older one than before.
+	if _, err := w.owner.Exec(ctx, "INSERT INTO argus.ledger_cosignatures (size, key, line) VALUES ($1, 'w', E'— w AAAAAAAA\n')", signed.Size); err != nil {
+		t.Fatal(err)
+	}
+	if size, _, err := Mirror(ctx, NewReader(w.owner), dir); err != nil || size != signed.Size && size != newest.Size {
+		t.Errorf("a mirror after the recovery: %d, %v", size, err)
+	}
+	if _, err := w.owner.Exec(ctx, "INSERT INTO argus.ledger_cosignatures (size, key, line) VALUES ($1, 'w', E'— w AAAAAAAA\n')", newest.Size); err != nil {
+		t.Fatal(err)
+	}
+	for _, cosigned := range []int64{newest.Size, backup} {
+		if _, err := w.owner.Exec(ctx, "INSERT INTO argus.ledger_cosignatures (size, key, line) VALUES ($1, 'v', E'— v AAAAAAAA\n')", cosigned); err != nil {
+			t.Fatal(err)
+		}
+		if size, _, err := Mirror(ctx, NewReader(w.owner), dir); err != nil || size < newest.Size {
+			t.Errorf("a mirror goes back to %d leaves: %v", size, err)
+		}
 	}
 	// The old checkpoint is a prefix of the new tree, and each key has one leaf.
 	then, err := resumeTree(signed.Size, NewReader(w.owner).TileReader(ctx))

@@ -87,8 +87,15 @@ func (s *Sealer) Policy() []byte {
 	return []byte(b.String())
 }
 
-// Served is the checkpoint to show: the newest that satisfies the policy if it is young enough, else the newest.
+// Served is the checkpoint to show: the newest that satisfies the policy if it is young enough, else the newest. It never
+// is before one that was shown.
 func (s *Sealer) Served(ctx context.Context) (note string, size int64, err error) {
+	shown := s.shown.Load()
+	defer func() {
+		if err == nil && size > shown {
+			s.shown.CompareAndSwap(shown, size)
+		}
+	}()
 	newest, err := s.reader.Newest(ctx)
 	if err != nil || !s.witnesses.configured() {
 		return newest.Note, newest.Size, err
@@ -105,7 +112,7 @@ func (s *Sealer) Served(ctx context.Context) (note string, size int64, err error
 		if err := rows.Scan(&size, &note, &lines); err != nil {
 			return "", 0, err
 		}
-		if note += strings.Join(lines, ""); s.witnesses.policy.Satisfied([]byte(note)) {
+		if note += strings.Join(lines, ""); size >= shown && s.witnesses.policy.Satisfied([]byte(note)) {
 			s.metrics.witnessQuorum.Set(1)
 			return note, size, nil
 		}

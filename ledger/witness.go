@@ -24,6 +24,9 @@ import (
 	"github.com/useargus/argus/proof"
 )
 
+// witnessEvery is the time between submissions.
+const witnessEvery = 10 * time.Second
+
 // witnesses submits checkpoints by C2SP's tlog-witness, beside the sealing: a witness that is away delays nothing. One that
 // knows another history of this log stops it.
 type witnesses struct {
