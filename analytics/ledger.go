@@ -96,6 +96,22 @@ func ledgerWindow(since, until time.Time) string {
 		since.UTC().Format(form), until.UTC().Format(form))
 }
 
+// LedgerWatermark is what the copy has whole, as the replicator published it. Rows beyond it are on their way.
+func (a *Analytics) LedgerWatermark(ctx context.Context) (argus.Position, error) {
+	var wm watermark
+	err := a.ch.with(ctx, func(conn *clickhouseConn) (err error) {
+		wm, err = a.readWatermark(ctx, conn)
+		return err
+	})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return wm.Position, context.Cause(ctx)
+	case err != nil:
+		return wm.Position, argus.Errorf(argus.CodeUnavailable, "ClickHouse did not answer. Try again, or verify Postgres.").WithCause(err)
+	}
+	return wm.Position, nil
+}
+
 // LedgerCounts counts each writer's rows in a store, and those outside of what sealed holds of the writer (nothing, for a
 // writer that it does not name).
 func (a *Analytics) LedgerCounts(ctx context.Context, req argus.LedgerRequest, sealed map[int64]argus.SeqRange) ([]argus.LedgerCount, error) {

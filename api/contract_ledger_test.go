@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -61,6 +62,25 @@ func (c *contract) checkLedger() {
 		c.t.Errorf("the ledger went from %d to %d leaves", checkpoint.Size, newer.Size)
 	}
 	c.expect("showLedger", wish{status: 409, code: argus.CodeNotSealed, token: all, path: "/v1/ledger?from=99999999"})
+	// Proofs to one checkpoint, which is named by its size.
+	c.expect("showLedger", wish{status: 200, token: all, path: fmt.Sprintf("/v1/ledger?from=1&at=%d", checkpoint.Size)}).json(c.t, &l)
+	if again, err := open([]byte(l.Checkpoint)); err != nil || again != checkpoint {
+		c.t.Errorf("the checkpoint of %d leaves is shown as one of %d: %v", checkpoint.Size, again.Size, err)
+	}
+	c.expect("showLedger", wish{status: 409, code: argus.CodeNotSealed, token: all, path: "/v1/ledger?at=99999999"})
+	c.expect("showLedger", wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: "/v1/ledger?at=1&witnessed=true", wrong: true})
+	// With witnesses: none yet, then the checkpoint that one has cosigned, which is not the newest.
+	c.expect("showLedger", wish{status: 409, code: argus.CodeNotSealed, token: all, path: "/v1/ledger?witnessed=true"})
+	c.expect("streamLedger", wish{status: 409, code: argus.CodeNotSealed, token: all, path: "/v1/ledger/entries?witnessed=true"})
+	_, err = c.owner.Exec(context.Background(), "INSERT INTO argus.ledger_cosignatures (size, key, line) VALUES ($1, 'w', E'— w AAAAAAAA\n')", checkpoint.Size)
+	c.must(err)
+	c.expect("showLedger", wish{status: 200, token: all, path: "/v1/ledger?witnessed=true"}).json(c.t, &l)
+	if again, err := open([]byte(l.Checkpoint)); err != nil || again != checkpoint || !strings.HasSuffix(l.Checkpoint, "— w AAAAAAAA\n") {
+		c.t.Errorf("the cosigned checkpoint of %d leaves is shown as one of %d: %v", checkpoint.Size, again.Size, err)
+	}
+	if lines := c.entries("?witnessed=true"); lines[len(lines)-1] != fmt.Sprintf(`{"end":%d}`, checkpoint.Size) {
+		c.t.Errorf("cosigned entries end with %s, not at %d", lines[len(lines)-1], checkpoint.Size)
+	}
 
 	for _, query := range []string{"", "?source=postgres", "?source=postgres&month=1999-01"} {
 		lines := c.entries(query)

@@ -266,6 +266,10 @@ func (f *fakeLog) LedgerRows(context.Context, argus.LedgerRequest, func([]argus.
 	return nil
 }
 
+func (f *fakeLog) LedgerWatermark(context.Context) (argus.Position, error) {
+	return argus.Position{}, nil
+}
+
 func (f *fakeLog) LedgerCounts(context.Context, argus.LedgerRequest, map[int64]argus.SeqRange) ([]argus.LedgerCount, error) {
 	return nil, nil
 }

@@ -46,6 +46,14 @@ func notSealed(err error) error {
 	return nothingHappened(err)
 }
 
+// notCosigned is notSealed, while a checkpoint that witnesses have cosigned is asked for.
+func notCosigned(err error, witnessed bool) error {
+	if witnessed && errors.Is(err, errNotSealed) {
+		return argus.Errorf(argus.CodeNotSealed, "No checkpoint that a witness has cosigned holds this yet. The ledger asks its witnesses every ten seconds, when it has some; see argusd ledger.").WithRetryAfter(time.Second)
+	}
+	return notSealed(err)
+}
+
 // known rejects query parameters that a route does not have.
 func known(q url.Values, names ...string) error {
 	for name := range q {
@@ -95,12 +103,12 @@ func (l *ledger) prove(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, notSealed(err)
 	}
-	sealed, err := l.store.newest(c.Context(), time.Now().Add(time.Hour), witnessed)
+	sealed, err := l.store.newest(c.Context(), proof.MaxSize, witnessed)
 	if err == nil && leaf >= sealed.Size {
 		err = errNotSealed
 	}
 	if err != nil {
-		return answer{}, notSealed(err)
+		return answer{}, notCosigned(err, witnessed)
 	}
 	path, err := proof.ProveInclusion(leaf, sealed.Checkpoint, l.store.tiles(c.Context()))
 	if err != nil {
@@ -137,17 +145,38 @@ func (l *ledger) note(ctx context.Context, sealed proof.Sealed) ([]byte, []cosig
 	return note, lines, nil
 }
 
-// show answers with the newest checkpoint and, with from, the proof that it continues a smaller one.
+// show answers with the newest checkpoint, or with the one of a size, and with from the proof that it continues a smaller one.
 func (l *ledger) show(c *call) (answer, error) {
 	q := c.Query()
-	if err := known(q, "from"); err != nil {
+	if err := known(q, "from", "at", "witnessed"); err != nil {
 		return answer{}, err
 	}
 	from, err := leafOf(q, "from", -1)
 	if err != nil {
 		return answer{}, err
 	}
-	sealed, err := l.store.newest(c.Context(), time.Now().Add(time.Hour), false)
+	at, err := leafOf(q, "at", -1)
+	if err != nil {
+		return answer{}, err
+	}
+	witnessed, err := flag(q, "witnessed")
+	if err != nil {
+		return answer{}, err
+	}
+	var sealed proof.Sealed
+	switch {
+	case at >= 0 && witnessed:
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "at and witnessed do not go together: at names the checkpoint.")
+	case at >= 0:
+		if sealed, err = l.store.checkpoint(c.Context(), "WHERE c.size = $1", at); errors.Is(err, errNotSealed) {
+			return answer{}, argus.Errorf(argus.CodeNotSealed, "The ledger has no checkpoint of %d leaves.", at)
+		}
+	default:
+		sealed, err = l.store.newest(c.Context(), proof.MaxSize, witnessed)
+	}
+	if errors.Is(err, errNotSealed) && witnessed {
+		return answer{}, notCosigned(err, witnessed)
+	}
 	if errors.Is(err, errNotSealed) {
 		return answer{Status: http.StatusOK, JSON: []byte(`{"origin":null,"size":0,"root":null,"checkpoint":null,"sealed_at":null,"age_seconds":null,"cosignatures":[],"consistency":null}` + "\n")}, nil
 	}
@@ -201,14 +230,11 @@ func leafOf(q url.Values, name string, absent int64) (int64, error) {
 // entriesPiece is how many leaves of the stream come with their rows at a time.
 const entriesPiece = 32768
 
-// copyLag: the copy is verified as of a checkpoint that is older than this, since the replicator is on its way with the rows.
-const copyLag = 5 * time.Second
-
 // entries streams the ledger's runs from a leaf to the newest checkpoint and, with a source, each piece's rows as that
 // store has them. The lines are described in docs/proof.md.
 func (l *ledger) entries(c *call) (answer, error) {
 	q := c.Query()
-	if err := known(q, "from", "source", "month"); err != nil {
+	if err := known(q, "from", "source", "month", "witnessed"); err != nil {
 		return answer{}, err
 	}
 	s := entryStream{l: l}
@@ -234,12 +260,28 @@ func (l *ledger) entries(c *call) (answer, error) {
 			return answer{}, argus.Errorf(argus.CodeInvalidParameter, "month must be like 2026-11.")
 		}
 	}
-	before := time.Now().Add(time.Hour)
-	if s.source == argus.SourceClickHouse {
-		before = time.Now().Add(-copyLag)
+	witnessed, err := flag(q, "witnessed")
+	if err != nil {
+		return answer{}, err
 	}
-	if s.sealed, err = l.store.newest(c.Context(), before, false); err != nil {
-		return answer{}, notSealed(err)
+	// The copy is verified as of the newest checkpoint whose rows it has, by the replicator's watermark. A copy that lags is
+	// old, and not altered.
+	most := int64(proof.MaxSize)
+	if s.source == argus.SourceClickHouse {
+		whole, err := l.auditLog.LedgerWatermark(c.Context())
+		if err != nil {
+			return answer{}, err
+		}
+		if most, err = l.store.covered(c.Context(), whole); err != nil {
+			return answer{}, nothingHappened(err)
+		}
+	}
+	s.sealed, err = l.store.newest(c.Context(), most, witnessed)
+	if errors.Is(err, errNotSealed) && most < proof.MaxSize {
+		return answer{}, argus.Errorf(argus.CodeNotSealed, "ClickHouse's copy has not come to a checkpoint yet: the replicator is behind. Verify Postgres, or try again.").WithRetryAfter(time.Second)
+	}
+	if err != nil {
+		return answer{}, notCosigned(err, witnessed)
 	}
 	if s.note, _, err = l.note(c.Context(), s.sealed); err != nil {
 		return answer{}, notSealed(err)

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -110,7 +109,7 @@ func (l *logs) export(c *call) (answer, error) {
 	asked := map[string]any{"format": form.format, "order": order, "columns": form.columns, "after": argus.OrNull(req.After),
 		"since": argus.JSONTime(start.Since), "until": argus.JSONTime(start.Until), "from": start.Snapshot.JSON()}
 	// Rows that were sealed by now are proven by it. Without a ledger there is none.
-	if sealed, err := l.ledger.newest(c.Context(), time.Now().Add(time.Hour), false); err == nil {
+	if sealed, err := l.ledger.newest(c.Context(), proof.MaxSize, false); err == nil {
 		asked["checkpoint"] = sealed.Note
 	} else if !errors.Is(err, errNotSealed) { // an export is also what a broken ledger is looked at with
 		l.log.Warn("an export goes without the ledger's checkpoint", "cause", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,10 +25,31 @@ type ledgerStore struct {
 // errNotSealed: no checkpoint holds what was asked for.
 var errNotSealed = errors.New("not sealed")
 
-// newest is the newest checkpoint that was sealed before that time and, if so wanted, cosigned.
-func (s *ledgerStore) newest(ctx context.Context, before time.Time, cosigned bool) (proof.Sealed, error) {
-	return s.checkpoint(ctx, `WHERE c.sealed_at <= $1 AND (NOT $2 OR EXISTS (SELECT FROM argus.ledger_cosignatures s WHERE s.size = c.size))
-		ORDER BY c.size DESC LIMIT 1`, before, cosigned)
+// newest is the newest checkpoint of at most that many leaves and, if so wanted, cosigned.
+func (s *ledgerStore) newest(ctx context.Context, most int64, cosigned bool) (proof.Sealed, error) {
+	return s.checkpoint(ctx, `WHERE c.size <= $1 AND (NOT $2 OR EXISTS (SELECT FROM argus.ledger_cosignatures s WHERE s.size = c.size))
+		ORDER BY c.size DESC LIMIT 1`, most, cosigned)
+}
+
+// covered is the number of leaves, from the first on, whose calls are all in the position. A call that was lost with a
+// restore is in no copy and counts as covered.
+func (s *ledgerStore) covered(ctx context.Context, p argus.Position) (leaves int64, err error) {
+	writers := slices.Collect(maps.Keys(p.Writers))
+	through := make([]int64, len(writers))
+	for i, id := range writers {
+		through[i] = p.Writers[id]
+	}
+	err = s.pool.QueryRow(ctx, `WITH listed AS (SELECT * FROM unnest($2::bigint[], $3::bigint[]) w (id, through))
+		SELECT coalesce(min(leaf), $4) FROM (
+		  SELECT (SELECT r.first_leaf + greatest(w.through + 1 - r.first_seq, 0) FROM argus.ledger_runs r
+		           WHERE r.kind = 1 AND r.writer_id = w.id AND r.first_seq > w.through - 8192 AND r.first_seq + r.leaves - 1 > w.through
+		             AND NOT EXISTS (SELECT FROM argus.ledger_losses l WHERE r.first_leaf >= l.from_leaf AND r.first_leaf < l.to_leaf)
+		           ORDER BY r.first_seq LIMIT 1) AS leaf FROM listed w
+		  UNION ALL
+		  SELECT min(r.first_leaf) FROM argus.ledger_runs r WHERE r.kind = 1 AND r.writer_id > $1 AND NOT r.writer_id = ANY ($2)
+		     AND NOT EXISTS (SELECT FROM argus.ledger_losses l WHERE r.first_leaf >= l.from_leaf AND r.first_leaf < l.to_leaf)) f`,
+		p.ClosedThrough, writers, through, int64(proof.MaxSize)).Scan(&leaves)
+	return leaves, err
 }
 
 func (s *ledgerStore) checkpoint(ctx context.Context, where string, args ...any) (c proof.Sealed, err error) {

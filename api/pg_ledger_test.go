@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/proof"
 )
@@ -42,4 +43,43 @@ func TestLeafless(t *testing.T) {
 			t.Errorf("pruned %v: %d loose rows, %v", pruned, n, err)
 		}
 	}
+}
+
+// TestCovered: the copy is verified up to the first leaf whose call it lacks, by its watermark, to the leaf.
+func TestCovered(t *testing.T) {
+	pg := enginetest.NewPostgres(t)
+	owner, reader := pg.Pool(t, pg.OwnerURL), pg.Pool(t, pg.APIURL)
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := owner.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	for _, run := range []string{"0, 10, 1, 600, 7, 1, NULL", "10, 10, 1, 600, 9, 1, NULL", "20, 2, 4, 600, NULL, NULL, decode(repeat('00', 16), 'hex')", "22, 10, 1, 600, 7, 11, NULL"} {
+		exec("INSERT INTO argus.ledger_runs (first_leaf, leaves, kind, month, writer_id, first_seq, keys, digests) SELECT r.*, decode(repeat('ab', 32 * leaves), 'hex') FROM (SELECT " +
+			run + ") r (first_leaf, leaves, kind, month, writer_id, first_seq, keys)")
+	}
+	s := &ledgerStore{pool: (*pgxpool.Pool)(reader)}
+	check := func(want, closed int64, writers map[int64]int64) {
+		t.Helper()
+		got, err := s.covered(t.Context(), argus.Position{ClosedThrough: closed, Writers: writers})
+		if err != nil || got != want {
+			t.Errorf("a copy that has %d and %v is whole up to leaf %d, not %d: %v", closed, writers, want, got, err)
+		}
+	}
+	check(0, 0, nil)
+	check(0, 0, map[int64]int64{9: 10})
+	check(4, 0, map[int64]int64{7: 4, 9: 10})
+	check(10, 0, map[int64]int64{7: 20})
+	check(13, 0, map[int64]int64{7: 20, 9: 3})
+	check(22, 0, map[int64]int64{7: 10, 9: 10})
+	check(27, 0, map[int64]int64{7: 15, 9: 10})
+	check(27, 9, map[int64]int64{7: 15})
+	check(10, 8, nil)
+	check(proof.MaxSize, 0, map[int64]int64{7: 20, 9: 10})
+	check(proof.MaxSize, 9, nil)
+	exec("ALTER TABLE argus.ledger_losses DISABLE TRIGGER USER")
+	exec("INSERT INTO argus.ledger_losses (from_leaf, to_leaf, claimed_by, reason) VALUES (22, 32, 'ada', 'restored')")
+	check(proof.MaxSize, 0, map[int64]int64{7: 10, 9: 10}) // lost with a restore
+	check(4, 0, map[int64]int64{7: 4, 9: 10})
 }

@@ -31,8 +31,11 @@ func newCmdLedgerWatch(f *factory) *cobra.Command {
 one seen before. The newest is remembered between runs, for each profile. A log that was rewritten, cut short or restored
 shows itself here: the command says so and exits with 9. A monitor on a host of its own is best.
 
+A log that lives grows every four minutes at least. So the same checkpoint for longer than --max-age is an old view, or the
+sealer stands still, whatever the server says of its age.
+
 A server that is away is asked again. Exit code 9: a fork or a bad signature; 10: with --once, when there is no checkpoint, no
-pinned key signed, or the checkpoint is older than --max-age.`,
+pinned key signed, too few witnesses cosigned, or the checkpoint is older than --max-age.`,
 		Example: `  argusctl ledger watch --key example.com/audit+1f2e3d4c+AX…
   argusctl ledger watch --policy witnesses.policy --once`,
 		Args: atMost(0),
@@ -102,9 +105,10 @@ func passing(err error) bool {
 func (f *factory) lookAtLedger(ctx context.Context, c *client, open *opener, m *memory, o *watchLedgerOptions) (*result, error) {
 	r := &result{leaf: proof.NoLeaf}
 	old, err := open.remembered(m, "")
-	var note []byte
+	var l look
 	if err == nil {
-		r.Checkpoint, note, r.sealedAt, err = c.continues(ctx, open, old)
+		l, err = c.look(ctx, open, old)
+		r.Checkpoint, r.sealedAt, r.sealedBy = l.at, l.sealed, l.sealedBy
 	}
 	if err != nil {
 		if !isVerdict(err) {
@@ -113,11 +117,20 @@ func (f *factory) lookAtLedger(ctx context.Context, c *client, open *opener, m *
 		r.Add(err)
 		return r, nil
 	}
-	if err := m.keep(note); err != nil {
+	since, err := m.keep(l.newest, l.note)
+	if err != nil {
 		return nil, err
 	}
-	if age := f.now().Sub(r.sealedAt); age > o.maxAge {
-		r.Add(fmt.Errorf("%w: the newest checkpoint is %s old", proof.ErrUndecided, formatDuration(age)))
-	}
+	r.Aged(r.sealedAt, f.now(), o.maxAge)
+	r.stuck(since, f.now(), o.maxAge)
 	return r, nil
+}
+
+// stuck leaves the verdict open when the newest checkpoint has been the same for too long. A log grows by a record when
+// nothing else comes, so one that does not is hidden behind an old view, or its sealer stands still. The server's word
+// for the age of the checkpoint does not help there.
+func (r *result) stuck(since, now time.Time, maxAge time.Duration) {
+	if age := now.Sub(since); age > maxAge && r.Outcome == proof.Proven {
+		r.Add(fmt.Errorf("%w: the newest checkpoint has been the same since %s ago: the sealer stands still, or an old checkpoint is shown", proof.ErrUndecided, formatDuration(age)))
+	}
 }

@@ -41,15 +41,17 @@ func newCmdLogsVerify(f *factory) *cobra.Command {
 		Long: `Checks the rows of a store, or of an export, against the signed tree. Each row is hashed here. The order, the months and
 the root come from the checkpoint that the pinned key signed, and it must continue the one seen last.
 
-Through the API, --source says whose rows: Postgres, the system of record, or ClickHouse, the copy. --month checks one
-month whole.
+Through the API, --source says whose rows: Postgres, the system of record, or ClickHouse, the copy. The copy is checked as
+far as it is whole: one that lags is older, and not altered. --month checks one month whole. The rows of a month do not
+say how old the tree is. Its age is then the server's word, unless a witness of --policy has signed it.
 
 With a file it checks an export, without a server: each row's hash, and the whole file against FILE.manifest.json. That
 shows damage and changes, but no key signed the manifest. With --tiles and --key the ledger proves each row of an NDJSON
 file. Tiles are a folder made by argusd ledger mirror, or a URL. With --month the export must have the whole month.
 
 Exit code 0: proven, or an intact file. 9: disproved, naming the first leaf or line. 10: undecided, since there was
-nothing to check, no manifest, the input is cut off, no pinned key signed, or the sealer stands still.`,
+nothing to check, no manifest, the input is cut off, no pinned key signed, too few witnesses cosigned, the copy lags, or
+the sealer stands still.`,
 		Example: `  argusctl logs verify --key example.com/audit+1f2e3d4c+AX…
   argusctl logs verify --key example.com/audit+1f2e3d4c+AX… --source clickhouse --month 2026-10
   argusctl logs verify october.ndjson
@@ -143,8 +145,8 @@ func verifyRun(ctx context.Context, f *factory, o *verifyOptions) error {
 	return f.decide(ctx, func(ctx context.Context) (*result, error) { return f.verifyLog(ctx, c, o, open) })
 }
 
-// verifyLog checks the log through the API. It tries two things once more. When the checkpoint is too old, this very call
-// is a row that makes a new one. When rows are missing from the copy, the replicator may be about to bring them.
+// verifyLog checks the log through the API. When the checkpoint is too old it asks again, since this very call is a row that
+// makes a new one.
 func (f *factory) verifyLog(ctx context.Context, c *client, o *verifyOptions, open *opener) (*result, error) {
 	m, err := f.memory(c, open.origins[0])
 	if err != nil {
@@ -162,44 +164,49 @@ func (f *factory) verifyLog(ctx context.Context, c *client, o *verifyOptions, op
 	if err != nil {
 		return undecided(err)
 	}
-	var note []byte
-	var seen proof.Checkpoint
+	var seen look
+	var since time.Time
 	for try := 0; ; try++ {
-		var sealed time.Time
-		if seen, note, sealed, err = c.continues(ctx, open, old); err != nil {
+		if seen, err = c.look(ctx, open, old); err != nil {
 			return undecided(err)
 		}
-		if f.now().Sub(sealed) <= o.maxAge || try == 3 {
+		if since, err = m.keep(seen.newest, seen.note); err != nil {
+			return nil, err
+		}
+		if max(f.now().Sub(seen.sealed), f.now().Sub(since)) <= o.maxAge || try == 3 {
 			break
 		}
 		if err := sleep(ctx, time.Second); err != nil {
 			return nil, err
 		}
 	}
-	if err := m.keep(note); err != nil {
-		return nil, err
-	}
 	r, err := f.verifyStream(ctx, c, o, open)
-	if err == nil && o.source == "clickhouse" && r.Missing > 0 {
-		if err := sleep(ctx, 3*time.Second); err != nil {
+	for began := f.now(); errors.Is(err, proof.ErrUnwitnessed) && f.now().Sub(began) < patience; r, err = f.verifyStream(ctx, c, o, open) {
+		if err := sleep(ctx, time.Second); err != nil {
 			return nil, err
 		}
-		r, err = f.verifyStream(ctx, c, o, open)
 	}
 	if err != nil {
 		return undecided(err)
 	}
-	r.reaches(seen)
+	r.reaches(seen.at)
 	// The tree that was verified is a part of the one that continues what was seen before.
 	if r.Checkpoint.Size > 0 {
-		if _, note, _, err = c.continues(ctx, open, append(old, seen, r.Checkpoint)); err != nil {
+		newest, note, _, err := c.continues(ctx, open, append(old, seen.newest, r.Checkpoint))
+		if err != nil {
 			return undecided(err)
 		}
-		if err := m.keep(note); err != nil {
+		if since, err = m.keep(newest, note); err != nil {
 			return nil, err
 		}
 	}
-	r.Aged(r.sealedAt, f.now(), o.maxAge)
+	if age := f.now().Sub(r.sealedAt); o.source == "clickhouse" && age > o.maxAge && f.now().Sub(seen.sealed) <= o.maxAge {
+		r.Add(fmt.Errorf("%w: the copy is whole up to leaf %d alone, sealed %s ago: the replicator is behind, or an old checkpoint was shown", proof.ErrUndecided,
+			r.Checkpoint.Size-1, formatDuration(age)))
+	} else {
+		r.Aged(r.sealedAt, f.now(), o.maxAge)
+	}
+	r.stuck(since, f.now(), o.maxAge)
 	return r, nil
 }
 
@@ -233,6 +240,9 @@ func (f *factory) verifyStream(ctx context.Context, c *client, o *verifyOptions,
 	q := url.Values{"source": {o.source}}
 	if o.month != "" {
 		q.Set("month", o.month)
+	}
+	if open.witnessed {
+		q.Set("witnessed", "true")
 	}
 	resp, err := c.open(ctx, request{method: http.MethodGet, path: "/v1/ledger/entries", query: q, header: http.Header{"Accept": {"application/x-ndjson"}}})
 	if err != nil {
@@ -273,6 +283,7 @@ type entryReader struct {
 	audit   *proof.Audit
 	scanner proof.Scanner
 	sealed  time.Time
+	by      string // on whose word it was sealed then
 	from    int64
 	tiles   map[string][]byte
 	begun   bool
@@ -371,7 +382,10 @@ func (e *entryReader) line(line []byte) error {
 			return err
 		}
 		e.size = c.Size
-		e.audit, e.sealed, e.from = proof.NewAudit(c, e.o.scope), time.Time(l.Checkpoint.SealedAt), l.Checkpoint.From
+		e.audit, e.sealed, e.by, e.from = proof.NewAudit(c, e.o.scope), time.Time(l.Checkpoint.SealedAt), byServer, l.Checkpoint.From
+		if at, ok := e.open.time([]byte(l.Checkpoint.Note)); ok {
+			e.sealed, e.by = at, byWitness
+		}
 	case l.Tile != nil:
 		if len(e.tiles) == maxEdge {
 			return fmt.Errorf("%w: the entries have more tiles than a tree has at its edge", proof.ErrMalformed)
@@ -453,10 +467,11 @@ func (e *entryReader) finish() *result {
 			old = true
 		}
 	}
-	r := &result{Verdict: e.audit.Finish(), source: e.o.source, month: e.o.scope.Month, sealedAt: e.sealed, leaf: proof.NoLeaf}
+	r := &result{Verdict: e.audit.Finish(), source: e.o.source, month: e.o.scope.Month, sealedAt: e.sealed, sealedBy: e.by, leaf: proof.NoLeaf}
 	// sealed_at is the server's word. The times in rows are signed: the newest row that has a leaf says how old the tree is.
+	// A month's rows do not say it.
 	if newest := e.audit.Newest(); r.month == 0 && newest.Before(r.sealedAt) {
-		r.sealedAt = newest
+		r.sealedAt, r.sealedBy = newest, byRow
 	}
 	if old {
 		r.Add(fmt.Errorf("%w: %d rows wait for the sealer longer than %s: it stands still", proof.ErrUndecided, e.total, e.o.maxAge))

@@ -38,10 +38,10 @@ func (f *factory) verifyExport(ctx context.Context, o *verifyOptions, open *open
 		if x.leaves, err = f.tilesOf(ctx, o, open, r, m); err != nil {
 			return err
 		}
-		x.seen = make([]uint64, (r.Checkpoint.Size+63)/64)
+		x.seen = map[int64]*[seenLeaves / 64]uint64{}
 		r.Counts.Leaves = r.Checkpoint.Size
 	} else if m != nil && m.Checkpoint != "" && open != nil {
-		if _, err := open.open([]byte(m.Checkpoint)); err != nil {
+		if _, err := open.signed([]byte(m.Checkpoint)); err != nil {
 			r.Add(fmt.Errorf("the manifest's checkpoint: %w", err))
 		}
 	}
@@ -210,9 +210,18 @@ type export struct {
 	leaves *provenLeaves // nil: no ledger is at hand
 	r      *result
 	month  proof.Month
-	seen   []uint64 // leaves that have had their row
-	last   int64    // the greatest of them
+	seen   map[int64]*[seenLeaves / 64]uint64 // leaves that have had their row, by leaf/seenLeaves
+	last   int64                              // the greatest of them
 	late   map[[2]int64]proof.Row
+}
+
+// seenLeaves is how many leaves share a part of export.seen. A checkpoint may claim any size.
+const seenLeaves = 1 << 16
+
+// had reports whether a leaf has had its row.
+func (x *export) had(leaf int64) bool {
+	part := x.seen[leaf/seenLeaves]
+	return part != nil && part[leaf%seenLeaves/64]&(1<<(leaf&63)) != 0
 }
 
 // maxLate bounds the rows of an export that name no leaf: those of its last second.
@@ -257,10 +266,15 @@ func (x *export) leaf(row *proof.Row) error {
 		x.fault(row, "is not the row of this leaf", proof.Hash{})
 		return nil
 	}
-	if bit := uint64(1) << (row.Leaf & 63); x.seen[row.Leaf>>6]&bit != 0 {
+	if x.had(row.Leaf) {
 		x.fault(row, "is there twice", row.RowHash)
 	} else {
-		x.seen[row.Leaf>>6] |= bit
+		part := x.seen[row.Leaf/seenLeaves]
+		if part == nil {
+			part = new([seenLeaves / 64]uint64)
+			x.seen[row.Leaf/seenLeaves] = part
+		}
+		part[row.Leaf%seenLeaves/64] |= 1 << (row.Leaf & 63)
 		x.r.Counts.Rows++
 	}
 	x.last = max(x.last, row.Leaf)
@@ -310,7 +324,7 @@ func (x *export) finish() error {
 				continue
 			}
 			x.r.Counts.InScope++
-			if x.seen[leaf>>6]&(1<<(leaf&63)) != 0 {
+			if x.had(leaf) {
 				continue
 			}
 			if leaf > exported && x.r.Counts.Rows > 0 {

@@ -48,7 +48,14 @@ func newTileSource(where string, timeout time.Duration) *tileSource {
 			if resp.StatusCode != http.StatusOK {
 				return nil, &netError{Message: fmt.Sprintf("%s/%s: %s.", base, path, resp.Status)}
 			}
-			return io.ReadAll(io.LimitReader(resp.Body, most+1))
+			if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") { // of a console or a proxy: it says nothing of the log
+				return nil, &netError{Message: fmt.Sprintf("%s/%s is a web page, and no file of the ledger's tiles.", base, path)}
+			}
+			b, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+			if err != nil {
+				return nil, &netError{Message: fmt.Sprintf("%s/%s could not be read: %v.", base, path, err)}
+			}
+			return b, nil
 		}}
 	}
 	return &tileSource{root: where, get: func(_ context.Context, path string, most int64) ([]byte, error) {
@@ -159,18 +166,34 @@ func (p *provenLeaves) parents(n int64) ([]proof.Hash, error) {
 
 // prove reads all hashes of a tile through x/mod's reader, which checks each tile up to the root.
 func (p *provenLeaves) prove(level int, n int64, width int, hashes *[]proof.Hash) error {
-	reader := proof.Reader(p.c.Size, p.c.Root, func(t proof.Tile) ([]byte, error) { return p.source.tile(p.ctx, t) })
 	at := make([]int64, width)
 	for i := range at {
 		at[i] = tlog.StoredHashIndex(8*level, n*proof.TileWidth+int64(i))
 	}
-	h, err := reader.ReadHashes(at)
-	var net *netError
-	if err != nil && !isVerdict(err) && !errors.As(err, &net) && p.ctx.Err() == nil {
-		err = fmt.Errorf("%w: the tiles of %s: %w", proof.ErrDisproved, p.source.root, err)
-	}
-	if err == nil && hashes != nil {
-		*hashes = h
+	return p.read(func(read proof.ReadTile) error {
+		h, err := proof.Reader(p.c.Size, p.c.Root, read).ReadHashes(at)
+		if err == nil && hashes != nil {
+			*hashes = h
+		}
+		return err
+	})
+}
+
+// read runs what reads tiles and checks them. A tile that could not be read says nothing of the log.
+func (p *provenLeaves) read(f func(proof.ReadTile) error) error {
+	var unread error
+	err := f(func(t proof.Tile) ([]byte, error) {
+		b, err := p.source.tile(p.ctx, t)
+		if err != nil && unread == nil {
+			unread = err
+		}
+		return b, err
+	})
+	switch {
+	case unread != nil:
+		return unread
+	case err != nil && !isVerdict(err):
+		return fmt.Errorf("%w: the tiles of %s: %w", proof.ErrDisproved, p.source.root, err)
 	}
 	return err
 }
@@ -198,7 +221,7 @@ func (f *factory) tilesOf(ctx context.Context, o *verifyOptions, open *opener, r
 		return nil, err
 	}
 	if m != nil && m.Checkpoint != "" {
-		c, err := open.open([]byte(m.Checkpoint))
+		c, err := open.signed([]byte(m.Checkpoint))
 		if err != nil {
 			return nil, fmt.Errorf("the manifest's checkpoint: %w", err)
 		}
@@ -220,9 +243,11 @@ func (p *provenLeaves) continues(old proof.Checkpoint) error {
 	if old.Size == 0 || old.Size >= p.c.Size {
 		return proof.CheckConsistency(nil, old, p.c)
 	}
-	path, err := proof.ProveConsistency(old.Size, p.c, func(t proof.Tile) ([]byte, error) { return p.source.tile(p.ctx, t) })
-	if err != nil {
-		return err
-	}
-	return proof.CheckConsistency(path, old, p.c)
+	return p.read(func(read proof.ReadTile) error {
+		path, err := proof.ProveConsistency(old.Size, p.c, read)
+		if err != nil {
+			return err
+		}
+		return proof.CheckConsistency(path, old, p.c)
+	})
 }

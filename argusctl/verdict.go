@@ -37,8 +37,11 @@ func (p *pins) flags(cmd *cobra.Command) {
 
 // opener verifies checkpoints by the pinned keys.
 type opener struct {
-	open    func(note []byte) (proof.Checkpoint, error)
-	origins []string
+	open      func(note []byte) (proof.Checkpoint, error)
+	signed    func(note []byte) (proof.Checkpoint, error) // as open, without the witnesses of a policy
+	witnessed bool                                        // open asks for witnesses
+	time      func(note []byte) (time.Time, bool)         // when a witness of the policy cosigned
+	origins   []string
 }
 
 func (p *pins) opener() (*opener, error) {
@@ -59,7 +62,9 @@ func (p *pins) opener() (*opener, error) {
 		if len(policy.Logs) == 0 {
 			return nil, usageErrorf("%s names no log.", p.policy)
 		}
-		return newOpener(policy.Open, policy.Logs), nil
+		o := newOpener(policy.Open, policy.Logs)
+		o.signed, o.time, o.witnessed = policy.Signed, policy.Time, policy.Quorum
+		return o, nil
 	}
 	var keys []proof.Key
 	for _, vkey := range p.keys {
@@ -76,7 +81,7 @@ func (p *pins) opener() (*opener, error) {
 }
 
 func newOpener(open func([]byte) (proof.Checkpoint, error), keys []proof.Key) *opener {
-	o := &opener{open: open}
+	o := &opener{open: open, signed: open, time: func([]byte) (time.Time, bool) { return time.Time{}, false }}
 	for _, k := range keys {
 		o.origins = append(o.origins, k.Name())
 	}
@@ -89,6 +94,7 @@ type result struct {
 	source   string
 	month    proof.Month
 	sealedAt time.Time
+	sealedBy string        // on whose word: byWitness, byRow or byServer
 	row      *argus.Record // of a proof file that shows it
 	leaf     int64
 	checked  *againstManifest // of an export that was held against its manifest
@@ -101,6 +107,15 @@ func (r *result) word() string {
 	}
 	return r.Outcome.String()
 }
+
+// On whose word a checkpoint has its age. A checkpoint holds no time that the log has signed.
+const (
+	byWitness = "witness" // signed by a witness of the policy
+	byRow     = "row"     // of the newest row that has a leaf
+	byServer  = "server"  // as the server says
+)
+
+var sealedWords = map[string]string{byWitness: "by a witness's clock", byRow: "by its newest row", byServer: "as the server says"}
 
 // decide runs a check and says its verdict. A reader of standard output that goes away ends it; then the verdict was not
 // reached, and the exit code is 10. Errors of the server and of the command line stay what they are.
@@ -139,7 +154,7 @@ func (f *factory) showVerdict(r *result, took time.Duration) error {
 	if c := r.Checkpoint; c.Size > 0 {
 		fmt.Fprintf(w, ": checkpoint %d of %s, root %s", c.Size, harmless(c.Origin), c.Root)
 		if !r.sealedAt.IsZero() {
-			fmt.Fprintf(w, ", sealed %s", f.localTime(r.sealedAt))
+			fmt.Fprintf(w, ", sealed %s (%s)", f.localTime(r.sealedAt), sealedWords[r.sealedBy])
 		}
 	}
 	if r.Outcome == proof.Proven && r.checked != nil {
@@ -203,13 +218,14 @@ func (f *factory) verdictJSON(r *result, took time.Duration) error {
 		Size     int64          `json:"size"`
 		Root     string         `json:"root"`
 		SealedAt argus.JSONTime `json:"sealed_at"`
+		SealedBy *string        `json:"sealed_by"`
 		Leaf     *int64         `json:"leaf"`
 		proof.Counts
 		Found    []faultJSON           `json:"found"`
 		Manifest *argus.ExportManifest `json:"manifest"` // of an export that was held against it
 		Seconds  float64               `json:"seconds"`
 	}{r.word(), r.Outcome.ExitCode(), reasons, argus.OrNull(r.source), argus.OrNull(month), argus.OrNull(r.Checkpoint.Origin),
-		r.Checkpoint.Size, r.Checkpoint.Root.String(), argus.JSONTime(r.sealedAt), leafOrNull(r), r.Counts, faults, r.manifest(), took.Seconds()})
+		r.Checkpoint.Size, r.Checkpoint.Root.String(), argus.JSONTime(r.sealedAt), argus.OrNull(r.sealedBy), leafOrNull(r), r.Counts, faults, r.manifest(), took.Seconds()})
 	if err != nil {
 		return err
 	}
@@ -258,8 +274,24 @@ func (m *memory) note() ([]byte, error) {
 	return b, err
 }
 
-// keep remembers a checkpoint. The file is replaced as a whole.
-func (m *memory) keep(note []byte) error {
+// keep remembers a checkpoint, and says since when it has been the newest that was seen. The file is replaced as a whole,
+// and not at all by a checkpoint of the same tree.
+func (m *memory) keep(c proof.Checkpoint, note []byte) (since time.Time, err error) {
+	old, err := m.note()
+	if err != nil {
+		return since, err
+	}
+	if was, err := proof.CheckpointOf(old); err == nil && was == c {
+		info, err := os.Stat(m.file)
+		if err != nil {
+			return since, err
+		}
+		return info.ModTime(), nil
+	}
+	return time.Now(), m.replace(note)
+}
+
+func (m *memory) replace(note []byte) error {
 	if err := os.MkdirAll(filepath.Dir(m.file), 0o700); err != nil {
 		return err
 	}
@@ -303,7 +335,7 @@ func (o *opener) remembered(m *memory, old string) ([]proof.Checkpoint, error) {
 		if len(note) == 0 {
 			return nil, fmt.Errorf("%w: %s is empty", proof.ErrUndecided, names[i])
 		}
-		c, err := o.open(note)
+		c, err := o.signed(note)
 		if err != nil {
 			return nil, fmt.Errorf("the checkpoint remembered in %s: %w", names[i], err)
 		}
@@ -312,44 +344,107 @@ func (o *opener) remembered(m *memory, old string) ([]proof.Checkpoint, error) {
 	return checkpoints, nil
 }
 
-// continues holds that the server's log of c continues what was remembered, by proofs of the server.
-func (c *client) continues(ctx context.Context, o *opener, old []proof.Checkpoint) (proof.Checkpoint, []byte, time.Time, error) {
-	var at proof.Checkpoint
-	var note []byte
-	var sealed time.Time
+// look is what a server shows of its log at one moment.
+type look struct {
+	at       proof.Checkpoint // the newest that open accepts
+	sealed   time.Time
+	sealedBy string
+	newest   proof.Checkpoint // continues at, and what was seen before
+	note     []byte           // of newest
+}
+
+// patience is how long a checkpoint is waited for that only some of the policy's witnesses have cosigned.
+const patience = 3 * time.Second
+
+// look asks for the newest checkpoint. It must continue what was seen before. Witnesses cosign now and then, so with a
+// policy the one they have cosigned is older, and the newest must continue it, too.
+func (c *client) look(ctx context.Context, o *opener, old []proof.Checkpoint) (l look, err error) {
+	if o.witnessed {
+		var note []byte
+		for began := time.Now(); ; {
+			if l.at, note, l.sealed, _, err = c.checkpoint(ctx, o.open, url.Values{"witnessed": {"true"}}); !errors.Is(err, proof.ErrUnwitnessed) || time.Since(began) > patience {
+				break
+			}
+			if err := sleep(ctx, time.Second); err != nil {
+				return l, err
+			}
+		}
+		if err != nil {
+			return l, err
+		}
+		l.sealedBy = byServer
+		if at, ok := o.time(note); ok {
+			l.sealed, l.sealedBy = at, byWitness
+		}
+		old = append(old[:len(old):len(old)], l.at)
+	}
+	sealed := l.sealed
+	if l.newest, l.note, sealed, err = c.continues(ctx, o, old); err == nil && !o.witnessed {
+		l.at, l.sealed, l.sealedBy = l.newest, sealed, byServer
+		if at, ok := o.time(l.note); ok {
+			l.sealed, l.sealedBy = at, byWitness
+		}
+	}
+	return l, err
+}
+
+// checkpoint asks for a checkpoint of the log, and for the proof that its tree continues a smaller one.
+func (c *client) checkpoint(ctx context.Context, open func([]byte) (proof.Checkpoint, error), q url.Values) (at proof.Checkpoint, note []byte, sealed time.Time, path []proof.Hash, err error) {
+	var l struct {
+		Checkpoint  *string         `json:"checkpoint"`
+		SealedAt    *argus.JSONTime `json:"sealed_at"`
+		Consistency []proof.Hash    `json:"consistency"`
+	}
+	if _, err = c.get(ctx, "/v1/ledger", q, &l); err != nil {
+		return at, nil, sealed, nil, err
+	}
+	if l.Checkpoint == nil || l.SealedAt == nil {
+		return at, nil, sealed, nil, errNoCheckpoint
+	}
+	at, err = open([]byte(*l.Checkpoint))
+	return at, []byte(*l.Checkpoint), time.Time(*l.SealedAt), l.Consistency, err
+}
+
+var errNoCheckpoint = fmt.Errorf("%w: the log has no checkpoint", proof.ErrUndecided)
+
+// continues holds that the server's log continues all that was seen before, by proofs of the server. All proofs are of one
+// checkpoint, so that a server cannot continue each of two histories by its own.
+func (c *client) continues(ctx context.Context, o *opener, old []proof.Checkpoint) (at proof.Checkpoint, note []byte, sealed time.Time, err error) {
 	if len(old) == 0 {
 		old = []proof.Checkpoint{{}}
 	}
-	for _, before := range old {
-		var l struct {
-			Checkpoint  *string         `json:"checkpoint"`
-			SealedAt    *argus.JSONTime `json:"sealed_at"`
-			Consistency []proof.Hash    `json:"consistency"`
-		}
+	for i, before := range old {
 		q := url.Values{}
 		if before.Size > 0 {
 			q.Set("from", fmt.Sprint(before.Size))
 		}
-		_, err := c.get(ctx, "/v1/ledger", q, &l)
-		var api *apiError
-		if errors.As(err, &api) && api.Code == argus.CodeNotSealed && before.Size > 0 {
-			return at, nil, sealed, fmt.Errorf("%w: the log had %d leaves when it was seen last; now it has fewer (%s)", proof.ErrDisproved, before.Size, api.Message)
-		}
-		if err != nil {
-			return at, nil, sealed, err
-		}
-		if l.Checkpoint == nil || l.SealedAt == nil {
-			if before.Size > 0 {
-				return at, nil, sealed, fmt.Errorf("%w: the log had %d leaves when it was seen last, and has no checkpoint now", proof.ErrDisproved, before.Size)
+		if i > 0 {
+			if before == at {
+				continue
 			}
-			return at, nil, sealed, fmt.Errorf("%w: the log has no checkpoint", proof.ErrUndecided)
+			if before.Origin != at.Origin || before.Size >= at.Size {
+				if err := proof.CheckConsistency(nil, before, at); err != nil {
+					return at, nil, sealed, err
+				}
+			}
+			q.Set("at", fmt.Sprint(at.Size))
 		}
-		note, sealed = []byte(*l.Checkpoint), time.Time(*l.SealedAt)
-		if at, err = o.open(note); err != nil {
+		now, n, s, path, err := c.checkpoint(ctx, o.signed, q)
+		var api *apiError
+		switch {
+		case errors.As(err, &api) && api.Code == argus.CodeNotSealed && before.Size > 0:
+			return at, nil, sealed, fmt.Errorf("%w: the log had %d leaves when it was seen last; now it has fewer (%s)", proof.ErrDisproved, before.Size, api.Message)
+		case errors.Is(err, errNoCheckpoint) && before.Size > 0:
+			return at, nil, sealed, fmt.Errorf("%w: the log had %d leaves when it was seen last, and has no checkpoint now", proof.ErrDisproved, before.Size)
+		case err != nil:
 			return at, nil, sealed, err
+		case i > 0 && now != at:
+			return at, nil, sealed, fmt.Errorf("%w: asked for its checkpoint of %d leaves with the root %v, the server shows one of %d with the root %v", proof.ErrDisproved,
+				at.Size, at.Root, now.Size, now.Root)
 		}
+		at, note, sealed = now, n, s
 		if before.Size > 0 {
-			if err := proof.CheckConsistency(l.Consistency, before, at); err != nil {
+			if err := proof.CheckConsistency(path, before, at); err != nil {
 				return at, nil, sealed, err
 			}
 		}

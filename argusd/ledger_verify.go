@@ -44,11 +44,15 @@ func newLedgerVerifyCommand() *cobra.Command {
 		Short: "Hold each row of a store against the signed tree, straight at the store",
 		Long: `Reads every row of a store, hashes it here, and holds it against the tree that the pinned key signed. It also reads
 stored tiles, all checkpoints, what waits to be sealed, and rows that have no leaf. Nothing that the store says of itself is
-believed. Run it as the auditor, on a host of its own. Rows of audit_admin are in Postgres alone. With --store clickhouse, give
-ARGUS_POSTGRES_URL too, or dropped months cannot be told from missing ones.
+believed. Run it as the auditor, on a host of its own.
+
+Rows of audit_admin and cosignatures of witnesses are in Postgres alone. With --store clickhouse, give ARGUS_POSTGRES_URL too.
+Without it, dropped months cannot be told from missing ones, --policy finds no witness, and a log in which nobody made a
+call for longer than --max-age cannot be told from one that stands still: it ends with 10.
 
 Ends with 0 when all is proven, 9 when something is disproved, and 10 when it cannot be decided. That is with no rows, no
-checkpoint, an unknown key, or a sealer that stands still. Closing standard output before the verdict ends with 10.`,
+checkpoint, an unknown key, too few witnesses, or a sealer that stands still. With --month the age of the checkpoint is what
+the store says of it, unless a witness of the policy has signed it. Closing standard output before the verdict ends with 10.`,
 		Example: "  argusd ledger verify --store postgres --key example.com/audit+1f2e3d4c+AX…\n" +
 			"  argusd ledger verify --store clickhouse --month 2026-10 --key example.com/audit+1f2e3d4c+AX… --json",
 		Args: cobra.NoArgs,
@@ -66,31 +70,36 @@ checkpoint, an unknown key, or a sealer that stands still. Closing standard outp
 	return command
 }
 
-// open verifies checkpoints by the pinned keys.
-func (o *ledgerVerifyOptions) open() (func([]byte) (proof.Checkpoint, error), error) {
+// pin sets how checkpoints are verified: by the pinned keys, and by a policy's witnesses.
+func (o *ledgerVerifyOptions) pin(v *verify.Options) error {
 	if (len(o.keys) == 0) == (o.policy == "") {
-		return nil, errors.New("pin the log's key with --key or with --policy; none is taken from the store")
+		return errors.New("pin the log's key with --key or with --policy; none is taken from the store")
 	}
 	if o.policy != "" {
 		text, err := os.ReadFile(o.policy)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		policy, err := proof.ParsePolicy(text)
-		return policy.Open, err
+		if err == nil && len(policy.Logs) == 0 {
+			err = fmt.Errorf("%s names no log", o.policy)
+		}
+		v.Open, v.Signed, v.Time = policy.Open, policy.Signed, policy.Time
+		return err
 	}
 	var keys []proof.Key
 	for _, vkey := range o.keys {
 		k, err := proof.ParseKey(vkey)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if k.Cosigns() {
-			return nil, fmt.Errorf("--key %s is a witness's key, not a log's", k.Name())
+			return fmt.Errorf("--key %s is a witness's key, not a log's", k.Name())
 		}
 		keys = append(keys, k)
 	}
-	return func(note []byte) (proof.Checkpoint, error) { return proof.OpenCheckpoint(note, keys...) }, nil
+	v.Open = func(note []byte) (proof.Checkpoint, error) { return proof.OpenCheckpoint(note, keys...) }
+	return nil
 }
 
 // parseLeaves reads 1200..1250.
@@ -110,7 +119,7 @@ func (o *ledgerVerifyOptions) run(ctx context.Context, out *os.File) error {
 		return err
 	}
 	v := verify.Options{MaxAge: o.maxAge, Progress: verifyProgress()}
-	if v.Open, err = o.open(); err != nil {
+	if err := o.pin(&v); err != nil {
 		return err
 	}
 	if o.month != "" {
@@ -207,18 +216,19 @@ func (o *ledgerVerifyOptions) show(out io.Writer, r verify.Result) {
 			Size     int64          `json:"size"`
 			Root     string         `json:"root"`
 			SealedAt argus.JSONTime `json:"sealed_at"`
+			SealedBy *string        `json:"sealed_by"`
 			proof.Counts
 			Found   []fault `json:"found"`
 			Seconds float64 `json:"seconds"`
 		}{r.Outcome.String(), r.Outcome.ExitCode(), r.Reasons, o.store, argus.OrNull(o.month), r.Checkpoint.Origin, r.Checkpoint.Size,
-			r.Checkpoint.Root.String(), argus.JSONTime(r.SealedAt), r.Counts, faults, r.Elapsed.Seconds()})
+			r.Checkpoint.Root.String(), argus.JSONTime(r.SealedAt), argus.OrNull(r.SealedBy), r.Counts, faults, r.Elapsed.Seconds()})
 		if err == nil {
 			fmt.Fprintln(out, string(b))
 		}
 		return
 	}
-	fmt.Fprintf(out, "%s: %s, checkpoint %d of %s, root %s, sealed %s\n", o.store, r.Outcome, r.Checkpoint.Size, argus.Shown(r.Checkpoint.Origin),
-		r.Checkpoint.Root, r.SealedAt.UTC().Format(time.RFC3339))
+	fmt.Fprintf(out, "%s: %s, checkpoint %d of %s, root %s, sealed %s (%s)\n", o.store, r.Outcome, r.Checkpoint.Size, argus.Shown(r.Checkpoint.Origin),
+		r.Checkpoint.Root, r.SealedAt.UTC().Format(time.RFC3339), sealedWords[r.SealedBy])
 	for _, why := range r.Reasons {
 		fmt.Fprintf(out, "  %s\n", argus.Shown(why))
 	}
@@ -231,6 +241,9 @@ func (o *ledgerVerifyOptions) show(out io.Writer, r verify.Result) {
 	fmt.Fprintf(out, "  %d leaves, %d in the scope: %d rows checked, %d deleted as recorded, %d lost, %d too young, %d faults; %.1f s, %.0f rows/s\n",
 		n.Leaves, n.InScope, n.Rows, n.Deleted, n.Lost, n.Unsealed, n.Faults, r.Elapsed.Seconds(), float64(n.Rows)/max(r.Elapsed.Seconds(), 1e-3))
 }
+
+// sealedWords say on whose word a checkpoint has its age.
+var sealedWords = map[string]string{verify.ByWitness: "by a witness's clock", verify.ByRow: "by its newest row", verify.ByStore: "as the store says", "": "at an unknown time"}
 
 // verifyProgress draws on a terminal, nothing elsewhere.
 func verifyProgress() func(leaf, size int64) {

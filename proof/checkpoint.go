@@ -21,6 +21,9 @@ type Checkpoint struct {
 	Root   Hash
 }
 
+// MaxSize is the greatest size of a tree that is taken. Arithmetic over places in a larger one overflows, here and in x/mod.
+const MaxSize = 1 << 60
+
 // Text is the checkpoint's three lines, without signatures.
 func (c Checkpoint) Text() string {
 	return c.Origin + "\n" + strconv.FormatInt(c.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(c.Root[:]) + "\n"
@@ -39,7 +42,7 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 		return Checkpoint{}, bad
 	}
 	copy(c.Root[:], root)
-	if c.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || c.Size < 0 || c.Text() != text {
+	if c.Size, err = strconv.ParseInt(lines[1], 10, 64); err != nil || c.Size < 0 || c.Size > MaxSize || c.Text() != text {
 		return Checkpoint{}, bad
 	}
 	return c, nil

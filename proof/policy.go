@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/transparency-dev/formats/witness"
 	"golang.org/x/mod/sumdb/note"
@@ -15,6 +16,8 @@ type Policy struct {
 	Logs   []Key
 	Quorum bool // whether any witness must have cosigned: false for "quorum none"
 	group  witness.Group
+
+	witnesses []note.Verifier
 }
 
 // ParsePolicy reads a policy by C2SP's tlog-policy. Lines of logs and witnesses may go without a URL.
@@ -63,6 +66,7 @@ func ParsePolicy(b []byte) (Policy, error) {
 					return p, fmt.Errorf("%w: the policy's witness key %.120q has another id, or is there twice", ErrMalformed, fields[2])
 				}
 				witnesses[id] = true
+				p.witnesses = append(p.witnesses, w.Key)
 			}
 		case "group":
 			seen := map[string]bool{}
@@ -98,11 +102,43 @@ func (p Policy) Witnesses() map[string]note.Verifier {
 	return w
 }
 
-// Open reads a checkpoint as OpenCheckpoint does with the policy's logs. Too few cosignatures leave it undecided.
+// ErrUnwitnessed: too few witnesses have cosigned a checkpoint. They may be about to.
+var ErrUnwitnessed = fmt.Errorf("%w: fewer witnesses have cosigned the checkpoint than the policy wants", ErrUndecided)
+
+// Open reads a checkpoint as OpenCheckpoint does with the policy's logs. Too few cosignatures leave it undecided. A bad
+// cosignature of a witness that the policy names disproves it.
 func (p Policy) Open(msg []byte) (Checkpoint, error) {
-	c, err := OpenCheckpoint(msg, p.Logs...)
-	if err == nil && !p.Satisfied(msg) {
-		return Checkpoint{}, errors.Join(ErrUndecided, errors.New("fewer witnesses have cosigned the checkpoint than the policy wants"))
+	c, err := p.Signed(msg)
+	if err != nil {
+		return c, err
 	}
-	return c, err
+	var invalid *note.InvalidSignatureError
+	if _, err := note.Open(msg, note.VerifierList(p.witnesses...)); errors.As(err, &invalid) {
+		return Checkpoint{}, fmt.Errorf("%w: the checkpoint's cosignature by %s+%08x is not valid", ErrDisproved, invalid.Name, invalid.Hash)
+	}
+	if p.Satisfied(msg) {
+		return c, nil
+	}
+	_, sigs, err := splitNote(msg)
+	for _, s := range sigs {
+		for _, w := range p.witnesses {
+			if (s.name != w.Name() || s.id != w.KeyHash()) && damaged(s, w) {
+				return Checkpoint{}, fmt.Errorf("%w: the cosignature line of %s+%08x was changed", ErrDisproved, w.Name(), w.KeyHash())
+			}
+		}
+	}
+	return Checkpoint{}, errors.Join(err, ErrUnwitnessed)
+}
+
+// Signed reads a checkpoint as OpenCheckpoint does with the policy's logs, and asks for no witness.
+func (p Policy) Signed(msg []byte) (Checkpoint, error) { return OpenCheckpoint(msg, p.Logs...) }
+
+// Time is the oldest time at which one of the policy's witnesses has cosigned the checkpoint. It is false when none has.
+func (p Policy) Time(msg []byte) (oldest time.Time, ok bool) {
+	for _, w := range p.witnesses {
+		if at, cosigned := Cosigned(msg, w); cosigned && (!ok || at.Before(oldest)) {
+			oldest, ok = at, true
+		}
+	}
+	return oldest, ok
 }

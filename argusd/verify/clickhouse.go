@@ -65,7 +65,15 @@ func (s *ClickHouse) read(ctx context.Context, sql string, results proto.Result,
 	return nil
 }
 
+// Checkpoints: cosignatures are not copied. They come from Postgres when there is one: a witness's key proves them.
 func (s *ClickHouse) Checkpoints(ctx context.Context, f func(Checkpoint)) error {
+	lines := map[int64]string{}
+	if s.admins != nil {
+		var err error
+		if lines, err = s.admins.cosignatures(ctx); err != nil {
+			return err
+		}
+	}
 	var size, at proto.ColInt64
 	root := proto.ColFixedStr{Size: 32}
 	var note proto.ColStr
@@ -73,7 +81,7 @@ func (s *ClickHouse) Checkpoints(ctx context.Context, f func(Checkpoint)) error 
 		proto.Results{{Name: "size", Data: &size}, {Name: "root", Data: &root}, {Name: "note", Data: &note}, {Name: "at", Data: &at}},
 		func(rows int) error {
 			for i := range rows {
-				f(Checkpoint{size[i], append([]byte(nil), root.Row(i)...), note.Row(i), time.UnixMicro(at[i])})
+				f(Checkpoint{size[i], append([]byte(nil), root.Row(i)...), note.Row(i), lines[size[i]], time.UnixMicro(at[i])})
 			}
 			return nil
 		})

@@ -73,12 +73,25 @@ func (p *Postgres) each(ctx context.Context, scan func(pgx.Rows) error, sql stri
 func (p *Postgres) Checkpoints(ctx context.Context, f func(Checkpoint)) error {
 	return p.each(ctx, func(rows pgx.Rows) error {
 		var c Checkpoint
-		err := rows.Scan(&c.Size, &c.Root, &c.Note, &c.SealedAt)
+		err := rows.Scan(&c.Size, &c.Root, &c.Note, &c.SealedAt, &c.Lines)
 		if err == nil {
 			f(c)
 		}
 		return err
-	}, "SELECT size, root, note, sealed_at FROM argus.ledger_checkpoints ORDER BY size")
+	}, `SELECT size, root, note, sealed_at, coalesce(lines, '') FROM argus.ledger_checkpoints LEFT JOIN (
+		SELECT size, array_to_string((array_agg(line ORDER BY at, key))[1:64], '') AS lines FROM argus.ledger_cosignatures GROUP BY size) c USING (size) ORDER BY size`)
+}
+
+// cosignatures are the lines of witnesses, by the size of their checkpoint.
+func (p *Postgres) cosignatures(ctx context.Context) (map[int64]string, error) {
+	lines := map[int64]string{}
+	return lines, p.each(ctx, func(rows pgx.Rows) error {
+		var size int64
+		var text string
+		err := rows.Scan(&size, &text)
+		lines[size] = text
+		return err
+	}, "SELECT size, array_to_string((array_agg(line ORDER BY at, key))[1:64], '') FROM argus.ledger_cosignatures GROUP BY size")
 }
 
 func (p *Postgres) FirstLeaf(ctx context.Context) (first int64, err error) {

@@ -1,9 +1,16 @@
 package verify_test
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/useargus/argus/argusd/verify"
 	"github.com/useargus/argus/proof"
 )
 
@@ -47,5 +54,58 @@ func TestRewrittenHistory(t *testing.T) {
 	w.must(rows.Err())
 	if r := other.postgres(other.options()); r.Outcome != proof.Disproved {
 		t.Errorf("without the key: %s", explain(r))
+	}
+}
+
+// TestWitnesses: with a policy, a store is held against the newest checkpoint that the witnesses have cosigned. What they have
+// not cosigned is left undecided, and a cosignature that was changed is disproved.
+func TestWitnesses(t *testing.T) {
+	w := newWorld(t)
+	private := ed25519.NewKeyFromSeed(make([]byte, 32))
+	witness := proof.NewCosigner("witness.test/w1", private.Public().(ed25519.PublicKey))
+	policy, err := proof.ParsePolicy(fmt.Appendf(nil, "log %s\nwitness w1 %s\nquorum w1\n", w.vkey, witness))
+	w.must(err)
+	o := verify.Options{MaxAge: 10 * time.Minute, Open: policy.Open, Signed: policy.Signed, Time: policy.Time}
+	check := func(when string, want proof.Outcome, size int64) {
+		t.Helper()
+		w.copyAll()
+		for _, r := range []verify.Result{w.postgres(o), w.clickhouse(o)} {
+			if r.Outcome != want || r.Checkpoint.Size != size {
+				t.Errorf("%s, of %d leaves: %s", when, r.Checkpoint.Size, explain(r))
+			}
+		}
+		for _, table := range []string{"audit_log", "ledger_runs", "ledger_checkpoints"} {
+			w.must(w.copied.Exec(t.Context(), "TRUNCATE TABLE "+table))
+		}
+	}
+	cosign := func(at time.Time) (size int64) {
+		t.Helper()
+		var note string
+		w.must(w.owner.QueryRow(t.Context(), "SELECT size, note FROM argus.ledger_checkpoints ORDER BY size DESC LIMIT 1").Scan(&size, &note))
+		text, _, _ := strings.Cut(note, "\n\n")
+		line := binary.BigEndian.AppendUint32(nil, witness.ID())
+		line = binary.BigEndian.AppendUint64(line, uint64(at.Unix()))
+		line = append(line, ed25519.Sign(private, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s\n", at.Unix(), text))...)
+		w.exec("INSERT INTO argus.ledger_cosignatures (size, key, line) VALUES ($1, $2, $3)", size, witness.Name(), "— "+witness.Name()+" "+base64.StdEncoding.EncodeToString(line)+"\n")
+		return size
+	}
+	w.rows(10)
+	w.seal()
+	check("no cosignature", proof.Undecided, 0)
+	size := cosign(time.Now())
+	check("cosigned", proof.Proven, size)
+	w.rows(5)
+	w.seal()
+	check("cosigned a checkpoint ago", proof.Proven, size)
+	size = cosign(time.Now())
+	check("cosigned again", proof.Proven, size)
+	w.rows(5)
+	w.seal()
+	size = cosign(time.Now().Add(-time.Hour))
+	check("cosigned an hour ago", proof.Undecided, size)
+	w.exec("ALTER TABLE argus.ledger_cosignatures DISABLE TRIGGER USER")
+	w.exec("UPDATE argus.ledger_cosignatures SET line = left(line, -20) || CASE substring(line FROM length(line) - 19 FOR 1) WHEN 'A' THEN 'B' ELSE 'A' END || right(line, 19)")
+	if r := w.postgres(o); r.Outcome != proof.Disproved {
+		t.Errorf("changed cosignatures: %s", explain(r))
 	}
 }

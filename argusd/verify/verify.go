@@ -17,7 +17,9 @@ import (
 
 // Options says what is checked.
 type Options struct {
-	Open       func(note []byte) (proof.Checkpoint, error) // by pinned keys
+	Open       func(note []byte) (proof.Checkpoint, error) // by pinned keys, and by the witnesses of a policy
+	Signed     func(note []byte) (proof.Checkpoint, error) // as Open, without witnesses; nil: as Open
+	Time       func(note []byte) (time.Time, bool)         // when a witness cosigned; nil: no witness is known
 	Remembered []byte                                      // a checkpoint seen before; nil when there is none
 	Month      proof.Month                                 // 0: all
 	MaxAge     time.Duration
@@ -31,8 +33,16 @@ type Result struct {
 	proof.Verdict
 	Note     []byte
 	SealedAt time.Time
+	SealedBy string // on whose word: ByWitness, ByRow or ByStore
 	Elapsed  time.Duration
 }
+
+// On whose word a checkpoint has its age. A checkpoint holds no time that the log has signed.
+const (
+	ByWitness = "witness" // signed by a witness of the policy
+	ByRow     = "row"     // of the newest row that has a leaf
+	ByStore   = "store"   // as the store says
+)
 
 // Store is a store to verify. What it gives may be wrong in every way.
 type Store interface {
@@ -71,6 +81,7 @@ type Checkpoint struct {
 	Size     int64
 	Root     []byte
 	Note     string
+	Lines    string // of witnesses, as far as the store has them
 	SealedAt time.Time
 }
 
@@ -115,6 +126,12 @@ func Run(ctx context.Context, s Store, o Options) (Result, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Signed == nil {
+		o.Signed = o.Open
+	}
+	if o.Time == nil {
+		o.Time = func([]byte) (time.Time, bool) { return time.Time{}, false }
+	}
 	r, err := run(ctx, s, o)
 	// The replicator may be on its way with rows that are missing. Look again while it brings some, and at the same tree: a
 	// busy log always has a newer one, with rows that are on their way in turn.
@@ -150,7 +167,7 @@ func run(ctx context.Context, s Store, o Options) (Result, error) {
 		}
 		return r, err
 	}
-	if err := a.Remember(o.Remembered, o.Open); err != nil {
+	if err := a.Remember(o.Remembered, o.Signed); err != nil {
 		return fail(err)
 	}
 	if first > 0 {
@@ -191,42 +208,56 @@ func run(ctx context.Context, s Store, o Options) (Result, error) {
 	}
 	// A store that was cut at its tail claims to be whole. Its checkpoint is old, for a sealer records in the log that it is
 	// alive when nothing else comes. sealed_at is not signed. The times in rows are, so the newest row that has a leaf counts.
-	sealed := r.SealedAt
-	if newest := a.Newest(); o.Month == 0 && newest.Before(sealed) {
-		sealed = newest
+	// A month's rows do not say it.
+	if newest := a.Newest(); o.Month == 0 && newest.Before(r.SealedAt) {
+		r.SealedAt, r.SealedBy = newest, ByRow
 	}
-	r.Aged(sealed, o.Now(), o.MaxAge)
+	r.Aged(r.SealedAt, o.Now(), o.MaxAge)
 	return r, nil
 }
 
-// checkpoints looks at every checkpoint: its columns are its note's, and its signature holds. It returns the newest. One
-// that another key signed is older than a rotation, unless it is the newest.
+// checkpoints looks at every checkpoint: its columns are its note's, and its signature holds. It returns the newest that is
+// cosigned as the policy wants. One that another key signed is older than a rotation, unless it is the newest.
 func checkpoints(ctx context.Context, s Store, o Options, r *Result) (proof.Checkpoint, error) {
-	var newest proof.Checkpoint
-	var failed error
+	var newest, open proof.Checkpoint
+	var failed error // of the newest
 	none := true
 	err := s.Checkpoints(ctx, func(row Checkpoint) {
 		none = false
-		c, err := o.Open([]byte(row.Note))
+		c, err := o.Signed([]byte(row.Note))
 		unsigned, malformed := proof.CheckpointOf([]byte(row.Note))
 		if malformed == nil && (unsigned.Size != row.Size || string(unsigned.Root[:]) != string(row.Root)) {
 			err = fmt.Errorf("%w: the columns of checkpoint %d are not its note's", proof.ErrDisproved, row.Size)
 		}
-		if proof.Of(err).Outcome == proof.Disproved {
-			r.Add(fmt.Errorf("checkpoint %d: %w", row.Size, err))
+		note := []byte(row.Note + row.Lines)
+		var unmet error
+		if err == nil {
+			_, unmet = o.Open(note)
 		}
-		newest, failed = c, err
-		r.Note, r.SealedAt = []byte(row.Note), row.SealedAt
+		for _, err := range []error{err, unmet} {
+			if proof.Of(err).Outcome == proof.Disproved {
+				r.Add(fmt.Errorf("checkpoint %d: %w", row.Size, err))
+			}
+		}
+		if newest, failed = c, err; err == nil && unmet == nil {
+			open, r.Note, r.SealedAt, r.SealedBy = c, note, row.SealedAt, ByStore
+			if at, ok := o.Time(note); ok {
+				r.SealedAt, r.SealedBy = at, ByWitness
+			}
+		}
 	})
 	switch {
 	case err != nil:
-		return newest, err
+		return open, err
 	case none:
 		r.Add(fmt.Errorf("%w: %s has no checkpoint", proof.ErrUndecided, s.Name()))
-	case failed != nil && r.Outcome == proof.Proven:
+	case r.Outcome != proof.Proven:
+	case failed != nil:
 		r.Add(failed)
+	case open.Size == 0 && newest.Size > 0:
+		r.Add(proof.ErrUnwitnessed)
 	}
-	return newest, nil
+	return open, nil
 }
 
 // pending holds the digests that wait for their leaf against the rows.
