@@ -378,8 +378,9 @@ func (c *client) look(ctx context.Context, o *opener, old []proof.Checkpoint) (l
 		}
 		old = append(old[:len(old):len(old)], l.at)
 	}
-	sealed := l.sealed
-	if l.newest, l.note, sealed, err = c.continues(ctx, o, old); err == nil && !o.witnessed {
+	newest, note, sealed, err := c.continues(ctx, o, old)
+	l.newest, l.note = newest, note
+	if err == nil && !o.witnessed {
 		l.at, l.sealed, l.sealedBy = l.newest, sealed, byServer
 		if at, ok := o.time(l.note); ok {
 			l.sealed, l.sealedBy = at, byWitness

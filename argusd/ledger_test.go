@@ -236,7 +236,7 @@ func TestLedgerRecovers(t *testing.T) {
 	stop()
 	t.Setenv("ARGUS_CLICKHOUSE_URL", ch.ReaderURL)
 	nothing("with no memory")
-	stop = l.seal("--adopt")
+	l.seal("--adopt")
 	l.await("the fork", func() bool {
 		s := l.status()
 		return strings.Contains(s, `"forked"`) && strings.Contains(s, fmt.Sprintf("ClickHouse knows a checkpoint of %d", signed))

@@ -12,6 +12,14 @@ func TestPrunedAdmin(t *testing.T) {
 	w := newWorld(t)
 	w.exec("INSERT INTO argus.audit_admin (kind, detail) SELECT 'hold', jsonb_build_object('n', i) FROM generate_series(1, 66000) i")
 	w.seal()
+	// A stored tile, which stands for the leaves when they are gone.
+	w.exec("ALTER TABLE argus.ledger_tiles DISABLE TRIGGER USER")
+	for _, want := range []proof.Outcome{proof.Disproved, proof.Proven} {
+		w.exec("UPDATE argus.ledger_tiles SET hashes = set_bit(hashes, 777, 1 - get_bit(hashes, 777)) WHERE level = 1 AND n = 0")
+		if r := w.postgres(w.options()); r.Outcome != want {
+			t.Errorf("a bit of a stored tile, flipped or back: %s, not %s", explain(r), want)
+		}
+	}
 	// prune does what argus.prune_ledger does with a whole partition, at a place that a test can reach.
 	prune := func(from, to int64) {
 		t.Helper()

@@ -207,6 +207,16 @@ func TestClickHouse(t *testing.T) {
 		t.Errorf("a support step altered: %s", explain(r))
 	}
 	alter("remote_support_audit", "consent_recorded_at = subtractMicroseconds(consent_recorded_at, 1)", "1")
+	for set, back := range map[string]string{"root = reverse(root)": "root = reverse(root)", "note = replaceOne(note, 'audit.test', 'audjt.test')": "note = replaceOne(note, 'audjt.test', 'audit.test')"} {
+		alter("ledger_checkpoints", set, "1")
+		if r := w.clickhouse(w.options()); r.Outcome != proof.Disproved {
+			t.Errorf("checkpoints with %s: %s", set, explain(r))
+		}
+		alter("ledger_checkpoints", back, "1")
+	}
+	if r := w.clickhouse(w.options()); r.Outcome != proof.Proven {
+		t.Fatal("put back: ", explain(r))
+	}
 	alter("ledger_runs", "digests = reverse(digests)", "kind = 1")
 	if r := w.clickhouse(w.options()); r.Outcome != proof.Disproved {
 		t.Errorf("digests altered: %s", explain(r))
