@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/useargus/argus"
 	sealer "github.com/useargus/argus/ledger"
 	"github.com/useargus/argus/proof"
@@ -31,14 +33,36 @@ func (c *contract) checkLedger() {
 	c.expect("proveCall", wish{status: 404, code: argus.CodeNotFound, token: all, path: "/v1/audit-log/" + unknownID + "/proof"})
 	c.expect("streamLedger", wish{status: 409, code: argus.CodeNotSealed, token: all})
 
+	// The owner changes a row before it is sealed, hash and all. The tree then has the changed one, and what the caller was
+	// given with its answer shows the change.
+	robbed := c.expect("me", wish{status: 200, token: all})
+	var changed argus.Record
+	row, err := c.config.Log.Get(context.Background(), uuid.MustParse(robbed.header.Get(argus.AuditIDHeader)))
+	c.must(err)
+	changed = row.Record
+	changed.BodyBytes += 7
+	_, err = c.owner.Exec(context.Background(), "ALTER TABLE argus.argus_audit_log DISABLE TRIGGER USER")
+	c.must(err)
+	hash := changed.ComputeHash()
+	_, err = c.owner.Exec(context.Background(), "UPDATE argus.argus_audit_log SET body_bytes = $2, row_hash = $3 WHERE id = $1", changed.ID, changed.BodyBytes, hash[:])
+	c.must(err)
+	_, err = c.owner.Exec(context.Background(), "ALTER TABLE argus.argus_audit_log ENABLE TRIGGER USER")
+	c.must(err)
+
 	key := c.seal()
+	robbery, err := proof.ParseFile(c.expect("proveCall", wish{status: 200, token: all, path: "/v1/audit-log/" + changed.ID.String() + "/proof"}).body)
+	c.must(err)
+	if _, _, err := robbery.Check(func(note []byte) (proof.Checkpoint, error) { return proof.OpenCheckpoint(note, key) }); err != nil ||
+		robbed.header.Get(argus.RowHashHeader) == hex.EncodeToString(robbery.Entry.Digest[:]) || robbery.Entry.Digest != hash {
+		c.t.Errorf("a row changed before it was sealed, with the hash %s given to its caller: %v, %s", robbed.header.Get(argus.RowHashHeader), robbery.Entry.Digest, err)
+	}
 	resp := c.expect("proveCall", wish{status: 200, token: all, path: path})
 	f, err := proof.ParseFile(resp.body)
 	c.must(err)
 	open := func(note []byte) (proof.Checkpoint, error) { return proof.OpenCheckpoint(note, key) }
-	checkpoint, row, err := f.Check(open)
-	if err != nil || row.ID.String() != id || hex.EncodeToString(row.RowHash[:]) != made.header.Get(argus.RowHashHeader) {
-		c.t.Errorf("the proof of %s: %v, of row %s with hash %x; the answer said %s", id, err, row.ID, row.RowHash, made.header.Get(argus.RowHashHeader))
+	checkpoint, shown, err := f.Check(open)
+	if err != nil || shown.ID.String() != id || hex.EncodeToString(shown.RowHash[:]) != made.header.Get(argus.RowHashHeader) {
+		c.t.Errorf("the proof of %s: %v, of row %s with hash %x; the answer said %s", id, err, shown.ID, shown.RowHash, made.header.Get(argus.RowHashHeader))
 	}
 	if len(resp.body) > 4096 {
 		c.t.Errorf("a proof file of %d bytes", len(resp.body))
