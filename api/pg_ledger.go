@@ -34,7 +34,7 @@ func (s *ledgerStore) newest(ctx context.Context, most int64, cosigned bool) (pr
 // covered is the number of leaves, from the first on, whose calls are all in the position. A call that was lost with a
 // restore is in no copy and counts as covered.
 func (s *ledgerStore) covered(ctx context.Context, p argus.Position) (leaves int64, err error) {
-	writers := slices.Collect(maps.Keys(p.Writers))
+	writers := slices.AppendSeq([]int64{}, maps.Keys(p.Writers)) // not nil, which Postgres takes for unknown
 	through := make([]int64, len(writers))
 	for i, id := range writers {
 		through[i] = p.Writers[id]

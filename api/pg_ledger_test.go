@@ -55,7 +55,7 @@ func TestCovered(t *testing.T) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	for _, run := range []string{"0, 10, 1, 600, 7, 1, NULL", "10, 10, 1, 600, 9, 1, NULL", "20, 2, 4, 600, NULL, NULL, decode(repeat('00', 16), 'hex')", "22, 10, 1, 600, 7, 11, NULL"} {
+	for _, run := range []string{"0, 10, 1, 600, 7, 1, NULL::bytea", "10, 10, 1, 600, 9, 1, NULL::bytea", "20, 2, 4, 600, NULL::bigint, NULL::bigint, decode(repeat('00', 16), 'hex')", "22, 10, 1, 600, 7, 11, NULL::bytea"} {
 		exec("INSERT INTO argus.ledger_runs (first_leaf, leaves, kind, month, writer_id, first_seq, keys, digests) SELECT r.*, decode(repeat('ab', 32 * leaves), 'hex') FROM (SELECT " +
 			run + ") r (first_leaf, leaves, kind, month, writer_id, first_seq, keys)")
 	}
