@@ -86,12 +86,12 @@ function choose(ids: string[] | null): void {
   chosen.set(ids ?? USUAL);
 }
 
-/** What the table needs beside the columns: a time, a route that can be read, and the status. */
-const TIME = 280;
+/** What the table needs beside the columns: a time (longer where a row says that it is late), a route that can be read, and the status. */
+export const TIME = { usual: 238, late: 282 };
 const ROUTE = 260;
 const STATUS = 96;
 /** Below this a row has two lines, as the stylesheet says, and no columns but the three. */
-const NARROW = 860;
+export const NARROW = 860;
 
 export interface Fitting {
   columns: { column: Column; width: number }[];
@@ -99,21 +99,37 @@ export interface Fitting {
   left: Column[];
 }
 
-/** How wide a text of so many characters is, its cell's edges included. */
-function widthOf(characters: number): number {
-  return Math.ceil(characters * 7.3) + 18;
+/** As .mono of the stylesheet. */
+const MONO = 'ui-monospace, SFMono-Regular, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
+const known = new Map<string, number>();
+let canvas: CanvasRenderingContext2D | null = null;
+
+/** How wide a text is in a column, in pixels. */
+export function widthOf(column: Column, text: string): number {
+  const mono = column.className.includes('mono');
+  const key = `${mono} ${text}`;
+  let width = known.get(key);
+  if (width === undefined) {
+    canvas ??= document.createElement('canvas').getContext('2d')!;
+    const { fontSize, fontFamily } = getComputedStyle(document.body);
+    canvas.font = mono ? `${parseFloat(fontSize) * 0.94}px ${MONO}` : `${fontSize} ${fontFamily}`;
+    width = canvas.measureText(text).width;
+    if (known.size > 5000) known.clear();
+    known.set(key, width);
+  }
+  return width;
 }
 
-/** The chosen columns that have room, each as wide as its rows need. need gives the most characters that a column has seen. */
-export function fit(columns: Column[], width: number, need: ReadonlyMap<string, number>): Fitting {
+/** The chosen columns that have room, each as wide as its rows need: need gives the widest text that a column has seen. */
+export function fit(columns: Column[], width: number, time: number, need: ReadonlyMap<string, number>): Fitting {
   const left: Column[] = [];
   const fitting: Fitting['columns'] = [];
-  let room = width <= NARROW ? 0 : width - TIME - ROUTE - STATUS;
+  let room = width <= NARROW ? 0 : width - time - ROUTE - STATUS;
   // From the one that matters most, which is the first one.
   for (const column of columns) {
     const [least, most] = column.width;
-    const icon = column.id === 'actor' ? 22 : 0;
-    const wide = Math.min(most, Math.max(least, widthOf(Math.max(need.get(column.id) ?? 0, column.label.length)) + icon));
+    const edges = column.id === 'actor' ? 40 : 18;
+    const wide = Math.min(most, Math.max(least, Math.ceil(need.get(column.id) ?? 0) + edges));
     if (wide > room) left.push(column);
     else {
       fitting.push({ column, width: wide });

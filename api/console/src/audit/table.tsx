@@ -7,7 +7,7 @@ import { splitRoute } from '../lib/format';
 import { ago, isoShown, parseTime, timeParts, zoneName } from '../lib/time';
 import type { Row } from '../lib/types';
 import { Latency, Status } from '../ui/bits';
-import { type Column, fit } from './columns';
+import { type Column, fit, NARROW, TIME, widthOf } from './columns';
 
 const OVERSCAN = 12;
 const CHUNK = 8;
@@ -116,10 +116,13 @@ export function LogTable(props: TableProps) {
   const { rows } = props;
   // Columns grow with what their first rows hold and do not shrink again, so that a live tail moves nothing to and fro.
   const need = useRef(new Map<string, number>());
+  const anyLate = useRef(false);
   for (const row of rows.slice(0, 200)) {
-    for (const c of props.columns) need.current.set(c.id, Math.max(need.current.get(c.id) ?? 0, c.text(row, props.names).length));
+    for (const c of props.columns) need.current.set(c.id, Math.max(need.current.get(c.id) ?? 0, widthOf(c, c.text(row, props.names))));
+    anyLate.current ||= isLate(row);
   }
-  const { columns, left } = fit(props.columns, width, need.current);
+  const time = anyLate.current ? TIME.late : TIME.usual;
+  const { columns, left } = fit(props.columns, width, time, need.current);
   const leftOut = left.map((c) => c.id).join();
   useEffect(() => latest.current.onLeft(left), [leftOut]);
   const shape = columns.map(({ column, width: w }) => `${column.id}${w}`).join();
@@ -143,7 +146,7 @@ export function LogTable(props: TableProps) {
       <table class={mixed ? 'log mixed-days' : 'log'} aria-rowcount={props.complete ? rows.length + 1 : -1} aria-label="Calls">
         <thead>
           <tr aria-rowindex={1}>
-            <th scope="col" class="c-time" aria-sort={props.ascending ? 'ascending' : 'descending'}>
+            <th scope="col" class="c-time" style={width > NARROW ? { width: `${time}px` } : {}} aria-sort={props.ascending ? 'ascending' : 'descending'}>
               <button type="button" class="sort" onClick={props.onOrder} title="Newest or oldest first">
                 Time ({zoneName(props.now)}) <span aria-hidden="true">{props.ascending ? '↑' : '↓'}</span>
               </button>
@@ -183,6 +186,11 @@ export function LogTable(props: TableProps) {
       </table>
     </div>
   );
+}
+
+/** Whether a row was recorded long after it arrived: it was still running meanwhile, or was interrupted. */
+function isLate(row: Row): boolean {
+  return (parseTime(row.recorded_at) ?? 0) - (parseTime(row.occurred_at) ?? 0) > 5000 + (row.latency_us ?? 0) / 1000;
 }
 
 interface RowProps {
@@ -226,8 +234,7 @@ class LogRow extends Component<RowProps> {
     const { date, clock } = timeParts(row.occurred_at);
     const { method, path } = splitRoute(row.route);
     const params = Object.values(row.path_params ?? {});
-    // A row that was recorded long after it arrived was still running meanwhile, or was interrupted.
-    const late = (parseTime(row.recorded_at) ?? 0) - (parseTime(row.occurred_at) ?? 0) > 5000 + (row.latency_us ?? 0) / 1000;
+    const late = isLate(row);
     const cells = (before: boolean) =>
       columns
         .filter((c) => (c.before ?? false) === before)

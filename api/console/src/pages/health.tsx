@@ -77,7 +77,10 @@ function formatFact(value: unknown): string {
   if (typeof value === 'number') return formatFigure(value);
   if (typeof value === 'boolean') return value ? 'yes' : 'no';
   if (typeof value === 'string') return parseTime(value) === null ? value : timeText(value);
-  return value === null || value === undefined ? '–' : JSON.stringify(value);
+  if (value === null || value === undefined) return '–';
+  if (typeof value !== 'object') return String(value);
+  const parts = Object.entries(value).map(([name, of]) => `${Array.isArray(value) ? '' : `${name} `}${formatFact(of)}`);
+  return parts.length > 0 ? parts.join(', ') : '–';
 }
 
 function StageCard({ stage }: { stage: Stage }) {

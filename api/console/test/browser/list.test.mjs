@@ -186,6 +186,11 @@ test('columns are chosen, remembered, as wide as what they hold, and never push 
     await auditReady(page);
     const heads = () => page.$$eval('.log thead th', (l) => l.map((h) => h.textContent.trim().replace(/ [(↑↓].*/, '')));
     assert.deepEqual(await heads(), ['Time', 'Actor', 'Service', 'Route', 'Status', 'Latency', 'Client', 'From']);
+    const cut = () => page.$$eval('.log tbody td', (l) => l.filter((c) => c.scrollWidth > c.clientWidth + 1).map((c) => `${c.className}: ${c.textContent}`));
+    assert.deepEqual(await cut(), []);
+    await page.setViewportSize({ width: 1440, height: 900 });
+    assert.deepEqual(await cut(), []);
+    await page.setViewportSize({ width: 1920, height: 900 });
     await page.click('button[title="Columns"]');
     for (const label of ['Reason', 'Tenant', 'Release', 'Error']) await page.click(`.columns-panel >> text="${label}"`);
     for (const label of ['Client', 'Service']) await page.click(`.columns-panel >> text="${label}"`);
@@ -194,8 +199,7 @@ test('columns are chosen, remembered, as wide as what they hold, and never push 
     assert.deepEqual(await heads(), chosen);
     assert.equal(await page.textContent('td.c-reason'), 'printer offline');
     assert.equal(await page.textContent('td.c-tenant'), 'UTD_7ELEVEN_001');
-    const clipped = await page.$$eval('.log tbody td', (l) => l.filter((c) => c.scrollWidth > c.clientWidth + 1).map((c) => c.textContent));
-    assert.deepEqual(clipped, []);
+    assert.deepEqual(await cut(), []);
     await page.reload();
     await s.server.enter(page, s.server.admin, `#/settings/audit?client=${client}&since=1h`);
     await auditReady(page);
