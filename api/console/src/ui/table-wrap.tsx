@@ -6,7 +6,8 @@ export function TableWrap({ pending = false, children }: { pending?: boolean; ch
   const inner = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const box = inner.current!;
-    const wrap = box.parentElement!;
+    const wrap = box.parentElement;
+    if (!wrap) return undefined; // the page went before it was looked at
     const look = () => {
       const left = box.scrollLeft > 1;
       const right = box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
