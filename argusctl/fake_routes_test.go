@@ -385,6 +385,8 @@ func (f *fake) matching(q url.Values, at *argus.Position) ([]argus.Record, argus
 			v.Text = adaID
 		case c.Name == argus.FilterTenant && v.Text == "7ELEVEN":
 			return nil, filter, argus.Errorf(argus.CodeUnknownFilterValue, "No tenant '7ELEVEN'. Did you mean 7-Eleven Dallas, UTD_7ELEVEN_001?")
+		case c.Name == argus.FilterTenant && strings.HasPrefix(v.Text, "東京"): // of a call that was answered 404
+			return nil, filter, argus.Errorf(argus.CodeUnknownFilterValue, "No tenant '%s'.", v.Text)
 		case c.Name == argus.FilterRoute && strings.Contains(v.Text, "/UTD_"):
 			return nil, filter, argus.Errorf(argus.CodeUnknownFilterValue, "No route '%s'. Did you mean GET /v1/tenants/:id?", v.Text)
 		}

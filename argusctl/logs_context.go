@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -156,6 +157,9 @@ func around(ctx context.Context, c *client, p *rowPrinter, about *argus.Record, 
 				}
 				return true, nil
 			})
+			if api := (*apiError)(nil); errors.As(err, &api) && api.Code == argus.CodeUnknownFilterValue {
+				continue // such as the tenant of a call that was answered 404: no other call has it
+			}
 			if err != nil {
 				return nil, false, err
 			}
