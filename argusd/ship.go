@@ -44,10 +44,6 @@ func (c shipConfig) problems() []string {
 	return p
 }
 
-func (c shipConfig) warnings() []string {
-	return append(append(c.LogConfig.warnings(), storeWarnings(c.PostgresURL, "")...), openMetrics(c.MetricsListen)...)
-}
-
 // shipMemory is what the Go runtime keeps a shipper's memory below, however far behind it is.
 const shipMemory = 112 << 20
 

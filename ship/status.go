@@ -26,7 +26,6 @@ type status struct {
 	RejectedRows int64      `json:"rejected_rows"`         // set aside, or missing, since the sink began
 
 	rows, before int64 // shipped by this process; at the report before
-	looked       map[string]bool
 }
 
 // retentionWarning is how long before rows may leave that ship tells of it.

@@ -245,8 +245,8 @@ func TestEveryFileIsChecked(t *testing.T) {
 		"Dockerfile", "Dockerfile.dockerignore", "base-images.sh", // dockerfile_test.go
 		"compose.yaml", "compose-env.sh", // compose_test.go
 		"systemd", "helm", // all in them: systemd_test.go, helm_test.go
-		"README.md",                   // readme_test.go
-		"observability",               // observability_test.go
+		"README.md",     // readme_test.go
+		"observability", // observability_test.go
 	}
 	entries, err := os.ReadDir(filepath.Join(root, "deploy"))
 	if err != nil {
