@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/useargus/argus"
@@ -26,7 +27,9 @@ type HTTPS struct {
 	d      *sink.HTTPS
 	name   string // of the sink
 	client *http.Client
-	pack   *format.Compressor
+
+	mu   sync.Mutex // of pack: Test may run beside Send
+	pack *format.Compressor
 }
 
 // New makes the sink. It connects to nothing yet.
@@ -40,6 +43,8 @@ func (h *HTTPS) Send(ctx context.Context, b *sink.Batch) error {
 }
 
 func (h *HTTPS) post(ctx context.Context, batch string, parts ...[]byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	// What is not compressed is not copied.
 	body := parts
 	if h.pack.Encoding() != "" {
@@ -67,7 +72,8 @@ func (h *HTTPS) post(ctx context.Context, batch string, parts ...[]byte) error {
 	if encoding := h.pack.Encoding(); encoding != "" {
 		request.Header.Set("Content-Encoding", encoding)
 	}
-	if err := h.sign(request.Header, h.name+"_"+batch, time.Now(), body); err != nil {
+	secrets, err := h.sign(request.Header, h.name+"_"+batch, time.Now(), body)
+	if err != nil {
 		return err
 	}
 	for _, header := range h.d.Headers {
@@ -75,6 +81,7 @@ func (h *HTTPS) post(ctx context.Context, batch string, parts ...[]byte) error {
 		if err != nil {
 			return err
 		}
+		secrets = append(secrets, value)
 		request.Header.Set(header.Name, value)
 	}
 	response, err := h.client.Do(request)
@@ -85,7 +92,7 @@ func (h *HTTPS) post(ctx context.Context, batch string, parts ...[]byte) error {
 	said := ""
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 512))
-		said = argus.Text(string(text), 200)
+		said = sink.Said(string(text), secrets)
 	} else {
 		io.CopyN(io.Discard, response.Body, 64<<10) // so that the connection serves again
 	}
@@ -93,19 +100,20 @@ func (h *HTTPS) post(ctx context.Context, batch string, parts ...[]byte) error {
 }
 
 // sign sets the three headers. The signature is over the body as it is sent: a receiver verifies before it decompresses.
-// Several secrets, with blanks between them, make several signatures, so a secret can be changed.
-func (h *HTTPS) sign(header http.Header, id string, at time.Time, body [][]byte) error {
+// Several secrets, with blanks between them, make several signatures, so a secret can be changed. It returns the secrets.
+func (h *HTTPS) sign(header http.Header, id string, at time.Time, body [][]byte) (secrets []string, err error) {
 	value, err := h.d.Secret.Value()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stamp := strconv.FormatInt(at.Unix(), 10)
 	var signatures []string
-	for secret := range strings.FieldsSeq(value) {
+	secrets = strings.Fields(value)
+	for _, secret := range secrets {
 		key := []byte(secret)
 		if coded, ok := strings.CutPrefix(secret, "whsec_"); ok {
 			if key, err = base64.StdEncoding.DecodeString(coded); err != nil {
-				return fmt.Errorf("the secret behind whsec_ is no base64")
+				return nil, fmt.Errorf("the secret behind whsec_ is no base64")
 			}
 		}
 		mac := hmac.New(sha256.New, key)
@@ -118,7 +126,7 @@ func (h *HTTPS) sign(header http.Header, id string, at time.Time, body [][]byte)
 	header.Set("Webhook-Id", id)
 	header.Set("Webhook-Timestamp", stamp)
 	header.Set("Webhook-Signature", strings.Join(signatures, " "))
-	return nil
+	return secrets, nil
 }
 
 // Test implements sink.Sink: it posts a manifest of no rows, signed as batches are. No manifest of a batch is like it.

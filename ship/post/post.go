@@ -8,11 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/cookiejar"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/useargus/argus"
 	"github.com/useargus/argus/ship/format"
 	"github.com/useargus/argus/ship/sink"
 )
@@ -82,13 +80,8 @@ func (p *Poster) Post(ctx context.Context, url, contentType string, body []byte)
 	return a, nil
 }
 
-// Said is a part of the answer for an error: short, printable, and without a secret that the receiver gives back.
-func (a *Answer) Said(text string) string {
-	for _, secret := range a.secrets {
-		text = strings.ReplaceAll(text, secret, "…")
-	}
-	return argus.Shown(argus.Text(text, 200))
-}
+// Said is a part of the answer for an error.
+func (a *Answer) Said(text string) string { return sink.Said(text, a.secrets) }
 
 // Err is the error of the status; nil for 2xx.
 func (a *Answer) Err() error { return sink.Answered(a.Status, a.Header, a.Said(string(a.Body))) }

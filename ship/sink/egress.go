@@ -186,6 +186,16 @@ func RetryAfterOf(h http.Header, now time.Time) time.Duration {
 	return min(max(d, 0), time.Hour)
 }
 
+// Said is a part of a receiver's answer for an error: short, printable, and without a secret that the receiver gives back.
+func Said(text string, secrets []string) string {
+	for _, secret := range secrets {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "…")
+		}
+	}
+	return argus.Shown(argus.Text(text, 200))
+}
+
 // Answered turns the status of an HTTP receiver into an error of Send; nil for 2xx. said is the beginning of its answer.
 func Answered(status int, h http.Header, said string) error {
 	err := fmt.Errorf("the receiver answered %d", status)
