@@ -21,7 +21,7 @@ import (
 func logins(pg *enginetest.Postgres) map[string]string {
 	return map[string]string{"argus_api": pg.APIURL, "argus_replicator": pg.ReplicatorURL, "argus_auditor": pg.AuditorURL,
 		"argus_maintenance": pg.MaintenanceURL, "argus_hold": pg.HoldURL, "argus_break_glass": pg.BreakGlassURL,
-		"argus_consent": pg.ConsentURL, "argus_ledger": pg.LedgerURL}
+		"argus_consent": pg.ConsentURL, "argus_ledger": pg.LedgerURL, "argus_ship": pg.ShipURL}
 }
 
 func connect(t *testing.T, url string) *pgx.Conn {
@@ -159,6 +159,11 @@ var firing = map[string][]string{
 		`INSERT INTO argus.ledger_runs (first_leaf, leaves, kind, month, writer_id, first_seq, digests) VALUES (0, 1, 1, 0, 1, 1, pg_catalog.sha256('x'))`,
 		`INSERT INTO argus.ledger_runs (first_leaf, leaves, kind, month, writer_id, first_seq, digests) VALUES (9, 1, 1, 0, 1, 1, pg_catalog.sha256('x'))`,
 		`INSERT INTO argus.ledger_checkpoints (size, root, note, position) VALUES (1, pg_catalog.sha256('x'), 'x', 'c0')`,
+	},
+	"argus_ship": {
+		"INSERT INTO argus.sinks (sink, kind, target, format, filter) VALUES ('x', 'https', 'x', 'argus', '')",
+		"INSERT INTO argus.sink_positions (sink, stream, position) VALUES ('x', '', '')",
+		"UPDATE argus.sink_positions SET version = version + 1",
 	},
 	"argus_consent": {
 		"INSERT INTO argus.tenant_consents (tenant_id, document_id, recorded_by) VALUES ('UTD_X', 'DOC-1', 'me')",

@@ -58,6 +58,10 @@ var deeds = []struct{ what, sql string }{
 	{"make a temporary table, or anything in a schema", "CREATE TEMPORARY TABLE x (x int)"},
 	{"take a lock that writers, months, holds or migrations wait for", "SELECT FROM argus.locks FOR UPDATE"},
 	{"change or remove the views of the log that a team saved", "DELETE FROM argus.saved_views"},
+	{"show a sink as one that the host declared", "INSERT INTO argus.sinks (sink, kind, target, format, filter) VALUES ('x', 'https', 'x', 'argus', '')"},
+	{"say that a sink has what it has not (ship verify shows the hole)", "UPDATE argus.sink_positions SET version = version + 1"},
+	{"hide that a receiver rejected rows", "DELETE FROM argus.sink_rejects"},
+	{"pause a sink", "UPDATE argus.sinks SET paused = true"},
 	{"become another role", "SET ROLE argus_owner"},
 	{"make API processes forget which tokens are good (they ask again)", "NOTIFY argus_credentials"},
 	{"leave a transaction open, which keeps Postgres from cleaning up", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1"},
@@ -77,7 +81,7 @@ func TestStolen(t *testing.T) {
 	if _, err := connect(t, pg.OwnerURL).Exec(t.Context(), "INSERT INTO argus.tenants (id, name) VALUES ('UTD_X', 'x')"); err != nil {
 		t.Fatal(err)
 	}
-	roles := []string{"argus_api", "argus_replicator", "argus_maintenance", "argus_hold", "argus_break_glass", "argus_consent", "argus_ledger", "argus_auditor"}
+	roles := []string{"argus_api", "argus_replicator", "argus_maintenance", "argus_hold", "argus_break_glass", "argus_consent", "argus_ledger", "argus_ship", "argus_auditor"}
 	urls := logins(pg)
 	if len(urls) != len(roles) {
 		t.Fatal("the table has not all roles that log in")

@@ -105,7 +105,7 @@ func variables(t *testing.T) map[string]map[string]bool {
 func secrets() map[string]string {
 	all := map[string]string{"ARGUS_CURSOR_KEY": "5c1f0e9a7d42b83690e7c45af21d68b3704be9d15a2f8c6613d09e47ab85f2c1", "ARGUS_CLERK_SECRET_KEY": "sk_live_0000",
 		"ARGUS_POSTGRES_URL": "postgres://role:password@db/argus", "ARGUS_CLICKHOUSE_URL": "clickhouse://user:password@ch:9000/argus"}
-	for _, name := range []string{"POSTGRES_API", "POSTGRES_REPLICATOR", "POSTGRES_MAINTENANCE", "POSTGRES_HOLD", "POSTGRES_BREAK_GLASS", "POSTGRES_CONSENT", "POSTGRES_LEDGER", "POSTGRES_AUDITOR",
+	for _, name := range []string{"POSTGRES_API", "POSTGRES_REPLICATOR", "POSTGRES_MAINTENANCE", "POSTGRES_HOLD", "POSTGRES_BREAK_GLASS", "POSTGRES_CONSENT", "POSTGRES_LEDGER", "POSTGRES_SHIP", "POSTGRES_AUDITOR",
 		"CLICKHOUSE_REPLICATOR", "CLICKHOUSE_MAINTENANCE", "CLICKHOUSE_READER"} {
 		all["ARGUS_"+name+"_PASSWORD"] = "0123456789abcdef-" + strings.ToLower(name)
 	}
@@ -195,6 +195,8 @@ func runs(t *testing.T, where string, command []string, environ, files map[strin
 		cmd.Env = append(cmd.Env, "ARGUS_METRICS_LISTEN=", "ARGUS_LEDGER_LISTEN=", "ARGUS_LEDGER_KEY="+key, "ARGUS_LEDGER_ANCHOR="+filepath.Join(dir, "anchor"))
 	} else if process == "replicator" {
 		cmd.Env = append(cmd.Env, "ARGUS_METRICS_LISTEN=")
+	} else if process == "ship" {
+		cmd.Env = append(cmd.Env, "ARGUS_METRICS_LISTEN=", "ARGUS_SINKS_FILE="+filepath.Join(root, "deploy/systemd/credentials/ship/sinks.yaml"))
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -96,6 +96,12 @@ func TestUnits(t *testing.T) {
 		if err != nil || len(examples) != len(files)+others {
 			t.Errorf("%s: %d credentials, %d examples, %v", file, len(files), len(examples), err)
 		}
+		// A login whose password migrate is not given can be used by no process.
+		for name := range variables(t)[process] {
+			if strings.HasSuffix(name, "_PASSWORD") && files[name] == "" {
+				t.Errorf("%s does not load %s", file, name)
+			}
+		}
 		if len(u["Service.MemoryMax"]) != 1 {
 			t.Errorf("%s does not set MemoryMax", file)
 		}
