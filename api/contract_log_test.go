@@ -102,11 +102,6 @@ func (c *contract) checkLog() {
 			c.expect(id, wish{status: 422, code: argus.CodeQueryTooLarge, token: all, path: path + query})
 		})
 	}
-	for _, id := range []string{"saveView", "changeView"} { // a value that only the log can know
-		questions.Go(func() {
-			c.expect(id, wish{status: 422, code: argus.CodeQueryTooLarge, token: all, body: map[string]any{"name": "Slow", "filter": "tenant=UNHEARD-OF"}})
-		})
-	}
 	questions.Wait()
 	c.must(tx.Rollback(ctx))
 }

@@ -308,7 +308,7 @@ func TestStreamsHear(t *testing.T) {
 	revoke(made.ID)
 	// The channel is away for a moment.
 	_, err = h.pg.Pool(t, h.pg.SuperuserURL).Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-		WHERE datname = current_database() AND query LIKE 'SELECT pg_notify(%'`)
+		WHERE datname = current_database() AND query LIKE 'SELECT pg_backend_pid(), pg_notify(%'`)
 	h.must(err)
 	denied("revoked unheard", r, argus.CodeUnauthenticated)
 

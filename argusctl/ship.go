@@ -154,40 +154,56 @@ func (f *factory) newestOfSinks(ctx context.Context) ([]newestOfSink, error) {
 	return got.Sinks, err
 }
 
-// readShipped reads a file, or all of a folder.
+// readShipped reads a file, or all of a folder. The newest batch's own record is read first: a folder that grows meanwhile has
+// all batches up to it.
 func readShipped(ctx context.Context, s *proof.Shipment, path string) error {
-	return filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) && name == path {
-			return nil // nothing was received: the report says so
+	err := walkShipped(ctx, path, func(name string) error {
+		if !isHead(filepath.Base(name)) {
+			return nil
 		}
+		text, err := os.ReadFile(name)
 		if err != nil {
 			return err
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err := s.Head(text); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		base := d.Name()
-		switch {
-		case d.IsDir():
-			if strings.HasPrefix(base, ".") && name != path {
-				return fs.SkipDir
-			}
-			return nil
-		case name != path && strings.HasPrefix(base, "."):
-			return nil
-		case base == "head.json" || strings.HasPrefix(base, "head-") && strings.HasSuffix(base, ".json"):
-			text, err := os.ReadFile(name)
-			if err != nil {
-				return err
-			}
-			if err := s.Head(text); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		case name != path && !strings.HasSuffix(strings.TrimSuffix(strings.TrimSuffix(base, ".gz"), ".zst"), ".ndjson"):
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return walkShipped(ctx, path, func(name string) error {
+		plain := strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".zst")
+		if isHead(filepath.Base(name)) || name != path && !strings.HasSuffix(plain, ".ndjson") {
 			return nil
 		}
 		return readBatches(s, name)
+	})
+}
+
+func isHead(base string) bool {
+	return base == "head.json" || strings.HasPrefix(base, "head-") && strings.HasSuffix(base, ".json")
+}
+
+// walkShipped calls f with a file, or each file of a folder that is not hidden. What is not there was not received: the report
+// says so.
+func walkShipped(ctx context.Context, path string, f func(name string) error) error {
+	return filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+		hidden := strings.HasPrefix(filepath.Base(name), ".") && name != path
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && name == path:
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case hidden && d.IsDir():
+			return fs.SkipDir
+		case hidden || d.IsDir():
+			return nil
+		}
+		return f(name)
 	})
 }
 

@@ -227,6 +227,7 @@ func TestFailover(t *testing.T) {
 	if out := c.page("check", 0); strings.Contains(out, "FAIL") || strings.Contains(out, "WARN") {
 		t.Errorf("with all done as the page says, argusd check ha says:\n%s", out)
 	}
+	first := len(c.healings()) // a call may be older than the slot
 	rounds, _ := strconv.Atoi(os.Getenv("ARGUS_CRASH_ROUNDS"))
 	for round := range max(2, rounds/5) {
 		lost := c.primary()
@@ -252,7 +253,7 @@ func TestFailover(t *testing.T) {
 		c.nodes[lost] = node
 		c.settled("argus")
 	}
-	if reasons := c.healings(); len(reasons) > 0 {
+	if reasons := c.healings()[first:]; len(reasons) > 0 {
 		t.Errorf("the copy did not go on from its slot, but was compared: %v", reasons)
 	}
 	if !strings.Contains(c.replicator.log(), "the copy goes on from its slot") {

@@ -164,7 +164,8 @@ func (s *site) restore(archive string, backUp func(backup string)) {
 		t.Errorf("%d rows were written after the restore under numbers of before", among)
 	}
 	said := s.operations("healed", "", nil)
-	if !strings.Contains(said, `"reason": "restored"`) || !strings.Contains(said, fmt.Sprintf(`"orphans": %d`, s.orphanRows())) {
+	// A restore to a moment begins a timeline before the old one's end, as a failover to a standby that lagged does.
+	if !strings.Contains(said, `"reason": "failover"`) || !strings.Contains(said, fmt.Sprintf(`"orphans": %d`, s.orphanRows())) {
 		t.Errorf("argus.audit_admin says %s; %d rows are orphans", said, s.orphanRows())
 	}
 	if !strings.Contains(replicator.log(), fmt.Sprintf(`"orphans":%d,"duplicates_removed":0`, s.orphanRows())) {

@@ -91,7 +91,7 @@ var writable = map[string]map[string]string{
 	"argus_api": {
 		"argus.audit_processes": "ID", "argus.audit_intents": "I", "argus.personal_access_tokens": "I", "argus.workers": "I",
 		"argus.support_sessions": "I", "argus.rate_limits": "I", "argus.idempotency_keys": "ID",
-		"argus.openid_people": "ID", "argus.tenants": "I", "argus.saved_views": "ID",
+		"argus.openid_people": "ID", "argus.tenants": "I", "argus.saved_views": "ID", "argus.sink_orders": "I",
 	},
 	"argus_replicator":  {"argus.replicator_lease": "IU", "argus.replicator_status": "IU"},
 	"argus_ledger":      {"argus.ledger_runs": "I", "argus.ledger_tiles": "I", "argus.ledger_checkpoints": "I", "argus.ledger_cosignatures": "I", "argus.ledger_lease": "IU", "argus.ledger_status": "IU"},
