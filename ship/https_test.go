@@ -119,7 +119,8 @@ func (r *receiver) sinks(dir, more string) string {
 func TestReceiver(t *testing.T) {
 	w := newWorld(t)
 	r := newReceiver(t)
-	rng := rand.New(rand.NewPCG(1, 2))
+	rng := rand.New(rand.NewPCG(1, 2)) // of the receiver, which has a goroutine of its own
+	kills := rand.New(rand.NewPCG(3, 4))
 	kept := map[string]bool{} // a receiver that has kept a batch does not reject it afterwards
 	r.fail = func(n int, out http.ResponseWriter, b received) bool {
 		switch rng.IntN(9) {
@@ -152,8 +153,8 @@ func TestReceiver(t *testing.T) {
 	path := w.file(r.sinks(w.dir, ""))
 	a, b := w.open(), w.open()
 	for i := range 8 {
-		child := w.child(path, []string{"decided", "sent", "moved", "halved", ""}[i%5], rng.IntN(3))
-		kill := time.AfterFunc(time.Duration(300+rng.IntN(300))*time.Millisecond, func() { child.Process.Kill() })
+		child := w.child(path, []string{"decided", "sent", "moved", "halved", ""}[i%5], kills.IntN(3))
+		kill := time.AfterFunc(time.Duration(300+kills.IntN(300))*time.Millisecond, func() { child.Process.Kill() })
 		w.write(b, 60)
 		w.write(a, 90)
 		w.write(b, 30)
