@@ -177,6 +177,9 @@ func (l *logs) holds(c *call, look *lookUp, t argus.Condition, v argus.FilterVal
 	return held, true, nil
 }
 
+// backgroundAgent is the agent of the console's polling, which its list leaves out: also where there was none yet.
+const backgroundAgent = "console-background" // as in console/src/lib/background.ts
+
 // resolveSeen checks the values of the other filters: those that are declared are known, and those that any call had.
 func (l *logs) resolveSeen(c *call, look *lookUp, t *argus.Condition, v *argus.FilterValue) error {
 	if c.route.Path == followPath || v.Text == "" {
@@ -192,7 +195,9 @@ func (l *logs) resolveSeen(c *call, look *lookUp, t *argus.Condition, v *argus.F
 		for _, s := range argus.AllScopes() {
 			declared = append(declared, string(s))
 		}
-	case argus.FilterRelease, argus.FilterClient, argus.FilterAgent:
+	case argus.FilterAgent:
+		what, declared = "agent", []string{backgroundAgent}
+	case argus.FilterRelease, argus.FilterClient:
 		what = string(t.Name)
 	case argus.FilterErrorCode:
 		what = "error code"

@@ -56,6 +56,7 @@ func TestFilterNames(t *testing.T) {
 		{"service", "retired", "retired", ""}, // the log has it
 		{"service", "argsu", "", "No service 'argsu'. Did you mean argus?"},
 		{"release", "v1.4.0", "v1.4.0", ""},
+		{"not_agent", "console-background", "console-background", ""}, // the console's list asks so from the first call on
 		{"not_release", "v1.4.1", "", "No release 'v1.4.1'. Did you mean v1.4.0?"},
 		{"client", "argusctl", "argusctl", ""},
 		{"client", "argusclt", "", "Did you mean argusctl?"},
