@@ -64,7 +64,7 @@ func TestIntoProduction(t *testing.T) {
 	fill("migrate", map[string]string{"ARGUS_POSTGRES_URL": postgres("", ""), "ARGUS_CLICKHOUSE_URL": clickHouse(ch.MigrateURL),
 		"ARGUS_POSTGRES_API_PASSWORD": "api-password", "ARGUS_POSTGRES_REPLICATOR_PASSWORD": "replicator-password",
 		"ARGUS_POSTGRES_MAINTENANCE_PASSWORD": "maintenance-password", "ARGUS_POSTGRES_BREAK_GLASS_PASSWORD": "break-glass-password",
-		"ARGUS_POSTGRES_HOLD_PASSWORD":    "hold-password-1",
+		"ARGUS_POSTGRES_HOLD_PASSWORD": "hold-password-1", "ARGUS_POSTGRES_LEDGER_PASSWORD": "ledger-password", "ARGUS_POSTGRES_SHIP_PASSWORD": "ship-password-1",
 		"ARGUS_POSTGRES_CONSENT_PASSWORD": "consent-password", "ARGUS_POSTGRES_AUDITOR_PASSWORD": "auditor-password", "ARGUS_CLICKHOUSE_REPLICATOR_PASSWORD": "", "ARGUS_CLICKHOUSE_MAINTENANCE_PASSWORD": "", "ARGUS_CLICKHOUSE_READER_PASSWORD": ""})
 	fill("api", map[string]string{"ARGUS_POSTGRES_URL": postgres("argus_api", "api-password"), "ARGUS_CLICKHOUSE_URL": clickHouse(ch.ReaderURL),
 		"ARGUS_CURSOR_KEY": "5c1f0e9a7d42b83690e7c45af21d68b3704be9d15a2f8c6613d09e47ab85f2c1", "ARGUS_LISTEN": listen,
