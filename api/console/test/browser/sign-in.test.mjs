@@ -59,7 +59,7 @@ test('a wrong token is rejected with a sentence', () =>
     assert.match(await page.textContent('.form-error'), /The server does not accept it/i);
     await page.fill('.paste input', 'two words and more');
     await page.click('.paste button[type=submit]');
-    await eventually('the other problem', async () => /no token/.test(await page.textContent('.form-error')));
+    await eventually('the other problem', async () => /Invalid token: it has spaces/.test(await page.textContent('.form-error')));
   }));
 
 test('a revoked token leads to the sign-in, and back to what was open', async () => {
