@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -132,38 +131,11 @@ func (c *Compression) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Duration is a time as the file writes it: 30s, 5m.
-type Duration time.Duration
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	if err != nil {
-		return errors.New("write a time as 500ms, 30s or 5m")
-	}
-	*d = Duration(parsed)
-	return nil
-}
-
-// Size is a number of bytes as the file writes it: 512KiB, 4MiB.
-type Size int64
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (s *Size) UnmarshalText(text []byte) error {
-	digits, unit := string(text), int64(1)
-	for suffix, bytes := range map[string]int64{"KiB": 1 << 10, "MiB": 1 << 20} {
-		if rest, ok := strings.CutSuffix(digits, suffix); ok {
-			digits, unit = strings.TrimSpace(rest), bytes
-			break
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 40)
-	if err != nil || n < 0 {
-		return errors.New("write a size as 512KiB or 4MiB")
-	}
-	*s = Size(n * unit)
-	return nil
-}
+// Duration and Size are what the file writes as 30s and 4MiB.
+type (
+	Duration = yamlfile.Duration
+	Size     = yamlfile.Size
+)
 
 // Limits of a batch.
 const (
