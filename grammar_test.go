@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -14,6 +15,11 @@ import (
 func TestGrammar(t *testing.T) {
 	var table struct {
 		Now   time.Time
+		Typed []struct {
+			Text, Hint         string
+			At                 time.Time
+			End, Local, Server bool
+		}
 		Times []struct {
 			Text, Error string
 			At          time.Time
@@ -40,6 +46,29 @@ func TestGrammar(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 		return e.Message
+	}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil || len(table.Typed) < 50 {
+		t.Fatal(err, len(table.Typed))
+	}
+	for _, c := range table.Typed {
+		zone := time.UTC
+		if c.Local {
+			zone = berlin
+		}
+		text, err := TypedTime(c.Text, table.Now, zone, c.End)
+		if s := said(err); (s != "") != c.At.IsZero() || c.Hint != "" && !strings.HasSuffix(s, " Did you mean "+c.Hint+"?") {
+			t.Errorf("typed %q: %q, %q", c.Text, text, s)
+		}
+		if got, err := ParseTime(text, table.Now); !c.At.IsZero() && (err != nil || !got.Equal(c.At)) {
+			t.Errorf("typed %q: %v, %v, want %v", c.Text, got, err, c.At)
+		}
+	}
+	for _, text := range []string{"tomorrow", "today 22:00", "2026-12-24"} {
+		_, err := TypedTime(text, table.Now, time.UTC, false)
+		if s := said(err); !strings.Contains(s, "lies ahead") {
+			t.Errorf("typed %q: %q", text, s)
+		}
 	}
 	for _, c := range table.Times {
 		got, err := ParseTime(c.Text, table.Now)

@@ -46,7 +46,7 @@ It needs the scope tokens:admin.`,
 			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return accessReviewRun(ctx, f, o) })
 		},
 	}
-	cmd.Flags().StringVar(&o.since, "since", "90d", "what was used since this `time`: 90d, or RFC 3339")
+	cmd.Flags().StringVar(&o.since, "since", "90d", "what was used since this `time`: 90d, monday, 2026-01-31, or RFC 3339")
 	cmd.Flags().StringVar(&o.owner, "owner", "", "only of this `user` or workload")
 	cmd.Flags().StringVar(&o.kind, "kind", "", "only this `kind`: person, impersonation, token, workload or break_glass")
 	cmd.Flags().BoolVar(&o.unused, "unused", false, "only those from whom something could be taken away")

@@ -54,8 +54,8 @@ func addFilterFlags(f *factory, cmd *cobra.Command) *filterFlags {
 	ff := &filterFlags{f: f, values: map[string]*[]string{}}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&ff.since, "since", "", "from this `time` on: so long ago (90s, 5m, 1h, 7d), 10:00, 2026-01-31, or RFC 3339")
-	flags.StringVar(&ff.until, "until", "", "before this `time`")
+	flags.StringVar(&ff.since, "since", "", "from this `time` on: 5m, 1h or 7d ago, 10:00, yesterday, monday, 2026-01-31, or RFC 3339")
+	flags.StringVar(&ff.until, "until", "", "before this `time`, written as for --since")
 	for _, negated := range []bool{false, true} {
 		for _, name := range argus.FilterNames() {
 			flag, key, usage, group := flagOf(name), string(name), filterHelp[name], groupFilters
@@ -112,39 +112,19 @@ func (ff *filterFlags) query(now time.Time) (url.Values, error) {
 	return q, nil
 }
 
-// moment reads a time of the command line and gives it as the API takes it. Besides the API's forms it knows a clock time
-// (10:00, the last one), a day (2026-01-31) and both, in the zone in which times are shown on this terminal.
+// moment reads a time of the command line, in the zone in which times are shown on this terminal, and gives it as the API
+// takes it.
 func (f *factory) moment(flag, s string) (string, error) {
-	now := f.now()
-	zone := now.Local().Location()
+	if s == "" {
+		return "", nil
+	}
+	zone := time.Local
 	if f.utc {
 		zone = time.UTC
 	}
-	for _, layout := range []string{"15:04", time.TimeOnly} {
-		if t, err := time.Parse(layout, s); err == nil {
-			y, m, d := now.In(zone).Date()
-			at := time.Date(y, m, d, t.Hour(), t.Minute(), t.Second(), 0, zone)
-			if at.After(now) && !strings.HasSuffix(flag, "until") { // 22:00, asked in the morning, was yesterday
-				at = time.Date(y, m, d-1, t.Hour(), t.Minute(), t.Second(), 0, zone)
-			}
-			return at.UTC().Format(time.RFC3339), nil
-		}
+	text, err := argus.TypedTime(s, f.now(), zone, strings.HasSuffix(flag, "until"))
+	if err != nil {
+		return "", badParameter(flag, err)
 	}
-	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", "2006-01-02T15:04", time.DateTime, "2006-01-02T15:04:05"} {
-		if t, err := time.ParseInLocation(layout, s, zone); err == nil {
-			s = t.UTC().Format(time.RFC3339)
-			break
-		}
-	}
-	return s, checkTime(flag, s, now)
-}
-
-func checkTime(flag, s string, now time.Time) error {
-	if s == "" {
-		return nil
-	}
-	if _, err := argus.ParseTime(s, now); err != nil {
-		return badParameter(flag, err)
-	}
-	return nil
+	return text, nil
 }

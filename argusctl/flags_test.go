@@ -44,7 +44,7 @@ func TestErrorsNameFlags(t *testing.T) {
 			}
 		}
 		for _, flag := range []string{"--since", "--until"} {
-			check(append([]string{args[0]}, append([]string{flag, "yesterday"}, args[1:]...)...)...)
+			check(append([]string{args[0]}, append([]string{flag, "someday"}, args[1:]...)...)...)
 		}
 	}
 	check("logs", "tail", "--until", "2h", "--since", "1h")

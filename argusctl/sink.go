@@ -247,9 +247,13 @@ func newCmdSinkBackfill(f *factory) *cobra.Command {
 		Args:              exactly("sink"),
 		ValidArgsFunction: f.completeSinks,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at, err := argus.ParseTime(since, time.Now())
+			from, err := f.moment("--since", since)
 			if err != nil {
-				return usageErrorf("--since: write a time as 30d, 12h or 2026-11-30T09:00:00Z.")
+				return err
+			}
+			at, err := argus.ParseTime(from, f.now())
+			if err != nil {
+				return badParameter("--since", err)
 			}
 			body := struct {
 				Since string `json:"since"`
@@ -257,7 +261,7 @@ func newCmdSinkBackfill(f *factory) *cobra.Command {
 			return f.changeSink(cmd.Context(), *o, args[0], "/backfill", body, "A backfill of %s is asked for. `argusctl sink show` has its progress.")
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "from this `time` on: 30d, 12h, or a date")
+	cmd.Flags().StringVar(&since, "since", "", "from this `time` on: 30d, 12h, yesterday, or a date")
 	_ = cmd.MarkFlagRequired("since")
 	_ = cmd.RegisterFlagCompletionFunc("since", cobra.NoFileCompletions)
 	o.addFlags(cmd)

@@ -67,7 +67,7 @@ tokens:write all of its owner's. Those of others need the scope tokens:admin.`,
 	}
 	cmd.Flags().BoolVar(&o.all, "all", false, "those of everybody")
 	cmd.Flags().StringVar(&o.owner, "owner", "", "those of this `user`")
-	cmd.Flags().StringVar(&o.unusedSince, "unused-since", "", "those neither used nor made since this `time`: 90d, or RFC 3339")
+	cmd.Flags().StringVar(&o.unusedSince, "unused-since", "", "those neither used nor made since this `time`: 90d, monday, 2026-01-31, or RFC 3339")
 	cmd.Flags().BoolVar(&o.live, "live", false, "only those that are neither revoked nor expired")
 	cmd.MarkFlagsMutuallyExclusive("all", "owner")
 	_ = cmd.RegisterFlagCompletionFunc("owner", f.completeOwners)

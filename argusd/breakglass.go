@@ -116,7 +116,7 @@ func newBreakGlassList() *cobra.Command {
 		Example: "  argusd break-glass list --since 7d",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			from, err := argus.ParseTime(since, time.Now())
+			from, err := typedTime("--since", since, false)
 			if err != nil {
 				return err
 			}

@@ -116,14 +116,13 @@ func newHoldAdd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			now := time.Now()
 			hold := maintenance.Hold{Reason: reason, AddedBy: by}
-			if hold.From, err = argus.ParseTime(from, now); err != nil {
-				return fmt.Errorf("--from: %w", err)
+			if hold.From, err = typedTime("--from", from, true); err != nil {
+				return err
 			}
 			if to != "" {
-				if hold.To, err = argus.ParseTime(to, now); err != nil {
-					return fmt.Errorf("--to: %w", err)
+				if hold.To, err = typedTime("--to", to, true); err != nil {
+					return err
 				}
 			}
 			id, gone, err := maintenance.AddHold(command.Context(), config.PostgresURL, hold)
@@ -137,7 +136,7 @@ func newHoldAdd() *cobra.Command {
 			return nil
 		},
 	}
-	command.Flags().StringVar(&from, "from", "", "the first moment held (RFC 3339, or 30d for 30 days ago)")
+	command.Flags().StringVar(&from, "from", "", "the first moment held (30d for 30 days ago, 2026-01-31, or RFC 3339; days are UTC)")
 	command.Flags().StringVar(&to, "to", "", "the moment the range ends; without it every later month is held too")
 	command.Flags().StringVar(&reason, "reason", "", "why, 3 to 500 characters: the case's name")
 	claimedBy(command, &by)

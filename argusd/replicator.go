@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/useargus/argus"
 	"github.com/useargus/argus/migrations"
 	"github.com/useargus/argus/replicator"
 )
@@ -65,7 +64,7 @@ the log in Postgres is damaged, and 3 when nothing could be compared. --resync c
 		},
 	}
 	command.Flags().BoolVar(&check, "check", false, "compare both stores and the rollups, then end")
-	command.Flags().StringVar(&since, "since", "", "with --check: only what happened since (RFC 3339, or 90s 5m 1h 7d)")
+	command.Flags().StringVar(&since, "since", "", "with --check: only what happened since (1h or 7d ago, yesterday, or RFC 3339; days are UTC)")
 	command.Flags().BoolVar(&resync, "resync", false, "compare, copy what is missing, then end")
 	command.MarkFlagsMutuallyExclusive("check", "resync")
 	return command
@@ -104,7 +103,7 @@ func runCheck(ctx context.Context, r *replicator.Replicator, since string) error
 	var from time.Time
 	if since != "" {
 		var err error
-		if from, err = argus.ParseTime(since, time.Now()); err != nil {
+		if from, err = typedTime("--since", since, false); err != nil {
 			return err
 		}
 	}

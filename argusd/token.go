@@ -43,7 +43,7 @@ func newTokenList() *cobra.Command {
 		RunE: func(command *cobra.Command, _ []string) error {
 			if unused != "" {
 				var err error
-				if query.UnusedSince, err = argus.ParseTime(unused, time.Now()); err != nil {
+				if query.UnusedSince, err = typedTime("--unused-since", unused, false); err != nil {
 					return err
 				}
 			}
@@ -67,7 +67,7 @@ func newTokenList() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&query.Owner, "owner", "", "those of this user")
-	command.Flags().StringVar(&unused, "unused-since", "", "those neither used nor made since then: 90d, or RFC 3339")
+	command.Flags().StringVar(&unused, "unused-since", "", "those neither used nor made since then: 90d, 2026-01-31, or RFC 3339; days are UTC")
 	command.Flags().BoolVar(&live, "live", false, "only those neither revoked nor expired")
 	return command
 }

@@ -145,9 +145,30 @@ export function timeOf(ms: number, digits = 0): string {
   return timeText(new Date(ms).toISOString(), digits);
 }
 
-/** The moment that "2026-01-31 12:00:00" or a part of it means in the zone shown; null when it is no time. A zone behind it counts. */
-export function readShown(text: string): number | null {
-  const match = /^(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d)(:\d\d)?(\.\d+)?)?( ?UTC|Z)?$/.exec(text.trim());
+const WEEK = ['sunday', 'monday', 'tuesday', 'wednesday', 'thursday', 'friday', 'saturday'];
+
+/**
+ * The moment that a time means in the zone shown: "2026-01-31 12:00:00" or a part of it, yesterday, monday 9:00, or 1h for an
+ * hour ago. It is null when it is no time. "UTC" behind it counts. argus.TypedTime reads the same and more.
+ */
+export function readShown(text: string, at = now(), end = false): number | null {
+  text = text.trim().toLowerCase();
+  if (text === 'now') return at;
+  const m = /^([a-z]*)(?: |\b)((\d)?\d:\d\d(:\d\d)?)?$/.exec(text);
+  if (!m || text === '') return parseDuration(text) === null ? readDate(text) : momentMs(text, at);
+  const [, word = '', clock = '00:00', tens] = m;
+  const today = Date.parse(`${isoShown(at).slice(0, 10)}T00:00Z`);
+  const day = word.length > 2 ? WEEK.findIndex((name) => name.startsWith(word)) : -1;
+  const back = word === '' ? 0 : day >= 0 ? (new Date(today).getUTCDay() - day + 7) % 7 : { today: 0, yesterday: 1, tomorrow: -1 }[word];
+  if (back === undefined) return null;
+  const of = (days: number) => readDate(`${toRFC3339(today - days * 86_400_000).slice(0, 10)} ${m[2] && !tens ? '0' : ''}${clock}`);
+  const found = of(back);
+  // A weekday or a clock time is the last one, but not where a window ends.
+  return found === null || end || found <= at ? found : day >= 0 ? of(back + 7) : word === '' ? of(1) : found;
+}
+
+function readDate(text: string): number | null {
+  const match = /^(\d{4}-\d\d-\d\d)(?:[ t](\d\d:\d\d)(:\d\d)?(\.\d+)?)?( ?utc|z)?$/.exec(text);
   if (!match) return null;
   const utc = parseTime(`${match[1]}T${match[2] ?? '00:00'}${match[3] ?? ':00'}${match[4] ?? ''}Z`);
   if (utc === null || match[5]) return utc;

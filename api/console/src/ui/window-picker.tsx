@@ -99,8 +99,8 @@ function CustomWindow({ since, until, onChange }: { since: string; until: string
       onSubmit={(event) => {
         event.preventDefault();
         const a = readShown(from);
-        const b = to.trim() === '' ? null : readShown(to);
-        if (a === null || (to.trim() !== '' && b === null)) setProblem('Write a time as 2026-01-31 12:00:00.');
+        const b = to.trim() === '' ? null : readShown(to, now(), true);
+        if (a === null || (to.trim() !== '' && b === null)) setProblem('Write a time as 2026-01-31 12:00:00, 10:00, yesterday or 1h.');
         else if (b !== null && b <= a) setProblem('The end lies before the start.');
         else onChange(toRFC3339(a), b === null ? '' : toRFC3339(b));
       }}

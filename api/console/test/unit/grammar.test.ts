@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import table from '../../../../testdata/grammar.json';
 import { AUDIT_LINK, COMPUTE_LINK, type Link, linkProblems, NO_LINK, PERFORMANCE_LINK, ROUTE_LINK, TENANTS_LINK, TOKENS_LINK } from '../../src/lib/link';
-import { durationProblem, momentMs, momentProblem, parseDuration } from '../../src/lib/time';
+import { durationProblem, momentMs, momentProblem, parseDuration, readShown, zone } from '../../src/lib/time';
 
 const now = Date.parse(table.now);
 const said = (query: string, link: Link) => linkProblems(query, link, now).map((p) => p.message);
@@ -12,6 +12,20 @@ test('times are the server’s', () => {
   for (const c of table.times as { text: string; at?: string; error?: string }[]) {
     assert.equal(momentProblem(c.text), c.error ?? null, c.text);
     if (c.at) assert.equal(momentMs(c.text, now), Date.parse(c.at), c.text);
+  }
+});
+
+test('what a person types in the time picker is read as argusctl reads it', () => {
+  const before = process.env.TZ;
+  process.env.TZ = 'Europe/Berlin';
+  try {
+    for (const c of table.typed as { text: string; at?: string; end?: boolean; local?: boolean; server?: boolean }[]) {
+      zone.set(c.local ? 'local' : 'utc');
+      if (!c.server && !/9999|1960/.test(c.text)) assert.equal(readShown(c.text, now, c.end), c.at ? Date.parse(c.at) : null, c.text);
+    }
+  } finally {
+    zone.set('utc');
+    process.env.TZ = before;
   }
 });
 
