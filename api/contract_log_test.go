@@ -78,11 +78,12 @@ func (c *contract) checkLog() {
 		c.expect(id, wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: path + "?unheard_of=1", wrong: true})
 		c.expect(id, wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path + "?not_tenant=UNHEARD-OF"})
 	}
-	for _, id := range []string{"followLog", "exportLog"} {
+	for id, query := range map[string]string{"followLog": "?not_actor=nobody", "exportLog": "?not_tenant=UNHEARD-OF"} {
 		_, path, _ := c.sample(id)
 		path, _, _ = strings.Cut(path, "?")
-		c.expect(id, wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path + "?not_tenant=UNHEARD-OF"})
+		c.expect(id, wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path + query})
 	}
+	c.expect("searchLog", wish{status: 200, token: all, path: "/v1/audit-log?follow=true&not_tenant=UNHEARD-OF"})
 	c.expect("perf", wish{status: 200, token: all, path: "/v1/perf?group_by=client&compare=true"})
 	c.expect("perfDiffers", wish{status: 200, token: all, path: "/v1/perf/differs?since=2h&region_since=1h&region=failed"})
 	c.expect("perfSeries", wish{status: 200, token: all, path: "/v1/perf/series?group_by=route&step=5m&compare=true"})

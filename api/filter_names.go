@@ -42,18 +42,34 @@ func (l *logs) filterOf(c *call, others ...string) (argus.Filter, error) {
 
 // filterFrom does the same with another query than the call's own.
 func (l *logs) filterFrom(c *call, q url.Values, others ...string) (argus.Filter, error) {
+	return l.lookUp(c, q, &lookUp{}, others...)
+}
+
+// followedFilterOf reads the filter of a query. Who follows the log may wait for the first call of a value:
+// the next release, a tenant that comes tomorrow. awaited says of each value that no call had what is nearest to it.
+func (l *logs) followedFilterOf(c *call, follows bool, others ...string) (f argus.Filter, awaited []string, err error) {
+	look := &lookUp{waits: follows}
+	f, err = l.lookUp(c, c.Query(), look, others...)
+	return f, look.awaited, err
+}
+
+func (l *logs) lookUp(c *call, q url.Values, look *lookUp, others ...string) (argus.Filter, error) {
 	f, err := argus.ParseFilter(q, c.arrival, others...)
 	if err != nil {
 		return f, err
 	}
-	look := &lookUp{known: map[string]knownValues{}}
+	look.known = map[string]knownValues{}
 	var cancel context.CancelFunc
 	look.ctx, cancel = context.WithTimeout(c.Context(), heldTime)
 	defer cancel()
 	for i := range f.Conditions {
 		t := &f.Conditions[i]
 		for j := range t.Values {
-			if err := l.resolve(c, look, t, &t.Values[j]); err != nil {
+			err := l.resolve(c, look, t, &t.Values[j])
+			var none unheard
+			if look.waits && errors.As(err, &none) {
+				look.awaited = append(look.awaited, none.of.Message)
+			} else if err != nil {
 				return argus.Filter{}, err
 			}
 		}
@@ -65,9 +81,17 @@ func (l *logs) filterFrom(c *call, q url.Values, others ...string) (argus.Filter
 
 // lookUp is what one filter's values have in common: the time to look for them in the log, and what is known of each kind.
 type lookUp struct {
-	ctx   context.Context
-	known map[string]knownValues
+	ctx     context.Context
+	known   map[string]knownValues
+	waits   bool     // a value that no call had is no error
+	awaited []string // what is said of each such value
 }
+
+// unheard is the error of a value that no call had, and that the next one may have.
+type unheard struct{ of *argus.Error }
+
+func (u unheard) Error() string { return u.of.Error() }
+func (u unheard) Unwrap() error { return u.of }
 
 type knownValues struct {
 	list  []candidate
@@ -183,7 +207,7 @@ const backgroundAgent = "console-background" // as in console/src/lib/background
 // resolveSeen checks the values of the other filters: those that are declared are known, and those that any call had.
 func (l *logs) resolveSeen(c *call, look *lookUp, t *argus.Condition, v *argus.FilterValue) error {
 	if c.route.Path == followPath || v.Text == "" {
-		return nil // a stream waits for calls that come
+		return nil // of what a stream waits for, the search before it says what there is
 	}
 	var what string
 	var declared []string
@@ -387,6 +411,9 @@ func unknownValue(t *argus.Condition, v *argus.FilterValue, what string, same []
 		e.Message += "."
 	} else if len(e.Suggestions) > 0 {
 		e.Message += "?"
+	}
+	if len(same) == 0 && t.Name != argus.FilterActor && t.Name != argus.FilterImpersonator { // whose ids have another form
+		return unheard{e}
 	}
 	return e
 }

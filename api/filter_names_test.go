@@ -113,17 +113,54 @@ func TestFilterNames(t *testing.T) {
 	if resp := h.do(reader, http.MethodGet, "/v1/audit-log?tenant=OF_OLD", nil); resp.status != 200 {
 		t.Errorf("a tenant of the log: %d %s", resp.status, resp.body)
 	}
-	// A value that the log was seen to hold is not looked for again. A stream waits for calls that come. What cannot be found
-	// out in time is asked for as it stands.
+	// A value that the log was seen to hold is not looked for again. What cannot be found out in
+	// time is asked for as it stands.
 	counted = nil
 	h.do(token, http.MethodGet, "/v1/audit-log?release=v1.4.0&client=argusctl", nil)
 	if len(counted) > 0 {
 		t.Errorf("looked for again: %v", counted)
 	}
-	stream := h.open(t.Context(), token, "/v1/audit-log/stream?release=v9")
-	stream.Body.Close()
-	if stream.StatusCode != 200 {
-		t.Errorf("a stream of a release to come: %d", stream.StatusCode)
+	// The search before a stream waits as the stream does, and says what no call had. What no call can ever have stays an error.
+	for _, c := range []struct{ key, value, says string }{
+		{"client", "argusclt", "No client 'argusclt'. Did you mean argusctl?"},
+		{"not_release", "v9", "No release 'v9'."},
+		{"service", "tomorrow", "No service 'tomorrow'."},
+		{"agent", "claud", "No agent 'claud'."},
+		{"error_code", "brand_new", "No error code 'brand_new'."},
+		{"scope", "tenants:reed", "No scope 'tenants:reed'. Did you mean tenants:read?"},
+		{"pat", "01a20533-046b-75ae-a815-7563773d4d12", "No personal access token '01a20533-046b-75ae-a815-7563773d4d12'."},
+		{"param.idd", "w-1", "No parameter 'idd'. Did you mean id?"},
+		{"route", "GET /v2/new", "No route 'GET /v2/new'."},
+		{"tenant", "UTD_NEXT_9", "No tenant 'UTD_NEXT_9'."},
+		{"tenant", "Corner shop", ""},
+		{"release", "v1.4.0", ""},
+		{"actor", "gra", "422"},
+		{"impersonator", "gra", "422"},
+		{"tenant", "Twin", "422"},
+	} {
+		query := url.Values{c.key: {c.value}, "follow": {"true"}}.Encode()
+		resp := h.do(token, http.MethodGet, "/v1/audit-log?"+query, nil)
+		facets := h.do(token, http.MethodGet, "/v1/audit-log/facets?"+query, nil)
+		stream := h.open(t.Context(), token, "/v1/audit-log/stream?"+url.Values{c.key: {c.value}}.Encode())
+		stream.Body.Close()
+		if facets.status != resp.status || stream.StatusCode != resp.status || (resp.status == 422) != (c.says == "422") {
+			t.Errorf("%s=%s, followed: search %d, facets %d, stream %d: %s", c.key, c.value, resp.status, facets.status, stream.StatusCode, resp.body)
+			continue
+		}
+		if resp.status != 200 {
+			continue
+		}
+		var page struct{ Awaited []string }
+		resp.json(t, &page)
+		if page.Awaited == nil || strings.Join(page.Awaited, " ") != c.says {
+			t.Errorf("%s=%s: awaited %q", c.key, c.value, page.Awaited)
+		}
+	}
+	for _, value := range []string{"UTD_7ELEVEN_001", "UTD_NEXT_9"} { // without tenants:read these are one answer
+		resp := h.do(reader, http.MethodGet, "/v1/audit-log?follow=true&tenant="+value, nil)
+		if resp.status != 200 || !strings.Contains(string(resp.body), `"awaited":["No call on a tenant '`+value+`'. Give the id`) {
+			t.Errorf("tenant=%s, followed without tenants:read: %d %s", value, resp.status, resp.body)
+		}
 	}
 	h.auditLog.set(func(f *fakeLog) {
 		f.facets = func(ctx context.Context, _ argus.FacetsRequest) (argus.FacetsResult, error) {

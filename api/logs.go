@@ -52,8 +52,12 @@ func (l *logs) routes() []route {
 func (l *logs) search(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.SearchRequest
-	var err error
-	if req.Filter, err = l.filterOf(c, "limit", "cursor", "order"); err != nil {
+	follows, err := boolOf(q, "follow")
+	if err != nil {
+		return answer{}, err
+	}
+	var awaited []string
+	if req.Filter, awaited, err = l.followedFilterOf(c, follows, "limit", "cursor", "order", "follow"); err != nil {
 		return answer{}, err
 	}
 	if req.Limit, err = numberOf(q, "limit", argus.MaxLimit); err != nil {
@@ -86,6 +90,9 @@ func (l *logs) search(c *call) (answer, error) {
 	b = appendField(b, "replicated_through", argus.JSONTime(page.ReplicatedThrough))
 	b = appendField(b, "actors", namesOf(c.Context(), l.credentials, page.Rows))
 	b = appendField(b, "break_glass", l.reasonsOf(c.Context(), page.Rows))
+	if follows {
+		b = appendField(b, "awaited", append([]string{}, awaited...))
+	}
 	return answer{Status: http.StatusOK, JSON: append(b, "}\n"...)}, nil
 }
 
@@ -180,8 +187,11 @@ func (l *logs) reasonsOf(ctx context.Context, rows []argus.Record) map[uuid.UUID
 func (l *logs) facets(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.FacetsRequest
-	var err error
-	if req.Filter, err = l.filterOf(c, "fields", "step", "limit"); err != nil {
+	follows, err := boolOf(q, "follow")
+	if err != nil {
+		return answer{}, err
+	}
+	if req.Filter, _, err = l.followedFilterOf(c, follows, "fields", "step", "limit", "follow"); err != nil {
 		return answer{}, err
 	}
 	if req.Fields, err = fieldsOf(q); err != nil {

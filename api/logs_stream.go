@@ -19,7 +19,7 @@ func (l *logs) follow(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.FollowRequest
 	var err error
-	if req.Filter, err = l.filterOf(c, "cursor"); err != nil {
+	if req.Filter, _, err = l.followedFilterOf(c, true, "cursor"); err != nil {
 		return answer{}, err
 	}
 	from := c.Header("Last-Event-ID")

@@ -63,6 +63,7 @@ export class Feed {
   breakGlass: Record<string, string> = {};
 
   private cursor: string | null = null;
+  private tried = 0;
   private pages = 0;
   private trimmed = false;
   private arrived: Row[] = [];
@@ -80,7 +81,11 @@ export class Feed {
     /** filter and window as the API takes them */
     readonly query: URLSearchParams,
     readonly ascending: boolean,
-  ) {}
+    /** whether a live tail is to follow the search: then a filter's value may be one that no call had yet */
+    live: boolean,
+  ) {
+    if (live) this.live = { step: 'connecting' };
+  }
 
   private changed(): void {
     this.version.set(this.version.get() + 1);
@@ -91,6 +96,7 @@ export class Feed {
     this.control.abort();
     const mine = (this.control = new AbortController());
     this.loading = true;
+    this.tried = Date.now();
     this.loadingMore = false;
     // The tail rests meanwhile: it goes on from the new snapshot, or, should this fail, where it is now.
     this.disconnect();
@@ -116,6 +122,8 @@ export class Feed {
     } catch (cause) {
       if (mine.signal.aborted || isAbort(cause)) return;
       this.error = asApiError(cause);
+      // The live tail waited for such calls. Without it there is nothing to show.
+      if (this.error.code === 'unknown_filter_value' && this.rows.length === 0) this.page = undefined;
     } finally {
       if (!mine.signal.aborted) {
         this.loading = false;
@@ -129,7 +137,7 @@ export class Feed {
   /** Brings the first page up to date in place, when nothing else is loaded and the reader is at the top. */
   async refresh(): Promise<void> {
     if (this.live !== 'off' || this.loading || this.loadingMore || this.pages > 1 || this.holding) return;
-    if (Date.now() - this.at < 5000) return; // just made
+    if (Date.now() - this.tried < 5000) return; // just made
     await this.load(true);
   }
 
@@ -178,6 +186,7 @@ export class Feed {
     const query = new URLSearchParams(base);
     query.set('limit', String(limit));
     if (this.ascending) query.set('order', 'asc');
+    if (this.live !== 'off') query.set('follow', 'true');
     if (cursor) query.set('cursor', cursor);
     const page = await call<SearchPage>('/v1/audit-log', { query, signal, background });
     page.rows ??= [];
@@ -192,6 +201,7 @@ export class Feed {
     this.live = { step: 'connecting' };
     this.changed();
     if (this.page && !this.loading) this.connect();
+    else void this.load(); // a search that did not say that a tail follows may be rejected
   }
 
   stop(): void {
@@ -200,6 +210,7 @@ export class Feed {
     this.live = 'off';
     this.flush(true);
     this.changed();
+    if (this.rows.length === 0 && this.page?.awaited?.length) void this.load();
   }
 
   private connect(): void {

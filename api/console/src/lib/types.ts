@@ -48,6 +48,8 @@ export interface SearchPage extends Answer {
   until: string | null;
   actors: Record<string, string>;
   break_glass: Record<string, string>;
+  /** of a live tail: a sentence for each value of the filter that no call had */
+  awaited?: string[];
 }
 
 export interface Step {

@@ -77,12 +77,13 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     [filter, since, hides],
   );
   const key = `${apiQuery.toString()}|${ascending}`;
-  const { feed, pending } = useFeed(key, () => new Feed(apiQuery, ascending));
+  const { feed, pending } = useFeed(key, () => new Feed(apiQuery, ascending, wantLive));
   useStore(feed.version);
 
   const facets = usePoll<Facets>(`${apiQuery}`, async (signal) => {
     const params = new URLSearchParams(apiQuery);
     params.set('fields', 'actor,pat');
+    params.set('follow', 'true'); // what no call had is the search's to tell
     const found = await call<Facets>('/v1/audit-log/facets', { query: params, signal });
     for (const values of Object.values(found.fields ?? {})) learnNames(Object.fromEntries(values.map((v) => [v.value, v.name])));
     void feed.refresh();
@@ -230,7 +231,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
       </FilterBar>
 
       {rejected ? (
-        <Failure error={rejected} scope="logs:read" retry={refresh} />
+        <Failure error={rejected} scope="logs:read" retry={refresh} follow={wantLive ? undefined : toggleLive} />
       ) : (
         <>
           <SourceNotice answer={facets.error ? feed.page : (facets.data ?? feed.page)} />
@@ -295,29 +296,38 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
                   columns={columns}
                   onLeft={setNoRoom}
                 />
-                {loaded === 0 && (
-                  <Empty title="No calls match">
-                    <p>
-                      Nothing in this window fits the filter. Route filters match the template, such as <code>GET /v1/tenants/:id</code>, not the literal
-                      address.
-                    </p>
-                    <div class="wider">
-                      {hides && (
-                        <button type="button" class="button small" onClick={() => setQuery({ polling: '1' })}>
-                          With the console’s own polling
-                        </button>
-                      )}
-                      {[
-                        ['24h', 'Last 24 hours'],
-                        ['30d', 'Last 30 days'],
-                        ['365d', 'Last year'],
-                      ].map(([span, label]) => (
-                        <button key={span} type="button" class="button small" onClick={() => setFilter({ ...filter, since: span!, until: '' })}>
-                          {label}
-                        </button>
-                      ))}
-                    </div>
+                {loaded === 0 && wantLive ? (
+                  <Empty title={feed.page.awaited?.length ? 'Waiting for the first such call' : 'Waiting for the next such call'}>
+                    {feed.page.awaited?.map((sentence) => (
+                      <p key={sentence}>{sentence}</p>
+                    ))}
+                    <p>It appears here as soon as it is recorded.</p>
                   </Empty>
+                ) : (
+                  loaded === 0 && (
+                    <Empty title="No calls match">
+                      <p>
+                        Nothing in this window fits the filter. Route filters match the template, such as <code>GET /v1/tenants/:id</code>, not the literal
+                        address.
+                      </p>
+                      <div class="wider">
+                        {hides && (
+                          <button type="button" class="button small" onClick={() => setQuery({ polling: '1' })}>
+                            With the console’s own polling
+                          </button>
+                        )}
+                        {[
+                          ['24h', 'Last 24 hours'],
+                          ['30d', 'Last 30 days'],
+                          ['365d', 'Last year'],
+                        ].map(([span, label]) => (
+                          <button key={span} type="button" class="button small" onClick={() => setFilter({ ...filter, since: span!, until: '' })}>
+                            {label}
+                          </button>
+                        ))}
+                      </div>
+                    </Empty>
+                  )
                 )}
                 <Foot feed={feed} />
               </>

@@ -66,10 +66,10 @@ export function SourceNotice({ answer }: { answer: Answer | undefined }) {
 }
 
 /** In place of a page's data: why there is none. */
-export function Failure({ error, scope, retry }: { error: ApiError; scope?: string; retry?: () => void }) {
+export function Failure({ error, scope, retry, follow }: { error: ApiError; scope?: string; retry?: () => void; follow?: (() => void) | undefined }) {
   const state = useStore(session);
   if (error.status === 403) return <Forbidden error={error} scope={scope} scopes={state.step === 'signed-in' ? state.me.scopes : []} />;
-  if (error.code === 'unknown_filter_value' && error.detail.parameter) return <UnknownValue error={error} />;
+  if (error.code === 'unknown_filter_value' && error.detail.parameter) return <UnknownValue error={error} follow={follow} />;
   return (
     <div class="failure" role="alert">
       <icons.Warn />
@@ -89,7 +89,7 @@ export function Failure({ error, scope, retry }: { error: ApiError; scope?: stri
 }
 
 /** In place of "no such calls": a value that no call can have, and what was meant. The page's address holds the filter. */
-function UnknownValue({ error }: { error: ApiError }) {
+function UnknownValue({ error, follow }: { error: ApiError; follow?: (() => void) | undefined }) {
   const { path, query } = usePlace();
   const name = error.detail.parameter!;
   const meant = error.detail.suggestions ?? [];
@@ -121,11 +121,18 @@ function UnknownValue({ error }: { error: ApiError }) {
         ))}
         {from >= 0 && error.message.slice(-1)}
       </p>
-      {wrong !== undefined && (
-        <button type="button" class="button" onClick={() => to(null)}>
-          Leave this filter out
-        </button>
-      )}
+      <div class="wider">
+        {wrong !== undefined && (
+          <button type="button" class="button" onClick={() => to(null)}>
+            Leave this filter out
+          </button>
+        )}
+        {follow && !/actor|impersonator/.test(name) && (
+          <button type="button" class="button" onClick={follow}>
+            Wait for the first such call
+          </button>
+        )}
+      </div>
     </div>
   );
 }

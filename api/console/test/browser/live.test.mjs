@@ -47,6 +47,34 @@ test('scrolling pauses it, it says how many wait, and shows them when asked', as
   });
 });
 
+test('of a client and a release that no call had it waits for the first call, also when it is turned on in place of the advice', async () => {
+  for (const live of ['&live=1', '']) {
+    const client = agent('deploy');
+    await at(`#/settings/audit?client=${client}&since=1h${live}`, async (page) => {
+      if (!live) {
+        await page.waitForSelector(`.unknown-value:has-text("No client '${client}'.")`);
+        await page.click('button:has-text("Wait for the first such call")');
+      }
+      await page.waitForSelector('.live.on.open');
+      await page.waitForSelector(`.empty:has-text("Waiting for the first such call"):has-text("No client '${client}'.")`);
+      await page.waitForSelector('.results-count:has-text("0 calls")');
+      await makeCalls(3, client);
+      await eventually('its calls', async () => (await loaded(page)) === 3);
+      await page.waitForSelector('.empty', { state: 'detached' });
+    });
+  }
+  // Off again, the advice is back. A person nobody knows is never waited for.
+  await at('#/settings/audit?release=v0-never&since=1h&live=1', async (page) => {
+    await page.waitForSelector('.live.on.open');
+    await page.click('.live');
+    await page.waitForSelector(`.unknown-value:has-text("No release 'v0-never'.")`);
+  });
+  await at('#/settings/audit?actor=gra&live=1', async (page) => {
+    await page.waitForSelector('.unknown-value:has-text("Grace Lindqvist")');
+    assert.equal(await page.locator('button:has-text("Wait for")').count(), 0);
+  });
+});
+
 /** A way to the server that can be cut. */
 async function cuttable() {
   const target = new URL(s.server.url);

@@ -72,7 +72,7 @@ async function start(t: TestContext, count: number): Promise<{ log: FakeLog; fee
   for (let i = 1; i <= count; i++) log.append(row(i, START + i * 10));
   globalThis.fetch = log.fetch;
   assert.equal(await useToken('argus_pat_of_a_test'), null);
-  const feed = new Feed(new URLSearchParams(), false);
+  const feed = new Feed(new URLSearchParams(), false, false);
   t.after(() => feed.dispose());
   return { log, feed };
 }
