@@ -69,10 +69,9 @@ type Audit struct {
 	prunings   []pruning
 	remembered Checkpoint // a smaller tree that this one must continue
 
-	faults      []Fault
-	counts      Counts
-	unexplained int64 // leaves that have no row, and no reason for it
-	recorded    int64 // newest recorded_at of a row with a leaf
+	faults   []Fault
+	counts   Counts
+	recorded int64 // newest recorded_at of a row with a leaf
 }
 
 type monthKind struct {
@@ -445,7 +444,7 @@ func (a *Audit) Finish() Verdict {
 		a.account(mk, g)
 	}
 	slices.SortStableFunc(a.faults, func(x, y Fault) int { return cmp.Compare(uint64(x.Leaf), uint64(y.Leaf)) }) // NoLeaf last
-	v.Faults, v.Counts, v.Missing = a.faults, a.counts, a.unexplained
+	v.Faults, v.Counts = a.faults, a.counts
 	if len(a.faults) > 0 {
 		v.disprove(a.faults[0].String())
 	}
@@ -501,5 +500,4 @@ func (a *Audit) account(mk monthKind, g *gone) {
 	}
 	a.fault(Fault{Leaf: g.ranges[0].From, Row: g.first.String(), What: what, Tree: g.first.Digest})
 	a.counts.Faults += unexplained - 1
-	a.unexplained += unexplained
 }

@@ -219,7 +219,7 @@ func TestAuditUnended(t *testing.T) {
 	}
 	row := proof.RowOf(&l.rows[0])
 	a.Row(&row)
-	if v := a.Finish(); v.Outcome != proof.Disproved || v.Missing != c.Size-1 {
+	if v := a.Finish(); v.Outcome != proof.Disproved || v.Counts.Faults != c.Size-1 {
 		t.Errorf("one row of %d: %+v", c.Size, v)
 	}
 }

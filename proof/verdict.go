@@ -36,7 +36,6 @@ type Verdict struct {
 	Checkpoint Checkpoint
 	Faults     []Fault // the first ones, ascending by leaf
 	Counts     Counts
-	Missing    int64 // leaves that have no row, and no reason for it: a copy may be about to get them
 }
 
 func (v *Verdict) disprove(why string) {

@@ -87,6 +87,41 @@ func (s *ClickHouse) Checkpoints(ctx context.Context, f func(Checkpoint)) error 
 		})
 }
 
+// Covered reads the replicator's position first, and then the tree. A step is inserted before its call, so what is true of
+// calls is true of all leaves that were sealed with them.
+func (s *ClickHouse) Covered(ctx context.Context) (leaves int64, err error) {
+	var closed proto.ColInt64
+	writers, seqs := proto.NewArray(new(proto.ColInt64)), proto.NewArray(new(proto.ColInt64))
+	p := "0, " + int64s(nil) + ", " + int64s(nil) // nothing is claimed yet
+	err = s.read(ctx, "SELECT closed_through, writers, seqs FROM audit_watermark ORDER BY version DESC LIMIT 1",
+		proto.Results{{Name: "closed_through", Data: &closed}, {Name: "writers", Data: writers}, {Name: "seqs", Data: seqs}},
+		func(int) error {
+			w, q := writers.Row(0), seqs.Row(0)
+			if len(w) != len(q) {
+				return fmt.Errorf("the copy's position names %d writers and %d numbers", len(w), len(q))
+			}
+			p = fmt.Sprintf("%d, %s, %s", closed[0], int64s(w), int64s(q))
+			return nil
+		})
+	if err != nil {
+		return 0, err
+	}
+	var first proto.ColInt64
+	err = s.read(ctx, fmt.Sprintf(`WITH (%s) AS p, indexOf(p.2, writer_id) AS i,
+		  multiIf(i > 0, toInt64(p.3[i]), writer_id <= p.1, toInt64(%d), toInt64(0)) AS through
+		SELECT toInt64(assumeNotNull(min(first_leaf + greatest(0, through + 1 - first_seq)))) AS f FROM ledger_runs
+		 WHERE kind = %d AND first_seq + leaves - 1 > through HAVING count() > 0`, p, int64(proof.MaxSize), proof.Call),
+		proto.Results{{Name: "f", Data: &first}}, func(int) error { return nil })
+	if err != nil || first.Rows() == 0 {
+		return proof.MaxSize, err
+	}
+	return first[0], nil
+}
+
+func int64s(ids []int64) string {
+	return "CAST(" + strings.ReplaceAll(fmt.Sprint(ids), " ", ", ") + ", 'Array(Int64)')"
+}
+
 func (s *ClickHouse) FirstLeaf(ctx context.Context) (first int64, err error) {
 	var col proto.ColInt64
 	err = s.read(ctx, "SELECT toInt64(min(first_leaf)) AS f FROM ledger_runs", proto.Results{{Name: "f", Data: &col}}, func(int) error {

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -103,21 +102,43 @@ type Beyond struct {
 
 const pieceLeaves = 1 << 18
 
-// looks bounds how often the copy is looked at again.
-const looks = 15
-
-// earlier is a store as it was when the tree had this size.
-type earlier struct {
-	Store
-	size int64
+// copied is a store that a replicator fills.
+type copied interface {
+	// Covered is the number of leaves, from the first on, whose calls the store's own position claims. It claims only what it
+	// has, so a row that is missing below is not on its way.
+	Covered(ctx context.Context) (leaves int64, err error)
 }
 
-func (s earlier) Checkpoints(ctx context.Context, f func(Checkpoint)) error {
+// covered is a copy as it was when the tree had at most this many leaves. The ledger may be copied before the rows.
+type covered struct {
+	Store
+	leaves  int64
+	largest int64 // of the checkpoints that the store has
+}
+
+func (s *covered) Checkpoints(ctx context.Context, f func(Checkpoint)) error {
 	return s.Store.Checkpoints(ctx, func(c Checkpoint) {
-		if c.Size <= s.size {
+		s.largest = max(s.largest, c.Size)
+		if c.Size <= s.leaves {
 			f(c)
 		}
 	})
+}
+
+// behind tells of a position that claims less than is needed. The replicator is behind, or stands still, or the position was
+// put back: nothing is decided.
+func (s *covered) behind(c proof.Checkpoint, o Options) error {
+	if s.largest > 0 && c.Size == 0 {
+		return fmt.Errorf("%w: the copy's position claims %d leaves, and no checkpoint is as small; see whether the replicator runs", proof.ErrUndecided, s.leaves)
+	}
+	if len(o.Remembered) == 0 {
+		return nil
+	}
+	old, err := o.Signed(o.Remembered)
+	if err == nil && old.Size > c.Size && old.Size <= s.largest {
+		return fmt.Errorf("%w: the copy's position claims %d leaves, and %d were verified before; see whether the replicator runs", proof.ErrUndecided, s.leaves, old.Size)
+	}
+	return nil
 }
 
 // Run verifies the store. The error is of the store or of ctx, not a verdict.
@@ -132,18 +153,14 @@ func Run(ctx context.Context, s Store, o Options) (Result, error) {
 	if o.Time == nil {
 		o.Time = func([]byte) (time.Time, bool) { return time.Time{}, false }
 	}
-	r, err := run(ctx, s, o)
-	// The replicator may be on its way with rows that are missing. Look again while it brings some, and at the same tree: a
-	// busy log always has a newer one, with rows that are on their way in turn.
-	for look, missing := 0, int64(math.MaxInt64); s.Name() == "clickhouse" && err == nil && r.Missing > 0 && r.Missing < missing && look < looks; look++ {
-		missing = r.Missing
-		select {
-		case <-ctx.Done():
-			return r, context.Cause(ctx)
-		case <-time.After(2 * time.Second):
+	if c, ok := s.(copied); ok {
+		leaves, err := c.Covered(ctx)
+		if err != nil {
+			return Result{}, err
 		}
-		r, err = run(ctx, earlier{s, r.Checkpoint.Size}, o)
+		s = &covered{Store: s, leaves: leaves}
 	}
+	r, err := run(ctx, s, o)
 	r.Elapsed = time.Since(began)
 	return r, err
 }
@@ -151,6 +168,11 @@ func Run(ctx context.Context, s Store, o Options) (Result, error) {
 func run(ctx context.Context, s Store, o Options) (Result, error) {
 	var r Result
 	c, err := checkpoints(ctx, s, o, &r)
+	if cut, ok := s.(*covered); ok && err == nil {
+		if behind := cut.behind(c, o); behind != nil && r.Outcome != proof.Disproved {
+			return Result{Verdict: proof.Of(behind)}, nil
+		}
+	}
 	if err != nil || r.Outcome != proof.Proven {
 		return r, err
 	}

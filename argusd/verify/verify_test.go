@@ -223,58 +223,64 @@ func TestClickHouse(t *testing.T) {
 	}
 }
 
-// busy is a copy in which something happens before it is looked at again.
-type busy struct {
-	*verify.ClickHouse
-	looks int
-	again func(look int)
-}
-
-func (s *busy) Checkpoints(ctx context.Context, f func(verify.Checkpoint)) error {
-	if s.looks++; s.looks > 1 {
-		s.again(s.looks)
-	}
-	return s.ClickHouse.Checkpoints(ctx, f)
-}
-
-// TestBusyCopy: rows that are on their way are waited for, however many come after them. Rows that do not come are missing.
-func TestBusyCopy(t *testing.T) {
+// TestCopyBehind: rows that the copy's position does not claim are not missed, however long they take, with their steps. The
+// tree is verified as far as the position goes, and says how old that is. Rows that it claims are missed at once.
+func TestCopyBehind(t *testing.T) {
 	w := newWorld(t)
 	w.rows(40)
 	w.seal()
 	w.copyAll()
-	ctx := context.Background()
-	w.must(w.copied.Exec(ctx, "CREATE TABLE kept AS audit_log"))
-	w.must(w.copied.Exec(ctx, "INSERT INTO kept SELECT * FROM audit_log"))
-	p, err := verify.OpenPostgres(ctx, w.pg.AuditorURL)
-	w.must(err)
-	defer p.Close()
-	c, err := verify.OpenClickHouse(ctx, w.ch.ReaderURL, p)
-	w.must(err)
-	defer c.Close()
-	grow := func() { // the tree comes before the rows
-		w.rows(5)
-		w.seal()
+	var before int64
+	w.must(w.owner.QueryRow(t.Context(), "SELECT max(size) FROM argus.ledger_checkpoints").Scan(&before))
+	w.rows(5) // of other writers, which come after
+	w.steps()
+	w.seal()
+	ledger := func() {
 		for _, table := range []string{"ledger_runs", "ledger_checkpoints"} {
-			w.must(w.copied.Exec(ctx, "TRUNCATE TABLE "+table))
+			w.must(w.copied.Exec(t.Context(), "TRUNCATE TABLE "+table))
 			w.copy(table)
 		}
 	}
-	w.must(w.copied.Exec(ctx, "ALTER TABLE audit_log DELETE WHERE seq IN (3, 4) SETTINGS mutations_sync = 2"))
-	r, err := verify.Run(ctx, &busy{ClickHouse: c, again: func(look int) {
-		grow()
-		if look <= 3 {
-			w.must(w.copied.Exec(ctx, fmt.Sprintf("INSERT INTO audit_log SELECT * FROM kept WHERE seq = %d", look+1)))
-		}
-	}}, w.options())
-	w.must(err)
-	if r.Outcome != proof.Proven {
-		t.Errorf("rows that came: %s", explain(r))
+	ledger()
+	r := w.clickhouse(w.options())
+	if r.Outcome != proof.Proven || r.Checkpoint.Size != before || r.Counts.Unsealed != 0 {
+		t.Errorf("the tree came before the rows: %s, of %d leaves, want %d", explain(r), r.Checkpoint.Size, before)
 	}
-	r, err = verify.Run(ctx, &busy{ClickHouse: c, again: func(int) { grow() }}, w.options())
-	w.must(err)
-	if r.Outcome != proof.Disproved || r.Missing == 0 {
-		t.Errorf("rows that did not come: %s", explain(r))
+	o := w.options()
+	o.Now = func() time.Time { return time.Now().Add(time.Hour) }
+	if r := w.clickhouse(o); r.Outcome != proof.Undecided {
+		t.Errorf("a replicator that stands still: %s", explain(r))
+	}
+	o = w.options()
+	o.Remembered = w.postgres(w.options()).Note
+	if r := w.clickhouse(o); r.Outcome != proof.Undecided {
+		t.Errorf("less than was verified before: %s", explain(r))
+	}
+	w.must(w.copied.Exec(t.Context(), "ALTER TABLE ledger_checkpoints DELETE WHERE size > "+fmt.Sprint(before)+" SETTINGS mutations_sync = 2"))
+	if r := w.clickhouse(o); r.Outcome != proof.Disproved {
+		t.Errorf("a store that became shorter: %s", explain(r))
+	}
+	ledger()
+	// A position in the middle of a writer's rows.
+	var writer, seq int64
+	w.must(w.owner.QueryRow(t.Context(), "SELECT writer_id, seq / 2 FROM argus.audit_writers WHERE seq > 3 ORDER BY writer_id LIMIT 1").Scan(&writer, &seq))
+	w.claim(writer, map[int64]int64{writer: seq})
+	w.must(w.copied.Exec(t.Context(), fmt.Sprintf("ALTER TABLE audit_log DELETE WHERE writer_id = %d AND seq > %d SETTINGS mutations_sync = 2", writer, seq)))
+	if r := w.clickhouse(w.options()); r.Outcome == proof.Disproved {
+		t.Errorf("the second half of a writer's rows are on their way: %s", explain(r))
+	}
+	w.claim(writer, map[int64]int64{writer: seq + 1})
+	w.seal()
+	if r := w.clickhouse(w.options()); r.Outcome == proof.Proven && r.Checkpoint.Size > 0 {
+		t.Errorf("one of them is claimed, and not there: %s", explain(r))
+	}
+	w.claimAll()
+	if r := w.clickhouse(w.options()); r.Outcome != proof.Disproved {
+		t.Errorf("all are claimed: %s", explain(r))
+	}
+	w.must(w.copied.Exec(t.Context(), "TRUNCATE TABLE audit_watermark"))
+	if r := w.clickhouse(w.options()); r.Outcome != proof.Undecided {
+		t.Errorf("a copy without a position: %s", explain(r))
 	}
 }
 

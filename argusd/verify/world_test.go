@@ -139,6 +139,25 @@ func (w *world) seal() {
 func (w *world) copyAll() {
 	w.t.Helper()
 	w.copy("audit_log", "compute_control_audit", "remote_support_audit", "ledger_runs", "ledger_checkpoints")
+	w.claimAll()
+}
+
+// claimAll publishes the position of a copy that has every row of now.
+func (w *world) claimAll() {
+	w.t.Helper()
+	var newest int64
+	w.must(w.owner.QueryRow(context.Background(), "SELECT coalesce(max(writer_id), 0) FROM argus.audit_writers").Scan(&newest))
+	w.claim(newest, nil)
+}
+
+func (w *world) claim(closedThrough int64, writers map[int64]int64) {
+	w.t.Helper()
+	ids, seqs := []int64{}, []int64{}
+	for id, seq := range writers {
+		ids, seqs = append(ids, id), append(seqs, seq)
+	}
+	w.must(w.copied.Exec(context.Background(), `INSERT INTO audit_watermark (version, closed_through, writers, seqs)
+		SELECT max(version) + 1, ?, ?, ? FROM audit_watermark`, closedThrough, ids, seqs))
 }
 
 func (w *world) copy(tables ...string) {
