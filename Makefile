@@ -86,10 +86,8 @@ attack: ## try to break a running make dev, and print tried, held, failed (ARGUS
 	@test -x bin/argusctl || $(MAKE) --no-print-directory build
 	@go run ./internal/attack/cmd
 
-bench: ## one table: figure, ours, reference, ratio, target
-	@internal/setup/setup.sh bench
-	@$(MAKE) --no-print-directory build
-	@deploy/bench.sh
+bench: ## measure, and write docs/performance.md; FOCUS=page measures one group, or each that has a figure with the word
+	@go run ./internal/figures $(FOCUS)
 
 lint: api/console/node_modules/.package-lock.json ## gofmt, go vet, staticcheck (staticcheck.conf); the console's formatter and linter (biome.jsonc)
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

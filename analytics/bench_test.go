@@ -29,11 +29,12 @@ import (
 
 func TestBenchFigures(t *testing.T) {
 	b := loadBench(t)
-	b.perf(t)
-	b.pages(t)
-	b.facets(t)
-	b.export(t)
-	b.sizes(t)
+	t.Run("perf", b.perf)
+	t.Run("page", b.pages)
+	t.Run("facets", b.facets)
+	t.Run("panels", b.panels)
+	t.Run("export", b.export)
+	t.Run("size", b.sizes)
 }
 
 func figure(name, ours, reference, ratio, target string, ok bool) {
@@ -82,15 +83,7 @@ func (b *bench) rawPerf(w window) error {
 
 func (b *bench) perf(t *testing.T) {
 	ctx := context.Background()
-	ask := func(w window) func() error {
-		return func() error {
-			res, err := b.a.Perf(ctx, argus.PerfRequest{Filter: argus.Filter{Since: w.since, Until: w.until}})
-			if err == nil && (len(res.Rows) == 0 || res.Source == argus.SourcePostgres) {
-				err = fmt.Errorf("%d rows from %s", len(res.Rows), res.Source)
-			}
-			return err
-		}
-	}
+	ask := b.askPerf
 	windows := []struct {
 		name string
 		w    window
@@ -116,12 +109,17 @@ func (b *bench) perf(t *testing.T) {
 		ratio := float64(r) / float64(o)
 		if win.name == "365 d" {
 			figure("perf over 365 d, 240 routes, "+b.size()+", against quantilesExact over the rows", ms(o), ms(r),
-				fmt.Sprintf("%.1f×", ratio), "≥ 20×", ratio >= 20)
+				fmt.Sprintf("%.1f×", ratio), "≥ 30×", ratio >= 30)
 			continue
 		}
-		figure("perf over "+win.name+", against the same", ms(o), ms(r), fmt.Sprintf("%.1f×", ratio), "≤ max(reference, 15 ms)",
-			o <= max(r, 15*time.Millisecond))
+		target, most := "≤ reference + 2 ms", r+2*time.Millisecond
+		if win.name == "1 h" {
+			target, most = "≤ 6 ms", 6*time.Millisecond
+		}
+		figure("perf over "+win.name+", "+b.size()+", against the same", ms(o), ms(r), fmt.Sprintf("%.1f×", ratio), target, o <= most)
 	}
+
+	b.sweep(t)
 
 	// Postgres has the last word on what the quantiles are.
 	year := windows[0].w
@@ -159,50 +157,9 @@ func (b *bench) perf(t *testing.T) {
 	}
 	reference := time.Since(start)
 	ratio := float64(reference) / float64(ours)
-	figure("perf over 365 d, against Postgres percentile_disc", ms(ours), ms(reference), fmt.Sprintf("%.0f×", ratio), "≥ 500×", ratio >= 500)
+	figure("perf over 365 d, "+b.size()+", against Postgres percentile_disc", ms(ours), ms(reference), fmt.Sprintf("%.0f×", ratio), "≥ 500×", ratio >= 500)
 	figure("perf quantiles, greatest error of 720 (counts and maxima exact)", fmt.Sprintf("%.2f %%", worst*100), "exact",
 		fmt.Sprintf("%d wrong", wrong), "within 1 %", worst <= 0.01 && wrong == 0)
-}
-
-func (b *bench) pages(t *testing.T) {
-	ctx := context.Background()
-	some := b.sample(t)
-	filters := []string{
-		"", "actor=" + some.ActorID, "actor=user_nobody", "not_actor=" + some.ActorID, "route=GET /v1/tenants/:id",
-		"route=/v1/tokens", "route=POST *", "status=5xx", "status=503", "status=4xx&method=DELETE", "outcome=interrupted",
-		"actor_kind=break_glass", "client=argusctl", "client=Terraform&status=>=500", "user_agent=Firefox/129",
-		"client_ip=" + some.ClientIP.String(), "tenant=UTD_ACME_042", "param.id=UTD_GLOBEX_007", "latency_min=2s",
-		"id=" + some.ID.String(), "request_id=req-0000000000000000",
-	}
-	worst, worstName := time.Duration(0), ""
-	for _, query := range filters {
-		f := mustFilter(t, query)
-		for _, deep := range []bool{false, true} {
-			req := argus.SearchRequest{Filter: f}
-			name := "newest, " + query
-			if deep {
-				name = "deep, " + query
-				key := argus.RowKey{OccurredAt: argus.Micros(b.until.Add(-250 * 24 * time.Hour)), WriterID: 1, Seq: 1}
-				c := cursor{kind: cursorSearch, conditions: digest(&f), window: b.a.resolve(&f), after: &key, snapshot: b.snapshot}
-				var err error
-				if req.Cursor, err = c.seal(b.a.config.CursorKey); err != nil {
-					t.Fatal(err)
-				}
-			}
-			n, source := 0, argus.Source("")
-			d := times(t, 5, func() error {
-				page, err := b.a.Search(ctx, req)
-				n, source = len(page.Rows), page.Source
-				return err
-			})
-			t.Logf("%-60s %8s %4d rows from %s", name, ms(d), n, source)
-			if d > worst {
-				worst, worstName = d, name
-			}
-		}
-	}
-	figure(fmt.Sprintf("page of 100 rows, the slowest of %d filters, newest and deep (%s)", len(filters), worstName),
-		ms(worst), "–", "–", "≤ 100 ms", worst <= 100*time.Millisecond)
 }
 
 func (b *bench) facets(t *testing.T) {
@@ -240,8 +197,12 @@ func (b *bench) facets(t *testing.T) {
 		}
 		ours, theirs := times(t, 7, ask), times(t, 3, reference)
 		ratio := float64(theirs) / float64(ours)
-		figure("facets of "+c.name+" (actor, route, status, and the histogram), against indexed Postgres without one",
-			ms(ours), ms(theirs), fmt.Sprintf("%.1f×", ratio), "≥ 5×", ratio >= 5)
+		target, least := "≥ 5×", 5.0
+		if c.name == "a day" {
+			target, least = "≥ 3×", 3
+		}
+		figure("facets of "+c.name+", "+b.size()+" (actor, route, status, and the histogram), against indexed Postgres without one",
+			ms(ours), ms(theirs), fmt.Sprintf("%.1f×", ratio), target, ratio >= least)
 	}
 }
 
@@ -265,7 +226,7 @@ func (b *bench) export(t *testing.T) {
 		t.Fatal(err)
 	}
 	rate := float64(rows) / time.Since(start).Seconds()
-	figure(fmt.Sprintf("export of %d rows as NDJSON", rows), fmt.Sprintf("%.0f rows/s", rate), "–", "–", "≥ 200 000 rows/s", rate >= 200_000)
+	figure("export of 60 d as NDJSON, of "+b.size(), fmt.Sprintf("%.0f rows/s (%d rows)", rate, rows), "–", "–", "≥ 200 000 rows/s", rate >= 200_000)
 }
 
 func (b *bench) sizes(t *testing.T) {
@@ -295,7 +256,7 @@ func (b *bench) sizes(t *testing.T) {
 
 func mustFilter(t testing.TB, query string) argus.Filter {
 	q := map[string][]string{}
-	for _, pair := range strings.Split(query, "&") {
+	for _, pair := range strings.Split(query, "\x00") { // a value may hold any other
 		if name, value, ok := strings.Cut(pair, "="); ok {
 			q[name] = append(q[name], value)
 		}
@@ -308,16 +269,7 @@ func mustFilter(t testing.TB, query string) argus.Filter {
 }
 
 func (b *bench) size() string {
-	return strconv.FormatFloat(float64(b.rows)/1e6, 'f', -1, 64) + " M rows"
-}
-
-// sample is some call of the middle of the log.
-func (b *bench) sample(t *testing.T) argus.Record {
-	page, err := b.a.Search(context.Background(), argus.SearchRequest{Filter: argus.Filter{Until: b.until.Add(-100 * 24 * time.Hour)}, Limit: 50})
-	if err != nil || len(page.Rows) == 0 {
-		t.Fatal(err)
-	}
-	return page.Rows[len(page.Rows)-1]
+	return strconv.FormatFloat(float64(benchRows())/1e6, 'f', -1, 64) + " M rows"
 }
 
 func benchRows() int {

@@ -22,7 +22,7 @@ import (
 func figure(name, ours, reference, ratio, target string, ok bool) {
 	verdict := "ok"
 	if !ok {
-		verdict = "MISSED"
+		verdict = "MISS"
 	}
 	fmt.Printf("FIGURE\t%s\t%s\t%s\t%s\t%s\t%s\n", name, ours, reference, ratio, target, verdict)
 }

@@ -23,7 +23,7 @@ import (
 func figure(name, ours, target string, ok bool) {
 	verdict := "ok"
 	if !ok {
-		verdict = "MISSED"
+		verdict = "MISS"
 	}
 	fmt.Printf("FIGURE\t%s\t%s\t–\t–\t%s\t%s\n", name, ours, target, verdict)
 }

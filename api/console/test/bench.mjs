@@ -86,7 +86,7 @@ try {
   await page.waitForFunction((n) => Number(/([\d,]+) loaded/.exec(document.querySelector('.results-count').textContent)?.[1].replace(/\D/g, '')) >= n, made, {
     timeout: 30_000,
   });
-  print(`console: live tail at ${Math.round(real)} rows/s, frames over 50 ms`, long(gaps), long(idle), '0', dropped(gaps) === 0);
+  print('console: live tail, frames over 50 ms', `${long(gaps)} at ${Math.round(real)} rows/s`, long(idle), '0', dropped(gaps) === 0);
   print('console: live tail, the page’s thread, busy', `${(busyMs / seconds / 10).toFixed(0)} %`, '', '');
   print('console: live tail, frame p99', `${p(gaps, 0.99).toFixed(1)} ms`, `${p(idle, 0.99).toFixed(1)} ms`, '<= 50 ms', p(gaps, 0.99) <= 50);
 } finally {
