@@ -44,7 +44,7 @@ type apiConfig struct {
 	Listen         string   `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
 	MetricsListen  string   `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
 	PostgresURL    string   `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
-	ClickHouseURL  string   `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol" secret:"true"`
+	ClickHouseURL  string   `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol: one URL, or name=url for each copy, separated by blanks; shards of a copy are joined by |" secret:"true"`
 	ConsentURL     string   `env:"ARGUS_POSTGRES_CONSENT_URL" help:"as argus_consent: lets operators with tenants:write record consents; empty leaves that to the host" secret:"true"`
 	CursorKey      string   `env:"ARGUS_CURSOR_KEY,required,notEmpty" help:"64 hex digits, the same for every API process" secret:"true"`
 	TrustedProxies []string `env:"ARGUS_TRUSTED_PROXIES" help:"networks whose X-Forwarded-For is believed, comma separated"`
@@ -57,14 +57,15 @@ type replicatorConfig struct {
 	LogConfig
 	MetricsListen string `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9421" help:"address of /metrics; empty turns it off"`
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_replicator, the primary" secret:"true"`
-	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_replicator, native protocol" secret:"true"`
-	Slot          string `env:"ARGUS_REPLICATION_SLOT" envDefault:"argus" help:"name of the logical replication slot"`
+	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_replicator, native protocol; several copies as for the API" secret:"true"`
+	Copy          string `env:"ARGUS_COPY" help:"which server of ARGUS_CLICKHOUSE_URL this process copies to, NAME or NAME/2 for a shard; required where it names several"`
+	Slot          string `env:"ARGUS_REPLICATION_SLOT" envDefault:"argus" help:"name of the logical replication slot; of a named copy it is followed by _NAME, of a shard by _NAME_2"`
 }
 
 type migrateConfig struct {
 	LogConfig
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as a superuser, or a role that may create roles and is a member of argus_owner" secret:"true"`
-	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as an administrator (argus_migrate), native protocol; empty skips ClickHouse" secret:"true"`
+	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as an administrator (argus_migrate), native protocol; several copies as for the API; empty skips ClickHouse" secret:"true"`
 
 	// A password that is empty leaves the login as it is.
 	API                   string `env:"ARGUS_POSTGRES_API_PASSWORD" help:"lets the role argus_api log in with it; so do the others for theirs" secret:"true"`
@@ -96,7 +97,7 @@ type maintainConfig struct {
 	LogConfig
 	LedgerKeep    int    `env:"ARGUS_LEDGER_KEEP" envDefault:"0" help:"months that the entries of the ledger are kept after their rows have left, 13 at least; 0: for ever"`
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_maintenance" secret:"true"`
-	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_maintenance, native protocol; empty skips ClickHouse" secret:"true"`
+	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_maintenance, native protocol; several copies as for the API; empty skips ClickHouse" secret:"true"`
 }
 
 type holdConfig struct {

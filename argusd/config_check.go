@@ -211,12 +211,17 @@ func (c replicatorConfig) problems() []string {
 	var p problems
 	c.LogConfig.check(&p)
 	checkStores(&p, c.PostgresURL, c.ClickHouseURL)
-	checkOneServer(&p, c.ClickHouseURL)
+	server, err := connect.FindServer(c.ClickHouseURL, c.Copy)
+	if _, unread := connect.Servers(c.ClickHouseURL); err != nil && unread == nil && c.ClickHouseURL != "" {
+		p.add("ARGUS_COPY: %v", err)
+	}
 	if c.MetricsListen != "" {
 		checkAddress(&p, "ARGUS_METRICS_LISTEN", c.MetricsListen)
 	}
 	if !slotName.MatchString(c.Slot) {
 		p.add("ARGUS_REPLICATION_SLOT is %q: a slot's name has lower-case letters, digits and underscores, 63 at most", c.Slot)
+	} else if slot := server.Slot(c.Slot); !slotName.MatchString(slot) {
+		p.add("ARGUS_REPLICATION_SLOT: %q would be the slot of this copy, and has more than 63 characters", slot)
 	}
 	return p
 }
@@ -225,7 +230,6 @@ func (c migrateConfig) problems() []string {
 	var p problems
 	c.LogConfig.check(&p)
 	checkStores(&p, c.PostgresURL, c.ClickHouseURL)
-	checkOneServer(&p, c.ClickHouseURL)
 	v := reflect.ValueOf(c)
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("env"), ",")
@@ -249,7 +253,6 @@ func (c maintainConfig) problems() []string {
 	}
 	c.LogConfig.check(&p)
 	checkStores(&p, c.PostgresURL, c.ClickHouseURL)
-	checkOneServer(&p, c.ClickHouseURL)
 	return p
 }
 
@@ -275,19 +278,33 @@ func checkStores(p *problems, postgres, clickhouseURL string) {
 			p.add("ARGUS_POSTGRES_URL must look like postgres://role:password@host:5432/argus; characters like @ / : # in the password must be %%-encoded")
 		}
 	}
-	if clickhouseURL != "" {
-		_, err := connect.ClickHouse(clickhouseURL)
-		if !strings.HasPrefix(clickhouseURL, "clickhouse://") || strings.Contains(clickhouseURL, "#") || err != nil {
-			p.add("ARGUS_CLICKHOUSE_URL must look like clickhouse://user:password@host:9000/argus; characters like @ / : # in the password must be %%-encoded")
+	servers, err := connect.Servers(clickhouseURL)
+	if err != nil {
+		p.add("ARGUS_CLICKHOUSE_URL: %v", err)
+	}
+	for _, server := range servers {
+		if _, err := connect.ClickHouse(server.URL); !strings.HasPrefix(server.URL, "clickhouse://") || strings.Contains(server.URL, "#") || err != nil {
+			p.add("ARGUS_CLICKHOUSE_URL%s must look like clickhouse://user:password@host:9000/argus; characters like @ / : # | and blanks in the password must be %%-encoded", of(server))
 		}
+	}
+	addresses := map[string]connect.Shard{} // two names of one server would have two replicators write to it
+	for _, server := range servers {
+		u, err := url.Parse(server.URL)
+		if err != nil {
+			continue
+		}
+		if first, ok := addresses[u.Host+u.Path]; ok {
+			p.add("ARGUS_CLICKHOUSE_URL: %s and %s are one server: each needs a server of its own", first.Name(), server.Name())
+		}
+		addresses[u.Host+u.Path] = server
 	}
 }
 
-// checkOneServer: what is read from one server is nothing to go by for what is written to another.
-func checkOneServer(p *problems, clickhouseURL string) {
-	if options, err := connect.ClickHouse(clickhouseURL); err == nil && len(options.Addr) > 1 {
-		p.add("ARGUS_CLICKHOUSE_URL names several hosts: name one server. Each copy has a replicator and a slot of its own, and is migrated and maintained by itself")
+func of(server connect.Shard) string {
+	if server.Name() == "" {
+		return ""
 	}
+	return " of " + server.Name()
 }
 
 // checkAddress: what is listened on is an IP address, or nothing for all, and a port.

@@ -158,9 +158,10 @@ func storeWarnings(postgres, clickhouseURL string) (all []string) {
 			warn("ARGUS_POSTGRES_URL", f.Host, how, f.TLSConfig)
 		}
 	}
-	if options, err := connect.ClickHouse(clickhouseURL); err == nil && clickhouseURL != "" {
-		for _, address := range options.Addr {
-			host, _, _ := net.SplitHostPort(address)
+	servers, _ := connect.Servers(clickhouseURL)
+	for _, server := range servers {
+		if options, err := connect.ClickHouse(server.URL); err == nil {
+			host, _, _ := net.SplitHostPort(options.Addr[0])
 			warn("ARGUS_CLICKHOUSE_URL", host, "set secure=true, without skip_verify", options.TLS)
 		}
 	}
@@ -177,12 +178,17 @@ func (c migrateConfig) checkPasswords(p *problems) {
 		}
 		holders[password] = name
 	}
-	for name, text := range map[string]string{"ARGUS_POSTGRES_URL": c.PostgresURL, "ARGUS_CLICKHOUSE_URL": c.ClickHouseURL} {
+	administrator := func(name, text string) {
 		if u, err := url.Parse(text); err == nil && u.User != nil {
 			if password, ok := u.User.Password(); ok {
 				holders[password] = "the password in " + name
 			}
 		}
+	}
+	administrator("ARGUS_POSTGRES_URL", c.PostgresURL)
+	servers, _ := connect.Servers(c.ClickHouseURL)
+	for _, server := range servers {
+		administrator("ARGUS_CLICKHOUSE_URL", server.URL)
 	}
 	v := reflect.ValueOf(c)
 	for i := range v.NumField() {

@@ -78,7 +78,7 @@ func table(b *strings.Builder, process string, config reflect.Type) {
 func good() map[string]string {
 	return map[string]string{
 		"ARGUS_POSTGRES_URL":    "postgres://argus_api:hunter2@db.example.com:5432/argus?sslmode=verify-full",
-		"ARGUS_CLICKHOUSE_URL":  "clickhouse://argus_reader:hunter2@ch1.example.com:9440,ch2.example.com:9440/argus?secure=true",
+		"ARGUS_CLICKHOUSE_URL":  "clickhouse://argus_reader:hunter2@ch1.example.com:9440/argus?secure=true",
 		"ARGUS_CURSOR_KEY":      "5c1f0e9a7d42b83690e7c45af21d68b3704be9d15a2f8c6613d09e47ab85f2c1",
 		"ARGUS_TRUSTED_PROXIES": "10.8.4.0/28, 192.0.2.7,",
 		"ARGUS_CLERK_ISSUER":    "https://clerk.example.com", "ARGUS_CLERK_SECRET_KEY": "sk_live_hunter2",
@@ -200,7 +200,7 @@ func TestConfigurationMistakes(t *testing.T) {
 	_, err = load[replicatorConfig](map[string]string{"ARGUS_REPLICATION_SLOT": "My-Slot", "ARGUS_METRICS_LISTEN": "9421"})
 	expect(t, err, "ARGUS_REPLICATION_SLOT", "lower-case letters")
 	expect(t, err, "ARGUS_METRICS_LISTEN", "not an address")
-	// What is read from one server is nothing to go by for another; the API may have several.
+	// What is read from one server is nothing to go by for another: a URL is one server's.
 	hosts := map[string]string{"ARGUS_POSTGRES_URL": "postgres://h1,h2/argus", "ARGUS_CLICKHOUSE_URL": "clickhouse://u:hunter2@h1:9000,h2:9000/argus"}
 	_, err = load[replicatorConfig](hosts)
 	expect(t, err, "ARGUS_CLICKHOUSE_URL", "name one server")
@@ -208,6 +208,18 @@ func TestConfigurationMistakes(t *testing.T) {
 	expect(t, err, "ARGUS_CLICKHOUSE_URL", "name one server")
 	_, err = load[maintainConfig](hosts)
 	expect(t, err, "ARGUS_CLICKHOUSE_URL", "name one server")
+	err = api(hosts)
+	expect(t, err, "ARGUS_CLICKHOUSE_URL", "name one server")
+	for _, c := range []struct{ url, copy, name, says string }{
+		{"east=clickhouse://u:hunter2@h1:9000/argus west=clickhouse://u:hunter2@h2:9000/argus|clickhouse://u:hunter2@h3:9000/argus", "", "ARGUS_COPY", "one of east, west/1, west/2"},
+		{"east=clickhouse://u:hunter2@h1:9000/argus west=clickhouse://u:hunter2@h2:9000/argus", "north", "ARGUS_COPY", "it has east, west"},
+		{"clickhouse://u:hunter2@h1:9000/argus", "east", "ARGUS_COPY", "one plain URL"},
+		{"east=clickhouse://u:hunter2@h1:9000/argus west=clickhouse://u:hunter2@h1:9000/argus", "east", "ARGUS_CLICKHOUSE_URL", "east and west are one server"},
+		{"east=clickhouse://u:hunter2@h1:9000/argus west=http://u:hunter2@h2:8123", "east", "ARGUS_CLICKHOUSE_URL of west", "must look like"},
+	} {
+		_, err = load[replicatorConfig](map[string]string{"ARGUS_POSTGRES_URL": "postgres://h/argus", "ARGUS_CLICKHOUSE_URL": c.url, "ARGUS_COPY": c.copy})
+		expect(t, err, c.name, c.says)
+	}
 	_, err = load[migrateConfig](map[string]string{"ARGUS_POSTGRES_URL": "postgres://h/argus", "ARGUS_POSTGRES_API_PASSWORD": "hunter2",
 		"ARGUS_CLICKHOUSE_READER_PASSWORD": "hunter2 hunter2 hunter2"})
 	expect(t, err, "ARGUS_POSTGRES_API_PASSWORD", "openssl rand")

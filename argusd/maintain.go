@@ -62,12 +62,16 @@ func maintain(ctx context.Context, config maintainConfig, out io.Writer) error {
 	for _, k := range result.Kept {
 		fmt.Fprintf(out, "  %s kept: %s\n", k.Month.Format("2006-01"), argus.Shown(k.Reason))
 	}
-	if config.ClickHouseURL != "" {
-		fmt.Fprintf(out, "ClickHouse: %d months dropped.\n", len(result.Copy))
-	}
-	for _, c := range result.Copy {
-		fmt.Fprintf(out, "  %s dropped: %d rows of audit_log, %d tables\n", c.Month.Format("2006-01"), c.Rows["audit_log"],
-			len(slices.Collect(maps.Keys(c.Rows))))
+	for _, c := range result.Copies {
+		if c.Err != nil {
+			fmt.Fprintf(out, "%s: failed.\n", c.Server)
+			continue
+		}
+		fmt.Fprintf(out, "%s: %d months dropped.\n", c.Server, len(c.Dropped))
+		for _, d := range c.Dropped {
+			fmt.Fprintf(out, "  %s dropped: %d rows of audit_log, %d tables\n", d.Month.Format("2006-01"), d.Rows["audit_log"],
+				len(slices.Collect(maps.Keys(d.Rows))))
+		}
 	}
 	return err
 }

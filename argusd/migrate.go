@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/useargus/argus/argusd/logins"
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/migrations"
 )
 
@@ -17,7 +19,8 @@ func newMigrateCommand() *cobra.Command {
 		Use:   "migrate",
 		Short: "Bring Postgres and ClickHouse to this binary's schema",
 		Long: `Bring Postgres and ClickHouse to this binary's schema. Running it again changes nothing; several at once take
-turns. Run it before the processes of a new release start.
+turns. Run it before the processes of a new release start. Where ARGUS_CLICKHOUSE_URL names several servers, each is
+migrated. One that fails keeps it from no other, and the command then ends with an error.
 
 The roles and users it makes cannot log in until they have a password. Those that the environment gives
 (ARGUS_POSTGRES_API_PASSWORD and so on) are set each time, so that a new one takes effect.`,
@@ -38,21 +41,35 @@ The roles and users it makes cannot log in until they have a password. Those tha
 				return fmt.Errorf("setting passwords in Postgres: %w", err)
 			}
 			told("Postgres", roles)
-			if config.ClickHouseURL == "" {
-				return nil
-			}
-			n, err = migrations.ClickHouse(command.Context(), config.ClickHouseURL, config.PostgresURL)
+			servers, err := connect.Servers(config.ClickHouseURL)
 			if err != nil {
-				return fmt.Errorf("ClickHouse: %w", err)
+				return err
 			}
-			fmt.Printf("ClickHouse: %d migrations applied.\n", n)
-			if err := logins.ClickHouse(command.Context(), config.ClickHouseURL, users); err != nil {
-				return fmt.Errorf("ClickHouse: setting passwords: %w", err)
-			}
-			told("ClickHouse", users)
-			return nil
+			return onEach(servers, func(server connect.Shard) error {
+				n, err := migrations.ClickHouse(command.Context(), server.URL, config.PostgresURL)
+				if err != nil {
+					return err
+				}
+				fmt.Printf("%s: %d migrations applied.\n", server, n)
+				if err := logins.ClickHouse(command.Context(), server.URL, users); err != nil {
+					return fmt.Errorf("setting passwords: %w", err)
+				}
+				told(server.String(), users)
+				return nil
+			})
 		},
 	}
+}
+
+// onEach does the same with every server. What fails with one is told at the end and keeps it from no other.
+func onEach(servers []connect.Shard, do func(connect.Shard) error) error {
+	var failed []error
+	for _, server := range servers {
+		if err := do(server); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", server, err))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 func told(store string, passwords map[string]string) {

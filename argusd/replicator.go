@@ -10,37 +10,45 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caarlos0/env/v11"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/migrations"
 	"github.com/useargus/argus/replicator"
 )
 
 func newReplicatorCommand() *cobra.Command {
 	var check, resync bool
-	var since string
+	var since, copied string
 	command := &cobra.Command{
 		Use:   "replicator",
 		Short: "Copy the audit tables from Postgres to ClickHouse, exactly once",
 		Long: `Copy the audit tables from Postgres to ClickHouse, exactly once. Several may run: one is active, the others stand
-by. --check compares both stores and the rollups, and ends with 0 when they are equal, 9 when they differ or
+by. Where ARGUS_CLICKHOUSE_URL names several servers, each has replicators and a slot of its own, and --copy says whose
+this one is. --check compares both stores and the rollups, and ends with 0 when they are equal, 9 when they differ or
 the log in Postgres is damaged, and 3 when nothing could be compared. --resync compares, and copies what is missing.`,
-		Example: "  argusd replicator\n  argusd replicator --check --since 7d\n  argusd replicator --resync",
+		Example: "  argusd replicator\n  argusd replicator --check --since 7d\n  argusd replicator --resync\n  argusd replicator --copy east",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			config, err := load[replicatorConfig](nil)
+			config, err := load[replicatorConfig](withCopy(copied))
+			if err != nil {
+				return err
+			}
+			server, err := connect.FindServer(config.ClickHouseURL, config.Copy)
 			if err != nil {
 				return err
 			}
 			ctx := command.Context()
-			if err := rejectOldSchemas(ctx, config); err != nil {
+			if err := rejectOldSchemas(ctx, config.PostgresURL, server.URL); err != nil {
 				return err
 			}
 			registry := newRegistry()
 			log := config.logger()
 			r, err := replicator.New(replicator.Config{
-				PostgresURL: config.PostgresURL, ClickHouseURL: config.ClickHouseURL, Slot: config.Slot,
+				PostgresURL: config.PostgresURL, ClickHouseURL: server.URL, Slot: server.Slot(config.Slot),
+				Copy: server.Copy, Shard: server.Number, Shards: server.Of,
 				Logger: log, Registerer: registry, Progress: progress(log),
 			})
 			if err != nil {
@@ -65,17 +73,27 @@ the log in Postgres is damaged, and 3 when nothing could be compared. --resync c
 	}
 	command.Flags().BoolVar(&check, "check", false, "compare both stores and the rollups, then end")
 	command.Flags().StringVar(&since, "since", "", "with --check: only what happened since (1h or 7d ago, yesterday, or RFC 3339; days are UTC)")
+	command.Flags().StringVar(&copied, "copy", "", "which server of ARGUS_CLICKHOUSE_URL: `NAME`, or NAME/2 for a shard; ARGUS_COPY when empty")
 	command.Flags().BoolVar(&resync, "resync", false, "compare, copy what is missing, then end")
 	command.MarkFlagsMutuallyExclusive("check", "resync")
 	return command
 }
 
+// withCopy is the process's environment, with the server that the flag names.
+func withCopy(name string) map[string]string {
+	environ := env.ToMap(os.Environ())
+	if name != "" {
+		environ["ARGUS_COPY"] = name
+	}
+	return environ
+}
+
 // rejectOldSchemas: what a store that cannot be asked has is found out later, by trying.
-func rejectOldSchemas(ctx context.Context, config replicatorConfig) error {
+func rejectOldSchemas(ctx context.Context, postgres, clickhouse string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var old *migrations.PendingError
-	for _, err := range []error{migrations.CheckPostgres(ctx, config.PostgresURL), migrations.CheckClickHouse(ctx, config.ClickHouseURL)} {
+	for _, err := range []error{migrations.CheckPostgres(ctx, postgres), migrations.CheckClickHouse(ctx, clickhouse)} {
 		if errors.As(err, &old) {
 			return err
 		}

@@ -47,12 +47,12 @@ func Copies(text string) ([]Copy, error) {
 			return nil, fmt.Errorf("%w; a copy with shards needs a name", ErrCopies)
 		}
 		for _, of := range c.Shards {
+			if strings.Contains(hosts(of), ",") {
+				return nil, errors.New("a URL of ClickHouse names several hosts: name one server in each, name=url for each copy")
+			}
 			u, err := url.Parse(of)
 			if err != nil || u.Scheme == "" || u.Host == "" {
 				return nil, ErrCopies
-			}
-			if strings.Contains(u.Host, ",") {
-				return nil, errors.New("a URL of ClickHouse names several hosts: each server has a URL of its own")
 			}
 		}
 		copies = append(copies, c)
@@ -60,12 +60,21 @@ func Copies(text string) ([]Copy, error) {
 	return copies, nil
 }
 
+// hosts are what stands between the user and the path of a URL.
+func hosts(of string) string {
+	_, of, _ = strings.Cut(of, "://")
+	of, _, _ = strings.Cut(of, "/")
+	return of[strings.LastIndexByte(of, '@')+1:]
+}
+
 // Slot is the replication slot that feeds a server of the copy. The base is ARGUS_REPLICATION_SLOT; shards are counted from 1.
-func (c Copy) Slot(base string, shard int) string {
-	if c.Name != "" {
-		base += "_" + c.Name
+func (c Copy) Slot(base string, shard int) string { return slotOf(base, c.Name, shard, len(c.Shards)) }
+
+func slotOf(base, name string, shard, of int) string {
+	if name != "" {
+		base += "_" + name
 	}
-	if len(c.Shards) > 1 {
+	if of > 1 {
 		base += "_" + strconv.Itoa(shard)
 	}
 	return base

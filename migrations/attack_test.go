@@ -113,7 +113,7 @@ var attempts = map[string][]string{
 	"expired_months":           {"SELECT argus.expired_months()"},
 	"look_at_clock":            {"SELECT argus.look_at_clock()"},
 	"lock_maintenance":         {"SELECT argus.lock_maintenance()"},
-	"record_copy_dropped":      {"SELECT argus.record_copy_dropped('2024-01-01', '{}')"},
+	"record_copy_dropped":      {"SELECT argus.record_copy_dropped('2024-01-01', '{}', '')"},
 	"add_retention_hold":       {"SELECT argus.add_retention_hold('2024-01-01', 'infinity', 'a reason', 'me')"},
 	"create_ledger_partitions": {"SELECT argus.create_ledger_partitions()"},
 	"thin_ledger_checkpoints":  {"SELECT argus.thin_ledger_checkpoints()"},

@@ -38,7 +38,9 @@ import (
 // Config says what to copy from where to where. Only the URLs are required.
 type Config struct {
 	PostgresURL   string // of the role argus_replicator, the primary
-	ClickHouseURL string // of the user argus_replicator, native protocol
+	ClickHouseURL string // of the user argus_replicator, native protocol; one server
+	Copy          string // the name of the copy that the server is, or is a shard of; "" for one plain URL
+	Shard, Shards int    // which of how many servers of the copy; 1 of 1
 	Slot          string // "argus"; one per Postgres server, so two databases need two names
 	Publication   string // "argus"
 	Logger        *slog.Logger
@@ -60,6 +62,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Publication == "" {
 		c.Publication = "argus"
+	}
+	if c.Shards == 0 {
+		c.Shard, c.Shards = 1, 1
 	}
 	name := regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 	if !name.MatchString(c.Slot) || !name.MatchString(c.Publication) {
@@ -137,7 +142,7 @@ func New(config Config) (*Replicator, error) {
 		lease: &lease{url: config.PostgresURL, slot: config.Slot, holder: uuid.New(), ttl: config.LeaseTTL,
 			host: fmt.Sprintf("%s/%d", host, os.Getpid())},
 	}
-	r.health.status.StartedAt = time.Now().UTC()
+	r.health.status = Status{StartedAt: time.Now().UTC(), Copy: config.Copy, Shard: config.Shard, Shards: config.Shards, Address: ch.options.Addr[0]}
 	return r, nil
 }
 

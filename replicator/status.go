@@ -13,6 +13,13 @@ import (
 // for GET /v1/health. Who finds updated_at older than ten seconds knows that none is active.
 type Status struct {
 	Host string `json:"host"`
+	// Copy is the name of the copy in ARGUS_CLICKHOUSE_URL, "" for one plain URL. Shard of Shards is the server of it, 1 of 1
+	// where it is not shared out. Address is the server's host:port. Server is its identity, "" until it was read.
+	Copy    string `json:"copy"`
+	Shard   int    `json:"shard"`
+	Shards  int    `json:"shards"`
+	Address string `json:"address"`
+	Server  string `json:"server"`
 	// State is starting, copying (the first copy, or healing), streaming or failing.
 	State string `json:"state"`
 	// LagBytes of write-ahead log are not in ClickHouse; LagSeconds is the age of the oldest commit among

@@ -3,7 +3,6 @@ package maintenance
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,6 +14,13 @@ import (
 
 	"github.com/useargus/argus/connect"
 )
+
+// Copy is what a run did to a server of ClickHouse. Err keeps the run from no other server.
+type Copy struct {
+	Server  connect.Shard
+	Dropped []CopyDropped
+	Err     error
+}
 
 // CopyDropped is a month that left ClickHouse, with the rows that each table and rollup had of it.
 type CopyDropped struct {
@@ -29,9 +35,6 @@ func openCopy(ctx context.Context, url string) (*copyStore, error) {
 	options, err := connect.ClickHouse(url)
 	if err != nil {
 		return nil, err
-	}
-	if len(options.Addr) > 1 {
-		return nil, errors.New("the URL names several hosts: name one server, and run this for each copy")
 	}
 	options.ClientInfo.Products = append(options.ClientInfo.Products, struct{ Name, Version string }{"argus-maintain", ""})
 	conn, err := clickhouse.Open(options)
@@ -54,7 +57,7 @@ func (c *copyStore) clock(ctx context.Context) (t time.Time, err error) {
 
 // dropAfter drops from the copy and its rollups the months that Postgres has recorded as dropped and does not
 // have. Orphans stay: only a person may decide to delete them.
-func (c *copyStore) dropAfter(ctx context.Context, conn *pgx.Conn) ([]CopyDropped, error) {
+func (c *copyStore) dropAfter(ctx context.Context, conn *pgx.Conn, name string) ([]CopyDropped, error) {
 	rows, err := conn.Query(ctx, `
 		SELECT to_char(to_date(detail->>'month', 'YYYY-MM'), 'YYYYMM') FROM argus.audit_admin WHERE kind = 'month_dropped'
 		EXCEPT SELECT to_char(month, 'YYYYMM') FROM argus.audit_months`)
@@ -97,7 +100,7 @@ func (c *copyStore) dropAfter(ctx context.Context, conn *pgx.Conn) ([]CopyDroppe
 			return all, err
 		}
 		// Recorded first: after a crash between the two, the next run records once more what is left.
-		if _, err := conn.Exec(ctx, "SELECT argus.record_copy_dropped($1, $2)", month, counts); err != nil {
+		if _, err := conn.Exec(ctx, "SELECT argus.record_copy_dropped($1, $2, $3)", month, counts, name); err != nil {
 			return all, fmt.Errorf("recording the drop of %s: %w", text, err)
 		}
 		for _, p := range parts {

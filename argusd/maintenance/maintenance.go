@@ -26,7 +26,7 @@ const maxSkew = time.Minute
 type Config struct {
 	PostgresURL   string // as argus_maintenance, the primary
 	LedgerKeep    int    // months that runs of the ledger are kept after their rows have left; 0: for ever
-	ClickHouseURL string // as argus_maintenance; empty leaves the copy alone
+	ClickHouseURL string // as argus_maintenance, one copy or several; empty leaves them alone
 
 	now   func() time.Time // tests turn this machine's clock
 	wait  time.Duration    // between tries to get at a month that a long query holds; 0 means 5 s
@@ -35,10 +35,10 @@ type Config struct {
 
 // Result is what a run did. Months are their first days, UTC.
 type Result struct {
-	Created int           // partitions, in Postgres
-	Dropped []time.Time   // from Postgres
-	Kept    []Kept        // past retention and kept all the same
-	Copy    []CopyDropped // from ClickHouse
+	Created int         // partitions, in Postgres
+	Dropped []time.Time // from Postgres
+	Kept    []Kept      // past retention and kept all the same
+	Copies  []Copy      // one for each server of ClickHouse, in the order of the URL
 }
 
 // Kept is a month that is past retention and stays.
@@ -55,6 +55,7 @@ func (k Kept) Held() bool { return strings.HasPrefix(k.Reason, "hold ") }
 // works and the other waits. The result is what was done, beside an error too.
 func Run(ctx context.Context, config Config) (Result, error) {
 	var result Result
+	var failed []error
 	if config.now == nil {
 		config.now = time.Now
 	}
@@ -83,14 +84,21 @@ func Run(ctx context.Context, config Config) (Result, error) {
 	if err := conn.QueryRow(ctx, "SELECT argus.create_months_ahead($1)", MonthsAhead).Scan(&result.Created); err != nil {
 		return result, fmt.Errorf("creating partitions of Postgres: %w", err)
 	}
-	var copied *copyStore
-	if config.ClickHouseURL != "" {
-		if copied, err = openCopy(ctx, config.ClickHouseURL); err != nil {
-			return result, fmt.Errorf("connecting to ClickHouse: %w", err)
-		}
-		defer copied.close()
+	servers, err := connect.Servers(config.ClickHouseURL)
+	if err != nil {
+		return result, err
 	}
-	if err := compareClocks(ctx, config.now, conn, copied); err != nil {
+	copies := make([]*copyStore, len(servers))
+	result.Copies = make([]Copy, len(servers))
+	for i, server := range servers {
+		result.Copies[i].Server = server
+		if copies[i], err = openCopy(ctx, server.URL); err != nil {
+			result.Copies[i].Err = fmt.Errorf("connecting: %w", err)
+			continue
+		}
+		defer copies[i].close()
+	}
+	if err := compareClocks(ctx, config.now, conn, result.Copies, copies); err != nil {
 		return result, err
 	}
 	if result.Dropped, err = dropExpired(ctx, conn, config); err != nil {
@@ -104,17 +112,21 @@ func Run(ctx context.Context, config Config) (Result, error) {
 			return result, fmt.Errorf("pruning the ledger: %w", err)
 		}
 	}
-	if copied != nil {
-		if result.Copy, err = copied.dropAfter(ctx, conn); err != nil {
-			return result, fmt.Errorf("dropping months of ClickHouse: %w", err)
+	for i := range result.Copies {
+		c := &result.Copies[i]
+		if c.Err == nil {
+			c.Dropped, c.Err = copies[i].dropAfter(ctx, conn, c.Server.Name())
+		}
+		if c.Err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", c.Server, c.Err))
 		}
 	}
 	for _, k := range result.Kept {
 		if !k.Held() {
-			return result, fmt.Errorf("%s is past retention and was not dropped: %s", k.Month.Format("2006-01"), k.Reason)
+			failed = append(failed, fmt.Errorf("%s is past retention and was not dropped: %s", k.Month.Format("2006-01"), k.Reason))
 		}
 	}
-	return result, nil
+	return result, errors.Join(failed...)
 }
 
 func open(ctx context.Context, url string) (*pgx.Conn, error) {
@@ -130,35 +142,40 @@ func open(ctx context.Context, url string) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// compareClocks refuses to go on when the machines disagree about the time: then at least one is wrong.
-func compareClocks(ctx context.Context, now func() time.Time, conn *pgx.Conn, copied *copyStore) error {
-	stores := []struct {
-		name string
-		ask  func() (time.Time, error)
-	}{{"Postgres", func() (t time.Time, err error) {
-		err = conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&t)
-		return t, err
-	}}}
-	if copied != nil {
-		stores = append(stores, struct {
-			name string
-			ask  func() (time.Time, error)
-		}{"ClickHouse", func() (time.Time, error) { return copied.clock(ctx) }})
-	}
-	for _, s := range stores {
+// compareClocks refuses to go on when the machines disagree about the time: then at least one is wrong. A copy that does not
+// answer is not asked, and keeps no other from its turn.
+func compareClocks(ctx context.Context, now func() time.Time, conn *pgx.Conn, of []Copy, copies []*copyStore) error {
+	compare := func(name string, ask func(context.Context) (time.Time, error)) error {
 		before := now()
-		theirs, err := s.ask()
+		theirs, err := ask(ctx)
 		if err != nil {
-			return fmt.Errorf("%s: reading its clock: %w", s.name, err)
+			return fmt.Errorf("%s: reading its clock: %w", name, err)
 		}
 		// The time that the answer took is in our favour.
 		if skew := min(theirs.Sub(before).Abs(), theirs.Sub(now()).Abs()); skew > maxSkew {
-			return fmt.Errorf("nothing is dropped: the clocks of this machine and of %s differ by %v; "+
-				"mend whichever is wrong and run this again", s.name, skew.Round(time.Second))
+			return fmt.Errorf("%w: the clocks of this machine and of %s differ by %v; "+
+				"mend whichever is wrong and run this again", errSkew, name, skew.Round(time.Second))
+		}
+		return nil
+	}
+	err := compare("Postgres", func(ctx context.Context) (t time.Time, err error) {
+		err = conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&t)
+		return t, err
+	})
+	for i := range of {
+		if err != nil {
+			return err
+		}
+		if of[i].Err == nil {
+			if err = compare(of[i].Server.String(), copies[i].clock); err != nil && !errors.Is(err, errSkew) {
+				of[i].Err, err = err, nil
+			}
 		}
 	}
-	return nil
+	return err
 }
+
+var errSkew = errors.New("nothing is dropped")
 
 // dropExpired tries again while a long query holds a month. The drop itself waits for no more than half a second, so calls do
 // not queue behind it.

@@ -93,7 +93,7 @@ var writable = map[string]map[string]string{
 		"argus.support_sessions": "I", "argus.rate_limits": "I", "argus.idempotency_keys": "ID",
 		"argus.openid_people": "ID", "argus.tenants": "I", "argus.saved_views": "ID", "argus.sink_orders": "I",
 	},
-	"argus_replicator":  {"argus.replicator_lease": "IU", "argus.replicator_status": "IU"},
+	"argus_replicator":  {"argus.replicator_lease": "IUD", "argus.replicator_status": "IUD", "argus.replicator_servers": "IUD"},
 	"argus_ledger":      {"argus.ledger_runs": "I", "argus.ledger_tiles": "I", "argus.ledger_checkpoints": "I", "argus.ledger_cosignatures": "I", "argus.ledger_lease": "IU", "argus.ledger_status": "IU"},
 	"argus_ship":        {"argus.sinks": "I", "argus.sink_positions": "IU", "argus.sink_leases": "IU"},
 	"argus_break_glass": {"argus.break_glass_tokens": "I", "argus.break_glass_revocations": "I"},

@@ -25,13 +25,13 @@ CREATE TABLE argus.replicator_status (
 GRANT SELECT, INSERT, UPDATE ON argus.replicator_status TO argus_replicator;
 GRANT SELECT ON argus.replicator_status TO argus_api, argus_auditor;
 
--- What a healing did. The role may write no row of argus.audit_admin itself: not another kind, actor or time.
+-- What a healing did, which server a slot was paired with, and which copy was taken out. The role may write no row of argus.audit_admin itself: not another kind, actor or time.
 -- +goose StatementBegin
 CREATE FUNCTION argus.record_healing(kind text, detail jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  IF kind NOT IN ('heal', 'resync') THEN
-    RAISE EXCEPTION 'a healing is of the kind heal or resync, not %', kind USING ERRCODE = 'check_violation';
+  IF kind NOT IN ('heal', 'resync', 'copy_paired', 'copy_retired') THEN
+    RAISE EXCEPTION 'the replicator records heal, resync, copy_paired and copy_retired, not %', kind USING ERRCODE = 'check_violation';
   END IF;
   INSERT INTO argus.audit_admin (kind, detail) VALUES (record_healing.kind, record_healing.detail);
 END

@@ -227,12 +227,12 @@ END
 $$;
 -- +goose StatementEnd
 
--- What was dropped from the copy after it: tables and rows by name.
+-- What was dropped from a copy after it: tables and rows by name. The copy is named as ARGUS_CLICKHOUSE_URL names it, '' for one plain URL.
 -- +goose StatementBegin
-CREATE FUNCTION argus.record_copy_dropped(month date, rows jsonb) RETURNS void
+CREATE FUNCTION argus.record_copy_dropped(month date, rows jsonb, copy text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   INSERT INTO argus.audit_admin (kind, detail) VALUES ('month_dropped_from_copy',
-    jsonb_build_object('month', to_char(month, 'YYYY-MM'), 'rows', rows))
+    jsonb_build_object('month', to_char(month, 'YYYY-MM'), 'rows', rows, 'copy', copy))
 $$;
 -- +goose StatementEnd
 
@@ -247,6 +247,6 @@ GRANT SELECT ON argus.audit_admin TO argus_hold;      -- which months of a range
 GRANT EXECUTE ON FUNCTION argus.add_retention_hold(timestamptz, timestamptz, text, text),
                           argus.release_retention_hold(bigint, text, text) TO argus_hold;
 GRANT EXECUTE ON FUNCTION argus.lock_maintenance(), argus.look_at_clock(), argus.expired_months(int),
-                          argus.drop_expired_months(int), argus.record_copy_dropped(date, jsonb) TO argus_maintenance;
+                          argus.drop_expired_months(int), argus.record_copy_dropped(date, jsonb, text) TO argus_maintenance;
 
 RESET ROLE;

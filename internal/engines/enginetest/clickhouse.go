@@ -52,12 +52,19 @@ func StartOwnClickHouse(t testing.TB, config engines.ClickHouseConfig) *ClickHou
 		must(t, "making a folder", err)
 		config.Dir = dir
 	}
+	return startOwn(t, config)()
+}
+
+// startOwn starts the server. What it returns makes the database, on the test's own goroutine.
+func startOwn(t testing.TB, config engines.ClickHouseConfig) func() *ClickHouse {
 	ctx, cancel := startContext()
 	defer cancel()
 	srv, err := startClickServer(ctx, config)
-	must(t, "starting ClickHouse", err)
 	var ch *ClickHouse
 	t.Cleanup(func() {
+		if err != nil {
+			return
+		}
 		engine := srv.engine
 		if ch != nil {
 			engine = ch.Engine()
@@ -67,9 +74,13 @@ func StartOwnClickHouse(t testing.TB, config engines.ClickHouseConfig) *ClickHou
 		}
 		os.RemoveAll(config.Dir)
 	})
-	ch = newClickHouse(t, srv)
-	ch.engine = srv.engine
-	return ch
+	return func() *ClickHouse {
+		t.Helper()
+		must(t, "starting ClickHouse", err)
+		ch = newClickHouse(t, srv)
+		ch.engine = srv.engine
+		return ch
+	}
 }
 
 // Engine is the private engine of StartOwnClickHouse, the newest one after Restart; nil for a shared one.
