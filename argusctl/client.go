@@ -359,9 +359,18 @@ type item[T any] struct {
 
 // list asks for a path whose answer is {key: [objects]}.
 func list[T any](ctx context.Context, c *client, path string, query url.Values, key string) ([]item[T], error) {
-	var w map[string]json.RawMessage
-	if _, err := c.get(ctx, path, query, &w); err != nil {
+	a, err := c.get(ctx, path, query, nil)
+	if err != nil {
 		return nil, err
+	}
+	return items[T](a.body, key)
+}
+
+// items reads the list under a key of an answer.
+func items[T any](body []byte, key string) ([]item[T], error) {
+	var w map[string]json.RawMessage
+	if err := unmarshal(body, &w); err != nil {
+		return nil, badAnswer(err)
 	}
 	var raws []json.RawMessage
 	if err := unmarshal(w[key], &raws); err != nil {

@@ -97,9 +97,9 @@ func golden(t *testing.T, file string, want []byte) {
 func TestCommandsExplainThemselves(t *testing.T) {
 	changes := []string{"tenant arm", "tenant disarm", "support arm", "support disarm", "support start", "support end", "compute launch",
 		"compute stop", "compute resume", "compute terminate", "token create", "token revoke", "api",
-		"tenant add", "tenant consent", "tenant retire", "sink test", "sink pause", "sink resume", "sink backfill"}
+		"tenant add", "tenant consent", "tenant retire", "sink test", "sink pause", "sink resume", "sink backfill", "view save", "view rename", "view rm"}
 	surface := []string{"health", "whoami", "status", "tenant ls", "tenant show", "compute list", "logs tail", "logs show", "logs match",
-		"logs export", "logs facets", "logs context", "perf", "token ls", "service ls", "service show", "tenant import", "login", "logout", "completion", "version"}
+		"logs export", "logs facets", "logs context", "perf", "token ls", "service ls", "service show", "view ls", "view show", "tenant import", "login", "logout", "completion", "version"}
 	const ofMany = "tenant import" // many calls, each under a key of its own
 	seen := map[string]bool{}
 	walk(docRoot(t), func(c *cobra.Command) {

@@ -36,6 +36,7 @@ type fake struct {
 	tenants []tenant
 	workers []map[string]any
 	tokens  []map[string]any
+	views   []map[string]any
 	callers []*caller
 	keys    map[string]stored
 	exports map[string]argus.ExportManifest // by audit id

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/url"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 type filterFlags struct {
 	f            *factory
 	since, until string
+	view         string
 	values       map[string]*[]string // by query parameter: actor, not_actor, …
 }
 
@@ -56,6 +58,10 @@ func addFilterFlags(f *factory, cmd *cobra.Command) *filterFlags {
 	flags.SortFlags = false
 	flags.StringVar(&ff.since, "since", "", "from this `time` on: 5m, 1h or 7d ago, 10:00, yesterday, monday, 2026-01-31, or RFC 3339")
 	flags.StringVar(&ff.until, "until", "", "before this `time`, written as for --since")
+	flags.StringVar(&ff.view, "view", "", "the filter of this saved `view`; other filters replace its own")
+	_ = cmd.RegisterFlagCompletionFunc("view", func(cmd *cobra.Command, _ []string, text string) ([]string, cobra.ShellCompDirective) {
+		return f.completeViews(cmd, nil, text)
+	})
 	for _, negated := range []bool{false, true} {
 		for _, name := range argus.FilterNames() {
 			flag, key, usage, group := flagOf(name), string(name), filterHelp[name], groupFilters
@@ -73,8 +79,9 @@ func addFilterFlags(f *factory, cmd *cobra.Command) *filterFlags {
 }
 
 // query gives the filter as the API takes it. It is read here first, by the same parser as the server's, so that
-// a mistake costs no call. Times stay as written: the server resolves them by its own clock.
-func (ff *filterFlags) query(now time.Time) (url.Values, error) {
+// a mistake costs no call. Lengths of time stay as written: the server resolves them by its own clock. --view costs a call.
+func (ff *filterFlags) query(ctx context.Context) (url.Values, error) {
+	now := ff.f.now()
 	q := url.Values{}
 	for name, given := range map[string]string{"since": ff.since, "until": ff.until} {
 		if given == "" {
@@ -108,6 +115,9 @@ func (ff *filterFlags) query(now time.Time) (url.Values, error) {
 	}
 	if _, err := argus.ParseFilter(q, now); err != nil {
 		return nil, badParameter("", err)
+	}
+	if ff.view != "" {
+		return ff.withView(ctx, q)
 	}
 	return q, nil
 }

@@ -93,7 +93,7 @@ func exportRun(ctx context.Context, f *factory, o *exportOptions, name string) e
 	if name == "-" {
 		return usageErrorf("logs export writes files; on standard output there is logs tail --json.")
 	}
-	query, err := o.filter.query(f.now())
+	query, err := o.filter.query(ctx)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ type facet struct {
 }
 
 func facetsRun(ctx context.Context, f *factory, o *facetsOptions, names []string, limit int) error {
-	query, err := o.filter.query(f.now())
+	query, err := o.filter.query(ctx)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ that reads the log.`,
 		return exactly("id of the call")(cmd, args)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		query, err := filter.query(f.now())
+		query, err := filter.query(cmd.Context())
 		if err == nil && !last && len(query) > 0 {
 			err = usageErrorf("Filters are for --last.")
 		}

@@ -64,7 +64,7 @@ Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
 }
 
 func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
-	query, err := o.filter.query(f.now())
+	query, err := o.filter.query(ctx)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -118,7 +119,7 @@ type perfRow struct {
 }
 
 func perfRun(ctx context.Context, f *factory, o *perfOptions) error {
-	query, err := o.query(f)
+	query, err := o.query(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -186,8 +187,8 @@ func perfRun(ctx context.Context, f *factory, o *perfOptions) error {
 	return nil
 }
 
-func (o *perfOptions) query(f *factory) (url.Values, error) {
-	query, err := o.filter.query(f.now())
+func (o *perfOptions) query(ctx context.Context, f *factory) (url.Values, error) {
+	query, err := o.filter.query(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -379,6 +380,17 @@ func (f *factory) clock(at, until time.Time) string {
 }
 
 // quoted is a word for a shell.
+// bare is what a shell takes as it stands.
+var bare = regexp.MustCompile(`^[A-Za-z0-9_./:@=,+-]+$`)
+
+// worded quotes a text for a shell where it needs that.
+func worded(s string) string {
+	if bare.MatchString(s) {
+		return s
+	}
+	return quoted(s)
+}
+
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // table lays the figures out. With a comparison, each stands beside how it changed.

@@ -66,7 +66,7 @@ not decided, 141 the reader of standard output went away.`,
 			cmd.AddCommand(c)
 		}
 	}
-	add("ask", newCmdStatus(f), newCmdHealth(f), newCmdWhoami(f), newCmdLogs(f), newCmdProof(f), newCmdLedger(f), newCmdPerf(f), newCmdService(f),
+	add("ask", newCmdStatus(f), newCmdHealth(f), newCmdWhoami(f), newCmdLogs(f), newCmdProof(f), newCmdLedger(f), newCmdPerf(f), newCmdService(f), newCmdView(f),
 		newCmdAccess(f), newCmdSink(f), newCmdShip(f))
 	add("act", newCmdAPI(f), newCmdTenant(f), newCmdSupport(f), newCmdCompute(f), newCmdToken(f))
 	add("setup", newCmdLogin(f), newCmdLogout(f), newCmdMCP(f), newCmdCompletion(f), newCmdVersion(f))

@@ -47,6 +47,8 @@ var screens = []struct{ name, line string }{
 	{"token-ls-all", "token ls --all"},
 	{"token-show", "token show 019c0000-0000-7000-8000-0000000000c1"},
 	{"access-review", "access review"},
+	{"view-ls", "view ls"},
+	{"view-show", "view show REFUSED"},
 	{"whoami", "whoami"},
 }
 
@@ -143,6 +145,12 @@ func furnish(f *fake) {
 	add("019c0000-0000-7000-8000-0000000000c2", graceID, "coding", "", "claude-code", "2026-01-20T00:00:00.000000Z", "2026-04-20T00:00:00.000000Z", nil)
 	add("019c0000-0000-7000-8000-0000000000c3", adaID, "laptop", "admin-full", nil, "2025-11-01T00:00:00.000000Z", "2026-01-30T00:00:00.000000Z",
 		"2026-01-15T09:30:00.000000Z")
+	for i, v := range [][2]string{{"Refused", "since=24h&status=403"}, {"Arming and disarming of all tenants in the night, for the SRE board", "not_actor=me&param.tenant=UTD_7ELEVEN_001&route=POST+%2Fv1%2Ftenants%2F%3Aid%2Farm&since=7d"},
+		{"Of an old release", "colour=red"}} {
+		f.views = append(f.views, map[string]any{"id": fmt.Sprintf("019c0000-0000-7000-8000-0000000000d%d", i), "name": v[0], "filter": v[1], "saved_by": adaID,
+			"saved_at": "2026-01-30T09:00:00.000000Z", "audit_id": "019c1000-0000-7000-8000-0000000000a2", "problem": nil})
+	}
+	f.views[2]["problem"] = "There is no parameter \"colour\" here."
 	stopped := fakeWorker("019c1f00-0000-7000-8000-000000000077", "hetzner", "stopped", false)
 	stopped["reason"], stopped["launched_by"] = "load test of the new scheduler before the release on Monday", graceID
 	f.workers = append(f.workers, stopped)
