@@ -379,7 +379,7 @@ func (f *fake) tokensRevoke(x *exchange) {
 
 // matching returns the rows of a filter in the order of the log, of those that arrived by the position.
 func (f *fake) matching(q url.Values, at *argus.Position) ([]argus.Record, argus.Filter, error) {
-	filter, err := argus.ParseFilter(q, f.now(), "limit", "cursor", "order", "format", "after", "group_by", "compare", "fields", "step", "steps", "names")
+	filter, err := argus.ParseFilter(q, f.now(), "limit", "cursor", "order", "format", "after", "group_by", "compare", "fields", "step", "steps", "names", "follow")
 	if err != nil {
 		return nil, filter, err
 	}
@@ -391,6 +391,8 @@ func (f *fake) matching(q url.Values, at *argus.Position) ([]argus.Record, argus
 			return nil, filter, argus.Errorf(argus.CodeUnknownFilterValue, "No tenant '7ELEVEN'. Did you mean 7-Eleven Dallas, UTD_7ELEVEN_001?")
 		case c.Name == argus.FilterTenant && strings.HasPrefix(v.Text, "東京"): // of a call that was answered 404
 			return nil, filter, argus.Errorf(argus.CodeUnknownFilterValue, "No tenant '%s'.", v.Text)
+		case c.Name == argus.FilterRelease && v.Text == "2.0.0" && q.Get("follow") != "true":
+			return nil, filter, argus.Errorf(argus.CodeUnknownFilterValue, "No release '2.0.0'.")
 		case c.Name == argus.FilterRoute && strings.Contains(v.Text, "/UTD_"):
 			return nil, filter, argus.Errorf(argus.CodeUnknownFilterValue, "No route '%s'. Did you mean GET /v1/tenants/:id?", v.Text)
 		}
@@ -494,7 +496,11 @@ func (f *fake) search(x *exchange) {
 	if x.scenario == "degraded" {
 		source = argus.SourcePostgres
 	}
-	x.reply(200, map[string]any{"rows": rows, "next_cursor": next, "snapshot": at.String(), "since": argus.JSONTime(filter.Since), "until": argus.JSONTime(filter.Until),
+	awaited := []string{}
+	if q.Get("release") == "2.0.0" {
+		awaited = append(awaited, "No release '2.0.0'. Did you mean 1.2.0?")
+	}
+	x.reply(200, map[string]any{"awaited": awaited, "rows": rows, "next_cursor": next, "snapshot": at.String(), "since": argus.JSONTime(filter.Since), "until": argus.JSONTime(filter.Until),
 		"source": source, "replicated_through": argus.JSONTime(f.now()), "actors": actorNames, "break_glass": map[string]string{glassID: "Clerk is down"}})
 }
 

@@ -28,6 +28,7 @@ type page struct {
 	ReplicatedThrough time.Time         `json:"replicated_through"`
 	Actors            map[string]string `json:"actors"`
 	BreakGlass        map[string]string `json:"break_glass"`
+	Awaited           []string          `json:"awaited"` // with follow=true: what is said of values that no call had yet
 }
 
 // searchPages asks for page after page of a search, until there are no more, limit rows have come, or each says

@@ -34,7 +34,7 @@ func newCmdLogsTail(f *factory) *cobra.Command {
 
 With --since, --until, --id or --request-id it prints every call of the window. --limit N prints the newest N.
 --follow goes on with calls as they are recorded, exactly where the window ended, until Ctrl-C. It reconnects
-without a gap.
+without a gap. A client, release or other value that no call had yet is told, and its first call is waited for.
 
 A terminal shows the route with its parameters in place, and from 120 columns on the address. What does not fit is
 cut: the reason first, then the address and the actor, last the route. --output wide cuts nothing and shows ids.
@@ -96,6 +96,9 @@ func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
 		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		defer stop()
 	}
+	if o.follow {
+		query.Set("follow", "true") // a value that no call has yet may come
+	}
 	snapshot, err := tailWindow(ctx, c, p, o, query)
 	if o.follow && ctx.Err() != nil && unread(ctx) == nil {
 		return p.end() // Ctrl-C
@@ -107,6 +110,7 @@ func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
 	if err := p.end(); err != nil || !o.follow {
 		return err
 	}
+	query.Del("follow")
 	query.Del("since") // every call recorded from now on is in the window
 	return (&follower{f: f, client: c, query: query, position: snapshot, rows: p}).run(ctx)
 }
@@ -139,7 +143,7 @@ func tailWindow(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, q
 		return true, p.flush()
 	})
 	if err == nil {
-		p.f.aboutWindow(&first, count)
+		p.f.aboutWindow(&first, count, o.follow)
 	}
 	return snapshot, err
 }
@@ -178,7 +182,7 @@ func tailNewest(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, q
 			return "", err
 		}
 	}
-	p.f.aboutWindow(&first, len(rows))
+	p.f.aboutWindow(&first, len(rows), o.follow)
 	if cursor != "" && !o.asked {
 		if err := p.flush(); err != nil {
 			return "", err
@@ -192,11 +196,18 @@ func tailNewest(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, q
 }
 
 // aboutWindow says what the rows alone do not.
-func (f *factory) aboutWindow(first *page, count int) {
+func (f *factory) aboutWindow(first *page, count int, follow bool) {
 	if first.Source == argus.SourcePostgres {
 		f.notice("Answered by Postgres alone: ClickHouse is away or slow.")
 	}
-	if count == 0 {
+	for _, awaited := range first.Awaited {
+		f.notice("%s Waiting for the first such call.", awaited)
+	}
+	switch {
+	case count > 0 || len(first.Awaited) > 0:
+	case follow:
+		f.notice("No such calls yet.")
+	default:
 		f.notice("No such calls.")
 	}
 }
