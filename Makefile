@@ -3,7 +3,7 @@
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/useargus/argus.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
-CONSOLE_SOURCES := $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
+CONSOLE_SOURCES := testdata/columns.json $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
 
 .PHONY: help dev build release engines console setup test test-go test-console test-deploy test-interop race bench crash soak attack lint prose clean
 

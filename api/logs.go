@@ -57,7 +57,11 @@ func (l *logs) search(c *call) (answer, error) {
 		return answer{}, err
 	}
 	var awaited []string
-	if req.Filter, awaited, err = l.followedFilterOf(c, follows, "limit", "cursor", "order", "follow"); err != nil {
+	if req.Filter, awaited, err = l.followedFilterOf(c, follows, "limit", "cursor", "order", "follow", "steps"); err != nil {
+		return answer{}, err
+	}
+	withSteps, err := boolOf(q, "steps")
+	if err != nil {
 		return answer{}, err
 	}
 	if req.Limit, err = numberOf(q, "limit", argus.MaxLimit); err != nil {
@@ -73,6 +77,12 @@ func (l *logs) search(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	var steps map[uuid.UUID][]argus.Step
+	if withSteps {
+		if steps, err = l.stepsOf(c.Context(), page.Rows...); err != nil {
+			return answer{}, err
+		}
+	}
 	b := make([]byte, 0, 512+1024*len(page.Rows))
 	b = append(b, `{"rows":[`...)
 	for i := range page.Rows {
@@ -80,6 +90,9 @@ func (l *logs) search(c *call) (answer, error) {
 			b = append(b, ",\n"...)
 		}
 		b = page.Rows[i].AppendJSON(b)
+		if withSteps {
+			b = argus.AppendBeside(b, &argus.Beside{Steps: steps[page.Rows[i].ID]}, true, false)
+		}
 	}
 	b = append(b, "]"...)
 	b = appendField(b, "next_cursor", argus.OrNull(page.NextCursor))
@@ -94,6 +107,20 @@ func (l *logs) search(c *call) (answer, error) {
 		b = appendField(b, "awaited", append([]string{}, awaited...))
 	}
 	return answer{Status: http.StatusOK, JSON: append(b, "}\n"...)}, nil
+}
+
+// stepsOf gives what the calls of the rows did to workers and tenants.
+func (l *logs) stepsOf(ctx context.Context, rows ...argus.Record) (map[uuid.UUID][]argus.Step, error) {
+	var ids []uuid.UUID
+	for i := range rows {
+		if rows[i].Method != http.MethodGet && rows[i].Method != http.MethodHead { // which take none
+			ids = append(ids, rows[i].ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	return l.auditLog.Steps(ctx, ids)
 }
 
 // showCall answers everything about one call.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -213,13 +212,7 @@ func (w *exportWriter) beside(rows []argus.Record) ([]argus.Beside, error) {
 		}
 	}
 	if w.form.steps {
-		var ids []uuid.UUID
-		for i := range rows {
-			if rows[i].Method != http.MethodGet && rows[i].Method != http.MethodHead { // which take none
-				ids = append(ids, rows[i].ID)
-			}
-		}
-		steps, err := w.l.auditLog.Steps(ctx, ids)
+		steps, err := w.l.stepsOf(ctx, rows...)
 		if err != nil {
 			return nil, err
 		}

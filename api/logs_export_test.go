@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -8,6 +9,7 @@ import (
 	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -88,6 +90,39 @@ func TestExportBeside(t *testing.T) {
 	if m.SHA256 != hex.EncodeToString(sum[:]) || m.Bytes != int64(len(data)) || m.Rows != 3 || !m.Complete || m.First != rec.Key().String() || m.Last != other.Key().String() ||
 		m.Filter.Get("actor") != "user_2ada" || m.Exporter.ActorID != "user_2ada" || *m.Exporter.ActorName != "Ada Okafor" || *m.Exporter.ImpersonatorName != "Grace Lindqvist" || m.Snapshot.Writers[3] != 9 || m.Format != "ndjson" || !slices.Equal(m.Columns, argus.ExportColumns(true, true)) {
 		t.Errorf("%s", manifest.body)
+	}
+
+	// A page of a search and a stream have the same steps beside the same rows, when they are asked for.
+	all := []argus.Record{*rec, *armed, *other}
+	h.auditLog.set(func(f *fakeLog) {
+		f.search = func(context.Context, argus.SearchRequest) (argus.SearchPage, error) {
+			return argus.SearchPage{Rows: all}, nil
+		}
+		f.follow = func(_ context.Context, _ argus.FollowRequest, emit func(argus.FollowEvent) error) error {
+			for i := range all {
+				h.must(emit(argus.FollowEvent{Record: &all[i], Place: placeOf(int64(i + 1))}))
+			}
+			return nil
+		}
+	})
+	for _, steps := range []bool{true, false} {
+		query := fmt.Sprintf("?steps=%t", steps)
+		var page struct{ Rows []json.RawMessage }
+		h.do(token, http.MethodGet, "/v1/audit-log"+query, nil).json(t, &page)
+		stream := h.open(t.Context(), token, "/v1/audit-log/stream"+query)
+		events := bufio.NewReader(stream.Body)
+		_, err := next(events) // ready
+		h.must(err)
+		for i := range all {
+			want := all[i].AppendJSON(nil)
+			if steps {
+				want = argus.AppendBeside(want, &argus.Beside{Steps: got[i].Steps}, true, false)
+			}
+			followed, err := next(events)
+			if string(page.Rows[i]) != string(want) || followed.data != string(want) {
+				t.Errorf("steps=%t: %v\nwant %s\npage %s\nstream %s", steps, err, want, page.Rows[i], followed.data)
+			}
+		}
 	}
 
 	// A name of a tenant is for those who may see tenants, as everywhere.

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/useargus/argus"
 )
 
@@ -19,7 +21,11 @@ func (l *logs) follow(c *call) (answer, error) {
 	q := c.Query()
 	var req argus.FollowRequest
 	var err error
-	if req.Filter, _, err = l.followedFilterOf(c, true, "cursor"); err != nil {
+	if req.Filter, _, err = l.followedFilterOf(c, true, "cursor", "steps"); err != nil {
+		return answer{}, err
+	}
+	steps, err := boolOf(q, "steps")
+	if err != nil {
 		return answer{}, err
 	}
 	from := c.Header("Last-Event-ID")
@@ -59,6 +65,9 @@ func (l *logs) follow(c *call) (answer, error) {
 	}
 	req.From = &place.Position
 	e := &events{s: s, position: place.Token, reading: r}
+	if steps {
+		e.steps = l.stepsOf
+	}
 	if err := e.send("ready", e.position, []byte("{}")); err != nil {
 		r.ended(err)
 		return answer{}, err
@@ -66,7 +75,7 @@ func (l *logs) follow(c *call) (answer, error) {
 	ctx, cancel := context.WithCancel(c.Context())
 	var pings sync.WaitGroup
 	pings.Go(func() { e.ping(ctx, cancel) })
-	err = l.auditLog.Follow(ctx, req, e.emit)
+	err = l.auditLog.Follow(ctx, req, func(event argus.FollowEvent) error { return e.emit(ctx, event) })
 	r.ended(err)
 	cancel()
 	pings.Wait()
@@ -93,22 +102,31 @@ type events struct {
 	mu       sync.Mutex
 	s        *stream
 	reading  *reading
-	position string // token of where the stream stands
-	told     string // the last token that was sent
+	steps    func(context.Context, ...argus.Record) (map[uuid.UUID][]argus.Step, error) // nil: rows go without
+	position string                                                                     // token of where the stream stands
+	told     string                                                                     // the last token that was sent
 	buf      []byte
 }
 
 // emit sends what Follow found.
-func (e *events) emit(event argus.FollowEvent) error {
+func (e *events) emit(ctx context.Context, event argus.FollowEvent) error {
 	if event.Record == nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.position = event.Place.Token // the next ping tells it
 		return nil
 	}
+	row := event.Record.AppendJSON(nil)
+	if e.steps != nil {
+		steps, err := e.steps(ctx, *event.Record)
+		if err != nil {
+			return err
+		}
+		row = argus.AppendBeside(row, &argus.Beside{Steps: steps[event.Record.ID]}, true, false)
+	}
 	// It counts before it is sent: a row that may have left is not left out.
 	e.reading.left(*event.Record)
-	return e.send("row", event.Place.Token, event.Record.AppendJSON(nil))
+	return e.send("row", event.Place.Token, row)
 }
 
 // ping sends a ping now and then, until ctx ends; when that fails, it ends the stream.

@@ -1,8 +1,11 @@
 // The columns of the list that a person chooses, remembered in this browser. Time, route and status always stand there.
+// testdata/columns.json is the one table of columns, for server, argusctl and console.
 
 import type { ComponentChildren } from 'preact';
+import table from '../../../../testdata/columns.json';
 import { agentName } from '../lib/format';
 import { Store, useStore } from '../lib/store';
+import { timeText } from '../lib/time';
 import type { Row } from '../lib/types';
 import { KindIcon, Latency } from '../ui/bits';
 import * as icons from '../ui/icons';
@@ -29,9 +32,28 @@ export function tenantOf(row: Row): string {
   return row.path_params.tenant ?? (path.startsWith('/v1/tenants/:id') ? (row.path_params.id ?? '') : '');
 }
 
-export const COLUMNS: Column[] = [
+/** What a row has under a name of the table, as a text. */
+function textOf(row: Row, name: string): string {
+  const value = row[name as keyof Row] ?? '';
+  return typeof value === 'object'
+    ? Object.entries(value)
+        .map((pair) => pair.join('='))
+        .join(' ')
+    : String(value);
+}
+
+/** What a call did, in a few words: how each of its actions ended, and under which consent. */
+function stepsOf(row: Row): string {
+  const last = new Map((row.steps ?? []).map((s) => [`${s.table} ${s.action} ${s.worker_id ?? s.session_id}`, s]));
+  return [...last.values()]
+    .map((s) => `${s.action} ${s.result}${s.consent_document_id ? `, consent ${s.consent_document_id}` : ''}${s.error ? `: ${s.error}` : ''}`)
+    .join(' · ');
+}
+
+/** Columns with a look of their own, in the order of their weight. */
+const OWN: (Partial<Column> & { id: string })[] = [
   {
-    id: 'actor',
+    id: 'actor_id',
     label: 'Actor',
     text: (row, names) => names.get(row.actor_id) ?? row.actor_id,
     tip: (row) => row.actor_id,
@@ -45,27 +67,45 @@ export const COLUMNS: Column[] = [
     className: 'c-actor',
     before: true,
   },
-  { id: 'tenant', label: 'Tenant', text: tenantOf, width: [90, 190], className: 'c-tenant mono', before: true },
+  { id: 'tenant', text: tenantOf, width: [90, 190], className: 'c-tenant mono', before: true },
   {
     id: 'service',
-    label: 'Service',
-    text: (row) => row.service,
     tip: (row) => (row.release ? `${row.service} ${row.release}` : row.service),
     width: [74, 150],
     className: 'c-service',
     before: true,
   },
-  { id: 'release', label: 'Release', text: (row) => row.release ?? '', width: [74, 130], className: 'c-release mono', before: true },
-  { id: 'error', label: 'Error', text: (row) => row.error_code ?? '', width: [90, 200], className: 'c-error tone-bad' },
-  { id: 'latency', label: 'Latency', text: () => '', cell: (row) => <Latency us={row.latency_us} />, width: [78, 78], className: 'c-latency num' },
-  { id: 'reason', label: 'Reason', text: (row) => row.reason ?? '', width: [120, 320], className: 'c-reason' },
-  { id: 'client', label: 'Client', text: (row) => agentName(row.user_agent), tip: (row) => row.user_agent, width: [74, 150], className: 'c-client' },
-  { id: 'agent', label: 'Agent', text: (row) => row.agent ?? '', width: [74, 160], className: 'c-agent' },
-  { id: 'from', label: 'From', text: (row) => row.client_ip, width: [100, 280], className: 'c-ip mono' },
+  { id: 'release', width: [74, 130], className: 'c-release mono', before: true },
+  { id: 'error_code', width: [90, 200], className: 'c-error tone-bad' },
+  { id: 'latency_us', text: () => '', cell: (row) => <Latency us={row.latency_us} />, width: [78, 78], className: 'c-latency num' },
+  { id: 'reason', width: [120, 320], className: 'c-reason' },
+  { id: 'steps', text: stepsOf, width: [120, 320], className: 'c-steps' },
+  { id: 'user_agent', label: 'Client', text: (row) => agentName(row.user_agent), tip: (row) => row.user_agent, width: [74, 150], className: 'c-client' },
+  { id: 'agent', width: [74, 160], className: 'c-agent' },
+  { id: 'client_ip', label: 'From', width: [100, 280], className: 'c-ip mono' },
+  { id: 'impersonator_id', text: (row, names) => names.get(row.impersonator_id ?? '') ?? row.impersonator_id ?? '', className: 'c-more' },
+  { id: 'actor_kind', text: (row) => row.actor_kind.replace('_', ' '), className: 'c-more' },
+  { id: 'recorded_at', text: (row) => timeText(row.recorded_at, 6), className: 'c-more mono' },
 ];
 
+/** What always stands there, and what a page of the log does not have: leaves, and names that the columns of ids show. */
+const NOT_CHOSEN = ['occurred_at', 'route', 'status', 'method', 'leaf', 'actor_name', 'impersonator_name', 'tenant_name'];
+
+export const COLUMNS: Column[] = [...OWN, ...table.map((c) => ({ id: c.name })).filter((c) => !OWN.some((own) => own.id === c.id))]
+  .filter((c) => !NOT_CHOSEN.includes(c.id))
+  .map((c) => ({
+    label: table.find((t) => t.name === c.id)!.title,
+    text: (row: Row) => textOf(row, c.id),
+    width: [74, 300],
+    className: 'c-more mono',
+    ...c,
+  }));
+
+/** The part of the question that columns ask for: steps are asked for only where they are shown. */
+export const asksSteps = (columns: Column[]): boolean => columns.some((c) => c.id === 'steps');
+
 const KEY = 'argus.columns';
-const USUAL = ['actor', 'service', 'latency', 'client', 'from'];
+const USUAL = ['actor_id', 'service', 'latency_us', 'user_agent', 'client_ip'];
 
 function read(): string[] {
   const text = localStorage.getItem(KEY);
@@ -128,7 +168,7 @@ export function fit(columns: Column[], width: number, time: number, need: Readon
   // From the one that matters most, which is the first one.
   for (const column of columns) {
     const [least, most] = column.width;
-    const edges = column.id === 'actor' ? 40 : 18;
+    const edges = column.id === 'actor_id' ? 40 : 18;
     const wide = Math.min(most, Math.max(least, Math.ceil(need.get(column.id) ?? 0) + edges));
     if (wide > room) left.push(column);
     else {

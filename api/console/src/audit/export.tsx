@@ -21,6 +21,7 @@ interface Progress {
 /** Downloads every row of the filter. The rows stream from the server; the Authorization header alone opens it. */
 export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; fileName: string }) {
   const [progress, setProgress] = useState<Progress | null>(null);
+  const [beside, setBeside] = useState(false);
   const control = useRef<AbortController | undefined>(undefined);
   useEffect(() => () => control.current?.abort(), []);
 
@@ -34,6 +35,7 @@ export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; 
     try {
       const params = query();
       params.set('format', format);
+      if (beside) for (const more of ['steps', 'names']) params.set(more, 'true');
       const answer = await open('/v1/audit-log/export', { query: params, signal: mine.signal, headers: { Accept: '*/*' } });
       state.auditId = answer.headers.get('Argus-Audit-Id');
       const reader = answer.body!.getReader();
@@ -97,6 +99,10 @@ export function ExportMenu({ query, fileName }: { query: () => URLSearchParams; 
                 {format === 'csv' ? 'CSV, for spreadsheets' : 'NDJSON, for programs'}
               </button>
             ))}
+            <label class="check pad">
+              <input type="checkbox" checked={beside} onChange={(e) => setBeside(e.currentTarget.checked)} />
+              With steps and names
+            </label>
             <p class="muted pad">Every call of this filter and window. The export is itself a row of the log.</p>
           </div>
         )}

@@ -127,7 +127,7 @@ export function LogTable(props: TableProps) {
   useEffect(() => latest.current.onLeft(left), [leftOut]);
   const shape = columns.map(({ column, width: w }) => `${column.id}${w}`).join();
   const shownColumns = useMemo(() => columns.map((c) => c.column), [shape]);
-  const folded = useMemo(() => left.filter((c) => c.id !== 'actor' && c.id !== 'latency'), [leftOut]);
+  const folded = useMemo(() => left.filter((c) => c.id !== 'actor_id' && c.id !== 'latency_us'), [leftOut]);
   const heads = (before: boolean) =>
     columns
       .filter(({ column }) => (column.before ?? false) === before)
@@ -276,7 +276,7 @@ class LogRow extends Component<RowProps> {
             <span class={`method m-${method.toLowerCase()}`}>{method}</span> {path}
           </a>
           {params.length > 0 && <span class="params mono">{params.join(' · ')}</span>}
-          {row.error_code && !columns.some((c) => c.id === 'error') && <span class="params tone-bad">{row.error_code}</span>}
+          {row.error_code && !columns.some((c) => c.id === 'error_code') && <span class="params tone-bad">{row.error_code}</span>}
           <span class="sub">
             {actor ?? row.actor_id} · <Latency us={row.latency_us} />
             {folded

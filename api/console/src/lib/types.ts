@@ -31,6 +31,8 @@ export interface Row {
   agent: string | null;
   workload: Record<string, string> | null;
   row_hash: string;
+  /** when the search asked for them */
+  steps?: Step[] | null;
 }
 
 export type Source = 'clickhouse' | 'clickhouse+postgres' | 'postgres';

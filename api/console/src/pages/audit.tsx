@@ -1,7 +1,7 @@
 import type { RefObject } from 'preact';
 import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { CallDrawer } from '../audit/call-drawer';
-import { type Column, ColumnMenu, useColumns } from '../audit/columns';
+import { asksSteps, type Column, ColumnMenu, useColumns } from '../audit/columns';
 import { ExportMenu } from '../audit/export';
 import { Feed } from '../audit/feed';
 import { FilterBar } from '../audit/filter-bar';
@@ -76,8 +76,13 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     () => withFilter(new URLSearchParams(), { ...filter, conditions: hides ? [...filter.conditions, WITHOUT_POLLING] : filter.conditions, since }),
     [filter, since, hides],
   );
-  const key = `${apiQuery.toString()}|${ascending}`;
-  const { feed, pending } = useFeed(key, () => new Feed(apiQuery, ascending, wantLive));
+  const steps = asksSteps(columns);
+  const key = `${apiQuery.toString()}|${ascending}|${steps}`;
+  const { feed, pending } = useFeed(key, () => {
+    const params = new URLSearchParams(apiQuery);
+    if (steps) params.set('steps', 'true');
+    return new Feed(params, ascending, wantLive);
+  });
   useStore(feed.version);
 
   const facets = usePoll<Facets>(`${apiQuery}`, async (signal) => {

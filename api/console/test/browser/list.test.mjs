@@ -1,5 +1,6 @@
 // The list: chips and their menus, views that a team shares, columns, zones, the console's own polling.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { accessible, agent, at, auditReady, eventually, makeCalls, rows, setup } from './fixture.mjs';
 
@@ -215,6 +216,45 @@ test('columns are chosen, remembered, as wide as what they hold, and never push 
     await page.click('button[title="Columns"]');
     await page.waitForSelector('.columns-panel:has-text("no room")');
     await page.click('text=The usual ones');
+  });
+});
+
+test('steps are a column, also of a live tail, and go into an export; every column of the shared table can be chosen', async () => {
+  const client = agent('steps');
+  const tenant = 'UTD_7ELEVEN_001';
+  const headers = { 'User-Agent': `${client}/1`, 'Content-Type': 'application/json' };
+  const post = (what, body) => s.server.call(s.server.admin, `/v1/tenants/${tenant}/${what}`, { method: 'POST', headers, body: JSON.stringify(body) });
+  assert.equal((await post('arm', { reason: 'steps', confirm_tenant_id: tenant })).status, 200);
+  await at(`#/settings/audit?client=${client}&since=1h&live=1`, async (page) => {
+    await page.setViewportSize({ width: 1920, height: 900 });
+    await auditReady(page);
+    const asked = [];
+    page.on('request', (r) => /audit-log(\/stream)?\?/.test(r.url()) && asked.push(new URL(r.url()).searchParams.get('steps')));
+    await page.click('button[title="Columns"]');
+    const labels = await page.$$eval('.columns-panel .check', (l) => l.map((c) => c.textContent));
+    for (const label of ['Tenant', 'Impersonator', 'Credential', 'Scope', 'Parameters', 'Trace', 'Workload', 'Row hash'])
+      assert.ok(labels.includes(label), label);
+    assert.equal(new Set(labels).size, labels.length);
+    for (const label of ['Steps', 'Scope']) await page.click(`.columns-panel >> text="${label}"`);
+    await page.keyboard.press('Escape');
+    await page.waitForSelector('td.c-steps:has-text("arm succeeded, consent ")');
+    await page.waitForSelector('td.c-more:has-text("remote_support:arm")');
+    await page.waitForSelector('.live.on.open');
+    assert.ok(asked.length >= 2 && asked.every((steps) => steps === 'true'), String(asked));
+    assert.equal((await post('disarm', { reason: 'steps' })).status, 200);
+    await page.waitForSelector('td.c-steps:has-text("disarm succeeded")');
+    const download = page.waitForEvent('download');
+    await page.click('button:has-text("Export")');
+    await page.click('text=With steps and names');
+    await page.click('text=NDJSON');
+    const lines = (await readFile(await (await download).path(), 'utf8'))
+      .trim()
+      .split('\n')
+      .map((l) => JSON.parse(l));
+    assert.deepEqual(
+      lines.map((l) => [l.steps.at(-1).result, l.actor_name, l.tenant]),
+      Array(2).fill(['succeeded', 'Ada Okafor', tenant]),
+    );
   });
 });
 
