@@ -32,7 +32,6 @@ type logColumn struct {
 	head  string
 	width int
 	right bool
-	gives int // on a terminal it gives way to the last column of its row, down to this width
 	value func(p *rowPrinter, r *argus.Record) cell
 }
 
@@ -100,7 +99,8 @@ func (p *rowPrinter) plan(raws []json.RawMessage) error {
 }
 
 const (
-	leastActor = 8   // of a name, where the route needs the room
+	leastActor = 8   // of a name, where a tenant needs the room
+	mostActor  = 12  // of a name, where an id behind the tenant does
 	fromWidth  = 120 // a terminal of this width shows where a call came from
 )
 
@@ -137,25 +137,25 @@ func (p *rowPrinter) shortColumns(rows []argus.Record) []logColumn {
 	for _, c := range columns {
 		rest -= c.width + len(columnGap)
 	}
-	needs := make([]int, len(rows))
 	if len(rows) > 0 {
-		actors, addresses = len(actor.head), len("FROM")
+		places, actors, addresses = 0, len(actor.head), len("FROM")
 		for i := range rows {
-			needs[i] = min(p.need(&rows[i]), rest-leastActor)
 			actors = max(actors, displaywidth.String(p.actor(&rows[i]).shown()))
 			addresses = max(addresses, len(rows[i].ClientIP.String()))
 		}
-	}
-	if len(rows) > 0 { // of the tenth of the rows with the longest places each gives way by itself
-		slices.Sort(needs)
-		places = needs[(len(needs)-1)*9/10]
+		room := rest
+		if width >= fromWidth {
+			room -= min(addresses, 15) + len(columnGap)
+		}
+		for i := range rows {
+			places = max(places, min(p.need(&rows[i], room-mostActor), room-leastActor))
+		}
 	}
 	from := logColumn{head: "FROM", value: func(_ *rowPrinter, r *argus.Record) cell { return txt(r.ClientIP.String()) }}
 	if width >= fromWidth {
 		from.width = min(addresses, max(15, rest-places-min(actors, 20)-len(columnGap)))
 		rest -= from.width + len(columnGap)
 	}
-	actor.gives = leastActor
 	most := 20
 	if width >= 140 {
 		most = width / 4
@@ -290,13 +290,23 @@ func (p *rowPrinter) place(r *argus.Record) string {
 	return method + " " + strings.Join(segments, "/")
 }
 
-// need is how many columns a terminal takes for a call's place, and for the sign that there is more.
-func (p *rowPrinter) need(r *argus.Record) int {
+// need is how many columns a terminal takes for a call's place, and for the sign that there is more. A place that is longer
+// than most takes what shows the last value in it that has a meaning: the tenant is seen, and the ids behind it are not.
+func (p *rowPrinter) need(r *argus.Record, most int) int {
 	whole, place := p.what(r).shown(), harmless(p.place(r))
 	if whole != place {
 		place += " …"
 	}
-	return displaywidth.String(place)
+	if w := displaywidth.String(place); w <= most {
+		return w
+	}
+	end := 0
+	for _, v := range r.PathParams {
+		if at := strings.LastIndex(place, harmless(v.Value)); at >= 0 && uuid.Validate(v.Value) != nil {
+			end = max(end, at+len(harmless(v.Value)))
+		}
+	}
+	return max(most, displaywidth.String(place[:end])+1)
 }
 
 // params are the values of a route's parameters, each behind a blank.
@@ -355,7 +365,7 @@ func (p *rowPrinter) begin() error {
 		for i, c := range p.columns {
 			heads[i] = txt(c.head).in(bold)
 		}
-		return p.line(heads, 0)
+		return p.line(heads)
 	}
 	return nil
 }
@@ -383,34 +393,27 @@ func (p *rowPrinter) print(raw []byte) error {
 		return p.f.csvRecord(values)
 	}
 	if p.chosen != nil {
-		return p.line(p.chosenCells(&r), 0)
+		return p.line(p.chosenCells(&r))
 	}
 	cells := make([]cell, len(p.columns))
 	for i, c := range p.columns {
 		cells[i] = c.value(p, &r)
 	}
-	return p.line(cells, p.need(&r))
+	return p.line(cells)
 }
 
-// line prints cells. The last one needs so many columns on a terminal: those before it give way.
-func (p *rowPrinter) line(cells []cell, need int) error {
+// line prints cells. On a terminal each is cut to its column, so that the next one starts where its head does.
+func (p *rowPrinter) line(cells []cell) error {
 	terminal := p.f.io.width()
 	if p.how == wide {
 		terminal = 0
 	}
-	for _, c := range p.columns[:len(p.columns)-1] {
-		need += c.width + len(columnGap)
-	}
-	lacking := max(0, need-terminal)
 	var b strings.Builder
 	column, pending := 0, 0
 	for i, c := range p.columns {
 		text := cells[i].shown()
 		last := i == len(p.columns)-1
 		room := c.width
-		if c.gives > 0 && lacking > 0 {
-			room = max(c.gives, room-lacking)
-		}
 		if last && terminal > 0 {
 			room = max(terminal-column, 8)
 		}

@@ -37,7 +37,7 @@ With --since, --until, --id or --request-id it prints every call of the window. 
 without a gap. A client, release or other value that no call had yet is told, and its first call is waited for.
 
 A terminal shows the route with its parameters in place, and from 120 columns on the address. What does not fit is
-cut: the reason first, then the address and the actor, last the route. --output wide cuts nothing and shows ids.
+cut: the reason first, then what follows the tenant in a route, then the actor. --output wide cuts nothing and shows ids.
 --columns chooses the columns of a table and of CSV.
 
 Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,

@@ -190,7 +190,7 @@ func TestMCP(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	if want := []string{"facets", "health", "list_services", "perf", "search_calls", "show_call", "slowest_calls"}; !slices.Equal(names, want) {
+	if want := []string{"facets", "health", "list_services", "perf", "search_calls", "show_call", "slowest_calls", "what_differs"}; !slices.Equal(names, want) {
 		t.Errorf("the tools are %v", names)
 	}
 	if len(api.asked) != 0 {
@@ -235,6 +235,10 @@ func TestMCP(t *testing.T) {
 	seen, _ = useTool(t, s, "slowest_calls", map[string]any{"latency_min": "1ms", "tenant": "FEW"})
 	if first := seen.Data["rows"].([]any)[0].(map[string]any); first["latency_us"] != 2.0 {
 		t.Errorf("the slowest is %v", first)
+	}
+	useTool(t, s, "what_differs", map[string]any{"region": "slow", "region_latency_min": "500ms", "baseline": "before", "tenant": "FEW"})
+	if r := api.last(); r.URL.RequestURI() != "/v1/perf/differs?baseline=before&region=slow&region_latency_min=500ms&since=1h&tenant=FEW" {
+		t.Errorf("what_differs asked %s", r.URL.RequestURI())
 	}
 	if seen, _ = useTool(t, s, "show_call", map[string]any{"id": "01a20533-046b-75ae-a815-000000000001"}); seen.Data["row_hash"] == nil {
 		t.Errorf("show_call leaves out %v", seen.Data)

@@ -188,6 +188,17 @@ func readingTools(f *factory) []tool {
 				}
 				return ask("/v1/perf", "group_by", "compare")(a)
 			}},
+		{name: "what_differs", title: "For whom", about: "For whom calls are slow or fail: sets the calls of a region beside others, and gives for actors, clients, tenants, statuses and so on " +
+			"the values whose share or latency departs by more than chance. Without a region it is the whole window, beside the time before.",
+			properties: filterProperties(map[string]any{"region": text("the kind of calls: slow, failed or interrupted"), "region_since": text("calls from this time on"),
+				"region_until": text("calls before this time"), "region_latency_min": text("calls that took at least this time, like 500ms"),
+				"region_latency_max": text("calls that took less than this time"), "baseline": text("beside what: rest, the other calls of the window, or before, the time before")}),
+			request: func(a arguments) (request, error) {
+				if a.text("since") == "" && a.text("until") == "" {
+					a["since"] = "1h"
+				}
+				return ask("/v1/perf/differs", "region", "region_since", "region_until", "region_latency_min", "region_latency_max", "baseline")(a)
+			}},
 		{name: "slowest_calls", title: "Slowest calls", about: "Calls that took at least latency_min, the slowest of them first. Ask perf for a route's p99, which is a good latency_min.",
 			properties: filterProperties(map[string]any{"limit": limited(mcpMaxRows)}), required: []string{"latency_min"},
 			request: rows, shape: func(v any) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"regexp"
@@ -175,16 +176,29 @@ func perfRun(ctx context.Context, f *factory, o *perfOptions) error {
 		if err := f.io.out.Flush(); err != nil {
 			return err
 		}
-		window := "--since " + p.Since.Format(argus.TimeFormat)
-		if query.Has("until") {
-			window += " --until " + p.Until.Format(argus.TimeFormat)
-		}
 		if at := trends[worst.group].started; !at.IsZero() {
 			f.notice("%s is worse since %s.", worst.group, f.clock(at, p.Until))
 		}
-		f.notice("For whom: argusctl perf --differs %s --route %s", window, quoted(worst.group))
+		f.notice("For whom: argusctl perf --differs %s", p.same(query, worst.group))
 	}
 	return nil
+}
+
+// same are the flags that ask for the same calls, of one route. A window that ends now keeps its length, other moments are
+// whole seconds.
+func (p *perfAnswer) same(query url.Values, route string) string {
+	q := maps.Clone(query)
+	for _, other := range []string{"group_by", "compare"} {
+		q.Del(other)
+	}
+	if _, err := argus.ParseDuration(q.Get("since")); err != nil || q.Has("until") {
+		q.Set("since", p.Since.Format(time.RFC3339))
+	}
+	if q.Has("until") {
+		q.Set("until", p.Until.Add(time.Second-1).Truncate(time.Second).Format(time.RFC3339))
+	}
+	q.Set("route", route)
+	return asFlags(q)
 }
 
 func (o *perfOptions) query(ctx context.Context, f *factory) (url.Values, error) {

@@ -79,10 +79,29 @@ func TestScreens(t *testing.T) {
 						t.Errorf("%d columns for a width of %d: %s", w, width, line)
 					}
 				}
+				inColumns(t, width, text)
 				fmt.Fprintf(&golden, "%s-- exit code %d\n\n", text, code)
 			}
 			goldenFile(t, filepath.Join("testdata/screens", screen.name+".txt"), golden.Bytes())
 		})
+	}
+}
+
+// inColumns holds the calls of a log to their columns: each route starts below its head.
+func inColumns(t *testing.T, width int, text string) {
+	t.Helper()
+	at := -1
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		switch head := strings.Index(line, "  ROUTE"); {
+		case strings.HasPrefix(line, "TIME (") && head >= 0:
+			at = head + len(columnGap)
+		case at >= 0 && line != "" && line[0] >= '0' && line[0] <= '9':
+			before := displaywidth.TruncateString(line, at, "")
+			if displaywidth.String(before) != at || !strings.HasSuffix(before, columnGap) || strings.HasPrefix(line[len(before):], " ") {
+				t.Errorf("%d columns: the route does not start at %d: %s", width, at, line)
+			}
+		}
 	}
 }
 

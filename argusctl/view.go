@@ -311,8 +311,22 @@ func (v *view) flags() string {
 	if err != nil {
 		return v.Filter
 	}
+	return asFlags(q)
+}
+
+// asFlags writes a filter as flags: the window first, then what must hold, then what must not.
+func asFlags(q url.Values) string {
+	rank := func(key string) string {
+		switch {
+		case key == "since" || key == "until":
+			return "0" + key
+		case strings.HasPrefix(key, "not_"):
+			return "2" + key
+		}
+		return "1" + key
+	}
 	var flags []string
-	for _, key := range slices.Sorted(maps.Keys(q)) {
+	for _, key := range slices.SortedFunc(maps.Keys(q), func(a, b string) int { return strings.Compare(rank(a), rank(b)) }) {
 		for _, value := range q[key] {
 			name, param, ok := strings.Cut(key, ".")
 			if ok {

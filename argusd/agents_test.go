@@ -69,7 +69,7 @@ func (d *devServer) testAgents(t *testing.T) {
 			t.Errorf("%s hears no steps", c.agent)
 		}
 		for tool, arguments := range map[string]map[string]any{"facets": {"since": "24h", "fields": []string{"actor", "route"}}, "perf": {"since": "24h", "compare": true},
-			"slowest_calls": {"since": "24h", "latency_min": "1us", "limit": 3}, "health": {}, "list_services": {}} {
+			"slowest_calls": {"since": "24h", "latency_min": "1us", "limit": 3}, "what_differs": {"since": "24h", "region": "slow"}, "health": {}, "list_services": {}} {
 			var any map[string]any
 			use(tool, arguments, &any)
 		}
