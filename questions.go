@@ -211,6 +211,7 @@ func number(f float64) *float64 {
 // LedgerRequest asks for the calls that leaves of the ledger stand for, as one store has them: no snapshot, no tail.
 type LedgerRequest struct {
 	Source       Source // SourcePostgres or SourceClickHouse
+	Copy         string // of ClickHouse; "" where it has no name
 	Since, Until time.Time
 	Ranges       []SeqRange
 }

@@ -67,8 +67,12 @@ const denied = "error_code = 'insufficient_scope'"
 // Errors: CodeQueryTooLarge, CodeUnavailable.
 func (a *Analytics) Access(ctx context.Context, req argus.AccessRequest) (res argus.AccessResult, err error) {
 	defer a.metrics.observe("access", time.Now(), &res.Source, &err)
+	return ask(ctx, a, "access", func(ctx context.Context, on *attempt) (argus.AccessResult, error) { return a.accessUses(ctx, on, req) })
+}
+
+func (a *Analytics) accessUses(ctx context.Context, on *attempt, req argus.AccessRequest) (res argus.AccessResult, err error) {
 	q := &accessQuestion{clickhouse: "scope", postgres: "scope"}
-	if res.Source, res.ReplicatedThrough, err = a.access(ctx, req, q); err != nil {
+	if res.Source, res.ReplicatedThrough, err = a.access(ctx, on, req, q); err != nil {
 		return argus.AccessResult{}, err
 	}
 	for _, r := range q.rows {
@@ -86,10 +90,24 @@ func (a *Analytics) Access(ctx context.Context, req argus.AccessRequest) (res ar
 func (a *Analytics) AccessSeen(ctx context.Context, req argus.AccessRequest, subjects []argus.AccessSubject) (seen map[argus.AccessSubject]argus.AccessSeen, err error) {
 	var source argus.Source
 	defer a.metrics.observe("access", time.Now(), &source, &err)
+	type answer struct {
+		seen   map[argus.AccessSubject]argus.AccessSeen
+		source argus.Source
+	}
+	got, err := ask(ctx, a, "access seen", func(ctx context.Context, on *attempt) (got answer, err error) {
+		got.seen, got.source, err = a.accessSeen(ctx, on, req, subjects)
+		return got, err
+	})
+	source = got.source
+	return got.seen, err
+}
+
+func (a *Analytics) accessSeen(ctx context.Context, on *attempt, req argus.AccessRequest, subjects []argus.AccessSubject) (
+	seen map[argus.AccessSubject]argus.AccessSeen, source argus.Source, err error) {
 	addresses := &accessQuestion{clickhouse: "IPv6NumToString(client_ip)", postgres: "host(client_ip)", address: true, subjects: subjects}
 	agents := &accessQuestion{clickhouse: "ifNull(agent, '')", postgres: "coalesce(agent, '')", cond: "agent IS NOT NULL", subjects: subjects}
-	if source, _, err = a.access(ctx, req, addresses, agents); err != nil {
-		return nil, err
+	if source, _, err = a.access(ctx, on, req, addresses, agents); err != nil {
+		return nil, source, err
 	}
 	from, moreFrom := addresses.newest()
 	by, moreBy := agents.newest()
@@ -97,11 +115,11 @@ func (a *Analytics) AccessSeen(ctx context.Context, req argus.AccessRequest, sub
 	for _, s := range subjects {
 		seen[s] = argus.AccessSeen{Addresses: from[s], MoreAddresses: moreFrom[s], Agents: by[s], MoreAgents: moreBy[s]}
 	}
-	return seen, nil
+	return seen, source, nil
 }
 
 // access answers the questions, all of one snapshot.
-func (a *Analytics) access(ctx context.Context, req argus.AccessRequest, questions ...*accessQuestion) (source argus.Source, replicated time.Time, err error) {
+func (a *Analytics) access(ctx context.Context, on *attempt, req argus.AccessRequest, questions ...*accessQuestion) (source argus.Source, replicated time.Time, err error) {
 	w := a.clamp(window{req.Since, req.Until})
 	var parts []rowQuestion
 	for _, q := range questions {
@@ -116,7 +134,7 @@ func (a *Analytics) access(ctx context.Context, req argus.AccessRequest, questio
 			},
 		})
 	}
-	return a.overRows(ctx, parts...)
+	return a.overRows(ctx, on, parts...)
 }
 
 // newest gives each subject's values, the last first and no more than argus.MaxAccessSeen, and says who had others.
@@ -162,7 +180,7 @@ func (a *Analytics) clickhouseAccess(ctx context.Context, conn *clickhouseConn, 
 	var calls, denied proto.ColUInt64
 	var last proto.ColInt64
 	n := 0
-	return a.ch.query(ctx, conn, statement{text, args.params}, bounds{time: left, memory: queryMemory}, proto.Results{
+	return conn.query(ctx, statement{text, args.params}, bounds{time: left, memory: queryMemory}, proto.Results{
 		{Name: "kind", Data: &kind}, {Name: "actor", Data: &actor}, {Name: "impersonator", Data: &impersonator}, {Name: "token", Data: &token},
 		{Name: "value", Data: &value}, {Name: "calls", Data: &calls}, {Name: "denied", Data: &denied}, {Name: "last", Data: &last},
 	}, func(rows int) error {

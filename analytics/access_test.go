@@ -39,7 +39,7 @@ func TestAccessIsExact(t *testing.T) {
 		if i%3 == 1 {
 			req.Until = argus.Micros(req.Since.Add(time.Duration(rng.Int64N(int64(now.Sub(req.Since))))))
 		}
-		a.ch.down.Store(away)
+		a.copies.all[0].ch.down.Store(away)
 		got, err := a.Access(ctx(t), req)
 		w.must(err)
 		if (got.Source == argus.SourcePostgres) != away {
@@ -56,7 +56,7 @@ func TestAccessIsExact(t *testing.T) {
 				some = append(some, s)
 			}
 		}
-		a.ch.down.Store(away)
+		a.copies.all[0].ch.down.Store(away)
 		answered, err := a.AccessSeen(ctx(t), req, some)
 		w.must(err)
 		if len(answered) != len(some) {

@@ -8,7 +8,9 @@
 // Every answer is of one snapshot: all rows that were committed in Postgres when the question came, and no others.
 // ClickHouse is a copy that lags; its watermark says which rows it surely has. What lies between watermark and
 // snapshot, the tail, is read from Postgres, and rows that are in both count once because they have an identity,
-// (writer_id, seq). When ClickHouse is away, slow or frozen, or the tail is too long, Postgres answers alone.
+// (writer_id, seq). There may be several copies, each with a watermark of its own: a question is given to one of them, and
+// as a whole to the next when that one is away, frozen or rejects it. When none answers, or the tail is too long, Postgres
+// answers alone.
 //
 // A question may be asked from many goroutines. It is bounded in time, memory and rows, and ends when its context
 // does. Errors are *argus.Error.
@@ -31,8 +33,11 @@ import (
 // Config is what Analytics is made of.
 type Config struct {
 	// ClickHouseURL is native, clickhouse://user:password@host:port/database, of a user that may only read but
-	// may set its own bounds (readonly = 2). Several hosts separated by commas are tried in turn.
+	// may set its own bounds (readonly = 2). Several copies are name=url, separated by blanks: see connect.Copies.
 	ClickHouseURL string
+	// HedgeAfter is how long a copy may take before another is asked as well, or three times what 95 % of such questions
+	// take if that is longer. Zero asks no second one.
+	HedgeAfter time.Duration
 	// Postgres is a pool of the primary as the role argus_api. Only its configuration is taken: analytics opens
 	// connections of its own, so that no question can take those that rows are written with.
 	Postgres *pgxpool.Pool
@@ -57,12 +62,12 @@ type Analytics struct {
 	config  Config
 	log     *slog.Logger
 	metrics *metrics
-	ch      *clickhouseClient
+	copies  *copies
+	hedges  *hedges
 	pg      *postgresClient
 
 	light, heavy chan struct{} // how many searches, and how many scans, run at once
 	live         *liveSource
-	health       healthState
 
 	cancel     context.CancelFunc
 	background sync.WaitGroup
@@ -105,7 +110,7 @@ func New(config Config) (*Analytics, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	ch, err := newClickhouseClient(config.ClickHouseURL, maxLight, dialTimeout, config.stall)
+	copies, err := newCopies(config.ClickHouseURL, dialTimeout, config.stall)
 	if err != nil {
 		return nil, fmt.Errorf("analytics: %w", err)
 	}
@@ -115,7 +120,7 @@ func New(config Config) (*Analytics, error) {
 	}
 	a := &Analytics{
 		config: config, log: config.Logger.With("stage", "analytics"), metrics: newMetrics(config.Registerer),
-		ch: ch, pg: pg,
+		copies: copies, hedges: newHedges(), pg: pg,
 		light: make(chan struct{}, maxLight), heavy: make(chan struct{}, maxHeavy),
 	}
 	a.live = &liveSource{a: a}
@@ -129,10 +134,12 @@ func setDefault[T comparable](v *T, d T) {
 	}
 }
 
-// Start begins the background work: the probe of ClickHouse's health. ctx bounds the starting alone.
+// Start begins the background work: the probe of each copy's health. ctx bounds the starting alone.
 func (a *Analytics) Start(ctx context.Context) error {
 	ctx, a.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	a.background.Go(func() { a.watchHealth(ctx) })
+	for _, c := range a.copies.all {
+		a.background.Go(func() { a.watchHealth(ctx, c) })
+	}
 	return nil
 }
 
@@ -145,7 +152,7 @@ func (a *Analytics) Close(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		a.background.Wait()
-		a.ch.close()
+		a.copies.close()
 		a.pg.close()
 		close(done)
 	}()

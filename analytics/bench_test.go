@@ -74,8 +74,8 @@ func (b *bench) rawPerf(w window) error {
 	)
 	text := "SELECT route, count() AS n, countIf(status >= 500) AS failed, quantilesExact(0.5, 0.95, 0.99)(assumeNotNull(latency_us)) AS q, " +
 		"max(assumeNotNull(latency_us)) AS longest FROM audit_log WHERE outcome = 'completed' AND " + and(conds) + " GROUP BY route"
-	return b.a.ch.with(context.Background(), func(conn *clickhouseConn) error {
-		return b.a.ch.query(context.Background(), conn, statement{text, args.params}, bounds{time: time.Minute, memory: 2 << 30},
+	return b.a.copies.all[0].ch.with(context.Background(), func(conn *clickhouseConn) error {
+		return conn.query(context.Background(), statement{text, args.params}, bounds{time: time.Minute, memory: 2 << 30},
 			proto.Results{{Name: "route", Data: route}, {Name: "n", Data: &n}, {Name: "failed", Data: &failed},
 				{Name: "q", Data: quantiles}, {Name: "longest", Data: &longest}}, func(int) error { return nil })
 	})

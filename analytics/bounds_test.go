@@ -39,7 +39,7 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 		for ask() == argus.SourcePostgres {
 			time.Sleep(20 * time.Millisecond)
 		}
-		if s := a.Stage(); s.Status != "ok" {
+		if s := a.Stages()[0]; s.Status != "ok" {
 			t.Errorf("back, it is %+v", s)
 		}
 	}
@@ -50,10 +50,10 @@ func TestClickHouseGoesAwayAndComesBack(t *testing.T) {
 		if s := ask(); s != argus.SourcePostgres {
 			t.Errorf("%s: from %s", mode, s)
 		}
-		if err := a.ch.with(ctx(t), func(*clickhouseConn) error { return nil }); !errors.Is(err, errBreakerOpen) {
+		if err := a.copies.all[0].ch.with(ctx(t), func(*clickhouseConn) error { return nil }); !errors.Is(err, errBreakerOpen) {
 			t.Errorf("%s: the next one asks it again: %v", mode, err)
 		}
-		if s := a.Stage(); s.Status != "down" || s.Facts["down_seconds"].(float64) <= 0 || s.Facts["down_seconds"].(float64) > time.Since(left).Seconds() {
+		if s := a.Stages()[0]; s.Status != "down" || s.Facts["down_seconds"].(float64) <= 0 || s.Facts["down_seconds"].(float64) > time.Since(left).Seconds() {
 			t.Errorf("%s: it is %+v", mode, s)
 		}
 		w.write(id, randomRecord(rng, time.Now()))
@@ -130,19 +130,19 @@ func TestQueriesAreBounded(t *testing.T) {
 	a := w.analytics()
 	run := func(ctx context.Context, text string, b bounds) error {
 		var n proto.ColUInt64
-		return a.ch.with(ctx, func(conn *clickhouseConn) error {
-			return a.ch.query(ctx, conn, statement{text: text}, b, proto.Results{{Name: "n", Data: &n}}, func(int) error { return nil })
+		return a.copies.all[0].ch.with(ctx, func(conn *clickhouseConn) error {
+			return conn.query(ctx, statement{text: text}, b, proto.Results{{Name: "n", Data: &n}}, func(int) error { return nil })
 		})
 	}
 	for name, err := range map[string]error{
 		"time":   run(ctx(t), "SELECT count() AS n FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))", bounds{time: 300 * time.Millisecond, memory: queryMemory}),
 		"memory": run(ctx(t), "SELECT length(groupArray(number)) AS n FROM numbers(100000000)", bounds{time: scanTime, memory: 50 << 20}),
 	} {
-		if err := a.clickhouseFailure(ctx(t), err); argus.CodeOf(err) != argus.CodeQueryTooLarge {
+		if err := a.clickhouseFailure(ctx(t), a.copies.all[0], err); argus.CodeOf(err) != argus.CodeQueryTooLarge {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if a.ch.down.Load() {
+	if a.copies.all[0].ch.down.Load() {
 		t.Error("a rejected question opened the breaker")
 	}
 
@@ -176,7 +176,7 @@ func TestQueriesAreBounded(t *testing.T) {
 	for running() > 0 {
 		time.Sleep(5 * time.Millisecond)
 	}
-	if a.ch.down.Load() {
+	if a.copies.all[0].ch.down.Load() {
 		t.Error("a caller who left opened the breaker")
 	}
 }

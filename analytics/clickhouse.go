@@ -30,12 +30,12 @@ var errStalled = errors.New("ClickHouse sent nothing for too long")
 // errBreakerOpen: an earlier call found ClickHouse away, and the probe has not seen it back yet.
 var errBreakerOpen = errors.New("ClickHouse was found away and has not come back yet")
 
-// clickhouseClient asks ClickHouse. An answer is composed on one connection, so that its rows and its
-// watermark come from the same replica.
+// clickhouseClient asks one server of ClickHouse. An answer is composed on one connection, or on several to the same
+// server, so that its rows and its watermark are of one copy.
 type clickhouseClient struct {
-	addresses []string
-	options   ch.Options // without address
-	tls       *tls.Config
+	address string
+	options ch.Options // without address
+	tls     *tls.Config
 
 	dialTimeout time.Duration
 	stall       time.Duration // see errStalled
@@ -45,7 +45,6 @@ type clickhouseClient struct {
 
 	mu   sync.Mutex
 	idle []*clickhouseConn // the most recently used last
-	next int               // index in addresses to dial
 	shut bool
 
 	down    atomic.Bool   // the breaker: set by a failed call, reset by the probe
@@ -55,16 +54,16 @@ type clickhouseClient struct {
 
 // clickhouseConn is one connection, used by one goroutine at a time.
 type clickhouseConn struct {
+	of       *clickhouseClient
 	client   *ch.Client
 	raw      net.Conn
-	address  string
 	cut      bool        // a context ended during a query
 	used     atomic.Bool // it, or one beside it, has answered before: a failure may mean that the server has closed it meanwhile
 	lastUsed time.Time
 }
 
-// sameServer reports whether both are of one server: by where they lead, and, behind a balancer, by what the server
-// calls itself.
+// sameServer reports whether both are of one server: by where they lead, since a name may have several addresses, and,
+// behind a balancer, by what the server calls itself.
 func (c *clickhouseConn) sameServer(o *clickhouseConn) bool {
 	return c.raw.RemoteAddr().String() == o.raw.RemoteAddr().String() &&
 		c.client.ServerInfo().DisplayName == o.client.ServerInfo().DisplayName
@@ -97,8 +96,11 @@ func newClickhouseClient(url string, conns int, dialTimeout, stall time.Duration
 	if o.Protocol != clickhouse.Native {
 		return nil, errors.New("the ClickHouse URL must be of the native protocol: clickhouse://user:password@host:9000/database")
 	}
+	if len(o.Addr) != 1 {
+		return nil, errors.New("a URL of ClickHouse names one host: each copy, and each shard of one, has a URL of its own")
+	}
 	c := &clickhouseClient{
-		addresses: o.Addr, tls: o.TLS, dialTimeout: dialTimeout, stall: stall,
+		address: o.Addr[0], tls: o.TLS, dialTimeout: dialTimeout, stall: stall,
 		slots: make(chan struct{}, conns), spares: make(chan struct{}, conns/2), tripped: make(chan struct{}, 1),
 		options: ch.Options{
 			Database: o.Auth.Database, User: o.Auth.Username, Password: o.Auth.Password, ClientName: "argus-analytics",
@@ -158,7 +160,7 @@ func (c *clickhouseClient) beside(ctx context.Context, conn *clickhouseConn, f f
 	spare := c.idleBeside(conn)
 	if spare == nil {
 		var err error
-		if spare, err = c.dialAddress(ctx, conn.address); err != nil {
+		if spare, err = c.dial(ctx); err != nil {
 			return nil // conn works, and does it all
 		}
 		if !spare.sameServer(conn) {
@@ -265,39 +267,17 @@ func (c *clickhouseClient) put(conn *clickhouseConn) {
 	c.idle = append(c.idle, conn)
 }
 
-// dial connects to the address in turn; after a failure the next one's turn comes.
 func (c *clickhouseClient) dial(ctx context.Context) (*clickhouseConn, error) {
-	var errs []error
-	for range c.addresses {
-		c.mu.Lock()
-		address := c.addresses[c.next%len(c.addresses)]
-		c.mu.Unlock()
-		conn, err := c.dialAddress(ctx, address)
-		if err == nil {
-			return conn, nil
-		}
-		errs = append(errs, err)
-		if ctx.Err() != nil {
-			break
-		}
-		c.mu.Lock()
-		c.next++
-		c.mu.Unlock()
-	}
-	return nil, errors.Join(errs...)
-}
-
-func (c *clickhouseClient) dialAddress(ctx context.Context, address string) (*clickhouseConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.dialTimeout)
 	defer cancel()
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.address)
 	if err != nil {
 		return nil, err
 	}
 	if c.tls != nil {
 		config := c.tls.Clone()
 		if config.ServerName == "" {
-			config.ServerName, _, _ = net.SplitHostPort(address)
+			config.ServerName, _, _ = net.SplitHostPort(c.address)
 		}
 		secure := tls.Client(raw, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
@@ -320,7 +300,7 @@ func (c *clickhouseClient) dialAddress(ctx context.Context, address string) (*cl
 		client.Close()
 		return nil, fmt.Errorf("pinning the session's settings: %w", err)
 	}
-	return &clickhouseConn{client: client, raw: raw, address: address}, nil
+	return &clickhouseConn{of: c, client: client, raw: raw}, nil
 }
 
 func (c *clickhouseClient) closeIdle() {
@@ -362,17 +342,16 @@ func (b bounds) settings() []ch.Setting {
 }
 
 // query runs a SELECT and calls block when the columns of result hold the next rows. It ends when ctx does, when
-// the server has sent nothing for c.stall, or past its bounds. The server stops working then too: it sees that
-// the connection is closed.
-func (c *clickhouseClient) query(ctx context.Context, conn *clickhouseConn, q statement, b bounds,
-	result proto.Result, block func(rows int) error) error {
-	stop := context.AfterFunc(ctx, func() { conn.raw.Close() })
+// the server has sent nothing for its client's stall, or past its bounds. The server stops working then too: it sees
+// that the connection is closed.
+func (c *clickhouseConn) query(ctx context.Context, q statement, b bounds, result proto.Result, block func(rows int) error) error {
+	stop := context.AfterFunc(ctx, func() { c.raw.Close() })
 	defer func() {
 		if !stop() {
-			conn.cut = true
+			c.cut = true
 		}
 	}()
-	err := conn.client.Do(ctx, ch.Query{
+	err := c.client.Do(ctx, ch.Query{
 		Body: q.text, Parameters: q.params, Settings: b.settings(), Result: result,
 		OnResult: func(_ context.Context, blk proto.Block) error {
 			if blk.Rows == 0 {

@@ -62,7 +62,7 @@ type counted struct {
 // recentZone is how long before now rows are always counted one by one: that is where new ones appear.
 const recentZone = time.Minute
 
-// count answers the questions, all of one snapshot, the one of now.
+// count answers the questions in an attempt, all of one snapshot, the one of now.
 //
 // Why counts are exact. Rollups cannot tell rows apart, and hold rows beyond the watermark that are being copied.
 // Such rows are in the tail, so the minutes in which the tail has rows are dirty, as are the last ones. In dirty
@@ -73,12 +73,12 @@ const recentZone = time.Minute
 // Postgres has a row beyond S in clean time, its minute becomes dirty too, and ClickHouse counts again. The third
 // time it counts everything row by row. So ClickHouse gives exactly W, Postgres exactly what S has beyond W, and
 // their sum is S.
-func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (counted, error) {
+func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQuestion) (counted, error) {
 	var (
 		c     cut
 		at    time.Time // when c was read, by this machine's clock, as rows' times are
 		pgErr error
-		got   = counted{source: argus.SourceClickHouse}
+		got   counted
 	)
 	places := a.light
 	used := make([]*rollup, len(questions))
@@ -87,13 +87,16 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 			places = a.heavy
 		}
 	}
-	release, err := acquire(ctx, places)
+	release, err := on.acquire(ctx, places)
 	if err != nil {
 		return got, err
 	}
 	defer release()
-	chErr := a.ch.with(ctx, func(conn *clickhouseConn) error {
-		wm, err := a.readWatermark(ctx, conn)
+	if on.copy == nil {
+		return a.countInPostgres(ctx, questions)
+	}
+	err = on.with(ctx, func(conn *clickhouseConn) error {
+		wm, err := on.copy.readWatermark(ctx, conn)
 		if err != nil {
 			return err
 		}
@@ -103,6 +106,7 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 		}
 		at = a.config.now()
 		a.step("cut")
+		got.source = argus.SourceClickHouse
 		var tail [][]countRow
 		dirty := dirtyTime{from: a.config.now().Add(-recentZone).Truncate(time.Minute)}
 		if len(c.Tail) > 0 {
@@ -115,6 +119,7 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 			return nil
 		}
 		a.step("tail")
+		hourly := on.copy.health.callsPerHour()
 		for attempt := 1; ; attempt++ {
 			var clean [][]interval
 			var statements []countStatement
@@ -129,7 +134,7 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 				if attempt == 3 {
 					r = nil
 				}
-				in, parts := a.clickhouseCounts(q, r, wm.Position, dirty)
+				in, parts := a.clickhouseCounts(q, r, wm.Position, dirty, hourly)
 				clean, statements = append(clean, in), append(statements, parts...)
 			}
 			// Scans have the server's cores busy as it is.
@@ -145,20 +150,20 @@ func (a *Analytics) count(ctx context.Context, questions []*countQuestion) (coun
 			a.metrics.again.Inc()
 		}
 	})
-	switch {
-	case pgErr != nil:
+	if pgErr != nil {
 		return got, postgresFailure(ctx, pgErr)
-	case chErr == nil:
-		return got, nil
 	}
-	if err := a.clickhouseFailure(ctx, chErr); err != nil {
-		return got, err
-	}
-	if c, err = a.readCut(ctx, everything, nil); err != nil {
+	return got, err
+}
+
+// countInPostgres answers the questions when no copy did.
+func (a *Analytics) countInPostgres(ctx context.Context, questions []*countQuestion) (counted, error) {
+	got := counted{argus.SourcePostgres, a.copies.replicated()}
+	c, err := a.readCut(ctx, everything, nil)
+	if err != nil {
 		return got, postgresFailure(ctx, err)
 	}
-	at = a.config.now()
-	got = counted{argus.SourcePostgres, a.health.replicated()}
+	at := a.config.now()
 	for _, q := range questions {
 		q.begin(at)
 		if err := a.postgresCounts(ctx, q, c.Snapshot); err != nil {
@@ -196,11 +201,11 @@ func (q *countQuestion) groupBy() string { return " GROUP BY " + strings.Join(q.
 
 // clickhouseCounts are the statements that give the question what ClickHouse has of it, up to the watermark, and the
 // time in which they rely on rollups.
-func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Position, dirty dirtyTime) (clean []interval, out []countStatement) {
+func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Position, dirty dirtyTime, hourly float64) (clean []interval, out []countStatement) {
 	raw := []interval{{q.window.since, q.window.until}}
 	if r != nil {
 		clean, raw = dirty.split(q.window)
-		grains := a.grainsFor(q, r)
+		grains := a.grainsFor(q, r, hourly)
 		var pieces []piece
 		for _, in := range clean {
 			p, edges := cover(in, grains)
@@ -211,7 +216,7 @@ func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Posit
 		}
 	}
 	var args clickhouseArgs
-	if text := q.rawBranch(&args, raw, wm, a.few(q, raw)); text != "" {
+	if text := q.rawBranch(&args, raw, wm, a.few(q, raw, hourly)); text != "" {
 		out = append(out, countStatement{statement{text, args.params}, q})
 	}
 	return clean, out
@@ -219,12 +224,12 @@ func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Posit
 
 // grainsFor are the grains of the rollup that serve the question best. There are none when the window has few rows.
 // None is so fine that it only saves reading a few rows at the window's edges.
-func (a *Analytics) grainsFor(q *countQuestion, r *rollup) []grain {
+func (a *Analytics) grainsFor(q *countQuestion, r *rollup, hourly float64) []grain {
 	grains := r.grainsWithin(q)
-	if a.few(q, []interval{{q.window.since, q.window.until}}) {
+	if a.few(q, []interval{{q.window.since, q.window.until}}, hourly) {
 		return nil
 	}
-	hourly, few := a.health.callsPerHour(), float64(a.config.fewRows)
+	few := float64(a.config.fewRows)
 	for len(grains) > 1 {
 		edges := map[grain]float64{grainMinute: 2, grainHour: 48}[grains[0]] // hours without it
 		if edges == 0 || hourly*edges > few {
@@ -235,9 +240,9 @@ func (a *Analytics) grainsFor(q *countQuestion, r *rollup) []grain {
 	return grains
 }
 
-// few estimates whether the intervals have but few rows, by how many the last day had, which says little of a year.
+// few estimates whether the intervals have but few rows, by how many calls an hour the last day had, which says little of a year.
 // Latencies make a row dearer to count.
-func (a *Analytics) few(q *countQuestion, in []interval) bool {
+func (a *Analytics) few(q *countQuestion, in []interval, hourly float64) bool {
 	rows := a.config.fewRows
 	if q.latencies && rows > 0 {
 		rows /= latencyRows
@@ -250,7 +255,7 @@ func (a *Analytics) few(q *countQuestion, in []interval) bool {
 		hours += max(0, in.to.Sub(in.from).Hours())
 	}
 	const month = 31 * 24
-	return hours <= month && a.health.callsPerHour()*hours <= float64(rows)
+	return hours <= month && hourly*hours <= float64(rows)
 }
 
 // rawBranch counts the rows of the intervals one by one. When they are few, their buckets are sent as they come: to

@@ -318,7 +318,7 @@ func TestCountsAreExact(t *testing.T) {
 		rows := w.match(f, w.now(), true)
 		by := argus.GroupBys()[rng.IntN(len(argus.GroupBys()))]
 		what := fmt.Sprintf("%d: %s by %s", i, f.Query().Encode(), by)
-		a.ch.down.Store(away)
+		a.copies.all[0].ch.down.Store(away)
 		perf, err := a.Perf(ctx(t), argus.PerfRequest{Filter: f, GroupBy: by})
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
@@ -327,7 +327,7 @@ func TestCountsAreExact(t *testing.T) {
 		if (perf.Source == argus.SourcePostgres) != away {
 			t.Fatalf("%s: from %s", what, perf.Source)
 		}
-		a.ch.down.Store(away)
+		a.copies.all[0].ch.down.Store(away)
 		facets, err := a.Facets(ctx(t), argus.FacetsRequest{Filter: f, Limit: 1000})
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
@@ -336,7 +336,7 @@ func TestCountsAreExact(t *testing.T) {
 		if (facets.Source == argus.SourcePostgres) != away {
 			t.Fatalf("%s: from %s", what, facets.Source)
 		}
-		a.ch.down.Store(away)
+		a.copies.all[0].ch.down.Store(away)
 		if rng.IntN(3) == 0 {
 			by = ""
 		}
@@ -462,19 +462,19 @@ func TestRatesAreOverTimeThatHasCome(t *testing.T) {
 				clock = clock.Add(20 * time.Minute)
 				w.write(id, randomRecord(rng, clock.Add(-time.Minute)))
 			}
-			a.ch.down.Store(away)
+			a.copies.all[0].ch.down.Store(away)
 			perf, err := a.Perf(ctx(t), argus.PerfRequest{Filter: f, Compare: true})
 			if err != nil {
 				t.Fatal(err)
 			}
 			checkPerf(t, what, w.match(f, w.now(), true), argus.GroupByRoute, perf)
-			a.ch.down.Store(away)
+			a.copies.all[0].ch.down.Store(away)
 			series, err := a.Series(ctx(t), argus.SeriesRequest{Filter: f})
 			if err != nil {
 				t.Fatal(err)
 			}
 			checkSeries(t, what, w.match(f, w.now(), true), series)
-			a.ch.down.Store(away)
+			a.copies.all[0].ch.down.Store(away)
 			facets, err := a.Facets(ctx(t), argus.FacetsRequest{Filter: f, Limit: 1000})
 			if err != nil {
 				t.Fatal(err)

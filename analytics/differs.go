@@ -83,6 +83,12 @@ func (a *Analytics) Differs(ctx context.Context, req argus.DiffersRequest) (res 
 	if limit < 1 || limit > argus.MaxDifferValues {
 		return res, argus.Errorf(argus.CodeInvalidParameter, "limit must be 1 to %d.", argus.MaxDifferValues)
 	}
+	return ask(ctx, a, "differs", func(ctx context.Context, on *attempt) (argus.DiffersResult, error) {
+		return a.differs(ctx, on, req, limit)
+	})
+}
+
+func (a *Analytics) differs(ctx context.Context, on *attempt, req argus.DiffersRequest, limit int) (res argus.DiffersResult, err error) {
 	w := a.resolve(&req.Filter)
 	w.until = w.end(a.config.now())
 	d := &differs{span: w, conditions: req.Filter.Conditions, region: req.Region}
@@ -114,12 +120,12 @@ func (a *Analytics) Differs(ctx context.Context, req argus.DiffersRequest) (res 
 		res.BaselineSince, res.BaselineUntil = d.span.since, r.Since
 	}
 	if r.Kind == argus.RegionSlow && r.LatencyMin == 0 {
-		if r.LatencyMin, err = a.slow(ctx, d, window{res.BaselineSince, res.BaselineUntil}); err != nil {
+		if r.LatencyMin, err = a.slow(ctx, on, d, window{res.BaselineSince, res.BaselineUntil}); err != nil {
 			return res, err
 		}
 	}
 	res.Region = *r
-	res.Source, res.ReplicatedThrough, err = a.overRows(ctx, rowQuestion{
+	res.Source, res.ReplicatedThrough, err = a.overRows(ctx, on, rowQuestion{
 		columns: tailColumns + ", outcome",
 		begin:   func() { d.sides = [2]map[differKey]*side{{}, {}} },
 		postgres: func(ctx context.Context, from func(*postgresArgs, []string) string) error {
@@ -138,7 +144,7 @@ func (a *Analytics) Differs(ctx context.Context, req argus.DiffersRequest) (res 
 
 // slow is the latency from which on calls are slow: the p95 of those outside the region's time, or of all where that has
 // none. It is at least a microsecond.
-func (a *Analytics) slow(ctx context.Context, d *differs, baseline window) (time.Duration, error) {
+func (a *Analytics) slow(ctx context.Context, on *attempt, d *differs, baseline window) (time.Duration, error) {
 	one := grouping{group: func(*countRow) string { return "" }}
 	var parts []*tallies
 	var questions []*countQuestion
@@ -151,7 +157,7 @@ func (a *Analytics) slow(ctx context.Context, d *differs, baseline window) (time
 	if len(questions) == 0 {
 		return time.Microsecond, nil
 	}
-	if _, err := a.count(ctx, questions); err != nil {
+	if _, err := a.count(ctx, on, questions); err != nil {
 		return 0, err
 	}
 	var outside, inside latencies
@@ -321,7 +327,7 @@ func (a *Analytics) clickhouseDiffers(ctx context.Context, conn *clickhouseConn,
 	var flat64 proto.ColUInt64
 	buckets, counts := proto.NewArray[int16](&flat16), proto.NewArray[uint64](&flat64)
 	n := 0
-	return a.ch.query(ctx, conn, statement{text, args.params}, bounds{time: left, memory: queryMemory}, proto.Results{
+	return conn.query(ctx, statement{text, args.params}, bounds{time: left, memory: queryMemory}, proto.Results{
 		{Name: "inside", Data: &inside}, {Name: "which", Data: &which}, {Name: "value", Data: &value}, {Name: "calls", Data: &calls},
 		{Name: "slowest", Data: &slowest}, {Name: "buckets", Data: buckets}, {Name: "counts", Data: counts},
 	}, func(rows int) error {

@@ -88,7 +88,7 @@ func TestDiffersIsExact(t *testing.T) {
 			req.Region.LatencyMin, req.Region.LatencyMax = time.Millisecond, time.Minute
 		}
 		what := fmt.Sprintf("%d: %s, %+v against %s", i, req.Filter.Query().Encode(), req.Region, req.Baseline)
-		a.ch.down.Store(away)
+		a.copies.all[0].ch.down.Store(away)
 		res, err := a.Differs(ctx(t), req)
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)

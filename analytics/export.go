@@ -105,12 +105,12 @@ func (a *Analytics) Export(ctx context.Context, req argus.ExportRequest, emit fu
 	return ctx.Err()
 }
 
-// exportPart reads one part as if it were a page; it shares the places of scans.
+// exportPart reads one part as if it were a page; it shares the places of scans. It is never asked twice.
 func (a *Analytics) exportPart(ctx context.Context, q rowsQuery, snapshot *argus.Position) (composed, error) {
 	release, err := acquire(ctx, a.heavy)
 	if err != nil {
 		return composed{}, err
 	}
 	defer release()
-	return a.composeRows(ctx, q, snapshot, bounds{time: scanTime, memory: queryMemory})
+	return a.composeRows(ctx, "", q, snapshot, bounds{time: scanTime, memory: queryMemory})
 }

@@ -40,7 +40,7 @@ func TestExportIsExact(t *testing.T) {
 		var got []argus.Record
 		cut := errors.New("cut")
 		for {
-			a.ch.down.Store(rng.IntN(3) == 0)
+			a.copies.all[0].ch.down.Store(rng.IntN(3) == 0)
 			err := a.Export(ctx(t), req, func(rows []argus.Record) error {
 				if rng.IntN(4) == 0 { // the connection broke after some of them
 					got = append(got, rows[:rng.IntN(len(rows)+1)]...)

@@ -44,6 +44,12 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 	if limit < 1 || limit > maxFacets {
 		return res, argus.Errorf(argus.CodeInvalidParameter, "limit must be 1 to %d.", maxFacets)
 	}
+	return ask(ctx, a, "facets", func(ctx context.Context, on *attempt) (argus.FacetsResult, error) {
+		return a.facets(ctx, on, req, fields, limit)
+	})
+}
+
+func (a *Analytics) facets(ctx context.Context, on *attempt, req argus.FacetsRequest, fields []argus.FilterName, limit int) (res argus.FacetsResult, err error) {
 	w := a.resolve(&req.Filter)
 	step, err := stepFor(req.Step, w.end(a.config.now()).Sub(w.since))
 	if err != nil {
@@ -91,7 +97,7 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 			}
 		},
 	})
-	got, err := a.count(ctx, questions)
+	got, err := a.count(ctx, on, questions)
 	if err != nil {
 		return argus.FacetsResult{}, err
 	}

@@ -58,7 +58,7 @@ func TestFiltersMatchInBothStores(t *testing.T) {
 		}
 		audittest.Same(t, "Postgres "+f.Query().Encode(), pg, want)
 		var ch []argus.Record
-		if err := a.ch.with(ctx(t), func(conn *clickhouseConn) (err error) {
+		if err := a.copies.all[0].ch.with(ctx(t), func(conn *clickhouseConn) (err error) {
 			ch, err = a.clickhouseRows(ctx(t), conn, q, bound)
 			return err
 		}); err != nil {

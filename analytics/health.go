@@ -11,16 +11,18 @@ import (
 	"github.com/useargus/argus"
 )
 
-// healthState is what the probe saw last.
+// healthState is what the probe saw last of a copy.
 type healthState struct {
-	mu      sync.Mutex
-	asked   bool
-	reason  error // of the last probe
-	took    time.Duration
-	version uint64 // of the watermark
-	tail    int64
-	through time.Time
-	at      time.Time
+	mu       sync.Mutex
+	asked    bool
+	reason   error // of the last probe
+	took     time.Duration
+	version  uint64 // of the watermark
+	measured bool   // tail and through are known
+	tail     int64
+	through  time.Time
+	at       time.Time
+	refused  time.Time // since when it rejects questions
 
 	hourly     float64 // calls an hour, of the last day
 	hourlyRead time.Time
@@ -32,95 +34,130 @@ const (
 	probeAway  = 250 * time.Millisecond
 )
 
-// watchHealth probes ClickHouse until ctx ends. It is what closes the breaker again: no question waits for a server
-// that may not be there.
-func (a *Analytics) watchHealth(ctx context.Context) {
+// watchHealth probes a copy until ctx ends. It is what closes the breaker again: no question waits for a server that may
+// not be there.
+func (a *Analytics) watchHealth(ctx context.Context, c *logCopy) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.ch.tripped:
-			a.log.Warn("ClickHouse is away; Postgres answers alone until it is back")
+		case <-c.wake:
+		case <-c.ch.tripped:
+			a.log.Warn("ClickHouse is away; it is left alone until it is back", "copy", c.name)
 		case <-timer.C:
 		}
-		err := a.probe(ctx)
+		err := a.probe(ctx, c)
 		if ctx.Err() != nil {
 			return
 		}
-		switch was := a.ch.setDown(err != nil); {
+		switch was := c.ch.setDown(err != nil); {
 		case err == nil && was:
-			a.log.Info("ClickHouse is back")
+			a.log.Info("ClickHouse is back", "copy", c.name)
 		case err != nil && !was:
-			a.log.Warn("ClickHouse is away; Postgres answers alone until it is back", "error", err)
+			a.log.Warn("ClickHouse is away; it is left alone until it is back", "copy", c.name, "error", err)
 		}
-		a.metrics.breaker.Set(0)
 		next := probeEvery
 		if err != nil {
-			a.metrics.breaker.Set(1)
 			next = probeAway
+		}
+		a.metrics.breaker.WithLabelValues(c.name).Set(oneIf(err != nil))
+		a.metrics.refusing.WithLabelValues(c.name).Set(oneIf(c.refused.Load()))
+		if moved := a.copies.choose(); moved != nil {
+			a.log.Info("another copy is asked first from now on", "copy", moved.name)
+		}
+		for _, o := range a.copies.all {
+			a.metrics.preferred.WithLabelValues(o.name).Set(oneIf(a.copies.prefers(o)))
 		}
 		timer.Reset(next)
 	}
 }
 
-// probe reads the watermark on a connection of its own and compares it with Postgres. Only ClickHouse's failures
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// probe reads the copy's watermark on a connection of its own and compares it with Postgres. Only ClickHouse's failures
 // are returned.
-func (a *Analytics) probe(ctx context.Context) error {
+func (a *Analytics) probe(ctx context.Context, c *logCopy) error {
 	ctx, cancel := context.WithTimeout(ctx, quickTime)
 	defer cancel()
+	h := &c.health
 	start := time.Now()
-	wm, err := a.probeWatermark(ctx)
+	c.doubted.Store(false) // a doubt that comes from now on is about a later moment
+	wm, err := a.probeWatermark(ctx, c)
 	took := time.Since(start)
-	a.health.mu.Lock()
-	a.health.asked, a.health.reason, a.health.took, a.health.at = true, err, took, time.Now()
+	h.mu.Lock()
+	h.asked, h.reason, h.took, h.at = true, err, took, time.Now()
 	if err == nil {
-		a.health.version = wm.version
+		h.version = wm.version
 	}
-	a.health.mu.Unlock()
+	h.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	c, err := a.readCut(ctx, wm.Position, nil)
+	read, err := a.readCut(ctx, wm.Position, nil)
 	if err != nil {
 		return nil
 	}
-	through, err := a.replicatedThrough(ctx, c)
+	through, err := a.replicatedThrough(ctx, read)
 	if err != nil {
 		return nil
 	}
-	a.metrics.tailRows.Set(float64(c.Tail.Rows()))
-	a.health.mu.Lock()
-	a.health.tail, a.health.through = c.Tail.Rows(), through
-	a.health.mu.Unlock()
+	tail := read.Tail.Rows()
+	a.metrics.tailRows.WithLabelValues(c.name).Set(float64(tail))
+	h.mu.Lock()
+	h.measured, h.tail, h.through = true, tail, through
+	h.mu.Unlock()
 	return nil
 }
 
-func (a *Analytics) probeWatermark(ctx context.Context) (watermark, error) {
-	conn, err := a.ch.dial(ctx)
+// probeWatermark also looks, once a minute and while the copy refuses questions, whether it has all tables.
+func (a *Analytics) probeWatermark(ctx context.Context, c *logCopy) (watermark, error) {
+	conn, err := c.ch.dial(ctx)
 	if err != nil {
 		return watermark{}, err
 	}
 	defer conn.client.Close()
-	wm, err := a.readWatermark(ctx, conn)
-	if err == nil && time.Since(a.health.hourlyRead) > time.Minute {
-		err = a.probeRate(ctx, conn)
+	wm, err := c.readWatermark(ctx, conn)
+	if err != nil {
+		return wm, err
+	}
+	if c.health.hourlyAge() < time.Minute && !c.refused.Load() {
+		return wm, nil
+	}
+	if err = c.checkTables(ctx, conn); err == nil {
+		err = a.probeRate(ctx, c, conn)
+	}
+	switch {
+	case err == nil && c.refused.Swap(false):
+		a.log.Info("ClickHouse has all tables again", "copy", c.name)
+	case isRejection(err):
+		if !c.refused.Load() {
+			a.log.Warn("ClickHouse rejects questions; the next store is asked", "copy", c.name, "error", err)
+		}
+		c.refuse()
+		err = nil
 	}
 	return wm, err
 }
 
 // probeRate counts the calls of the last day: what plans of counts go by. An error in it costs time, not exactness.
-func (a *Analytics) probeRate(ctx context.Context, conn *clickhouseConn) error {
+func (a *Analytics) probeRate(ctx context.Context, c *logCopy, conn *clickhouseConn) error {
+	h := &c.health
 	var args clickhouseArgs
 	var n proto.ColUInt64
 	w := window{since: a.config.now().Add(-24 * time.Hour)}
 	q := "SELECT count() AS n FROM audit_log WHERE " + and(w.clickhouse(&args))
-	err := a.ch.query(ctx, conn, statement{q, args.params}, bounds{time: quickTime, memory: 64 << 20},
+	err := conn.query(ctx, statement{q, args.params}, bounds{time: quickTime, memory: 64 << 20},
 		proto.Results{{Name: "n", Data: &n}}, func(int) error {
-			a.health.mu.Lock()
-			defer a.health.mu.Unlock()
-			a.health.hourly, a.health.hourlyRead = float64(n[0])/24, time.Now()
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.hourly, h.hourlyRead = float64(n[0])/24, time.Now()
 			return nil
 		})
 	return err
@@ -144,28 +181,73 @@ func (h *healthState) replicated() time.Time {
 	return h.through
 }
 
-// Stage tells how ClickHouse answers, as of the last probe.
-func (a *Analytics) Stage() argus.Stage {
-	h := &a.health
+// behind is how many rows of Postgres the copy lacked when last looked at.
+func (h *healthState) behind() (tail int64, known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.tail, h.measured
+}
+
+func (h *healthState) refusedSince(at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused = at
+}
+
+// hourlyAge is how long ago callsPerHour was read.
+func (h *healthState) hourlyAge() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Since(h.hourlyRead)
+}
+
+// Stages tells how each copy in ClickHouse answers, as of its last probe. A copy with a name has it in its facts.
+func (a *Analytics) Stages() []argus.Stage {
+	others := map[*logCopy]bool{} // that would answer in its stead
+	for _, c := range a.copies.all {
+		others[c] = a.copies.next(c) != nil
+	}
+	var stages []argus.Stage
+	for _, c := range a.copies.all {
+		stages = append(stages, a.stage(c, others[c]))
+	}
+	return stages
+}
+
+func (a *Analytics) stage(c *logCopy, others bool) argus.Stage {
+	h := &c.health
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := argus.Stage{Name: "clickhouse", Status: "ok", Facts: map[string]any{
 		"watermark_version": h.version, "tail_rows": h.tail, "probe_ms": float64(h.took.Microseconds()) / 1000,
 	}}
+	if c.name != "" {
+		s.Facts["copy"], s.Facts["preferred"] = c.name, a.copies.prefers(c)
+	}
 	if !h.through.IsZero() {
 		s.Facts["replicated_through"] = h.through.UTC().Format(argus.TimeFormat)
 		s.Facts["lag_seconds"] = max(0, h.at.Sub(h.through).Seconds())
 	}
+	instead := "answers come from Postgres, slower."
+	if others {
+		instead = "another copy answers."
+	}
 	switch {
 	case !h.asked:
 		s.Status, s.Detail = "degraded", "ClickHouse was not asked yet."
-	case a.ch.down.Load():
+	case c.ch.down.Load():
 		s.Status, s.Detail = "down", "ClickHouse does not answer; the audit log is read from Postgres, wide windows slowly or not at all."
-		s.Facts["down_seconds"] = a.ch.downFor().Seconds()
+		if others {
+			s.Detail = "This copy does not answer; another copy does."
+		}
+		s.Facts["down_seconds"] = c.ch.downFor().Seconds()
+	case c.refused.Load():
+		s.Status, s.Detail = "degraded", "ClickHouse rejects questions, as when a table is missing; "+instead
+		s.Facts["refused_seconds"] = time.Since(h.refused).Seconds()
 	case h.version == 0:
 		s.Status, s.Detail = "degraded", "Nothing was copied to ClickHouse yet."
 	case h.tail > a.config.tailLimit:
-		s.Status, s.Detail = "degraded", "The copy in ClickHouse is far behind; answers come from Postgres, slower."
+		s.Status, s.Detail = "degraded", "The copy in ClickHouse is far behind; "+instead
 	}
 	return s
 }

@@ -54,9 +54,9 @@ func TestBucketsAreTheSameEverywhere(t *testing.T) {
 	var got proto.ColInt16
 	var exact proto.ColInt64
 	n := 0
-	w.must(a.ch.with(ctx(t), func(conn *clickhouseConn) error {
+	w.must(a.copies.all[0].ch.with(ctx(t), func(conn *clickhouseConn) error {
 		q := statement{text: fmt.Sprintf("SELECT %s AS latency_us, toInt16(%s) AS b FROM numbers(%d)", series, clickhouseBucket, sample)}
-		return a.ch.query(ctx(t), conn, q, bounds{time: scanTime, memory: queryMemory},
+		return conn.query(ctx(t), q, bounds{time: scanTime, memory: queryMemory},
 			proto.Results{{Name: "latency_us", Data: &exact}, {Name: "b", Data: &got}}, func(rows int) error {
 				for i := range rows {
 					if got[i] != bucketOf(exact[i]) {

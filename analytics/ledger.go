@@ -66,9 +66,13 @@ func (a *Analytics) clickhouseLedgerRows(ctx context.Context, req argus.LedgerRe
 	}
 	q := statement{text: fmt.Sprintf("SELECT %s FROM audit_log WHERE %s AND (%s)", recordSelect, ledgerWindow(req.Since, req.Until), where.String())}
 	failure := error(nil)
-	err := a.ch.with(ctx, func(conn *clickhouseConn) error {
+	c, err := a.copies.named(req.Copy)
+	if err != nil {
+		return err
+	}
+	err = c.ch.with(ctx, func(conn *clickhouseConn) error {
 		b := newRecordBlock()
-		return a.ch.query(ctx, conn, q, bounds{time: 60 * time.Second, memory: 1 << 30, all: true}, b.results(), func(n int) error {
+		return conn.query(ctx, q, bounds{time: 60 * time.Second, memory: 1 << 30, all: true}, b.results(), func(n int) error {
 			for records := b.appendTo(nil, n); len(records) > 0; {
 				some := records[:min(len(records), ledgerPart)]
 				records = records[len(some):]
@@ -96,20 +100,32 @@ func ledgerWindow(since, until time.Time) string {
 		since.UTC().Format(form), until.UTC().Format(form))
 }
 
-// LedgerWatermark is what the copy has whole, as the replicator published it. Rows beyond it are on their way.
-func (a *Analytics) LedgerWatermark(ctx context.Context) (argus.Position, error) {
-	var wm watermark
-	err := a.ch.with(ctx, func(conn *clickhouseConn) (err error) {
-		wm, err = a.readWatermark(ctx, conn)
-		return err
-	})
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return wm.Position, context.Cause(ctx)
-	case err != nil:
-		return wm.Position, argus.Errorf(argus.CodeUnavailable, "ClickHouse did not answer. Try again, or verify Postgres.").WithCause(err)
+// LedgerWatermark is what a copy has whole, as its replicator published it, and the copy's name: rows must be asked of the
+// same one. Rows beyond it are on their way. Without a name any copy that answers will do.
+func (a *Analytics) LedgerWatermark(ctx context.Context, name string) (argus.Position, string, error) {
+	c, err := a.copies.named(name)
+	if err != nil {
+		return argus.Position{}, "", err
 	}
-	return wm.Position, nil
+	for tried := []*logCopy{}; ; {
+		var wm watermark
+		err := c.ch.with(ctx, func(conn *clickhouseConn) (err error) {
+			wm, err = c.readWatermark(ctx, conn)
+			return err
+		})
+		switch {
+		case err == nil:
+			return wm.Position, c.name, nil
+		case ctx.Err() != nil:
+			return wm.Position, "", context.Cause(ctx)
+		}
+		if tried = append(tried, c); name == "" {
+			c = a.copies.next(tried...)
+		}
+		if name != "" || c == nil {
+			return wm.Position, "", argus.Errorf(argus.CodeUnavailable, "ClickHouse did not answer. Try again, or verify Postgres.").WithCause(err)
+		}
+	}
 }
 
 // LedgerCounts counts each writer's rows in a store, and those outside of what sealed holds of the writer (nothing, for a
@@ -154,12 +170,16 @@ func (a *Analytics) LedgerCounts(ctx context.Context, req argus.LedgerRequest, s
 		}
 		return counts, nil
 	}
-	err := a.ch.with(ctx, func(conn *clickhouseConn) error {
+	c, err := a.copies.named(req.Copy)
+	if err != nil {
+		return nil, err
+	}
+	err = c.ch.with(ctx, func(conn *clickhouseConn) error {
 		var writer, seq, oldest proto.ColInt64
 		var n, below, above proto.ColUInt64
 		// Few writers have rows that are not sealed, so those are asked for one by one.
 		counts = nil
-		if err := a.ch.query(ctx, conn, statement{text: "SELECT writer_id, count() AS n FROM audit_log WHERE " + ledgerWindow(req.Since, req.Until) +
+		if err := conn.query(ctx, statement{text: "SELECT writer_id, count() AS n FROM audit_log WHERE " + ledgerWindow(req.Since, req.Until) +
 			" GROUP BY writer_id ORDER BY writer_id"}, bounds{time: 60 * time.Second, memory: 1 << 30, all: true},
 			proto.Results{{Name: "writer_id", Data: &writer}, {Name: "n", Data: &n}}, func(rows int) error {
 				for i := range rows {
@@ -175,7 +195,7 @@ func (a *Analytics) LedgerCounts(ctx context.Context, req argus.LedgerRequest, s
 			if c.Rows == s.To-s.From+1 && req.Since.Unix() <= 0 {
 				continue
 			}
-			if err := a.ch.query(ctx, conn, statement{text: fmt.Sprintf(`SELECT countIf(seq < %[2]d) AS below, countIf(seq > %[3]d) AS above, min(seq) AS s,
+			if err := conn.query(ctx, statement{text: fmt.Sprintf(`SELECT countIf(seq < %[2]d) AS below, countIf(seq > %[3]d) AS above, min(seq) AS s,
 				toUnixTimestamp64Micro(min(recorded_at)) AS at FROM audit_log WHERE writer_id = %[1]d AND (seq < %[2]d OR seq > %[3]d) AND %[4]s`,
 				c.WriterID, s.From, s.To, ledgerWindow(req.Since, req.Until))}, bounds{time: 60 * time.Second, memory: 1 << 30, all: true},
 				proto.Results{{Name: "below", Data: &below}, {Name: "above", Data: &above}, {Name: "s", Data: &seq}, {Name: "at", Data: &oldest}},

@@ -11,14 +11,22 @@ import (
 type metrics struct {
 	seconds   *prometheus.HistogramVec // by question and source
 	errors    *prometheus.CounterVec   // by question and code
-	breaker   prometheus.Gauge         // 1 while ClickHouse is left alone
-	tailRows  prometheus.Gauge
+	breaker   *prometheus.GaugeVec     // by copy; 1 while it is left alone
+	tailRows  *prometheus.GaugeVec     // by copy
+	preferred *prometheus.GaugeVec     // by copy
+	refusing  *prometheus.GaugeVec     // by copy
+	failovers *prometheus.CounterVec   // by copy and reason
+	hedges    *prometheus.CounterVec   // by copy
+	overtaken *prometheus.CounterVec   // by copy
 	followers prometheus.Gauge
 	behind    prometheus.Counter
 	again     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
+	gauges := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"copy"})
+	}
 	m := &metrics{
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "argus_analytics_question_seconds", Help: "Time to answer a question of the log.",
@@ -27,12 +35,20 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "argus_analytics_errors_total", Help: "Questions that were not answered.",
 		}, []string{"question", "code"}),
-		breaker: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "argus_analytics_clickhouse_away", Help: "1 while ClickHouse was found away and Postgres answers alone.",
-		}),
-		tailRows: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "argus_analytics_tail_rows", Help: "Rows of the log not yet in ClickHouse, when last looked at.",
-		}),
+		breaker:   gauges("argus_analytics_clickhouse_away", "1 while the copy in ClickHouse was found away and is left alone."),
+		tailRows:  gauges("argus_analytics_tail_rows", "Rows of the log not yet in the copy, when last looked at."),
+		preferred: gauges("argus_analytics_copy_preferred", "1 for the copy that questions are given to first."),
+		refusing:  gauges("argus_analytics_copy_refusing", "1 while the copy rejects questions, as when a table is missing."),
+		failovers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "argus_analytics_failovers_total",
+			Help: "Questions that the copy did not answer and that another store was asked: stalled, away or refused.",
+		}, []string{"copy", "reason"}),
+		hedges: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "argus_analytics_hedges_total", Help: "Questions that another copy was asked as well, since the copy was slow.",
+		}, []string{"copy"}),
+		overtaken: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "argus_analytics_overtaken_total", Help: "Questions that another copy answered before the copy that was asked first.",
+		}, []string{"copy"}),
 		followers: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "argus_analytics_followers", Help: "Live streams being followed.",
 		}),
@@ -45,7 +61,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.seconds, m.errors, m.breaker, m.tailRows, m.followers, m.behind, m.again)
+		r.MustRegister(m.seconds, m.errors, m.breaker, m.tailRows, m.preferred, m.refusing, m.failovers, m.hedges, m.overtaken, m.followers, m.behind, m.again)
 	}
 	return m
 }

@@ -17,23 +17,26 @@ type rowQuestion struct {
 	clickhouse func(ctx context.Context, conn *clickhouseConn, wm argus.Position, left time.Duration) error
 }
 
-// overRows answers the questions, all of one snapshot. ClickHouse looks at the rows up to the watermark and Postgres at
+// overRows answers the questions in an attempt, all of one snapshot. ClickHouse looks at the rows up to the watermark and Postgres at
 // those beyond it, so the answers are exact.
-func (a *Analytics) overRows(ctx context.Context, questions ...rowQuestion) (source argus.Source, replicated time.Time, err error) {
-	release, err := acquire(ctx, a.heavy)
+func (a *Analytics) overRows(ctx context.Context, on *attempt, questions ...rowQuestion) (source argus.Source, replicated time.Time, err error) {
+	release, err := on.acquire(ctx, a.heavy)
 	if err != nil {
 		return source, replicated, err
 	}
 	defer release()
 
-	var c cut
+	if on.copy == nil {
+		return a.overPostgresRows(ctx, questions)
+	}
 	var pgErr error
-	chErr := a.ch.with(ctx, func(conn *clickhouseConn) error {
-		wm, err := a.readWatermark(ctx, conn)
+	err = on.with(ctx, func(conn *clickhouseConn) error {
+		wm, err := on.copy.readWatermark(ctx, conn)
 		if err != nil {
 			return err
 		}
 		a.step("watermark")
+		var c cut
 		if c, pgErr = a.readCut(ctx, wm.Position, nil); pgErr != nil {
 			return nil
 		}
@@ -66,24 +69,25 @@ func (a *Analytics) overRows(ctx context.Context, questions ...rowQuestion) (sou
 		}
 		return nil
 	})
-	switch {
-	case pgErr != nil:
-		return source, replicated, postgresFailure(ctx, pgErr)
-	case chErr != nil:
-		if err := a.clickhouseFailure(ctx, chErr); err != nil {
-			return source, replicated, err
-		}
-		if c, err = a.readCut(ctx, everything, nil); err != nil {
+	if pgErr != nil {
+		err = postgresFailure(ctx, pgErr)
+	}
+	return source, replicated, err
+}
+
+// overPostgresRows answers the questions when no copy did.
+func (a *Analytics) overPostgresRows(ctx context.Context, questions []rowQuestion) (source argus.Source, replicated time.Time, err error) {
+	source, replicated = argus.SourcePostgres, a.copies.replicated()
+	c, err := a.readCut(ctx, everything, nil)
+	if err != nil {
+		return source, replicated, postgresFailure(ctx, err)
+	}
+	for _, q := range questions {
+		q.begin()
+		if err := q.postgres(ctx, func(args *postgresArgs, conds []string) string {
+			return " FROM argus.argus_audit_log WHERE " + and(append(conds, postgresIn(args, c.Snapshot)))
+		}); err != nil {
 			return source, replicated, postgresFailure(ctx, err)
-		}
-		source, replicated = argus.SourcePostgres, a.health.replicated()
-		for _, q := range questions {
-			q.begin()
-			if err := q.postgres(ctx, func(args *postgresArgs, conds []string) string {
-				return " FROM argus.argus_audit_log WHERE " + and(append(conds, postgresIn(args, c.Snapshot)))
-			}); err != nil {
-				return source, replicated, postgresFailure(ctx, err)
-			}
 		}
 	}
 	return source, replicated, nil

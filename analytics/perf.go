@@ -141,6 +141,10 @@ func (a *Analytics) Perf(ctx context.Context, req argus.PerfRequest) (res argus.
 	if err != nil {
 		return res, err
 	}
+	return ask(ctx, a, "perf", func(ctx context.Context, on *attempt) (argus.PerfResult, error) { return a.perf(ctx, on, req, g) })
+}
+
+func (a *Analytics) perf(ctx context.Context, on *attempt, req argus.PerfRequest, g grouping) (res argus.PerfResult, err error) {
 	w := a.resolve(&req.Filter)
 	until := w.end(a.config.now())
 	now := newTallies(w, req.Filter.Conditions, g)
@@ -156,7 +160,7 @@ func (a *Analytics) Perf(ctx context.Context, req argus.PerfRequest) (res argus.
 		before = newTallies(earlier, req.Filter.Conditions, g)
 		questions = append(questions, &before.question)
 	}
-	got, err := a.count(ctx, questions)
+	got, err := a.count(ctx, on, questions)
 	if err != nil {
 		return res, err
 	}

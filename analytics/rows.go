@@ -217,7 +217,7 @@ func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn,
 	if b.few && len(q.conditions) > 0 {
 		var keys keyBlock
 		s := q.clickhouse(keySelect)
-		if err := a.ch.query(ctx, conn, s, b, keys.results(), keys.each); err != nil || len(keys.rows.at) == 0 {
+		if err := conn.query(ctx, s, b, keys.results(), keys.each); err != nil || len(keys.rows.at) == 0 {
 			return records, err
 		}
 		if found, err := a.rowsByKey(ctx, keys.rows, q.ascending); err == nil && len(found) == len(keys.rows.at) {
@@ -226,7 +226,7 @@ func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn,
 		b.all = false // whole rows are too much to read of all
 	}
 	block := newRecordBlock()
-	err := a.ch.query(ctx, conn, q.clickhouse(recordSelect), b, block.results(), func(rows int) error {
+	err := conn.query(ctx, q.clickhouse(recordSelect), b, block.results(), func(rows int) error {
 		records = block.appendTo(records, rows)
 		return nil
 	})

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/ClickHouse/ch-go"
-	"github.com/ClickHouse/ch-go/proto"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/useargus/argus"
@@ -38,7 +36,7 @@ func (a *Analytics) Search(ctx context.Context, req argus.SearchRequest) (page a
 	}
 	defer release()
 	q := rowsQuery{window: cur.window, conditions: req.Filter.Conditions, after: cur.after, ascending: req.Ascending, limit: limit + 1}
-	got, err := a.composeRows(ctx, q, snapshot, bounds{time: searchTime, memory: queryMemory})
+	got, err := a.composeRows(ctx, "search", q, snapshot, bounds{time: searchTime, memory: queryMemory})
 	if err != nil {
 		return page, err
 	}
@@ -76,7 +74,16 @@ type composed struct {
 // ranges between W and S, which Postgres, where S was read, has. So both stores together hold all of S, each gives
 // its first rows of the same order, and the first rows of the merged lists are the first of S. ClickHouse may hold
 // more: rows of S beyond W come twice and are dropped by their identity, rows beyond S are excluded there.
-func (a *Analytics) composeRows(ctx context.Context, q rowsQuery, snapshot *argus.Position, b bounds) (got composed, err error) {
+func (a *Analytics) composeRows(ctx context.Context, kind string, q rowsQuery, snapshot *argus.Position, b bounds) (composed, error) {
+	return ask(ctx, a, kind, func(ctx context.Context, on *attempt) (composed, error) {
+		if on.copy == nil {
+			return a.rowsOfPostgres(ctx, q, snapshot)
+		}
+		return a.rowsOfCopy(ctx, on, q, snapshot, b)
+	})
+}
+
+func (a *Analytics) rowsOfCopy(ctx context.Context, on *attempt, q rowsQuery, snapshot *argus.Position, b bounds) (got composed, err error) {
 	var (
 		c          cut
 		taken      bool // c is read
@@ -86,13 +93,13 @@ func (a *Analytics) composeRows(ctx context.Context, q rowsQuery, snapshot *argu
 		tail       []argus.Record
 	)
 	compose := func(conn *clickhouseConn) error {
-		wm, err := a.readWatermark(ctx, conn)
+		wm, err := on.copy.readWatermark(ctx, conn)
 		if err != nil {
 			return err
 		}
 		a.step("watermark")
 		if taken {
-			snapshot = &c.Snapshot // a second attempt is of the same snapshot
+			snapshot = &c.Snapshot // a second time is of the same snapshot
 		}
 		if c, pgErr = a.readCut(ctx, wm.Position, snapshot); pgErr != nil {
 			return nil
@@ -120,40 +127,40 @@ func (a *Analytics) composeRows(ctx context.Context, q rowsQuery, snapshot *argu
 		g.Wait()
 		return err
 	}
-	chErr := a.ch.with(ctx, compose)
-	if pgErr == nil && chErr == nil && tooLong {
+	err = on.with(ctx, compose)
+	if pgErr == nil && err == nil && tooLong {
 		// The copy is far behind. Postgres finds the newest rows of a wide filter quickly by the order's index, but
 		// not the few of a narrow one; those are found by reading the whole tail.
 		short, cancel := context.WithTimeout(ctx, quickTime)
-		got.rows, err = a.postgresRows(short, q)
+		got.rows, pgErr = a.postgresRows(short, q)
 		cancel()
-		if err == nil {
+		if pgErr == nil {
 			return a.fromPostgres(got, c, q), nil
 		}
-		if ctx.Err() == nil && (isStatementTimeout(err) || errors.Is(err, context.DeadlineExceeded)) {
-			chErr = a.ch.with(ctx, compose)
-		} else {
-			pgErr = err
+		if ctx.Err() == nil && (isStatementTimeout(pgErr) || errors.Is(pgErr, context.DeadlineExceeded)) {
+			pgErr = nil
+			err = on.with(ctx, compose)
 		}
 	}
 	switch {
 	case pgErr != nil:
 		return composed{}, postgresFailure(ctx, pgErr)
-	case chErr == nil:
-		got.rows = merge(clickhouse, tail, q.ascending, q.limit)
-		got.full = len(clickhouse) == q.limit || len(tail) == q.limit
-		got.snapshot = c.Snapshot
-		return got, nil
-	}
-	if err := a.clickhouseFailure(ctx, chErr); err != nil {
+	case err != nil:
 		return composed{}, err
 	}
-	if !taken {
-		if c, err = a.readCut(ctx, everything, snapshot); err != nil {
-			return composed{}, postgresFailure(ctx, err)
-		}
-		q.snapshot = c.Snapshot
+	got.rows = merge(clickhouse, tail, q.ascending, q.limit)
+	got.full = len(clickhouse) == q.limit || len(tail) == q.limit
+	got.snapshot = c.Snapshot
+	return got, nil
+}
+
+// rowsOfPostgres answers q when no copy did.
+func (a *Analytics) rowsOfPostgres(ctx context.Context, q rowsQuery, snapshot *argus.Position) (got composed, err error) {
+	c, err := a.readCut(ctx, everything, snapshot)
+	if err != nil {
+		return composed{}, postgresFailure(ctx, err)
 	}
+	q.snapshot = c.Snapshot
 	if got.rows, err = a.postgresRows(ctx, q); err != nil {
 		return composed{}, postgresFailure(ctx, err)
 	}
@@ -162,7 +169,7 @@ func (a *Analytics) composeRows(ctx context.Context, q rowsQuery, snapshot *argu
 
 func (a *Analytics) fromPostgres(got composed, c cut, q rowsQuery) composed {
 	got.source, got.snapshot, got.full = argus.SourcePostgres, c.Snapshot, len(got.rows) == q.limit
-	got.replicated = a.health.replicated()
+	got.replicated = a.copies.replicated()
 	return got
 }
 
@@ -174,28 +181,4 @@ func (a *Analytics) step(name string) {
 	if a.config.onCompose != nil {
 		a.config.onCompose(name)
 	}
-}
-
-// errOutOfTime: the parts of a question took longer than it may.
-var errOutOfTime = argus.Errorf(argus.CodeQueryTooLarge,
-	"The question takes too much time or memory; narrow its window or its filter.")
-
-// clickhouseFailure logs why ClickHouse did not answer. It returns an error when Postgres would not do better: the
-// question itself is too large, or its caller has left.
-func (a *Analytics) clickhouseFailure(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if ch.IsErr(err, proto.ErrTimeoutExceeded, proto.ErrTooSlow, proto.ErrTooManyRows, proto.ErrTooManyBytes,
-		proto.ErrMemoryLimitExceeded) {
-		a.log.Info("a question went past its bounds", "error", err)
-		return errOutOfTime.WithCause(err)
-	}
-	if errors.Is(err, errOutOfTime) {
-		return err
-	}
-	if !errors.Is(err, errBreakerOpen) {
-		a.log.Warn("ClickHouse did not answer; Postgres answers alone", "error", err)
-	}
-	return nil
 }

@@ -142,6 +142,10 @@ func (a *Analytics) Series(ctx context.Context, req argus.SeriesRequest) (res ar
 			return res, err
 		}
 	}
+	return ask(ctx, a, "series", func(ctx context.Context, on *attempt) (argus.SeriesResult, error) { return a.series(ctx, on, req, g) })
+}
+
+func (a *Analytics) series(ctx context.Context, on *attempt, req argus.SeriesRequest, g grouping) (res argus.SeriesResult, err error) {
 	w := a.resolve(&req.Filter)
 	length := w.end(a.config.now()).Sub(w.since)
 	step, err := stepFor(req.Step, length)
@@ -155,7 +159,7 @@ func (a *Analytics) Series(ctx context.Context, req argus.SeriesRequest) (res ar
 		before = newOverTime(a.clamp(window{w.since.Add(-length), w.since}), req.Filter.Conditions, g, step)
 		questions = append(questions, &before.question)
 	}
-	got, err := a.count(ctx, questions)
+	got, err := a.count(ctx, on, questions)
 	if err != nil {
 		return res, err
 	}

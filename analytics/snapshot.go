@@ -17,8 +17,14 @@ type watermark struct {
 	version uint64 // 0: nothing was published yet
 }
 
-// readWatermark reads it from the replica that conn is of. What is read on conn afterwards is at least that.
-func (a *Analytics) readWatermark(ctx context.Context, conn *clickhouseConn) (watermark, error) {
+// watermarkError: the watermark could not be read. That is no bound of the question.
+type watermarkError struct{ cause error }
+
+func (e *watermarkError) Error() string { return "reading the watermark: " + e.cause.Error() }
+func (e *watermarkError) Unwrap() error { return e.cause }
+
+// readWatermark reads it from the copy that conn leads to. What is read on conn afterwards is at least that.
+func (c *logCopy) readWatermark(ctx context.Context, conn *clickhouseConn) (watermark, error) {
 	var (
 		version       proto.ColUInt64
 		closed        proto.ColInt64
@@ -26,7 +32,7 @@ func (a *Analytics) readWatermark(ctx context.Context, conn *clickhouseConn) (wa
 		wm            watermark
 	)
 	q := statement{text: "SELECT version, closed_through, writers, seqs FROM audit_watermark ORDER BY version DESC LIMIT 1"}
-	err := a.ch.query(ctx, conn, q, bounds{time: quickTime, memory: 64 << 20}, proto.Results{
+	err := conn.query(ctx, q, bounds{time: quickTime, memory: 64 << 20}, proto.Results{
 		{Name: "version", Data: &version}, {Name: "closed_through", Data: &closed},
 		{Name: "writers", Data: writers}, {Name: "seqs", Data: seqs},
 	}, func(int) error {
@@ -41,7 +47,10 @@ func (a *Analytics) readWatermark(ctx context.Context, conn *clickhouseConn) (wa
 		}
 		return nil
 	})
-	return wm, err
+	if err != nil {
+		return wm, &watermarkError{err}
+	}
+	return wm, nil
 }
 
 // cut is the snapshot an answer is of, and the part of it that a watermark lacks.

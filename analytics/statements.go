@@ -38,7 +38,7 @@ func (a *Analytics) runCounts(ctx context.Context, conn *clickhouseConn, stateme
 			if left <= 0 {
 				return errOutOfTime
 			}
-			err := a.ch.query(ctx, conn, s.statement, bounds{time: left, memory: queryMemory}, b.results(), func(n int) error {
+			err := conn.query(ctx, s.statement, bounds{time: left, memory: queryMemory}, b.results(), func(n int) error {
 				rows.Lock()
 				defer rows.Unlock()
 				return b.each(n)
@@ -54,7 +54,7 @@ func (a *Analytics) runCounts(ctx context.Context, conn *clickhouseConn, stateme
 	// The first failure ends the others, and with them their connections.
 	g, all := errgroup.WithContext(ctx)
 	for range min(maxAtOnce, len(statements)) - 1 {
-		g.Go(func() error { return a.ch.beside(all, conn, func(c *clickhouseConn) error { return work(all, c) }) })
+		g.Go(func() error { return conn.of.beside(all, conn, func(c *clickhouseConn) error { return work(all, c) }) })
 	}
 	g.Go(func() error { return work(all, conn) })
 	return g.Wait()

@@ -27,15 +27,21 @@ import (
 // world is both stores with a log in them, and a plain model of what was committed. The log is written as the writer writes
 // it. A replicator that does as the test says copies it.
 type world struct {
+	*replica
 	t      testing.TB
 	pg     *enginetest.Postgres
-	ch     *enginetest.ClickHouse
 	writer *pgxpool.Pool
-	copier clickhouse.Conn
 
 	committed []argus.Record // in the order they were
 	open      map[int64]int64
 	closed    map[int64]int64
+}
+
+// replica is one copy of a world in ClickHouse.
+type replica struct {
+	w         *world
+	ch        *enginetest.ClickHouse
+	copier    clickhouse.Conn
 	copied    map[rowID]bool
 	published argus.Position
 	version   uint64
@@ -46,15 +52,20 @@ type rowID struct{ writer, seq int64 }
 func idOf(r *argus.Record) rowID { return rowID{r.WriterID, r.Seq} }
 
 func newWorld(t testing.TB) *world {
-	w := &world{t: t, pg: enginetest.NewPostgres(t), ch: enginetest.NewClickHouse(t)}
-	return w.connect()
+	w := &world{t: t, pg: enginetest.NewPostgres(t)}
+	return w.connect(enginetest.NewClickHouse(t))
 }
 
-func (w *world) connect() *world {
+// replicaIn is a copy of the world, empty yet.
+func (w *world) replicaIn(ch *enginetest.ClickHouse) *replica {
+	return &replica{w: w, ch: ch, copier: ch.Conn(w.t, ch.ReplicatorURL), copied: map[rowID]bool{},
+		published: argus.Position{Writers: map[int64]int64{}}}
+}
+
+func (w *world) connect(ch *enginetest.ClickHouse) *world {
 	w.writer = w.pg.Pool(w.t, w.pg.LoaderURL(w.t)) // it writes in several steps
-	w.copier = w.ch.Conn(w.t, w.ch.ReplicatorURL)
-	w.open, w.closed, w.copied = map[int64]int64{}, map[int64]int64{}, map[rowID]bool{}
-	w.published = argus.Position{Writers: map[int64]int64{}}
+	w.replica = w.replicaIn(ch)
+	w.open, w.closed = map[int64]int64{}, map[int64]int64{}
 	// Rows of the last year, wherever in a month today is.
 	super := w.pg.Pool(w.t, w.pg.SuperuserURL)
 	for i := range 14 {
@@ -148,43 +159,43 @@ func (w *world) write(writer int64, records ...argus.Record) {
 }
 
 // copyRows inserts the rows that ClickHouse lacks.
-func (w *world) copyRows(records []argus.Record) {
-	w.t.Helper()
-	c := clickhouse.Context(ctx(w.t), clickhouse.WithSettings(clickhouse.Settings{
+func (r *replica) copyRows(records []argus.Record) {
+	r.w.t.Helper()
+	c := clickhouse.Context(ctx(r.w.t), clickhouse.WithSettings(clickhouse.Settings{
 		"async_insert": 0, "max_partitions_per_insert_block": 0,
 	}))
 	var missing []*argus.Record
 	for i := range records {
-		if r := &records[i]; !w.copied[idOf(r)] {
-			w.copied[idOf(r)] = true
-			missing = append(missing, r)
+		if row := &records[i]; !r.copied[idOf(row)] {
+			r.copied[idOf(row)] = true
+			missing = append(missing, row)
 		}
 	}
 	if len(missing) == 0 {
 		return
 	}
-	batch, err := w.copier.PrepareBatch(c, "INSERT INTO audit_log ("+strings.Join(argus.ColumnNames(), ", ")+")")
-	w.must(err)
-	for _, r := range missing {
-		w.must(batch.Append(clickhouseValues(r)...))
+	batch, err := r.copier.PrepareBatch(c, "INSERT INTO audit_log ("+strings.Join(argus.ColumnNames(), ", ")+")")
+	r.w.must(err)
+	for _, row := range missing {
+		r.w.must(batch.Append(clickhouseValues(row)...))
 	}
-	w.must(batch.Send())
+	r.w.must(batch.Send())
 }
 
 // publish makes p the watermark.
-func (w *world) publish(p argus.Position) {
-	w.t.Helper()
-	w.version++
+func (r *replica) publish(p argus.Position) {
+	r.w.t.Helper()
+	r.version++
 	writers := slices.Sorted(maps.Keys(p.Writers))
 	seqs := make([]int64, len(writers))
 	for i, id := range writers {
 		seqs[i] = p.Writers[id]
 	}
-	batch, err := w.copier.PrepareBatch(ctx(w.t), "INSERT INTO audit_watermark (version, epoch, published_at, lsn, closed_through, writers, seqs)")
-	w.must(err)
-	w.must(batch.Append(w.version, uint64(1), time.Now(), uint64(0), p.ClosedThrough, writers, seqs))
-	w.must(batch.Send())
-	w.published = p
+	batch, err := r.copier.PrepareBatch(ctx(r.w.t), "INSERT INTO audit_watermark (version, epoch, published_at, lsn, closed_through, writers, seqs)")
+	r.w.must(err)
+	r.w.must(batch.Append(r.version, uint64(1), time.Now(), uint64(0), p.ClosedThrough, writers, seqs))
+	r.w.must(batch.Send())
+	r.published = p
 }
 
 // now is the position of all that was committed.
@@ -200,10 +211,10 @@ func (w *world) now() argus.Position {
 }
 
 // replicate copies everything and says so.
-func (w *world) replicate() {
-	w.t.Helper()
-	w.copyRows(w.committed)
-	w.publish(w.now())
+func (r *replica) replicate() {
+	r.w.t.Helper()
+	r.copyRows(r.w.committed)
+	r.publish(r.w.now())
 }
 
 // match are the committed rows of the filter, as the order says, that are in the position.

@@ -266,8 +266,8 @@ func (f *fakeLog) LedgerRows(context.Context, argus.LedgerRequest, func([]argus.
 	return nil
 }
 
-func (f *fakeLog) LedgerWatermark(context.Context) (argus.Position, error) {
-	return argus.Position{}, nil
+func (f *fakeLog) LedgerWatermark(context.Context, string) (argus.Position, string, error) {
+	return argus.Position{}, "", nil
 }
 
 func (f *fakeLog) LedgerCounts(context.Context, argus.LedgerRequest, map[int64]argus.SeqRange) ([]argus.LedgerCount, error) {
@@ -302,7 +302,7 @@ func read[T any](f *fakeLog, v *T) T {
 	return *v
 }
 
-func (f *fakeLog) Stage() argus.Stage { return argus.Stage{Name: "clickhouse", Status: "ok"} }
+func (f *fakeLog) Stages() []argus.Stage { return []argus.Stage{{Name: "clickhouse", Status: "ok"}} }
 
 const (
 	testOrganization = "org_2argus"

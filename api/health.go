@@ -99,7 +99,7 @@ func causeOf(err error) string {
 func (a *API) health(c *call) (answer, error) {
 	f := a.facts(c.Context())
 	f.stages = append(f.stages, a.storeStages(c.Context())...)
-	f.stages = append(f.stages, a.auditLog.Stage(), a.identityStage())
+	f.stages = append(append(f.stages, a.auditLog.Stages()...), a.identityStage())
 	f.stages = append(f.stages, a.door.stages()...)
 	status, stages := f.status()
 	return reply(struct {
@@ -120,14 +120,16 @@ type healthSummary struct {
 type stageSummary struct {
 	Name   string         `json:"name"`
 	Status string         `json:"status"`
-	Since  argus.JSONTime `json:"since"` // null when this process does not know
+	Copy   string         `json:"copy,omitempty"` // of ClickHouse, where it has a name
+	Since  argus.JSONTime `json:"since"`          // null when this process does not know
 }
 
 // summary tells what this process knows by itself. A writer that has lost all its lanes says that Postgres is down.
 func (a *API) summary() healthSummary {
 	h := healthSummary{Status: statusDegraded, Stages: []stageSummary{}}
-	for _, s := range []argus.Stage{a.identityStage(), a.audit.Stage(), a.auditLog.Stage()} {
+	for _, s := range append([]argus.Stage{a.identityStage(), a.audit.Stage()}, a.auditLog.Stages()...) {
 		shown := stageSummary{Name: s.Name, Status: s.Status}
+		shown.Copy, _ = s.Facts["copy"].(string)
 		lost, _ := s.Facts["down_seconds"].(float64)
 		if lost > 0 {
 			shown.Since = argus.JSONTime(argus.Micros(time.Now().Add(-time.Duration(lost * float64(time.Second)))))

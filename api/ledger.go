@@ -234,7 +234,7 @@ const entriesPiece = 32768
 // store has them. The lines are described in docs/proof.md.
 func (l *ledger) entries(c *call) (answer, error) {
 	q := c.Query()
-	if err := known(q, "from", "source", "month", "witnessed"); err != nil {
+	if err := known(q, "from", "source", "copy", "month", "witnessed"); err != nil {
 		return answer{}, err
 	}
 	s := entryStream{l: l}
@@ -250,6 +250,12 @@ func (l *ledger) entries(c *call) (answer, error) {
 	case "", argus.SourcePostgres, argus.SourceClickHouse:
 	default:
 		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "source must be postgres or clickhouse, or absent for hashes alone.")
+	}
+	if s.copy, err = one(q, "copy"); err != nil {
+		return answer{}, err
+	}
+	if s.copy != "" && s.source != argus.SourceClickHouse {
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "copy names a copy in ClickHouse, and goes with source=clickhouse.")
 	}
 	month, err := one(q, "month")
 	if err != nil {
@@ -268,8 +274,9 @@ func (l *ledger) entries(c *call) (answer, error) {
 	// old, and not altered.
 	most := int64(proof.MaxSize)
 	if s.source == argus.SourceClickHouse {
-		whole, err := l.auditLog.LedgerWatermark(c.Context())
-		if err != nil {
+		// Rows and counts are asked of the copy whose watermark this is.
+		var whole argus.Position
+		if whole, s.copy, err = l.auditLog.LedgerWatermark(c.Context(), s.copy); err != nil {
 			return answer{}, err
 		}
 		if most, err = l.store.covered(c.Context(), whole); err != nil {
@@ -298,7 +305,7 @@ func (l *ledger) entries(c *call) (answer, error) {
 	}
 	c.SetHeader("Content-Type", "application/x-ndjson; charset=utf-8")
 	c.SetHeader("Trailer", "Argus-Ledger-Complete")
-	asked := map[string]any{"ledger_from": s.from, "ledger_to": s.sealed.Size, "source": argus.OrNull(source), "month": argus.OrNull(month)}
+	asked := map[string]any{"ledger_from": s.from, "ledger_to": s.sealed.Size, "source": argus.OrNull(source), "copy": argus.OrNull(s.copy), "month": argus.OrNull(month)}
 	if s.r, err = c.startReading(true, &argus.Filter{}, asked); err != nil {
 		return answer{}, err
 	}
@@ -323,6 +330,7 @@ type entryStream struct {
 	sealed proof.Sealed
 	note   []byte
 	source argus.Source
+	copy   string // of ClickHouse, where it has a name
 	month  proof.Month
 	from   int64
 	buf    []byte
@@ -431,7 +439,7 @@ func (s *entryStream) piece(ctx context.Context, from, to int64) error {
 	}
 	if len(ranges) > 0 {
 		ms := slices.Sorted(maps.Keys(months))
-		req := argus.LedgerRequest{Source: s.source, Since: ms[0].Start(), Until: (ms[len(ms)-1] + 1).Start(), Ranges: slices.Collect(maps.Values(ranges))}
+		req := argus.LedgerRequest{Source: s.source, Copy: s.copy, Since: ms[0].Start(), Until: (ms[len(ms)-1] + 1).Start(), Ranges: slices.Collect(maps.Values(ranges))}
 		if err := s.l.auditLog.LedgerRows(ctx, req, func(rows []argus.Record) error {
 			for i := range rows {
 				if s.month == 0 || proof.MonthOf(rows[i].OccurredAt) == s.month {
@@ -481,7 +489,7 @@ func (s *entryStream) counts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	req := argus.LedgerRequest{Source: s.source, Since: time.Unix(0, 0), Until: time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)}
+	req := argus.LedgerRequest{Source: s.source, Copy: s.copy, Since: time.Unix(0, 0), Until: time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)}
 	if s.month != 0 {
 		req.Since, req.Until = s.month.Start(), (s.month + 1).Start()
 	}

@@ -40,14 +40,15 @@ type ClerkConfig struct {
 type apiConfig struct {
 	LogConfig
 	ClerkConfig
-	IdentityFile   string   `env:"ARGUS_IDENTITY_FILE" help:"file of OpenID Connect issuers, docs/identity.md; Clerk or one of them is required"`
-	Listen         string   `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
-	MetricsListen  string   `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
-	PostgresURL    string   `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
-	ClickHouseURL  string   `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol: one URL, or name=url for each copy, separated by blanks; shards of a copy are joined by |" secret:"true"`
-	ConsentURL     string   `env:"ARGUS_POSTGRES_CONSENT_URL" help:"as argus_consent: lets operators with tenants:write record consents; empty leaves that to the host" secret:"true"`
-	CursorKey      string   `env:"ARGUS_CURSOR_KEY,required,notEmpty" help:"64 hex digits, the same for every API process" secret:"true"`
-	TrustedProxies []string `env:"ARGUS_TRUSTED_PROXIES" help:"networks whose X-Forwarded-For is believed, comma separated"`
+	IdentityFile   string        `env:"ARGUS_IDENTITY_FILE" help:"file of OpenID Connect issuers, docs/identity.md; Clerk or one of them is required"`
+	Listen         string        `env:"ARGUS_LISTEN" envDefault:":8420" help:"address of the ops API and the console"`
+	MetricsListen  string        `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9420" help:"address of /metrics; empty turns it off"`
+	PostgresURL    string        `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_api" secret:"true"`
+	ClickHouseURL  string        `env:"ARGUS_CLICKHOUSE_URL,required,notEmpty" help:"as argus_reader, native protocol: one URL, or name=url for each copy, separated by blanks; shards of a copy are joined by |" secret:"true"`
+	HedgeAfter     time.Duration `env:"ARGUS_HEDGE_AFTER" envDefault:"100ms" help:"how long a copy in ClickHouse may take before another is asked as well, at most 5 % of questions; 0 turns it off"`
+	ConsentURL     string        `env:"ARGUS_POSTGRES_CONSENT_URL" help:"as argus_consent: lets operators with tenants:write record consents; empty leaves that to the host" secret:"true"`
+	CursorKey      string        `env:"ARGUS_CURSOR_KEY,required,notEmpty" help:"64 hex digits, the same for every API process" secret:"true"`
+	TrustedProxies []string      `env:"ARGUS_TRUSTED_PROXIES" help:"networks whose X-Forwarded-For is believed, comma separated"`
 	ServicesConfig
 	ShutdownDelay time.Duration `env:"ARGUS_SHUTDOWN_DELAY" envDefault:"3s" help:"after a request to stop, how long /readyz says no and calls are still taken; 0s to 1m"`
 	WriterLanes   int           `env:"ARGUS_WRITER_LANES" envDefault:"0" help:"concurrent audit batches, 1 to 16; 0 chooses"`

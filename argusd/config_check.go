@@ -160,6 +160,9 @@ func (c apiConfig) check(local bool) []string {
 	if c.ShutdownDelay < 0 || c.ShutdownDelay > time.Minute {
 		p.add("ARGUS_SHUTDOWN_DELAY is %s, not 0s to 1m", c.ShutdownDelay)
 	}
+	if c.HedgeAfter < 0 || c.HedgeAfter > time.Minute {
+		p.add("ARGUS_HEDGE_AFTER is %s, not 0 to 1m", c.HedgeAfter)
+	}
 	if c.WriterLanes < 0 || c.WriterLanes > 16 {
 		p.add("ARGUS_WRITER_LANES is %d, not 0 to 16", c.WriterLanes)
 	}

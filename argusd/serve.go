@@ -76,7 +76,7 @@ func serveAPI(ctx context.Context, config apiConfig, dev devAPI) error {
 	if err != nil {
 		return err
 	}
-	questions, err := analytics.New(analytics.Config{ClickHouseURL: config.ClickHouseURL, Postgres: pool,
+	questions, err := analytics.New(analytics.Config{ClickHouseURL: config.ClickHouseURL, HedgeAfter: config.HedgeAfter, Postgres: pool,
 		CursorKey: config.cursorKey(), Logger: log, Registerer: registry})
 	if err != nil {
 		return err
