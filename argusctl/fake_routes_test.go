@@ -101,6 +101,13 @@ func (f *fake) health(x *exchange) {
 		stages[3].Status, stages[3].Detail = "down", "ClickHouse does not answer; the log is answered from Postgres alone."
 		stages[3].Facts = map[string]any{"down_seconds": 3900.0}
 	}
+	if x.scenario == "copies" {
+		status = "degraded"
+		east := argus.Stage{Name: "clickhouse", Status: "down", Detail: "This copy does not answer; another copy does.",
+			Facts: map[string]any{"copy": "east", "preferred": false, "down_seconds": 3900.0}}
+		stages[3].Facts = map[string]any{"copy": "west", "preferred": true, "tail_rows": 3, "lag_seconds": 0.04}
+		stages = slices.Insert(stages, 3, east)
+	}
 	x.reply(200, map[string]any{"status": status, "version": "1.2.0", "stages": stages})
 }
 

@@ -25,7 +25,7 @@ func newCmdHealth(f *factory) *cobra.Command {
 		Short: "Is each stage of the pipeline well?",
 		Long: `Shows each stage a record passes through: Postgres, the writer, the replicator, ClickHouse, identity.
 
-SINCE tells since when a stage is not well. With --check the exit code is 9 unless all is well. When the server can
+SINCE tells since when a stage is not well. Each of several copies in ClickHouse has a row of its own. With --check the exit code is 9 unless all is well. When the server can
 answer no call, since Postgres is away, it still tells which part is down and since when, with --json as well. The
 exit code is 3 then.`,
 		Example: "  argusctl health\n  argusctl health --check --json",
@@ -49,7 +49,8 @@ type health struct {
 
 type healthStage struct {
 	argus.Stage
-	Since argus.JSONTime `json:"since"` // of an outage alone
+	Copy  string         `json:"copy"`  // of ClickHouse, while calls are answered 503
+	Since argus.JSONTime `json:"since"` // likewise
 }
 
 // outageOf is what a server tells of itself while it can answer no call, nil when err is another error.
@@ -102,7 +103,7 @@ func (h *health) table(f *factory) *table {
 		t.columns[3].wide = true
 	}
 	for _, s := range h.Stages {
-		t.rows = append(t.rows, []cell{txt(s.Name), txt(s.Status).in(healthStyle(s.Status)), f.timeCell(s.since(f.now())), txt(s.Detail), txt(facts(s.Facts))})
+		t.rows = append(t.rows, []cell{txt(s.label()), txt(s.Status).in(healthStyle(s.Status)), f.timeCell(s.since(f.now())), txt(s.Detail), txt(facts(s.Facts))})
 	}
 	return t
 }
@@ -135,10 +136,19 @@ func (h *health) sentences(f *factory, how format, width int) []string {
 	var lines []string
 	for _, s := range h.Stages {
 		if s.Detail != "" {
-			lines = append(lines, wrapped(harmless(s.Name+": "+s.Detail), width)...)
+			lines = append(lines, wrapped(harmless(s.label()+": "+s.Detail), width)...)
 		}
 	}
 	return lines
+}
+
+// label names the stage, and of several copies in ClickHouse which one it is.
+func (s *healthStage) label() string {
+	name := s.Copy
+	if of, ok := s.Facts["copy"].(string); ok {
+		name = of
+	}
+	return strings.TrimSuffix(s.Name+" "+name, " ")
 }
 
 // since is since when a stage is not well, as far as the server knows.
@@ -146,7 +156,7 @@ func (s *healthStage) since(now time.Time) time.Time {
 	if t := time.Time(s.Since); !t.IsZero() || s.Status == "ok" {
 		return t
 	}
-	for _, name := range []string{"down_seconds", "lag_seconds"} {
+	for _, name := range []string{"down_seconds", "refused_seconds", "lag_seconds"} {
 		if lost, ok := s.Facts[name].(float64); ok && lost > 0 {
 			return now.Add(-time.Duration(lost * float64(time.Second)))
 		}

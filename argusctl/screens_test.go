@@ -35,6 +35,7 @@ var screens = []struct{ name, line string }{
 	{"perf-slowest", "perf --since 2026-01-31T12:00:00Z --until 2026-01-31T13:00:00Z --slowest /v1/tenants*"},
 	{"health", "health"},
 	{"health-degraded", "/s/degraded health"},
+	{"health-copies", "/s/copies health"},
 	{"health-dark", "/s/dark503 health"},
 	{"status", "status"},
 	{"status-dark", "/s/dark503 status"},

@@ -356,7 +356,8 @@ export interface SavedView {
 /** What GET /v1/health tells anyone while calls are answered 503. */
 export interface HealthSummary {
   status: 'degraded' | 'down';
-  stages: { name: string; status: Stage['status']; since: string | null }[];
+  /** copy names one of several copies in ClickHouse */
+  stages: { name: string; copy?: string; status: Stage['status']; since: string | null }[];
 }
 
 /** A value that a filter may mean, and the name of the person or the tenant. */

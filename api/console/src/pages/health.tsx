@@ -48,7 +48,7 @@ export function HealthPage() {
         <>
           <ul class="stages">
             {health.stages.map((stage) => (
-              <StageCard key={`${stage.name} ${stage.facts?.slot ?? ''}`} stage={stage} />
+              <StageCard key={`${stage.name} ${stage.facts?.slot ?? ''} ${stage.facts?.copy ?? ''}`} stage={stage} />
             ))}
           </ul>
           <LedgerCard />
@@ -65,7 +65,10 @@ function Away({ summary }: { summary: HealthSummary }) {
     <>
       <ul class="stages">
         {summary.stages.map((s) => (
-          <StageCard key={s.name} stage={{ name: s.name, status: s.status, detail: s.since ? `Since ${timeText(s.since)}.` : '', facts: null }} />
+          <StageCard
+            key={`${s.name} ${s.copy ?? ''}`}
+            stage={{ name: s.name, status: s.status, detail: s.since ? `Since ${timeText(s.since)}.` : '', facts: s.copy ? { copy: s.copy } : null }}
+          />
         ))}
       </ul>
       <p class="muted">One process of ARGUS tells what it knows by itself. The other stages and all details come back with the part that is away.</p>
@@ -84,11 +87,13 @@ function formatFact(value: unknown): string {
 }
 
 function StageCard({ stage }: { stage: Stage }) {
-  const facts = Object.entries(stage.facts ?? {});
+  const { copy, ...rest } = stage.facts ?? {};
+  const facts = Object.entries(rest);
   return (
     <li class={`stage card edge-${TONE[stage.status]}`}>
       <h2>
-        {STAGES[stage.name] ?? stage.name} <span class={`pill-state tone-${TONE[stage.status]}`}>{stage.status}</span>
+        {STAGES[stage.name] ?? stage.name}
+        {typeof copy === 'string' && ` ${copy}`} <span class={`pill-state tone-${TONE[stage.status]}`}>{stage.status}</span>
       </h2>
       <p class="muted">{WHAT[stage.name] ?? ''}</p>
       {stage.detail && <p>{stage.detail}</p>}
