@@ -74,7 +74,7 @@ func (c *logCopy) String() string {
 	if c.name == "" {
 		return "ClickHouse"
 	}
-	return "the copy " + c.name
+	return "ClickHouse " + c.name
 }
 
 // next is the copy to ask: the preferred one, else the one that is least behind, and those that something speaks against

@@ -103,7 +103,7 @@ func (h *health) table(f *factory) *table {
 		t.columns[3].wide = true
 	}
 	for _, s := range h.Stages {
-		t.rows = append(t.rows, []cell{txt(s.label()), txt(s.Status).in(healthStyle(s.Status)), f.timeCell(s.since(f.now())), txt(s.Detail), txt(facts(s.Facts))})
+		t.rows = append(t.rows, []cell{txt(s.label()), txt(s.Status).in(healthStyle(s.Status)), f.timeCell(s.since(f.now())), txt(s.Detail), txt(facts(s.shown()))})
 	}
 	return t
 }
@@ -149,6 +149,13 @@ func (s *healthStage) label() string {
 		name = of
 	}
 	return strings.TrimSuffix(s.Name+" "+name, " ")
+}
+
+// shown are the facts that the label does not tell.
+func (s *healthStage) shown() map[string]any {
+	shown := maps.Clone(s.Facts)
+	delete(shown, "copy")
+	return shown
 }
 
 // since is since when a stage is not well, as far as the server knows.
