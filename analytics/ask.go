@@ -88,7 +88,10 @@ func askCopy[T any](ctx context.Context, a *Analytics, kind string, c *logCopy, 
 		mu.Lock()
 		defer mu.Unlock()
 		o := a.copies.next(append(slices.Clone(tried), c)...)
-		if over || o == nil || !o.sound() || !a.hedges.spend() {
+		if over || o == nil || !o.sound() {
+			return
+		}
+		if tail, known := o.health.behind(); known && tail > a.config.tailLimit || !a.hedges.spend() {
 			return
 		}
 		also = o

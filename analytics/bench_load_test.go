@@ -35,6 +35,9 @@ type bench struct {
 	pg       *pgxpool.Pool // superuser
 	admin    clickhouse.Conn
 	snapshot argus.Position
+
+	url string // of ClickHouse, as argus_reader
+	api *pgxpool.Pool
 }
 
 const benchPassword = "bench"

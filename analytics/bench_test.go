@@ -34,6 +34,7 @@ func TestBenchFigures(t *testing.T) {
 	t.Run("facets", b.facets)
 	t.Run("panels", b.panels)
 	t.Run("export", b.export)
+	t.Run("copies", b.copies)
 	t.Run("size", b.sizes)
 }
 
@@ -292,6 +293,7 @@ func benchDir(t *testing.T) (dir string, kept bool) {
 }
 
 func (b *bench) start(t *testing.T, clickhouseURL string, pool *pgxpool.Pool) {
+	b.url, b.api = clickhouseURL, pool
 	a, err := New(Config{
 		ClickHouseURL: clickhouseURL, Postgres: pool, CursorKey: testKey, Logger: slog.New(slog.DiscardHandler),
 		now: func() time.Time { return b.until }, // data that was kept is as old as it is

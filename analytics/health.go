@@ -88,7 +88,7 @@ func (a *Analytics) probe(ctx context.Context, c *logCopy) error {
 	defer cancel()
 	h := &c.health
 	start := time.Now()
-	c.doubted.Store(false) // a doubt that comes from now on is about a later moment
+	doubts := c.doubts.Load()
 	wm, err := a.probeWatermark(ctx, c)
 	took := time.Since(start)
 	h.mu.Lock()
@@ -100,6 +100,7 @@ func (a *Analytics) probe(ctx context.Context, c *logCopy) error {
 	if err != nil {
 		return err
 	}
+	c.doubts.CompareAndSwap(doubts, 0) // a doubt that came meanwhile is about a later moment
 	read, err := a.readCut(ctx, wm.Position, nil)
 	if err != nil {
 		return nil
@@ -136,6 +137,8 @@ func (a *Analytics) probeWatermark(ctx context.Context, c *logCopy) (watermark, 
 	switch {
 	case err == nil && c.refused.Swap(false):
 		a.log.Info("ClickHouse has all tables again", "copy", c.name)
+	case isBound(err): // a busy server; it is asked again in a moment
+		err = nil
 	case isRejection(err):
 		if !c.refused.Load() {
 			a.log.Warn("ClickHouse rejects questions; the next store is asked", "copy", c.name, "error", err)

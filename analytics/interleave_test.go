@@ -17,11 +17,12 @@ import (
 // history is a world in which things happen in any order, to which questions are put at any time.
 type history struct {
 	*world
-	t     *testing.T
-	rng   *rand.Rand
-	proxy *enginetest.Proxy // to ClickHouse
-	a     *Analytics
-	now   time.Time
+	t        *testing.T
+	rng      *rand.Rand
+	replicas []*replica
+	proxies  []*enginetest.Proxy // to each
+	a        *Analytics
+	now      time.Time
 
 	open   []search // pages still to come
 	busy   bool     // inside an answer: no questions then
@@ -39,6 +40,8 @@ type search struct {
 
 func (h *history) happen() {
 	h.t.Helper()
+	which := h.rng.IntN(len(h.replicas))
+	r := h.replicas[which]
 	switch h.rng.IntN(9) {
 	case 0, 1, 2, 3:
 		writers := slices.Sorted(maps.Keys(h.world.open))
@@ -59,38 +62,39 @@ func (h *history) happen() {
 		}
 	case 5: // a batch that was cut off: some rows are there, in no order
 		var some []argus.Record
-		for _, r := range h.committed {
-			if !h.copied[idOf(&r)] && h.rng.IntN(3) == 0 {
-				some = append(some, r)
+		for _, row := range h.committed {
+			if !r.copied[idOf(&row)] && h.rng.IntN(3) == 0 {
+				some = append(some, row)
 			}
 		}
-		h.copyRows(some[:min(len(some), 20)])
-	case 6: // a whole one
-		h.replicate()
+		r.copyRows(some[:min(len(some), 20)])
+	case 6: // a whole one, and that copy is asked first from then on
+		r.replicate()
+		h.a.prefer(h.a.copies.all[which])
 	case 7: // one for some writers only, up to somewhere
-		p := argus.Position{ClosedThrough: h.published.ClosedThrough, Writers: maps.Clone(h.published.Writers)}
+		p := argus.Position{ClosedThrough: r.published.ClosedThrough, Writers: maps.Clone(r.published.Writers)}
 		var some []argus.Record
 		for id, seq := range h.world.now().Writers {
-			done := h.published.Through(id)
+			done := r.published.Through(id)
 			if done >= seq {
 				continue
 			}
 			upTo := done + h.rng.Int64N(seq-done+1)
-			for _, r := range h.committed {
-				if r.WriterID == id && r.Seq > done && r.Seq <= upTo {
-					some = append(some, r)
+			for _, row := range h.committed {
+				if row.WriterID == id && row.Seq > done && row.Seq <= upTo {
+					some = append(some, row)
 				}
 			}
 			p.Writers[id] = upTo
 		}
-		h.copyRows(some)
-		h.publish(p)
+		r.copyRows(some)
+		r.publish(p)
 	case 8: // the copy was found wanting and says so
 		p := argus.Position{Writers: map[int64]int64{}}
-		for id, seq := range h.published.Writers {
+		for id, seq := range r.published.Writers {
 			p.Writers[id] = h.rng.Int64N(seq + 1)
 		}
-		p.ClosedThrough = h.published.ClosedThrough
+		p.ClosedThrough = r.published.ClosedThrough
 		for id := range h.closed { // and those that it does not name have none
 			if id <= p.ClosedThrough {
 				if _, named := p.Writers[id]; !named {
@@ -98,7 +102,7 @@ func (h *history) happen() {
 				}
 			}
 		}
-		h.publish(p)
+		r.publish(p)
 	}
 }
 
@@ -206,16 +210,24 @@ func (h *history) page(s search, page argus.SearchPage) {
 }
 
 // No row is ever lost or shown twice. The test plays writes, late rows, replication in pieces and backwards, outages, and
-// rows in ClickHouse that it does not vouch for. Between and within them it asks questions, in any order.
+// rows in ClickHouse that it does not vouch for. Between and within them it asks questions, in any order. In some histories there
+// are two copies, which have different rows and watermarks at any time.
 func TestNoRowLostOrTwice(t *testing.T) {
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t)
 			h := &history{world: w, t: t, rng: rand.New(rand.NewPCG(seed, 9)), now: time.Now(), counts: map[string]int{}}
-			var through string
-			h.proxy, through = enginetest.ProxyURL(t, w.ch.ReaderURL)
+			h.replicas = []*replica{w.replica}
+			if seed > 0 {
+				h.replicas = append(h.replicas, w.replicaIn(enginetest.NewClickHouse(t)))
+			}
+			var urls string
+			for i, r := range h.replicas {
+				proxy, through := enginetest.ProxyURL(t, r.ch.ReaderURL)
+				h.proxies, urls = append(h.proxies, proxy), urls+fmt.Sprintf(" %c=%s", 'a'+i, through)
+			}
 			h.a = w.analytics(func(c *Config) {
-				c.ClickHouseURL, c.onCompose = through, h.inside
+				c.ClickHouseURL, c.onCompose = urls, h.inside
 				c.stall = 400 * time.Millisecond
 				c.tailLimit = []int64{0, 20, 1000}[seed%3] // 0 is the default
 			})
@@ -223,9 +235,12 @@ func TestNoRowLostOrTwice(t *testing.T) {
 			for range 130 {
 				switch h.rng.IntN(40) {
 				case 0:
-					[]func(){h.proxy.Cut, h.proxy.Freeze}[h.rng.IntN(2)]()
+					p := h.proxies[h.rng.IntN(len(h.proxies))]
+					[]func(){p.Cut, p.Freeze}[h.rng.IntN(2)]()
 				case 1, 2, 3:
-					h.proxy.Heal()
+					for _, p := range h.proxies {
+						p.Heal()
+					}
 				}
 				if h.rng.IntN(2) == 0 {
 					h.happen()

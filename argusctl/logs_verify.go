@@ -22,6 +22,7 @@ import (
 type verifyOptions struct {
 	pins       pins
 	source     string
+	copy       string
 	month      string
 	checkpoint string
 	maxAge     time.Duration
@@ -42,8 +43,9 @@ func newCmdLogsVerify(f *factory) *cobra.Command {
 the root come from the checkpoint that the pinned key signed, and it must continue the one seen last.
 
 Through the API, --source says whose rows: Postgres, the system of record, or ClickHouse, the copy. The copy is checked as
-far as it is whole: one that lags is older, and not altered. --month checks one month whole. The rows of a month do not
-say how old the tree is. Its age is then the server's word, unless a witness of --policy has signed it.
+far as it is whole: one that lags is older, and not altered. Where there are several, --copy names one. --month checks
+one month whole. The rows of a month do not say how old the tree is. Its age is then the server's word, unless a witness
+of --policy has signed it.
 
 With a file it checks an export, without a server: each row's hash, and the whole file against FILE.manifest.json. That
 shows damage and changes, but no key signed the manifest. With --tiles and --key the ledger proves each row of an NDJSON
@@ -63,6 +65,7 @@ the sealer stands still.`,
 				for flag, why := range map[string]string{
 					"max-age":     "tiles carry no time. Verify through the API, or give --checkpoint.",
 					"source":      "it checks the rows that the file has.",
+					"copy":        "it checks the rows that the file has.",
 					"accept-loss": "an export holds calls alone, not the record of a loss. Verify through the API.",
 				} {
 					if cmd.Flags().Changed(flag) {
@@ -79,6 +82,7 @@ the sealer stands still.`,
 	o.pins.flags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&o.source, "source", "postgres", "check the rows of this `store`: postgres or clickhouse")
+	flags.StringVar(&o.copy, "copy", "", "with --source clickhouse, check this `copy`, one of those that argusctl health shows")
 	flags.StringVar(&o.month, "month", "", "check this `month` whole, such as 2026-10")
 	flags.StringVar(&o.checkpoint, "checkpoint", "", "the log must continue the checkpoint in this `file`, too")
 	flags.DurationVar(&o.maxAge, "max-age", 10*time.Minute, "leave it undecided when the checkpoint is older than this `time`")
@@ -93,6 +97,9 @@ the sealer stands still.`,
 func (o *verifyOptions) parse() error {
 	if o.source != "postgres" && o.source != "clickhouse" {
 		return usageErrorf("--source %q: it is postgres or clickhouse.", o.source)
+	}
+	if o.copy != "" && o.source != "clickhouse" {
+		return usageErrorf("--copy goes with --source clickhouse.")
 	}
 	o.scope = proof.Scope{Source: o.source, HasAdmin: true}
 	if o.month != "" {
@@ -238,6 +245,9 @@ const maxEntryLine = 2 << 20
 // verifyStream reads the ledger's entries with their rows, and holds one against the other.
 func (f *factory) verifyStream(ctx context.Context, c *client, o *verifyOptions, open *opener) (*result, error) {
 	q := url.Values{"source": {o.source}}
+	if o.copy != "" {
+		q.Set("copy", o.copy)
+	}
 	if o.month != "" {
 		q.Set("month", o.month)
 	}

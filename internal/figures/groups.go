@@ -24,6 +24,8 @@ var groups = []group{
 		tests: []benchTest{{"./analytics", analyticsFigures + "facets"}}},
 	{name: "panels", about: "A hundred panels ask for one window at the same moment. The reference is one panel.",
 		tests: []benchTest{{"./analytics", analyticsFigures + "panels"}}},
+	{name: "copies", about: "A question whose copy in ClickHouse freezes, beside a second copy. The reference has one copy, which answers.",
+		tests: []benchTest{{"./analytics", analyticsFigures + "copies"}}},
 	{name: "export", about: "An export, read to its end.", tests: []benchTest{{"./analytics", analyticsFigures + "export"}}},
 	{name: "size", about: "Bytes a row on disk.", tests: []benchTest{{"./analytics", analyticsFigures + "size"}}},
 	{name: "big", about: "The same questions over 100 M rows in ClickHouse. It takes an hour and 40 GB, so it runs only when asked for.",
