@@ -113,7 +113,7 @@ func waitforCmd(ts *testscript.TestScript, neg bool, args []string) {
 //
 //	term [-width N] [-exit N] [-type TEXT [-after TEXT]] program [args...]
 //
-// TEXT is typed once the output holds the other text; \r and \x03 are understood. What the terminal got is the
+// TEXT is typed once the output holds the other text; \r, \t and \x03 are understood. What the terminal got is the
 // standard output for the script, line ends as \n and escape characters as ^[.
 func termCmd(ts *testscript.TestScript, neg bool, args []string) {
 	fs := flag.NewFlagSet("term", flag.ContinueOnError)
@@ -134,7 +134,7 @@ func termCmd(ts *testscript.TestScript, neg bool, args []string) {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		toType := strings.NewReplacer(`\r`, "\r", `\x03`, "\x03").Replace(*typed)
+		toType := strings.NewReplacer(`\r`, "\r", `\t`, "\t", `\x03`, "\x03").Replace(*typed)
 		buf := make([]byte, 4096)
 		for {
 			n, err := tty.Read(buf)
@@ -151,7 +151,7 @@ func termCmd(ts *testscript.TestScript, neg bool, args []string) {
 			}
 		}
 	}()
-	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 	err = cmd.Wait()
 	timer.Stop()
 	<-read

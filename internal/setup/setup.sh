@@ -49,11 +49,12 @@ why() {
   psql | pg_basebackup) echo "the steps of deploy/OPERATIONS.md" ;;
   python) echo "runs the check of assertions in docs/services.md: python3 with cryptography" ;;
   rsyslog) echo "receives what the sink syslog sends: rsyslog with its module gtls" ;;
+  zsh | fish) echo "completes commands of argusctl as people type them" ;;
   postgres15) echo "replication is tested against 15 and 18; or name its folder of programs in ARGUS_TEST_POSTGRES15" ;;
   esac
 }
 wanted=(go node npm chromium)
-[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python curl rsyslog)
+[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python curl rsyslog zsh fish)
 missing=()
 look() {
   missing=()
