@@ -128,7 +128,8 @@ func (pg *Postgres) Conninfo(name string) string {
 		pg.config.Port, Superuser, pg.password, Superuser, name)
 }
 
-// Set changes a setting for good (ALTER SYSTEM), and has the server read it.
+// Set changes a setting for good (ALTER SYSTEM), and has the server read it. The names of synchronous standbys count for every
+// commit after it.
 func (pg *Postgres) Set(ctx context.Context, name, value string) error {
 	conn, err := pgx.Connect(ctx, pg.SuperuserURL(Superuser))
 	if err != nil {
@@ -138,7 +139,17 @@ func (pg *Postgres) Set(ctx context.Context, name, value string) error {
 	if _, err := conn.Exec(ctx, fmt.Sprintf("ALTER SYSTEM SET %s = '%s'", name, strings.ReplaceAll(value, "'", "''"))); err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, "SELECT pg_reload_conf()")
+	if _, err := conn.Exec(ctx, "SELECT pg_reload_conf()"); err != nil || name != "synchronous_standby_names" {
+		return err
+	}
+	// Commits ask the checkpointer's view of the names. It reads the files before it makes a checkpoint, once the
+	// postmaster has told everybody, as it has told this session.
+	for now := value + "?"; now != value; {
+		if err := conn.QueryRow(ctx, "SELECT current_setting('synchronous_standby_names') FROM pg_sleep(0.01)").Scan(&now); err != nil {
+			return err
+		}
+	}
+	_, err = conn.Exec(ctx, "CHECKPOINT")
 	return err
 }
 

@@ -23,6 +23,7 @@ here() {
   postgres15) [ -x "${ARGUS_TEST_POSTGRES15:-/usr/lib/postgresql/15/bin}/postgres" ] || [ -x "$tools/postgres15/bin/postgres" ] ;;
   python) python3 -c 'import cryptography' 2>/dev/null ;; # docs/services.md's code for Python
   nginx) has nginx || [ -x /usr/sbin/nginx ] ;;
+  haproxy) has haproxy || [ -x /usr/sbin/haproxy ] ;;
   rsyslog) { has rsyslogd || [ -x /usr/sbin/rsyslogd ]; } && ls /usr/lib/*/rsyslog/lmnsd_gtls.so >/dev/null 2>&1 ;;
   psql | pg_basebackup | pg_recvlogical) has "$1" || [ -x "/usr/lib/postgresql/15/bin/$1" ] ;;
   *) has "$1" ;;
@@ -50,11 +51,12 @@ why() {
   python) echo "runs the check of assertions in docs/services.md: python3 with cryptography" ;;
   rsyslog) echo "receives what the sink syslog sends: rsyslog with its module gtls" ;;
   zsh | fish) echo "completes commands of argusctl as people type them" ;;
+  haproxy) echo "the balancer before Postgres, in docs/high-availability.md" ;;
   postgres15) echo "replication is tested against 15 and 18; or name its folder of programs in ARGUS_TEST_POSTGRES15" ;;
   esac
 }
 wanted=(go node npm chromium)
-[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python curl rsyslog zsh fish)
+[ "$purpose" = bench ] && wanted+=(pg_recvlogical curl nginx) || wanted+=(compiler strace promtool postgres15 psql pg_basebackup python curl rsyslog zsh fish haproxy)
 missing=()
 look() {
   missing=()
