@@ -26,7 +26,15 @@ type built struct {
 	from, to argus.Position // the rows that were looked at for it
 	keys     []rowKey       // of each row
 	ends     []int          // of each row's line
+	tips     []tip          // what was read for it
 	full     bool           // more rows are there already
+}
+
+// tip is the last row of a writer that was read. A tip without a seq is the newest writer.
+type tip struct {
+	writer, seq int64
+	at          time.Time
+	hash        [32]byte
 }
 
 type rowKey struct{ writer, seq int64 }
@@ -54,6 +62,7 @@ func (e *missingError) Error() string {
 // filter lets pass; its position to may have moved even so.
 func (s *stream) next(ctx context.Context, st *state, lim limits) (b *built, err error) {
 	position, looked := st.position.Clone(), st.looked.Clone()
+	var newest []tip
 	// One snapshot for the writers and their rows: behind a balancer two statements may reach two standbys.
 	err = pgx.BeginTxFunc(ctx, s.r.ship.rows, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		var tail pgread.Ranges
@@ -64,7 +73,11 @@ func (s *stream) next(ctx context.Context, st *state, lim limits) (b *built, err
 			if err != nil {
 				return err
 			}
+			before := position.ClosedThrough
 			settle(&position, &looked, c)
+			if position.ClosedThrough > before {
+				newest = []tip{{writer: position.ClosedThrough}}
+			}
 			tail = c.Tail
 			slices.SortFunc(tail, func(a, b pgread.Range) int { return cmp.Compare(a.Writer, b.Writer) }) // as again reads them
 		}
@@ -75,7 +88,7 @@ func (s *stream) next(ctx context.Context, st *state, lim limits) (b *built, err
 		b, err = s.collect(ctx, tx, reading{position: position, from: looked, ranges: share(tail, look), filter: s.r.declaration.Parsed(), query: s.r.filter,
 			format: s.r.format, formatName: s.r.declaration.Format, limits: lim, streamSeq: st.streamSeq})
 		if b != nil {
-			b.full = b.full || tail.Rows() > look
+			b.full, b.tips = b.full || tail.Rows() > look, append(b.tips, newest...)
 		}
 		return err
 	})
@@ -115,6 +128,11 @@ func (s *stream) again(ctx context.Context, st *state) (*built, error) {
 		return nil, err
 	}
 	b.to = to
+	if s.r.ship.config.ReadURL != s.r.ship.config.PostgresURL {
+		if err := confirm(ctx, s.r.ship.primary, b.tips); err != nil {
+			return nil, err
+		}
+	}
 	s.seal(st, b)
 	if b.batch.Batch != p.Batch {
 		return nil, fmt.Errorf("the pending batch %s is %s when it is built again", p.Batch, b.batch.Batch)
@@ -213,6 +231,10 @@ func (s *stream) collect(ctx context.Context, db pgread.Querier, in reading) (*b
 		}
 		next = r.Seq + 1
 		b.to.Writers[r.WriterID] = r.Seq
+		if n := len(b.tips); n == 0 || b.tips[n-1].writer != r.WriterID {
+			b.tips = append(b.tips, tip{})
+		}
+		b.tips[len(b.tips)-1] = tip{r.WriterID, r.Seq, r.OccurredAt, r.RowHash}
 	}
 	rows.Close()
 	if err := rows.Err(); err != nil {

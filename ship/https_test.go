@@ -84,6 +84,14 @@ func (r *receiver) batches() (all []received) {
 	return all
 }
 
+// rows counts what it has, repetitions too.
+func (r *receiver) rows() (n int) {
+	for _, b := range r.batches() {
+		n += len(b.lines)
+	}
+	return n
+}
+
 // verify is what argusctl ship verify does with the bodies.
 func (r *receiver) verify() proof.ShipmentReport {
 	r.t.Helper()

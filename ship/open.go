@@ -1,7 +1,9 @@
 package ship
 
 import (
+	"context"
 	"fmt"
+	"time"
 
 	"github.com/useargus/argus/ship/folder"
 	"github.com/useargus/argus/ship/https"
@@ -17,6 +19,18 @@ import (
 type opened struct {
 	sink.Sink
 	records bool // Row.Record is filled
+}
+
+// Test asks the declaration's receiver whether it would take batches. It gives no row of the log.
+func Test(ctx context.Context, d *sink.Declaration) error {
+	o, err := open(d)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	return o.Test(ctx)
 }
 
 // open makes the declaration's sink. It connects to nothing yet.

@@ -1,11 +1,17 @@
 package ship
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/useargus/argus/ship/sink"
@@ -91,4 +97,78 @@ func TestDeclarationsAreChecked(t *testing.T) {
 			t.Errorf("%s: %v, and not %q", text, err, want)
 		}
 	}
+}
+
+// TestNamesThatResolveAnew: the address that a name leads to changes with each question, and is private each time: the host
+// itself as IPv4, mapped into IPv6, translated, or as "any". No sink sends a byte there, by a test or with a batch, though it listens.
+func TestNamesThatResolveAnew(t *testing.T) {
+	listener, err := net.Listen("tcp", ":0")
+	must(t, err)
+	defer listener.Close()
+	var reached atomic.Int32
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			reached.Add(1)
+			conn.Close()
+		}
+	}()
+	addresses := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("::1"), netip.MustParseAddr("::ffff:127.0.0.1"),
+		netip.MustParseAddr("::"), netip.MustParseAddr("64:ff9b::7f00:1"), netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("2002:7f00:1::")}
+	names := nameServer(t, addresses)
+	before := net.DefaultResolver
+	defer func() { net.DefaultResolver = before }()
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", names)
+	}}
+	port := listener.Addr().(*net.TCPAddr).Port
+	for name, text := range remote {
+		folder := t.TempDir()
+		sinktest.Write(t, folder, "secret", "hush-hush\n")
+		s, err := open(sinktest.Declared(t, folder, fmt.Sprintf("sinks:\n- name: out\n  %s: {%s}\n", name, strings.ReplaceAll(text, "HOST", fmt.Sprintf("rebind.example:%d", port)))))
+		must(t, err)
+		for range len(addresses) {
+			for what, err := range map[string]error{"Test": s.Test(t.Context()), "Send": s.Send(t.Context(), sinktest.Batch(t, 1, 3, nil))} {
+				if err == nil || !strings.Contains(err.Error(), "it is a private address") {
+					t.Errorf("%s: %s says %v", name, what, err)
+				}
+			}
+		}
+		s.Close()
+	}
+	if n := reached.Load(); n != 0 {
+		t.Errorf("%d connections reached a private address", n)
+	}
+}
+
+// nameServer answers each question with the next of the addresses that is of its type.
+func nameServer(t *testing.T, addresses []netip.Addr) (address string) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { conn.Close() })
+	go func() {
+		const header, v4, v6 = 12, 1, 28 // bytes, and types of a question
+		asked := map[uint16]int{}
+		for packet := make([]byte, 1500); ; {
+			n, from, err := conn.ReadFrom(packet)
+			if err != nil {
+				return
+			}
+			end := header + bytes.IndexByte(packet[header:n], 0) + 5 // of the one question: its name, type and class
+			kind := binary.BigEndian.Uint16(packet[end-4:])
+			if kind != v4 && kind != v6 {
+				continue
+			}
+			fit := slices.DeleteFunc(slices.Clone(addresses), func(a netip.Addr) bool { return a.Is4() != (kind == v4) })
+			a := fit[asked[kind]%len(fit)].AsSlice()
+			asked[kind]++
+			answer := append([]byte{packet[0], packet[1], 0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0}, packet[header:end]...)
+			answer = append(answer, 0xc0, header, 0, byte(kind), 0, 1, 0, 0, 0, 0, 0, byte(len(a)))
+			conn.WriteTo(append(answer, a...), from)
+		}
+	}()
+	return conn.LocalAddr().String()
 }

@@ -70,16 +70,7 @@ func (r *runner) orders(ctx context.Context, beside *sync.WaitGroup) error {
 
 // test asks the receiver, with connections of its own, and lets the stream go on when the answer is good.
 func (r *runner) test(ctx context.Context, id int64) {
-	err := func() error {
-		o, err := open(r.declaration)
-		if err != nil {
-			return err
-		}
-		defer o.Close()
-		ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-		defer cancel()
-		return o.Test(ctx)
-	}()
+	err := Test(ctx, r.declaration)
 	if ctx.Err() != nil {
 		return
 	}

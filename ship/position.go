@@ -7,11 +7,13 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	exact "github.com/go-json-experiment/json"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/pgread"
 )
 
@@ -23,6 +25,14 @@ import (
 //
 // A batch is sent only after its pending was stored, and pending changes only when the receiver has acknowledged or rejected
 // it. So a receiver sees, of each place in the stream, one batch or the halves of a rejected one.
+//
+// Postgres may fail over at any moment. What was read is visible, and its commit may wait for the synchronous standbys still,
+// or be on the old primary alone. Three rules keep such rows from a receiver, and from the position:
+//
+//   - A pending batch is sent after the commit that stored it. That commit waits for the standbys, and the rows are before it.
+//   - A pending batch that another run stored is sent after a barrier: that run's wait may have been broken off.
+//   - A state is stored only on a server that has the tips: the very rows that were read since the state before. A version that
+//     a server has stands behind its rows in the log, so of what was read earlier this holds already.
 type state struct {
 	version  int64
 	position argus.Position  // all rows that were acknowledged, set aside or missing
@@ -32,6 +42,7 @@ type state struct {
 	number, rows, streamSeq int64
 	batch                   string
 	pending                 *pending
+	tips                    []tip // of what was read since the version
 }
 
 // pending is a batch that was decided. From and To are positions: the rows between them that the filter lets pass.
@@ -43,22 +54,59 @@ type pending struct {
 	Format string `json:"format"`
 }
 
-// errMoved: another process has moved the stream.
-var errMoved = errors.New("another process ships this sink as well")
+// errMoved: another process has moved the stream, or Postgres is another server than the one that was read.
+var errMoved = errors.New("another process ships this sink as well, or Postgres failed over to a server that lacks rows that were read")
+
+// standbyWait bounds a wait for synchronous standbys, so that the sink's state can tell of it.
+const standbyWait = 10 * time.Second
+
+// has is the condition that a server has the tips, given as four arrays from the placeholder on.
+func has(placeholder int) string {
+	return fmt.Sprintf(`NOT EXISTS (SELECT FROM unnest($%d::bigint[], $%d::bigint[], $%d::timestamptz[], $%d::bytea[]) t (writer_id, seq, at, hash)
+		WHERE NOT CASE t.seq WHEN 0 THEN EXISTS (SELECT FROM argus.audit_writers w WHERE w.writer_id = t.writer_id)
+		ELSE EXISTS (SELECT FROM argus.argus_audit_log l WHERE l.writer_id = t.writer_id AND l.seq = t.seq AND l.occurred_at = t.at AND l.row_hash = t.hash) END)`,
+		placeholder, placeholder+1, placeholder+2, placeholder+3)
+}
+
+func arrays(tips []tip) (writers, seqs []int64, at []time.Time, hashes [][]byte) {
+	for i := range tips {
+		t := &tips[i]
+		writers, seqs, at, hashes = append(writers, t.writer), append(seqs, t.seq), append(at, t.at), append(hashes, t.hash[:])
+	}
+	return writers, seqs, at, hashes
+}
+
+// confirm asks the primary whether it has what another server showed.
+func confirm(ctx context.Context, db querier, tips []tip) error {
+	writers, seqs, at, hashes := arrays(tips)
+	var there bool
+	if err := db.QueryRow(ctx, "SELECT "+has(1), writers, seqs, at, hashes).Scan(&there); err != nil {
+		return fmt.Errorf("asking the primary for the rows that were read: %w", err)
+	}
+	if !there {
+		return errors.New("the Postgres that is read has other rows than the primary: see that it follows the primary that is")
+	}
+	return nil
+}
 
 // load reads the stream's state. It makes that of a new live stream.
 func (s *stream) load(ctx context.Context) (*state, error) {
-	st, filter, err := s.read(ctx)
+	conn, err := s.r.ship.primary.Acquire(ctx) // one server for all of it
+	if err != nil {
+		return nil, fmt.Errorf("connecting to Postgres: %w", err)
+	}
+	defer conn.Release()
+	st, filter, err := s.read(ctx, conn)
 	if errors.Is(err, pgx.ErrNoRows) && s.name == "" {
 		start, err := s.r.startAt(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := s.r.ship.primary.Exec(ctx, `INSERT INTO argus.sink_positions (sink, stream, position, filter) VALUES ($1, '', $2, $3)
+		if _, err := conn.Exec(ctx, `INSERT INTO argus.sink_positions (sink, stream, position, filter) VALUES ($1, '', $2, $3)
 			ON CONFLICT DO NOTHING`, s.r.declaration.Name, start.String(), s.r.filter); err != nil {
 			return nil, fmt.Errorf("starting the sink: %w", err)
 		}
-		st, filter, err = s.read(ctx)
+		st, filter, err = s.read(ctx, conn)
 		if err != nil {
 			return nil, err
 		}
@@ -68,15 +116,27 @@ func (s *stream) load(ctx context.Context) (*state, error) {
 	if filter != s.r.filter {
 		st.looked = st.position.Clone() // what the filter before left out is looked at again
 	}
+	if st.version < s.seen {
+		s.r.log.Error("Postgres went back: it failed over to a standby that lagged, or was restored. The receiver may have rows that the log has no more",
+			"stream", s.name, "version", st.version, "seen", s.seen)
+	}
+	s.seen = st.version
+	if st.pending != nil {
+		ctx, cancel := context.WithTimeout(ctx, standbyWait)
+		defer cancel()
+		if err := connect.Barrier(ctx, conn); err != nil {
+			return nil, fmt.Errorf("waiting for the synchronous standbys: %w", err)
+		}
+	}
 	return st, nil
 }
 
-func (s *stream) read(ctx context.Context) (st *state, filter string, err error) {
+func (s *stream) read(ctx context.Context, db querier) (st *state, filter string, err error) {
 	st = &state{}
 	var position string
 	var looked, until *string
 	var waiting []byte
-	err = s.r.ship.primary.QueryRow(ctx, `SELECT version, position, looked, filter, until, number, batch, rows, stream_seq, pending
+	err = db.QueryRow(ctx, `SELECT version, position, looked, filter, until, number, batch, rows, stream_seq, pending
 		FROM argus.sink_positions WHERE sink = $1 AND stream = $2`, s.r.declaration.Name, s.name).
 		Scan(&st.version, &position, &looked, &filter, &until, &st.number, &st.batch, &st.rows, &st.streamSeq, &waiting)
 	if err != nil {
@@ -125,16 +185,20 @@ func (s *stream) store(ctx context.Context, db querier, st *state, acknowledged 
 	if text := st.looked.String(); text != st.position.String() {
 		looked = &text
 	}
+	writers, seqs, at, hashes := arrays(st.tips)
+	ctx, cancel := context.WithTimeout(ctx, standbyWait)
+	defer cancel()
 	err := db.QueryRow(ctx, `UPDATE argus.sink_positions SET version = version + 1, position = $4, looked = $5, filter = $6, number = $7, batch = $8,
 		rows = $9, stream_seq = $10, pending = $11, acknowledged_at = CASE WHEN $12 THEN clock_timestamp() ELSE acknowledged_at END
-		WHERE sink = $1 AND stream = $2 AND version = $3 RETURNING version`, s.r.declaration.Name, s.name, st.version, st.position.String(), looked, s.r.filter,
-		st.number, st.batch, st.rows, st.streamSeq, waiting, acknowledged).Scan(&st.version)
+		WHERE sink = $1 AND stream = $2 AND version = $3 AND `+has(13)+` RETURNING version`, s.r.declaration.Name, s.name, st.version, st.position.String(), looked, s.r.filter,
+		st.number, st.batch, st.rows, st.streamSeq, waiting, acknowledged, writers, seqs, at, hashes).Scan(&st.version)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errMoved
 	}
 	if err != nil {
 		return fmt.Errorf("moving the position: %w", err)
 	}
+	st.tips, s.seen = st.tips[:0], st.version
 	return nil
 }
 

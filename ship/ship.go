@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -89,7 +90,7 @@ func New(config Config) (*Ship, error) {
 		return pgxpool.NewWithConfig(context.Background(), pc)
 	}
 	var err error
-	if s.primary, err = open(config.PostgresURL, nil); err != nil {
+	if s.primary, err = open(config.PostgresURL, map[string]string{"jit": "off", "plan_cache_mode": "force_generic_plan"}); err != nil {
 		return nil, err
 	}
 	// What is read has an index, with any statistics of a young table. The plan does not depend on the values, and planning
@@ -159,6 +160,9 @@ func (s *Ship) Run(ctx context.Context) error {
 			}
 		default:
 			s.log.Warn("the leases could not be renewed", "error", err)
+			if err := s.declare(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("the sinks could not be declared again", "error", err)
+			}
 			if time.Since(renewed) > s.config.LeaseTTL {
 				for _, r := range s.runners {
 					r.stop()
@@ -171,21 +175,34 @@ func (s *Ship) Run(ctx context.Context) error {
 	}
 }
 
-// declare says in Postgres which sinks there are. One that is in no file any more stays there, with its position.
+// declare says in Postgres which sinks there are. One that is in no file any more stays there, with its position. It waits for
+// no synchronous standby: what a failover takes back is declared again when the leases cannot be renewed.
 func (s *Ship) declare(ctx context.Context) error {
-	var names []string
-	for _, r := range s.runners {
-		d := r.declaration
-		names = append(names, d.Name)
-		if _, err := s.primary.Exec(ctx, `INSERT INTO argus.sinks (sink, kind, target, format, filter, declared) VALUES ($1, $2, $3, $4, $5, true)
-			ON CONFLICT (sink) DO UPDATE SET kind = excluded.kind, target = excluded.target, format = excluded.format, filter = excluded.filter, declared = true`,
-			d.Name, d.Type(), d.Target(), d.Format, r.filter); err != nil {
-			return fmt.Errorf("declaring the sink %s: %w", d.Name, err)
+	return s.unwaited(ctx, func(tx pgx.Tx) error {
+		var names []string
+		for _, r := range s.runners {
+			d := r.declaration
+			names = append(names, d.Name)
+			if _, err := tx.Exec(ctx, `INSERT INTO argus.sinks (sink, kind, target, format, filter, declared) VALUES ($1, $2, $3, $4, $5, true)
+				ON CONFLICT (sink) DO UPDATE SET kind = excluded.kind, target = excluded.target, format = excluded.format, filter = excluded.filter, declared = true`,
+				d.Name, d.Type(), d.Target(), d.Format, r.filter); err != nil {
+				return fmt.Errorf("declaring the sink %s: %w", d.Name, err)
+			}
 		}
-	}
-	_, err := s.primary.Exec(ctx, `UPDATE argus.sinks s SET declared = false WHERE declared AND NOT sink = ANY($1::text[])
-		AND NOT EXISTS (SELECT FROM argus.sink_leases l WHERE l.sink = s.sink AND l.expires_at > clock_timestamp())`, names)
-	return err
+		_, err := tx.Exec(ctx, `UPDATE argus.sinks s SET declared = false WHERE declared AND NOT sink = ANY($1::text[])
+			AND NOT EXISTS (SELECT FROM argus.sink_leases l WHERE l.sink = s.sink AND l.expires_at > clock_timestamp())`, names)
+		return err
+	})
+}
+
+// unwaited commits without a wait for synchronous standbys: what sinks say of themselves is told while a standby is away.
+func (s *Ship) unwaited(ctx context.Context, f func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.primary, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
+			return err
+		}
+		return f(tx)
+	})
 }
 
 func wait(ctx context.Context, d time.Duration) error {

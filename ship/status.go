@@ -196,7 +196,10 @@ func (r *runner) write(ctx context.Context, l lag, since time.Duration) {
 	}
 	text, err := exact.Marshal(&st)
 	if err == nil {
-		_, err = r.ship.primary.Exec(ctx, "UPDATE argus.sinks SET status = $2, updated_at = clock_timestamp() WHERE sink = $1", name, text)
+		err = r.ship.unwaited(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "UPDATE argus.sinks SET status = $2, updated_at = clock_timestamp() WHERE sink = $1", name, text)
+			return err
+		})
 	}
 	if err != nil && ctx.Err() == nil {
 		r.log.Warn("the sink's status could not be written", "error", err)

@@ -33,6 +33,7 @@ type stream struct {
 	rejects int      // rows set aside since the last acknowledgement
 	decided time.Time
 	ahead   *ahead
+	seen    int64 // the newest version of the state
 }
 
 // ahead is the next batch, built while the one before it is under way.
@@ -150,6 +151,7 @@ func (s *stream) decide(ctx context.Context, st *state) (*built, error) {
 		return nil, s.r.pause(ctx, min(rest, 5*time.Second))
 	}
 	st.position, st.looked = b.position, b.from
+	st.tips = append(st.tips, b.tips...)
 	if len(b.batch.Rows) == 0 {
 		s.give(b)
 		st.looked = b.to
@@ -183,6 +185,7 @@ func (s *stream) lookAhead(ctx context.Context, st *state, b *built) {
 	go func() {
 		defer close(a.done)
 		a.b, a.err = s.next(ctx, next, lim)
+		failpoint("ahead")
 	}()
 }
 
@@ -211,6 +214,7 @@ func (s *stream) acknowledged(ctx context.Context, st *state, b *built) (*built,
 		case a.err == nil && a.b.full && len(a.b.batch.Rows) > 0 && !s.r.paused.Load():
 			next = a.b
 			st.position, st.looked = next.position, next.from
+			st.tips = append(st.tips, next.tips...)
 			s.decideOn(st, next)
 		case a.b != nil:
 			s.give(a.b)

@@ -89,8 +89,9 @@ type world struct {
 	written int
 }
 
-func newWorld(t testing.TB) *world {
-	pg := enginetest.NewPostgres(t)
+func newWorld(t testing.TB) *world { return worldOn(t, enginetest.NewPostgres(t)) }
+
+func worldOn(t testing.TB, pg *enginetest.Postgres) *world {
 	return &world{t: t, pg: pg, owner: pg.Pool(t, pg.OwnerURL), api: pg.Pool(t, pg.APIURL), dir: t.TempDir(), seqs: map[int64]int64{}}
 }
 
@@ -153,6 +154,7 @@ func (w *world) child(path, point string, passes int) *exec.Cmd {
 	if err := c.Start(); err != nil {
 		w.t.Fatal(err)
 	}
+	w.t.Cleanup(func() { c.Process.Kill(); c.Wait() }) // of a test that failed
 	return c
 }
 
@@ -167,6 +169,12 @@ func (w *world) open() (writer int64) {
 // write appends n rows of the writer, as a batch. change may change each.
 func (w *world) write(writer int64, n int, change ...func(*argus.Record)) {
 	w.t.Helper()
+	if err := w.tryWrite(context.Background(), writer, n, change...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) tryWrite(ctx context.Context, writer int64, n int, change ...func(*argus.Record)) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	rows := make([][]any, n)
@@ -190,10 +198,9 @@ func (w *world) write(writer int64, n int, change ...func(*argus.Record)) {
 		r.RowHash = r.ComputeHash()
 		rows[i] = audittest.Values(&r)
 	}
-	if _, err := w.api.CopyFrom(context.Background(), pgx.Identifier{"argus", "argus_audit_log"}, argus.ColumnNames(), pgx.CopyFromRows(rows)); err != nil {
-		w.t.Fatal(err)
-	}
 	w.written += n
+	_, err := w.api.CopyFrom(ctx, pgx.Identifier{"argus", "argus_audit_log"}, argus.ColumnNames(), pgx.CopyFromRows(rows))
+	return err
 }
 
 func (w *world) number(sql string, args ...any) (n int64) {
@@ -329,3 +336,10 @@ func (w *world) check(batches []received, pass func(*argus.Record) bool) {
 }
 
 func manifestLine(m argus.Manifest) []byte { return (&sink.Batch{Manifest: m}).AppendManifest(nil) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -148,7 +148,7 @@ func (pg *Postgres) Restart(t testing.TB) {
 func (pg *Postgres) MoveTo(t testing.TB, engine *engines.Postgres) {
 	t.Helper()
 	for _, field := range []*string{
-		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.HoldURL, &pg.BreakGlassURL, &pg.ConsentURL, &pg.LedgerURL, &pg.SuperuserURL,
+		&pg.OwnerURL, &pg.APIURL, &pg.ReplicatorURL, &pg.AuditorURL, &pg.MaintenanceURL, &pg.HoldURL, &pg.BreakGlassURL, &pg.ConsentURL, &pg.LedgerURL, &pg.ShipURL, &pg.SuperuserURL,
 	} {
 		*field = strings.Replace(*field, "127.0.0.1:"+strconv.Itoa(pg.Engine().Port()), "127.0.0.1:"+strconv.Itoa(engine.Port()), 1)
 	}
