@@ -157,7 +157,7 @@ func (a *API) errorBody(path string, e *argus.Error, id uuid.UUID) []byte {
 // ordered brings the stages into the order of a record's way.
 func ordered(stages []argus.Stage) []argus.Stage {
 	var out []argus.Stage
-	for _, name := range []string{"identity", "writer", "postgres", "replicator", "clickhouse", "ledger", "services"} {
+	for _, name := range []string{"identity", "writer", "postgres", "replicator", "clickhouse", "ledger", "ship", "services"} {
 		for _, s := range stages {
 			if s.Name == name {
 				if s.Facts == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/useargus/argus"
@@ -28,6 +29,7 @@ func (a *API) storeStages(ctx context.Context) []argus.Stage {
 	var replica bool
 	var words []replicatorWord
 	var sealer *ledgerWord
+	var sinks []sinkWord
 	sent := time.Now()
 	err := a.pool.QueryRow(ctx, `
 		SELECT current_setting('server_version'), clock_timestamp(), pg_is_in_recovery(),
@@ -35,8 +37,9 @@ func (a *API) storeStages(ctx context.Context) []argus.Stage {
 		       coalesce((SELECT jsonb_agg(s ORDER BY s.slot) FROM (
 		         SELECT s.slot, s.updated_at, s.status, p.slot_name IS NOT NULL AS here
 		           FROM argus.replicator_status s LEFT JOIN pg_catalog.pg_replication_slots p ON p.slot_name = s.slot) s), '[]'),
-		       (SELECT jsonb_build_object('updated_at', updated_at, 'status', status) FROM argus.ledger_status)`).
-		Scan(&version, &theirs, &replica, &months, &words, &sealer)
+		       (SELECT jsonb_build_object('updated_at', updated_at, 'status', status) FROM argus.ledger_status),
+		       (SELECT jsonb_agg(jsonb_build_object('sink', sink, 'updated_at', updated_at, 'paused', paused, 'status', status) ORDER BY sink) FROM argus.sinks WHERE declared)`).
+		Scan(&version, &theirs, &replica, &months, &words, &sealer, &sinks)
 	took := time.Since(sent)
 	if err != nil {
 		a.log.Warn("Postgres's health not read", "cause", err)
@@ -61,7 +64,72 @@ func (a *API) storeStages(ctx context.Context) []argus.Stage {
 	if sealer != nil { // an installation may run without a ledger
 		stages = append(stages, ledgerStage(*sealer, theirs))
 	}
+	if len(sinks) > 0 { // nor must it ship
+		stages = append(stages, shipStage(sinks, theirs))
+	}
 	return stages
+}
+
+// sinkWord is what the shipper of a sink said last: argus.sinks.
+type sinkWord struct {
+	Sink      string          `json:"sink"`
+	UpdatedAt *time.Time      `json:"updated_at"`
+	Paused    bool            `json:"paused"`
+	Status    json.RawMessage `json:"status"`
+}
+
+// Limits of a sink that is called well, as the alerts have them.
+const (
+	sinkLag       = 15 * time.Minute
+	sinkRetention = 14 * 24 * time.Hour
+)
+
+// shipStage tells how far each sink is. What a receiver said is for people who may read the log: GET /v1/sinks.
+func shipStage(words []sinkWord, now time.Time) argus.Stage {
+	s := argus.Stage{Name: "ship", Status: statusOK, Facts: map[string]any{}}
+	var leaving, gone, away, behind []string
+	for _, w := range words {
+		var status struct {
+			State       string     `json:"state"`
+			LagRows     int64      `json:"lag_rows"`
+			LagSeconds  float64    `json:"lag_seconds"`
+			RetentionAt *time.Time `json:"retention_at"`
+		}
+		state := "unknown"
+		if err := unmarshal(w.Status, &status); err == nil {
+			state = status.State
+		}
+		silent := w.UpdatedAt == nil || now.Sub(*w.UpdatedAt) > shipperGone
+		switch {
+		case silent:
+			state = "down"
+			gone = append(gone, w.Sink)
+		case w.Paused:
+			state = "paused"
+		case state != "shipping" && state != "idle":
+			away = append(away, w.Sink)
+		case status.LagSeconds > sinkLag.Seconds():
+			behind = append(behind, w.Sink)
+		}
+		if at := status.RetentionAt; at != nil && at.Sub(now) < sinkRetention {
+			leaving = append(leaving, w.Sink)
+		}
+		s.Facts["sink "+w.Sink] = map[string]any{"state": state, "lag_rows": status.LagRows, "lag_seconds": status.LagSeconds}
+	}
+	for _, found := range []struct {
+		sinks []string
+		text  string
+	}{
+		{leaving, "Rows that sinks have not taken may leave Postgres within two weeks: "},
+		{gone, "No process ships to these sinks: "},
+		{away, "Receivers do not take batches now. argusctl sink show says why: "},
+		{behind, "Sinks are more than 15 minutes behind: "},
+	} {
+		if len(found.sinks) > 0 && s.Status == statusOK {
+			s.Status, s.Detail = statusDegraded, found.text+strings.Join(found.sinks, ", ")+"."
+		}
+	}
+	return s
 }
 
 // ledgerWord is what the sealer said last: argus.ledger_status.

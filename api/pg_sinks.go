@@ -11,16 +11,16 @@ import (
 )
 
 // shipperGone is how old the report of a sink may be: a shipper writes one every second.
-const shipperGone = "15 seconds"
+const shipperGone = 15 * time.Second
 
 // readSinks reads all sinks, or the one of that name.
 func readSinks(ctx context.Context, q querier, name string) ([]sinkJSON, error) {
 	rows, err := q.Query(ctx, `
 		SELECT s.sink, s.kind, s.target, s.format, s.filter, s.status, s.paused_by, s.paused_at,
-		       CASE WHEN NOT s.declared THEN 'undeclared' WHEN s.updated_at > clock_timestamp() - interval '`+shipperGone+`' THEN s.status ->> 'state' ELSE 'down' END,
+		       CASE WHEN NOT s.declared THEN 'undeclared' WHEN s.updated_at > clock_timestamp() - $2::interval THEN s.status ->> 'state' ELSE 'down' END,
 		       s.paused, coalesce(p.rows, 0), p.acknowledged_at, coalesce(p.batch, ''), coalesce(p.position, ''), coalesce(p.stream_seq, 0)
 		  FROM argus.sinks s LEFT JOIN argus.sink_positions p ON p.sink = s.sink AND p.stream = ''
-		 WHERE s.sink = $1 OR $1 = '' ORDER BY s.sink`, name)
+		 WHERE s.sink = $1 OR $1 = '' ORDER BY s.sink`, name, shipperGone)
 	if err != nil {
 		return nil, err
 	}

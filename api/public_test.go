@@ -187,6 +187,27 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%s: %+v", status, by["ledger"])
 		}
 	}
+	// So is what is shipped, as soon as a sink is declared. What a receiver said is for people who may read the log.
+	if _, by := read(); by["ship"].Name != "" {
+		t.Errorf("%+v", by["ship"])
+	}
+	for change, want := range map[string]string{
+		`status = '{"state": "idle"}'`: statusOK, `status = '{"state": "retrying", "last_error": "at siem.internal"}'`: statusDegraded,
+		`status = '{"state": "shipping", "lag_seconds": 1e4}'`: statusDegraded, `status = '{"state": 1}'`: statusDegraded, `status = '[]'`: statusDegraded,
+		`updated_at = now() - interval '1 minute'`: statusDegraded, `updated_at = NULL`: statusDegraded, `status = '{"state": "idle", "retention_at": "2020-01-01T00:00:00Z"}'`: statusDegraded,
+		`paused = true, status = '{"state": "paused", "lag_seconds": 1e9}'`: statusOK, `declared = false, updated_at = NULL`: "",
+	} {
+		owner := h.pg.Pool(t, h.pg.OwnerURL)
+		for _, sql := range []string{`INSERT INTO argus.sinks (sink, kind, target, format, filter, status, updated_at) VALUES ('siem', 'https', 'siem.example.com', 'argus', '', '{"state": "idle"}', now())
+			ON CONFLICT (sink) DO UPDATE SET declared = true, paused = false, status = excluded.status, updated_at = excluded.updated_at`, "UPDATE argus.sinks SET " + change} {
+			if _, err := owner.Exec(context.Background(), sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, by := read(); by["ship"].Status != want || strings.Contains(by["ship"].Detail, "internal") || by["postgres"].Status != statusOK {
+			t.Errorf("%s: %+v", change, by["ship"])
+		}
+	}
 	// Two copies of one log: a dead one is not hidden behind one that is well, and a slot that was dropped is no news.
 	stages := replicatorStages([]replicatorWord{
 		{Slot: "argus_a", UpdatedAt: time.Now(), Status: []byte(`{"state": "streaming"}`), Here: true},

@@ -14,12 +14,14 @@ import (
 	"github.com/useargus/argus/api"
 	"github.com/useargus/argus/api/services"
 	"github.com/useargus/argus/argusd/check"
+	"github.com/useargus/argus/ship"
+	"github.com/useargus/argus/ship/sink"
 )
 
 func newCheckCommand() *cobra.Command {
 	var token string
 	command := &cobra.Command{
-		Use:   "check {api|replicator|ledger|maintain|hold|ha|services|provider NAME}",
+		Use:   "check {api|replicator|ledger|ship|maintain|hold|ha|services|provider NAME}",
 		Short: "Test each dependency of a process and say how to mend what is wrong",
 		Long: `Test each dependency of a process, with the process's own environment, and say how to mend what is wrong. Nothing
 is changed. A setting that is allowed and risky is a warning. Ends with 0 when all is well or warned of, 9 when something is not, and 1 when the configuration itself cannot be used.
@@ -28,6 +30,9 @@ is changed. A setting that is allowed and risky is a warning. Ends with 0 when a
 routes without a call in 30 days. "check provider NAME" tries the controller of a provider against
 docs/provider.openapi.yaml. It launches one instance and destroys it again. Both need the API's environment.
 
+"check ship" asks each receiver of ARGUS_SINKS_FILE whether it would take batches. It gives no row of the log. The sinks https,
+s3 and folder take a test of their own, and keep it.
+
 "check ha" looks at every host of ARGUS_POSTGRES_URL, and says what is missing so that no call is lost with the primary, and so
 that the copy goes on. What it says to do is SQL. Run it with the replicator's environment, as a member of pg_monitor.
 
@@ -35,7 +40,7 @@ that the copy goes on. What it says to do is SQL. Run it with the replicator's e
 Nothing is called with it. Do not keep it: every holder can use it until it ends.`,
 		Example:   "  argusd check api\n  argusd check api --token - < token.jwt\n  argusd check ha\n  argusd check services\n  argusd check provider fleet",
 		Args:      checkArgs,
-		ValidArgs: []string{"api", "replicator", "ledger", "maintain", "hold", "ha", "services", "provider"},
+		ValidArgs: []string{"api", "replicator", "ledger", "ship", "maintain", "hold", "ha", "services", "provider"},
 		RunE: func(command *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(command.Context(), 2*time.Minute)
 			defer cancel()
@@ -136,6 +141,20 @@ func checkable(process ...string) (checks interface {
 		}
 		_, keyed := c.LedgerKeyConfig.load()
 		return check.Ledger{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL, Key: keyed}, c.warnings(), nil
+	case "ship":
+		c, err := load[shipConfig](nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		sinks, err := sink.Load(c.SinksFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("ARGUS_SINKS_FILE: %w", err)
+		}
+		checks := check.Ship{PostgresURL: c.PostgresURL, ReadURL: c.ReadURL}
+		for _, d := range sinks.Sinks {
+			checks.Sinks = append(checks.Sinks, check.Sink{Name: d.Name, Test: func(ctx context.Context) error { return ship.Test(ctx, d) }})
+		}
+		return checks, c.warnings(), nil
 	case "hold":
 		c, err := load[holdConfig](nil)
 		return check.Hold{PostgresURL: c.PostgresURL}, c.warnings(), err

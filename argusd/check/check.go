@@ -127,6 +127,37 @@ func (c Ledger) Check(ctx context.Context, r *Report) {
 	})
 }
 
+// Ship is what argusd ship depends on. ReadURL is empty when rows are read from the primary.
+type Ship struct {
+	PostgresURL, ReadURL string
+	Sinks                []Sink
+}
+
+// Sink asks a receiver whether it would take batches.
+type Sink struct {
+	Name string
+	Test func(context.Context) error
+}
+
+// Check tests it.
+func (c Ship) Check(ctx context.Context, r *Report) {
+	checkPostgres(ctx, r, c.PostgresURL, "argus_ship", func(p *postgres) {
+		p.privileges(ctx, r, []privilege{{"argus.argus_audit_log", "SELECT"}, {"argus.audit_writers", "SELECT"}, {"argus.sinks", "SELECT"},
+			{"argus.sink_positions", "UPDATE"}, {"argus.sink_rejects", "SELECT"}, {"argus.sink_leases", "UPDATE"}, {"argus.sink_orders", "SELECT"}})
+	})
+	if c.ReadURL != "" {
+		r.Line("ARGUS_POSTGRES_READ_URL: read the log", readable(ctx, c.ReadURL), "it must lead to a standby of the same database, as argus_ship")
+	}
+	if len(c.Sinks) == 0 {
+		r.Warn("ARGUS_SINKS_FILE declares no sink: nothing is shipped")
+	}
+	for _, s := range c.Sinks {
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		r.Line("the sink "+s.Name, s.Test(ctx), "see its part of ARGUS_SINKS_FILE, and docs/ship.md")
+		cancel()
+	}
+}
+
 // Hold is what argusd maintain hold depends on.
 type Hold struct{ PostgresURL string }
 

@@ -28,6 +28,22 @@ type postgres struct {
 	role   string // the one it should be
 }
 
+// readable reads a row of the log, on whatever server the URL leads to.
+func readable(ctx context.Context, url string) error {
+	config, err := connect.Postgres(url, "argus-check")
+	if err != nil {
+		return errors.New("it cannot be read: it must look like postgres://argus_ship:password@host:5432/argus")
+	}
+	config.ConnectTimeout = 5 * time.Second
+	conn, err := connect.Open(ctx, config)
+	if err != nil {
+		return without(err, config.Password)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, "SELECT FROM argus.argus_audit_log LIMIT 1")
+	return err
+}
+
 type privilege struct{ table, privilege string }
 
 // checkPostgres tests what every process needs, then what else asks for; else is not asked when the role cannot

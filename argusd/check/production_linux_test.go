@@ -75,6 +75,14 @@ func TestIntoProduction(t *testing.T) {
 	settings["replicator"]["ARGUS_METRICS_LISTEN"] = ""
 	fill("maintain", map[string]string{"ARGUS_POSTGRES_URL": postgres("argus_maintenance", "maintenance-password"), "ARGUS_CLICKHOUSE_URL": clickHouse(ch.MaintenanceURL)})
 
+	folder := filepath.Join(t.TempDir(), "shipped")
+	sinks := filepath.Join(t.TempDir(), "sinks.yaml")
+	if err := os.WriteFile(sinks, fmt.Appendf(nil, "sinks:\n- name: archive\n  folder: {path: %q}\n", folder), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fill("ship", map[string]string{"ARGUS_POSTGRES_URL": postgres("argus_ship", "ship-password-1"), "ARGUS_SINKS_FILE": sinks})
+	settings["ship"]["ARGUS_POSTGRES_READ_URL"], settings["ship"]["ARGUS_METRICS_LISTEN"] = settings["ship"]["ARGUS_POSTGRES_URL"], ""
+
 	bin := buildRelease(t)
 	run := func(environ map[string]string, command ...string) string {
 		t.Helper()
@@ -91,7 +99,7 @@ func TestIntoProduction(t *testing.T) {
 		t.Errorf("migrating again: %s", again)
 	}
 	settings["hold"] = map[string]string{"ARGUS_POSTGRES_URL": postgres("argus_hold", "hold-password-1")}
-	for _, name := range []string{"api", "replicator", "maintain", "hold"} {
+	for _, name := range []string{"api", "replicator", "ship", "maintain", "hold"} {
 		run(settings[name], "argusd", "check", name)
 	}
 	run(settings["hold"], "argusd", "maintain", "hold", "add", "--from", "30d", "--reason", "a case", "--by", "ada")
@@ -101,6 +109,7 @@ func TestIntoProduction(t *testing.T) {
 
 	api := start(t, process(t.Context(), bin, settings["api"], "argusd", "api"))
 	replicator := start(t, process(t.Context(), bin, settings["replicator"], "argusd", "replicator"))
+	shipper := start(t, process(t.Context(), bin, settings["ship"], "argusd", "ship"))
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	until(t, "ready", func() bool {
 		response, err := client.Get("http://" + listen + "/readyz")
@@ -120,6 +129,9 @@ func TestIntoProduction(t *testing.T) {
 	if rows := run(operator, "argusctl", "logs", "tail", "--since", "5m", "--json"); !strings.Contains(rows, "GET /v1/health") {
 		t.Errorf("the log has no call: %s", rows)
 	}
+	if verified := run(map[string]string{"HOME": t.TempDir()}, "argusctl", "ship", "verify", "--offline", folder); !strings.Contains(verified, "Hole-free") {
+		t.Errorf("what was shipped: %s", verified)
+	}
 	until(t, "the copy equal", func() bool {
 		return process(t.Context(), bin, settings["replicator"], "argusd", "replicator", "--check", "--since", "1h").Run() == nil
 	})
@@ -133,6 +145,7 @@ func TestIntoProduction(t *testing.T) {
 	}
 	stop(t, api)
 	stop(t, replicator)
+	stop(t, shipper)
 }
 
 // TestMigrateWithoutSuperuser does what deploy/README.md says is enough.

@@ -118,7 +118,7 @@ func TestCompose(t *testing.T) {
 		}
 	}
 	slices.Sort(ours)
-	if !slices.Equal(ours, []string{"api", "break-glass", "hold", "ledger", "maintain", "migrate", "replicator", "tenant"}) {
+	if !slices.Equal(ours, []string{"api", "break-glass", "hold", "ledger", "maintain", "migrate", "replicator", "ship", "tenant"}) {
 		t.Errorf("services of ours: %v", ours)
 	}
 	if !project.Networks["stores"].Internal {
@@ -149,7 +149,7 @@ func checkRole(t *testing.T, where, value string, environ map[string]string) {
 	for role, variable := range map[string]string{
 		"postgres://postgres:": "POSTGRES_PASSWORD", "postgres://argus_api:": "POSTGRES_API_PASSWORD",
 		"postgres://argus_replicator:": "POSTGRES_REPLICATOR_PASSWORD", "postgres://argus_maintenance:": "POSTGRES_MAINTENANCE_PASSWORD",
-		"postgres://argus_break_glass:": "POSTGRES_BREAK_GLASS_PASSWORD", "postgres://argus_hold:": "POSTGRES_HOLD_PASSWORD", "postgres://argus_consent:": "POSTGRES_CONSENT_PASSWORD", "postgres://argus_ledger:": "POSTGRES_LEDGER_PASSWORD", "clickhouse://argus_migrate:": "CLICKHOUSE_PASSWORD",
+		"postgres://argus_break_glass:": "POSTGRES_BREAK_GLASS_PASSWORD", "postgres://argus_hold:": "POSTGRES_HOLD_PASSWORD", "postgres://argus_consent:": "POSTGRES_CONSENT_PASSWORD", "postgres://argus_ledger:": "POSTGRES_LEDGER_PASSWORD", "postgres://argus_ship:": "POSTGRES_SHIP_PASSWORD", "clickhouse://argus_migrate:": "CLICKHOUSE_PASSWORD",
 		"clickhouse://argus_replicator:": "CLICKHOUSE_REPLICATOR_PASSWORD", "clickhouse://argus_reader:": "CLICKHOUSE_READER_PASSWORD",
 		"clickhouse://argus_maintenance:": "CLICKHOUSE_MAINTENANCE_PASSWORD",
 	} {

@@ -37,6 +37,7 @@ clerk:
   authorizedParties: [https://ops.example.com, https://ops2.example.com]
   roleScopes: "org:admin=admin-full;org:member=logs:read tenants:read"
 api: {trustedProxies: [10.8.4.0/28]}
+ship: {enabled: true}
 ingress: {enabled: true, host: ops.example.com, tlsSecret: ops-tls, className: nginx, annotations: {a: b}}
 imagePullSecrets: [{name: registry}]
 nodeSelector: {pool: audit}
@@ -46,6 +47,7 @@ networkPolicy:
   metricsFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]
   postgres: {to: [{ipBlock: {cidr: 10.1.0.0/24}}]}
   clickhouse: {port: 9440, to: [{ipBlock: {cidr: 10.2.0.0/24}}]}
+  receivers: [{port: 6514, to: [{ipBlock: {cidr: 10.3.0.0/24}}]}]
 `
 
 // object is a rendered Kubernetes object, decoded without any unknown or repeated field.
@@ -220,8 +222,8 @@ func TestHelmPods(t *testing.T) {
 		runs(t, id, append([]string{"/usr/local/bin/argusd"}, c.Args...), environ, files)
 	}
 	slices.Sort(running)
-	want := []string{"CronJob/ops-argus-maintain", "Deployment/ops-argus-api", "Deployment/ops-argus-replicator", "Job/ops-argus-migrate",
-		"Pod/ops-argus-check-api", "Pod/ops-argus-check-maintain", "Pod/ops-argus-check-replicator"}
+	want := []string{"CronJob/ops-argus-maintain", "Deployment/ops-argus-api", "Deployment/ops-argus-replicator", "Deployment/ops-argus-ship", "Job/ops-argus-migrate",
+		"Pod/ops-argus-check-api", "Pod/ops-argus-check-maintain", "Pod/ops-argus-check-replicator", "Pod/ops-argus-check-ship"}
 	if !slices.Equal(running, want) {
 		t.Errorf("running: %v", running)
 	}
@@ -238,6 +240,9 @@ func TestHelmPods(t *testing.T) {
 	}
 	if r := all["Deployment/ops-argus-replicator"].Object.(*appsv1.Deployment); *r.Spec.Replicas != 2 {
 		t.Errorf("replicators: %d", *r.Spec.Replicas)
+	}
+	if s := all["Deployment/ops-argus-ship"].Object.(*appsv1.Deployment); *s.Spec.Replicas != 2 {
+		t.Errorf("shippers: %d", *s.Spec.Replicas)
 	}
 	if m := all["CronJob/ops-argus-maintain"].Object.(*batchv1.CronJob); m.Spec.ConcurrencyPolicy != batchv1.ForbidConcurrent || strings.Fields(m.Spec.Schedule)[2] != "*" {
 		t.Errorf("maintenance: %+v", m.Spec) // three days without look like a clock that jumped
@@ -260,9 +265,9 @@ func TestHelmSelectors(t *testing.T) {
 			t.Errorf("%s finds %v, not %v", id, found, want)
 		}
 	}
-	checks := []string{"Pod/ops-argus-check-api", "Pod/ops-argus-check-maintain", "Pod/ops-argus-check-replicator"}
+	checks := []string{"Pod/ops-argus-check-api", "Pod/ops-argus-check-maintain", "Pod/ops-argus-check-replicator", "Pod/ops-argus-check-ship"}
 	pods := map[string][]string{"api": {"Deployment/ops-argus-api"}, "replicator": {"Deployment/ops-argus-replicator"},
-		"maintain": {"CronJob/ops-argus-maintain"}, "migrate": {"Job/ops-argus-migrate"}, "check": checks}
+		"ship": {"Deployment/ops-argus-ship"}, "maintain": {"CronJob/ops-argus-maintain"}, "migrate": {"Job/ops-argus-migrate"}, "check": checks}
 	for component, want := range pods {
 		id := "NetworkPolicy/ops-argus-" + component
 		policy, ok := all[id].Object.(*networkingv1.NetworkPolicy)
@@ -291,16 +296,22 @@ func TestHelmSelectors(t *testing.T) {
 				out = append(out, port.Port.IntVal)
 			}
 		}
-		wantIn := map[string][]int32{"api": {8420, 9420}, "replicator": {9421}}[component]
+		wantIn := map[string][]int32{"api": {8420, 9420}, "replicator": {9421}, "ship": {9423}}[component]
 		wantOut := []int32{53, 53, 5432, 9440}
 		if component == "api" || component == "check" {
 			wantOut = append(wantOut, 443)
+		}
+		switch component {
+		case "ship":
+			wantOut = []int32{53, 53, 5432, 6514}
+		case "check":
+			wantOut = append(wantOut, 6514)
 		}
 		if !slices.Equal(in, wantIn) || !slices.Equal(out, wantOut) {
 			t.Errorf("%s: in %v, out %v", id, in, out)
 		}
 	}
-	for _, component := range []string{"api", "replicator"} {
+	for _, component := range []string{"api", "replicator", "ship"} {
 		d := all["Deployment/ops-argus-"+component].Object.(*appsv1.Deployment)
 		finds("Deployment "+component, d.Spec.Selector.MatchLabels, pods[component]...)
 		for _, spread := range d.Spec.Template.Spec.TopologySpreadConstraints {
@@ -331,7 +342,7 @@ func TestHelmValues(t *testing.T) {
 		"networkPolicy: {enabled: false}"}, "\n")
 	all := objects(t, least)
 	for id := range all {
-		if strings.HasPrefix(id, "NetworkPolicy/") || strings.HasPrefix(id, "Ingress/") {
+		if strings.HasPrefix(id, "NetworkPolicy/") || strings.HasPrefix(id, "Ingress/") || strings.Contains(id, "ship") {
 			t.Errorf("%s is not wanted", id)
 		}
 	}
@@ -361,7 +372,7 @@ func TestHelmValues(t *testing.T) {
 	for _, wrong := range []string{
 		"services: {files: {services.yaml: x}}", "services: {publicURL: 'https://ops.example.com', files: {a.yaml: x}}",
 		"services: {publicURL: 'http://ops.example.com'}", "networkPolicy: {services: [{port: 8443}]}",
-		"imge: {}", "api: {replicas: 0}", "api: {replica: 3}", "clerk: {issuer: http://clerk.example.com}", "clerk: {organization: acme}",
+		"imge: {}", "api: {replicas: 0}", "ship: {replicas: 0}", "ship: {retentionDays: 30}", "networkPolicy: {receivers: [{port: 443}]}", "api: {replica: 3}", "clerk: {issuer: http://clerk.example.com}", "clerk: {organization: acme}",
 		"clerk: {authorizedParties: []}", "clerk: {authorizedParties: ['https://ops.example.com/']}", "log: {level: loud}",
 		"secrets: {api: 'Not A Name'}", "networkPolicy: {enabled: true}", "replicator: {slot: My-Slot}", "ingress: {enabled: true, host: ''}",
 		"clerk: {publishableKey: sk_live_x}", "service: {port: 0}",

@@ -21,6 +21,7 @@ const WHAT: Record<string, string> = {
   clickhouse: 'Answers searches and performance',
   identity: 'Checks credentials',
   ledger: 'Seals every row into the signed tree',
+  ship: 'Gives every row to the sinks',
   services: 'Answer calls behind ARGUS',
 };
 

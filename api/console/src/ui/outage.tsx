@@ -11,6 +11,7 @@ export const STAGES: Record<string, string> = {
   clickhouse: 'ClickHouse',
   identity: 'Identity',
   ledger: 'Ledger',
+  ship: 'Ship',
   services: 'Services',
 };
 

@@ -109,6 +109,14 @@ volumes:
 {{ include "argus.secretEnv" . }}
 {{- end }}
 
+{{- define "argus.shipEnv" -}}
+{{ include "argus.logEnv" . }}
+- {name: ARGUS_METRICS_LISTEN, value: ":9423"}
+- {name: ARGUS_SINKS_FILE, value: /run/secrets/argus/sinks.yaml}
+- {name: ARGUS_RETENTION_DAYS, value: {{ .Values.ship.retentionDays | quote }}}
+{{ include "argus.secretEnv" . }}
+{{- end }}
+
 {{- define "argus.maintainEnv" -}}
 {{ include "argus.logEnv" . }}
 {{ include "argus.secretEnv" . }}
