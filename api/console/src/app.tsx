@@ -13,6 +13,7 @@ import {
   PERFORMANCE_LINK,
   ROUTE_LINK,
   SERVICES_LINK,
+  SINKS_LINK,
   TENANTS_LINK,
   TOKENS_LINK,
 } from './lib/link';
@@ -84,6 +85,16 @@ const PAGES: Page[] = [
   { path: '/compute', label: 'Compute', group: 'Compute', scope: 'compute:read', icon: icons.Server, link: COMPUTE_LINK, view: ComputePage, key: 'c' },
   { path: '/support', label: 'Live sessions', group: 'Remote support', scope: 'tenants:read', icon: icons.Headset, link: NO_LINK, view: SupportPage, key: 's' },
   { path: '/health', label: 'Health', group: 'Data & admin', scope: '', icon: icons.Heart, link: NO_LINK, view: HealthPage, key: 'h' },
+  {
+    path: '/sinks',
+    label: 'Sinks',
+    group: 'Data & admin',
+    scope: 'logs:read',
+    icon: icons.Out,
+    link: SINKS_LINK,
+    view: later(() => import('./pages/sinks').then((m) => m.SinksPage)),
+    key: 'o',
+  },
   { path: '/settings/audit', label: 'Audit log', group: 'Settings', scope: 'logs:read', icon: icons.Log, link: AUDIT_LINK, view: AuditPage, key: 'a' },
   { path: '/settings/tokens', label: 'Tokens', group: 'Settings', scope: '', icon: icons.Key, link: TOKENS_LINK, view: TokensPage, key: 'k' },
   {

@@ -116,6 +116,8 @@ export const TENANTS_LINK: Link = { names: { tenant: text(256), retired: oneOf('
 
 export const SERVICES_LINK: Link = { names: { service: text(64) } };
 
+export const SINKS_LINK: Link = { names: { sink: text(64) } };
+
 export const TOKENS_LINK: Link = {
   names: {
     new: oneOf('1'),

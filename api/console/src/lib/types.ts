@@ -228,6 +228,43 @@ export interface ServiceRoute {
   confirm: string | null;
 }
 
+export interface Backfill {
+  id: number;
+  since: string;
+  state: 'asked' | 'running' | 'done' | 'failed';
+  rows: number | null;
+  shipped: number;
+  error: string | null;
+  asked_by: string;
+  asked_at: string;
+  finished_at: string | null;
+}
+
+/** Where argusd ship gives the log to. */
+export interface Sink {
+  sink: string;
+  type: string;
+  target: string;
+  format: string;
+  filter: string;
+  state: 'shipping' | 'idle' | 'retrying' | 'paused' | 'down' | 'undeclared';
+  host: string | null;
+  lag_rows: number;
+  lag_seconds: number;
+  rows_per_second: number;
+  rows: number;
+  acknowledged_at: string | null;
+  last_error: string | null;
+  error_at: string | null;
+  next_retry_at: string | null;
+  retention_at: string | null;
+  rejected_rows: number;
+  paused_by: string | null;
+  paused_at: string | null;
+  newest: { batch: string } | null;
+  backfills: Backfill[];
+}
+
 export interface Service {
   name: string;
   mount: string;

@@ -166,6 +166,11 @@ export const Terminal = () => (
     <path d="m3 4.5 3.5 3.5L3 11.5M8.5 12H13" />
   </Icon>
 );
+export const Out = () => (
+  <Icon>
+    <path d="M9 2.5h4.5v11H9M2.5 8H10M7 5l3 3-3 3" />
+  </Icon>
+);
 export const Flame = () => (
   <Icon>
     <path d="M8 1.5c.5 3 4 4.5 4 8a4 4 0 0 1-8 0c0-1.5.7-2.5 1.5-3.3C5.7 7.5 6.3 8 7 8c.5-2.5-.5-4 1-6.5z" />

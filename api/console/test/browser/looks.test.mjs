@@ -12,6 +12,8 @@ const PLACES = [
   ['#/compute', 'table, .empty'],
   ['#/support', 'table, .empty'],
   ['#/health', '.stages'],
+  ['#/sinks', 'table'],
+  ['#/sinks?sink=shipped', '.drawer dl'],
   ['#/settings/audit?status=2xx&not_method=DELETE', 'tr[data-id]'],
   ['#/performance?since=24h', '.perf tbody tr'],
   ['#/performance/route?route=GET%20/v1/operators/me&since=24h', '.chart .u-over'],
