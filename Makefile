@@ -55,7 +55,7 @@ setup: argusctl/testdata/mcp/node_modules/.package-lock.json ## provide the prog
 
 # The race detector takes analytics and replicator too long as a whole, so here it watches those of their tests in which
 # goroutines meet: followers, a store that goes away, the parallel first copy, the lease, the watch over the slot.
-RACED := ^(TestClickHouseGoesAwayAndComesBack|TestFollowersSkipAndRepeatNothing|TestFollowAheadOfTheSource|TestFollowFromWhatDoesNotExist|TestSlowFollowerIsToldWhereToResume|TestManyFollowersShareOneSource|TestFirstCopy|TestTwoAtOnce|TestSlotIsWatchedByStandbys)$$
+RACED := ^(TestClickHouseGoesAwayAndComesBack|TestHedging|TestFollowersSkipAndRepeatNothing|TestFollowAheadOfTheSource|TestFollowFromWhatDoesNotExist|TestSlowFollowerIsToldWhereToResume|TestManyFollowersShareOneSource|TestFirstCopy|TestTwoAtOnce|TestSlotIsWatchedByStandbys)$$
 
 test-go:
 	go test -race -timeout 30m -p 2 $$(go list ./... | grep -v -e /analytics$$ -e /replicator$$)

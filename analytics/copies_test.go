@@ -400,6 +400,41 @@ func TestHedgesAreFew(t *testing.T) {
 	}
 }
 
+// The ledger's questions are about one copy, and all of an answer is of the one whose watermark was read: the other is not asked,
+// whatever is preferred meanwhile.
+func TestLedgerReadsOneCopy(t *testing.T) {
+	w := newWorld(t)
+	west := w.replicaIn(enginetest.NewClickHouse(t))
+	rng := rand.New(rand.NewPCG(65, 66))
+	id := w.openWriter()
+	w.write(id, randomRecords(rng, 20, time.Now())...)
+	w.replicate()
+	a := w.analytics(func(c *Config) { c.ClickHouseURL = "east=" + w.ch.ReaderURL + " west=" + west.ch.ReaderURL })
+	req := argus.LedgerRequest{Source: argus.SourceClickHouse, Since: time.Unix(0, 0), Until: time.Now().Add(time.Hour),
+		Ranges: []argus.SeqRange{{WriterID: id, From: 1, To: 20}}}
+	for name, want := range map[string]int{"east": 20, "west": 0} {
+		p, of, err := a.LedgerWatermark(ctx(t), name)
+		w.must(err)
+		if of != name || p.Through(id) != int64(want) {
+			t.Errorf("%s: the watermark of %q is %s", name, of, p)
+		}
+		for _, preferred := range a.copies.all {
+			a.prefer(preferred)
+			rows, counted := 0, int64(0)
+			req.Copy = of
+			w.must(a.LedgerRows(ctx(t), req, func(some []argus.Record) error { rows += len(some); return nil }))
+			counts, err := a.LedgerCounts(ctx(t), req, map[int64]argus.SeqRange{id: {WriterID: id, From: 1, To: 20}})
+			w.must(err)
+			for _, c := range counts {
+				counted += c.Rows
+			}
+			if rows != want || counted != int64(want) {
+				t.Errorf("%s, while %s is preferred: %d rows, %d counted, want %d", name, preferred, rows, counted, want)
+			}
+		}
+	}
+}
+
 func anyResult() proto.Results { return proto.Results{{Name: "n", Data: &proto.ColUInt64{}}} }
 
 // A question that is too large is so for every copy: no other is asked. A watermark that takes too long is no such question.

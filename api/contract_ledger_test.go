@@ -106,6 +106,9 @@ func (c *contract) checkLedger() {
 		c.t.Errorf("cosigned entries end with %s, not at %d", lines[len(lines)-1], checkpoint.Size)
 	}
 
+	for _, query := range []string{"?copy=east", "?source=postgres&copy=east", "?source=clickhouse&copy=east", "?source=clickhouse&copy=No'pe"} {
+		c.expect("streamLedger", wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: "/v1/ledger/entries" + query, wrong: true})
+	}
 	for _, query := range []string{"", "?source=postgres", "?source=postgres&month=1999-01"} {
 		lines := c.entries(query)
 		rows := 0

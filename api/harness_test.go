@@ -160,6 +160,7 @@ type fakeLog struct {
 	differs     func(context.Context, argus.DiffersRequest) (argus.DiffersResult, error)
 	facets      func(context.Context, argus.FacetsRequest) (argus.FacetsResult, error)
 	access      func(context.Context, argus.AccessRequest) (argus.AccessResult, error)
+	stages      []argus.Stage
 }
 
 func (f *fakeLog) Search(ctx context.Context, r argus.SearchRequest) (argus.SearchPage, error) {
@@ -302,7 +303,12 @@ func read[T any](f *fakeLog, v *T) T {
 	return *v
 }
 
-func (f *fakeLog) Stages() []argus.Stage { return []argus.Stage{{Name: "clickhouse", Status: "ok"}} }
+func (f *fakeLog) Stages() []argus.Stage {
+	if stages := read(f, &f.stages); stages != nil {
+		return stages
+	}
+	return []argus.Stage{{Name: "clickhouse", Status: "ok"}}
+}
 
 const (
 	testOrganization = "org_2argus"

@@ -42,3 +42,46 @@ func TestHealthOfAnOutage(t *testing.T) {
 		t.Errorf("well, and not authenticated: %d", resp.status)
 	}
 }
+
+// TestHealthOfCopies: each copy in ClickHouse is a stage, one that is lost makes nothing but the whole degraded, and an outage names
+// which copy is down.
+func TestHealthOfCopies(t *testing.T) {
+	h := newHarness(t)
+	h.auditLog.set(func(f *fakeLog) {
+		f.stages = []argus.Stage{{Name: "clickhouse", Status: "down", Detail: "This copy does not answer.", Facts: map[string]any{"copy": "east", "down_seconds": 90.0}},
+			{Name: "clickhouse", Status: "ok", Facts: map[string]any{"copy": "west"}}}
+	})
+	var body struct {
+		Status string
+		Ready  bool
+		Stages []argus.Stage
+		Health healthSummary
+	}
+	h.must(json.Unmarshal(h.do(h.token("user_2ada"), http.MethodGet, "/v1/health", nil).body, &body))
+	var copies []string
+	for _, s := range body.Stages {
+		if s.Name == "clickhouse" {
+			copies = append(copies, s.Facts["copy"].(string)+" "+s.Status)
+		}
+	}
+	if strings.Join(copies, ", ") != "east down, west ok" || body.Status != statusDegraded || !body.Ready {
+		t.Errorf("%q of %+v", copies, body)
+	}
+	h.audit.set(func(f *fakeAudit) {
+		f.available = argus.Errorf(argus.CodeAuditUnavailable, "away")
+		f.stage = argus.Stage{Name: "writer", Status: "down"}
+	})
+	h.must(json.Unmarshal(h.do("", http.MethodGet, "/v1/health", nil).body, &body))
+	copies = nil
+	for _, s := range body.Health.Stages {
+		if s.Copy != "" {
+			copies = append(copies, s.Copy+" "+s.Status)
+			if since := time.Time(s.Since); s.Status == statusDown && since.IsZero() {
+				t.Errorf("%s is down, and it is not told since when", s.Copy)
+			}
+		}
+	}
+	if strings.Join(copies, ", ") != "east down, west ok" {
+		t.Errorf("while no call is answered: %+v", body.Health)
+	}
+}

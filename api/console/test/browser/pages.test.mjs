@@ -346,6 +346,24 @@ test('profile, health, shortcuts', () =>
     await page.waitForSelector('h1:has-text("Tenants")');
   }));
 
+test('health: each copy in ClickHouse has a card that names it', () =>
+  at('#/profile', async (page) => {
+    await page.route(/\/v1\/health$/, async (route) => {
+      const answer = await route.fetch();
+      const body = await answer.json();
+      body.stages = body.stages.filter((stage) => stage.name !== 'clickhouse');
+      body.stages.push(
+        { name: 'clickhouse', status: 'down', detail: 'This copy does not answer; another copy does.', facts: { copy: 'east', preferred: false } },
+        { name: 'clickhouse', status: 'ok', detail: '', facts: { copy: 'west', preferred: true, tail_rows: 3 } },
+      );
+      await route.fulfill({ response: answer, json: body });
+    });
+    await page.evaluate(() => (location.hash = '#/health'));
+    await page.waitForSelector('.stage:has(h2:has-text("ClickHouse east")):has-text("another copy does") >> text=down');
+    const west = page.locator('.stage', { has: page.locator('h2', { hasText: 'ClickHouse west' }) });
+    assert.equal(await west.locator('dl').textContent(), 'preferredyestail rows3');
+  }));
+
 test('texts that hide, reorder or steer are shown as escapes, in tips and labels too', () =>
   at('#/health', async (page) => {
     const name = 'evil\u202egpj\u200b\x1b[2J\u0301\u0301\u0301\u0301\u0301\ud800 👩\u200d👧';
