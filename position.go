@@ -108,6 +108,22 @@ func (p Position) Union(q Position) Position {
 	return u
 }
 
+// OfShards is what servers hold together among which the writers are shared out. Each position lists the server's own writers
+// that are not complete, and says of the others nothing. So a writer that none lists is held by all, completely, up to where
+// every position reaches.
+func OfShards(shards ...Position) Position {
+	u := Position{Writers: map[int64]int64{}}
+	for i, p := range shards {
+		if i == 0 || p.ClosedThrough < u.ClosedThrough {
+			u.ClosedThrough = p.ClosedThrough
+		}
+		for w, seq := range p.Writers {
+			u.Writers[w] = max(u.Writers[w], seq)
+		}
+	}
+	return u
+}
+
 // Clone returns a copy that shares nothing with p.
 func (p Position) Clone() Position {
 	return Position{p.ClosedThrough, maps.Clone(p.Writers)}

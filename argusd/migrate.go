@@ -41,11 +41,22 @@ The roles and users it makes cannot log in until they have a password. Those tha
 				return fmt.Errorf("setting passwords in Postgres: %w", err)
 			}
 			told("Postgres", roles)
+			copies, err := connect.Copies(config.ClickHouseURL)
+			if err != nil {
+				return err
+			}
 			servers, err := connect.Servers(config.ClickHouseURL)
 			if err != nil {
 				return err
 			}
-			return onEach(servers, func(server connect.Shard) error {
+			waiting, err := migrations.Shards(command.Context(), config.PostgresURL, copies)
+			if err != nil {
+				return err
+			}
+			for _, line := range waiting {
+				fmt.Println(line)
+			}
+			err = onEach(servers, func(server connect.Shard) error {
 				n, err := migrations.ClickHouse(command.Context(), server.URL, config.PostgresURL)
 				if err != nil {
 					return err
@@ -57,6 +68,17 @@ The roles and users it makes cannot log in until they have a password. Those tha
 				told(server.String(), users)
 				return nil
 			})
+			if err != nil {
+				return err
+			}
+			for _, c := range copies {
+				if len(c.Shards) > 1 {
+					if err := migrations.JoinShards(command.Context(), c); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
 		},
 	}
 }

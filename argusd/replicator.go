@@ -47,7 +47,7 @@ the log in Postgres is damaged, and 3 when nothing could be compared. --resync c
 			registry := newRegistry()
 			log := config.logger()
 			r, err := replicator.New(replicator.Config{
-				PostgresURL: config.PostgresURL, ClickHouseURL: server.URL, Slot: server.Slot(config.Slot),
+				PostgresURL: config.PostgresURL, ClickHouseURL: server.URL, Slot: server.Slot(config.Slot), Publication: server.Publication(),
 				Copy: server.Copy, Shard: server.Number, Shards: server.Of,
 				Logger: log, Registerer: registry, Progress: progress(log),
 			})

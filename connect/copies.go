@@ -1,6 +1,7 @@
 package connect
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -79,3 +80,24 @@ func slotOf(base, name string, shard, of int) string {
 	}
 	return base
 }
+
+// Cluster is the name that a ClickHouse server knows the servers of its copy by, in its configuration (remote_servers): a
+// shard each, in the order of the setting.
+const Cluster = "argus"
+
+// Whole is the URL by which all rows of the copy are read: of its first server, and where it has several, of the database
+// beside the tables that asks all of them (see migrations.Distributed).
+func (c Copy) Whole() (string, error) {
+	if len(c.Shards) < 2 {
+		return c.Shards[0], nil
+	}
+	u, err := url.Parse(c.Shards[0])
+	if err != nil {
+		return "", ErrClickHouseURL
+	}
+	u.Path = "/" + WholeDatabase(cmp.Or(strings.TrimPrefix(u.Path, "/"), "default"))
+	return u.String(), nil
+}
+
+// WholeDatabase is the database that asks all shards, beside a database that has the rows of one.
+func WholeDatabase(database string) string { return database + "_all" }

@@ -45,6 +45,14 @@ func (s Shard) Name() string {
 // Slot is the replication slot that feeds the server.
 func (s Shard) Slot(base string) string { return slotOf(base, s.Copy, s.Number, s.Of) }
 
+// Publication is what the server's slot is read with: "argus", which has all rows, or that of the shard.
+func (s Shard) Publication() string {
+	if s.Of < 2 {
+		return "argus"
+	}
+	return s.Slot("argus")
+}
+
 // Address is host:port, without the user and the password.
 func (s Shard) Address() string {
 	u, err := url.Parse(s.URL)

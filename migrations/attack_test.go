@@ -98,6 +98,8 @@ var attempts = map[string][]string{
 	"partitions_of":     {"SELECT argus.partitions_of('argus.argus_audit_log'), argus.partitions_of('argus.compute_control_audit')"},
 	"months_of":         {"SELECT argus.months_of('argus.argus_audit_log')", "SELECT count(*) FROM argus.audit_months"},
 	"open_audit_writer": {"SELECT argus.open_audit_writer(gen_random_uuid(), 0)"},
+	"shard_of":          {"SELECT argus.shard_of('east', writer_id) FROM argus.audit_writers"},
+	"publication_print": {"SELECT argus.publication_print('argus')"},
 	"advance_audit_writer": {"SELECT argus.advance_audit_writer(1, 0, 0, NULL)",
 		"SELECT argus.advance_audit_writer((SELECT max(writer_id) FROM argus.audit_writers), 0, 0, ARRAY[gen_random_uuid()])"},
 	"delete_recorded_intents": {"SELECT argus.delete_recorded_intents('0')", "SELECT argus.delete_recorded_intents('0', ARRAY[gen_random_uuid()])"},

@@ -15,7 +15,7 @@ import (
 // has none (see internal/engines).
 type ClickHouseUser struct {
 	Name string
-	// Grants are what stands between GRANT and TO: "SELECT ON {{.Database}}.audit_log".
+	// Grants are what stands between GRANT and TO: "SELECT ON {{.Database}}.audit_log". Whole is the database that asks all shards.
 	Grants []string
 	// Settings the user starts with.
 	Settings []ClickHouseSetting
@@ -68,6 +68,7 @@ func ClickHouseUsers() []ClickHouseUser {
 		Name: "argus_reader",
 		Grants: []string{
 			"SELECT ON {{.Database}}.*",
+			"SELECT ON {{.Whole}}.*",
 			"SELECT ON system.one",
 			"SELECT ON system.settings",
 		},
@@ -130,7 +131,7 @@ func (u ClickHouseUser) GrantsOn(databases ...string) ([]string, error) {
 				return nil, err
 			}
 			var b strings.Builder
-			if err := t.Execute(&b, map[string]string{"Database": quoteClickHouse(database)}); err != nil {
+			if err := t.Execute(&b, map[string]string{"Database": quoteClickHouse(database), "Whole": quoteClickHouse(connect.WholeDatabase(database))}); err != nil {
 				return nil, err
 			}
 			if g := b.String(); !seen[g] {

@@ -249,10 +249,32 @@ $$;
 CREATE TRIGGER beat_now BEFORE UPDATE OF heartbeat_at ON argus.audit_processes
   FOR EACH ROW EXECUTE FUNCTION argus.beat_now();
 
+-- Which server of a copy has a writer's rows, where a copy is shared out among several (shards, counted from 1). The rows of a
+-- writer stay together. Its number modulo 64 is its virtual slot, and shards has the shard of each virtual slot, from the writer
+-- from_writer on, up to the next row's. So another map is for later writers, and no row ever moves. Writers before the first
+-- row are of shard 1. argus.arrange_shards alone writes here.
+CREATE TABLE argus.shard_map (
+  copy        text        NOT NULL,
+  from_writer bigint      NOT NULL,
+  shards      int[]       NOT NULL CHECK (cardinality(shards) = 64),
+  at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (copy, from_writer)
+);
+
+-- The shard of a copy that has the writer's rows.
+CREATE FUNCTION argus.shard_of(copy text, writer bigint) RETURNS int
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce((SELECT m.shards[shard_of.writer % 64 + 1] FROM argus.shard_map m
+                    WHERE m.copy = shard_of.copy AND m.from_writer <= shard_of.writer ORDER BY m.from_writer DESC LIMIT 1), 1)
+$$;
+
 -- Numbers come from here, never from a sequence: readers rely on "every writer at or below the greatest
 -- visible number is visible", which two transactions committing out of order would break. They start
 -- from the clock in milliseconds, so that a database restored to an earlier moment never gives a number
 -- twice while the columnar copy still holds rows of the first.
+--
+-- Where copies have shards, the number is one of the next 64: the first whose shards have the fewest open writers. Without a
+-- map it is the next.
 -- +goose StatementBegin
 CREATE FUNCTION argus.open_audit_writer(process uuid, lane int) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -263,6 +285,16 @@ BEGIN
   PERFORM FROM argus.locks l WHERE l.name = 'writers' FOR UPDATE;
   SELECT greatest(coalesce(max(w.writer_id), 0) + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
     INTO n FROM argus.audit_writers w;
+  IF EXISTS (SELECT FROM argus.shard_map) THEN
+    WITH copies AS (SELECT DISTINCT m.copy FROM argus.shard_map m),
+    load AS (
+      SELECT c.copy, argus.shard_of(c.copy, w.writer_id) AS shard, count(*) AS writers
+        FROM argus.audit_writers w CROSS JOIN copies c WHERE w.closed_at IS NULL GROUP BY 1, 2)
+    SELECT next.number INTO n
+      FROM generate_series(n, n + 63) AS next (number) CROSS JOIN copies c
+      LEFT JOIN load ON load.copy = c.copy AND load.shard = argus.shard_of(c.copy, next.number)
+     GROUP BY next.number ORDER BY sum(coalesce(load.writers, 0)), next.number LIMIT 1;
+  END IF;
   INSERT INTO argus.audit_writers (writer_id, process_id, lane) VALUES (n, process, lane);
   RETURN n;
 END
@@ -500,15 +532,16 @@ GRANT EXECUTE ON FUNCTION argus.open_audit_writer(uuid, int), argus.advance_audi
                           argus.delete_recorded_intents(interval, uuid[]), argus.lock_key(text) TO argus_api;
 
 GRANT SELECT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit,
-                argus.audit_writers, argus.audit_months TO argus_replicator;
+                argus.audit_writers, argus.audit_months, argus.shard_map TO argus_replicator;
 GRANT SELECT ON argus.audit_admin TO argus_replicator;
 
 GRANT SELECT ON argus.argus_audit_log, argus.compute_control_audit, argus.remote_support_audit,
                 argus.audit_admin, argus.audit_writers, argus.audit_processes, argus.audit_intents,
-                argus.audit_months TO argus_auditor;
+                argus.audit_months, argus.shard_map TO argus_auditor;
 
 GRANT EXECUTE ON FUNCTION argus.partitions_of(regclass), argus.months_of(regclass)
   TO argus_api, argus_replicator, argus_auditor, argus_maintenance; -- by those who may read audit_months
+GRANT EXECUTE ON FUNCTION argus.shard_of(text, bigint) TO argus_replicator, argus_auditor;
 GRANT EXECUTE ON FUNCTION argus.create_months_ahead(int) TO argus_maintenance;
 GRANT SELECT ON argus.audit_months, argus.audit_admin TO argus_maintenance;
 
