@@ -77,6 +77,7 @@ type checking struct {
 	since  time.Time
 	late   bool // no replicator copies: of the domain tables what is young may be missing
 	mark   watermark
+	share  share
 	result Result
 
 	saidHash map[month]bool
@@ -102,7 +103,10 @@ func (c *checking) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		all, err := readRows(ctx, tx)
+		if c.share, err = c.r.readShare(ctx, tx); err != nil {
+			return err
+		}
+		all, err := readRows(ctx, tx, c.share)
 		if err != nil {
 			return err
 		}
@@ -112,8 +116,10 @@ func (c *checking) run(ctx context.Context) error {
 		if err := c.writers(ctx, tx); err != nil {
 			return err
 		}
-		if err := c.ledger(ctx, tx); err != nil {
-			return fmt.Errorf("comparing the ledger: %w", err)
+		if c.share.first() {
+			if err := c.ledger(ctx, tx); err != nil {
+				return fmt.Errorf("comparing the ledger: %w", err)
+			}
 		}
 		for t := range tables {
 			months, here, err := c.r.monthsOf(ctx, tx, t)
@@ -127,7 +133,7 @@ func (c *checking) run(ctx context.Context) error {
 				}
 			}
 			for _, m := range months {
-				rg := rowRange{table: t, month: m, since: c.since}
+				rg := rowRange{table: t, month: m, share: c.share, since: c.since}
 				if t == auditTable {
 					rg.held = &mark.position
 					err = c.auditMonth(ctx, tx, layouts[t], rg)
@@ -195,7 +201,7 @@ func (c *checking) auditMonth(ctx context.Context, tx pgx.Tx, l *layout, rg rowR
 
 // writers holds what argus.audit_writers says to what the watermark promises.
 func (c *checking) writers(ctx context.Context, tx pgx.Tx) error {
-	reading, err := readWriters(ctx, tx, c.mark.position)
+	reading, err := readWriters(ctx, tx, c.share, c.mark.position)
 	if err != nil {
 		return err
 	}

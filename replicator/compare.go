@@ -39,6 +39,7 @@ type digest struct {
 type rowRange struct {
 	table int
 	month month
+	share share           // rows of Postgres that are another shard's are not compared
 	since time.Time       // later than the month's start, or zero
 	until time.Time       // of the domain tables alone, or zero
 	held  *argus.Position // of the audit log alone: only rows in it; nil for all
@@ -106,7 +107,7 @@ func isTime(c wal.Column) bool { return c.OID == pgtype.TimestamptzOID || c.OID 
 func (rg rowRange) postgresWhere() string {
 	from, to := rg.month.from(), rg.month.to()
 	if rg.table != auditTable {
-		where := fmt.Sprintf("l.audit_id >= %s AND l.audit_id < %s", uuidFloor(from), uuidFloor(to))
+		where := fmt.Sprintf("l.audit_id >= %s AND l.audit_id < %s AND %s", uuidFloor(from), uuidFloor(to), rg.share.steps())
 		if rg.since.After(from) {
 			where += fmt.Sprintf(" AND l.at >= '%s'", rg.since.UTC().Format(time.RFC3339Nano))
 		}
@@ -118,7 +119,8 @@ func (rg rowRange) postgresWhere() string {
 	if rg.since.After(from) {
 		from = rg.since
 	}
-	where := fmt.Sprintf("l.occurred_at >= '%s' AND l.occurred_at < '%s'", from.UTC().Format(time.RFC3339Nano), to.Format(time.RFC3339Nano))
+	where := fmt.Sprintf("l.occurred_at >= '%s' AND l.occurred_at < '%s'", from.UTC().Format(time.RFC3339Nano), to.Format(time.RFC3339Nano)) +
+		" AND " + rg.share.writers("l.writer_id")
 	if rg.held != nil {
 		where += " AND " + heldIn(*rg.held, "l.", func(ids, seqs string) string {
 			return fmt.Sprintf("l.seq <= (ARRAY[%s]::bigint[])[array_position(ARRAY[%s]::bigint[], l.writer_id)]", seqs, ids)

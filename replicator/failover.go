@@ -104,20 +104,29 @@ func (l *lostTail) cut(ctx context.Context, p argus.Position) (kept, all argus.P
 	}, fmt.Sprintf("SELECT DISTINCT writer_id FROM audit_log WHERE occurred_at >= fromUnixTimestamp64Milli(%d, 'UTC')", l.since.UnixMilli())); err != nil {
 		return p, p, err
 	}
+	of, err := l.r.readShare(ctx, l.r.pool)
+	if err != nil {
+		return p, p, err
+	}
 	rows, err := l.r.pool.Query(ctx, `
-		SELECT w.writer_id, w.seq, (SELECT max(writer_id) FROM argus.audit_writers) FROM argus.audit_writers w
-		 WHERE w.closed_at IS NULL OR w.closed_at >= $1 OR w.writer_id = ANY ($2)`, l.since, listed)
+		SELECT w.writer_id, coalesce(w.seq, 0), g.greatest FROM (SELECT coalesce(max(writer_id), 0) AS greatest FROM argus.audit_writers) g
+		  LEFT JOIN argus.audit_writers w ON (w.closed_at IS NULL OR w.closed_at >= $1 OR w.writer_id = ANY ($2)) AND `+of.writers("w.writer_id"), l.since, listed)
 	if err != nil {
 		return p, p, fmt.Errorf("reading the writers: %w", err)
 	}
 	defer rows.Close()
 	kept.Writers = map[int64]int64{}
 	for rows.Next() {
-		var id, seq, greatest int64
-		if err := rows.Scan(&id, &seq, &greatest); err != nil {
+		var writer *int64
+		var seq, greatest int64
+		if err := rows.Scan(&writer, &seq, &greatest); err != nil {
 			return p, p, err
 		}
 		kept.ClosedThrough = min(p.ClosedThrough, greatest)
+		if writer == nil {
+			continue // of this shard none
+		}
+		id := *writer
 		if held, ok := p.Writers[id]; ok {
 			kept.Writers[id] = min(held, seq)
 		} else if id <= p.ClosedThrough { // complete, as the old timeline had it

@@ -55,6 +55,7 @@ type healing struct {
 	t        *term
 	snapshot snapshot
 	layouts  [tableCount]*layout
+	share    share
 	only     []month // the months to compare; nil for all
 	copied   atomic.Int64
 	expected atomic.Int64
@@ -95,7 +96,7 @@ func (r *Replicator) heal(ctx context.Context, t *term, snap snapshot, reason st
 		mark = t.mark
 		mark.position = held
 	} else if err := r.within(ctx, snap, func(tx pgx.Tx) error {
-		all, err := readRows(ctx, tx)
+		all, err := readRows(ctx, tx, h.share)
 		if err != nil {
 			return err
 		}
@@ -154,6 +155,9 @@ func (h *healing) run(ctx context.Context) error {
 		if h.layouts, err = h.r.layouts(ctx, tx); err != nil {
 			return err
 		}
+		if h.share, err = h.r.readShare(ctx, tx); err != nil {
+			return err
+		}
 		for t := range tables {
 			if months[t], here[t], err = h.r.monthsOf(ctx, tx, t); err != nil {
 				return err
@@ -192,7 +196,7 @@ func (h *healing) run(ctx context.Context) error {
 // rangeOf is the rows of a month. By hand, what is kept beside the columns in ClickHouse is not believed: rows whose columns
 // were altered there are found too, at the price of hashing all of them.
 func (h *healing) rangeOf(table int, m month) rowRange {
-	return rowRange{table: table, month: m, recompute: h.result.Reason == healResync}
+	return rowRange{table: table, month: m, share: h.share, recompute: h.result.Reason == healResync}
 }
 
 // month makes one table's month equal; any tells whether ClickHouse has rows of it.

@@ -189,7 +189,7 @@ func (w *world) startWith(config Config) (stop func()) {
 func (w *world) status() (s Status) {
 	w.t.Helper()
 	var data []byte
-	if err := w.api.QueryRow(w.ctx(), "SELECT status FROM argus.replicator_status").Scan(&data); err == nil {
+	if err := w.api.QueryRow(w.ctx(), "SELECT status FROM argus.replicator_status WHERE slot = $1", w.slot()).Scan(&data); err == nil {
 		w.must(json.Unmarshal(data, &s))
 	}
 	return s

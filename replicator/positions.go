@@ -34,14 +34,15 @@ type writersReading struct {
 	now      time.Time
 }
 
-// readWriters returns, as of one snapshot, the greatest writer there is and the state of every writer that the
-// position does not already hold as closed and complete.
-func readWriters(ctx context.Context, q querier, p argus.Position) (r writersReading, err error) {
+// readWriters returns, as of one snapshot, the greatest writer there is and the state of every writer of the share that the
+// position does not already hold as closed and complete. Of writers that are another shard's a position says nothing that
+// this one must have: it is complete up to the greatest.
+func readWriters(ctx context.Context, q querier, of share, p argus.Position) (r writersReading, err error) {
 	rows, err := q.Query(ctx, `
 		SELECT pg_current_wal_insert_lsn()::text, clock_timestamp(),
 		       (SELECT coalesce(max(writer_id), 0) FROM argus.audit_writers), w.writer_id, w.seq, w.closed_at IS NOT NULL
 		  FROM (SELECT 1) one LEFT JOIN argus.audit_writers w
-		    ON w.closed_at IS NULL OR w.writer_id > $1 OR w.writer_id = ANY($2)`, p.ClosedThrough, sortedWriters(p))
+		    ON (w.closed_at IS NULL OR w.writer_id > $1 OR w.writer_id = ANY($2)) AND `+of.writers("w.writer_id"), p.ClosedThrough, sortedWriters(p))
 	if err != nil {
 		return r, err
 	}

@@ -18,14 +18,19 @@ type Publication struct {
 	// Notes say what is not as argusd migrate made it, and loses nothing.
 	Notes []string
 
+	share share // what it is to carry
+
 	// print stands for the publication and all its parts. It differs after every change, one that was taken back
 	// included; what a slot holds of before was decoded under other facts. 0 when there is no publication.
 	print uint64
 }
 
 // PublicationSQL makes the publication what it must be, as argus_owner. It is one transaction, so that no moment is
-// without one.
+// without one. Those of shards are made by argusd migrate alone.
 func PublicationSQL(name string) string {
+	if ofShard.MatchString(name) {
+		return "run argusd migrate"
+	}
 	var names []string
 	for _, t := range tables {
 		names = append(names, t.postgres)
@@ -42,15 +47,13 @@ func InspectPublication(ctx context.Context, conn *pgx.Conn, name string) (Publi
 func readPublication(ctx context.Context, q querier, name string) (p Publication, err error) {
 	var owner string
 	var inserts, others, root bool
-	var sum int64
-	// xmin names the transaction that wrote a row of the catalog last.
+	var print, arranged int64
 	err = q.QueryRow(ctx, `
 		SELECT pg_get_userbyid(p.pubowner), p.pubinsert, p.pubupdate OR p.pubdelete OR p.pubtruncate, p.pubviaroot,
-		       ('x' || substr(md5(concat_ws(',', p.oid, p.xmin,
-		         (SELECT string_agg(concat_ws('/', r.oid, r.xmin), ',' ORDER BY r.oid) FROM pg_publication_rel r WHERE r.prpubid = p.oid),
-		         (SELECT string_agg(concat_ws('/', n.oid, n.xmin), ',' ORDER BY n.oid) FROM pg_publication_namespace n WHERE n.pnpubid = p.oid)
-		       )), 1, 15))::bit(60)::bigint
-		  FROM pg_publication p WHERE p.pubname = $1`, name).Scan(&owner, &inserts, &others, &root, &sum)
+		       argus.publication_print(p.pubname), coalesce(s.shard, 0), coalesce(s.filter, ''), coalesce(s.after, 0)
+		  FROM pg_publication p
+		  LEFT JOIN LATERAL (SELECT * FROM argus.shard_publications s WHERE s.publication = p.pubname ORDER BY s.number DESC LIMIT 1) s ON true
+		 WHERE p.pubname = $1`, name).Scan(&owner, &inserts, &others, &root, &print, &p.share.shard, &p.share.filter, &arranged)
 	if errors.Is(err, pgx.ErrNoRows) {
 		p.Thins = []string{"there is no publication " + name}
 		return p, nil
@@ -58,7 +61,10 @@ func readPublication(ctx context.Context, q querier, name string) (p Publication
 	if err != nil {
 		return p, fmt.Errorf("reading the publication: %w", err)
 	}
-	p.print = uint64(sum) | 1
+	p.print = uint64(print)
+	if ofShard.MatchString(name) && arranged != print {
+		p.thins("it is of a shard, and not as argusd migrate arranged it")
+	}
 	if !inserts {
 		p.thins("it does not publish inserts")
 	}
@@ -109,10 +115,12 @@ func (p *Publication) readTable(ctx context.Context, q querier, name string, t t
 		p.thins("there is no table %s", t.postgres)
 		return nil
 	case !published:
-		p.thins("it lacks the table %s", t.postgres)
+		if t.postgres == tables[auditTable].postgres || p.share.first() {
+			p.thins("it lacks the table %s", t.postgres)
+		}
 		return nil
 	}
-	if filter != nil {
+	if filter != nil && p.share.filter == "" { // that of a shard was arranged with all the rest
 		p.thins("it filters the rows of %s: %s", t.postgres, *filter)
 	}
 	if sent == nil {

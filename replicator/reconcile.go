@@ -15,6 +15,7 @@ import (
 type writerRows struct {
 	id       int64
 	known    bool // argus.audit_writers has it
+	ours     bool // it is of the share
 	seq      int64
 	closed   bool
 	openedAt time.Time
@@ -24,9 +25,9 @@ type writerRows struct {
 }
 
 // readRows counts the rows of every writer. It reads an index of the whole log: some seconds for twenty million rows.
-func readRows(ctx context.Context, q querier) ([]writerRows, error) {
+func readRows(ctx context.Context, q querier, of share) ([]writerRows, error) {
 	rows, err := q.Query(ctx, `
-		SELECT coalesce(w.writer_id, l.writer_id), w.writer_id IS NOT NULL, coalesce(w.seq, 0), w.closed_at IS NOT NULL,
+		SELECT coalesce(w.writer_id, l.writer_id), w.writer_id IS NOT NULL, `+of.writers("coalesce(w.writer_id, l.writer_id)")+`, coalesce(w.seq, 0), w.closed_at IS NOT NULL,
 		       coalesce(w.opened_at, to_timestamp(least(l.writer_id, 253402300799000) / 1000.0)),
 		       coalesce(l.n, 0), coalesce(l.hi, 0), mod(coalesce(l.total, 0), 18446744073709551616)::text
 		  FROM argus.audit_writers w
@@ -38,7 +39,7 @@ func readRows(ctx context.Context, q querier) ([]writerRows, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (w writerRows, err error) {
 		var sum string
-		if err := row.Scan(&w.id, &w.known, &w.seq, &w.closed, &w.openedAt, &w.count, &w.hi, &sum); err != nil {
+		if err := row.Scan(&w.id, &w.known, &w.ours, &w.seq, &w.closed, &w.openedAt, &w.count, &w.hi, &sum); err != nil {
 			return w, err
 		}
 		_, err = fmt.Sscan(sum, &w.sum)
@@ -46,14 +47,17 @@ func readRows(ctx context.Context, q querier) ([]writerRows, error) {
 	})
 }
 
-// position is all that the writers and their rows say, whichever says more.
+// positionOf is all that the writers of the share and their rows say, whichever says more.
 func positionOf(all []writerRows) argus.Position {
 	t := tracker{argus.Position{Writers: map[int64]int64{}}}
 	reading := writersReading{}
 	for _, w := range all {
+		reading.greatest = max(reading.greatest, w.id)
+		if !w.ours {
+			continue
+		}
 		through := max(w.seq, w.hi)
 		t.position.Writers[w.id] = through
-		reading.greatest = max(reading.greatest, w.id)
 		reading.states = append(reading.states, writerState{w.id, through, w.closed || !w.known})
 	}
 	t.advanceTo(reading)

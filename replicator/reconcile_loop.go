@@ -78,7 +78,7 @@ func (r *Replicator) reconcileNow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
 	defer cancel()
 	return pgx.BeginTxFunc(ctx, r.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		all, err := readRows(ctx, tx)
+		all, err := readRows(ctx, tx, share{})
 		if err != nil {
 			return err
 		}
@@ -133,6 +133,10 @@ func (s *session) countDifference(ctx context.Context, all bool) (string, error)
 	if err != nil {
 		return "", err
 	}
+	of, err := r.readShare(ctx, r.pool)
+	if err != nil {
+		return "", err
+	}
 	now := monthOf(time.Now().Add(24 * time.Hour))
 	newest := slices.DeleteFunc(slices.Clone(months), func(m month) bool { return m > now })
 	newest = newest[max(0, len(newest)-2):]
@@ -140,7 +144,7 @@ func (s *session) countDifference(ctx context.Context, all bool) (string, error)
 		months = newest
 	}
 	for _, m := range months {
-		rg := rowRange{table: auditTable, month: m, held: &position}
+		rg := rowRange{table: auditTable, month: m, share: of, held: &position}
 		here, err := r.clickhouse.number(ctx, "SELECT count() FROM audit_log WHERE "+rg.clickhouseWhere())
 		if err != nil {
 			return "", err
@@ -193,7 +197,7 @@ func (s *session) stepsDifference(ctx context.Context, since time.Time) (string,
 		if t == auditTable {
 			continue
 		}
-		here, there := "SELECT count() FROM "+info.clickhouse, "SELECT count(*) FROM "+info.postgres
+		here, there := "SELECT count() FROM "+info.clickhouse, "SELECT count(*) FROM "+info.postgres+" WHERE "+s.share.steps()
 		if since.IsZero() {
 			// Of months that retention has dropped there, and not yet here, nothing is compared.
 			months, _, err := s.r.monthsOf(ctx, s.r.pool, t)
@@ -206,7 +210,7 @@ func (s *session) stepsDifference(ctx context.Context, since time.Time) (string,
 			here += " WHERE " + callMonth + " IN (" + joinInts(months) + ")"
 		} else {
 			here += fmt.Sprintf(" WHERE bitShiftRight(toUInt128(audit_id), 80) >= %d", since.UnixMilli())
-			there += " WHERE audit_id >= " + uuidFloor(since)
+			there += " AND audit_id >= " + uuidFloor(since)
 		}
 		before, err := s.r.clickhouse.number(ctx, here)
 		if err != nil {

@@ -76,7 +76,7 @@ func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool
 	}
 	r.health.update(func(s *Status) { s.State = "streaming" })
 	r.log.Info("streaming", "from", t.mark.lsn, "epoch", t.epoch)
-	return r.brokenSlot(t, r.stream(ctx, t, source, until, stop))
+	return r.brokenSlot(t, r.stream(ctx, t, source, publication.share, until, stop))
 }
 
 // brokenSlot notices a slot whose history cannot be decoded, although the catalog shows it as valid: the next lease
@@ -142,8 +142,14 @@ func (r *Replicator) resume(ctx context.Context, t *term, conn *pgconn.PgConn, p
 	if err != nil {
 		return 0, fmt.Errorf("reading the watermark: %w", err)
 	}
-	if known && slot.Exists && mark.publication != 0 && mark.publication != publication.print {
-		slot.Usable, slot.Unusable = false, publicationChanged
+	if known && slot.Exists && mark.publication != 0 {
+		unchanged, err := r.unchanged(ctx, mark.publication, publication.print)
+		if err != nil {
+			return 0, err
+		}
+		if !unchanged {
+			slot.Usable, slot.Unusable = false, publicationChanged
+		}
 	}
 	// Before the first watermark of this term the newest one counts, and without any the beginning of the copying.
 	if known {
@@ -259,7 +265,7 @@ func (r *Replicator) reason(ctx context.Context, sys wal.System, slot wal.SlotSt
 func (r *Replicator) restored(ctx context.Context, p argus.Position) (bool, error) {
 	// Rows are streamed when they are flushed, and may be visible a moment later: look again.
 	for try := 0; ; try++ {
-		reading, err := readWriters(ctx, r.pool, p)
+		reading, err := r.writersNow(ctx, p)
 		if err != nil {
 			return false, fmt.Errorf("reading the writers: %w", err)
 		}

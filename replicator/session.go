@@ -36,6 +36,7 @@ type session struct {
 	t      *term
 	in     *intake
 	stream *wal.Stream
+	share  share // as of the lease term's beginning
 
 	suspects map[Finding]int // of the goroutine that watches: how many looks in a row have shown each
 
@@ -59,19 +60,20 @@ type session struct {
 	durable    atomic.Uint64
 	flushed    atomic.Uint64 // where Postgres's log ends, as last asked
 	held       atomic.Int64  // since when a batch waits for synchronous standbys, µs since 1970; 0 when none does
-	confirmed  atomic.Uint64 // what committed before it was decoded under the publication of the lease term
+	confirmed  atomic.Uint64 // what committed before it was decoded under the publication of that print
+	print      atomic.Uint64
 	ack        chan struct{} // acknowledge now
 }
 
 // stream copies from the lease term's watermark on until an error, or until stop closes. Then it finishes the batch
 // in hand, publishes a watermark that leaves no doubt, and returns nil. Rows up to doubt may be in ClickHouse
 // already.
-func (r *Replicator) stream(ctx context.Context, t *term, source *wal.Stream, doubt wal.LSN, stop <-chan struct{}) error {
+func (r *Replicator) stream(ctx context.Context, t *term, source *wal.Stream, of share, doubt wal.LSN, stop <-chan struct{}) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, source.Close)()
 	s := &session{
-		r: r, t: t, stream: source, doubt: doubt, days: map[int32]struct{}{}, ack: make(chan struct{}, 1), reconcile: make(chan struct{}, 1),
+		r: r, t: t, stream: source, share: of, doubt: doubt, days: map[int32]struct{}{}, ack: make(chan struct{}, 1), reconcile: make(chan struct{}, 1),
 		tracker: tracker{t.mark.position.Clone()},
 	}
 	if doubt <= t.mark.lsn {
@@ -84,6 +86,7 @@ func (r *Replicator) stream(ctx context.Context, t *term, source *wal.Stream, do
 	s.setDurable()
 	s.received.Store(uint64(t.mark.lsn))
 	s.confirmed.Store(uint64(t.mark.lsn))
+	s.print.Store(t.mark.publication)
 	s.in = newIntake(source, t.mark.lsn, batchLimit{r.config.BatchRows, r.config.BatchBytes})
 	s.in.log, s.in.metrics = r.log, r.metrics
 	s.in.reply = s.acknowledgeSoon
@@ -100,7 +103,9 @@ func (r *Replicator) stream(ctx context.Context, t *term, source *wal.Stream, do
 	start(s.in.run)
 	start(func() error { return s.acknowledge(ctx) })
 	start(func() error { return s.watch(ctx) })
-	start(func() error { return s.copyLedger(ctx) })
+	if of.first() {
+		start(func() error { return s.copyLedger(ctx) })
+	}
 	start(func() error { return s.inspect(ctx) })
 	start(func() error { return s.watchSteps(ctx) })
 	stopping, stopTaking := context.WithCancel(ctx)
@@ -244,6 +249,9 @@ var errGap = errors.New("the stream left out rows")
 // or be in doubt. So no watermark ever promises a row that the stream left out, for any reason.
 func (s *session) prove(ctx context.Context, b *batch, doubt bool) error {
 	gaps, late := s.tracker.irregular(b.runs)
+	if err := s.own(ctx, b.runs); err != nil {
+		return err
+	}
 	if err := s.explain(ctx, gaps); err != nil {
 		return err
 	}
@@ -322,6 +330,7 @@ func (s *session) publish(ctx context.Context, end wal.LSN) error {
 		s.tracker.advanceTo(*reading)
 	}
 	w.ceiling = max(w.lsn, s.last) + ceilingAhead
+	w.publication = s.print.Load()
 	w.position = s.tracker.position.Clone()
 	began := time.Now()
 	if err := s.t.publish(ctx, w); err != nil {
@@ -358,6 +367,7 @@ func (s *session) finish(ctx context.Context) error {
 	if s.last < w.lsn {
 		w.ceiling = w.lsn
 	}
+	w.publication = s.print.Load()
 	w.position = s.tracker.position.Clone()
 	if err := s.t.publish(ctx, w); err != nil {
 		return err

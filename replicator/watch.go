@@ -30,8 +30,8 @@ func (s *session) watch(ctx context.Context) error {
 
 var lookEvery = time.Second // tests shorten it
 
-// confirm reads where the log ends, and then whether the publication is still the one the lease term began with. What
-// committed before that end was decoded under it then: a change shows for good.
+// confirm reads where the log ends, and then whether the publication is still the one the lease term began with, or was
+// arranged anew for later writers. What committed before that end was decoded under it then: a change shows for good.
 func (s *session) confirm(ctx context.Context) error {
 	at, err := s.r.barrier(ctx, s.published.Load().timeline)
 	if err != nil {
@@ -44,9 +44,12 @@ func (s *session) confirm(ctx context.Context) error {
 	if err := s.r.whole(publication); err != nil {
 		return err
 	}
-	if publication.print != s.published.Load().publication {
+	if unchanged, err := s.r.unchanged(ctx, s.print.Load(), publication.print); err != nil {
+		return err
+	} else if !unchanged {
 		return errPublicationChanged
 	}
+	s.print.Store(publication.print)
 	s.confirmed.Store(uint64(at))
 	return nil
 }
@@ -127,7 +130,7 @@ func (s *session) look(ctx context.Context, warned *string) error {
 		return err
 	}
 	w := s.published.Load()
-	reading, err := readWriters(asking, r.pool, w.position)
+	reading, err := r.writersNow(asking, w.position)
 	if err != nil {
 		return fmt.Errorf("reading the writers: %w", err)
 	}

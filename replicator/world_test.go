@@ -39,6 +39,7 @@ type world struct {
 
 	postgresURL, clickhouseURL string // as the replicator sees them; a proxy's maybe
 	change                     func(*Config)
+	shard                      int // of the copy "three"; 0 for all of the log
 }
 
 func newWorld(t testing.TB) *world {
@@ -117,10 +118,18 @@ func (w *world) dropSlot() {
 	w.must(err)
 }
 
-func (w *world) slot() string { return w.pg.Database }
+func (w *world) slot() string {
+	if w.shard > 0 {
+		return fmt.Sprint(w.pg.Database, "_three_", w.shard)
+	}
+	return w.pg.Database
+}
 
 func (w *world) config() Config {
 	c := Config{PostgresURL: w.postgresURL, ClickHouseURL: w.clickhouseURL, Slot: w.slot(), CheckEvery: -1}
+	if w.shard > 0 {
+		c.Copy, c.Shard, c.Shards, c.Publication = "three", w.shard, 3, fmt.Sprint("argus_three_", w.shard)
+	}
 	if w.change != nil {
 		w.change(&c)
 	}
