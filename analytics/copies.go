@@ -20,6 +20,7 @@ import (
 // another copy's rows.
 type logCopy struct {
 	name   string // "" when there is one
+	shards int    // servers that share its rows; asked through the first
 	ch     *clickhouseClient
 	health healthState
 
@@ -50,14 +51,15 @@ func newCopies(setting string, dialTimeout, stall time.Duration) (*copies, error
 	}
 	cs := &copies{}
 	for _, one := range configured {
-		if len(one.Shards) > 1 {
-			return nil, errors.New("a copy of several shards cannot be read yet")
-		}
-		client, err := newClickhouseClient(one.Shards[0], maxLight, dialTimeout, stall)
+		url, err := one.Whole()
 		if err != nil {
 			return nil, err
 		}
-		cs.all = append(cs.all, &logCopy{name: one.Name, ch: client, wake: make(chan struct{}, 1)})
+		client, err := newClickhouseClient(url, maxLight, dialTimeout, stall)
+		if err != nil {
+			return nil, err
+		}
+		cs.all = append(cs.all, &logCopy{name: one.Name, shards: len(one.Shards), ch: client, wake: make(chan struct{}, 1)})
 	}
 	cs.preferred = cs.all[0]
 	return cs, nil

@@ -124,6 +124,9 @@ func (a *Analytics) probeWatermark(ctx context.Context, c *logCopy) (watermark, 
 		return watermark{}, err
 	}
 	defer conn.client.Close()
+	if err := c.checkShards(ctx, conn); err != nil {
+		return watermark{}, err
+	}
 	wm, err := c.readWatermark(ctx, conn)
 	if err != nil {
 		return wm, err

@@ -24,33 +24,68 @@ func (e *watermarkError) Error() string { return "reading the watermark: " + e.c
 func (e *watermarkError) Unwrap() error { return e.cause }
 
 // readWatermark reads it from the copy that conn leads to. What is read on conn afterwards is at least that.
+//
+// Where servers share the rows, each is asked for its own, and one that does not answer fails the question. One that the
+// others do not know, and one that has published nothing yet, promises nothing. Then the whole does not either, so no answer is
+// ever smaller for it.
 func (c *logCopy) readWatermark(ctx context.Context, conn *clickhouseConn) (watermark, error) {
 	var (
 		version       proto.ColUInt64
 		closed        proto.ColInt64
 		writers, seqs = proto.NewArray(new(proto.ColInt64)), proto.NewArray(new(proto.ColInt64))
+		positions     []argus.Position
 		wm            watermark
 	)
-	q := statement{text: "SELECT version, closed_through, writers, seqs FROM audit_watermark ORDER BY version DESC LIMIT 1"}
+	by := ""
+	if c.shards > 1 {
+		by = " BY _shard_num"
+	}
+	q := statement{text: "SELECT version, closed_through, writers, seqs FROM audit_watermark ORDER BY version DESC LIMIT 1" + by}
 	err := conn.query(ctx, q, bounds{time: quickTime, memory: 64 << 20}, proto.Results{
 		{Name: "version", Data: &version}, {Name: "closed_through", Data: &closed},
 		{Name: "writers", Data: writers}, {Name: "seqs", Data: seqs},
-	}, func(int) error {
-		ids, through := writers.Row(0), seqs.Row(0)
-		if len(ids) != len(through) {
-			return fmt.Errorf("watermark %d names %d writers and %d seqs", version[0], len(ids), len(through))
-		}
-		wm.version, wm.ClosedThrough = version[0], closed[0]
-		wm.Writers = make(map[int64]int64, len(ids))
-		for i, id := range ids {
-			wm.Writers[id] = through[i]
+	}, func(n int) error {
+		for row := range n {
+			ids, through := writers.Row(row), seqs.Row(row)
+			if len(ids) != len(through) {
+				return fmt.Errorf("watermark %d names %d writers and %d seqs", version[row], len(ids), len(through))
+			}
+			p := argus.Position{ClosedThrough: closed[row], Writers: make(map[int64]int64, len(ids))}
+			for i, id := range ids {
+				p.Writers[id] = through[i]
+			}
+			if positions = append(positions, p); wm.version == 0 || version[row] < wm.version {
+				wm.version = version[row]
+			}
 		}
 		return nil
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return wm, &watermarkError{err}
+	case len(positions) > c.shards:
+		return wm, &watermarkError{fmt.Errorf("%d servers answer for %d shards", len(positions), c.shards)}
+	case len(positions) < c.shards:
+		return watermark{Position: argus.Position{Writers: map[int64]int64{}}}, nil
 	}
+	wm.Position = argus.OfShards(positions...)
 	return wm, nil
+}
+
+// checkShards proves that the copy's servers know each other as they are set: as many as there are shards, each another.
+func (c *logCopy) checkShards(ctx context.Context, conn *clickhouseConn) error {
+	if c.shards < 2 {
+		return nil
+	}
+	var known, servers proto.ColUInt64
+	q := statement{text: "SELECT count() AS known, uniqExact(server) AS servers FROM (SELECT argMin(server, (made_at, server)) AS server FROM replicator_identity GROUP BY _shard_num)"}
+	return conn.query(ctx, q, bounds{time: quickTime, memory: 64 << 20}, proto.Results{{Name: "known", Data: &known}, {Name: "servers", Data: &servers}},
+		func(int) error {
+			if known[0] != uint64(c.shards) || servers[0] != known[0] {
+				return fmt.Errorf("%s has %d shards, and its first server knows %d of them, on %d servers: run argusd migrate", c, c.shards, known[0], servers[0])
+			}
+			return nil
+		})
 }
 
 // cut is the snapshot an answer is of, and the part of it that a watermark lacks.

@@ -40,6 +40,10 @@ type ClickHouseConfig struct {
 	Databases []string
 	// Settings are defaults of the Users, as a server's profiles have them.
 	Settings map[string]string
+	// Peers are the native ports of the servers that share out a copy, this one included, in the order of the shards. They
+	// are the cluster connect.Cluster, and know each other by Secret. See StartShards.
+	Peers  []int
+	Secret string
 	// MaxMemory in bytes bounds the whole server; 2 GiB when 0.
 	MaxMemory int64
 }
@@ -63,6 +67,7 @@ type ClickHouse struct {
 type clickhouseCall struct {
 	Library string
 	Dir     string
+	Peers   []int
 	Args    []string
 }
 
@@ -181,7 +186,7 @@ func (ch *ClickHouse) launch(ctx context.Context, acc *account, library string) 
 		return err
 	}
 	defer log.Close()
-	call, err := json.Marshal(clickhouseCall{Library: library, Dir: ch.config.Dir, Args: []string{
+	call, err := json.Marshal(clickhouseCall{Library: library, Dir: ch.config.Dir, Peers: ch.config.Peers, Args: []string{
 		"clickhouse",
 		"--config-file=" + filepath.Join(ch.config.Dir, "config.xml"),
 		"--path=" + filepath.Join(ch.config.Dir, "data"),
@@ -225,8 +230,8 @@ func (ch *ClickHouse) launch(ctx context.Context, acc *account, library string) 
 	for {
 		err := ch.ping(ctx)
 		if err == nil {
-			// It was read. Passwords' digests are not for those who may read the server's folder by SQL.
-			return os.Remove(filepath.Join(ch.config.Dir, "users.xml"))
+			// They were read. Passwords' digests and the cluster's secret are not for those who may read the server's folder by SQL.
+			return errors.Join(os.Remove(filepath.Join(ch.config.Dir, "users.xml")), os.Remove(filepath.Join(ch.config.Dir, "config.xml")))
 		}
 		var answer *clickhouse.Exception
 		ended := p.ended()

@@ -25,7 +25,7 @@ func serveClickHouse() int {
 		return 2
 	}
 	if canConfine() && os.Getenv(confinedVariable) == "" {
-		err := confine(call.Dir, call.Library, append(os.Environ(), confinedVariable+"=1"))
+		err := confine(call.Dir, call.Library, call.Peers, append(os.Environ(), confinedVariable+"=1"))
 		fmt.Fprintln(os.Stderr, "engines: confining ClickHouse:", err)
 		return 1
 	}

@@ -113,6 +113,16 @@ var serverTemplate = template.Must(template.New("config").Funcs(xmlFuncs).Parse(
   <uncompressed_cache_size>0</uncompressed_cache_size>
   <max_concurrent_queries>200</max_concurrent_queries>
   <access_control_improvements><settings_constraints_replace_previous>true</settings_constraints_replace_previous></access_control_improvements>
+{{- if .Peers}}
+  <remote_servers replace="1">
+    <argus>
+      <secret>{{xml .Secret}}</secret>
+{{- range .Peers}}
+      <shard><replica><host>127.0.0.1</host><port>{{.}}</port></replica></shard>
+{{- end}}
+    </argus>
+  </remote_servers>
+{{- end}}
   <http_handlers>
     <rule>
       <url>/</url>

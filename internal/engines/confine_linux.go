@@ -37,12 +37,12 @@ func landlockVersion() int {
 func canConfine() bool { return landlockVersion() >= 2 }
 
 // confine replaces this process by the same program, whose threads reach no other files than the engine's own: its
-// folder, the library, and the little of the system that a program needs. They open no TCP connection to anywhere (from
+// folder, the library, and the little of the system that a program needs. They open no TCP connection but to the peers' ports (from
 // Linux 6.7 on), and neither read nor signal processes outside. This holds for root as well, and cannot be undone.
 //
 // ClickHouse's command line lets every user of its server read every file: the SQL function file() asks for no
 // privilege there.
-func confine(dir, library string, env []string) error {
+func confine(dir, library string, peers []int, env []string) error {
 	runtime.LockOSThread() // the confinement is this thread's, until it becomes the whole process
 	version := landlockVersion()
 	handled := unix.LandlockRulesetAttr{Handled_access_fs: ownTree | unix.LANDLOCK_ACCESS_FS_EXECUTE}
@@ -80,6 +80,13 @@ func confine(dir, library string, env []string) error {
 			return fmt.Errorf("allowing %s: %w", rule.path, err)
 		}
 	}
+	if version >= 4 {
+		for _, port := range peers {
+			if err := allowPort(int(rules), port); err != nil {
+				return fmt.Errorf("allowing port %d: %w", port, err)
+			}
+		}
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
@@ -97,6 +104,18 @@ func allow(rules int, path string, right uint64) error {
 	defer unix.Close(fd)
 	rule := unix.LandlockPathBeneathAttr{Allowed_access: right, Parent_fd: int32(fd)}
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(rules), unix.LANDLOCK_RULE_PATH_BENEATH,
+		uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// allowPort allows connections to a port, of any host. Package unix does not know the rule.
+func allowPort(rules, port int) error {
+	const ruleNetPort = 2 // LANDLOCK_RULE_NET_PORT
+	rule := struct{ access, port uint64 }{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, uint64(port)}
+	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE, uintptr(rules), ruleNetPort,
 		uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
 	if errno != 0 {
 		return errno

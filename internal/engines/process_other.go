@@ -80,4 +80,4 @@ func (a *account) own(path string, _ ...string) error { return a.chown(path) }
 func canConfine() bool { return false }
 
 // confine is for Linux alone.
-func confine(string, string, []string) error { return nil }
+func confine(string, string, []int, []string) error { return nil }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/migrations"
 )
@@ -81,6 +82,44 @@ func startOwn(t testing.TB, config engines.ClickHouseConfig) func() *ClickHouse 
 		ch.engine = srv.engine
 		return ch
 	}
+}
+
+// StartOwnShards starts servers of ClickHouse for this test alone that share out a copy (see engines.StartShards), each with
+// one migrated database of the same name, and beside it the database that asks all of them (connect.WholeDatabase).
+func StartOwnShards(t testing.TB, n int) (shards []*ClickHouse) {
+	t.Helper()
+	var configs []engines.ClickHouseConfig
+	var pools []*namePool
+	for range n {
+		dir, err := shared.subfolder("clickhouse-")
+		must(t, "making a folder", err)
+		config, names := withUsers(engines.ClickHouseConfig{Dir: dir, MaxMemory: 1 << 30})
+		configs, pools = append(configs, config), append(pools, names)
+	}
+	ctx, cancel := startContext()
+	defer cancel()
+	started, err := engines.StartShards(ctx, configs)
+	must(t, "starting shards of ClickHouse", err)
+	t.Cleanup(func() {
+		for i, engine := range started {
+			if i < len(shards) {
+				engine = shards[i].Engine()
+			}
+			if err := engine.Kill(syscall.SIGKILL); err != nil {
+				t.Errorf("enginetest: stopping ClickHouse: %v", err)
+			}
+			os.RemoveAll(configs[i].Dir)
+		}
+	})
+	whole := connect.Copy{Name: "shards"}
+	for i, engine := range started {
+		ch := newClickHouse(t, ownClickServer(engine, pools[i]))
+		ch.engine = engine
+		shards = append(shards, ch)
+		whole.Shards = append(whole.Shards, ch.MigrateURL)
+	}
+	must(t, "joining the shards", migrations.JoinShards(ctx, whole))
+	return shards
 }
 
 // Engine is the private engine of StartOwnClickHouse, the newest one after Restart; nil for a shared one.

@@ -233,6 +233,16 @@ func (p *namePool) all() []string {
 }
 
 func startClickServer(ctx context.Context, config engines.ClickHouseConfig) (*clickServer, error) {
+	config, names := withUsers(config)
+	engine, err := engines.StartClickHouse(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	return ownClickServer(engine, names), nil
+}
+
+// withUsers states the users of the migrations, for databases of the pool.
+func withUsers(config engines.ClickHouseConfig) (engines.ClickHouseConfig, *namePool) {
 	names := newNamePool(48)
 	config.Databases = append(config.Databases, names.all()...)
 	for _, u := range migrations.ClickHouseUsers() {
@@ -240,9 +250,5 @@ func startClickServer(ctx context.Context, config engines.ClickHouseConfig) (*cl
 			ClickHouseUser: u, Password: derivedPassword(config.Dir, u.Name),
 		})
 	}
-	engine, err := engines.StartClickHouse(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	return ownClickServer(engine, names), nil
+	return config, names
 }
