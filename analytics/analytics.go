@@ -50,7 +50,8 @@ type Config struct {
 	// Shortened by tests; zero takes the default.
 	stall     time.Duration // how long ClickHouse may send nothing
 	tailLimit int64         // rows that may be read from Postgres beside ClickHouse
-	fewRows   int64         // rows that are counted one by one rather than planned for; negative: none
+	fewRows   int64         // rows that cost what planning one more statement does; negative: rollups do all they can
+	raw       rawForm       // of statements over rows
 	pollEvery time.Duration // of the live stream
 	ringSize  int           // rows the live stream keeps
 	now       func() time.Time
@@ -78,8 +79,6 @@ const (
 	defaultStall     = 1500 * time.Millisecond
 	dialTimeout      = time.Second
 	defaultTailLimit = 50_000
-	defaultFewRows   = 150_000
-	latencyRows      = 3 // rows that are only counted cost what one does whose latency is counted too
 
 	maxLight = 16 // pages and the like at once
 	maxHeavy = 3  // scans at once: exports' chunks, performance and facets from raw rows

@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,6 +41,7 @@ type countRow struct {
 	slowest int64
 	buckets []int16
 	counts  []uint64 // nil: one in each
+	micros  []int64  // latencies themselves, in the place of buckets
 }
 
 // eachBucket calls f with each bucket and how many calls are in it; some may come again.
@@ -50,6 +52,9 @@ func (r *countRow) eachBucket(f func(bucket int16, n uint64)) {
 			n = r.counts[i]
 		}
 		f(b, n)
+	}
+	for _, us := range r.micros {
+		f(bucketOf(us), 1)
 	}
 }
 
@@ -66,7 +71,7 @@ const recentZone = time.Minute
 //
 // Why counts are exact. Rollups cannot tell rows apart, and hold rows beyond the watermark that are being copied.
 // Such rows are in the tail, so the minutes in which the tail has rows are dirty, as are the last ones. In dirty
-// minutes, and at the edges, ClickHouse counts rows, restricted to the watermark W. In clean minutes the rollups
+// minutes, and at the edges, rows are counted, restricted to the watermark W. In clean minutes the rollups
 // count exactly W. They include all of W, because W is published after the views are fed. They include nothing beyond
 // W, because such rows would be in the snapshot S, hence in the tail, which makes a minute dirty. One case is left:
 // rows that were committed after S was read, and copied before ClickHouse was asked. It is looked for afterwards. If
@@ -121,7 +126,7 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 		a.step("tail")
 		hourly := on.copy.health.callsPerHour()
 		for attempt := 1; ; attempt++ {
-			var clean [][]interval
+			var relied [][]interval
 			var statements []countStatement
 			for i, q := range questions {
 				q.begin(at)
@@ -135,7 +140,7 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 					r = nil
 				}
 				in, parts := a.clickhouseCounts(q, r, wm.Position, dirty, hourly)
-				clean, statements = append(clean, in), append(statements, parts...)
+				relied, statements = append(relied, in), append(statements, parts...)
 			}
 			// Scans have the server's cores busy as it is.
 			alone := places == a.heavy || attempt == 3
@@ -144,7 +149,7 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 			}
 			a.step("counted")
 			var late bool
-			if late, pgErr = a.lateRows(ctx, questions, clean, c.Snapshot, &dirty); pgErr != nil || !late {
+			if late, pgErr = a.lateRows(ctx, questions, relied, c.Snapshot, &dirty); pgErr != nil || !late {
 				return nil
 			}
 			a.metrics.again.Inc()
@@ -180,9 +185,13 @@ func (q *countQuestion) columns(a *clickhouseArgs, at string, value func(dimensi
 		out = append(out, "toInt64(intDiv(toUnixTimestamp("+at+"), "+a.int(int64(q.step/time.Second))+")) AS step")
 	}
 	for i, d := range q.by {
-		out = append(out, "CAST("+value(d)+", 'LowCardinality(String)') AS by"+strconv.Itoa(i))
+		e := value(d)
+		if e != string(d) { // the columns themselves are of the type, and each function costs time to plan
+			e = "CAST(" + e + ", 'LowCardinality(String)')"
+		}
+		out = append(out, e+" AS by"+strconv.Itoa(i))
 	}
-	return append(out, "toInt16("+status+") AS code")
+	return append(out, status+" AS code")
 }
 
 // keys are the names of those columns.
@@ -201,99 +210,24 @@ func (q *countQuestion) groupBy() string { return " GROUP BY " + strings.Join(q.
 
 // clickhouseCounts are the statements that give the question what ClickHouse has of it, up to the watermark, and the
 // time in which they rely on rollups.
-func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Position, dirty dirtyTime, hourly float64) (clean []interval, out []countStatement) {
+func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Position, dirty dirtyTime, hourly float64) (relied []interval, out []countStatement) {
 	raw := []interval{{q.window.since, q.window.until}}
 	if r != nil {
+		var clean []interval
 		clean, raw = dirty.split(q.window)
-		grains := a.grainsFor(q, r, hourly)
-		var pieces []piece
-		for _, in := range clean {
-			p, edges := cover(in, grains)
-			pieces, raw = append(pieces, p...), append(raw, edges...)
+		pieces, edges := a.planFor(q, r, clean, raw, hourly)
+		raw = append(raw, edges...)
+		for _, p := range pieces {
+			relied = append(relied, p.interval)
 		}
 		for _, s := range r.branches(q, pieces) {
-			out = append(out, countStatement{s, q})
+			out = append(out, countStatement{statement: s, block: newCountBlock(q)})
 		}
 	}
-	var args clickhouseArgs
-	if text := q.rawBranch(&args, raw, wm, a.few(q, raw, hourly)); text != "" {
-		out = append(out, countStatement{statement{text, args.params}, q})
+	if s, ok := a.rawStatement(q, raw, wm, hourly); ok {
+		out = append(out, s)
 	}
-	return clean, out
-}
-
-// grainsFor are the grains of the rollup that serve the question best. There are none when the window has few rows.
-// None is so fine that it only saves reading a few rows at the window's edges.
-func (a *Analytics) grainsFor(q *countQuestion, r *rollup, hourly float64) []grain {
-	grains := r.grainsWithin(q)
-	if a.few(q, []interval{{q.window.since, q.window.until}}, hourly) {
-		return nil
-	}
-	few := float64(a.config.fewRows)
-	for len(grains) > 1 {
-		edges := map[grain]float64{grainMinute: 2, grainHour: 48}[grains[0]] // hours without it
-		if edges == 0 || hourly*edges > few {
-			break
-		}
-		grains = grains[1:]
-	}
-	return grains
-}
-
-// few estimates whether the intervals have but few rows, by how many calls an hour the last day had, which says little of a year.
-// Latencies make a row dearer to count.
-func (a *Analytics) few(q *countQuestion, in []interval, hourly float64) bool {
-	rows := a.config.fewRows
-	if q.latencies && rows > 0 {
-		rows /= latencyRows
-	}
-	hours := 0.0
-	for _, in := range in {
-		if in.to.IsZero() {
-			in.to = a.config.now()
-		}
-		hours += max(0, in.to.Sub(in.from).Hours())
-	}
-	const month = 31 * 24
-	return hours <= month && hourly*hours <= float64(rows)
-}
-
-// rawBranch counts the rows of the intervals one by one. When they are few, their buckets are sent as they come: to
-// count them is a second grouping, which costs more to plan than it saves.
-func (q *countQuestion) rawBranch(a *clickhouseArgs, raw []interval, wm argus.Position, few bool) string {
-	var or []string
-	for _, in := range raw {
-		if w := (window{in.from, in.to}); in.to.IsZero() || in.from.Before(in.to) {
-			or = append(or, "("+and(w.clickhouse(a))+")")
-		}
-	}
-	if len(or) == 0 {
-		return ""
-	}
-	status := "ifNull(status, 0)"
-	if !q.exactStatus {
-		status = "intDiv(ifNull(status, 0), 100) * 100"
-	}
-	columns := q.columns(a, "occurred_at", func(d dimension) string {
-		if e, ok := clickhouseDimension[d]; ok {
-			return e
-		}
-		return string(d)
-	}, status)
-	conds := append([]string{"(" + strings.Join(or, " OR ") + ")"}, clickhouseWhere(a, q.conditions)...)
-	conds = append(conds, clickhouseIn(a, wm))
-	from := " FROM audit_log WHERE " + and(conds) + q.groupBy()
-	if !q.latencies {
-		return "SELECT " + strings.Join(append(columns, "count() AS calls"), ", ") + from
-	}
-	if few {
-		return "SELECT " + strings.Join(append(columns, "count() AS calls", "max(ifNull(latency_us, 0)) AS slowest",
-			"groupArray(assumeNotNull("+clickhouseBucket+")) AS buckets", "CAST([], 'Array(UInt64)') AS counts"), ", ") + from
-	}
-	columns = append(columns, clickhouseBucket+" AS bucket", "count() AS n", "max(ifNull(latency_us, 0)) AS longest")
-	return "SELECT " + strings.Join(q.keys(), ", ") + ", sum(n) AS calls, max(longest) AS slowest, " +
-		"groupArray(bucket) AS buckets, groupArray(n) AS counts FROM (SELECT " + strings.Join(columns, ", ") + from +
-		", bucket)" + q.groupBy()
+	return relied, out
 }
 
 // countBlock holds the columns of a question as the server sends them.
@@ -467,16 +401,19 @@ func (a *Analytics) minutesOf(ctx context.Context, pool *pgxpool.Pool, q *countQ
 	return pgx.CollectRows(rows, pgx.RowTo[time.Time])
 }
 
-// lateRows reports whether Postgres has, beyond the snapshot, rows in time that was taken for clean, and adds their
+// lateRows reports whether Postgres has, beyond the snapshot, rows in time for which rollups were relied on, and adds their
 // minutes to dirty.
-func (a *Analytics) lateRows(ctx context.Context, questions []*countQuestion, clean [][]interval, snapshot argus.Position,
+func (a *Analytics) lateRows(ctx context.Context, questions []*countQuestion, relied [][]interval, snapshot argus.Position,
 	dirty *dirtyTime) (late bool, err error) {
+	if !slices.ContainsFunc(relied, func(in []interval) bool { return len(in) > 0 }) {
+		return false, nil
+	}
 	c, err := a.readCut(ctx, snapshot, nil)
 	if err != nil || len(c.Tail) == 0 {
 		return false, err
 	}
 	for i, q := range questions {
-		if len(clean[i]) == 0 {
+		if len(relied[i]) == 0 {
 			continue
 		}
 		minutes, err := a.minutesOf(ctx, a.pg.quick, q, c.Tail)
@@ -484,7 +421,7 @@ func (a *Analytics) lateRows(ctx context.Context, questions []*countQuestion, cl
 			return false, err
 		}
 		for _, m := range minutes {
-			for _, in := range clean[i] {
+			for _, in := range relied[i] {
 				if in.from.Before(m.Add(time.Minute)) && m.Before(in.to) {
 					late, dirty.minutes = true, append(dirty.minutes, m)
 				}

@@ -292,6 +292,7 @@ func TestCountsAreExact(t *testing.T) {
 	for i := range 150 {
 		away := i%10 == 9
 		a.config.fewRows = []int64{-1, -1, math.MaxInt64}[i%3] // counted with rollups, or rather one by one
+		a.config.raw = rawForm(i / 3 % 4)
 		f := randomFilter(t, rng, w.committed, now)
 		if i%2 == 0 { // such as rollups know
 			conditions := f.Conditions[:0]

@@ -200,7 +200,7 @@ func (r *rollup) branch(a *clickhouseArgs, q *countQuestion, long bool, where st
 			return e
 		}
 		return string(d)
-	}, r.column("status"))
+	}, "toInt16("+r.column("status")+")")
 	table := r.name + "_hours"
 	if long {
 		table = r.name + "_days"

@@ -6,13 +6,20 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ClickHouse/ch-go/proto"
 	"golang.org/x/sync/errgroup"
 )
 
 // countStatement is part of a question, asked of ClickHouse by itself.
 type countStatement struct {
 	statement
-	q *countQuestion
+	block countedBlock
+}
+
+// countedBlock holds the columns of a statement as the server sends them.
+type countedBlock interface {
+	results() proto.Results
+	each(rows int) error // gives the block's rows to the question
 }
 
 // maxAtOnce is how many statements of one count run at once.
@@ -33,7 +40,7 @@ func (a *Analytics) runCounts(ctx context.Context, conn *clickhouseConn, stateme
 				return nil
 			}
 			s := statements[i]
-			b := newCountBlock(s.q)
+			b := s.block
 			left := min(scanTime, time.Until(deadline))
 			if left <= 0 {
 				return errOutOfTime
