@@ -27,6 +27,7 @@ var groups = []group{
 	{name: "copies", about: "A question whose copy in ClickHouse freezes, beside a second copy. The reference has one copy, which answers.",
 		tests: []benchTest{{"./analytics", analyticsFigures + "copies"}}},
 	{name: "export", about: "An export, read to its end.", tests: []benchTest{{"./analytics", analyticsFigures + "export"}}},
+	{name: "copies", about: "What the loss of a copy costs questions.", tests: []benchTest{{"./analytics", analyticsFigures + "copies"}}},
 	{name: "size", about: "Bytes a row on disk.", tests: []benchTest{{"./analytics", analyticsFigures + "size"}}},
 	{name: "big", about: "The same questions over 100 M rows in ClickHouse. It takes an hour and 40 GB, so it runs only when asked for.",
 		tests: []benchTest{{"./analytics", "TestBenchBig"}}, alone: true},
