@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/internal/engines"
@@ -77,7 +78,9 @@ func TestFailover(t *testing.T) {
 	}
 	armed.Store(true)
 	// Its timeout is longer than a failover takes.
-	w.run(strings.NewReplacer("name: siem", "name: slow", "batch_rows: 40", "batch_rows: 50", "timeout: 1s", "timeout: 5m").Replace(slow.sinks(w.dir, "")), on)
+	// Neither its lease nor its request runs out while Postgres fails over.
+	w.run(strings.NewReplacer("name: siem", "name: slow", "batch_rows: 40", "batch_rows: 50", "timeout: 1s", "timeout: 5m").Replace(slow.sinks(w.dir, "")), on,
+		func(c *Config) { c.LeaseTTL = time.Minute })
 	<-held
 
 	// Rows that the primary alone has.

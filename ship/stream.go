@@ -33,7 +33,8 @@ type stream struct {
 	rejects int      // rows set aside since the last acknowledgement
 	decided time.Time
 	ahead   *ahead
-	seen    int64 // the newest version of the state
+	poll    time.Duration // of the pause after a look that found nothing
+	seen    int64         // the newest version of the state
 }
 
 // ahead is the next batch, built while the one before it is under way.
@@ -162,8 +163,11 @@ func (s *stream) decide(ctx context.Context, st *state) (*built, error) {
 		if b.full {
 			return nil, ctx.Err()
 		}
-		return nil, s.r.pause(ctx, s.r.ship.config.Poll)
+		// A log that rests is looked at less often, up to four times the interval.
+		s.poll = min(s.poll+s.r.ship.config.Poll, 4*s.r.ship.config.Poll)
+		return nil, s.r.pause(ctx, s.poll)
 	}
+	s.poll = 0
 	s.decideOn(st, b)
 	return b, nil
 }

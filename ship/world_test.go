@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sort"
 	"strings"
@@ -66,6 +67,7 @@ func runChild(call string) int {
 			}
 		}
 	}
+	debug.SetMemoryLimit(112 << 20) // as argusd ship has it
 	s, err := New(Config{PostgresURL: c.PostgresURL, Sinks: file, Logger: slog.New(slog.DiscardHandler), Poll: 5 * time.Millisecond, LeaseTTL: time.Second,
 		Backoff: 10 * time.Millisecond})
 	if err != nil {
