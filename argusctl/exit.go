@@ -49,6 +49,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, errNegative):
 		return exitNegative
+	case errors.Is(err, errUndecided):
+		return exitUndecided
 	case errors.Is(err, errNoToken):
 		return exitUnauthenticated
 	case errors.As(err, &api):
@@ -86,6 +88,8 @@ var (
 	errStdoutClosed = errors.New("the reader of standard output is gone")
 	// errNegative: a check came out negative and has said so.
 	errNegative = errors.New("the check came out negative")
+	// errUndecided: a check could not be decided and has said so.
+	errUndecided = errors.New("the check could not be decided")
 	// errNoToken: nothing to authenticate with.
 	errNoToken = errors.New("there is no token: set ARGUS_TOKEN, or sign in with `argusctl login`")
 )
@@ -194,7 +198,7 @@ func (e *apiError) hint() string {
 // report prints an error for a person, on standard error. Nothing of it is a secret: tokens are in no error.
 func (f *factory) report(err error) {
 	var verdict *verdictError
-	if err == nil || errors.Is(err, errStdoutClosed) || errors.Is(err, errNegative) || errors.As(err, &verdict) {
+	if err == nil || errors.Is(err, errStdoutClosed) || errors.Is(err, errNegative) || errors.Is(err, errUndecided) || errors.As(err, &verdict) {
 		return
 	}
 	var (

@@ -9,12 +9,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/spf13/cobra"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/proof"
 )
 
@@ -24,12 +26,14 @@ func newCmdShip(f *factory) *cobra.Command {
 
 type shipVerifyOptions struct {
 	offline bool
+	tiles   string
+	pins    pins
 }
 
 func newCmdShipVerify(f *factory) *cobra.Command {
 	o := &shipVerifyOptions{}
 	cmd := &cobra.Command{
-		Use:   "verify <folder or file>...",
+		Use:   "verify <folder, file or s3://bucket/prefix>...",
 		Short: "Prove that a receiver has every row, or name what is missing",
 		Long: `Reads the batches that a receiver kept, as NDJSON with the manifest line before the rows of each, also .gz and .zst, and proves
 that nothing is missing between the first and the newest of them: the ranges of each writer follow one another, each row has its
@@ -38,19 +42,35 @@ own hash, and each batch its digest. Where a head.json lies beside them, the new
 With a server and a token it also asks ARGUS how far the sinks have come, and says whether the receiver has all of the log.
 Without them, or with --offline, nothing is asked.
 
-Ends with 0 when nothing is missing, and with 9 when rows are missing, something was changed, or there is no batch at all.`,
-		Example: "  argusctl ship verify .argus/shipped\n  argusctl ship verify --offline /srv/archive batch.ndjson.gz",
-		Args:    cobra.MinimumNArgs(1),
+With --tiles and --key the ledger proves each row: its hash must be a leaf of the signed tree. Tiles are a folder made by
+argusd ledger mirror, or a URL.
+
+Of s3://bucket/prefix, and of files of Parquet, argusd reads the batches: it must lie beside argusctl, or in PATH. Keys and
+region of a bucket are those of AWS's own tools. - is standard input.
+
+Ends with 0 when nothing is missing, and with 9 when rows are missing, something was changed, or there is no batch at all. 10:
+the tree has no leaf of some rows yet.`,
+		Example: `  argusctl ship verify .argus/shipped
+  argusctl ship verify --offline /srv/archive batch.ndjson.gz
+  argusctl ship verify s3://audit/argus/
+  argusctl ship verify /srv/archive --tiles ./mirror --key example.com/audit+1f2e3d4c+AX…`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.whileRead(cmd.Context(), func(ctx context.Context) error { return shipVerifyRun(ctx, f, o, args) })
 		},
 	}
 	cmd.Flags().BoolVar(&o.offline, "offline", false, "ask no server how far the sinks have come")
+	cmd.Flags().StringVar(&o.tiles, "tiles", "", "hold each row against the ledger's tiles in this `folder or URL`")
+	o.pins.flags(cmd)
 	return cmd
 }
 
 func shipVerifyRun(ctx context.Context, f *factory, o *shipVerifyOptions, paths []string) error {
 	s := &proof.Shipment{}
+	finish, err := f.shippedLeaves(ctx, o, s)
+	if err != nil {
+		return err
+	}
 	// Asked first: what is shipped while the files are read is not missed.
 	var sinks []newestOfSink
 	why := ""
@@ -61,7 +81,7 @@ func shipVerifyRun(ctx context.Context, f *factory, o *shipVerifyOptions, paths 
 		}
 	}
 	for _, path := range paths {
-		if err := readShipped(ctx, s, path); err != nil {
+		if err := f.readShipped(ctx, s, path); err != nil {
 			return err
 		}
 	}
@@ -78,13 +98,18 @@ func shipVerifyRun(ctx context.Context, f *factory, o *shipVerifyOptions, paths 
 		}
 	}
 	report := s.Report()
+	sealed, err := finish()
+	if err != nil {
+		return err
+	}
 	if how, _ := f.format(); how == asJSON {
 		line, err := json.Marshal(struct {
 			proof.ShipmentReport
-			HoleFree bool   `json:"hole_free"`
-			Asked    bool   `json:"asked"` // the server said how far the sinks have come
-			Behind   *int64 `json:"behind_rows"`
-		}{report, report.HoleFree(), asked, behindOrNull(asked, behind)})
+			HoleFree bool             `json:"hole_free"`
+			Asked    bool             `json:"asked"` // the server said how far the sinks have come
+			Behind   *int64           `json:"behind_rows"`
+			Ledger   *ledgerOfShipped `json:"ledger,omitempty"`
+		}{report, report.HoleFree(), asked, behindOrNull(asked, behind), sealed})
 		if err != nil {
 			return err
 		}
@@ -99,11 +124,69 @@ func shipVerifyRun(ctx context.Context, f *factory, o *shipVerifyOptions, paths 
 			fmt.Fprintln(f.io.out, f.visible(m.String()))
 		}
 		fmt.Fprintln(f.io.out, shipSentence(&report, asked, behind, why))
+		if sealed != nil {
+			fmt.Fprintln(f.io.out, f.visible(sealed.Says))
+		}
 	}
-	if !report.HoleFree() {
+	switch {
+	case !report.HoleFree() || sealed != nil && sealed.Disproved:
 		return errNegative
+	case sealed != nil && !sealed.Proven:
+		return errUndecided
 	}
 	return nil
+}
+
+// ledgerOfShipped is what the ledger says of the rows.
+type ledgerOfShipped struct {
+	Proven    bool   `json:"proven"` // each row's hash is a leaf of the signed tree
+	Disproved bool   `json:"disproved"`
+	Rows      int64  `json:"rows"` // that have a leaf
+	Leaves    int64  `json:"leaves"`
+	Says      string `json:"says"`
+}
+
+// shippedLeaves holds the rows that s reads against the tree, when tiles are given. finish says what came of it.
+func (f *factory) shippedLeaves(ctx context.Context, o *shipVerifyOptions, s *proof.Shipment) (finish func() (*ledgerOfShipped, error), err error) {
+	if o.tiles == "" {
+		if len(o.pins.keys) > 0 || o.pins.policy != "" {
+			return nil, usageErrorf("--key and --policy are for the ledger: give its --tiles too.")
+		}
+		return func() (*ledgerOfShipped, error) { return nil, nil }, nil
+	}
+	open, err := o.pins.opener()
+	if err != nil {
+		return nil, err
+	}
+	r := &result{source: "export", leaf: proof.NoLeaf}
+	x := &export{r: r, late: map[[2]int64]proof.Row{}, seen: map[int64]*[seenLeaves / 64]uint64{}}
+	if x.leaves, err = f.tilesOf(ctx, &verifyOptions{tiles: o.tiles, pins: o.pins}, open, r, nil); err != nil {
+		return nil, err
+	}
+	// What speaks against a row is a verdict, and no reason to stop reading.
+	var early error
+	s.Row = func(row *argus.Record) error {
+		if early == nil {
+			one := proof.RowOf(row)
+			early = x.row(&one)
+		}
+		return nil
+	}
+	return func() (*ledgerOfShipped, error) {
+		err := early
+		if err == nil {
+			err = x.finish()
+		}
+		if err != nil && !isVerdict(err) {
+			return nil, err
+		}
+		told := &ledgerOfShipped{Proven: err == nil, Disproved: errors.Is(err, proof.ErrDisproved) || errors.Is(err, proof.ErrMalformed), Rows: r.Counts.Rows, Leaves: x.leaves.c.Size}
+		told.Says = fmt.Sprintf("The ledger has a leaf of each of the %s, in its tree of %d leaves.", plural(r.Counts.Rows, "row"), x.leaves.c.Size)
+		if err != nil {
+			told.Says = "The ledger: " + sentence(err.Error())
+		}
+		return told, nil
+	}, nil
 }
 
 func behindOrNull(asked bool, behind int64) *int64 {
@@ -154,9 +237,65 @@ func (f *factory) newestOfSinks(ctx context.Context) ([]newestOfSink, error) {
 	return got.Sinks, err
 }
 
-// readShipped reads a file, or all of a folder. The newest batch's own record is read first: a folder that grows meanwhile has
+// readShipped reads standard input, or what argusd reads for it.
+func (f *factory) readShipped(ctx context.Context, s *proof.Shipment, path string) error {
+	if path == "-" {
+		return s.Read("standard input", f.io.in)
+	}
+	byArgusd := strings.HasPrefix(path, "s3://")
+	if !byArgusd {
+		if err := readShippedFiles(ctx, s, path); err != nil {
+			return err
+		}
+		if err := walkShipped(ctx, path, func(name string) error {
+			byArgusd = byArgusd || strings.HasSuffix(name, ".parquet")
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	if !byArgusd {
+		return nil
+	}
+	argusd, err := besideOrInPath("argusd")
+	if err != nil {
+		return fmt.Errorf("for %s argusctl needs argusd of the same release, beside itself or in PATH", path)
+	}
+	cmd := exec.CommandContext(ctx, argusd, "ship", "read", "--", path)
+	cmd.Stderr = f.io.err
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		return err
+	}
+	read := s.Read(path, out)
+	_, drained := io.Copy(io.Discard, out)
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("reading %s with argusd: %w", path, err)
+	}
+	return errors.Join(read, drained)
+}
+
+// besideOrInPath finds a program of the same release.
+func besideOrInPath(name string) (string, error) {
+	if own, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(own), name); isProgram(beside) {
+			return beside, nil
+		}
+	}
+	return exec.LookPath(name)
+}
+
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
+}
+
+// readShippedFiles reads a file, or all of a folder. The newest batch's own record is read first: a folder that grows meanwhile has
 // all batches up to it.
-func readShipped(ctx context.Context, s *proof.Shipment, path string) error {
+func readShippedFiles(ctx context.Context, s *proof.Shipment, path string) error {
 	err := walkShipped(ctx, path, func(name string) error {
 		if !isHead(filepath.Base(name)) {
 			return nil
@@ -175,7 +314,7 @@ func readShipped(ctx context.Context, s *proof.Shipment, path string) error {
 	}
 	return walkShipped(ctx, path, func(name string) error {
 		plain := strings.TrimSuffix(strings.TrimSuffix(name, ".gz"), ".zst")
-		if isHead(filepath.Base(name)) || name != path && !strings.HasSuffix(plain, ".ndjson") {
+		if isHead(filepath.Base(name)) || strings.HasSuffix(name, ".parquet") || name != path && !strings.HasSuffix(plain, ".ndjson") {
 			return nil
 		}
 		return readBatches(s, name)

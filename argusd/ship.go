@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/useargus/argus/ship"
+	"github.com/useargus/argus/ship/s3"
 	"github.com/useargus/argus/ship/sink"
 )
 
@@ -48,7 +51,7 @@ func (c shipConfig) problems() []string {
 const shipMemory = 112 << 20
 
 func newShipCommand() *cobra.Command {
-	return &cobra.Command{
+	command := &cobra.Command{
 		Use:   "ship",
 		Short: "Give the log to other systems: the sinks of ARGUS_SINKS_FILE",
 		Long: `Give every row of the log to the sinks that ARGUS_SINKS_FILE declares: at least once, in the order of each writer, and never with
@@ -64,6 +67,25 @@ receiver that it got everything. docs/ship.md explains.`,
 			return runShip(command.Context(), config)
 		},
 	}
+	command.AddCommand(&cobra.Command{
+		Use:   "read <s3://bucket/prefix, folder or file>...",
+		Short: "Write batches of a bucket, or of Parquet files, as lines for argusctl ship verify",
+		Long: `Write the batches of a bucket, or of files of Parquet, as the lines that argusctl ship verify reads. argusctl calls this itself
+when it is given such a place. Keys, region and endpoint are those of AWS's own tools: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+AWS_REGION, AWS_ENDPOINT_URL, and the file of shared credentials.`,
+		Example: "  argusd ship read s3://audit/argus/ | argusctl ship verify -",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			out := bufio.NewWriterSize(os.Stdout, 1<<20)
+			for _, place := range args {
+				if err := s3.Read(command.Context(), place, out); err != nil {
+					return err
+				}
+			}
+			return out.Flush()
+		},
+	})
+	return command
 }
 
 func runShip(ctx context.Context, config shipConfig) error {

@@ -91,7 +91,7 @@ func (s *Shipment) fault(format string, args ...any) {
 	}
 }
 
-// Read reads a text. name is for what is said about it. The error is the reader's own, or the caller's Row's.
+// Read reads a text. A line {"head":…} has the newest batch's manifest, as Head takes it. name is for what is said about it. The error is the reader's own, or the caller's Row's.
 func (s *Shipment) Read(name string, text io.Reader) error {
 	lines := bufio.NewScanner(text)
 	lines.Buffer(make([]byte, 64<<10), maxShipmentLine)
@@ -99,6 +99,12 @@ func (s *Shipment) Read(name string, text io.Reader) error {
 	for n := 1; lines.Scan(); n++ {
 		line := lines.Bytes()
 		if len(bytes.TrimSpace(line)) == 0 {
+			continue
+		}
+		if head, ok := bytes.CutPrefix(line, []byte(`{"head":`)); ok {
+			if err := s.Head(bytes.TrimSuffix(head, []byte("}"))); err != nil {
+				s.fault("%s: line %d: %v", name, n, err)
+			}
 			continue
 		}
 		if m, ok := manifestOf(line); ok {

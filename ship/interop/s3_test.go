@@ -10,11 +10,16 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/klauspost/compress/gzip"
@@ -22,6 +27,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/proof"
 	"github.com/useargus/argus/ship/s3"
 	"github.com/useargus/argus/ship/sink"
 	"github.com/useargus/argus/ship/sinktest"
@@ -45,6 +51,7 @@ func newStore(t *testing.T) *store {
 	fake := gofakes3.New(s.backend, gofakes3.WithIntegrityCheck(true)).Server()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests = append(s.requests, r.Method+" "+r.URL.Path)
+		judgeSignature(t, r)
 		if s.answer == nil || !s.answer(w, r) {
 			fake.ServeHTTP(w, r)
 		}
@@ -56,6 +63,39 @@ func newStore(t *testing.T) *store {
 	sinktest.Write(t, s.folder, "access", "AKIDEXAMPLE\n")
 	sinktest.Write(t, s.folder, "secret", "wJalrXUtnFEMI-K7MDENG\n")
 	return s
+}
+
+// judgeSignature signs the request anew with AWS's own signer, and holds its signature against that: the store itself looks
+// at none.
+func judgeSignature(t *testing.T, r *http.Request) {
+	given := r.Header.Get("Authorization")
+	_, list, found := strings.Cut(given, "SignedHeaders=")
+	list, _, _ = strings.Cut(list, ",")
+	at, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+	if !found || err != nil {
+		t.Errorf("%s %s is not signed: %q, %v", r.Method, r.URL.Path, given, err)
+		return
+	}
+	anew := &http.Request{Method: r.Method, URL: &url.URL{Scheme: "https", Host: r.Host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}, Host: r.Host,
+		Header: http.Header{}, ContentLength: -1}
+	for name := range strings.SplitSeq(list, ";") {
+		switch name {
+		case "host":
+		case "content-length":
+			anew.ContentLength = r.ContentLength
+		default:
+			anew.Header[http.CanonicalHeaderKey(name)] = r.Header.Values(name)
+		}
+	}
+	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }) // as S3 has it
+	if err := signer.SignHTTP(t.Context(), aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "wJalrXUtnFEMI-K7MDENG"}, anew,
+		r.Header.Get("X-Amz-Content-Sha256"), "s3", "us-east-1", at); err != nil {
+		t.Error(err)
+	}
+	signature := func(text string) string { return text[strings.LastIndex(text, "=")+1:] }
+	if want := anew.Header.Get("Authorization"); signature(given) != signature(want) {
+		t.Errorf("%s %s is signed as\n%s\nand AWS's signer says\n%s", r.Method, r.URL, given, want)
+	}
 }
 
 // sink opens the bucket through addr; more are further lines of the declaration.
@@ -263,4 +303,110 @@ func TestS3Parquet(t *testing.T) {
 			t.Fatalf("row %d has the hash %s:\n%s\n%s", i, hex.EncodeToString(hash[:]), back.AppendJSON(nil), b.Rows[i].Line)
 		}
 	}
+}
+
+// TestS3Read: what a bucket and a folder hold is read back as it was shipped, of NDJSON and of Parquet, and proves to be all
+// of it. An object that is gone, damaged or cut off is named.
+func TestS3Read(t *testing.T) {
+	for name, more := range map[string]string{"ndjson": "    compression: zstd\n", "parquet": "    objects: parquet\n"} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			to := s.sink(t, s.addr, "ca.pem", more)
+			defer to.Close()
+			var keys []string
+			previous, seq := "", int64(0)
+			position := argus.Position{Writers: map[int64]int64{}}
+			for n := 1; n <= 5; n++ {
+				b := sinktest.Batch(t, n, 40, nil)
+				for _, g := range b.Ranges {
+					position.Writers[g.WriterID] = g.To
+				}
+				b.Batch, b.Previous, b.Position = fmt.Sprintf("%012d-%016x", n, n), previous, position.String()
+				b.Stream = argus.ManifestStream{From: seq + 1, To: seq + b.Manifest.Rows}
+				previous, seq = b.Batch, b.Stream.To
+				if err := to.Send(t.Context(), b); err != nil {
+					t.Fatal(err)
+				}
+				keys = append(keys, to.Key(b))
+			}
+			if err := to.Test(t.Context()); err != nil { // leaves an object of its own
+				t.Fatal(err)
+			}
+			for variable, value := range map[string]string{"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI-K7MDENG", "AWS_REGION": "us-east-1",
+				"AWS_ENDPOINT_URL": "https://" + s.addr, "AWS_CA_BUNDLE": filepath.Join(s.folder, "ca.pem")} {
+				t.Setenv(variable, value)
+			}
+			verify := func(where string) proof.ShipmentReport {
+				t.Helper()
+				var text bytes.Buffer
+				if err := s3.Read(t.Context(), where, &text); err != nil {
+					t.Fatal(err)
+				}
+				v := &proof.Shipment{}
+				if err := v.Read(where, &text); err != nil {
+					t.Fatal(err)
+				}
+				return v.Report()
+			}
+			if r := verify("s3://audit/argus/"); !r.HoleFree() || r.Rows != 200 || r.Batches != 5 {
+				t.Fatalf("%+v", r)
+			}
+			if name == "parquet" { // the same as files
+				for _, key := range keys {
+					path := filepath.Join(s.folder, filepath.Base(key))
+					if err := os.WriteFile(path, raw(t, s, key), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if r := verify(s.folder); !r.HoleFree() || r.Rows != 200 {
+					t.Fatalf("%+v", r)
+				}
+			}
+			whole := raw(t, s, keys[2])
+			put := func(key string, object []byte) {
+				t.Helper()
+				if _, err := s.backend.PutObject("audit", key, map[string]string{"Last-Modified": "Mon, 30 Nov 2026 09:59:59 GMT"}, bytes.NewReader(object), int64(len(object)), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for damage, object := range map[string][]byte{"cut off": whole[:len(whole)/2], "empty": {}, "a bit": flipped(whole)} {
+				put(keys[2], object)
+				if r := verify("s3://audit/argus/"); r.HoleFree() || len(r.Missing) == 0 || r.Missing[0].WriterID != 3001 {
+					t.Errorf("%s: %+v", damage, r)
+				}
+			}
+			put(keys[2], whole)
+			for _, gone := range []int{2, 4} {
+				object := raw(t, s, keys[gone])
+				if _, err := s.backend.DeleteObject("audit", keys[gone]); err != nil {
+					t.Fatal(err)
+				}
+				if r := verify("s3://audit/argus/"); len(r.Missing) != 2 || r.Missing[0].WriterID != int64(1000*(gone+1)+1) || r.Missing[0].From != 1 || r.Missing[0].To != 20 {
+					t.Errorf("without batch %d: %+v", gone+1, r)
+				}
+				put(keys[gone], object)
+			}
+		})
+	}
+}
+
+func raw(t *testing.T, s *store, key string) []byte {
+	t.Helper()
+	object, err := s.backend.GetObject("audit", key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer object.Contents.Close()
+	data, err := io.ReadAll(object.Contents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// flipped has one bit changed, amid the rows.
+func flipped(b []byte) []byte {
+	b = bytes.Clone(b)
+	b[len(b)/2] ^= 4
+	return b
 }
