@@ -101,6 +101,8 @@ const PAGES = [
   ['token-new', '#/settings/tokens?new=1&name=ci', 'dialog'],
   ['token-agent', '#/settings/tokens?new=1&agent=claude-code', 'dialog'],
   ['access', '#/settings/access', 'table'],
+  ['sinks', '#/sinks', 'table'],
+  ['sink', '#/sinks?sink=shipped', '.drawer dl'],
   ['profile', '#/profile', 'dl'],
   ['shortcuts', '#/tenants', 'table', async (page) => page.keyboard.press('?')],
 ];

@@ -144,9 +144,13 @@ function leaves(sink: Sink): boolean {
 function Lag({ sink }: { sink: Sink }) {
   return (
     <>
-      <span class={sink.lag_seconds > 900 ? 'tone-bad' : ''}>{plural(sink.lag_rows, 'row')}</span>
+      <span class={sink.lag_seconds > 900 && sink.state !== 'paused' ? 'tone-bad' : ''}>{plural(sink.lag_rows, 'row')}</span>
       {sink.lag_rows > 0 && <span class="sub-line">{formatDuration(Math.round(sink.lag_seconds * 10) * 100)}</span>}
-      {leaves(sink) && <span class="sub-line tone-bad">rows leave soon</span>}
+      {leaves(sink) && (
+        <span class="sub-line">
+          <span class="tone-bad">rows leave soon</span>
+        </span>
+      )}
     </>
   );
 }
