@@ -42,6 +42,8 @@ var groups = []group{
 	{name: "cli", about: "argusctl as a process, from its start to its end.",
 		tests: []benchTest{{"./argusctl", "TestBenchFiguresArgusctl"}, {"./argusd", "TestBenchCLI"}}, build: true, tools: true},
 	{name: "ledger", about: "The sealer.", tests: []benchTest{{"./ledger", "TestBenchDrain"}, {"./ledger", "TestBenchLatency"}, {"./ledger", "TestBenchBeside"}}},
+	{name: "ship", about: "What is shipped. The receiver is an HTTPS server on this machine that looks at nothing.",
+		tests: []benchTest{{"./ship", "TestBenchRate"}, {"./ship", "TestBenchLatency"}, {"./ship", "TestBenchBeside"}}},
 	{name: "proof", about: "Proof files over HTTP.", tests: []benchTest{{"./api", "TestBenchProof"}}},
 	{name: "verify", about: "Rows hashed and held against the tree.",
 		tests: []benchTest{{"./argusd/verify", "TestBenchVerify"}, {"./argusctl", "TestBenchVerifyFile"}}},
