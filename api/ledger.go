@@ -366,7 +366,11 @@ func (s *entryStream) flush(from int) error {
 }
 
 func (s *entryStream) send(ctx context.Context) error {
-	if err := s.line("checkpoint", map[string]any{"note": string(s.note), "sealed_at": argus.JSONTime(s.sealed.SealedAt), "from": s.from}); err != nil {
+	checkpoint := map[string]any{"note": string(s.note), "sealed_at": argus.JSONTime(s.sealed.SealedAt), "from": s.from}
+	if s.copy != "" {
+		checkpoint["copy"] = s.copy
+	}
+	if err := s.line("checkpoint", checkpoint); err != nil {
 		return err
 	}
 	// Of what was pruned, the roots of full tiles stand for it: as many as the tree of that size has at its edge.

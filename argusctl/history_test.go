@@ -209,7 +209,7 @@ func (s *logServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			defer func(at time.Time) { s.sealed = at }(s.sealed)
 			size, s.sealed = size-s.behind, s.sealed.Add(-time.Hour)
 		}
-		s.entries(w, size)
+		s.entries(w, size, r.URL.Query().Get("copy"))
 	case strings.HasSuffix(path, "/proof"):
 		w.Write(s.file(strings.TrimSuffix(strings.TrimPrefix(path, "/v1/audit-log/"), "/proof")))
 	case path == "/checkpoint":
@@ -223,7 +223,7 @@ func (s *logServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (s *logServer) entries(w http.ResponseWriter, size int64) {
+func (s *logServer) entries(w http.ResponseWriter, size int64, copy string) {
 	log := s.log
 	if s.stream != nil {
 		log = s.stream
@@ -233,7 +233,7 @@ func (s *logServer) entries(w http.ResponseWriter, size int64) {
 	if log == s.log {
 		msg = s.note(size)
 	}
-	enc.Encode(map[string]any{"checkpoint": map[string]any{"note": msg, "sealed_at": argus.JSONTime(s.sealed), "from": 0}})
+	enc.Encode(map[string]any{"checkpoint": map[string]any{"note": msg, "sealed_at": argus.JSONTime(s.sealed), "from": 0, "copy": copy}})
 	run := runJSON{Kind: proof.Call, Month: log.entries[0].Month, WriterID: 7, FirstSeq: 1}
 	for _, e := range log.entries[:size] {
 		run.Digests = append(run.Digests, e.Digest[:]...)

@@ -233,6 +233,8 @@ func TestKeyHolderForks(t *testing.T) {
 	s.change(func() { s.behind = 100 })
 	verify(10, "a copy that lags, by the key", "the copy is whole up to leaf 199 alone", append(byKey, "--source", "clickhouse")...)
 	verify(0, "a copy that may lag, by the key", "200 rows checked", append(byKey, "--source", "clickhouse", "--max-age", "2h")...)
+	verify(0, "a copy by its name", `"copy":"west"`, append(byKey, "--source", "clickhouse", "--copy", "west", "--max-age", "2h", "--json")...)
+	verify(2, "a copy of Postgres", "--copy goes with --source clickhouse", append(byKey, "--copy", "west")...)
 	s.change(func() { s.behind = 0 })
 	_, seen := remembered(t, env)
 	if seen.Size != 300 {
@@ -497,5 +499,6 @@ func TestHostileTiles(t *testing.T) {
 		}
 	}
 	verify(2, "--max-age with a file", "tiles carry no time", "--max-age", "1h")
+	verify(2, "--copy with a file", "does not go with a file", "--copy", "east")
 	verify(2, "--accept-loss with a file", "does not go with a file", "--accept-loss", "1..2")
 }

@@ -303,6 +303,7 @@ type entryReader struct {
 	total   int64
 	lines   int64
 	size    int64 // of the checkpoint
+	copy    string
 }
 
 // maxPruned bounds the rows of audit_admin that have outlived their leaves.
@@ -340,6 +341,7 @@ type entryLine struct {
 		Note     string         `json:"note"`
 		SealedAt argus.JSONTime `json:"sealed_at"`
 		From     int64          `json:"from"`
+		Copy     string         `json:"copy"`
 	} `json:"checkpoint"`
 	Tile *struct {
 		Path   string `json:"path"`
@@ -391,7 +393,7 @@ func (e *entryReader) line(line []byte) error {
 		if err != nil {
 			return err
 		}
-		e.size = c.Size
+		e.size, e.copy = c.Size, l.Checkpoint.Copy
 		e.audit, e.sealed, e.by, e.from = proof.NewAudit(c, e.o.scope), time.Time(l.Checkpoint.SealedAt), byServer, l.Checkpoint.From
 		if at, ok := e.open.time([]byte(l.Checkpoint.Note)); ok {
 			e.sealed, e.by = at, byWitness
@@ -477,7 +479,7 @@ func (e *entryReader) finish() *result {
 			old = true
 		}
 	}
-	r := &result{Verdict: e.audit.Finish(), source: e.o.source, month: e.o.scope.Month, sealedAt: e.sealed, sealedBy: e.by, leaf: proof.NoLeaf}
+	r := &result{Verdict: e.audit.Finish(), source: e.o.source, copy: e.copy, month: e.o.scope.Month, sealedAt: e.sealed, sealedBy: e.by, leaf: proof.NoLeaf}
 	// sealed_at is the server's word. The times in rows are signed: the newest row that has a leaf says how old the tree is.
 	// A month's rows do not say it.
 	if newest := e.audit.Newest(); r.month == 0 && newest.Before(r.sealedAt) {

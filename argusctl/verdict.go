@@ -92,6 +92,7 @@ func newOpener(open func([]byte) (proof.Checkpoint, error), keys []proof.Key) *o
 type result struct {
 	proof.Verdict
 	source   string
+	copy     string // of ClickHouse, as the server names it
 	month    proof.Month
 	sealedAt time.Time
 	sealedBy string        // on whose word: byWitness, byRow or byServer
@@ -213,6 +214,7 @@ func (f *factory) verdictJSON(r *result, took time.Duration) error {
 		ExitCode int            `json:"exit_code"`
 		Reasons  []string       `json:"reasons"`
 		Source   *string        `json:"source"`
+		Copy     *string        `json:"copy"` // in ClickHouse, where it has a name
 		Month    *string        `json:"month"`
 		Origin   *string        `json:"origin"`
 		Size     int64          `json:"size"`
@@ -224,7 +226,7 @@ func (f *factory) verdictJSON(r *result, took time.Duration) error {
 		Found    []faultJSON           `json:"found"`
 		Manifest *argus.ExportManifest `json:"manifest"` // of an export that was held against it
 		Seconds  float64               `json:"seconds"`
-	}{r.word(), r.Outcome.ExitCode(), reasons, argus.OrNull(r.source), argus.OrNull(month), argus.OrNull(r.Checkpoint.Origin),
+	}{r.word(), r.Outcome.ExitCode(), reasons, argus.OrNull(r.source), argus.OrNull(r.copy), argus.OrNull(month), argus.OrNull(r.Checkpoint.Origin),
 		r.Checkpoint.Size, r.Checkpoint.Root.String(), argus.JSONTime(r.sealedAt), argus.OrNull(r.sealedBy), leafOrNull(r), r.Counts, faults, r.manifest(), took.Seconds()})
 	if err != nil {
 		return err
