@@ -47,8 +47,9 @@ type Config struct {
 	Logger     *slog.Logger          // nil: slog.Default
 	Registerer prometheus.Registerer // nil: metrics are kept but not shown
 
-	// Shortened by tests; zero takes the default.
+	// Set by tests; zero takes the default.
 	stall     time.Duration // how long ClickHouse may send nothing
+	dial      time.Duration // how long a connection to it may take
 	tailLimit int64         // rows that may be read from Postgres beside ClickHouse
 	fewRows   int64         // rows that cost what planning one more statement does; negative: rollups do all they can
 	raw       rawForm       // of statements over rows
@@ -99,6 +100,7 @@ func New(config Config) (*Analytics, error) {
 		return nil, errors.New("analytics: CursorKey must have 16 bytes or more")
 	}
 	setDefault(&config.stall, defaultStall)
+	setDefault(&config.dial, dialTimeout)
 	setDefault(&config.tailLimit, defaultTailLimit)
 	setDefault(&config.fewRows, defaultFewRows)
 	setDefault(&config.pollEvery, 100*time.Millisecond)
@@ -109,7 +111,7 @@ func New(config Config) (*Analytics, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	copies, err := newCopies(config.ClickHouseURL, dialTimeout, config.stall)
+	copies, err := newCopies(config.ClickHouseURL, config.dial, config.stall)
 	if err != nil {
 		return nil, fmt.Errorf("analytics: %w", err)
 	}

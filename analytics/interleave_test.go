@@ -40,8 +40,7 @@ type search struct {
 
 func (h *history) happen() {
 	h.t.Helper()
-	which := h.rng.IntN(len(h.replicas))
-	r := h.replicas[which]
+	r := h.replicas[h.rng.IntN(len(h.replicas))]
 	switch h.rng.IntN(9) {
 	case 0, 1, 2, 3:
 		writers := slices.Sorted(maps.Keys(h.world.open))
@@ -68,9 +67,9 @@ func (h *history) happen() {
 			}
 		}
 		r.copyRows(some[:min(len(some), 20)])
-	case 6: // a whole one, and that copy is asked first from then on
+	case 6: // a whole one, of this copy or of the one that is asked first from then on
 		r.replicate()
-		h.a.prefer(h.a.copies.all[which])
+		h.a.prefer(h.a.copies.all[h.rng.IntN(len(h.replicas))])
 	case 7: // one for some writers only, up to somewhere
 		p := argus.Position{ClosedThrough: r.published.ClosedThrough, Writers: maps.Clone(r.published.Writers)}
 		var some []argus.Record

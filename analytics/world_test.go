@@ -105,7 +105,7 @@ func (w *world) analytics(change ...func(*Config)) *Analytics {
 		ClickHouseURL: w.ch.ReaderURL, Postgres: w.writer, CursorKey: []byte("sixteen bytes or more"),
 		Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 		// The machine may be busy; nothing here may depend on it.
-		stall: 20 * time.Second, pollEvery: 5 * time.Millisecond,
+		stall: 20 * time.Second, dial: 20 * time.Second, pollEvery: 5 * time.Millisecond,
 		fewRows: -1, // rollups, though rows are few
 	}
 	for _, f := range change {
