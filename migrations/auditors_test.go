@@ -40,6 +40,17 @@ func auditorsHistory(now time.Time, writer int64) []argus.Record {
 			Method: pick("GET", "POST", "DELETE", "HEAD"), Outcome: argus.Completed, Status: int16([]int{200, 403, 403, 404, 500, 201}[r.IntN(6)]), LatencyUS: 900, UserAgent: "x",
 			Service: pick("argus", "billing"), Release: pick("", "1.2.0"), ErrorCode: pick("", "scope_missing"), Reason: pick("", "", "fix for inc-4711", "because")}
 		c.Route = c.Method + pick(" /v1/items/:id", " /v1/other")
+		c.LatencyUS = 900 + 100*(seq%7)
+		switch seq % 40 {
+		case 0:
+			c.Route, c.PathParams = "GET /v1/tenants/:id", []argus.PathParam{{Name: "id", Value: "UTD_LAKESIDE_008"}}
+		case 1:
+			c.Route, c.PathParams = "POST /svc/billing/v1/invoices", []argus.PathParam{{Name: "tenant", Value: "UTD_LAKESIDE_008"}}
+		case 2: // another id
+			c.PathParams = []argus.PathParam{{Name: "id", Value: "UTD_LAKESIDE_008"}}
+		case 3: // another tenant
+			c.Route, c.PathParams = "GET /v1/tenants/:id", []argus.PathParam{{Name: "id", Value: "UTD_1"}}
+		}
 		switch r.IntN(8) {
 		case 0:
 			c.ActorKind, c.PATID, c.BreakGlassID = argus.KindBreakGlass, uuid.Nil, uuid.MustParse(auditorsBreakGlass)
@@ -137,10 +148,20 @@ func TestAuditorsQuestions(t *testing.T) {
 	step("start", "UTD_2", "user_2mira", "succeeded", s2, three, 1, 10*time.Minute)
 	step("end", "UTD_1", "system", "succeeded", s1, two, 4, 5*time.Minute)
 	step("disarm", "UTD_1", "system", "succeeded", "", one, 3, 5*time.Minute)
-	for i, w := range []struct{ action, worker string }{{"launch", "w-1"}, {"launch", "w-2"}, {"terminate", "w-2"}} {
+	for i, w := range []struct{ actor, action, worker string }{{"user_2ada", "launch", "w-1"}, {"user_2ada", "launch", "w-2"}, {"user_2ada", "terminate", "w-2"}, {"user_1abe", "stop", "w-1"}} {
 		exec(owner, `INSERT INTO argus.compute_control_audit (audit_id, step, at, actor_id, action, worker_id, result)
-			VALUES ($1, $2, now(), 'user_2ada', $3, $4, 'succeeded')`, three, i+1, w.action, w.worker)
+			VALUES ($1, $2, now(), $3, $4, $5, 'succeeded')`, three, i+1, w.actor, w.action, w.worker)
 	}
+	// Two calls were interrupted after their first step, one of each kind.
+	var cut []argus.Record
+	for _, c := range calls {
+		if c.Outcome == argus.Interrupted && len(cut) < 2 {
+			cut = append(cut, c)
+		}
+	}
+	step("disarm", "UTD_4", "user_2ada", "requested", "", cut[0].ID, 1, 0)
+	exec(owner, `INSERT INTO argus.compute_control_audit (audit_id, step, at, actor_id, action, worker_id, result)
+		VALUES ($1, 1, now(), 'user_2ada', 'stop', 'w-9', 'requested')`, cut[1].ID)
 	export := calls[0].ID.String()
 	exec(owner, `SELECT argus.record_reading($1, true, false, '{"filter": {"tenant": "UTD_1"}, "from": "c1"}'), argus.record_reading($1, true, true, '{"rows": 7, "ended": "whole"}')`, export)
 	exec(owner, `SELECT argus.record_reading($1, true, true, '{"filter": {"tenant": ["UTD_1"]}, "rows": 7, "bytes": 4711, "sha256": "ab12"}')`, auditorsCall)
@@ -185,6 +206,35 @@ func TestAuditorsQuestions(t *testing.T) {
 		return "done"
 	}
 	around := calls[599].OccurredAt
+	exec(owner, `INSERT INTO argus.ledger_checkpoints (size, root, note, position) VALUES (7, sha256('a'), 'old', 'c1'), (9, sha256('b'), 'new', 'c2')`)
+	exec(owner, "INSERT INTO argus.audit_processes (process_id, host, heartbeat_at) VALUES (gen_random_uuid(), 'one', now() - interval '1 hour'), (gen_random_uuid(), 'one', now())")
+	exec(owner, "INSERT INTO argus.replicator_status (slot, updated_at, status) VALUES ('argus', now() - interval '2 minutes', '{}')")
+	exec(owner, "INSERT INTO argus.ledger_status (updated_at, status) VALUES (now(), '{}')")
+	// slower is each person's 95th percentile of a route in the last day, where it is longer than in the week before.
+	slower := func() (all []string) {
+		took := map[string][2][]int64{}
+		for _, c := range calls {
+			if c.Outcome == argus.Completed && within(8)(c) {
+				who, i := c.Route+" "+c.ActorID, 1
+				if within(1)(c) {
+					i = 0
+				}
+				both := took[who]
+				both[i] = append(both[i], c.LatencyUS)
+				took[who] = both
+			}
+		}
+		p95 := func(us []int64) int64 {
+			slices.Sort(us)
+			return us[max(0, (len(us)*95+99)/100-1)]
+		}
+		for who, both := range took {
+			if len(both[0]) > 0 && len(both[1]) > 0 && p95(both[0]) > p95(both[1]) {
+				all = append(all, fmt.Sprintf("%s %d %.1f %.1f", who, len(both[0]), float64(p95(both[0]))/1000, float64(p95(both[1]))/1000))
+			}
+		}
+		return all
+	}
 	answers := []struct {
 		question, columns string
 		want              []string
@@ -198,6 +248,8 @@ func TestAuditorsQuestions(t *testing.T) {
 		{"Which support sessions were there", "tenant, person, lasted, ended_by", []string{"UTD_1 user_2ada 00:15:00 system", "UTD_2 user_2mira"}},
 		{"Which calls were denied", "person, route, wanted, count", count(lines(func(c argus.Record) string { return c.ActorID + " " + c.Route + " " + c.Scope },
 			within(30), is(func(c argus.Record) bool { return c.Status == 403 })))},
+		{"Which calls of one person were refused", when + ", route, wanted", lines(func(c argus.Record) string { return day(c) + " " + c.Route + " " + c.Scope },
+			within(7), is(func(c argus.Record) bool { return c.Status == 403 && c.ActorID == "user_2grace" }))},
 		{"Who used a break-glass token", when + ", issued_for, issued_by", lines(func(c argus.Record) string { return day(c) + " Clerk is down maria" },
 			is(func(c argus.Record) bool { return c.ActorKind == argus.KindBreakGlass }))},
 		{"What was done for a reason that names a ticket", occurred + ", reason", lines(func(c argus.Record) string { return day(c) + " " + c.Reason },
@@ -212,6 +264,12 @@ func TestAuditorsQuestions(t *testing.T) {
 		}, within(7), is(func(c argus.Record) bool { return c.Agent != "" || c.ActorKind == argus.KindWorkload })))},
 		{"Who acted as another person", occurred + ", impersonator_id, actor_id", lines(func(c argus.Record) string { return day(c) + " user_2support " + c.ActorID },
 			is(func(c argus.Record) bool { return c.ImpersonatorID != "" }))},
+		{"What was done for one tenant", occurred + ", actor_id, route", lines(func(c argus.Record) string { return day(c) + " " + c.ActorID + " " + c.Route },
+			within(30), is(func(c argus.Record) bool {
+				return len(c.PathParams) > 0 && c.PathParams[0].Value == "UTD_LAKESIDE_008" && (c.PathParams[0].Name == "tenant" || strings.HasSuffix(c.Route, "/v1/tenants/:id"))
+			}))},
+		{"What got slower since yesterday", "route, actor_id, calls, round(p95, 1), round(p95_before, 1)", slower()},
+		{"Who launched which worker", "actor_id, worker_id, result", []string{"user_2ada w-1 succeeded", "user_2ada w-2 succeeded"}},
 		{"Which workers were launched and never", "worker_id, by", []string{"w-1 user_2ada"}},
 		{"Which tokens were given", "kind, person, name, ended, ended_by", []string{"break-glass user_2ada Clerk is down", "personal user_2ada kept",
 			"personal user_2ada revoked revoked grace", "personal user_2ada child revoked grace"}},
@@ -220,7 +278,12 @@ func TestAuditorsQuestions(t *testing.T) {
 			is(func(c argus.Record) bool { return c.OccurredAt.Sub(around).Abs() <= 5*time.Minute }))},
 		{"Was this body submitted", occurred + ", actor_id", lines(func(c argus.Record) string { return day(c) + " " + c.ActorID }, is(func(c argus.Record) bool { return c.BodyHashed }))},
 		{"Is a row missing", "writer_id", nil},
-		{"Which calls were interrupted", occurred + ", actor_id, action", lines(func(c argus.Record) string { return day(c) + " " + c.ActorID },
+		{"Up to when is the log sealed", "size, note", []string{"9 new"}},
+		{"Does every part run", "part, down", []string{"API on one f", "ledger f", "replicator argus t"}},
+		{"Which calls were interrupted", occurred + ", actor_id, action, result", lines(func(c argus.Record) string {
+			took := map[uuid.UUID]string{cut[0].ID: " disarm requested", cut[1].ID: " stop requested"}
+			return day(c) + " " + c.ActorID + took[c.ID]
+		},
 			is(func(c argus.Record) bool { return c.Outcome == argus.Interrupted }))},
 		{"Who took rows out of the log", "stood_at, rows, ended", []string{`"c1" 7 whole`}},
 		{"Is this file what left the log", "sha256, bytes, rows, filter", []string{`ab12 4711 7 {"tenant": ["UTD_1"]}`}},
@@ -244,6 +307,24 @@ func TestAuditorsQuestions(t *testing.T) {
 		if !slices.Equal(got, a.want) {
 			t.Errorf("%s\n got %q\nwant %q", question, got, a.want)
 		}
+	}
+
+	// The ten tasks of the tour are asked by statements of the page.
+	tour, err := os.ReadFile("../docs/tour.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks := 0
+	for _, row := range regexp.MustCompile(`(?m)^\| .* \| \d \| \d \| (.*) \|$`).FindAllSubmatch(tour, -1) {
+		tasks++
+		for _, named := range regexp.MustCompile(`\*([^*]+)\*`).FindAllSubmatch(row[1], -1) {
+			if !strings.Contains(strings.ReplaceAll(string(page), "\n", " "), "**"+string(named[1])+"**") {
+				t.Errorf("docs/tour.md names %q, which docs/auditors.md does not ask", named[1])
+			}
+		}
+	}
+	if tasks != 10 {
+		t.Errorf("docs/tour.md has %d tasks in SQL", tasks)
 	}
 
 	// A bound on time reads the months that it names.
