@@ -28,7 +28,7 @@ import (
 // argusd dev is ARGUS on one machine, every part of it real:
 //
 //	argusd dev ─┬─ postgres      (internal/engines)
-//	            ├─ clickhouse    (internal/engines)
+//	            ├─ clickhouse    (internal/engines); several with ARGUS_DEV_SHARDS, and a replicator for each
 //	            ├─ argusd dev-sample    a service behind the door (internal/sample)
 //	            ├─ local issuers in this process: play Clerk, a second issuer of people and a CI's, loopback only
 //	            ├─ argusd dev-api       a child with the API's credentials only
@@ -44,7 +44,8 @@ type dev struct {
 	log        *slog.Logger
 	issuer     *issuerServer
 
-	postgres, clickhouse, api, replicator, ledger, ship, sample *unit
+	postgres, api, ledger, ship, sample *unit
+	clickhouses, replicators            []*unit // one each, or as many as there are shards
 
 	apiMetrics, replicatorMetrics, ledgerMetrics, shipMetrics atomic.Value // the URLs, as strings; new ones with each start
 
@@ -63,7 +64,7 @@ func newDevCommand() *cobra.Command {
 		Short: "Run all of ARGUS on this machine: engines, API, replicator, console",
 		Long: `Run all of ARGUS on this machine: real Postgres, real ClickHouse, API, replicator and console, on loopback.
 Data lives in $ARGUS_DEV_DIR (default .argus) and survives a restart. ARGUS_DEV_ADDR is the API's address
-(default 127.0.0.1:8420). Ctrl-C stops everything it started.
+(default 127.0.0.1:8420). With ARGUS_DEV_SHARDS=3 three servers of ClickHouse share the rows. Ctrl-C stops everything it started.
 
 A new folder gets a history of made-up calls, with a slow route and an outage in it to be found. It is written while the
 console is already up.`,
@@ -163,9 +164,16 @@ func newDev() (d *dev, unlock func(), err error) {
 		return nil, nil, err
 	}
 	d.postgres = d.unit("postgres", d.startPostgres)
-	d.clickhouse = d.unit("clickhouse", d.startClickHouse)
+	shards, err := d.state.shards(os.Getenv("ARGUS_DEV_SHARDS"))
+	if err != nil {
+		unlock()
+		return nil, nil, fmt.Errorf("%s: %w", d.dir, err)
+	}
+	for i := range shards {
+		d.clickhouses = append(d.clickhouses, d.unit(shardName("clickhouse", i), func(ctx context.Context) (process, error) { return d.startClickHouse(ctx, i) }))
+		d.replicators = append(d.replicators, d.unit(shardName("replicator", i), func(context.Context) (process, error) { return d.startReplicator(i) }))
+	}
 	d.api = d.unit("api", d.startAPI)
-	d.replicator = d.unit("replicator", d.startReplicator)
 	d.ledger = d.unit("ledger", d.startLedger)
 	d.ship = d.unit("ship", d.startShip)
 	d.sample = d.unit("sample", d.startSample)
@@ -182,7 +190,7 @@ func (d *dev) unit(name string, start func(context.Context) (process, error)) *u
 
 // units in the order they are started; they are stopped in the opposite order.
 func (d *dev) units() []*unit {
-	return []*unit{d.postgres, d.clickhouse, d.replicator, d.ledger, d.ship, d.sample, d.api}
+	return slices.Concat([]*unit{d.postgres}, d.clickhouses, d.replicators, []*unit{d.ledger, d.ship, d.sample, d.api})
 }
 
 func (d *dev) startAll(ctx context.Context) error {
@@ -193,7 +201,7 @@ func (d *dev) startAll(ctx context.Context) error {
 	var pgErr, chErr error
 	var both sync.WaitGroup
 	both.Go(func() { pgErr = d.postgres.begin(ctx) })
-	both.Go(func() { chErr = d.clickhouse.begin(ctx) })
+	both.Go(func() { chErr = d.startClickHouses(ctx) })
 	both.Wait()
 	if err := errors.Join(pgErr, chErr); err != nil {
 		return err
@@ -207,8 +215,10 @@ func (d *dev) startAll(ctx context.Context) error {
 	}
 	d.issuer = issuer
 	began := time.Now()
-	if err := d.replicator.begin(ctx); err != nil {
-		return err
+	for _, replicator := range d.replicators {
+		if err := replicator.begin(ctx); err != nil {
+			return err
+		}
 	}
 	if err := d.waitCopying(ctx, began); err != nil {
 		return err
@@ -243,24 +253,7 @@ func (d *dev) startPostgres(ctx context.Context) (process, error) {
 	return pg, nil
 }
 
-func (d *dev) startClickHouse(ctx context.Context) (process, error) {
-	config := engines.ClickHouseConfig{Dir: filepath.Join(d.dir, "clickhouse"), Databases: []string{devDatabase}}
-	for _, user := range migrations.ClickHouseUsers() {
-		config.Users = append(config.Users, engines.ClickHouseLogin{ClickHouseUser: user,
-			Password: d.state.Passwords["clickhouse/"+user.Name]})
-	}
-	if before, ok := d.clickhouse.process().(*engines.ClickHouse); ok {
-		config = before.Config()
-	}
-	ch, err := engines.StartClickHouse(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	return ch, nil
-}
-
-func (d *dev) pg() *engines.Postgres   { return d.postgres.process().(*engines.Postgres) }
-func (d *dev) ch() *engines.ClickHouse { return d.clickhouse.process().(*engines.ClickHouse) }
+func (d *dev) pg() *engines.Postgres { return d.postgres.process().(*engines.Postgres) }
 
 // roleURL is how a Postgres role logs in.
 func (d *dev) roleURL(role string) string {
@@ -291,7 +284,7 @@ func (d *dev) migrate(ctx context.Context) error {
 	superURL := d.pg().SuperuserURL(devDatabase)
 	_, err = migrations.Postgres(ctx, superURL)
 	if err == nil {
-		_, err = migrations.ClickHouse(ctx, d.ch().AdminURL(devDatabase), superURL)
+		err = d.migrateClickHouses(ctx, superURL)
 	}
 	var other *migrations.OtherFilesError
 	if errors.As(err, &other) {
@@ -333,7 +326,7 @@ func (d *dev) waitReady(ctx context.Context) error {
 	}
 }
 
-// waitCopying returns when the replicator has said that it copies, or after a quarter of a minute: then health says
+// waitCopying returns when every replicator has said that it copies, or after a quarter of a minute: then health says
 // what it does instead.
 func (d *dev) waitCopying(ctx context.Context, since time.Time) error {
 	config, err := connect.Postgres(d.roleURL("argus_owner"), "argusd dev")
@@ -346,8 +339,8 @@ func (d *dev) waitCopying(ctx context.Context, since time.Time) error {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	for copying, deadline := false, time.Now().Add(15*time.Second); !copying && time.Now().Before(deadline); {
-		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM argus.replicator_status
-			WHERE updated_at > $1 AND status->>'state' = 'streaming')`, since).Scan(&copying); err != nil {
+		if err := conn.QueryRow(ctx, `SELECT count(*) >= $2 FROM argus.replicator_status
+			WHERE updated_at > $1 AND status->>'state' = 'streaming'`, since, len(d.replicators)).Scan(&copying); err != nil {
 			return err
 		}
 		select {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -28,7 +29,7 @@ func (d *dev) startAPI(context.Context) (process, error) {
 		{"ARGUS_SHUTDOWN_DELAY", "0s"}, // no balancer asks /readyz
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_api")},
 		{"ARGUS_POSTGRES_CONSENT_URL", d.roleURL("argus_consent")},
-		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", d.state.Passwords["clickhouse/argus_reader"], devDatabase)},
+		{"ARGUS_CLICKHOUSE_URL", d.userURL("argus_reader")},
 		{"ARGUS_CURSOR_KEY", d.state.CursorKey},
 		{"ARGUS_CLERK_ISSUER", d.issuer.URL},
 		{"ARGUS_CLERK_API_URL", d.issuer.APIURL},
@@ -43,15 +44,23 @@ func (d *dev) startAPI(context.Context) (process, error) {
 	})
 }
 
-func (d *dev) startReplicator(context.Context) (process, error) {
-	metrics, err := metricsAddress(&d.replicatorMetrics)
+func (d *dev) startReplicator(i int) (process, error) {
+	shown := &d.replicatorMetrics
+	if i > 0 {
+		shown = new(atomic.Value)
+	}
+	metrics, err := metricsAddress(shown)
 	if err != nil {
 		return nil, err
 	}
-	return d.startChild("replicator", []string{"replicator"}, []variable{
+	command := []string{"replicator"}
+	if len(d.replicators) > 1 {
+		command = append(command, "--copy", fmt.Sprint("dev/", i+1))
+	}
+	return d.startChild(shardName("replicator", i), command, []variable{
 		{"ARGUS_METRICS_LISTEN", metrics},
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_replicator")},
-		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_replicator", d.state.Passwords["clickhouse/argus_replicator"], devDatabase)},
+		{"ARGUS_CLICKHOUSE_URL", d.userURL("argus_replicator")},
 	})
 }
 

@@ -13,14 +13,14 @@ func (d *dev) writeEnvFiles() error {
 	d.envFiles.Lock()
 	defer d.envFiles.Unlock()
 	reader := d.state.Passwords["clickhouse/argus_reader"]
-	clickhouseHTTP := fmt.Sprintf("http://argus_reader:%s@127.0.0.1:%d/?database=%s", reader, d.ch().HTTPPort(), devDatabase)
+	clickhouseHTTP := fmt.Sprintf("http://argus_reader:%s@127.0.0.1:%d/?database=%s", reader, d.ch().HTTPPort(), d.wholeDatabase())
 	user := []variable{
 		{"ARGUS_URL", "http://" + d.addr},
 		{"ARGUS_TOKEN", d.state.Tokens["ARGUS_TOKEN"]},
 		{"ARGUS_TOKEN_SUPPORT", d.state.Tokens["ARGUS_TOKEN_SUPPORT"]},
 		{"ARGUS_TOKEN_TENANTS", d.state.Tokens["ARGUS_TOKEN_TENANTS"]},
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_auditor")},
-		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", reader, devDatabase)},
+		{"ARGUS_CLICKHOUSE_URL", d.userURL("argus_reader")},
 		{"ARGUS_CLICKHOUSE_HTTP_URL", clickhouseHTTP},
 	}
 	admin := []variable{
@@ -33,7 +33,7 @@ func (d *dev) writeEnvFiles() error {
 		{"ARGUS_SERVICES_FILE", d.servicesFile()},
 		{"ARGUS_PID_DEV", fmt.Sprint(os.Getpid())},
 		{"ARGUS_PID_API", fmt.Sprint(d.api.pid())},
-		{"ARGUS_PID_REPLICATOR", fmt.Sprint(d.replicator.pid())},
+		{"ARGUS_PID_REPLICATOR", fmt.Sprint(d.replicators[0].pid())},
 		{"ARGUS_POSTGRES_LEDGER_URL", d.roleURL("argus_ledger")},
 		{"ARGUS_METRICS_URL_LEDGER", fmt.Sprint(d.ledgerMetrics.Load())},
 		{"ARGUS_LEDGER_URL", "http://" + d.ledgerAddr},
@@ -43,7 +43,7 @@ func (d *dev) writeEnvFiles() error {
 		{"ARGUS_SINKS_FILE", d.sinksFile()},
 		{"ARGUS_PID_SHIP", fmt.Sprint(d.ship.pid())},
 		{"ARGUS_PID_POSTGRES", fmt.Sprint(d.postgres.pid())},
-		{"ARGUS_PID_CLICKHOUSE", fmt.Sprint(d.clickhouse.pid())},
+		{"ARGUS_PID_CLICKHOUSE", fmt.Sprint(d.clickhouses[0].pid())},
 	}
 	door := []variable{ // of argusd check services, argusd check provider fleet
 		{"ARGUS_SERVICES_FILE", d.servicesFile()},

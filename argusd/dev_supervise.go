@@ -37,6 +37,13 @@ func (u *unit) begin(ctx context.Context) error {
 	return nil
 }
 
+// adopt takes a process that was started beside others.
+func (u *unit) adopt(p process) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.current = p
+}
+
 func (u *unit) pid() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
