@@ -1,0 +1,151 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/useargus/argus/internal/engines"
+)
+
+// TestShardsWalk does what docs/scaling.md says: a site begins with two servers of ClickHouse, and gets a third while calls are
+// made. Each server has its rows once, and every answer has all.
+func TestShardsWalk(t *testing.T) {
+	s := newSite(t, engines.PostgresConfig{})
+	of := map[string]*url.URL{} // the user of each process
+	for _, process := range []string{"api", "replicator", "migrate"} {
+		u, err := url.Parse(s.env[process]["ARGUS_CLICKHOUSE_URL"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		of[process] = u
+	}
+	var servers []*engines.ClickHouse
+	t.Cleanup(func() {
+		for _, ch := range servers {
+			ch.Kill(syscall.SIGKILL)
+		}
+	})
+	// cluster has every server state the cluster, one more than before, and names them in the setting.
+	cluster := func() {
+		t.Helper()
+		configs := []engines.ClickHouseConfig{s.ch.Config()}
+		for i, ch := range servers {
+			if err := ch.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if i > 0 {
+				configs = append(configs, ch.Config())
+			}
+		}
+		if len(servers) == 0 {
+			if err := s.ch.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		more := s.ch.Config()
+		more.Dir, more.TCPPort, more.HTTPPort, more.AdminPassword = filepath.Join(s.dir, fmt.Sprint("clickhouse", len(configs)+1)), 0, 0, s.ch.Config().AdminPassword
+		var err error
+		if servers, err = engines.StartShards(t.Context(), append(configs, more)); err != nil {
+			t.Fatal(err)
+		}
+		s.ch = servers[0]
+		for process, u := range of {
+			var urls []string
+			for _, ch := range servers {
+				u.Host = fmt.Sprint("127.0.0.1:", ch.TCPPort())
+				urls = append(urls, u.String())
+			}
+			s.env[process]["ARGUS_CLICKHOUSE_URL"] = "east=" + strings.Join(urls, "|")
+		}
+	}
+	replicate := func(i int) {
+		s.env["replicator"]["ARGUS_COPY"] = fmt.Sprint("east/", i)
+		s.start("replicator")
+	}
+	cluster()
+	if out := s.must(s.command("migrate")); strings.Contains(out, "takes no rows") {
+		t.Fatalf("before the first row: %s", out)
+	}
+	replicate(1)
+	replicate(2)
+	addr := freeAddr(t)
+	api := s.startAPI(addr)
+	var calls int64
+	call := func(n int) {
+		t.Helper()
+		for range n {
+			s.get(addr, "/v1/tenants", &struct{}{})
+			calls++
+		}
+	}
+	// answered has every answer be of ClickHouse, and have all rows.
+	answered := func() {
+		t.Helper()
+		s.wait("the copy answers", func() error {
+			var perf struct {
+				Source string
+				Rows   []struct {
+					Route string
+					Count int64
+				}
+			}
+			s.get(addr, "/v1/perf?since=1h", &perf)
+			for _, r := range perf.Rows {
+				if r.Route == "GET /v1/tenants" && r.Count != calls {
+					t.Fatalf("%d calls are counted, of %d, by %s", r.Count, calls, perf.Source)
+				}
+			}
+			if !strings.HasPrefix(perf.Source, "clickhouse") {
+				return fmt.Errorf("it comes from %s", perf.Source)
+			}
+			return nil
+		})
+	}
+	call(10)
+	answered()
+
+	cluster() // step 1
+	call(5)   // Postgres answers: the copy's servers are not those that are set
+	if out := s.must(s.command("migrate")); !strings.Contains(out, "ClickHouse east/3 takes no rows yet") {
+		t.Fatalf("a server without a replicator: %s", out)
+	}
+	replicate(3)
+	s.wait("the third server has its slot", func() (err error) {
+		var n int
+		if s.ask("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'argus_east_3' AND active", &n); n != 1 {
+			err = fmt.Errorf("not yet")
+		}
+		return err
+	})
+	api.stop()
+	s.startAPI(addr)
+	answered()
+	if out := s.must(s.command("migrate")); strings.Contains(out, "takes no rows") {
+		t.Fatalf("a server with its slot: %s", out)
+	}
+	s.exec("argus", "UPDATE argus.audit_writers SET closed_at = now() WHERE closed_at IS NULL") // an hour later
+	s.wait("a writer on the third server", func() (err error) {
+		call(1)
+		var n int
+		if s.ask("SELECT count(*) FROM argus.audit_writers WHERE argus.shard_of('east', writer_id) = 3 AND seq > 0", &n); n == 0 {
+			s.exec("argus", "UPDATE argus.audit_writers SET closed_at = now() WHERE closed_at IS NULL")
+			err = fmt.Errorf("not yet")
+		}
+		return err
+	})
+	call(5)
+	answered()
+	for i := range servers {
+		s.wait("the server is equal", func() error {
+			out, err := s.command("replicator", "--check", "--copy", fmt.Sprint("east/", i+1)).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%w\n%s", err, out)
+			}
+			return nil
+		})
+	}
+}
