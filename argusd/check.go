@@ -14,6 +14,7 @@ import (
 	"github.com/useargus/argus/api"
 	"github.com/useargus/argus/api/services"
 	"github.com/useargus/argus/argusd/check"
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/ship"
 	"github.com/useargus/argus/ship/sink"
 )
@@ -130,10 +131,14 @@ func checkable(process ...string) (checks interface {
 		return checks, c.warnings(), err
 	case "replicator":
 		c, err := load[replicatorConfig](nil)
-		return check.Replicator{PostgresURL: c.PostgresURL, ClickHouseURL: c.ClickHouseURL, Slot: c.Slot}, c.warnings(), err
+		if err != nil {
+			return nil, nil, err
+		}
+		server, err := connect.FindServer(c.ClickHouseURL, c.Copy)
+		return check.Replicator{PostgresURL: c.PostgresURL, Server: server, Slot: server.Slot(c.Slot)}, c.warnings(), err
 	case "ha":
 		c, err := load[haConfig](nil)
-		return check.HA{PostgresURL: c.PostgresURL, Slot: c.Slot}, nil, err
+		return check.HA{PostgresURL: c.PostgresURL, Slots: slotsOf(c.ClickHouseURL, c.Slot)}, nil, err
 	case "ledger":
 		c, err := load[ledgerConfig](nil)
 		if err != nil {
@@ -164,13 +169,30 @@ func checkable(process ...string) (checks interface {
 	}
 }
 
-// haConfig is what the check of standbys needs: an administrator's URL will do.
+// haConfig is what the check of standbys needs: an administrator's URL will do. Without a URL of ClickHouse there is one copy.
 type haConfig struct {
-	PostgresURL string `env:"ARGUS_POSTGRES_URL,required,notEmpty" secret:"true"`
-	Slot        string `env:"ARGUS_REPLICATION_SLOT" envDefault:"argus"`
+	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" secret:"true"`
+	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" secret:"true"`
+	Slot          string `env:"ARGUS_REPLICATION_SLOT" envDefault:"argus"`
 }
 
-func (haConfig) problems() []string { return nil }
+func (c haConfig) problems() []string {
+	var p problems
+	checkStores(&p, "", c.ClickHouseURL)
+	return p
+}
+
+// slotsOf are the slots of every server that the setting names.
+func slotsOf(setting, base string) (slots []string) {
+	servers, _ := connect.Servers(setting)
+	for _, s := range servers {
+		slots = append(slots, s.Slot(base))
+	}
+	if len(slots) == 0 {
+		slots = []string{base}
+	}
+	return slots
+}
 
 func checkArgs(command *cobra.Command, args []string) error {
 	if len(args) > 0 && args[0] == "provider" {

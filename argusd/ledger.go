@@ -47,7 +47,7 @@ type ledgerConfig struct {
 	MetricsListen string `env:"ARGUS_METRICS_LISTEN" whenUnset:"127.0.0.1:9422" help:"address of /metrics; empty turns it off"`
 	Listen        string `env:"ARGUS_LEDGER_LISTEN" whenUnset:"127.0.0.1:8422" help:"address that serves checkpoints and tiles to anybody, without content; empty turns it off"`
 	PostgresURL   string `env:"ARGUS_POSTGRES_URL,required,notEmpty" help:"as argus_ledger, the primary" secret:"true"`
-	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_reader, native protocol: the copy is asked whether Postgres was restored; empty asks none" secret:"true"`
+	ClickHouseURL string `env:"ARGUS_CLICKHOUSE_URL" help:"as argus_reader, native protocol: all copies are asked whether Postgres was restored; empty asks none" secret:"true"`
 	Anchor        string `env:"ARGUS_LEDGER_ANCHOR,required,notEmpty" help:"file that remembers what was signed; on a disk of this host, not in Postgres's backup"`
 	Policy        string `env:"ARGUS_LEDGER_POLICY" help:"file with witnesses and the quorum, in the form of C2SP's tlog-policy; empty for no witnesses"`
 }
@@ -326,7 +326,7 @@ same tree. Verifying reports the declared leaves as lost.`,
 			case from == "clickhouse" && config.ClickHouseURL == "":
 				return errors.New("ARGUS_CLICKHOUSE_URL is empty")
 			case from == "clickhouse":
-				source, err = ledger.FromClickHouse(config.ClickHouseURL)
+				source, err = ledger.FromClickHouse(ctx, config.ClickHouseURL)
 			case strings.HasPrefix(from, "http://"), strings.HasPrefix(from, "https://"):
 				source = ledger.FromURL(from, &http.Client{Timeout: time.Minute})
 			case from != "":

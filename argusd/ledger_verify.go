@@ -17,6 +17,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/argusd/verify"
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/proof"
 )
 
@@ -31,10 +32,10 @@ func newLedgerCommand() *cobra.Command {
 }
 
 type ledgerVerifyOptions struct {
-	store, month, policy, checkpoint string
-	keys, acceptLoss                 []string
-	maxAge                           time.Duration
-	json                             bool
+	store, month, policy, checkpoint, copied string
+	keys, acceptLoss                         []string
+	maxAge                                   time.Duration
+	json                                     bool
 }
 
 func newLedgerVerifyCommand() *cobra.Command {
@@ -59,6 +60,7 @@ the store says of it, unless a witness of the policy has signed it. Closing stan
 		RunE: func(command *cobra.Command, _ []string) error { return o.run(command.Context(), os.Stdout) },
 	}
 	flags := command.Flags()
+	flags.StringVar(&o.copied, "copy", "", "of several copies in ARGUS_CLICKHOUSE_URL: which, `NAME`")
 	flags.StringVar(&o.store, "store", "", "the `store`: postgres or clickhouse")
 	flags.StringArrayVar(&o.keys, "key", nil, "trust this log `vkey`; may be repeated during a rotation")
 	flags.StringVar(&o.policy, "policy", "", "trust the log keys of this policy `file`, and ask for its witnesses")
@@ -179,7 +181,11 @@ func (o *ledgerVerifyOptions) verify(ctx context.Context, config ledgerVerifyCon
 		if config.ClickHouseURL == "" {
 			return verify.Result{}, errors.New("--store clickhouse needs ARGUS_CLICKHOUSE_URL, as argus_reader")
 		}
-		s, err := verify.OpenClickHouse(ctx, config.ClickHouseURL, postgres)
+		server, err := connect.FindServer(config.ClickHouseURL, o.copied)
+		if err != nil {
+			return verify.Result{}, err
+		}
+		s, err := verify.OpenClickHouse(ctx, server.URL, postgres)
 		if err != nil {
 			return verify.Result{}, err
 		}

@@ -21,17 +21,22 @@ import (
 
 func newReplicatorCommand() *cobra.Command {
 	var check, resync bool
-	var since, copied string
+	var since, copied, retire string
 	command := &cobra.Command{
 		Use:   "replicator",
 		Short: "Copy the audit tables from Postgres to ClickHouse, exactly once",
 		Long: `Copy the audit tables from Postgres to ClickHouse, exactly once. Several may run: one is active, the others stand
 by. Where ARGUS_CLICKHOUSE_URL names several servers, each has replicators and a slot of its own, and --copy says whose
 this one is. --check compares both stores and the rollups, and ends with 0 when they are equal, 9 when they differ or
-the log in Postgres is damaged, and 3 when nothing could be compared. --resync compares, and copies what is missing.`,
+the log in Postgres is damaged, and 3 when nothing could be compared. --resync compares, and copies what is missing.
+
+--retire takes a copy out: it drops the slot, for which Postgres would keep write-ahead log, and forgets which server it fed.`,
 		Example: "  argusd replicator\n  argusd replicator --check --since 7d\n  argusd replicator --resync\n  argusd replicator --copy east",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
+			if retire != "" {
+				return retireCopy(command.Context(), retire)
+			}
 			config, err := load[replicatorConfig](withCopy(copied))
 			if err != nil {
 				return err
@@ -48,6 +53,7 @@ the log in Postgres is damaged, and 3 when nothing could be compared. --resync c
 			log := config.logger()
 			r, err := replicator.New(replicator.Config{
 				PostgresURL: config.PostgresURL, ClickHouseURL: server.URL, Slot: server.Slot(config.Slot), Publication: server.Publication(),
+				SlotBase: config.Slot, Slots: slotsOf(config.ClickHouseURL, config.Slot),
 				Copy: server.Copy, Shard: server.Number, Shards: server.Of,
 				Logger: log, Registerer: registry, Progress: progress(log),
 			})
@@ -75,9 +81,32 @@ the log in Postgres is damaged, and 3 when nothing could be compared. --resync c
 	command.Flags().StringVar(&since, "since", "", "with --check: only what happened since (1h or 7d ago, yesterday, or RFC 3339; days are UTC)")
 	command.Flags().StringVar(&copied, "copy", "", "which server of ARGUS_CLICKHOUSE_URL: `NAME`, or NAME/2 for a shard; ARGUS_COPY when empty")
 	command.Flags().BoolVar(&resync, "resync", false, "compare, copy what is missing, then end")
-	command.MarkFlagsMutuallyExclusive("check", "resync")
+	command.Flags().StringVar(&retire, "retire", "", "drop the replication slot of the copy `NAME` and all that Postgres remembers of it, then end")
+	command.MarkFlagsMutuallyExclusive("check", "resync", "retire")
 	return command
 }
+
+// retireCopy needs no ClickHouse: the copy may be gone, and out of the configuration.
+func retireCopy(ctx context.Context, name string) error {
+	config, err := load[retireConfig](nil)
+	if err != nil {
+		return err
+	}
+	slots, err := replicator.Retire(ctx, config.PostgresURL, config.Slot, name)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Retired %s. Take the copy out of ARGUS_CLICKHOUSE_URL of every process.\n", strings.Join(slots, ", "))
+	return nil
+}
+
+// retireConfig is what of the replicator's configuration retiring a copy needs.
+type retireConfig struct {
+	PostgresURL string `env:"ARGUS_POSTGRES_URL,required,notEmpty" secret:"true"`
+	Slot        string `env:"ARGUS_REPLICATION_SLOT" envDefault:"argus"`
+}
+
+func (retireConfig) problems() []string { return nil }
 
 // withCopy is the process's environment, with the server that the flag names.
 func withCopy(name string) map[string]string {

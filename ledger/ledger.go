@@ -24,7 +24,7 @@ import (
 // Config says what seals where. PostgresURL, Keys and Anchor are required.
 type Config struct {
 	PostgresURL   string // of the role argus_ledger, the primary
-	ClickHouseURL string // of the user argus_reader, native protocol; "" asks no copy
+	ClickHouseURL string // of the user argus_reader, native protocol, one copy or several; "" asks none
 	Keys          *Keys  // Keys.Origin is the log's name
 	Anchor        string // path of the anchor file
 	Adopt         bool   // take Postgres's checkpoints without a memory of them
@@ -82,7 +82,7 @@ type Sealer struct {
 	reader    *Reader
 	lease     *lease
 	anchor    *anchor
-	copied    *copied // nil: no copy is asked
+	copies    []*copied // none: no copy is asked
 	witnesses *witnesses
 	health    health
 	pace      pace
@@ -118,10 +118,8 @@ func New(config Config) (*Sealer, error) {
 	if s.witnesses, err = newWitnesses(config, s.metrics, s.log); err != nil {
 		return nil, err
 	}
-	if config.ClickHouseURL != "" {
-		if s.copied, err = openCopy(config.ClickHouseURL); err != nil {
-			return nil, err
-		}
+	if s.copies, err = openCopies(config.ClickHouseURL); err != nil {
+		return nil, err
 	}
 	if s.anchor, err = openAnchor(config.Anchor); err != nil {
 		return nil, err
@@ -139,8 +137,8 @@ func New(config Config) (*Sealer, error) {
 func (s *Sealer) Close() {
 	s.lease.close()
 	s.pool.Close()
-	if s.copied != nil {
-		s.copied.close()
+	for _, c := range s.copies {
+		c.close()
 	}
 	s.anchor.close()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -19,17 +20,9 @@ import (
 
 // remember reads the state anew and holds it against every memory.
 func (s *Sealer) remember(ctx context.Context) error {
-	var copied proof.Checkpoint
-	var err, unasked error
-	if s.copied != nil {
-		if copied, err = s.copied.newest(ctx); err != nil {
-			unasked = err
-			s.metrics.copyAsked.WithLabelValues("failed").Inc()
-			s.log.Warn("the copy of the ledger could not be asked", "error", err)
-			copied = proof.Checkpoint{}
-		} else {
-			s.metrics.copyAsked.WithLabelValues("answered").Inc()
-		}
+	copied, unasked := s.askCopies(ctx)
+	if unasked != nil {
+		s.log.Warn("a copy of the ledger could not be asked", "error", unasked)
 	}
 	if _, err := s.anchor.refresh(); err != nil {
 		return fmt.Errorf("the anchor file %s: %w", s.config.Anchor, err)
@@ -66,8 +59,8 @@ func (s *Sealer) remember(ctx context.Context) error {
 			if unasked != nil { // it is the only memory
 				return fmt.Errorf("the anchor file %s is empty, and ClickHouse cannot be asked: nothing here remembers what was signed: %w", s.config.Anchor, unasked)
 			}
-			if copied.Size > 0 { // first, so that a fork is not adopted
-				if err := hold(copied, "ClickHouse"); err != nil {
+			for _, c := range copied { // first, so that a fork is not adopted
+				if err := hold(c.Checkpoint, c.who); err != nil {
 					return err
 				}
 			}
@@ -91,8 +84,8 @@ func (s *Sealer) remember(ctx context.Context) error {
 				}
 			}
 		}
-		if copied.Size > 0 {
-			if err := hold(copied, "ClickHouse"); err != nil {
+		for _, c := range copied {
+			if err := hold(c.Checkpoint, c.who); err != nil {
 				return err
 			}
 		}
@@ -116,14 +109,12 @@ func (s *Sealer) recall(ctx context.Context) error {
 	if err := s.witnesses.forked(); err != nil {
 		return err
 	}
-	if s.copied != nil && time.Since(s.askedCopy) > 2*time.Second {
+	if time.Since(s.askedCopy) > 2*time.Second {
 		s.askedCopy = time.Now()
-		if c, err := s.copied.newest(ctx); err != nil {
-			s.metrics.copyAsked.WithLabelValues("failed").Inc()
-		} else {
-			s.metrics.copyAsked.WithLabelValues("answered").Inc()
+		copied, _ := s.askCopies(ctx)
+		for _, c := range copied {
 			if c.Size > s.state.tree.size() { // another sealer, or another history: look at everything again
-				return fmt.Errorf("ClickHouse knows a checkpoint of %d leaves, and this sealer of %d", c.Size, s.state.tree.size())
+				return fmt.Errorf("%s knows a checkpoint of %d leaves, and this sealer of %d", c.who, c.Size, s.state.tree.size())
 			}
 		}
 	}
@@ -204,20 +195,60 @@ func (s *Sealer) snapshot(ctx context.Context, f func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, f)
 }
 
-// copied is ClickHouse's copy of the ledger, as a memory.
-type copied struct{ conn driver.Conn }
+// remembered is the newest checkpoint that a copy has.
+type remembered struct {
+	proof.Checkpoint
+	who string
+}
 
-func openCopy(url string) (*copied, error) {
-	options, err := connect.ClickHouse(url)
+// askCopies asks all copies at once, and gives what those that answer remember. Each copy is a memory of its own: one that lags, or
+// was emptied, takes nothing from what another knows.
+func (s *Sealer) askCopies(ctx context.Context) (known []remembered, unasked error) {
+	answers := make([]proof.Checkpoint, len(s.copies))
+	errs := make([]error, len(s.copies))
+	var asking sync.WaitGroup
+	for i, c := range s.copies {
+		asking.Go(func() { answers[i], errs[i] = c.newest(ctx) })
+	}
+	asking.Wait()
+	for i, c := range s.copies {
+		if errs[i] != nil {
+			s.metrics.copyAsked.WithLabelValues("failed").Inc()
+			unasked = errors.Join(unasked, fmt.Errorf("%s: %w", c.name, errs[i]))
+			continue
+		}
+		s.metrics.copyAsked.WithLabelValues("answered").Inc()
+		if answers[i].Size > 0 {
+			known = append(known, remembered{answers[i], c.name})
+		}
+	}
+	return known, unasked
+}
+
+// copied is a copy of the ledger in ClickHouse, as a memory.
+type copied struct {
+	name string
+	conn driver.Conn
+}
+
+func openCopies(setting string) (all []*copied, err error) {
+	servers, err := connect.Servers(setting)
 	if err != nil {
 		return nil, err
 	}
-	options.DialTimeout, options.MaxOpenConns = 2*time.Second, 2
-	conn, err := clickhouse.Open(options)
-	if err != nil {
-		return nil, err
+	for _, server := range servers {
+		options, err := connect.ClickHouse(server.URL)
+		if err != nil {
+			return nil, err
+		}
+		options.DialTimeout, options.MaxOpenConns = 2*time.Second, 2
+		conn, err := clickhouse.Open(options)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, &copied{server.String(), conn})
 	}
-	return &copied{conn}, nil
+	return all, nil
 }
 
 func (c *copied) close() { c.conn.Close() }

@@ -198,14 +198,33 @@ func readAnchor(path string) (c proof.Checkpoint, err error) {
 // clickHouseSource is the copy that the replicator made.
 type clickHouseSource struct{ conn clickhouse.Conn }
 
-// FromClickHouse reads the copy in ClickHouse.
-func FromClickHouse(url string) (Source, error) {
-	options, err := connect.ClickHouse(url)
+// FromClickHouse reads the copy in ClickHouse. Of several it is the one with the greatest checkpoint. One that does not answer
+// may know more, so it is an error.
+func FromClickHouse(ctx context.Context, setting string) (Source, error) {
+	servers, err := connect.Servers(setting)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := clickhouse.Open(options)
-	return clickHouseSource{conn}, err
+	var best Source
+	most := int64(-1)
+	for _, server := range servers {
+		options, err := connect.ClickHouse(server.URL)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := clickhouse.Open(options)
+		if err != nil {
+			return nil, err
+		}
+		var size int64
+		if err := conn.QueryRow(ctx, "SELECT max(size) FROM ledger_checkpoints").Scan(&size); err != nil {
+			return nil, fmt.Errorf("%s: %w. If it is gone for good, leave it out of ARGUS_CLICKHOUSE_URL", server, err)
+		}
+		if size > most {
+			best, most = clickHouseSource{conn}, size
+		}
+	}
+	return best, nil
 }
 
 func (s clickHouseSource) Checkpoint(ctx context.Context) ([]byte, error) {

@@ -50,6 +50,7 @@ func ClickHouseUsers() []ClickHouseUser {
 		Grants: []string{
 			"SELECT ON {{.Database}}.argus_schema_migrations",
 			"SELECT ON {{.Database}}.argus_schema_files",
+			"SELECT ON {{.Database}}.replicator_identity",
 			"SELECT ON system.one",
 			"SELECT ON system.parts",
 			"SELECT ON system.settings",

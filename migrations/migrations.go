@@ -98,7 +98,8 @@ func retryConcurrent(f func() error) (err error) {
 }
 
 // ClickHouse creates the URL's database if it is missing, applies what is missing there, and brings the
-// users of ClickHouseUsers up to date. It returns how many files it applied. Unless postgresURL is empty,
+// users of ClickHouseUsers up to date. It returns how many files it applied. Servers that are not one (connect.NotOne) are refused
+// before anything is done. Unless postgresURL is empty,
 // several that run at once take turns by a lock in that Postgres database: ClickHouse has none. Without,
 // they may run files twice, which is harmless.
 //
@@ -109,8 +110,8 @@ func ClickHouse(ctx context.Context, url, postgresURL string) (applied int, err 
 	if err != nil {
 		return 0, err
 	}
-	if len(options.Addr) > 1 {
-		return 0, errors.New("the ClickHouse URL names several hosts: name one server, and migrate each copy by itself")
+	if err := connect.OneServer(ctx, options); err != nil {
+		return 0, fmt.Errorf("migrating ClickHouse: %w", err)
 	}
 	if postgresURL != "" {
 		db, err := openPostgres(postgresURL)
@@ -144,7 +145,10 @@ func migrateClickHouse(ctx context.Context, options *clickhouse.Options) (int, e
 		return 0, err
 	}
 	defer admin.Close()
-	if err := admin.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteClickHouse(database)); err != nil {
+	if err := connect.NotOne(ctx, admin, database); err != nil {
+		return 0, err
+	}
+	if err := admin.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteClickHouse(database)+" ENGINE = Atomic"); err != nil {
 		return 0, err
 	}
 	db := clickhouse.OpenDB(options)
@@ -159,6 +163,11 @@ func migrateClickHouse(ctx context.Context, options *clickhouse.Options) (int, e
 	applied, err := up(ctx, provider)
 	if err != nil {
 		return applied, err
+	}
+	// The server's identity. A person who copied a server's data to another empties the table there, and migrates again.
+	if _, err := db.ExecContext(ctx, `INSERT INTO replicator_identity (server, made_at)
+		SELECT generateUUIDv4(), now64(6, 'UTC') WHERE (SELECT count() FROM replicator_identity) = 0`); err != nil {
+		return applied, fmt.Errorf("the server's identity: %w", err)
 	}
 	for _, u := range ClickHouseUsers() {
 		if err := ensureClickHouseUser(ctx, admin, u, database); err != nil {

@@ -166,13 +166,13 @@ func (s *clickhouse) dialWriter(ctx context.Context, prefix string) (*writer, er
 	if err != nil {
 		return nil, fmt.Errorf("connecting to ClickHouse: %w", err)
 	}
-	var id chproto.ColStr
-	err = client.Do(ctx, ch.Query{Body: "SELECT toString(serverUUID()) AS id", Result: chproto.Results{{Name: "id", Data: &id}}})
-	if err == nil && id.Rows() != 1 {
+	var disk, identity chproto.ColStr
+	err = client.Do(ctx, ch.Query{Body: "SELECT " + askServer + " AS identity", Result: chproto.Results{{Name: "toString(serverUUID())", Data: &disk}, {Name: "identity", Data: &identity}}})
+	if err == nil && identity.Rows() != 1 {
 		err = errors.New("ClickHouse does not say which server it is")
 	}
 	if err == nil {
-		err = s.server.is(id.Row(0))
+		err = s.server.is(serverID{disk.Row(0), identity.Row(0)})
 	}
 	if err != nil {
 		client.Close()

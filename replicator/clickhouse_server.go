@@ -21,11 +21,21 @@ import (
 // the term's holder as its newest, which tells a copy of a server's disk from the server.
 type server struct {
 	mu     sync.Mutex
-	id     string // serverUUID(); "" until the first connection
+	id     serverID
 	holder string // of the lease term; "" outside of one
 	number int    // raised when connections proven before count no more
 	idle   []*proven
 }
+
+// serverID names a server twice. The first name is of its disk. The second is of the database, made by argusd migrate, and is
+// what the slot is paired with (see pair.go).
+type serverID struct{ disk, identity string }
+
+// askServer gives both. What was never migrated has no identity.
+const (
+	identitySQL = "assumeNotNull((SELECT toString(argMin(server, (made_at, server))) FROM replicator_identity))" // a subquery may be null
+	askServer   = "toString(serverUUID()), " + identitySQL
+)
 
 // proven is one connection.
 type proven struct {
@@ -38,10 +48,14 @@ var (
 	errNoRedial    = errors.New("the connection was lost")
 )
 
-const maxIdleReaders = 4
+const (
+	maxIdleReaders  = 4
+	unknownTable    = 60
+	unknownDatabase = 81
+)
 
 // forget begins anew: the next connection says which server it is.
-func (v *server) forget() { v.set("", "") }
+func (v *server) forget() { v.set(serverID{}, "") }
 
 // bind makes the server be the one that holder's lease term began on.
 func (v *server) bind(holder string) {
@@ -51,7 +65,7 @@ func (v *server) bind(holder string) {
 	v.set(id, holder)
 }
 
-func (v *server) set(id, holder string) {
+func (v *server) set(id serverID, holder string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.id, v.holder = id, holder
@@ -63,19 +77,27 @@ func (v *server) set(id, holder string) {
 }
 
 // is holds a server's id to the one that is known, or makes it known.
-func (v *server) is(id string) error {
+func (v *server) is(id serverID) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.id == "" {
+	if v.id == (serverID{}) {
 		v.id = id
 	}
-	if v.id != id {
-		return fmt.Errorf("%w (%s and %s)", errOtherServer, v.id, id)
+	switch {
+	case id.identity == noIdentity:
+		return errors.New("the ClickHouse server has no identity: run `argusd migrate`")
+	case v.id.disk != id.disk:
+		return fmt.Errorf("%w (%s and %s)", errOtherServer, v.id.disk, id.disk)
+	case v.id.identity != id.identity:
+		return fmt.Errorf("%w (identities %s and %s)", errOtherServer, v.id.identity, id.identity)
 	}
 	return nil
 }
 
-func (v *server) known() string {
+// noIdentity is what ClickHouse makes of no row.
+const noIdentity = "00000000-0000-0000-0000-000000000000"
+
+func (v *server) known() serverID {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.id
@@ -105,14 +127,19 @@ func (s *clickhouse) reader(ctx context.Context) (p *proven, fresh bool, err err
 	if err != nil {
 		return nil, false, err
 	}
-	var id, newest string
+	var id serverID
+	var newest string
 	var known uint64
-	ask := "SELECT toString(serverUUID()), '', toUInt64(1)"
+	ask := "SELECT " + askServer + ", '', toUInt64(1)"
 	if holder != "" {
-		ask = "SELECT toString(serverUUID()), argMax(holder, (epoch, holder)), countIf(holder = " + literal(holder) + ") FROM replicator_epoch"
+		ask = "SELECT " + askServer + ", argMax(holder, (epoch, holder)), countIf(holder = " + literal(holder) + ") FROM replicator_epoch"
 	}
-	if err = conn.QueryRow(ctx, ask).Scan(&id, &newest, &known); err == nil {
+	if err = conn.QueryRow(ctx, ask).Scan(&id.disk, &id.identity, &newest, &known); err == nil {
 		err = v.is(id)
+	}
+	var rejected *clickhousego.Exception
+	if errors.As(err, &rejected) && (rejected.Code == unknownTable || rejected.Code == unknownDatabase) {
+		err = fmt.Errorf("ClickHouse has no database %s of ours: run `argusd migrate` (%w)", s.database, err)
 	}
 	switch {
 	case err != nil:

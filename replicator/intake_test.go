@@ -69,7 +69,7 @@ func decodeAll(t testing.TB, messages [][]byte) (*intake, []int64) {
 
 func testIntake() *intake {
 	in := newIntake(nil, 0, batchLimit{1 << 20, 1 << 30})
-	in.metrics = newMetrics(nil)
+	in.metrics = newMetrics(nil, "argus")
 	in.log = discard
 	in.reply = func() {}
 	in.columns = func(table int) ([]chColumn, error) { return goldenColumns[table], nil }

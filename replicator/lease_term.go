@@ -20,7 +20,7 @@ import (
 // At most one lease term can write at any moment, also when the network, a debugger or SIGSTOP delay its predecessors:
 //
 //   - Every statement that writes rows asks, at its start on the server, whether the newest row of
-//     replicator_epoch names this lease term, and whether this is the server that it reads from (guard). A
+//     replicator_epoch names this lease term, and whether this is the server that it reads from, by both names (guard). A
 //     predecessor's statement that starts after ours was written fails.
 //   - One that started before is in system.processes; begin kills it and waits for its end.
 //   - What cannot ask (ALTER … REPLACE PARTITION) takes a table made in the same lease term and filled by a
@@ -92,8 +92,9 @@ func (t *term) queryPrefix() string {
 
 // guard is a condition that is true, or fails the statement when the lease term is over.
 func (t *term) guard() string {
-	return fmt.Sprintf("throwIf((SELECT argMax(holder, (epoch, holder)) FROM replicator_epoch) != %s OR toString(serverUUID()) != %s, %s) = 0",
-		literal(t.holder), literal(t.clickhouse.server.known()), literal(fencedText))
+	id := t.clickhouse.server.known()
+	return fmt.Sprintf("throwIf((SELECT argMax(holder, (epoch, holder)) FROM replicator_epoch) != %s OR (%s) != (%s, %s), %s) = 0",
+		literal(t.holder), askServer, literal(id.disk), literal(id.identity), literal(fencedText))
 }
 
 // exec runs a statement that writes.

@@ -186,10 +186,12 @@ func (w *world) startWith(config Config) (stop func()) {
 }
 
 // status is what the replicator says of itself.
-func (w *world) status() (s Status) {
+func (w *world) status() (s Status) { return w.statusOf(w.slot()) }
+
+func (w *world) statusOf(slot string) (s Status) {
 	w.t.Helper()
 	var data []byte
-	if err := w.api.QueryRow(w.ctx(), "SELECT status FROM argus.replicator_status WHERE slot = $1", w.slot()).Scan(&data); err == nil {
+	if err := w.api.QueryRow(w.ctx(), "SELECT status FROM argus.replicator_status WHERE slot = $1", slot).Scan(&data); err == nil {
 		w.must(json.Unmarshal(data, &s))
 	}
 	return s

@@ -37,6 +37,9 @@ func (r *Replicator) term(ctx context.Context, stop <-chan struct{}, byHand bool
 		r.log.Warn("the publication is not as argusd migrate made it", "notes", strings.Join(publication.Notes, "; "))
 	}
 	r.clickhouse.server.forget()
+	if err := r.pair(ctx); err != nil {
+		return err
+	}
 	if _, err := r.layouts(ctx, r.pool); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,12 +38,14 @@ import (
 
 // Config says what to copy from where to where. Only the URLs are required.
 type Config struct {
-	PostgresURL   string // of the role argus_replicator, the primary
-	ClickHouseURL string // of the user argus_replicator, native protocol; one server
-	Copy          string // the name of the copy that the server is, or is a shard of; "" for one plain URL
-	Shard, Shards int    // which of how many servers of the copy; 1 of 1
-	Slot          string // "argus"; one per Postgres server, so two databases need two names
-	Publication   string // "argus"
+	PostgresURL   string   // of the role argus_replicator, the primary
+	ClickHouseURL string   // of the user argus_replicator, native protocol; one server
+	Copy          string   // the name of the copy that the server is, or is a shard of; "" for one plain URL
+	Shard, Shards int      // which of how many servers of the copy; 1 of 1
+	Slot          string   // "argus"; one per Postgres server, so two databases need two names
+	SlotBase      string   // of the slots of all copies: what their names begin with; Slot when empty
+	Slots         []string // of every server that the configuration names; only Slot when empty
+	Publication   string   // "argus"
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer // nil registers nothing
 	// Progress gets a line now and then during the first copy and other long repairs; nil for none.
@@ -62,6 +65,12 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Publication == "" {
 		c.Publication = "argus"
+	}
+	if c.SlotBase == "" {
+		c.SlotBase = c.Slot
+	}
+	if !slices.Contains(c.Slots, c.Slot) {
+		c.Slots = append(slices.Clone(c.Slots), c.Slot)
 	}
 	if c.Shards == 0 {
 		c.Shard, c.Shards = 1, 1
@@ -112,6 +121,8 @@ type Replicator struct {
 	stuck   int
 	told    map[Finding]bool // findings that the log has told
 
+	orphanSlots map[string]bool // as last seen
+
 	findings findings
 }
 
@@ -137,7 +148,7 @@ func New(config Config) (*Replicator, error) {
 	}
 	host, _ := os.Hostname()
 	r := &Replicator{
-		config: config, log: config.Logger.With("stage", "replicator"), metrics: newMetrics(config.Registerer),
+		config: config, log: config.Logger.With("stage", "replicator"), metrics: newMetrics(config.Registerer, config.Slot),
 		clickhouse: ch, pool: pool,
 		lease: &lease{url: config.PostgresURL, slot: config.Slot, holder: uuid.New(), ttl: config.LeaseTTL,
 			host: fmt.Sprintf("%s/%d", host, os.Getpid())},
@@ -157,7 +168,7 @@ func (r *Replicator) Close() {
 // by. Failures of either engine do not end it: it tries again, with pauses of up to five seconds.
 func (r *Replicator) Run(ctx context.Context) error {
 	var watching sync.WaitGroup
-	watching.Go(func() { r.watchSlot(ctx) })
+	watching.Go(func() { r.watchSlots(ctx) })
 	defer watching.Wait()
 	pause := time.Duration(0)
 	for ctx.Err() == nil {
@@ -179,6 +190,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		pause = min(max(2*pause, 50*time.Millisecond), 5*time.Second)
 		sleep(ctx, pause)
 	}
+	r.lease.release(r.log) // it may have ended between two tries
 	r.metrics.active.Set(0)
 	return nil
 }

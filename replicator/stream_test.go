@@ -148,7 +148,7 @@ func (c *child) waitWhile(stop func() int64) {
 // TestMetrics: the names are there, once.
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	newMetrics(registry).rows.WithLabelValues("audit_log").Inc()
+	newMetrics(registry, "argus").rows.WithLabelValues("audit_log").Inc()
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/useargus/argus/replicator/wal"
 )
@@ -189,21 +194,17 @@ func (s *session) lag(slot wal.SlotState) time.Duration {
 }
 
 func (r *Replicator) slotSeen(slot wal.SlotState) {
-	r.metrics.slotSeen(slot)
+	r.metrics.slotSeen(r.config.Slot, slot)
 	r.health.update(func(s *Status) { s.Slot = slot })
 }
 
-// watchSlot keeps the slot's metrics true while this process copies nothing, too: a slot without a reader is
-// what fills a disk. It ends with ctx.
-func (r *Replicator) watchSlot(ctx context.Context) {
+// watchSlots keeps the slots' metrics true while this process copies nothing, too: a slot without a reader is what
+// fills a disk. It looks at those of all copies, since a copy whose replicators are gone says nothing of itself. It ends with ctx.
+func (r *Replicator) watchSlots(ctx context.Context) {
 	for {
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
-		if slot, err := wal.ReadSlot(asking, r.pool, r.config.Slot); err == nil {
-			r.metrics.slotSeen(slot)
-		}
-		if s, err := readForeignUse(asking, r.pool, r.config.Slot); err == nil {
-			r.metrics.foreignSlots.Set(float64(s.slots))
-			r.metrics.baseBackups.Set(float64(s.backups))
+		if err := r.lookAtSlots(asking); err != nil && ctx.Err() == nil {
+			r.log.Debug("asking Postgres for the slots of all copies", "error", err)
 		}
 		cancel()
 		if sleep(ctx, 5*time.Second) != nil {
@@ -212,18 +213,66 @@ func (r *Replicator) watchSlot(ctx context.Context) {
 	}
 }
 
-func (m *metrics) slotSeen(slot wal.SlotState) {
-	flag := func(b bool) float64 {
-		if b {
-			return 1
-		}
-		return 0
+func (r *Replicator) lookAtSlots(ctx context.Context) error {
+	rows, err := r.pool.Query(ctx, "SELECT slot_name FROM pg_replication_slots s WHERE "+ourSlot, r.config.SlotBase)
+	if err != nil {
+		return err
 	}
-	m.slotUsable.Set(flag(slot.Usable))
-	m.slotActive.Set(flag(slot.Active))
-	m.slotRetained.Set(float64(slot.RetainedBytes))
-	m.slotSafe.Set(-1)
+	there, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	orphans := map[string]bool{}
+	for _, name := range there {
+		if !slices.Contains(r.config.Slots, name) {
+			orphans[name] = true
+		}
+	}
+	r.mu.Lock()
+	for name := range r.orphanSlots {
+		if !orphans[name] {
+			r.metrics.forgetSlot(name)
+		}
+	}
+	r.orphanSlots = orphans
+	r.mu.Unlock()
+	for _, name := range slices.Concat(r.config.Slots, slices.Collect(maps.Keys(orphans))) {
+		slot, err := wal.ReadSlot(ctx, r.pool, name)
+		if err != nil {
+			return err
+		}
+		r.metrics.slotSeen(name, slot)
+		r.metrics.slotOrphan.WithLabelValues(name).Set(oneIf(orphans[name]))
+	}
+	s, err := readForeignUse(ctx, r.pool, r.config.SlotBase)
+	if err != nil {
+		return err
+	}
+	r.metrics.foreignSlots.Set(float64(s.slots))
+	r.metrics.baseBackups.Set(float64(s.backups))
+	return nil
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (m *metrics) slotSeen(name string, slot wal.SlotState) {
+	m.slotUsable.WithLabelValues(name).Set(oneIf(slot.Usable))
+	m.slotActive.WithLabelValues(name).Set(oneIf(slot.Active))
+	m.slotRetained.WithLabelValues(name).Set(float64(slot.RetainedBytes))
+	safe := -1.0
 	if slot.SafeWALBytes != nil {
-		m.slotSafe.Set(float64(*slot.SafeWALBytes))
+		safe = float64(*slot.SafeWALBytes)
+	}
+	m.slotSafe.WithLabelValues(name).Set(safe)
+}
+
+func (m *metrics) forgetSlot(name string) {
+	for _, g := range []*prometheus.GaugeVec{m.slotUsable, m.slotActive, m.slotRetained, m.slotSafe, m.slotOrphan} {
+		g.DeleteLabelValues(name)
 	}
 }

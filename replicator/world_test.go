@@ -108,13 +108,13 @@ func (w *world) dropSlot() {
 	for range 200 {
 		var left int
 		w.must(super.QueryRow(w.ctx(), `SELECT count(pg_terminate_backend(active_pid)) FROM pg_replication_slots
-			WHERE slot_name = $1 AND active_pid IS NOT NULL`, w.slot()).Scan(&left))
+			WHERE (slot_name = $1 OR starts_with(slot_name, $1 || '_')) AND active_pid IS NOT NULL`, w.slot()).Scan(&left))
 		if left == 0 {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	_, err = super.Exec(w.ctx(), "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", w.slot())
+	_, err = super.Exec(w.ctx(), "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 OR starts_with(slot_name, $1 || '_')", w.slot())
 	w.must(err)
 }
 

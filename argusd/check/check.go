@@ -9,6 +9,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/useargus/argus/connect"
 )
 
 // maxSkew is how far clocks may lie apart.
@@ -76,7 +78,7 @@ func (c API) Check(ctx context.Context, r *Report) {
 		p.durable(ctx, r)
 		p.connections(ctx, r)
 	})
-	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_reader", func(s *clickHouse) {
+	checkCopies(ctx, r, c.ClickHouseURL, "argus_reader", func(s *clickHouse, _ string) {
 		s.readonly(ctx, r)
 		s.probe(ctx, r, "read the copy", "SELECT count() FROM audit_watermark")
 	})
@@ -87,7 +89,10 @@ func (c API) Check(ctx context.Context, r *Report) {
 }
 
 // Replicator is what argusd replicator depends on.
-type Replicator struct{ PostgresURL, ClickHouseURL, Slot string }
+type Replicator struct {
+	PostgresURL, Slot string
+	Server            connect.Shard
+}
 
 // Check tests it.
 func (c Replicator) Check(ctx context.Context, r *Report) {
@@ -98,8 +103,8 @@ func (c Replicator) Check(ctx context.Context, r *Report) {
 		})
 		p.replication(ctx, r, c.Slot)
 	})
-	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_replicator", func(s *clickHouse) {
-		s.one(ctx, r, c.ClickHouseURL)
+	checkClickHouse(ctx, r, c.Server, "argus_replicator", func(s *clickHouse) {
+		s.one(ctx, r, c.Server.URL)
 		s.grants(ctx, r, "write the copy", "SELECT, INSERT, ALTER, CREATE TABLE, DROP TABLE, TRUNCATE")
 	})
 }
@@ -122,7 +127,7 @@ func (c Ledger) Check(ctx context.Context, r *Report) {
 		r.note("ARGUS_CLICKHOUSE_URL is empty: the copy is not asked whether Postgres was restored")
 		return
 	}
-	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_reader", func(s *clickHouse) {
+	checkCopies(ctx, r, c.ClickHouseURL, "argus_reader", func(s *clickHouse, _ string) {
 		s.probe(ctx, r, "read the copy of the ledger", "SELECT count() FROM ledger_checkpoints")
 	})
 }
@@ -181,8 +186,8 @@ func (c Maintain) Check(ctx context.Context, r *Report) {
 		r.note("ARGUS_CLICKHOUSE_URL is empty: months are dropped from Postgres alone")
 		return
 	}
-	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_maintenance", func(s *clickHouse) {
-		s.one(ctx, r, c.ClickHouseURL)
+	checkCopies(ctx, r, c.ClickHouseURL, "argus_maintenance", func(s *clickHouse, url string) {
+		s.one(ctx, r, url)
 		s.grants(ctx, r, "drop months of the copy", "ALTER DELETE")
 		s.lacks(ctx, r, "INSERT", "SELECT", "ALTER UPDATE", "DROP TABLE")
 	})

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/internal/localissuer"
@@ -48,7 +49,7 @@ func TestMisconfigurations(t *testing.T) {
 
 	clerk := startIssuer(t)
 	api := API{PostgresURL: pg.APIURL, ClickHouseURL: ch.ReaderURL, Clerk: clerk}
-	replicator := Replicator{PostgresURL: pg.ReplicatorURL, ClickHouseURL: ch.ReplicatorURL, Slot: "argus"}
+	replicator := Replicator{PostgresURL: pg.ReplicatorURL, Server: connect.Shard{URL: ch.ReplicatorURL}, Slot: "argus"}
 	maintain := Maintain{PostgresURL: pg.MaintenanceURL, ClickHouseURL: ch.MaintenanceURL}
 
 	type checker interface {
@@ -110,14 +111,14 @@ func TestMisconfigurations(t *testing.T) {
 		{"Clerk's organization", withAPI(func(c *API) { c.Clerk.Organization = "org_2other" }), 0,
 			map[string]string{"Clerk: organization": "set ARGUS_CLERK_ORGANIZATION"}},
 
-		{"wal_level, publication, slots, role", Replicator{crooked.ReplicatorURL, ch.ReplicatorURL, "argus"}, 0,
+		{"wal_level, publication, slots, role", Replicator{crooked.ReplicatorURL, "argus", connect.Shard{URL: ch.ReplicatorURL}}, 0,
 			map[string]string{"Postgres: wal_level": "set wal_level = logical and restart", "Postgres: publication": "CREATE PUBLICATION argus",
 				"Postgres: replication slot": "raise max_replication_slots", "Postgres: a replication connection": "ALTER ROLE argus_replicator REPLICATION"}},
-		{"a slot of another tool", Replicator{pg.ReplicatorURL, ch.ReplicatorURL, "theirs"}, 0,
+		{"a slot of another tool", Replicator{pg.ReplicatorURL, "theirs", connect.Shard{URL: ch.ReplicatorURL}}, 0,
 			map[string]string{"Postgres: replication slot": "ARGUS_REPLICATION_SLOT"}},
-		{"a replicator as argus_api", Replicator{pg.APIURL, ch.ReplicatorURL, "argus"}, 0,
+		{"a replicator as argus_api", Replicator{pg.APIURL, "argus", connect.Shard{URL: ch.ReplicatorURL}}, 0,
 			map[string]string{"Postgres: role": "log in as argus_replicator", "Postgres: a replication connection": "REPLICATION"}},
-		{"a replicator that may only read the copy", Replicator{pg.ReplicatorURL, ch.ReaderURL, "argus"}, 0,
+		{"a replicator that may only read the copy", Replicator{pg.ReplicatorURL, "argus", connect.Shard{URL: ch.ReaderURL}}, 0,
 			map[string]string{"ClickHouse: write the copy": "log in as argus_replicator"}},
 		{"none, of holds", Hold{pg.HoldURL}, 0, nil},
 		{"holds as argus_maintenance", Hold{pg.MaintenanceURL}, 0, map[string]string{"Postgres: role": "log in as argus_hold"}},

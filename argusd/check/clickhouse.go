@@ -18,14 +18,27 @@ import (
 type clickHouse struct {
 	conn clickhouse.Conn
 	user string // the one it should be
+	name string // "ClickHouse", or "ClickHouse east/2"
+}
+
+// checkCopies tests every server that the setting names.
+func checkCopies(ctx context.Context, r *Report, setting, user string, more func(*clickHouse, string)) {
+	servers, err := connect.Servers(setting)
+	if err != nil {
+		r.Line("ClickHouse: ARGUS_CLICKHOUSE_URL", err, "see docs/configuration.md")
+	}
+	for _, server := range servers {
+		checkClickHouse(ctx, r, server, user, func(s *clickHouse) { more(s, server.URL) })
+	}
 }
 
 // checkClickHouse tests what every process needs, then what else asks for; else is not asked when the user cannot
 // log in, or there is no schema of ours.
-func checkClickHouse(ctx context.Context, r *Report, url, user string, more func(*clickHouse)) {
+func checkClickHouse(ctx context.Context, r *Report, server connect.Shard, user string, more func(*clickHouse)) {
+	url, name := server.URL, server.String()
 	options, err := connect.ClickHouse(url)
 	if err != nil {
-		r.Line("ClickHouse: ARGUS_CLICKHOUSE_URL", errors.New("it cannot be read"), "it must look like clickhouse://"+user+":password@host:9000/argus")
+		r.Line(name+": ARGUS_CLICKHOUSE_URL", errors.New("it cannot be read"), "it must look like clickhouse://"+user+":password@host:9000/argus")
 		return
 	}
 	options.DialTimeout = 5 * time.Second
@@ -35,15 +48,15 @@ func checkClickHouse(ctx context.Context, r *Report, url, user string, more func
 		err = conn.Ping(ctx)
 	}
 	if err != nil {
-		r.Line("ClickHouse: log in", without(err, options.Auth.Password), mendClickHouse(err, user))
+		r.Line(name+": log in", without(err, options.Auth.Password), mendClickHouse(err, user))
 		return
 	}
-	r.Line("ClickHouse: log in", nil, "")
+	r.Line(name+": log in", nil, "")
 	if host, _, err := net.SplitHostPort(options.Addr[0]); options.TLS == nil && err == nil && !loopback(host) {
-		r.note("ClickHouse is reached without TLS: ?secure=true and its TLS port (9440) in ARGUS_CLICKHOUSE_URL ask for it")
+		r.note(name + " is reached without TLS: ?secure=true and its TLS port (9440) in ARGUS_CLICKHOUSE_URL ask for it")
 	}
 
-	s := &clickHouse{conn, user}
+	s := &clickHouse{conn, user, name}
 	var version string
 	var recent bool
 	var theirs time.Time
@@ -52,17 +65,17 @@ func checkClickHouse(ctx context.Context, r *Report, url, user string, more func
 		SELECT now64(6, 'UTC'), version(), (toUInt32OrZero(splitByChar('.', version())[1]), toUInt32OrZero(splitByChar('.', version())[2])) >= (25, 8)`).
 		Scan(&theirs, &version, &recent)
 	if err == nil {
-		r.skew("ClickHouse", theirs, before, maxSkew, "run NTP on both machines: see timedatectl, chronyc tracking")
+		r.skew(name, theirs, before, maxSkew, "run NTP on both machines: see timedatectl, chronyc tracking")
 		if !recent {
 			err = fmt.Errorf("the server is version %s", version)
 		}
 	}
-	r.Line("ClickHouse: version", err, "ARGUS needs ClickHouse 25.8 or newer")
+	r.Line(name+": version", err, "ARGUS needs ClickHouse 25.8 or newer")
 
 	s.session(ctx, r)
 
 	err = migrations.CheckClickHouse(ctx, url)
-	r.Line("ClickHouse: schema", err, "run argusd migrate with this binary, with the database of ARGUS_CLICKHOUSE_URL; it also grants "+user+" what it needs")
+	r.Line(name+": schema", err, "run argusd migrate with this binary, with the database of ARGUS_CLICKHOUSE_URL; it also grants "+user+" what it needs")
 	if err == nil {
 		more(s)
 	}
@@ -111,7 +124,7 @@ func (s *clickHouse) session(ctx context.Context, r *Report) {
 	if len(wrong) > 0 {
 		err = errors.New(strings.Join(wrong, "\n"))
 	}
-	r.Line("ClickHouse: session", err, "take them out of the profiles of "+s.user+", and out of what constrains it; argusd migrate states the rest")
+	r.Line(s.name+": session", err, "take them out of the profiles of "+s.user+", and out of what constrains it; argusd migrate states the rest")
 }
 
 // lacks: a user who may do more than the process needs is another's.
@@ -125,7 +138,7 @@ func (s *clickHouse) lacks(ctx context.Context, r *Report, privileges ...string)
 		}
 		problem = errors.Join(problem, err)
 	}
-	r.Line("ClickHouse: least privilege", problem, "log in as "+s.user+", as made by argusd migrate")
+	r.Line(s.name+": least privilege", problem, "log in as "+s.user+", as made by argusd migrate")
 }
 
 // readonly: the API asks, and sets the bounds of what it asks; it writes nothing.
@@ -139,37 +152,22 @@ func (s *clickHouse) readonly(ctx context.Context, r *Report) {
 	case readonly != "1":
 		err = fmt.Errorf("the user may lift its own bounds: its setting readonly is %s", readonly)
 	}
-	r.Line("ClickHouse: least privilege", err, "log in as "+s.user+", as made by argusd migrate: readonly = 1")
+	r.Line(s.name+": least privilege", err, "log in as "+s.user+", as made by argusd migrate: readonly = 1")
 }
 
 func (s *clickHouse) probe(ctx context.Context, r *Report, what, query string) {
 	var n uint64
-	r.Line("ClickHouse: "+what, s.conn.QueryRow(ctx, query).Scan(&n), "log in as "+s.user+", and run argusd migrate, which grants it what it needs")
+	r.Line(s.name+": "+what, s.conn.QueryRow(ctx, query).Scan(&n), "log in as "+s.user+", and run argusd migrate, which grants it what it needs")
 }
 
 // one: what is read from one server is nothing to go by for what is written to another. A balancer shows when several
 // connections are asked.
 func (s *clickHouse) one(ctx context.Context, r *Report, url string) {
 	options, err := connect.ClickHouse(url)
-	if err == nil && len(options.Addr) > 1 {
-		err = errors.New("the URL names several hosts")
+	if err == nil {
+		err = errors.Join(connect.OneServer(ctx, options), connect.NotOne(ctx, s.conn, options.Auth.Database))
 	}
-	seen := map[string]bool{}
-	for i := 0; i < 6 && err == nil; i++ {
-		var conn clickhouse.Conn
-		if conn, err = clickhouse.Open(options); err != nil {
-			break
-		}
-		var id string
-		if err = conn.QueryRow(ctx, "SELECT toString(serverUUID())").Scan(&id); err == nil {
-			seen[id] = true
-		}
-		conn.Close()
-	}
-	if err == nil && len(seen) > 1 {
-		err = fmt.Errorf("the URL leads to %d servers", len(seen))
-	}
-	r.Line("ClickHouse: one server", err, "let ARGUS_CLICKHOUSE_URL lead to one server; each copy has a replicator and a slot of its own")
+	r.Line(s.name+": one server", err, "let each URL of ARGUS_CLICKHOUSE_URL lead to one server with plain tables; each copy has a replicator and a slot of its own")
 }
 
 func (s *clickHouse) grants(ctx context.Context, r *Report, what, wanted string) {
@@ -178,5 +176,5 @@ func (s *clickHouse) grants(ctx context.Context, r *Report, what, wanted string)
 	if err == nil && has == 0 {
 		err = fmt.Errorf("the user lacks one of %s on audit_log", wanted)
 	}
-	r.Line("ClickHouse: "+what, err, "log in as "+s.user+", and run argusd migrate, which grants it what it needs")
+	r.Line(s.name+": "+what, err, "log in as "+s.user+", and run argusd migrate, which grants it what it needs")
 }

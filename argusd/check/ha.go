@@ -17,7 +17,10 @@ import (
 
 // HA is a primary and its standbys: whether a call survives the loss of the primary, and the copy goes on from its slot. The
 // role of the URL sees all of it as a member of pg_monitor.
-type HA struct{ PostgresURL, Slot string }
+type HA struct {
+	PostgresURL string
+	Slots       []string // of the copies
+}
 
 // node is a host of the URL.
 type node struct {
@@ -302,17 +305,23 @@ func (c HA) logical(r *Report, primary *node) {
 	if primary.version < 170000 {
 		return
 	}
-	s, ok := primary.slot(c.Slot)
-	var err error
-	mend := "start argusd replicator: it makes the slot"
-	switch {
-	case !ok:
-		err = fmt.Errorf("the primary has no slot %q", c.Slot)
-	case !s.failover:
-		err = fmt.Errorf("the slot %q is not made for failover", c.Slot)
-		mend = "while no replicator runs, on a replication connection (psql 'dbname=argus replication=database'): ALTER_REPLICATION_SLOT " + c.Slot + " (FAILOVER true);"
+	for _, name := range c.Slots {
+		s, ok := primary.slot(name)
+		var err error
+		mend := "start argusd replicator: it makes the slot"
+		switch {
+		case !ok:
+			err = fmt.Errorf("the primary has no slot %q", name)
+		case !s.failover:
+			err = fmt.Errorf("the slot %q is not made for failover", name)
+			mend = "while no replicator runs, on a replication connection (psql 'dbname=argus replication=database'): ALTER_REPLICATION_SLOT " + name + " (FAILOVER true);"
+		}
+		what := "the slot of the copy"
+		if len(c.Slots) > 1 {
+			what = "the slot " + name
+		}
+		r.Line(what, err, mend)
 	}
-	r.Line("the slot of the copy", err, mend)
 }
 
 // synchronized: the copy needs no such list. One that names a node that is away stops it.

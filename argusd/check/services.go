@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus/api/services"
+	"github.com/useargus/argus/connect"
 )
 
 // Services are the APIs behind the door.
@@ -159,7 +160,7 @@ func (c Services) called(ctx context.Context, r *Report) {
 	}
 	seen := map[string]bool{} // "service route"
 	asked := 0
-	checkClickHouse(ctx, r, c.ClickHouseURL, "argus_reader", func(s *clickHouse) {
+	checkCopies(ctx, r, c.ClickHouseURL, "argus_reader", func(s *clickHouse, _ string) {
 		rows, err := s.conn.Query(ctx, `SELECT DISTINCT service, route FROM audit_route_hours WHERE grain = 'hour' AND at >= ? AND has(?, service)`,
 			r.clock().Add(-calledSince), names)
 		for err == nil && rows.Next() {
@@ -172,7 +173,7 @@ func (c Services) called(ctx context.Context, r *Report) {
 			err = rows.Err()
 			asked++
 		}
-		r.Line("ClickHouse: the calls of 30 days", err, "run argusd check api")
+		r.Line(s.name+": the calls of 30 days", err, "run argusd check api")
 	})
 	checkPostgres(ctx, r, c.PostgresURL, "argus_api", func(p *postgres) { // what is not copied yet
 		rows, err := p.conn.Query(ctx, `SELECT DISTINCT service, route FROM argus.argus_audit_log
@@ -189,7 +190,7 @@ func (c Services) called(ctx context.Context, r *Report) {
 		}
 		r.Line("Postgres: the calls of two hours", err, "run argusd check api")
 	})
-	if asked < 2 {
+	if servers, _ := connect.Servers(c.ClickHouseURL); asked < len(servers)+1 {
 		return
 	}
 	for _, s := range c.File.Services {

@@ -163,7 +163,7 @@ func TestRetention(t *testing.T) {
 		  AND NOT match(partition_key, '^toYYYYMM(DD)?\\(') ORDER BY name)`).Scan(&other); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(other, []string{"argus_schema_files", "argus_schema_migrations", "audit_watermark", "ledger_checkpoints", "ledger_conflicts", "ledger_runs", "replicator_epoch"}) {
+	if !slices.Equal(other, []string{"argus_schema_files", "argus_schema_migrations", "audit_watermark", "ledger_checkpoints", "ledger_conflicts", "ledger_runs", "replicator_epoch", "replicator_identity"}) {
 		t.Errorf("never dropped: %v", other)
 	}
 	hold, gone, err := AddHold(t.Context(), w.pg.HoldURL, Hold{

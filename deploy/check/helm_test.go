@@ -369,8 +369,26 @@ func TestHelmValues(t *testing.T) {
 		!strings.Contains(text, "name: billing") || !strings.Contains(text, "billing.openapi.yaml:") || !strings.Contains(text, "ARGUS_PUBLIC_URL") {
 		t.Errorf("with services: %v\n%s", err, text)
 	}
+	// A Deployment for each copy, which selects its own pods and no other's.
+	all = objects(t, least+"\nreplicator: {copies: [east, west_coast/2]}")
+	for name, copied := range map[string]string{"east": "east", "west-coast-2": "west_coast/2"} {
+		d, ok := all["Deployment/ops-argus-replicator-"+name].Object.(*appsv1.Deployment)
+		if !ok || d.Spec.Selector.MatchLabels["argus/copy"] != name || d.Spec.Template.Labels["argus/copy"] != name ||
+			all["PodDisruptionBudget/ops-argus-replicator-"+name].Object.(*policyv1.PodDisruptionBudget).Spec.Selector.MatchLabels["argus/copy"] != name {
+			t.Errorf("the replicator of %s: %+v", name, d)
+			continue
+		}
+		for _, id := range []string{"Deployment/ops-argus-replicator-" + name, "Pod/ops-argus-check-replicator-" + name} {
+			if !slices.ContainsFunc(all[id].pod.Spec.Containers[0].Env, func(e corev1.EnvVar) bool { return e.Name == "ARGUS_COPY" && e.Value == copied }) {
+				t.Errorf("%s has not the copy %s", id, copied)
+			}
+		}
+	}
+	if _, ok := all["Deployment/ops-argus-replicator"]; ok {
+		t.Error("a replicator without a copy is there, too")
+	}
 	for _, wrong := range []string{
-		"services: {files: {services.yaml: x}}", "services: {publicURL: 'https://ops.example.com', files: {a.yaml: x}}",
+		"replicator: {copies: [East]}", "replicator: {copies: [east, east]}", "services: {files: {services.yaml: x}}", "services: {publicURL: 'https://ops.example.com', files: {a.yaml: x}}",
 		"services: {publicURL: 'http://ops.example.com'}", "networkPolicy: {services: [{port: 8443}]}",
 		"imge: {}", "api: {replicas: 0}", "ship: {replicas: 0}", "ship: {retentionDays: 30}", "networkPolicy: {receivers: [{port: 443}]}", "api: {replica: 3}", "clerk: {issuer: http://clerk.example.com}", "clerk: {organization: acme}",
 		"clerk: {authorizedParties: []}", "clerk: {authorizedParties: ['https://ops.example.com/']}", "log: {level: loud}",

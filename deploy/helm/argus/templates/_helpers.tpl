@@ -9,6 +9,19 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
+{{/* Of a replicator, where ARGUS_CLICKHOUSE_URL names several servers: which it copies to. */}}
+{{- define "argus.copy" -}}
+{{- with . }}
+argus/copy: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "argus.copyEnv" -}}
+{{- with . }}
+- {name: ARGUS_COPY, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
 {{- define "argus.labels" -}}
 {{ include "argus.selector" . }}
 app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
