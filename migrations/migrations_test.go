@@ -3,13 +3,16 @@ package migrations_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	stores "github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/migrations"
 )
@@ -173,5 +176,57 @@ func TestClickHouseUserStatements(t *testing.T) {
 				t.Errorf("%s: %v", statement, err)
 			}
 		}
+	}
+}
+
+// TestNotOneServer: what several servers share is refused before anything is made there.
+func TestNotOneServer(t *testing.T) {
+	ch := enginetest.NewClickHouse(t)
+	admin := ch.Conn(t, ch.MigrateURL)
+	var tables []string
+	if err := admin.QueryRow(t.Context(), `SELECT arraySort(groupArray(name)) FROM system.tables
+		WHERE database = currentDatabase() AND endsWith(engine, 'MergeTree')`).Scan(&tables); err != nil {
+		t.Fatal(err)
+	}
+	if known := slices.Sorted(slices.Values(stores.ClickHouseTables)); !slices.Equal(tables, known) {
+		t.Errorf("stores.ClickHouseTables has %v, the migrations make %v", known, tables)
+	}
+	for _, refused := range []struct{ name, make, url, says string }{
+		{"several hosts", "", strings.Replace(ch.MigrateURL, "/"+ch.Database, ",127.0.0.1:1/"+ch.Database, 1), "several hosts"},
+		{"ClickHouse Cloud", "", ch.MigrateURL + "?cloud_mode=1", "ClickHouse Cloud"},
+		{"another database engine", "CREATE DATABASE %s ENGINE = Memory", "", "is Memory, not Atomic"},
+		{"another table engine", "CREATE TABLE %[1]s.audit_log (a Int64) ENGINE = ReplacingMergeTree ORDER BY a", "", "is ReplacingMergeTree"},
+		{"a table over others", "CREATE TABLE %[1]s.audit_log (a Int64) ENGINE = Merge(%[1]s, 'x')", "", "is Merge"},
+		{"a view in a table's place", "CREATE VIEW %[1]s.audit_watermark AS SELECT 1 AS a", "", "is View"},
+	} {
+		t.Run(refused.name, func(t *testing.T) {
+			database, url := ch.Database, refused.url
+			if refused.make != "" {
+				database = "argus_refused"
+				url = strings.Replace(ch.MigrateURL, "/"+ch.Database, "/"+database, 1)
+				if !strings.HasPrefix(refused.make, "CREATE DATABASE") {
+					refused.make = "CREATE DATABASE %[1]s; " + refused.make
+				}
+				for statement := range strings.SplitSeq(fmt.Sprintf(refused.make, database), "; ") {
+					if err := admin.Exec(t.Context(), statement); err != nil {
+						t.Fatal(err)
+					}
+				}
+				defer admin.Exec(context.Background(), "DROP DATABASE IF EXISTS "+database+" SYNC")
+			}
+			count := func() (n uint64) {
+				if err := admin.QueryRow(t.Context(), "SELECT count() FROM system.tables WHERE database = '"+database+"'").Scan(&n); err != nil {
+					t.Fatal(err)
+				}
+				return n
+			}
+			before := count()
+			if _, err := migrations.ClickHouse(t.Context(), url, ""); !errors.Is(err, stores.ErrNotOne) || !strings.Contains(err.Error(), refused.says) {
+				t.Errorf("want %q: %v", refused.says, err)
+			}
+			if after := count(); after != before {
+				t.Errorf("%d tables were made", after-before)
+			}
+		})
 	}
 }
