@@ -68,6 +68,7 @@ type Analytics struct {
 	hedges  *hedges
 	pg      *postgresClient
 
+	sharing      sharing
 	light, heavy chan struct{} // how many searches, and how many scans, run at once
 	live         *liveSource
 

@@ -135,12 +135,17 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 						q.row(&tail[i][j])
 					}
 				}
-				r := used[i]
-				if attempt == 3 {
-					r = nil
+			}
+			if attempt == 3 {
+				clear(used)
+			}
+			if one, ok := a.together(questions, used, wm.Position, dirty, hourly); ok {
+				statements = append(statements, one)
+			} else {
+				for i, q := range questions {
+					in, parts := a.clickhouseCounts(q, used[i], wm.Position, dirty, hourly)
+					relied, statements = append(relied, in), append(statements, parts...)
 				}
-				in, parts := a.clickhouseCounts(q, r, wm.Position, dirty, hourly)
-				relied, statements = append(relied, in), append(statements, parts...)
 			}
 			// Scans have the server's cores busy as it is.
 			alone := places == a.heavy || attempt == 3

@@ -1,9 +1,11 @@
 package analytics
 
 import (
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
 
@@ -30,33 +32,19 @@ const (
 
 // rawStatement counts the rows of the intervals, those up to the watermark; ok is false when no time is left.
 func (a *Analytics) rawStatement(q *countQuestion, raw []interval, wm argus.Position, hourly float64) (s countStatement, ok bool) {
+	form := a.rawForm(raw, hourly)
+	if form == rawEach {
+		return eachStatement([]*countQuestion{q}, raw, wm)
+	}
 	var args clickhouseArgs
-	var or []string
-	for _, in := range raw {
-		if w := (window{in.from, in.to}); in.to.IsZero() || in.from.Before(in.to) {
-			or = append(or, and(w.clickhouse(&args)))
-		}
-	}
-	if len(or) == 0 {
+	conds, ok := q.rawWhere(&args, raw)
+	if !ok {
 		return s, false
-	}
-	conds := append([]string{anyOf(or, func(s string) string { return s })}, clickhouseWhere(&args, q.conditions)...)
-	form := a.config.raw
-	if hours := a.hours(raw); form == rawByEstimate {
-		switch form = rawBuckets; {
-		case hours > rawHours:
-		case hourly*hours <= eachRows:
-			form = rawEach
-		case hourly*hours <= listsRows:
-			form = rawLists
-		}
 	}
 	if form == rawBuckets && !q.latencies {
 		form = rawLists
 	}
 	switch form {
-	case rawEach:
-		s.block, s.text = newEachBlock(q, wm), "SELECT writer_id, seq, "+q.rawColumns(&args, "status", "latency_us AS latency")+" FROM audit_log WHERE "+and(conds)
 	case rawLists:
 		conds = append(conds, clickhouseIn(&args, wm))
 		s.block, s.text = newListBlock(q), "SELECT count() AS calls, "+q.rawColumns(&args, "status", "groupArray(latency_us) AS latencies")+
@@ -76,6 +64,78 @@ func (a *Analytics) rawStatement(q *countQuestion, raw []interval, wm argus.Posi
 	return s, true
 }
 
+// rawForm is the cheapest for so much time.
+func (a *Analytics) rawForm(raw []interval, hourly float64) rawForm {
+	hours := a.hours(raw)
+	switch {
+	case a.config.raw != rawByEstimate:
+		return a.config.raw
+	case hours > rawHours:
+		return rawBuckets
+	case hourly*hours <= eachRows:
+		return rawEach
+	case hourly*hours <= listsRows:
+		return rawLists
+	}
+	return rawBuckets
+}
+
+// rawWhere are the conditions of the question's rows in the intervals.
+func (q *countQuestion) rawWhere(args *clickhouseArgs, raw []interval) (conds []string, ok bool) {
+	var or []string
+	for _, in := range raw {
+		if w := (window{in.from, in.to}); in.to.IsZero() || in.from.Before(in.to) {
+			or = append(or, and(w.clickhouse(args)))
+		}
+	}
+	if len(or) == 0 {
+		return nil, false
+	}
+	return append([]string{anyOf(or, func(s string) string { return s })}, clickhouseWhere(args, q.conditions)...), true
+}
+
+// together is one statement that reads the rows of all questions once; ok is false when they ask for different rows, or when
+// one of them has a cheaper way.
+func (a *Analytics) together(questions []*countQuestion, used []*rollup, wm argus.Position, dirty dirtyTime, hourly float64) (s countStatement, ok bool) {
+	first, step := questions[0], time.Duration(0)
+	raw := []interval{{first.window.since, first.window.until}}
+	if len(questions) < 2 || a.rawForm(raw, hourly) != rawEach {
+		return s, false
+	}
+	for i, q := range questions {
+		if q.window != first.window || !reflect.DeepEqual(q.conditions, first.conditions) || q.step != 0 && step != 0 && q.step != step {
+			return s, false
+		}
+		step = max(step, q.step)
+		if used[i] != nil {
+			clean, rest := dirty.split(q.window)
+			if pieces, _ := a.planFor(q, used[i], clean, rest, hourly); len(pieces) > 0 {
+				return s, false
+			}
+		}
+	}
+	return eachStatement(questions, raw, wm)
+}
+
+// eachStatement gives each row of the intervals to all questions, which ask for the same rows.
+func eachStatement(questions []*countQuestion, raw []interval, wm argus.Position) (s countStatement, ok bool) {
+	all := &countQuestion{conditions: questions[0].conditions, exactStatus: true}
+	for _, q := range questions {
+		all.step, all.latencies = max(all.step, q.step), all.latencies || q.latencies
+		for _, d := range q.by {
+			if !slices.Contains(all.by, d) {
+				all.by = append(all.by, d)
+			}
+		}
+	}
+	var args clickhouseArgs
+	conds, ok := all.rawWhere(&args, raw)
+	s.block = newEachBlock(all, questions, wm)
+	s.text = "SELECT writer_id, seq, " + all.rawColumns(&args, "status", "latency_us AS latency") + " FROM audit_log WHERE " + and(conds)
+	s.params = args.params
+	return s, ok
+}
+
 // rawColumns are the question's columns of the audit log, and the latency's when it asks for it.
 func (q *countQuestion) rawColumns(a *clickhouseArgs, status, latency string) string {
 	columns := q.columns(a, "occurred_at", func(d dimension) string {
@@ -90,7 +150,7 @@ func (q *countQuestion) rawColumns(a *clickhouseArgs, status, latency string) st
 	return strings.Join(columns, ", ")
 }
 
-// rowColumns are the columns that both forms have in common.
+// rowColumns are the columns that rawEach and rawLists have in common.
 type rowColumns struct {
 	q      *countQuestion
 	step   proto.ColInt64
@@ -136,16 +196,26 @@ func (c *rowColumns) fill(i int) *countRow {
 	return &c.row
 }
 
-// eachBlock is of rawEach.
+// eachBlock is of rawEach. Its columns are those of a question that asks for all that the questions ask for.
 type eachBlock struct {
 	rowColumns
+	questions   []*countQuestion
+	from        [][]int // where each question's dimensions are among the columns
 	wm          argus.Position
 	writer, seq proto.ColInt64
 	latency     *proto.ColNullable[int64]
 }
 
-func newEachBlock(q *countQuestion, wm argus.Position) *eachBlock {
-	return &eachBlock{rowColumns: newRowColumns(q), wm: wm, latency: new(proto.ColInt64).Nullable()}
+func newEachBlock(all *countQuestion, questions []*countQuestion, wm argus.Position) *eachBlock {
+	b := &eachBlock{rowColumns: newRowColumns(all), questions: questions, wm: wm, latency: new(proto.ColInt64).Nullable()}
+	for _, q := range questions {
+		var from []int
+		for _, d := range q.by {
+			from = append(from, slices.Index(all.by, d))
+		}
+		b.from = append(b.from, from)
+	}
+	return b
 }
 
 func (b *eachBlock) results() proto.Results {
@@ -158,19 +228,29 @@ func (b *eachBlock) results() proto.Results {
 
 func (b *eachBlock) each(rows int) error {
 	var micros [1]int64
+	r := countRow{calls: 1}
 	for i := range rows {
 		if !b.wm.Contains(b.writer[i], b.seq[i]) {
 			continue
 		}
-		r := b.fill(i)
-		r.calls, r.micros, r.slowest = 1, nil, 0
-		if b.q.latencies {
-			if l := b.latency.Row(i); l.Set {
-				micros[0] = l.Value
-				r.micros, r.slowest = micros[:], l.Value
+		all := b.fill(i)
+		for k, q := range b.questions {
+			r.step, r.status, r.by = all.step, all.status, r.by[:0]
+			for _, j := range b.from[k] {
+				r.by = append(r.by, all.by[j])
 			}
+			if !q.exactStatus {
+				r.status = r.status / 100 * 100
+			}
+			r.micros, r.slowest = nil, 0
+			if q.latencies {
+				if l := b.latency.Row(i); l.Set {
+					micros[0] = l.Value
+					r.micros, r.slowest = micros[:], l.Value
+				}
+			}
+			q.row(&r)
 		}
-		b.q.row(r)
 	}
 	return nil
 }

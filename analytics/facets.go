@@ -44,8 +44,10 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 	if limit < 1 || limit > maxFacets {
 		return res, argus.Errorf(argus.CodeInvalidParameter, "limit must be 1 to %d.", maxFacets)
 	}
-	return ask(ctx, a, "facets", func(ctx context.Context, on *attempt) (argus.FacetsResult, error) {
-		return a.facets(ctx, on, req, fields, limit)
+	return shared(ctx, &a.sharing, "facets", req, func(ctx context.Context) (argus.FacetsResult, error) {
+		return ask(ctx, a, "facets", func(ctx context.Context, on *attempt) (argus.FacetsResult, error) {
+			return a.facets(ctx, on, req, fields, limit)
+		})
 	})
 }
 

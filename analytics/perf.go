@@ -141,7 +141,9 @@ func (a *Analytics) Perf(ctx context.Context, req argus.PerfRequest) (res argus.
 	if err != nil {
 		return res, err
 	}
-	return ask(ctx, a, "perf", func(ctx context.Context, on *attempt) (argus.PerfResult, error) { return a.perf(ctx, on, req, g) })
+	return shared(ctx, &a.sharing, "perf", req, func(ctx context.Context) (argus.PerfResult, error) {
+		return ask(ctx, a, "perf", func(ctx context.Context, on *attempt) (argus.PerfResult, error) { return a.perf(ctx, on, req, g) })
+	})
 }
 
 func (a *Analytics) perf(ctx context.Context, on *attempt, req argus.PerfRequest, g grouping) (res argus.PerfResult, err error) {

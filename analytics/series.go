@@ -142,7 +142,9 @@ func (a *Analytics) Series(ctx context.Context, req argus.SeriesRequest) (res ar
 			return res, err
 		}
 	}
-	return ask(ctx, a, "series", func(ctx context.Context, on *attempt) (argus.SeriesResult, error) { return a.series(ctx, on, req, g) })
+	return shared(ctx, &a.sharing, "series", req, func(ctx context.Context) (argus.SeriesResult, error) {
+		return ask(ctx, a, "series", func(ctx context.Context, on *attempt) (argus.SeriesResult, error) { return a.series(ctx, on, req, g) })
+	})
 }
 
 func (a *Analytics) series(ctx context.Context, on *attempt, req argus.SeriesRequest, g grouping) (res argus.SeriesResult, err error) {
