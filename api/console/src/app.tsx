@@ -25,7 +25,6 @@ import { useStore } from './lib/store';
 import { setTheme, useTheme } from './lib/theme';
 import { now, setZone, zone, zoneName } from './lib/time';
 import type { Operator } from './lib/types';
-import { AccessPage } from './pages/access';
 import { AuditPage } from './pages/audit';
 import { ComputePage } from './pages/compute';
 import { HealthPage } from './pages/health';
@@ -104,7 +103,7 @@ const PAGES: Page[] = [
     scope: 'tokens:admin',
     icon: icons.Check,
     link: ACCESS_LINK,
-    view: AccessPage,
+    view: later(() => import('./pages/access').then((m) => m.AccessPage)),
     key: 'r',
   },
   { path: '/profile', label: 'Profile', group: 'Settings', scope: '', icon: icons.Person, link: NO_LINK, view: ProfilePage },

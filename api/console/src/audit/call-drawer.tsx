@@ -20,6 +20,7 @@ export function CallDrawer({
   row,
   onClose,
   onFilter,
+  onAround,
   permalink,
   takeFocus,
 }: {
@@ -28,6 +29,7 @@ export function CallDrawer({
   row: Row | undefined;
   onClose: () => void;
   onFilter: (condition: Condition) => void;
+  onAround: (row: Row) => void;
   permalink: string;
   takeFocus: boolean;
 }) {
@@ -106,7 +108,7 @@ export function CallDrawer({
     >
       {!shown && !error && <Skeleton rows={12} />}
       {error && <Failure error={error} scope="logs:read" retry={() => setAttempt(attempt + 1)} />}
-      {shown && <CallBody row={shown} detail={full} failed={error !== null} onFilter={onFilter} />}
+      {shown && <CallBody row={shown} detail={full} failed={error !== null} onFilter={onFilter} onAround={onAround} />}
     </Drawer>
   );
 }
@@ -129,7 +131,19 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
   );
 }
 
-function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDetail | null; failed: boolean; onFilter: (condition: Condition) => void }) {
+function CallBody({
+  row,
+  detail,
+  failed,
+  onFilter,
+  onAround,
+}: {
+  row: Row;
+  detail: CallDetail | null;
+  failed: boolean;
+  onFilter: (condition: Condition) => void;
+  onAround: (row: Row) => void;
+}) {
   const names = useNames();
   const filter = (name: string, value: string) => onFilter({ name, not: false, value });
   const recordedAfter = (parseTime(row.recorded_at) ?? 0) - (parseTime(row.occurred_at) ?? 0);
@@ -166,6 +180,9 @@ function CallBody({ row, detail, failed, onFilter }: { row: Row; detail: CallDet
         )}
         <button type="button" class="button small" onClick={() => filter('client_ip', row.client_ip)}>
           Same address
+        </button>
+        <button type="button" class="button small" title="All calls from five minutes before to five minutes after" onClick={() => onAround(row)}>
+          Around it
         </button>
       </div>
 

@@ -52,7 +52,7 @@ export function Histogram({ facets, onSelect }: { facets: Facets | undefined; on
         ) : (
           <span class="faint">
             <span class="swatch bar" /> answered <span class="swatch bar-warn" /> 4xx <span class="swatch bar-bad" /> 5xx <span class="swatch bar-cut" />{' '}
-            interrupted · drag to choose a window
+            interrupted <span class="hint">· drag to choose a window</span>
           </span>
         )}
       </p>

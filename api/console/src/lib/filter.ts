@@ -10,7 +10,7 @@ export const FILTERS: { name: string; label: string; hint: string; facet?: boole
   { name: 'actor_kind', label: 'Kind', hint: 'clerk_session, oidc_session, pat, break_glass or workload', facet: true },
   { name: 'client', label: 'Client', hint: 'the agent’s product name, argusctl', facet: true },
   { name: 'pat', label: 'Token', hint: 'the id of a personal access token', facet: true },
-  { name: 'break_glass', label: 'Break-glass', hint: 'the id of a break-glass token', facet: true },
+  { name: 'break_glass', label: 'Break-glass token', hint: 'the id of a break-glass token', facet: true },
   { name: 'service', label: 'Service', hint: 'argus, or a service behind it', facet: true },
   { name: 'release', label: 'Release', hint: 'the version of what answered', facet: true },
   { name: 'error_code', label: 'Error', hint: 'the code of the answer’s error', facet: true },

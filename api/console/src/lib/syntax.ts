@@ -8,7 +8,7 @@
 // path, a user, an address, a method, a tenant).
 
 import { type Condition, guessName, isFilterName, valueProblem } from './filter';
-import { momentProblem } from './time';
+import { momentProblem, now, readShown, toRFC3339 } from './time';
 
 export interface Word {
   start: number;
@@ -99,8 +99,11 @@ export function parse(text: string): Parsed {
     }
     if (name === 'since' || name === 'until') {
       const wrong = word.not ? `${name} cannot be negated.` : momentProblem(value);
-      if (wrong) problem(wrong);
-      else result[name] = value;
+      if (!wrong) result[name] = value;
+      // As the picker of windows reads it, too: today, yesterday, monday 9:00.
+      const moment = wrong && !word.not ? readShown(value, now(), name === 'until') : null;
+      if (moment !== null) result[name] = toRFC3339(moment);
+      else if (wrong) problem(wrong);
       continue;
     }
     const wrong = valueProblem(name, name === 'method' ? value.toUpperCase() : value);

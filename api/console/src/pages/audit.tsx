@@ -18,7 +18,7 @@ import { learnNames, useNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
 import { go, href, setQuery, usePlace } from '../lib/router';
 import { useStore } from '../lib/store';
-import { timeOf, useNow } from '../lib/time';
+import { parseTime, timeOf, useNow } from '../lib/time';
 import type { Facets, Operator, Row } from '../lib/types';
 import { Empty, Skeleton, Spinner } from '../ui/bits';
 import * as icons from '../ui/icons';
@@ -27,6 +27,8 @@ import { WindowPicker } from '../ui/window-picker';
 
 const PATH = '/settings/audit';
 export const DEFAULT_WINDOW = '1h';
+/** The time around a call, in milliseconds. */
+const AROUND = 300_000;
 
 /** The feed of a search. The one before stays on show until the new one has rows or has failed. */
 function useFeed(key: string, make: () => Feed): { feed: Feed; pending: boolean } {
@@ -352,6 +354,10 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
             requestAnimationFrame(() => document.querySelector<HTMLElement>('tr.marked a.route')?.focus({ preventScroll: true }));
           }}
           onFilter={(condition) => setFilter(addCondition(filter, condition))}
+          onAround={(row) => {
+            const at = parseTime(row.occurred_at)!;
+            setFilter({ conditions: [], since: new Date(at - AROUND).toISOString(), until: new Date(at + AROUND).toISOString() }, false, row.id);
+          }}
         />
       )}
     </div>

@@ -51,7 +51,7 @@ const FIGURES: Record<string, (row: PerfRow) => number | string | null> = {
 /** The clock of a moment, with its date when that is another than the window's end has. */
 function clockOf(at: string, until: string): string {
   const full = timeOf(parseTime(at)!);
-  return full.slice(0, 10) === until.slice(0, 10) ? full.slice(11, 16) : full.slice(0, 16);
+  return full.slice(0, 10) === until.slice(0, 10) ? full.slice(11, 16) : full.slice(0, 16).replaceAll('-', '\u2011'); // a date is one word
 }
 
 /** About thirty points for a sparkline, in whole minutes. */

@@ -185,6 +185,20 @@ for (const [width, height] of [
           return { spark: [...row.querySelectorAll('.spark')].some(inside), figure: inside(p99), text: p99.textContent };
         });
         assert.ok(seen.spark && seen.figure && / (ms|s)/.test(seen.text), JSON.stringify(seen));
+        // Nor does a regression of another day, which these calls do not have.
+        await page.evaluate(() => {
+          const since = '<span class="sub-line"><a href="#">since 2026\u201111\u201129 12:00</a></span>';
+          document.querySelector('.perf .c-regression').insertAdjacentHTML('beforeend', since);
+        });
+        for (const w of width === 1440 ? [width, 1280] : [width]) {
+          await page.setViewportSize({ width: w, height });
+          const box = await page.$eval('.table-scroll', (e) => [e.scrollWidth, e.clientWidth]);
+          assert.ok(box[0] <= box[1] + 1, `the table has ${box} pixels at ${w}`);
+        }
+        await page.setViewportSize({ width, height });
+        for (const e of await page.$$('.filter-input, .results-count')) {
+          assert.ok(await e.evaluate((n) => n.scrollWidth <= n.clientWidth + 1 && (!n.placeholder || n.clientWidth >= 170)), 'a text of the head is cut');
+        }
         for (const [place, ready] of [
           ['#/performance?since=1h', '.perf tbody tr'],
           ['#/tenants', 'table'],

@@ -20,7 +20,10 @@ test('the example of the design', () => {
 test('since and until set the window', () => {
   const p = parse('since:1h until:2026-01-31T12:00:00Z');
   assert.deepEqual([p.since, p.until, p.conditions.length, p.problems.length], ['1h', '2026-01-31T12:00:00Z', 0, 0]);
-  assert.equal(parse('since:yesterday').problems.length, 1);
+  assert.match(parse('since:yesterday').since ?? '', /^\d{4}-\d\d-\d\dT/);
+  assert.match(parse('since:10:00').since ?? '', /T10:00:00/);
+  assert.equal(parse('since:whenever').problems.length, 1);
+  assert.equal(parse('-since:yesterday').problems.length, 1);
   assert.equal(parse('-since:1h').problems.length, 1);
 });
 
