@@ -169,7 +169,9 @@ export function fit(columns: Column[], width: number, time: number, need: Readon
   for (const column of columns) {
     const [least, most] = column.width;
     const edges = column.id === 'actor_id' ? 40 : 18;
-    const wide = Math.min(most, Math.max(least, Math.ceil(need.get(column.id) ?? 0) + edges));
+    // A heading is in capitals, some 8.5 pixels each, and is never cut.
+    const head = Math.ceil(8.5 * column.label.length) + 16;
+    const wide = Math.max(head, Math.min(most, Math.max(least, Math.ceil(need.get(column.id) ?? 0) + edges)));
     if (wide > room) left.push(column);
     else {
       fitting.push({ column, width: wide });
