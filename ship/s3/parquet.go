@@ -51,11 +51,12 @@ type row struct {
 
 // columns writes batches as objects of Parquet. The same batch gives the same bytes.
 type columns struct {
-	buf  bytes.Buffer
-	rows []row
+	buf   bytes.Buffer
+	rows  []row
+	codec zstd.Codec // keeps its encoders: new ones allocate megabytes
 }
 
-func newColumns() *columns { return &columns{} }
+func newColumns() *columns { return &columns{codec: zstd.Codec{Level: zstd.SpeedFastest}} }
 
 // object gives the batch as one object, with its manifest among the file's own keys. It is valid until the next call.
 func (c *columns) object(b *sink.Batch, manifest string) ([]byte, error) {
@@ -68,8 +69,9 @@ func (c *columns) object(b *sink.Batch, manifest string) ([]byte, error) {
 		c.rows = append(c.rows, rowOf(r, b.Rows[i].StreamSeq))
 	}
 	c.buf.Reset()
-	w := parquet.NewGenericWriter[row](&c.buf, parquet.Compression(&zstd.Codec{}), parquet.CreatedBy("argus", "1", ""),
-		parquet.KeyValueMetadata("argus.manifest", manifest))
+	// A writer is not used again: after Reset its columns have no path (v0.32).
+	w := parquet.NewGenericWriter[row](&c.buf, parquet.Compression(&c.codec), parquet.CreatedBy("argus", "1", ""),
+		parquet.KeyValueMetadata("argus.manifest", manifest), parquet.WriteBufferSize(0), parquet.PageBufferSize(1<<20))
 	if _, err := w.Write(c.rows); err != nil {
 		return nil, fmt.Errorf("writing Parquet: %w", err)
 	}
