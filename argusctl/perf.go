@@ -99,7 +99,8 @@ type perfAnswer struct {
 	ReplicatedThrough time.Time         `json:"replicated_through"`
 	Rows              []json.RawMessage `json:"rows"`
 
-	rows []perfRow
+	rows  []perfRow
+	names map[string]string // of actors
 }
 
 // perfRow is one of its rows. A latency is nil when no call completed.
@@ -143,6 +144,7 @@ func perfRun(ctx context.Context, f *factory, o *perfOptions) error {
 			if err != nil {
 				return nil, err
 			}
+			p.names = askNames(ctx, c, query)
 			t := p.table(f, o, askTrends(ctx, c, query))
 			return append([]string{p.about(f), ""}, t.lines(f.io.width(), how, f.io.outColor)...), nil
 		})
@@ -168,6 +170,9 @@ func perfRun(ctx context.Context, f *factory, o *perfOptions) error {
 	var trends map[string]trend
 	if how == wide || how == short && f.io.outTerminal {
 		trends = askTrends(ctx, c, query)
+	}
+	if how != asCSV {
+		p.names = askNames(ctx, c, query)
 	}
 	if err := p.table(f, o, trends).print(f, how); err != nil || how == asCSV {
 		return err
@@ -366,6 +371,28 @@ func askTrends(ctx context.Context, c *client, query url.Values) map[string]tren
 	return trends
 }
 
+// askNames gives the names of the actors that figures are shown of. Without them the ids stand alone.
+func askNames(ctx context.Context, c *client, query url.Values) map[string]string {
+	if query.Get("group_by") != string(argus.GroupByActor) {
+		return nil
+	}
+	q := maps.Clone(query)
+	q.Del("group_by")
+	q.Del("compare")
+	q.Set("limit", strconv.Itoa(argus.MaxLimit))
+	answer, err := askFacets(ctx, c, q, argus.FilterActor)
+	if err != nil {
+		return nil
+	}
+	names := map[string]string{}
+	for _, v := range answer.Fields[argus.FilterActor] {
+		if v.Name != nil {
+			names[v.Value] = *v.Name
+		}
+	}
+	return names
+}
+
 const trendWidth = 20
 
 // resample averages values into at most n.
@@ -409,6 +436,7 @@ func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) +
 
 // table lays the figures out. With a comparison, each stands beside how it changed.
 func (p *perfAnswer) table(f *factory, o *perfOptions, trends map[string]trend) *table {
+	how, _ := f.format()
 	least := 36 // of a route: 20 are all of /v1/tenants/:id/…
 	if o.compare || o.sort == "regression" {
 		least = 22
@@ -430,7 +458,7 @@ func (p *perfAnswer) table(f *factory, o *perfOptions, trends map[string]trend) 
 	}
 	for _, r := range p.rows {
 		was := r.Before
-		row := []cell{txt(r.group), txt(strconv.FormatInt(r.Count, 10)),
+		row := []cell{val(f.who(r.group, p.names, how), r.group), txt(strconv.FormatInt(r.Count, 10)),
 			r.figure("rpm", formatRPM(r.RPM), &r.RPM, func(b *perfRow) *float64 { return &b.RPM }),
 			r.figure("error_rate", formatRate(r.ErrorRate), &r.ErrorRate, func(b *perfRow) *float64 { return &b.ErrorRate }),
 			val(formatRate(r.ClientError), rawFloat(&r.ClientError))}
