@@ -123,7 +123,7 @@ func (l *limits) enterStream(person string) error {
 	case full && l.config.StreamsEach > 0 && n >= l.config.StreamsEach:
 		return argus.Errorf(argus.CodeRateLimited, "You have %d streams and exports open. Close some.", n).WithRetryAfter(5 * time.Second)
 	case full:
-		return argus.Errorf(argus.CodeUnavailable, "The server has as many streams as it takes. Try again.").WithRetryAfter(5 * time.Second)
+		return argus.Errorf(argus.CodeUnavailable, "The server is at its limit of streams. Try again.").WithRetryAfter(5 * time.Second)
 	}
 	return nil
 }

@@ -93,11 +93,11 @@ func insertConsent(ctx context.Context, conn *pgx.Conn, tenant, document, by str
 	case "tenant_consents_tenant_id_fkey":
 		return argus.Errorf(argus.CodeNotFound, "There is no tenant %q.", argus.Text(tenant, 64))
 	case "tenant_consents_pkey":
-		return argus.Errorf(argus.CodeConflict, "Document %s was recorded for tenant %s before. An id counts once: record the new document under its own.", document, tenant)
+		return argus.Errorf(argus.CodeConflict, "Document %s was recorded for tenant %s before. An id counts once: record the new document under an id of its own.", document, tenant)
 	case "retired_gives_no_consent":
 		return argus.Errorf(argus.CodeConflict, "Tenant %s is retired.", tenant)
 	case "consent_by_another":
-		return argus.Errorf(argus.CodeConflict, "%s armed tenant %s. Another person records its consent, or it is disarmed first.", by, tenant)
+		return argus.Errorf(argus.CodeConflict, "%s armed tenant %s. So another person must record its consent, or disarm it first.", by, tenant)
 	}
 	return err
 }

@@ -39,7 +39,7 @@ func insertView(ctx context.Context, tx Tx, v *savedView) error {
 		return err
 	}
 	if n >= maxViews {
-		return argus.Errorf(argus.CodeUnprocessable, "There are %d views already, and no more may be. Remove some that are not used any more.", n)
+		return argus.Errorf(argus.CodeUnprocessable, "There are %d views already, which is the limit. Delete some that are not used.", n)
 	}
 	return tx.QueryRow(ctx, "INSERT INTO argus.saved_views (id, name, filter, saved_by, audit_id) VALUES ($1, $2, $3, $4, $5) RETURNING saved_at",
 		v.ID, v.Name, v.Filter, v.SavedBy, v.AuditID).Scan((*time.Time)(&v.SavedAt))

@@ -84,7 +84,7 @@ func (c *call) readForwarded() error {
 	case errors.Is(err, services.ErrBodyTooLarge):
 		return tooLarge
 	case errors.Is(err, services.ErrBodyMemory):
-		return argus.Errorf(argus.CodeServiceBusy, "ARGUS holds as much for you or for the service %s as it can. Nothing was done. Try again.", c.route.Service).WithRetryAfter(time.Second)
+		return argus.Errorf(argus.CodeServiceBusy, "ARGUS is at its limit of bytes held for you or for the service %s. Nothing was done. Try again.", c.route.Service).WithRetryAfter(time.Second)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return argus.Errorf(argus.CodeBodyIncomplete, "The body came too slowly. Send it at once.").WithCause(err)
 	case err != nil:

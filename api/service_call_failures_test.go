@@ -181,7 +181,7 @@ func TestDoorUnreachable(t *testing.T) {
 				resp := d.do(token, method, "/svc/billing/v1/invoices", nil)
 				row := d.row()
 				if resp.status != 502 || resp.code() != argus.CodeServiceUnavailable || row.Status != 502 || row.ErrorCode != "service_unavailable" ||
-					!strings.Contains(string(resp.body), "heard nothing") {
+					!strings.Contains(string(resp.body), "received nothing") {
 					t.Errorf("%s: %d %s, row %d %s", method, resp.status, resp.body, row.Status, row.ErrorCode)
 				}
 			}

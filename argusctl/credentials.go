@@ -138,7 +138,7 @@ func checkAudience(token, audience, where string) error {
 		if audience == "" || strings.HasPrefix(token, "argus_") {
 			return nil
 		}
-		return usageErrorf("%s holds no token that says for which server it is, so it is not sent.", where)
+		return usageErrorf("%s holds a token that does not say which server it is for, so it is not sent.", where)
 	}
 	for _, a := range claims.audience {
 		if a == claims.Issuer {

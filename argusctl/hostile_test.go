@@ -231,7 +231,7 @@ func TestKeyHolderForks(t *testing.T) {
 		t.Errorf("watched by the policy: exit %d: %s%s", code, out, errOut)
 	}
 	s.change(func() { s.behind = 100 })
-	verify(10, "a copy that lags, by the key", "the copy is whole up to leaf 199 alone", append(byKey, "--source", "clickhouse")...)
+	verify(10, "a copy that lags, by the key", "the copy is complete only up to leaf 199", append(byKey, "--source", "clickhouse")...)
 	verify(0, "a copy that may lag, by the key", "200 rows checked", append(byKey, "--source", "clickhouse", "--max-age", "2h")...)
 	verify(0, "a copy by its name", `"copy":"west"`, append(byKey, "--source", "clickhouse", "--copy", "west", "--max-age", "2h", "--json")...)
 	verify(2, "a copy of Postgres", "--copy goes with --source clickhouse", append(byKey, "--copy", "west")...)

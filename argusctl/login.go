@@ -119,7 +119,7 @@ func loginRun(ctx context.Context, f *factory, o *loginOptions) error {
 	}
 	f.notice("Signed in to %s as %s. Profile %s, token in %s.", p.URL, who, name, where)
 	if f.env("ARGUS_URL") != "" || f.env("ARGUS_TOKEN") != "" {
-		f.notice("ARGUS_URL and ARGUS_TOKEN, while they are set, go before it.")
+		f.notice("ARGUS_URL and ARGUS_TOKEN, while they are set, are used instead of it.")
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func searchPages(ctx context.Context, c *client, query url.Values, ascending boo
 func checkCallID(id string) (string, error) {
 	u, err := uuid.Parse(id)
 	if err != nil || len(id) != 36 {
-		return "", usageErrorf("%q is no id of a call: it has 36 characters, as `argusctl logs tail --output wide` shows it.", id)
+		return "", usageErrorf("%q is not the id of a call: an id has 36 characters, as `argusctl logs tail --output wide` shows it.", id)
 	}
 	return u.String(), nil
 }

@@ -178,7 +178,7 @@ func (w *follower) take(e event) error {
 			denied.Status = http.StatusForbidden
 		}
 		if denied.Message == "" {
-			denied.Message = "The credential is valid no more."
+			denied.Message = "The credential is no longer valid."
 		}
 		return denied
 	}

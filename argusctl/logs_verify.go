@@ -208,7 +208,7 @@ func (f *factory) verifyLog(ctx context.Context, c *client, o *verifyOptions, op
 		}
 	}
 	if age := f.now().Sub(r.sealedAt); o.source == "clickhouse" && age > o.maxAge && f.now().Sub(seen.sealed) <= o.maxAge {
-		r.Add(fmt.Errorf("%w: the copy is whole up to leaf %d alone, sealed %s ago: the replicator is behind, or an old checkpoint was shown", proof.ErrUndecided,
+		r.Add(fmt.Errorf("%w: the copy is complete only up to leaf %d, sealed %s ago: the replicator is behind, or an old checkpoint was shown", proof.ErrUndecided,
 			r.Checkpoint.Size-1, formatDuration(age)))
 	} else {
 		r.Aged(r.sealedAt, f.now(), o.maxAge)

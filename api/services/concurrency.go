@@ -31,7 +31,7 @@ func (p *places) enter(ctx context.Context, service string) (leave func(), err e
 		return taken, nil
 	default:
 	}
-	busy := argus.Errorf(argus.CodeServiceBusy, "The service %s has as many calls under way as it takes. Nothing was done. Try again.", service).
+	busy := argus.Errorf(argus.CodeServiceBusy, "The service %s is at its limit of calls at once. Nothing was done. Try again.", service).
 		WithRetryAfter(time.Second)
 	if p.waiting.Add(1) > int64(cap(p.calls)) {
 		p.waiting.Add(-1)

@@ -329,11 +329,11 @@ func (e *exchange) problem(ctx context.Context) error {
 	case e.denied != nil:
 		return e.denied
 	case errors.Is(failed, ErrBodyTooLarge):
-		return argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than the %s that the service %s takes. It heard the beginning.", e.service.BodyLimit, name)
+		return argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than the %s that the service %s takes. It received only the beginning.", e.service.BodyLimit, name)
 	case failed != nil:
-		return argus.Errorf(argus.CodeBodyIncomplete, "The body ended before it was complete, or came too slowly. The service %s heard the beginning.", name).WithCause(failed)
+		return argus.Errorf(argus.CodeBodyIncomplete, "The body ended before it was complete, or came too slowly. The service %s received only the beginning.", name).WithCause(failed)
 	case !e.reached.Load() && (errors.Is(cause, errHeadersLate) || ctx.Err() == nil):
-		return argus.Errorf(argus.CodeServiceUnavailable, "The service %s cannot be reached. It heard nothing. Try again.", name).WithCause(err)
+		return argus.Errorf(argus.CodeServiceUnavailable, "The service %s cannot be reached. It received nothing. Try again.", name).WithCause(err)
 	case errors.As(cause, &known):
 		return known
 	case errors.Is(cause, errHeadersLate), errors.Is(err, errHeadersLate):
@@ -343,7 +343,7 @@ func (e *exchange) problem(ctx context.Context) error {
 	case errors.Is(err, errAnswerTooLarge):
 		return argus.Errorf(argus.CodeServiceAnswerTooLarge, "The answer of the service %s is larger than its answer_limit, %s.%s", name, e.service.AnswerLimit, may)
 	case errors.Is(err, ErrBodyMemory):
-		return argus.Errorf(argus.CodeServiceBusy, "ARGUS holds as much for you or for the service %s as it can. Try again.%s", name, may).WithRetryAfter(time.Second)
+		return argus.Errorf(argus.CodeServiceBusy, "ARGUS is at its limit of bytes held for you or for the service %s. Try again.%s", name, may).WithRetryAfter(time.Second)
 	case ctx.Err() != nil:
 		return ctx.Err() // the caller went away
 	}
