@@ -33,6 +33,7 @@ const (
 // healed is what a healing did; it is recorded in argus.audit_admin.
 type healed struct {
 	Reason     string           `json:"reason"`
+	Slot       string           `json:"slot"` // of the copy
 	Seconds    float64          `json:"seconds"`
 	Copied     int64            `json:"rows_copied"`
 	Orphans    int64            `json:"orphans"`
@@ -84,7 +85,7 @@ func (r *Replicator) heal(ctx context.Context, t *term, snap snapshot, reason st
 	failpoint("healing")
 	h := &healing{
 		r: r, t: t, snapshot: snap, only: only, touched: map[month]bool{}, spare: make(chan *term, r.config.CopyWorkers),
-		result: healed{Reason: reason, Months: map[string]int64{}},
+		result: healed{Reason: reason, Slot: r.config.Slot, Months: map[string]int64{}},
 	}
 	if err := h.run(ctx); err != nil {
 		return fmt.Errorf("healing (%s): %w", reason, err)

@@ -106,6 +106,11 @@ func TestPairing(t *testing.T) {
 	w.eventually("the second pairing", func() bool { return w.admin("copy_paired", "emptied") > 0 })
 	l.write(100, time.Now())
 	w.on(west).verify()
+	var recorded int
+	w.must(w.super.QueryRow(w.ctx(), "SELECT count(*) FROM argus.audit_admin WHERE kind = 'heal' AND detail->>'slot' = $1", c.Slot).Scan(&recorded))
+	if recorded < 2 {
+		t.Errorf("%d healings of the slot are recorded, not the first copy and the second", recorded)
+	}
 	stop()
 	// The database becomes another server's with rows, under a replicator that runs: nothing more is written.
 	stop = w.startWith(c)
