@@ -66,6 +66,8 @@ func TestTwoCopies(t *testing.T) {
 		r.kill()
 		running[name] = run(name)
 	}
+	stopCalling()
+	both()
 
 	// One replicator is dead, and health says which.
 	running["west"].kill()
@@ -130,7 +132,6 @@ func TestTwoCopies(t *testing.T) {
 		running[name] = run(name)
 	}
 	both()
-	stopCalling()
 	running["west"].stop()
 	page("retire", "replicator")
 	var left int
