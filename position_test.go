@@ -2,6 +2,7 @@ package argus
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -54,4 +55,46 @@ func TestPositionAlgebra(t *testing.T) {
 			t.Fatalf("positions changed: %s, then %s", before, after)
 		}
 	})
+}
+
+// TestOfShards: what servers hold together is what each holds of its own writers, and nothing of a writer that one of them has
+// not seen yet.
+func TestOfShards(t *testing.T) {
+	rng := rand.New(rand.NewPCG(81, 82))
+	for range 2000 {
+		n := int64(1 + rng.IntN(4))
+		const writers = 12
+		rows := map[int64]int64{} // of each writer, all closed
+		shards := make([]Position, n)
+		for w := int64(1); w <= writers; w++ {
+			rows[w] = rng.Int64N(4)
+		}
+		held := map[int64]int64{}
+		for i := range shards {
+			shards[i] = Position{ClosedThrough: rng.Int64N(writers + 1), Writers: map[int64]int64{}}
+		}
+		for w := int64(1); w <= writers; w++ {
+			p := shards[w%n]
+			switch {
+			case w > p.ClosedThrough && rng.IntN(2) == 0: // not seen yet
+			case rng.IntN(2) == 0:
+				held[w] = rng.Int64N(rows[w] + 1)
+				p.Writers[w] = held[w]
+			case w <= p.ClosedThrough:
+				held[w] = rows[w]
+			}
+		}
+		all := OfShards(shards...)
+		for w := int64(1); w <= writers; w++ {
+			for seq := int64(1); seq <= rows[w]; seq++ {
+				_, listed := all.Writers[w]
+				complete := !listed && w <= all.ClosedThrough
+				if got := all.Contains(w, seq); got && seq > held[w] {
+					t.Fatalf("%v together promise row %d of writer %d", shards, seq, w)
+				} else if !got && seq <= held[w] && (listed || complete) {
+					t.Fatalf("%v together lack row %d of writer %d", shards, seq, w)
+				}
+			}
+		}
+	}
 }

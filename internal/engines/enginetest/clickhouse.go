@@ -85,15 +85,16 @@ func startOwn(t testing.TB, config engines.ClickHouseConfig) func() *ClickHouse 
 }
 
 // StartOwnShards starts servers of ClickHouse for this test alone that share out a copy (see engines.StartShards), each with
-// one migrated database of the same name, and beside it the database that asks all of them (connect.WholeDatabase).
-func StartOwnShards(t testing.TB, n int) (shards []*ClickHouse) {
+// one migrated database of the same name, and beside it the database that asks all of them (connect.WholeDatabase). The
+// settings are defaults of the users.
+func StartOwnShards(t testing.TB, n int, settings map[string]string) (shards []*ClickHouse) {
 	t.Helper()
 	var configs []engines.ClickHouseConfig
 	var pools []*namePool
 	for range n {
 		dir, err := shared.subfolder("clickhouse-")
 		must(t, "making a folder", err)
-		config, names := withUsers(engines.ClickHouseConfig{Dir: dir, MaxMemory: 1 << 30})
+		config, names := withUsers(engines.ClickHouseConfig{Dir: dir, MaxMemory: 1 << 30, Settings: settings})
 		configs, pools = append(configs, config), append(pools, names)
 	}
 	ctx, cancel := startContext()
