@@ -101,7 +101,7 @@ func (c Replicator) Check(ctx context.Context, r *Report) {
 			{"argus.argus_audit_log", "SELECT"}, {"argus.compute_control_audit", "SELECT"}, {"argus.remote_support_audit", "SELECT"},
 			{"argus.audit_writers", "SELECT"}, {"argus.replicator_lease", "UPDATE"}, {"argus.replicator_status", "UPDATE"},
 		})
-		p.replication(ctx, r, c.Slot)
+		p.replication(ctx, r, c.Slot, c.Server.Publication())
 	})
 	checkClickHouse(ctx, r, c.Server, "argus_replicator", func(s *clickHouse) {
 		s.one(ctx, r, c.Server.URL)

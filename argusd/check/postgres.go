@@ -235,7 +235,7 @@ func (p *postgres) connections(ctx context.Context, r *Report) {
 }
 
 // replication tests all that logical replication needs.
-func (p *postgres) replication(ctx context.Context, r *Report, slot string) {
+func (p *postgres) replication(ctx context.Context, r *Report, slot, name string) {
 	var level string
 	err := p.conn.QueryRow(ctx, "SELECT current_setting('wal_level')").Scan(&level)
 	logical := level == "logical"
@@ -248,13 +248,13 @@ func (p *postgres) replication(ctx context.Context, r *Report, slot string) {
 		"ALTER ROLE argus_replicator REPLICATION (of a managed Postgres: what its provider has instead), raise max_wal_senders, "+
 			"and let it in by pg_hba.conf: hostssl "+p.config.Database+" argus_replicator <network> scram-sha-256")
 
-	publication, err := replicator.InspectPublication(ctx, p.conn, "argus")
+	publication, err := replicator.InspectPublication(ctx, p.conn, name)
 	if err == nil && len(publication.Thins) > 0 {
 		err = errors.New(strings.Join(publication.Thins, "\n"))
 	}
-	r.Line("Postgres: publication", err, "as argus_owner: "+replicator.PublicationSQL("argus")+" The replicator then makes a new slot and copies what is missing")
+	r.Line("Postgres: publication", err, "as argus_owner: "+replicator.PublicationSQL(name)+" The replicator then makes a new slot and copies what is missing")
 	for _, note := range publication.Notes {
-		r.note("the publication argus is not as argusd migrate made it: " + note)
+		r.note("the publication " + name + " is not as argusd migrate made it: " + note)
 	}
 
 	p.slot(ctx, r, slot)
