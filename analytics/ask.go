@@ -124,7 +124,7 @@ func askCopy[T any](ctx context.Context, a *Analytics, kind string, c *logCopy, 
 	}
 	beside.Wait()
 	if overtaken || failed == nil {
-		c.doubt()
+		c.suspect()
 		a.metrics.overtaken.WithLabelValues(c.name).Inc()
 		return other, also, nil
 	}

@@ -24,10 +24,10 @@ type logCopy struct {
 	ch     *clickhouseClient
 	health healthState
 
-	// What questions found out since the last probe. A copy that is doubted or refuses is asked after the others.
-	doubts  atomic.Int64 // how often another one answered a question that this one had been asked before
-	refused atomic.Bool  // it rejected a question that is within its bounds: a table is missing, say
-	wake    chan struct{}
+	// What questions found out since the last probe. A copy that is suspected or refuses is asked after the others.
+	suspicions atomic.Int64 // how often another one answered a question that this one had been asked before
+	refused    atomic.Bool  // it rejected a question that is within its bounds: a table is missing, say
+	wake       chan struct{}
 }
 
 // copies are all of them, in the order of the setting.
@@ -69,7 +69,7 @@ func newCopies(setting string, dialTimeout, stall time.Duration) (*copies, error
 func (c *logCopy) usable() bool { return !c.ch.down.Load() }
 
 // sound reports whether nothing speaks against asking it first.
-func (c *logCopy) sound() bool { return c.usable() && c.doubts.Load() == 0 && !c.refused.Load() }
+func (c *logCopy) sound() bool { return c.usable() && c.suspicions.Load() == 0 && !c.refused.Load() }
 
 // String names the copy in the log.
 func (c *logCopy) String() string {
@@ -192,9 +192,9 @@ func (cs *copies) close() {
 	}
 }
 
-// doubt has the copy probed at once.
-func (c *logCopy) doubt() {
-	c.doubts.Add(1)
+// suspect has the copy probed at once.
+func (c *logCopy) suspect() {
+	c.suspicions.Add(1)
 	c.probeSoon()
 }
 

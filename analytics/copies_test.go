@@ -315,7 +315,7 @@ func TestHedging(t *testing.T) {
 		w.must(east.ch.Engine().Kill(syscall.SIGCONT))
 		until(t, "the copy is back", func() bool { return a.probe(ctx(t), frozen) == nil })
 		if !frozen.sound() {
-			t.Fatal("the copy is still doubted")
+			t.Fatal("the copy is still suspected")
 		}
 	}
 	// It freezes behind its watermark, which claims all rows. The copy that answers claims none.
@@ -356,9 +356,9 @@ func TestHedging(t *testing.T) {
 		}
 		thaw()
 	}
-	// While a probe waits for the copy, it is still doubted.
+	// While a probe waits for the copy, it is still suspected.
 	freeze()
-	frozen.doubt()
+	frozen.suspect()
 	probed := make(chan error, 1)
 	go func() { probed <- a.probe(ctx(t), frozen) }()
 	for waiting := true; waiting; {
@@ -369,7 +369,7 @@ func TestHedging(t *testing.T) {
 			}
 		case <-time.After(time.Millisecond):
 			if frozen.sound() {
-				t.Fatal("a probe that has no answer ended the doubt")
+				t.Fatal("a probe that has no answer ended the suspicion")
 			}
 		}
 	}

@@ -88,7 +88,7 @@ func (a *Analytics) probe(ctx context.Context, c *logCopy) error {
 	defer cancel()
 	h := &c.health
 	start := time.Now()
-	doubts := c.doubts.Load()
+	suspicions := c.suspicions.Load()
 	wm, err := a.probeWatermark(ctx, c)
 	took := time.Since(start)
 	h.mu.Lock()
@@ -100,7 +100,7 @@ func (a *Analytics) probe(ctx context.Context, c *logCopy) error {
 	if err != nil {
 		return err
 	}
-	c.doubts.CompareAndSwap(doubts, 0) // a doubt that came meanwhile is about a later moment
+	c.suspicions.CompareAndSwap(suspicions, 0) // one that came meanwhile is about a later moment
 	read, err := a.readCut(ctx, wm.Position, nil)
 	if err != nil {
 		return nil
