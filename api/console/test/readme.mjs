@@ -8,7 +8,7 @@ await mkdir(out, { recursive: true });
 const s = await server();
 const browser = await launch();
 for (const [name, colorScheme, hash, wait] of [
-  ['audit', 'light', '#/settings/audit?since=7d', 'tr[data-id]'],
+  ['audit', 'light', '#/settings/audit?since=7d&not_method=GET', 'tr[data-id]'],
   ['performance', 'dark', '#/performance?since=7d&sort=p99', '.perf tbody tr .spark path'],
 ]) {
   const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme, reducedMotion: 'reduce' })).newPage();
