@@ -196,7 +196,11 @@ func runs(t *testing.T, where string, command []string, environ, files map[strin
 	} else if process == "replicator" {
 		cmd.Env = append(cmd.Env, "ARGUS_METRICS_LISTEN=")
 	} else if process == "ship" {
-		cmd.Env = append(cmd.Env, "ARGUS_METRICS_LISTEN=", "ARGUS_SINKS_FILE="+filepath.Join(root, "deploy/systemd/credentials/ship/sinks.yaml"))
+		sinks := "deploy/systemd/credentials/ship/sinks.yaml"
+		if strings.HasPrefix(where, "compose.yaml") {
+			sinks = "deploy/sinks.yaml"
+		}
+		cmd.Env = append(cmd.Env, "ARGUS_METRICS_LISTEN=", "ARGUS_SINKS_FILE="+filepath.Join(root, sinks))
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -245,7 +249,7 @@ func TestEveryFileIsChecked(t *testing.T) {
 	others := []string{"check", ".env", "bench.sh", "tour.sh", "OPERATIONS.md"} // have tests of their own
 	checked := []string{
 		"Dockerfile", "Dockerfile.dockerignore", "base-images.sh", // dockerfile_test.go
-		"compose.yaml", "compose-env.sh", // compose_test.go
+		"compose.yaml", "compose-env.sh", "sinks.yaml", // compose_test.go
 		"systemd", "helm", // all in them: systemd_test.go, helm_test.go
 		"README.md",     // readme_test.go
 		"observability", // observability_test.go
