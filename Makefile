@@ -57,6 +57,10 @@ setup: argusctl/testdata/mcp/node_modules/.package-lock.json ## provide the prog
 # goroutines meet: followers, a store that goes away, the parallel first copy, the lease, the watch over the slot.
 RACED := ^(TestClickHouseGoesAwayAndComesBack|TestHedging|TestFollowersSkipAndRepeatNothing|TestFollowAheadOfTheSource|TestFollowFromWhatDoesNotExist|TestSlowFollowerIsToldWhereToResume|TestManyFollowersShareOneSource|TestFirstCopy|TestTwoAtOnce|TestSlotIsWatchedByStandbys)$$
 
+# The engines of the tests keep their data in memory where there is plenty. What Go builds stays on the disk.
+test-go test-console test-deploy test-interop: export GOTMPDIR := $(or $(GOTMPDIR),$(TMPDIR),/tmp)
+test-go test-console test-deploy test-interop: export TMPDIR := $(shell internal/setup/tmpdir.sh)
+
 test-go:
 	go test -race -timeout 30m -p 2 $$(go list ./... | grep -v -e /analytics$$ -e /replicator$$)
 	cd internal/providers && go vet ./... && go test ./... # real OpenID providers; a module of its own
