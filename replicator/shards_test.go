@@ -39,8 +39,12 @@ func verifyShards(shards []*world) {
 	w := shards[0]
 	w.t.Helper()
 	var positions []argus.Position
+	var newest int64
+	w.must(w.api.QueryRow(w.ctx(), "SELECT max(writer_id) FROM argus.audit_writers").Scan(&newest))
 	for _, s := range shards {
-		positions = append(positions, s.caughtUp())
+		var p argus.Position
+		s.eventually("every shard has seen the newest writer", func() bool { p = s.caughtUp(); return p.ClosedThrough >= newest })
+		positions = append(positions, p)
 	}
 	var got []argus.Record
 	of := map[int64]int{}
