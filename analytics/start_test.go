@@ -47,9 +47,10 @@ func TestStart(t *testing.T) {
 	}{
 		"lasts": {from(90, 120, 1), never, 90, argus.StartedLatency}, "for some": {from(75, 120, 0.3), never, 75, argus.StartedLatency},
 		"is over": {from(80, 95, 1), never, 80, argus.StartedLatency}, "fails": {never, from(100, 120, 0.5), 100, argus.StartedErrors},
-		"fails more than it is slow": {from(110, 120, 0.3), from(66, 120, 0.9), 66, argus.StartedErrors},
-		"before the window":          {from(50, 120, 1), never, 50, argus.StartedLatency},
-		"faster":                     {from(0, 60, 0.5), never, 0, ""}, "nothing": {never, never, 0, ""},
+		"fails more than it is slow":   {from(110, 120, 0.3), from(66, 120, 0.9), 66, argus.StartedErrors},
+		"before the window":            {from(50, 120, 1), never, 50, argus.StartedLatency},
+		"fails early, and again later": {never, func(i int) float64 { return max(from(0, 5, 1)(i), from(100, 120, 0.25)(i)) }, 100, argus.StartedErrors},
+		"faster":                       {from(0, 60, 0.5), never, 0, ""}, "nothing": {never, never, 0, ""},
 	} {
 		for seed := range uint64(25) {
 			rng := rand.New(rand.NewPCG(seed, 91))
@@ -77,6 +78,48 @@ func TestStart(t *testing.T) {
 		}
 		if at, by := startOf(thin(), thin()); by != "" {
 			t.Errorf("thin, %d: at %d by %q", seed, at, by)
+		}
+	}
+	// Many calls make a growth sure that is too small to be told.
+	steady := func(errors, slow uint64) []*tally {
+		out := make([]*tally, 60)
+		for i := range out {
+			out[i] = &tally{errors: errors}
+			out[i].latencies.add(bucketOf(9000), 1000-slow)
+			out[i].latencies.add(bucketOf(90_000), slow)
+		}
+		return out
+	}
+	if at, by := startOf(steady(0, 0), steady(5, 0)); by != "" {
+		t.Errorf("half a percent of errors: at %d by %q", at, by)
+	}
+	if at, by := startOf(steady(0, 0), steady(20, 0)); by != argus.StartedErrors || at != 60 {
+		t.Errorf("two percent of errors: at %d by %q", at, by)
+	}
+	if at, by := startOf(steady(0, 30), steady(0, 80)); by != "" {
+		t.Errorf("eight percent of slow calls: at %d by %q", at, by)
+	}
+	if at, by := startOf(steady(0, 30), steady(0, 150)); by != argus.StartedLatency || at != 60 {
+		t.Errorf("fifteen percent of slow calls: at %d by %q", at, by)
+	}
+	// Calls that fail together are one event: bursts of them are chance.
+	for seed := range uint64(100) {
+		rng := rand.New(rand.NewPCG(seed, 93))
+		burst := func() []*tally {
+			out := make([]*tally, 60)
+			for i := range out {
+				out[i] = &tally{}
+				for range 6 {
+					out[i].latencies.add(bucketOf(9000), 4)
+					if rng.Float64() < 0.03 {
+						out[i].errors += 4
+					}
+				}
+			}
+			return out
+		}
+		if at, by := startOf(burst(), burst()); by != "" {
+			t.Errorf("bursts, %d: at %d by %q", seed, at, by)
 		}
 	}
 }
