@@ -62,6 +62,8 @@ var deeds = []struct{ what, sql string }{
 	{"say that a sink has what it has not (ship verify shows the hole)", "UPDATE argus.sink_positions SET version = version + 1"},
 	{"hide that a receiver rejected rows", "DELETE FROM argus.sink_rejects"},
 	{"pause a sink", "UPDATE argus.sinks SET paused = true"},
+	{"forget which server of ClickHouse a slot feeds, or take a copy out", "DELETE FROM argus.replicator_servers"},
+	{"change which writers a shard of a copy gets", "DELETE FROM argus.shard_map"},
 	{"become another role", "SET ROLE argus_owner"},
 	{"make API processes forget which tokens are good (they ask again)", "NOTIFY argus_credentials"},
 	{"leave a transaction open, which keeps Postgres from cleaning up", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1"},
