@@ -496,8 +496,13 @@ func (f *fake) search(x *exchange) {
 		rows = rows[:limit]
 		next = fmt.Sprintf("%s %d", at, passed+limit)
 	}
-	if rows == nil {
-		rows = []argus.Record{}
+	page := []json.RawMessage{}
+	for i := range rows {
+		row := rows[i].AppendJSON(nil)
+		if q.Has("steps") {
+			row = argus.AppendBeside(row, &argus.Beside{Steps: cannedSteps(&rows[i])}, true, false)
+		}
+		page = append(page, row)
 	}
 	source := argus.SourceBoth
 	if x.scenario == "degraded" {
@@ -507,7 +512,7 @@ func (f *fake) search(x *exchange) {
 	if q.Get("release") == "2.0.0" {
 		awaited = append(awaited, "No release '2.0.0'. Did you mean 1.2.0?")
 	}
-	x.reply(200, map[string]any{"awaited": awaited, "rows": rows, "next_cursor": next, "snapshot": at.String(), "since": argus.JSONTime(filter.Since), "until": argus.JSONTime(filter.Until),
+	x.reply(200, map[string]any{"awaited": awaited, "rows": page, "next_cursor": next, "snapshot": at.String(), "since": argus.JSONTime(filter.Since), "until": argus.JSONTime(filter.Until),
 		"source": source, "replicated_through": argus.JSONTime(f.now()), "actors": actorNames, "break_glass": map[string]string{glassID: "Clerk is down"}})
 }
 

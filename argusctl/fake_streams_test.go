@@ -64,11 +64,7 @@ func (f *fake) export(x *exchange) {
 			if t := f.tenant(r.Tenant()); t != nil {
 				beside.TenantName = t.Name
 			}
-			if r.Method != http.MethodGet {
-				reason, document := "ride-along, \"quoted\"", "DOC-2025-0117"
-				beside.Steps = []argus.Step{{Table: "remote_support_audit", AuditID: r.ID, Step: 1, At: argus.JSONTime(r.OccurredAt), ActorID: r.ActorID, Action: "arm",
-					Reason: &reason, ConsentDocumentID: &document, Result: "succeeded"}}
-			}
+			beside.Steps = cannedSteps(&r)
 			b = append(argus.AppendBeside(append(r.AppendJSON(nil)[:len(r.AppendJSON(nil))-1], `,"leaf":null}`...), &beside, q.Has("steps"), q.Has("names")), '\n')
 		}
 		sum.Write(b)
@@ -95,6 +91,16 @@ func (f *fake) export(x *exchange) {
 		m.Complete = x.scenario != "unrecorded"
 	}
 	keep()
+}
+
+// cannedSteps are those that lists and exports show beside a row.
+func cannedSteps(r *argus.Record) []argus.Step {
+	if r.Method == http.MethodGet {
+		return nil
+	}
+	reason, document := "ride-along, \"quoted\"", "DOC-2025-0117"
+	return []argus.Step{{Table: "remote_support_audit", AuditID: r.ID, Step: 1, At: argus.JSONTime(r.OccurredAt), ActorID: r.ActorID, Action: "arm",
+		Reason: &reason, ConsentDocumentID: &document, Result: "succeeded"}}
 }
 
 // exportManifest answers what an export was.

@@ -52,11 +52,11 @@ func chosenColumns(lists, names []string) ([]string, error) {
 	return chosen, nil
 }
 
-// tailNames are the columns that logs tail can show: what a page of the log has.
+// tailNames are the columns that logs tail can show: what a page of the log has, and the steps, which it can ask for.
 func tailNames() []string {
 	names := argus.ColumnNames()
 	for _, c := range argus.ShownColumns() {
-		if c.Beside == argus.BesideNames && c.Name != "tenant_name" {
+		if c.Beside == argus.BesideSteps || c.Beside == argus.BesideNames && c.Name != "tenant_name" {
 			names = append(names, c.Name)
 		}
 	}
@@ -94,7 +94,11 @@ func (p *rowPrinter) planChosen(raws []json.RawMessage) error {
 		if err := unmarshal(raw, &r); err != nil {
 			return badAnswer(err)
 		}
-		for i, c := range p.chosenCells(&r) {
+		cells, err := p.chosenCells(&r, raw)
+		if err != nil {
+			return err
+		}
+		for i, c := range cells {
 			p.columns[i].width = max(p.columns[i].width, min(displaywidth.String(c.shown()), 44))
 		}
 	}
@@ -106,8 +110,12 @@ func (p *rowPrinter) planChosen(raws []json.RawMessage) error {
 }
 
 // chosenCells are a row's cells as a table shows them: without the guard that a spreadsheet needs.
-func (p *rowPrinter) chosenCells(r *argus.Record) []cell {
-	texts := r.CSVOf(p.chosen, p.beside(r))
+func (p *rowPrinter) chosenCells(r *argus.Record, raw []byte) ([]cell, error) {
+	beside, err := p.beside(r, raw)
+	if err != nil {
+		return nil, err
+	}
+	texts := r.CSVOf(p.chosen, beside)
 	cells := make([]cell, len(texts))
 	for i, name := range p.chosen {
 		switch name {
@@ -121,12 +129,23 @@ func (p *rowPrinter) chosenCells(r *argus.Record) []cell {
 			cells[i] = txt(strings.TrimPrefix(texts[i], "'"))
 		}
 	}
-	return cells
+	return cells, nil
 }
 
-// beside is what a page of the log tells beside a row.
-func (p *rowPrinter) beside(r *argus.Record) *argus.Beside {
-	return &argus.Beside{Leaf: -1, ActorName: p.names[r.ActorID], ImpersonatorName: p.names[r.ImpersonatorID], Tenant: r.Tenant()}
+// beside is what the answer tells beside a row: the names of its page, and steps in the row itself.
+func (p *rowPrinter) beside(r *argus.Record, raw []byte) (*argus.Beside, error) {
+	b := &argus.Beside{Leaf: -1, ActorName: p.names[r.ActorID], ImpersonatorName: p.names[r.ImpersonatorID], Tenant: r.Tenant()}
+	if !argus.NeedsBeside(p.chosen, argus.BesideSteps) {
+		return b, nil
+	}
+	var row struct {
+		Steps []argus.Step `json:"steps"`
+	}
+	if err := unmarshal(raw, &row); err != nil {
+		return nil, badAnswer(err)
+	}
+	b.Steps = row.Steps
+	return b, nil
 }
 
 // cellsOf gives the CSV cells of a row of an export.

@@ -385,7 +385,11 @@ func (p *rowPrinter) print(raw []byte) error {
 	if p.how == asCSV {
 		values := r.CSV()
 		if p.chosen != nil {
-			values = r.CSVOf(p.chosen, p.beside(&r))
+			beside, err := p.beside(&r, raw)
+			if err != nil {
+				return err
+			}
+			values = r.CSVOf(p.chosen, beside)
 		}
 		if p.same != nil {
 			values = append(values, p.same[r.ID.String()])
@@ -393,7 +397,11 @@ func (p *rowPrinter) print(raw []byte) error {
 		return p.f.csvRecord(values)
 	}
 	if p.chosen != nil {
-		return p.line(p.chosenCells(&r))
+		cells, err := p.chosenCells(&r, raw)
+		if err != nil {
+			return err
+		}
+		return p.line(cells)
 	}
 	cells := make([]cell, len(p.columns))
 	for i, c := range p.columns {

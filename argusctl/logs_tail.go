@@ -38,7 +38,7 @@ without a gap. A client, release or other value that no call had yet is told, an
 
 A terminal shows the route with its parameters in place, and from 120 columns on the address. What does not fit is
 cut: the reason first, then what follows the tenant in a route, then the actor. --output wide cuts nothing and shows ids.
---columns chooses the columns of a table and of CSV.
+--columns chooses the columns of a table and of CSV; steps are what each call did to workers and tenants.
 
 Routes are templates: 'GET /v1/tenants/:id' means every tenant.`,
 		Example: `  argusctl logs tail --since 1h
@@ -86,6 +86,9 @@ func tailRun(ctx context.Context, f *factory, o *tailOptions) error {
 	p.follows = o.follow
 	if err := p.choose(chosen); err != nil {
 		return err
+	}
+	if argus.NeedsBeside(chosen, argus.BesideSteps) {
+		query.Set("steps", "true")
 	}
 	c, err := f.client()
 	if err != nil {
