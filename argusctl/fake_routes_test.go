@@ -573,7 +573,7 @@ func facetsOf(rows []argus.Record, field string) []map[string]any {
 		value := map[string]string{"actor": r.ActorID, "actor_kind": string(r.ActorKind), "route": r.Route, "client": argus.ClientName(r.UserAgent),
 			"method": r.Method, "status": strconv.Itoa(int(r.Status)), "error_code": r.ErrorCode, "agent": r.Agent, "service": r.Service,
 			"release": r.Release}[field]
-		if value == "" {
+		if value == "" || value == "0" { // an interrupted call has no status
 			continue
 		}
 		i := slices.IndexFunc(values, func(v map[string]any) bool { return v["value"] == value })
