@@ -146,6 +146,8 @@ func TestMaintenanceOfTheCopy(t *testing.T) {
 		if err := admin.QueryRow(t.Context(), "SELECT partition_key FROM system.tables WHERE database = currentDatabase() AND name = ?", table).Scan(&key); err != nil {
 			t.Fatal(err)
 		}
+		// It knows the schema's version and, to tell a balancer, which server answers.
+		readable := strings.HasPrefix(table, "argus_schema_") || table == "replicator_identity"
 		expires := strings.HasPrefix(key, "toYYYYMM") && !strings.HasSuffix(table, "_orphans")
 		may := func(sql string) bool {
 			err := maintenance.Exec(t.Context(), sql)
@@ -167,7 +169,7 @@ func TestMaintenanceOfTheCopy(t *testing.T) {
 			"ALTER TABLE %s FREEZE", "ALTER TABLE %s ADD COLUMN evil Int8", "ALTER TABLE %s MODIFY TTL now()", "ALTER TABLE %s MODIFY SETTING merge_with_ttl_timeout = 1",
 			"RENAME TABLE %s TO evil", "CREATE TABLE evil AS %s", "SHOW CREATE TABLE %s", "BACKUP TABLE %s TO Null",
 		} {
-			if sql = fmt.Sprintf(sql, table); may(sql) && !(strings.HasPrefix(table, "argus_schema_") && (strings.HasPrefix(sql, "SELECT") || strings.HasPrefix(sql, "SHOW"))) && !(expires && strings.HasPrefix(sql, "SHOW")) {
+			if sql = fmt.Sprintf(sql, table); may(sql) && !(readable && (strings.HasPrefix(sql, "SELECT") || strings.HasPrefix(sql, "SHOW"))) && !(expires && strings.HasPrefix(sql, "SHOW")) {
 				t.Errorf("maintenance may %s", sql)
 			}
 		}
