@@ -420,7 +420,7 @@ func TestHedgesAreFew(t *testing.T) {
 }
 
 // The ledger's questions are about one copy, and all of an answer is of the one whose watermark was read: the other is not asked,
-// whatever is preferred meanwhile.
+// also when another one is preferred meanwhile.
 func TestLedgerReadsOneCopy(t *testing.T) {
 	w := newWorld(t)
 	west := w.replicaIn(enginetest.NewClickHouse(t))

@@ -207,7 +207,7 @@ func checkDiffers(t *testing.T, what string, sides [2][]argus.Record, res argus.
 }
 
 // A tenant whose calls got slow and an actor who fails stand first in what differs, chance does not, and a slowdown that
-// all share is nobody's.
+// all share tells none apart.
 func TestWhatDiffers(t *testing.T) {
 	w := newWorld(t)
 	rng := rand.New(rand.NewPCG(83, 84))

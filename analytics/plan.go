@@ -9,7 +9,7 @@ const (
 	shortRowCost   = 0.8    // of a table of hours: one latency bucket of a route in a minute or an hour
 	longRowCost    = 8      // of a table of days: one route in a day, an octet or a month
 	longListCost   = 0.3    // for each latency bucket in such a row
-	countedCost    = 0.3    // of a row whose latency nobody asked for
+	countedCost    = 0.3    // of a row whose latency is not asked for
 	// How many rows a bucket has when its calls are many.
 	shortKeys, longKeys, longLists = 10_000, 800, 36_000
 	rawHours                       = 31 * 24 // beyond, the calls of the last day say too little of how many rows there are

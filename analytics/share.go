@@ -49,7 +49,7 @@ func shared[T any](ctx context.Context, s *sharing, kind string, request any, an
 				}
 			}
 			s.mu.Lock()
-			f.begun = true // whoever comes from now on takes the next one
+			f.begun = true // those who come from now on take the next one
 			s.mu.Unlock()
 			defer func() {
 				f.panicked = recover()
@@ -73,7 +73,7 @@ func shared[T any](ctx context.Context, s *sharing, kind string, request any, an
 		s.mu.Lock()
 		if f.callers--; f.callers == 0 {
 			f.cancel()
-			if s.flying[key] == f && !f.begun { // it will not be answered: nobody may join it
+			if s.flying[key] == f && !f.begun { // it will not be answered: none may join it
 				delete(s.flying, key)
 			}
 		}

@@ -122,7 +122,7 @@ func TestSharedAnswersEnd(t *testing.T) {
 			}
 		}
 	}
-	never := func(context.Context) (int, error) { panic("nobody is left to hear it") }
+	never := func(context.Context) (int, error) { panic("none is left to hear it") }
 	leaving, leave := context.WithCancel(context.Background())
 	first := start(leaving, slow(1))
 	await(t, "answer that has begun", func() bool { n, begun := s.waiting(); return n == 1 && begun })
@@ -134,7 +134,7 @@ func TestSharedAnswersEnd(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	await(t, "end of what nobody waits for", func() bool { n, _ := s.waiting(); return n == 0 })
+	await(t, "end of what none waits for", func() bool { n, _ := s.waiting(); return n == 0 })
 
 	leaving, leave = context.WithCancel(context.Background())
 	first = start(context.Background(), slow(1))

@@ -321,7 +321,7 @@ func (c *contract) answered(id string, authenticated bool, resp *response) {
 		var e struct{ Error struct{ Audit_id *string } }
 		resp.json(c.t, &e)
 		if told := resp.header.Get(argus.AuditIDHeader); told != "" && (e.Error.Audit_id == nil || *e.Error.Audit_id != told) ||
-			(told != "") != (authenticated && resp.code() != argus.CodeUnavailable && (id != "health" || resp.status != 503)) { // health of an outage asks nobody who calls
+			(told != "") != (authenticated && resp.code() != argus.CodeUnavailable && (id != "health" || resp.status != 503)) { // health of an outage does not ask who calls
 			c.t.Errorf("%s %d %s: header %s, body %s", id, resp.status, resp.code(), told, resp.body)
 		}
 	}

@@ -78,7 +78,7 @@ func (c *contract) checkLog() {
 		c.expect(id, wish{status: 400, code: argus.CodeInvalidParameter, token: all, path: path + "?unheard_of=1", wrong: true})
 		c.expect(id, wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path + "?not_tenant=UNHEARD-OF"})
 	}
-	for id, query := range map[string]string{"followLog": "?not_actor=nobody", "exportLog": "?not_tenant=UNHEARD-OF"} {
+	for id, query := range map[string]string{"followLog": "?not_actor=absent", "exportLog": "?not_tenant=UNHEARD-OF"} {
 		_, path, _ := c.sample(id)
 		path, _, _ = strings.Cut(path, "?")
 		c.expect(id, wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path + query})
@@ -130,7 +130,7 @@ func (c *contract) checkViews() {
 	c.expect("changeView", wish{status: 200, token: all, path: path})
 	c.expect("changeView", wish{status: 409, code: argus.CodeConflict, token: all, path: path, body: named("refused YESTERDAY")})
 	c.expect("changeView", wish{status: 404, code: argus.CodeNotFound, token: all})
-	c.expect("changeView", wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path, body: map[string]any{"filter": "actor=nobody"}})
+	c.expect("changeView", wish{status: 422, code: argus.CodeUnknownFilterValue, token: all, path: path, body: map[string]any{"filter": "actor=absent"}})
 	c.expect("removeView", wish{status: 404, code: argus.CodeNotFound, token: all})
 	ctx := c.t.Context()
 	_, err := c.owner.Exec(ctx, `REVOKE UPDATE ON argus.idempotency_keys FROM argus_api`)

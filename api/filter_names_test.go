@@ -41,9 +41,9 @@ func TestFilterNames(t *testing.T) {
 		{"not_actor", "grace lindqvist", "user_2grace", ""},
 		{"impersonator", "me", "user_2ada", ""},
 		{"actor", "user_2nobody", "user_2nobody", ""}, // an id without calls
-		{"actor", "okta:nobody", "okta:nobody", ""},
+		{"actor", "okta:absent", "okta:absent", ""},
 		{"actor", "gra", "", "No actor 'gra'. Did you mean Grace Lindqvist, user_2grace?"},
-		{"not_actor", "nobody@example.com", "", "No actor 'nobody@example.com'."},
+		{"not_actor", "absent@example.com", "", "No actor 'absent@example.com'."},
 		{"tenant", "UTD_7ELEVEN_001", "UTD_7ELEVEN_001", ""},
 		{"tenant", "corner shop", "UTD_7ELEVEN_001", ""},
 		{"tenant", "OF_OLD", "OF_OLD", ""}, // the log has it

@@ -24,7 +24,7 @@ func TestStalledStandby(t *testing.T) {
 	if resp := h.do(token, http.MethodPost, "/test/effect/BEFORE", nil); resp.status != 200 || ran != 1 {
 		t.Fatalf("%d %s", resp.status, resp.body)
 	}
-	stall("nobody")
+	stall("absent")
 	resp := h.do(token, http.MethodPost, "/test/effect/STALLED", nil)
 	if resp.status != 500 || resp.code() != argus.CodeAuditUnconfirmed || ran != 1 {
 		t.Errorf("%d %s; the handler went on: %t", resp.status, resp.body, ran > 1)

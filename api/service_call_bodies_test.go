@@ -145,7 +145,7 @@ func TestDoorMemory(t *testing.T) {
 	eventually(t, "everything is given back", func() bool { return d.api.door.memory.Used() == 0 })
 }
 
-// TestDoorMemoryShares: one person whose answers are held, because the service does not end them, keeps nobody else out.
+// TestDoorMemoryShares: one person whose answers are held, because the service does not end them, keeps no other out.
 func TestDoorMemoryShares(t *testing.T) {
 	d := newDoor(t, "    answer_limit: 8MiB\n    timeout: 30s", func(c *Config) { c.heldMemory = 8 << 20 })
 	d.clerkScopes()

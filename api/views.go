@@ -79,7 +79,7 @@ func (v *views) list(c *call) (answer, error) {
 	}{all, namesOf(c.Context(), v.credentials, nil, people...)})
 }
 
-// filter checks what a view asks, as a search would. It stays as it was given, since "me" and "24h" mean whoever uses the
+// filter checks what a view asks, as a search would. It stays as it was given, since "me" and "24h" mean the one who uses the
 // view, and when. The parameters' order alone is made the same for all.
 func (v *views) filter(c *call, text string) (string, error) {
 	q, err := url.ParseQuery(text)

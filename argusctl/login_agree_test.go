@@ -34,7 +34,7 @@ func TestLoginAsksWhere(t *testing.T) {
 			t.Errorf("%s: exit %d, %s", what, code, said)
 		}
 	}
-	rejected("nobody to ask", "receives the token", "--device")
+	rejected("no person to ask", "receives the token", "--device")
 	rejected("by its name", "--issuer "+s.config.URL, "--issuer", "second", "--device")
 	rejected("another address", "knows no issuer", "--issuer", s.config.URL+"2", "--device")
 

@@ -203,7 +203,7 @@ func differsRun(ctx context.Context, f *factory, c *client, query url.Values, ho
 	return nil
 }
 
-// sortByScore puts first what departs most, whatever it is a value of.
+// sortByScore puts first what departs most, of all filters together.
 func sortByScore(values []differValue) {
 	slices.SortStableFunc(values, func(a, b differValue) int { return cmp.Compare(b.Score, a.Score) })
 }

@@ -118,7 +118,7 @@ func newCmdViewSave(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "save <view>",
 		Short: "Save a filter as a view for the team",
-		Long: `Saves the filter that the flags say. Whoever reads the log may use the view, here and in the console. "me" is then
+		Long: `Saves the filter that the flags say. All who read the log may use the view, here and in the console. "me" is then
 the person who uses it. A length of time like 24h stays one, while yesterday or 10:00 is kept as the moment that it is now.
 
 A name is there once, in any case of its letters. --replace gives the view of this name the new filter.`,

@@ -127,7 +127,7 @@ func (d *devServer) copied(t *testing.T) {
 
 const idleTime = 40 * time.Second
 
-// TestBenchIdle: nobody calls. Processor time counts against one processor.
+// TestBenchIdle: no call comes. Processor time counts against one processor.
 func TestBenchIdle(t *testing.T) {
 	d := startDev(t)
 	time.Sleep(15 * time.Second) // what a start leaves to do

@@ -48,7 +48,7 @@ stored tiles, all checkpoints, what waits to be sealed, and rows that have no le
 believed. Run it as the auditor, on a host of its own.
 
 Rows of audit_admin and cosignatures of witnesses are in Postgres alone. With --store clickhouse, give ARGUS_POSTGRES_URL too.
-Without it, dropped months cannot be told from missing ones, --policy finds no witness, and a log in which nobody made a
+Without it, dropped months cannot be told from missing ones, --policy finds no witness, and a log without a
 call for longer than --max-age cannot be told from one that stands still: it ends with 10.
 
 Ends with 0 when all is proven, 9 when something is disproved, and 10 when it cannot be decided. That is with no rows, no

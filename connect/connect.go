@@ -101,7 +101,7 @@ func pin(config *pgconn.Config, application string) {
 		config.RuntimeParams[name] = value
 	}
 	config.RuntimeParams["application_name"] = application
-	// A server that takes writes is the primary, whatever its sessions state as a default: those of the questions are
+	// A server that takes writes is the primary, with any default of its sessions: those of the questions are
 	// read-only, and target_session_attrs=read-write would turn them away.
 	if asks(config, pgconn.ValidateConnectTargetSessionAttrsReadWrite) {
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary

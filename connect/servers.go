@@ -109,7 +109,7 @@ func OpenReplication(ctx context.Context, config *pgconn.Config) (*pgconn.PgConn
 	return pgconn.ConnectConfig(ctx, config)
 }
 
-// Hosts gives a configuration for each host, of sessions on that host whatever it is.
+// Hosts gives a configuration for each host, of sessions on that host, be it primary or standby.
 func Hosts(config *pgx.ConnConfig) []*pgx.ConnConfig {
 	var all []*pgx.ConnConfig
 	for _, name := range hostsOf(&config.Config) {

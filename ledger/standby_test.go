@@ -42,7 +42,7 @@ func TestSignsNoUnconfirmedTree(t *testing.T) {
 			}
 		}
 	}
-	stall("nobody")
+	stall("absent")
 	short, end := context.WithTimeout(t.Context(), time.Second)
 	defer end()
 	if err := s.publish(short); err == nil || signed > 0 {

@@ -34,7 +34,7 @@ type streamKey struct{ sink, stream string }
 
 type streamSeen struct {
 	batches map[string]*batchSeen // by name
-	head    *argus.Manifest       // the newest that was sent, as head.json or the log's own record says; nil when nobody says
+	head    *argus.Manifest       // the newest that was sent, as head.json or the log's own record says; nil when neither says
 }
 
 type batchSeen struct {

@@ -32,7 +32,7 @@ func TestStalledStandby(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stall("nobody")
+	stall("absent")
 	r := exampleRecord(100)
 	err := w.Append(t.Context(), r, false)
 	l.note(r, false, err)

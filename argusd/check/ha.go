@@ -38,7 +38,7 @@ type slot struct {
 	invalid                                     string
 }
 
-// nodeSettings are what each node has, whatever it is now: after a failover the standby must do as the primary did.
+// nodeSettings are what each node has, primary or standby: after a failover the standby must do as the primary did.
 var nodeSettings = []struct{ name, want, why string }{
 	{"wal_level", "logical", "the copy reads the log of whichever node is the primary"},
 	{"hot_standby_feedback", "on", "without it the primary removes what a standby's slot still needs"},

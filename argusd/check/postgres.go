@@ -28,7 +28,7 @@ type postgres struct {
 	role   string // the one it should be
 }
 
-// readable reads a row of the log, on whatever server the URL leads to.
+// readable reads a row of the log, on the server that the URL leads to.
 func readable(ctx context.Context, url string) error {
 	config, err := connect.Postgres(url, "argus-check")
 	if err != nil {

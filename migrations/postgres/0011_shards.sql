@@ -33,11 +33,11 @@ GRANT EXECUTE ON FUNCTION argus.publication_print(text) TO argus_replicator;
 -- Makes the publications of the copy's shards, and gives later writers to those shards that are taking any. Run by argusd
 -- migrate, as the owner; running it again changes nothing.
 --
--- Nothing is lost and nothing is there twice, whatever is written meanwhile:
+-- Nothing is lost and nothing is there twice, also of what is written meanwhile:
 --   1. The new shard has its publication first, which carries no row, as it is of no writer.
 --   2. Its replicator makes its slot with it. From here on a row that the publication carries waits for it.
 --   3. Now the shard is taking. One transaction gives it numbers that no writer has, and changes all publications. No writer
---      is opened meanwhile: its opener waits for the lock. So whoever writes rows under such a number began after the commit,
+--      is opened meanwhile: its opener waits for the lock. So what writes rows under such a number began after the commit,
 --      and is decoded under the new publications. Of every other writer the old ones and the new ones say the same.
 -- A shard that took numbers before its slot were there would not lose rows either: its replicator's first copy has them. But
 -- readers would turn to Postgres until then.
@@ -63,7 +63,7 @@ BEGIN
   SELECT max(w.writer_id) INTO newest_writer FROM argus.audit_writers w;
   wanted := ARRAY(SELECT taking[v % cardinality(taking) + 1] FROM generate_series(0, 63) v ORDER BY v);
   IF wanted IS DISTINCT FROM (SELECT m.shards FROM argus.shard_map m WHERE m.copy = arrange_shards.copy ORDER BY m.from_writer DESC LIMIT 1) THEN
-    DELETE FROM argus.shard_map m WHERE m.copy = arrange_shards.copy AND m.from_writer > coalesce(newest_writer, -1); -- of nobody yet
+    DELETE FROM argus.shard_map m WHERE m.copy = arrange_shards.copy AND m.from_writer > coalesce(newest_writer, -1); -- of no writer yet
     INSERT INTO argus.shard_map (copy, from_writer, shards) VALUES (arrange_shards.copy, coalesce(newest_writer + 1, 0), wanted);
   END IF;
   FOR shard IN 1 .. shards LOOP

@@ -22,7 +22,7 @@ import (
 )
 
 // HTTPS is a sink. The body is the manifest as a line, and the rows as lines. A status of 2xx acknowledges the whole batch,
-// whatever becomes of the connection after it.
+// also when the connection breaks after it.
 type HTTPS struct {
 	d      *sink.HTTPS
 	name   string // of the sink

@@ -42,7 +42,7 @@ type Answer struct {
 	secrets []string
 }
 
-// Post posts the body, compressed, and reads the answer, whatever its status.
+// Post posts the body, compressed, and reads the answer, of any status.
 func (p *Poster) Post(ctx context.Context, url, contentType string, body []byte) (*Answer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

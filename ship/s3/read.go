@@ -67,7 +67,7 @@ func readBucket(ctx context.Context, where string, to io.Writer) error {
 	}
 	endpoint, err := url.Parse(cmp.Or(os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"), "https://s3.amazonaws.com"))
 	if err != nil || endpoint.Scheme != "https" || endpoint.Host == "" {
-		return errors.New("AWS_ENDPOINT_URL must be a URL with https: the log is for nobody on the way")
+		return errors.New("AWS_ENDPOINT_URL must be a URL with https: the log is not for those on the way")
 	}
 	transport, err := minio.DefaultTransport(true)
 	if err != nil {

@@ -146,7 +146,7 @@ func (l *loading) httpsURL(at, key, address string) *url.URL {
 	case err != nil || u.Hostname() == "" || u.Opaque != "":
 		l.Wrong(at+"."+key, "%s must be a URL, as https://siem.example.com/ingest", key)
 	case u.Scheme != "https":
-		l.Wrong(at+"."+key, "%s must be https: the log is for nobody on the way", key)
+		l.Wrong(at+"."+key, "%s must be https: the log is not for those on the way", key)
 	case u.User != nil || u.Fragment != "":
 		l.Wrong(at+"."+key, "%s has neither a user nor a fragment: name secrets with headers", key)
 	default:

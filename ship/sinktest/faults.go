@@ -37,7 +37,7 @@ type Kit struct {
 	Preamble int
 }
 
-// Faults is the table of what befalls a batch on its way. Whatever it is, Send says that the batch was not acknowledged,
+// Faults is the table of what befalls a batch on its way. Of each, Send says that the batch was not acknowledged,
 // and the repetition arrives: every row at least once, in the order of its writer, and the same bytes.
 func Faults(t *testing.T, k Kit) {
 	if k.Preamble == 0 {
@@ -147,7 +147,7 @@ func Faults(t *testing.T, k Kit) {
 			t.Fatal("it went well, and there is no receiver")
 		}
 	})
-	t.Run("a receiver that nobody vouches for", func(t *testing.T) {
+	t.Run("a receiver without a known certificate", func(t *testing.T) {
 		other := t.TempDir()
 		Authority(t, other)
 		s := k.Open(t, path.Addr, other+"/ca.pem")

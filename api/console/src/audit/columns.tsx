@@ -19,7 +19,7 @@ export interface Column {
   /** what its tip says besides */
   tip?: (row: Row) => string;
   cell?: (row: Row, text: string) => ComponentChildren;
-  /** in pixels: the least and the most it takes, whatever its rows hold */
+  /** in pixels: the least and the most it takes, also with long rows */
   width: [number, number];
   className: string;
   /** it stands before the route */

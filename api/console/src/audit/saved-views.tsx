@@ -20,7 +20,7 @@ export function viewQuery(filter: Filter): string {
   return withFilter(new URLSearchParams(), filter).toString();
 }
 
-/** Whether two queries ask the same, in whatever order. */
+/** Whether two queries ask the same, in any order. */
 function sameQuery(a: string, b: string): boolean {
   const parts = (query: string) => [...new URLSearchParams(query)].map((part) => part.join('=')).sort();
   return parts(a).join('&') === parts(b).join('&');

@@ -207,7 +207,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
         placeholder={'actor:… route:"GET /v1/tenants/:id" status:5xx -client:argusctl'}
         onChange={setFilter}
         onSearch={(found) => {
-          // The call that an id names is opened, whatever filter and window were in force.
+          // The call that an id names is opened, under any filter and window.
           const id = callOf(found.conditions);
           if (id !== null) setFilter({ conditions: found.conditions, since: found.since ?? '', until: found.until ?? '' }, false, id);
           else if (namesCalls(found.conditions) && !found.since) setFilter({ ...found.conditions.reduce(addCondition, filter), since: '', until: '' });

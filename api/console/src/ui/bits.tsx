@@ -8,7 +8,7 @@ import { ago, parseTime, timeText, useNow, utcText } from '../lib/time';
 import * as icons from './icons';
 import { toast } from './toast';
 
-/** A time as "2026-01-31 12:00:00 UTC", and how long ago that was. Its tip is UTC in whatever zone times are shown. */
+/** A time as "2026-01-31 12:00:00 UTC", and how long ago that was. Its tip is always UTC. */
 export function When({ time, digits = 0, relative = true }: { time: string | null; digits?: number; relative?: boolean }) {
   const now = useNow(5);
   if (!time) return <span class="muted">never</span>;

@@ -63,7 +63,7 @@ test('of a client and a release that no call had it waits for the first call, al
       await page.waitForSelector('.empty', { state: 'detached' });
     });
   }
-  // Off again, the advice is back. A person nobody knows is never waited for.
+  // Off again, the advice is back. An unknown person is never waited for.
   await at('#/settings/audit?release=v0-never&since=1h&live=1', async (page) => {
     await page.waitForSelector('.live.on.open');
     await page.click('.live');

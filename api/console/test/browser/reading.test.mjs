@@ -6,7 +6,7 @@ import { accessible, agent, at, auditReady, eventually, makeCalls, setup, shownI
 const s = setup();
 const params = (page) => new URLSearchParams(new URL(page.url()).hash.split('?')[1]);
 
-test('the id of a call opens it, whatever window and filter are in force', async () => {
+test('the id of a call opens it, under any window and filter', async () => {
   const [id] = await makeCalls(1, agent('by-id'));
   // A window that ended before the call, and a filter that the call does not fit.
   await at('#/settings/audit?since=2020-01-01T00:00:00Z&until=2020-01-02T00:00:00Z&status=5xx', async (page) => {
