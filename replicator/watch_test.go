@@ -36,8 +36,7 @@ func TestSlotIsWatchedByStandbys(t *testing.T) {
 				return f.GetMetric()[0].GetGauge().GetValue()
 			}
 		}
-		t.Fatalf("no metric %s", name)
-		return 0
+		return -1 // no slot was looked at yet
 	}
 	for deadline := time.Now().Add(30 * time.Second); value("slot_usable") != 1; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -207,10 +207,9 @@ test('columns are chosen, remembered, as wide as what they hold, and never push 
     assert.deepEqual(await heads(), chosen);
     for (const width of WIDTHS) {
       await page.setViewportSize({ width, height: 900 });
-      await page.waitForTimeout(150);
-      const route = await page.locator('td.c-route').first().boundingBox();
-      assert.ok(route.width >= (width < 1000 ? 120 : 250), `the route has ${route.width} pixels at ${width}`);
-      if (width < 1000) assert.match(await page.textContent('.log .sub'), /printer offline/);
+      const wide = (least) => document.querySelector('td.c-route').getBoundingClientRect().width >= least;
+      await page.waitForFunction(wide, width < 1000 ? 120 : 250, { timeout: 20_000 }).catch(() => assert.fail(`the route has no room at ${width}`));
+      if (width < 1000) await page.waitForSelector('.log .sub:has-text("printer offline")');
     }
     await page.setViewportSize({ width: 1280, height: 900 });
     await page.click('button[title="Columns"]');
