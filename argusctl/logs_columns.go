@@ -125,11 +125,28 @@ func (p *rowPrinter) chosenCells(r *argus.Record, raw []byte) ([]cell, error) {
 			cells[i] = txt(p.clock(r.RecordedAt, "2006-01-02 15:04:05.000000"))
 		case "status":
 			cells[i] = statusCell(r)
+		case "steps":
+			cells[i] = txt(stepsInWords(beside.Steps))
 		default:
 			cells[i] = txt(strings.TrimPrefix(texts[i], "'"))
 		}
 	}
 	return cells, nil
+}
+
+// stepsInWords are the steps of a call in a cell of a table.
+func stepsInWords(steps []argus.Step) string {
+	words := make([]string, len(steps))
+	for i, s := range steps {
+		words[i] = s.Action + " " + s.Result
+		if s.ConsentDocumentID != nil {
+			words[i] += " under " + *s.ConsentDocumentID
+		}
+		if s.Error != nil {
+			words[i] += ": " + *s.Error
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // beside is what the answer tells beside a row: the names of its page, and steps in the row itself.

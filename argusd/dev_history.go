@@ -106,7 +106,11 @@ func (d *dev) makeHistory(ctx context.Context) error {
 		r.RecordedAt = argus.Micros(r.OccurredAt.Add(time.Duration(r.LatencyUS)*time.Microsecond + 2*time.Millisecond))
 		day = append(day, r)
 	}
-	fmt.Printf("\nThe log has %d made-up calls of %.0f days now, written in %.0f s.\n", calls, days, time.Since(began).Seconds())
+	span := fmt.Sprintf("%.0f days", days)
+	if span == "1 days" {
+		span = "1 day"
+	}
+	fmt.Printf("\nThe log has %d made-up calls of %s now, written in %.0f s.\n", calls, span, time.Since(began).Seconds())
 	return nil
 }
 
