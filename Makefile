@@ -44,7 +44,7 @@ api/console/dist/index.html: api/console/node_modules/.package-lock.json $(CONSO
 	cd api/console && npm run --silent build
 	@touch $@
 
-test: setup build lint test-go test-console test-deploy test-interop ## everything that must hold, on real engines; about 20 minutes on two cores
+test: setup build lint test-go test-console test-deploy test-interop ## everything that must hold, on real engines; about half an hour on two cores
 
 argusctl/testdata/mcp/node_modules/.package-lock.json: argusctl/testdata/mcp/package-lock.json
 	cd argusctl/testdata/mcp && npm ci --ignore-scripts --no-audit --no-fund
