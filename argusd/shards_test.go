@@ -128,12 +128,12 @@ func TestShardsWalk(t *testing.T) {
 		t.Fatalf("a server with its slot: %s", out)
 	}
 	s.exec("argus", "UPDATE argus.audit_writers SET closed_at = now() WHERE closed_at IS NULL") // an hour later
-	s.wait("a writer on the third server", func() (err error) {
+	s.wait("rows on each server", func() (err error) {
 		call(1)
 		var n int
-		if s.ask("SELECT count(*) FROM argus.audit_writers WHERE argus.shard_of('east', writer_id) = 3 AND seq > 0", &n); n == 0 {
+		if s.ask("SELECT count(DISTINCT argus.shard_of('east', writer_id)) FROM argus.audit_writers WHERE seq > 0", &n); n < 3 {
 			s.exec("argus", "UPDATE argus.audit_writers SET closed_at = now() WHERE closed_at IS NULL")
-			err = fmt.Errorf("not yet")
+			err = fmt.Errorf("%d have some", n)
 		}
 		return err
 	})
