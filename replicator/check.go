@@ -128,9 +128,12 @@ func (c *checking) run(ctx context.Context) error {
 			}
 			months = slices.DeleteFunc(months, func(m month) bool { return !m.to().After(c.since) })
 			if t != auditTable && !c.late {
-				if err := c.awaitSteps(ctx, snap.at); err != nil {
+				// Nothing else says which rows of the domain tables are promised.
+				copied, err := c.reached(ctx, snap.at)
+				if err != nil {
 					return err
 				}
+				c.late = !copied
 			}
 			for _, m := range months {
 				rg := rowRange{table: t, month: m, share: c.share, since: c.since}
@@ -339,32 +342,32 @@ func (k *rowKey) name(table int) string {
 	return fmt.Sprintf("audit_id %s, step %d", k.call, k.b)
 }
 
-// awaitSteps waits for the copy to reach the snapshot, as long as a replicator copies. Nothing else says which rows of
-// the domain tables are promised.
-func (c *checking) awaitSteps(ctx context.Context, at wal.LSN) error {
-	for range 100 {
+// reached tells whether the copy has all that had committed before at. It waits for that as long as a replicator copies,
+// or may have a successor: a lease that was not given back ran out less than ten seconds ago. It waits a minute at most.
+func (c *checking) reached(ctx context.Context, at wal.LSN) (bool, error) {
+	for range 600 {
 		mark, _, err := c.r.clickhouse.watermark(ctx)
 		if err != nil || mark.lsn >= at {
-			return err
+			return err == nil, err
 		}
 		var active bool
-		if err := c.r.pool.QueryRow(ctx, `SELECT coalesce((SELECT expires_at > clock_timestamp() FROM argus.replicator_lease
+		if err := c.r.pool.QueryRow(ctx, `SELECT coalesce((SELECT expires_at > clock_timestamp() - interval '10 seconds' FROM argus.replicator_lease
 			WHERE slot = $1), false)`, c.r.config.Slot).Scan(&active); err != nil {
-			return err
+			return false, err
 		}
 		if !active {
 			break
 		}
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
-			return err
+			return false, err
 		}
 	}
-	c.late = true
-	return nil
+	return false, nil
 }
 
-// rollups recomputes them. A row and what it counts in become visible one after the other, so a difference
-// counts only when it stays.
+// rollups recomputes them. A row and what it counts in become visible one after the other, and a replicator that is killed
+// between the two leaves the second to its successor. So a difference counts only when it stays, and stays when the copy
+// has all that had committed when it was seen.
 func (c *checking) rollups(ctx context.Context, months []month) error {
 	all, err := c.r.clickhouse.rollups(ctx)
 	if err != nil {
@@ -372,18 +375,20 @@ func (c *checking) rollups(ctx context.Context, months []month) error {
 	}
 	for _, r := range all {
 		for _, m := range months {
-			var difference string
-			for try := range 20 {
-				if try > 0 {
-					if err := sleep(ctx, 100*time.Millisecond); err != nil {
-						return err
-					}
-				}
-				if difference, err = c.r.clickhouse.rollupMonthDifference(ctx, r, m); err != nil {
+			difference, err := c.lasting(ctx, r, m)
+			if err != nil {
+				return err
+			}
+			if difference != "" {
+				at, err := insertLSN(ctx, c.r.pool)
+				if err != nil {
 					return err
 				}
-				if difference == "" {
-					break
+				if _, err = c.reached(ctx, at); err != nil {
+					return err
+				}
+				if difference, err = c.lasting(ctx, r, m); err != nil {
+					return err
 				}
 			}
 			c.result.Rollups++
@@ -393,4 +398,19 @@ func (c *checking) rollups(ctx context.Context, months []month) error {
 		}
 	}
 	return nil
+}
+
+// lasting is the difference of a rollup's month that twenty looks within two seconds have found.
+func (c *checking) lasting(ctx context.Context, r rollup, m month) (difference string, err error) {
+	for try := range 20 {
+		if try > 0 {
+			if err := sleep(ctx, 100*time.Millisecond); err != nil {
+				return "", err
+			}
+		}
+		if difference, err = c.r.clickhouse.rollupMonthDifference(ctx, r, m); err != nil || difference == "" {
+			return "", err
+		}
+	}
+	return difference, nil
 }

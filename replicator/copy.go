@@ -29,18 +29,23 @@ func takeSnapshot(ctx context.Context, pool *pgxpool.Pool) (s snapshot, release 
 	if _, err = tx.Exec(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0"); err == nil {
 		err = tx.QueryRow(ctx, "SELECT pg_export_snapshot()").Scan(&s.name)
 	}
-	var at string
 	if err == nil {
-		err = tx.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&at)
-	}
-	if err == nil {
-		s.at, err = wal.ParseLSN(at)
+		s.at, err = insertLSN(ctx, tx)
 	}
 	if err != nil {
 		release()
 		return s, nil, fmt.Errorf("taking a snapshot of Postgres: %w", err)
 	}
 	return s, release, nil
+}
+
+// insertLSN is a position before which all has committed that is visible now.
+func insertLSN(ctx context.Context, q querier) (wal.LSN, error) {
+	var text string
+	if err := q.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
+		return 0, err
+	}
+	return wal.ParseLSN(text)
 }
 
 // within runs f in a read-only transaction that sees the snapshot.

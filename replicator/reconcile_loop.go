@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/useargus/argus/replicator/wal"
 )
 
 // errDifference ends a lease term, so that the next one heals.
@@ -220,11 +218,7 @@ func (s *session) stepsDifference(ctx context.Context, since time.Time) (string,
 		if err := s.r.pool.QueryRow(ctx, there).Scan(&rows); err != nil {
 			return "", err
 		}
-		var text string
-		if err := s.r.pool.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&text); err != nil {
-			return "", err
-		}
-		passed, err := wal.ParseLSN(text)
+		passed, err := insertLSN(ctx, s.r.pool)
 		if err != nil {
 			return "", err
 		}
