@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -32,13 +33,8 @@ func Retire(ctx context.Context, postgresURL, base, name string) ([]string, erro
 		return nil, fmt.Errorf("there is no slot of a copy %q; there are %q", name, known)
 	}
 	for _, slot := range slots {
-		var running bool
-		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)
-			OR EXISTS (SELECT FROM argus.replicator_lease WHERE slot = $1 AND expires_at > clock_timestamp())`, slot).Scan(&running); err != nil {
+		if err := awaitEnd(ctx, conn, slot); err != nil {
 			return nil, err
-		}
-		if running {
-			return nil, fmt.Errorf("a replicator of the slot %s is running: stop it, and all that stand by for it, and run this again", slot)
 		}
 	}
 	var failed []error
@@ -48,6 +44,23 @@ func Retire(ctx context.Context, postgresURL, base, name string) ([]string, erro
 		}
 	}
 	return slots, errors.Join(failed...)
+}
+
+// awaitEnd waits, 15 seconds at most, until nothing reads the slot and its lease has ended. Of a process that has just stopped,
+// Postgres may have the connection for a moment, and of one that was killed the lease. One that fails again and again takes the
+// lease every five seconds, and it may run out a second before that.
+func awaitEnd(ctx context.Context, conn *pgx.Conn, slot string) error {
+	for range 150 {
+		var running bool
+		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)
+			OR EXISTS (SELECT FROM argus.replicator_lease WHERE slot = $1 AND expires_at > clock_timestamp() - interval '3 seconds')`, slot).Scan(&running); err != nil || !running {
+			return err
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("a replicator of the slot %s is running: stop it, and all that stand by for it, and run this again", slot)
 }
 
 // slotsNamed gives those of the name, and all that are known of any copy.
