@@ -30,8 +30,8 @@ import (
 	"github.com/useargus/argus/internal/localissuer"
 )
 
-// fakeAudit keeps rows in memory, and can fail. Only what the API promises about rows is tested here; that they
-// are durable is the writer's.
+// fakeAudit stands in for the writer and keeps rows in memory. It fails at once, and holds an answer until told, which the
+// writer does not do on demand. newContract joins the real writer and the real questions, for each outcome of each route.
 type fakeAudit struct {
 	mu        sync.Mutex
 	rows      []argus.Record
@@ -146,7 +146,8 @@ func (f *fakeAudit) wasIntended(id uuid.UUID) bool {
 	return f.intended[id]
 }
 
-// fakeLog answers with what a test puts into it, by set when something may be running.
+// fakeLog stands in for the questions, for the same reasons. It answers with what a test puts into it, by set when something
+// may be running.
 type fakeLog struct {
 	mu          sync.Mutex
 	steps       map[uuid.UUID][]argus.Step
