@@ -26,8 +26,11 @@ func TestSeal(t *testing.T) {
 	dir := t.TempDir()
 	// What is there before the ledger starts has leaves too.
 	old := w.open()
-	w.mustWrite(old, 1, 9000)                                                           // more than a run
-	if _, err := w.api.Exec(ctx, insertCalls, old, 9001, 9010, "40 days"); err != nil { // another month
+	w.mustWrite(old, 1, 9000) // more than a run
+	// Of another month, which has its partition on every day of this one.
+	now := time.Now().UTC()
+	before := now.Sub(time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)) + 24*time.Hour
+	if _, err := w.api.Exec(ctx, insertCalls, old, 9001, 9010, fmt.Sprint(before.Microseconds(), " microseconds")); err != nil {
 		t.Fatal(err)
 	}
 	w.mustWrite(old, 9011, 9020)
@@ -69,15 +72,13 @@ func TestSeal(t *testing.T) {
 	w.mustWrite(old, 9021, 9100)
 	w.sealed()
 	w.check()
-	if s := second.Status(); s.State != "sealing" {
-		t.Errorf("the second is %s: %s", s.State, s.Problem)
-	}
+	await(t, "the second to seal", func() bool { return second.Status().State == "sealing" })
 	// Both have anchored the newest checkpoint that they saw.
 	for _, name := range []string{"a", "b"} {
-		data, err := os.ReadFile(filepath.Join(dir, name, "anchor"))
-		if err != nil || strings.Count(string(data), "\n") < 2 {
-			t.Errorf("anchor %s: %v\n%s", name, err, data)
-		}
+		await(t, "lines in the anchor file of "+name, func() bool {
+			data, err := os.ReadFile(filepath.Join(dir, name, "anchor"))
+			return err == nil && strings.Count(string(data), "\n") >= 2
+		})
 	}
 	if n := w.number("SELECT count(*) FROM argus.ledger_runs WHERE month <> argus.month_number(now())"); n != 1 {
 		t.Errorf("%d runs of the month before, not 1", n)
