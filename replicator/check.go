@@ -89,6 +89,10 @@ func (c *checking) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: reading the watermark: %w", ErrNothingCompared, err)
 	}
+	// Another slot's server may be equal, and says nothing of this copy.
+	if _, err := c.r.paired(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrNothingCompared, err)
+	}
 	if !known {
 		return fmt.Errorf("%w: ClickHouse has no watermark; nothing was ever copied", ErrNothingCompared)
 	}

@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,17 @@ func (w *world) refused(c Config, says ...string) {
 		}
 		return s.State == "failing"
 	})
+}
+
+// checked: argusd replicator --check compares nothing, and says why.
+func (w *world) checked(c Config, says string) {
+	w.t.Helper()
+	r, err := New(c)
+	w.must(err)
+	defer r.Close()
+	if result, err := r.Check(w.ctx(), time.Time{}); !errors.Is(err, ErrNothingCompared) || !strings.Contains(err.Error(), says) {
+		w.t.Errorf("--check says %v and %v, without %q", result, err, says)
+	}
 }
 
 // on is the world with another copy.
@@ -88,9 +100,11 @@ func TestPairing(t *testing.T) {
 	before := w.on(east).epoch() + w.on(west).epoch()
 	w.refused(config("_east", "_west"), "is fed by the slot "+w.slot()+"_west", "swapped", "--retire")
 	w.refused(config("_north", "_west"), "is fed by the slot "+w.slot()+"_west")
+	w.checked(config("_east", "_west"), "is fed by the slot "+w.slot()+"_west")
 	_, err := w.pg.Pool(t, w.pg.SuperuserURL).Exec(w.ctx(), "DELETE FROM argus.replicator_servers WHERE slot = $1", w.slot()+"_west")
 	w.must(err)
 	w.refused(config("_east", "_west"), "leads to another with rows of its own", "mend ARGUS_CLICKHOUSE_URL", "--retire "+w.slot()+"_east")
+	w.checked(config("_east", "_west"), "leads to another with rows of its own")
 	if after := w.on(east).epoch() + w.on(west).epoch(); after != before {
 		t.Errorf("a refused replicator began a term: %d, not %d", after, before)
 	}

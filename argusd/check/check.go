@@ -96,16 +96,25 @@ type Replicator struct {
 
 // Check tests it.
 func (c Replicator) Check(ctx context.Context, r *Report) {
+	var slots []connect.Pairing
+	var remembered error
 	checkPostgres(ctx, r, c.PostgresURL, "argus_replicator", func(p *postgres) {
 		p.privileges(ctx, r, []privilege{
 			{"argus.argus_audit_log", "SELECT"}, {"argus.compute_control_audit", "SELECT"}, {"argus.remote_support_audit", "SELECT"},
 			{"argus.audit_writers", "SELECT"}, {"argus.replicator_lease", "UPDATE"}, {"argus.replicator_status", "UPDATE"},
+			{"argus.replicator_servers", "INSERT"},
 		})
 		p.replication(ctx, r, c.Slot, c.Server.Publication())
+		slots, remembered = connect.Pairings(ctx, p.conn)
 	})
 	checkClickHouse(ctx, r, c.Server, "argus_replicator", func(s *clickHouse) {
 		s.one(ctx, r, c.Server.URL)
 		s.grants(ctx, r, "write the copy", "SELECT, INSERT, ALTER, CREATE TABLE, DROP TABLE, TRUNCATE")
+		if remembered == nil {
+			remembered = s.paired(ctx, slots, c.Slot, c.Server.Address())
+		}
+		r.Line(s.name+": the slot's own server", remembered, "mend ARGUS_CLICKHOUSE_URL, so that each name leads to its own server. "+
+			"docs/high-availability.md says what to do when a server took another's place")
 	})
 }
 

@@ -47,6 +47,25 @@ func TestMisconfigurations(t *testing.T) {
 	run(crooked, "CREATE DATABASE empty")
 	run(pg, "SELECT pg_create_logical_replication_slot('theirs', 'test_decoding')")
 
+	// east and west are paired. other has rows of its own, and empty has none.
+	east, west, other, empty := enginetest.NewClickHouse(t), enginetest.NewClickHouse(t), enginetest.NewClickHouse(t), enginetest.NewClickHouse(t)
+	for slot, paired := range map[string]*enginetest.ClickHouse{"argus_east": east, "argus_west": west, "": other} {
+		conn := paired.Conn(t, paired.MigrateURL)
+		if err := conn.Exec(t.Context(), "INSERT INTO audit_watermark (version) VALUES (1)"); err != nil {
+			t.Fatal(err)
+		}
+		var identity string
+		if err := conn.QueryRow(t.Context(), "SELECT toString(any(server)) FROM replicator_identity").Scan(&identity); err != nil {
+			t.Fatal(err)
+		}
+		if slot != "" {
+			run(pg, "INSERT INTO argus.replicator_servers (slot, server, copy, shard, address) VALUES ('"+slot+"', '"+identity+"', '"+slot[6:]+"', 1, 'ch:9000')")
+		}
+	}
+	copyOn := func(name string, ch *enginetest.ClickHouse) Replicator {
+		return Replicator{pg.ReplicatorURL, "argus_" + name, connect.Shard{Copy: name, URL: ch.ReplicatorURL}}
+	}
+
 	clerk := startIssuer(t)
 	api := API{PostgresURL: pg.APIURL, ClickHouseURL: ch.ReaderURL, Clerk: clerk}
 	replicator := Replicator{PostgresURL: pg.ReplicatorURL, Server: connect.Shard{URL: ch.ReplicatorURL}, Slot: "argus"}
@@ -122,6 +141,13 @@ func TestMisconfigurations(t *testing.T) {
 			map[string]string{"ClickHouse: write the copy": "log in as argus_replicator"}},
 		{"a service of ClickHouse Cloud", Replicator{pg.ReplicatorURL, "argus", connect.Shard{Copy: "east", URL: ch.ReplicatorURL + "?cloud_mode=1"}}, 0,
 			map[string]string{"ClickHouse east: one server": "one server with plain tables"}},
+		{mistake: "none, of a copy", process: copyOn("east", east)},
+		{mistake: "none, of a new copy", process: copyOn("north", other)},
+		{mistake: "none, of a copy whose server was emptied", process: copyOn("east", empty)},
+		{"the URLs of two copies are swapped", copyOn("east", west), 0,
+			map[string]string{"ClickHouse east: the slot's own server": "each name leads to its own server"}},
+		{"a server of another installation", copyOn("east", other), 0,
+			map[string]string{"ClickHouse east: the slot's own server": "each name leads to its own server"}},
 		{"one of two copies is away", Maintain{pg.MaintenanceURL, "east=" + ch.MaintenanceURL + " west=clickhouse://argus_maintenance:x@127.0.0.1:1/argus"}, 0,
 			map[string]string{"ClickHouse west: log in": "listen_host"}},
 		{"none, of holds", Hold{pg.HoldURL}, 0, nil},

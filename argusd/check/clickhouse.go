@@ -2,6 +2,7 @@ package check
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net"
@@ -168,6 +169,24 @@ func (s *clickHouse) one(ctx context.Context, r *Report, url string) {
 		err = errors.Join(connect.OneServer(ctx, options), connect.NotOne(ctx, s.conn, options.Auth.Database))
 	}
 	r.Line(s.name+": one server", err, "let each URL of ARGUS_CLICKHOUSE_URL lead to one server with plain tables; each copy has a replicator and a slot of its own")
+}
+
+// paired holds the server's identity to what Postgres remembers of all slots.
+func (s *clickHouse) paired(ctx context.Context, slots []connect.Pairing, slot, address string) error {
+	var identity string
+	if err := s.conn.QueryRow(ctx, "SELECT toString(argMin(server, (made_at, server))) FROM replicator_identity HAVING count() > 0").Scan(&identity); err != nil {
+		if errors.Is(err, sql.ErrNoRows) {
+			return errors.New("the server has no identity: run argusd migrate")
+		}
+		return err
+	}
+	_, err := connect.Paired(slots, slot, identity, address, func() (bool, error) {
+		var rows uint64
+		err := s.conn.QueryRow(ctx, `SELECT (SELECT count() FROM audit_watermark) + (SELECT count() FROM audit_log)
+			+ (SELECT count() FROM compute_control_audit) + (SELECT count() FROM remote_support_audit)`).Scan(&rows)
+		return rows == 0, err
+	})
+	return err
 }
 
 func (s *clickHouse) grants(ctx context.Context, r *Report, what, wanted string) {
