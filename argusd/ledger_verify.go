@@ -47,6 +47,7 @@ func newLedgerVerifyCommand() *cobra.Command {
 stored tiles, all checkpoints, what waits to be sealed, and rows that have no leaf. Nothing that the store says of itself is
 believed. Run it as the auditor, on a host of its own.
 
+With --store clickhouse one copy is read, whole: all its servers when they share the rows.
 Rows of audit_admin and cosignatures of witnesses are in Postgres alone. With --store clickhouse, give ARGUS_POSTGRES_URL too.
 Without it, dropped months cannot be told from missing ones, --policy finds no witness, and a log without a
 call for longer than --max-age cannot be told from one that stands still: it ends with 10.
@@ -181,11 +182,11 @@ func (o *ledgerVerifyOptions) verify(ctx context.Context, config ledgerVerifyCon
 		if config.ClickHouseURL == "" {
 			return verify.Result{}, errors.New("--store clickhouse needs ARGUS_CLICKHOUSE_URL, as argus_reader")
 		}
-		server, err := connect.FindServer(config.ClickHouseURL, o.copied)
+		copied, err := connect.FindCopy(config.ClickHouseURL, o.copied)
 		if err != nil {
 			return verify.Result{}, err
 		}
-		s, err := verify.OpenClickHouse(ctx, server.URL, postgres)
+		s, err := verify.OpenClickHouse(ctx, copied, postgres)
 		if err != nil {
 			return verify.Result{}, err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -87,4 +88,31 @@ func FindServer(text, name string) (Shard, error) {
 		return Shard{}, fmt.Errorf("there is no copy %q: ARGUS_CLICKHOUSE_URL is one plain URL, which has no name", name)
 	}
 	return Shard{}, fmt.Errorf("ARGUS_CLICKHOUSE_URL has no server %q: it has %s", name, strings.Join(names, ", "))
+}
+
+// FindCopy reads ARGUS_CLICKHOUSE_URL and gives the copy of the name, with all its shards. One that stands alone needs no name.
+func FindCopy(text, name string) (Copy, error) {
+	all, err := Copies(text)
+	if err != nil {
+		return Copy{}, err
+	}
+	var names []string
+	for _, c := range all {
+		if c.Name == name || name == "" && len(all) == 1 {
+			return c, nil
+		}
+		names = append(names, c.Name)
+	}
+	whole, _, shard := strings.Cut(name, "/")
+	switch {
+	case len(all) == 0:
+		return Copy{}, errors.New("there is no copy: ARGUS_CLICKHOUSE_URL is empty")
+	case name == "":
+		return Copy{}, fmt.Errorf("ARGUS_CLICKHOUSE_URL names %d copies: say which by --copy, one of %s", len(all), strings.Join(names, ", "))
+	case len(all) == 1 && names[0] == "":
+		return Copy{}, fmt.Errorf("there is no copy %q: ARGUS_CLICKHOUSE_URL is one plain URL, which has no name", name)
+	case shard && slices.Contains(names, whole):
+		return Copy{}, fmt.Errorf("%s is one of several servers that share the rows: name the copy, %s", name, whole)
+	}
+	return Copy{}, fmt.Errorf("ARGUS_CLICKHOUSE_URL has no copy %q: it has %s", name, strings.Join(names, ", "))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/uuid"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/proof"
 )
@@ -21,11 +22,16 @@ import (
 // the tree proves them, wherever they are read.
 type ClickHouse struct {
 	conn   *ch.Client
+	shards int       // servers that share the rows; asked through the first
 	admins *Postgres // nil: the scope is without them
 }
 
 // OpenClickHouse connects by the native protocol.
-func OpenClickHouse(ctx context.Context, url string, admins *Postgres) (*ClickHouse, error) {
+func OpenClickHouse(ctx context.Context, copied connect.Copy, admins *Postgres) (*ClickHouse, error) {
+	url, err := copied.Whole()
+	if err != nil {
+		return nil, err
+	}
 	o, err := connect.ClickHouse(url)
 	if err != nil {
 		return nil, err
@@ -42,7 +48,27 @@ func OpenClickHouse(ctx context.Context, url string, admins *Postgres) (*ClickHo
 		conn.Close()
 		return nil, fmt.Errorf("pinning the session's settings: %w", err)
 	}
-	return &ClickHouse{conn, admins}, nil
+	s := &ClickHouse{conn, len(copied.Shards), admins}
+	if err := s.whole(ctx, copied.Name); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// whole proves that the first server asks all others. Rows of a server that it does not know would be missed.
+func (s *ClickHouse) whole(ctx context.Context, name string) error {
+	if s.shards < 2 {
+		return nil
+	}
+	var known, servers proto.ColUInt64
+	return s.read(ctx, "SELECT count() AS known, uniqExact(server) AS servers FROM (SELECT argMin(server, (made_at, server)) AS server FROM replicator_identity GROUP BY _shard_num)",
+		proto.Results{{Name: "known", Data: &known}, {Name: "servers", Data: &servers}}, func(int) error {
+			if known[0] != uint64(s.shards) || servers[0] != known[0] {
+				return fmt.Errorf("%s has %d shards, and its first server knows %d of them, on %d servers: run argusd migrate", name, s.shards, known[0], servers[0])
+			}
+			return nil
+		})
 }
 
 // Close ends the connection.
@@ -88,23 +114,43 @@ func (s *ClickHouse) Checkpoints(ctx context.Context, f func(Checkpoint)) error 
 }
 
 // Covered reads the replicator's position first, and then the tree. A step is inserted before its call, so what is true of
-// calls is true of all leaves that were sealed with them.
+// calls is true of all leaves that were sealed with them. Where servers share the rows, each has a position. One that has
+// published none promises nothing, and then the whole does not either.
 func (s *ClickHouse) Covered(ctx context.Context) (leaves int64, err error) {
 	var closed proto.ColInt64
 	writers, seqs := proto.NewArray(new(proto.ColInt64)), proto.NewArray(new(proto.ColInt64))
-	p := "0, " + int64s(nil) + ", " + int64s(nil) // nothing is claimed yet
-	err = s.read(ctx, "SELECT closed_through, writers, seqs FROM audit_watermark ORDER BY version DESC LIMIT 1",
+	by := ""
+	if s.shards > 1 {
+		by = " BY _shard_num"
+	}
+	var positions []argus.Position
+	err = s.read(ctx, "SELECT closed_through, writers, seqs FROM audit_watermark ORDER BY version DESC LIMIT 1"+by,
 		proto.Results{{Name: "closed_through", Data: &closed}, {Name: "writers", Data: writers}, {Name: "seqs", Data: seqs}},
-		func(int) error {
-			w, q := writers.Row(0), seqs.Row(0)
-			if len(w) != len(q) {
-				return fmt.Errorf("the copy's position names %d writers and %d numbers", len(w), len(q))
+		func(rows int) error {
+			for i := range rows {
+				w, q := writers.Row(i), seqs.Row(i)
+				if len(w) != len(q) {
+					return fmt.Errorf("the copy's position names %d writers and %d numbers", len(w), len(q))
+				}
+				p := argus.Position{ClosedThrough: closed[i], Writers: make(map[int64]int64, len(w))}
+				for j, writer := range w {
+					p.Writers[writer] = q[j]
+				}
+				positions = append(positions, p)
 			}
-			p = fmt.Sprintf("%d, %s, %s", closed[0], int64s(w), int64s(q))
 			return nil
 		})
 	if err != nil {
 		return 0, err
+	}
+	p := "0, " + int64s(nil) + ", " + int64s(nil) // nothing is claimed yet
+	if len(positions) == s.shards {
+		all := argus.OfShards(positions...)
+		var w, q []int64
+		for writer, seq := range all.Writers {
+			w, q = append(w, writer), append(q, seq)
+		}
+		p = fmt.Sprintf("%d, %s, %s", all.ClosedThrough, int64s(w), int64s(q))
 	}
 	var first proto.ColInt64
 	err = s.read(ctx, fmt.Sprintf(`WITH (%s) AS p, indexOf(p.2, writer_id) AS i,

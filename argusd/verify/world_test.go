@@ -17,6 +17,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/argusd/verify"
+	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/ledger"
 	"github.com/useargus/argus/proof"
@@ -32,6 +33,7 @@ type world struct {
 	t      testing.TB
 	pg     *enginetest.Postgres
 	ch     *enginetest.ClickHouse
+	shards []*enginetest.ClickHouse // when several servers share the rows; ch is the first
 	owner  *pgxpool.Pool
 	copied clickhouse.Conn
 	key    string
@@ -225,16 +227,35 @@ func (w *world) postgres(o verify.Options) verify.Result {
 
 func (w *world) clickhouse(o verify.Options) verify.Result {
 	w.t.Helper()
+	r, err := w.clickhouseOf(o, w.copyOf(w.shards))
+	w.must(err)
+	return r
+}
+
+// copyOf is the copy whose rows these servers share.
+func (w *world) copyOf(shards []*enginetest.ClickHouse) connect.Copy {
+	if len(shards) == 0 {
+		return connect.Copy{Shards: []string{w.ch.ReaderURL}}
+	}
+	c := connect.Copy{Name: "east"}
+	for _, ch := range shards {
+		c.Shards = append(c.Shards, ch.ReaderURL)
+	}
+	return c
+}
+
+func (w *world) clickhouseOf(o verify.Options, copied connect.Copy) (verify.Result, error) {
+	w.t.Helper()
 	ctx := context.Background()
 	p, err := verify.OpenPostgres(ctx, w.pg.AuditorURL)
 	w.must(err)
 	defer p.Close()
-	s, err := verify.OpenClickHouse(ctx, w.ch.ReaderURL, p)
-	w.must(err)
+	s, err := verify.OpenClickHouse(ctx, copied, p)
+	if err != nil {
+		return verify.Result{}, err
+	}
 	defer s.Close()
-	r, err := verify.Run(ctx, s, o)
-	w.must(err)
-	return r
+	return verify.Run(ctx, s, o)
 }
 
 func explain(r verify.Result) string {
