@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -112,6 +112,9 @@ func secrets() map[string]string {
 	return all
 }
 
+// hosts are those of a URL, or of several.
+var hosts = regexp.MustCompile(`@[^/@|]+/`)
+
 // runs starts a process as a file in deploy/ does, with its arguments and environment, but for the stores'
 // addresses, where nothing listens. It must take all of it and go on to ask for its store: so every flag and every
 // setting is one that this binary knows.
@@ -145,9 +148,10 @@ func runs(t *testing.T, where string, command []string, environ, files map[strin
 		}
 	}
 
+	binary := argusd(t) // built once, which takes its time
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, argusd(t), command[1:]...)
+	cmd := exec.CommandContext(ctx, binary, command[1:]...)
 	credentials := t.TempDir()
 	set := func(name, value string) {
 		if _, ok := files[name]; !ok {
@@ -166,13 +170,15 @@ func runs(t *testing.T, where string, command []string, environ, files map[strin
 	maps.Copy(all, environ)
 	for name, value := range all {
 		if strings.HasPrefix(name, "ARGUS_") && strings.HasSuffix(name, "_URL") && strings.Contains(name, "POSTGRES") || name == "ARGUS_CLICKHOUSE_URL" {
-			u, err := url.Parse(value)
-			if err != nil {
+			if !hosts.MatchString(value) {
 				t.Errorf("%s: %s is no URL", where, name)
 				continue
 			}
-			u.Host = "127.0.0.1:1"
-			value = u.String()
+			port := 0 // several servers have several addresses
+			value = hosts.ReplaceAllStringFunc(value, func(string) string {
+				port++
+				return fmt.Sprintf("@127.0.0.1:%d/", port)
+			})
 		}
 		if name == "ARGUS_CLERK_API_URL" && value != "" || name == "ARGUS_CLERK_ISSUER" {
 			value = "https://127.0.0.1:1"

@@ -105,7 +105,16 @@ func TestUnits(t *testing.T) {
 		if len(u["Service.MemoryMax"]) != 1 {
 			t.Errorf("%s does not set MemoryMax", file)
 		}
-		runs(t, filepath.Base(file), strings.Fields(u["Service.ExecStart"][0]), environ, files)
+		command := u["Service.ExecStart"][0]
+		if strings.HasSuffix(file, "@.service") { // an instance: east-2 is unescaped to east/2
+			command = strings.ReplaceAll(command, "%I", "east/2")
+			if of := u["Service.EnvironmentFile"]; len(of) != 2 || of[1] != strings.Replace("-"+environFile, ".env", "-%i.env", 1) {
+				t.Errorf("%s reads the settings %q", file, of)
+			}
+			one := files["ARGUS_CLICKHOUSE_URL"]
+			files["ARGUS_CLICKHOUSE_URL"] = "east=" + one + "|" + one
+		}
+		runs(t, filepath.Base(file), strings.Fields(command), environ, files)
 	}
 	timer := unit(t, filepath.Join(root, "deploy/systemd/argusd-maintain.timer"))
 	if !slices.Equal(timer["Timer.OnCalendar"], []string{"daily"}) || !slices.Equal(timer["Timer.Persistent"], []string{"yes"}) {
@@ -160,7 +169,7 @@ func TestSystemdAnalyze(t *testing.T) {
 	}
 	level := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
 	for _, path := range units {
-		name := filepath.Base(path)
+		name := strings.Replace(filepath.Base(path), "@.", "@east-2.", 1)
 		if filepath.Ext(name) != ".service" && filepath.Ext(name) != ".timer" {
 			continue
 		}
