@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X github.com/useargus/argus.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 CONSOLE_SOURCES := testdata/columns.json $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
 
-.PHONY: help dev build release engines console setup test test-go test-console test-deploy test-interop race bench crash soak attack lint prose clean
+.PHONY: help dev build release engines console setup test test-go test-replicator test-analytics test-console test-deploy test-interop race bench crash soak attack lint prose clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,7 +44,9 @@ api/console/dist/index.html: api/console/node_modules/.package-lock.json $(CONSO
 	cd api/console && npm run --silent build
 	@touch $@
 
-test: setup build lint test-go test-console test-deploy test-interop ## everything that must hold, on real engines; about half an hour on two cores
+# Two parts run at a time, since each waits for its engines now and then. The longest begin.
+test: setup build lint ## everything that must hold, on real engines; about half an hour on two cores
+	@$(MAKE) --no-print-directory -j 2 test-go test-replicator test-console test-analytics test-deploy test-interop
 
 argusctl/testdata/mcp/node_modules/.package-lock.json: argusctl/testdata/mcp/package-lock.json
 	cd argusctl/testdata/mcp && npm ci --ignore-scripts --no-audit --no-fund
@@ -58,14 +60,19 @@ setup: argusctl/testdata/mcp/node_modules/.package-lock.json ## provide the prog
 RACED := ^(TestClickHouseGoesAwayAndComesBack|TestHedging|TestFollowersSkipAndRepeatNothing|TestFollowAheadOfTheSource|TestFollowFromWhatDoesNotExist|TestSlowFollowerIsToldWhereToResume|TestManyFollowersShareOneSource|TestFirstCopy|TestTwoAtOnce|TestSlotIsWatchedByStandbys)$$
 
 # The engines of the tests keep their data in memory where there is plenty. What Go builds stays on the disk.
-test-go test-console test-deploy test-interop: export GOTMPDIR := $(or $(GOTMPDIR),$(TMPDIR),/tmp)
-test-go test-console test-deploy test-interop: export TMPDIR := $(shell internal/setup/tmpdir.sh)
+test-%: export GOTMPDIR := $(or $(GOTMPDIR),$(TMPDIR),/tmp)
+test-%: export TMPDIR := $(shell internal/setup/tmpdir.sh)
+
+# lint has vetted what is tested.
+GOTEST := go test -vet=off -timeout 30m
 
 test-go:
-	go test -race -timeout 30m -p 2 $$(go list ./... | grep -v -e /analytics$$ -e /replicator$$)
-	cd internal/providers && go vet ./... && go test ./... # real OpenID providers; a module of its own
-	go test -race -timeout 20m -p 1 -run '$(RACED)' ./analytics ./replicator
-	go test -timeout 20m -p 1 -skip '$(RACED)' ./analytics ./replicator
+	$(GOTEST) -race -p 2 $$(go list ./... | grep -v -e /analytics$$ -e /replicator$$)
+	cd internal/providers && go vet ./... && $(GOTEST) ./... # real OpenID providers; a module of its own
+	$(GOTEST) -race -p 1 -run '$(RACED)' ./analytics ./replicator
+
+test-replicator test-analytics: test-%:
+	$(GOTEST) -skip '$(RACED)' ./$*
 
 race: build ## all of analytics and replicator under the race detector
 	go test -race -timeout 60m -p 1 -count 1 ./analytics ./replicator
@@ -74,11 +81,11 @@ test-console: build
 	cd api/console && npm test --silent
 
 test-deploy: ## check what is in deploy/: a module of its own
-	cd deploy/check && go vet ./... && go test ./...
+	cd deploy/check && go vet ./... && $(GOTEST) ./...
 
 test-interop: ## others' programs judge the ledger and what is shipped: modules of their own
-	cd ledger/interop && go vet ./... && go test ./...
-	cd ship/interop && go vet ./... && go test ./...
+	cd ledger/interop && go vet ./... && $(GOTEST) ./...
+	cd ship/interop && go vet ./... && $(GOTEST) ./...
 
 crash: build ## the fault tests in full: 100 kills a stage; about an hour
 	ARGUS_CRASH_ROUNDS=100 go test -timeout 120m -p 1 -count 1 ./writer ./replicator ./ledger ./api ./argusd
