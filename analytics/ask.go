@@ -3,6 +3,7 @@ package analytics
 import (
 	"context"
 	"errors"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
@@ -192,12 +193,23 @@ func (a *Analytics) clickhouseFailure(ctx context.Context, c *logCopy, err error
 	return &copyError{c, err}
 }
 
-// isBound tells whether the question went past its own bounds. The watermark is no part of the question.
+// isBound tells whether the question went past its own bounds. The watermark is no part of the question. Neither is memory that
+// the server lacks, or the API's user there, since other questions have it: the code is the same, and only the message differs.
 func isBound(err error) bool {
 	var watermark *watermarkError
-	return !errors.As(err, &watermark) && ch.IsErr(err, proto.ErrTimeoutExceeded, proto.ErrTooSlow, proto.ErrTooManyRows,
-		proto.ErrTooManyBytes, proto.ErrMemoryLimitExceeded)
+	var said *ch.Exception
+	if errors.As(err, &watermark) || !errors.As(err, &said) {
+		return false
+	}
+	if said.Code == proto.ErrMemoryLimitExceeded {
+		return ownMemory.MatchString(said.Message)
+	}
+	return said.IsCode(proto.ErrTimeoutExceeded, proto.ErrTooSlow, proto.ErrTooManyRows, proto.ErrTooManyBytes)
 }
+
+// ownMemory is what ClickHouse says of a question's own bound: "Query memory limit exceeded: …", before 25.9 "Memory limit (for
+// query) exceeded: …".
+var ownMemory = regexp.MustCompile(`(?i)query memory limit exceeded|memory limit \(for query\) exceeded`)
 
 // errOutOfTime: the parts of a question took longer than it may.
 var errOutOfTime = argus.Errorf(argus.CodeQueryTooLarge,

@@ -456,38 +456,50 @@ func TestLedgerReadsOneCopy(t *testing.T) {
 
 func anyResult() proto.Results { return proto.Results{{Name: "n", Data: &proto.ColUInt64{}}} }
 
-// A question that is too large is so for every copy: no other is asked. A watermark that takes too long is no such question.
+// A question that is too large is so for every copy: no other is asked. A watermark that takes too long is no such question, and
+// neither is one for which a server has no memory left: others use that too.
 func TestABoundIsNoFailover(t *testing.T) {
 	w := newWorld(t)
-	other := w.replicaIn(enginetest.NewClickHouse(t))
-	a := w.analytics(func(c *Config) { c.ClickHouseURL = "east=" + w.ch.ReaderURL + " west=" + other.ch.ReaderURL })
-	asked := 0
-	_, err := ask(ctx(t), a, "", func(ctx context.Context, on *attempt) (int, error) {
-		if asked++; on.copy == nil {
-			return 0, nil
-		}
-		return 0, on.with(ctx, func(conn *clickhouseConn) error {
-			return conn.query(ctx, statement{text: "SELECT length(groupArray(number)) AS n FROM numbers(100000000)"}, bounds{time: scanTime, memory: 50 << 20},
-				anyResult(), func(int) error { return nil })
+	other := w.replicaIn(enginetest.StartOwnClickHouse(t, engines.ClickHouseConfig{MaxMemory: 1 << 30}))
+	a := w.analytics(func(c *Config) { c.ClickHouseURL = "east=" + other.ch.ReaderURL + " west=" + w.ch.ReaderURL })
+	const large = "SELECT length(groupArray(number)) AS n FROM numbers(1000000000)"
+	endless := "SELECT count() AS n FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))"
+	for _, c := range []struct {
+		what, text string
+		within     bounds
+		watermark  bool
+		asked      string
+		code       argus.Code
+	}{
+		{"too much memory for a question", large, bounds{time: scanTime, memory: 50 << 20}, false, "[east]", argus.CodeQueryTooLarge},
+		{"too much time for a question", endless, bounds{time: 100 * time.Millisecond, memory: 50 << 20}, false, "[east]", argus.CodeQueryTooLarge},
+		{"a slow watermark", endless, bounds{time: 100 * time.Millisecond, memory: 50 << 20}, true, "[east west postgres]", ""},
+		{"no memory left on the server", large, bounds{time: scanTime, memory: 2 << 30}, false, "[east west]", ""},
+	} {
+		until(t, "the copy is sound before "+c.what, a.copies.all[0].sound)
+		a.prefer(a.copies.all[0])
+		var asked []string
+		_, err := ask(ctx(t), a, "", func(ctx context.Context, on *attempt) (int, error) {
+			if on.copy == nil {
+				asked = append(asked, "postgres")
+				return 0, nil
+			}
+			asked = append(asked, on.copy.name)
+			return 0, on.with(ctx, func(conn *clickhouseConn) error {
+				text := c.text
+				if !c.watermark && on.copy.name == "west" {
+					text = "SELECT 1::UInt64 AS n"
+				}
+				err := conn.query(ctx, statement{text: text}, c.within, anyResult(), func(int) error { return nil })
+				if c.watermark {
+					err = &watermarkError{err}
+				}
+				t.Logf("%s: %s said %v", c.what, on.copy, err)
+				return err
+			})
 		})
-	})
-	if argus.CodeOf(err) != argus.CodeQueryTooLarge || asked != 1 {
-		t.Errorf("%d copies were asked: %v", asked, err)
-	}
-	var copies []string
-	_, err = ask(ctx(t), a, "", func(ctx context.Context, on *attempt) (int, error) {
-		if on.copy == nil {
-			copies = append(copies, "postgres")
-			return 0, nil
+		if fmt.Sprint(asked) != c.asked || (c.code == "") != (err == nil) || err != nil && argus.CodeOf(err) != c.code {
+			t.Errorf("%s: asked %v: %v", c.what, asked, err)
 		}
-		copies = append(copies, on.copy.name)
-		return 0, on.with(ctx, func(conn *clickhouseConn) error {
-			err := conn.query(ctx, statement{text: "SELECT count() AS n FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number))"},
-				bounds{time: 100 * time.Millisecond, memory: 50 << 20}, anyResult(), func(int) error { return nil })
-			return &watermarkError{err}
-		})
-	})
-	if err != nil || fmt.Sprint(copies) != "[east west postgres]" {
-		t.Errorf("asked %v: %v", copies, err)
 	}
 }
