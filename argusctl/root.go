@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -38,11 +39,23 @@ not decided, 141 the reader of standard output went away.`,
   argusctl perf --since 24h --sort p99`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       argus.Version,
-		Args:          noSuchCommand,
-		RunE:          showHelp,
 	}
-	cmd.SetVersionTemplate("argusctl {{.Version}}\n")
+	// Cobra's own flag would be printed by text/template, which asks for methods by name. The linker then keeps every method of
+	// every type, a seventh of the binary.
+	version := cmd.Flags().BoolP("version", "v", false, "version for argusctl")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if *version {
+			return nil
+		}
+		return noSuchCommand(cmd, args)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *version {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "argusctl %s\n", argus.Version)
+			return err
+		}
+		return showHelp(cmd, args)
+	}
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.SetHelpCommand(newCmdHelp())
 	cmd.SetHelpFunc(f.help)
