@@ -24,10 +24,11 @@ type countQuestion struct {
 	anyStatus   bool          // rows of anyStatus will do
 	latencies   bool
 
-	// begin is called before rows are given, again if they have to be given anew, with the moment the snapshot is of;
-	// row for each.
-	begin func(at time.Time)
+	// begin is called before rows are given, and again if they have to be given anew; row for each; end behind the last one,
+	// with the moment the snapshot is of.
+	begin func()
 	row   func(*countRow)
+	end   func(at time.Time) // nil: it does not matter
 }
 
 // countRow is some of the calls of a question that have all but their latencies in common. One group may come in
@@ -67,21 +68,35 @@ type counted struct {
 // recentZone is how long before now rows are always counted one by one: that is where new ones appear.
 const recentZone = time.Minute
 
-// count answers the questions in an attempt, all of one snapshot, the one of now.
+// recent is the time in which rows are counted one by one from the start: the newest ones are still being copied. Of a copy that
+// is behind this is some more, up to an hour. A wrong guess costs time, and no exactness.
+func (a *Analytics) recent(c *logCopy) dirtyTime {
+	now := a.config.now()
+	from := now
+	if tail, known := c.health.behind(); known && tail > 0 {
+		if through := c.health.replicated(); through.Before(from) {
+			from = through
+		}
+	}
+	if most := now.Add(-time.Hour); from.Before(most) {
+		from = most
+	}
+	return dirtyTime{from: from.Add(-recentZone).Truncate(time.Minute)}
+}
+
+// count answers the questions in an attempt, all of one snapshot. It calls taken before it reads that: calls that are
+// committed by then are in the answer.
 //
-// Why counts are exact. Rollups cannot tell rows apart, and hold rows beyond the watermark that are being copied.
-// Such rows are in the tail, so the minutes in which the tail has rows are dirty, as are the last ones. In dirty
-// minutes, and at the edges, rows are counted, restricted to the watermark W. In clean minutes the rollups
-// count exactly W. They include all of W, because W is published after the views are fed. They include nothing beyond
-// W, because such rows would be in the snapshot S, hence in the tail, which makes a minute dirty. One case is left:
-// rows that were committed after S was read, and copied before ClickHouse was asked. It is looked for afterwards. If
-// Postgres has a row beyond S in clean time, its minute becomes dirty too, and ClickHouse counts again. The third
-// time it counts everything row by row. So ClickHouse gives exactly W, Postgres exactly what S has beyond W, and
-// their sum is S.
-func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQuestion) (counted, error) {
+// Why counts are exact. The watermark W is read first, then ClickHouse counts, and then the snapshot S is read. Rollups
+// cannot tell rows apart, and hold rows beyond W that are being copied. So in dirty time, and at the edges, rows are counted,
+// restricted to W. In clean time rollups are. They include all of W, because W is published after the views are fed. What
+// else they include was copied before they were read, so it was committed before S was read. Hence it is in S beyond W,
+// which is the tail. If the tail has no row in the minutes that rollups were relied on for, they counted exactly W there. If
+// it has one, its minute becomes dirty, and ClickHouse counts again. The third time it counts everything row by row. So
+// ClickHouse gives exactly W, Postgres exactly the tail, and their sum is S.
+func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQuestion, taken func()) (counted, error) {
 	var (
-		c     cut
-		at    time.Time // when c was read, by this machine's clock, as rows' times are
+		at    time.Time
 		pgErr error
 		got   counted
 	)
@@ -98,7 +113,7 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 	}
 	defer release()
 	if on.copy == nil {
-		return a.countInPostgres(ctx, questions)
+		return a.countInPostgres(ctx, questions, taken)
 	}
 	err = on.with(ctx, func(conn *clickhouseConn) error {
 		wm, err := on.copy.readWatermark(ctx, conn)
@@ -106,35 +121,12 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 			return err
 		}
 		a.step("watermark")
-		if c, pgErr = a.readCut(ctx, wm.Position, nil); pgErr != nil {
-			return nil
-		}
-		at = a.config.now()
-		a.step("cut")
-		got.source = argus.SourceClickHouse
-		var tail [][]countRow
-		dirty := dirtyTime{from: a.config.now().Add(-recentZone).Truncate(time.Minute)}
-		if len(c.Tail) > 0 {
-			got.source = argus.SourceBoth
-			if tail, pgErr = a.tailCounts(ctx, questions, c.Tail, &dirty); pgErr != nil {
-				return nil
-			}
-		}
-		if got.replicated, pgErr = a.replicatedThrough(ctx, c); pgErr != nil {
-			return nil
-		}
-		a.step("tail")
-		hourly := on.copy.health.callsPerHour()
+		dirty, hourly := a.recent(on.copy), on.copy.health.callsPerHour()
 		for attempt := 1; ; attempt++ {
-			var relied [][]interval
+			relied := make([][]interval, len(questions))
 			var statements []countStatement
-			for i, q := range questions {
-				q.begin(at)
-				if tail != nil {
-					for j := range tail[i] {
-						q.row(&tail[i][j])
-					}
-				}
+			for _, q := range questions {
+				q.begin()
 			}
 			if attempt == 3 {
 				clear(used)
@@ -143,8 +135,9 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 				statements = append(statements, one)
 			} else {
 				for i, q := range questions {
-					in, parts := a.clickhouseCounts(q, used[i], wm.Position, dirty, hourly)
-					relied, statements = append(relied, in), append(statements, parts...)
+					var parts []countStatement
+					relied[i], parts = a.clickhouseCounts(q, used[i], wm.Position, dirty, hourly)
+					statements = append(statements, parts...)
 				}
 			}
 			// Scans have the server's cores busy as it is.
@@ -153,33 +146,63 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 				return err
 			}
 			a.step("counted")
-			var late bool
-			if late, pgErr = a.lateRows(ctx, questions, relied, c.Snapshot, &dirty); pgErr != nil || !late {
+			taken()
+			var c cut
+			if c, pgErr = a.readCut(ctx, wm.Position, nil); pgErr != nil {
+				return nil
+			}
+			at = a.config.now() // by this machine's clock, as rows' times are
+			a.step("cut")
+			got.source = argus.SourceClickHouse
+			late := false
+			if len(c.Tail) > 0 {
+				got.source = argus.SourceBoth
+				if late, pgErr = a.tailCounts(ctx, questions, relied, c.Tail, &dirty); pgErr != nil {
+					return nil
+				}
+			}
+			a.step("tail")
+			if !late {
+				got.replicated, pgErr = a.replicatedThrough(ctx, c)
 				return nil
 			}
 			a.metrics.again.Inc()
 		}
 	})
-	if pgErr != nil {
+	switch {
+	case pgErr != nil:
 		return got, postgresFailure(ctx, pgErr)
+	case err == nil:
+		ended(questions, at)
 	}
 	return got, err
 }
 
+// ended tells the questions that all rows were given.
+func ended(questions []*countQuestion, at time.Time) {
+	for _, q := range questions {
+		if q.end != nil {
+			q.end(at)
+		}
+	}
+}
+
 // countInPostgres answers the questions when no copy did.
-func (a *Analytics) countInPostgres(ctx context.Context, questions []*countQuestion) (counted, error) {
+func (a *Analytics) countInPostgres(ctx context.Context, questions []*countQuestion, taken func()) (counted, error) {
 	got := counted{argus.SourcePostgres, a.copies.replicated()}
+	taken()
 	c, err := a.readCut(ctx, everything, nil)
 	if err != nil {
 		return got, postgresFailure(ctx, err)
 	}
 	at := a.config.now()
 	for _, q := range questions {
-		q.begin(at)
+		q.begin()
 		if err := a.postgresCounts(ctx, q, c.Snapshot); err != nil {
 			return got, postgresFailure(ctx, err)
 		}
 	}
+	ended(questions, at)
 	return got, nil
 }
 
@@ -366,33 +389,38 @@ func (q *countQuestion) eachPostgres(rows pgx.Rows, give func(countRow)) error {
 const tailColumns = "occurred_at, route, method, status, latency_us, actor_id, actor_kind, pat_id, break_glass_id, user_agent, " +
 	"service, release, error_code, agent, path_params"
 
-// tailCounts reads what the tail holds of each question, and adds the minutes it has rows in to dirty.
-func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, tail seqRanges, dirty *dirtyTime) ([][]countRow, error) {
+// tailCounts gives each question what the tail holds of it. late reports whether a question has rows there in time for which
+// rollups were relied on. Their minutes are added to dirty.
+func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, relied [][]interval, tail seqRanges, dirty *dirtyTime) (late bool, err error) {
 	pool := a.pg.quick
 	if tail.Rows() > a.config.tailLimit {
 		pool = a.pg.slow
 	}
-	out := make([][]countRow, len(questions))
 	for i, q := range questions {
 		var args postgresArgs
 		sel, group := q.postgresSelect(&args)
 		conds := append(q.window.postgres(&args), postgresWhere(&args, q.conditions)...)
 		rows, err := pool.Query(ctx, sel+tail.From(args.add, tailColumns, conds)+group, args.values...)
 		if err != nil {
-			return nil, err
+			return late, err
 		}
-		if err := q.eachPostgres(rows, func(r countRow) { out[i] = append(out[i], r) }); err != nil {
-			return nil, err
+		some := false
+		if err := q.eachPostgres(rows, func(r countRow) { some = true; q.row(&r) }); err != nil {
+			return late, err
 		}
-		if len(out[i]) > 0 {
-			minutes, err := a.minutesOf(ctx, pool, q, tail)
-			if err != nil {
-				return nil, err
-			}
-			dirty.minutes = append(dirty.minutes, minutes...)
+		if !some || len(relied[i]) == 0 {
+			continue
+		}
+		minutes, err := a.minutesOf(ctx, pool, q, tail)
+		if err != nil {
+			return late, err
+		}
+		dirty.minutes = append(dirty.minutes, minutes...)
+		for _, m := range minutes {
+			late = late || slices.ContainsFunc(relied[i], func(in interval) bool { return in.from.Before(m.Add(time.Minute)) && m.Before(in.to) })
 		}
 	}
-	return out, nil
+	return late, nil
 }
 
 // minutesOf are the minutes in which the ranges have rows of the question.
@@ -404,36 +432,6 @@ func (a *Analytics) minutesOf(ctx context.Context, pool *pgxpool.Pool, q *countQ
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[time.Time])
-}
-
-// lateRows reports whether Postgres has, beyond the snapshot, rows in time for which rollups were relied on, and adds their
-// minutes to dirty.
-func (a *Analytics) lateRows(ctx context.Context, questions []*countQuestion, relied [][]interval, snapshot argus.Position,
-	dirty *dirtyTime) (late bool, err error) {
-	if !slices.ContainsFunc(relied, func(in []interval) bool { return len(in) > 0 }) {
-		return false, nil
-	}
-	c, err := a.readCut(ctx, snapshot, nil)
-	if err != nil || len(c.Tail) == 0 {
-		return false, err
-	}
-	for i, q := range questions {
-		if len(relied[i]) == 0 {
-			continue
-		}
-		minutes, err := a.minutesOf(ctx, a.pg.quick, q, c.Tail)
-		if err != nil {
-			return false, err
-		}
-		for _, m := range minutes {
-			for _, in := range relied[i] {
-				if in.from.Before(m.Add(time.Minute)) && m.Before(in.to) {
-					late, dirty.minutes = true, append(dirty.minutes, m)
-				}
-			}
-		}
-	}
-	return late, nil
 }
 
 // postgresCounts gives the question what Postgres has of it.

@@ -157,7 +157,7 @@ func (a *Analytics) slow(ctx context.Context, on *attempt, d *differs, baseline 
 	if len(questions) == 0 {
 		return time.Microsecond, nil
 	}
-	if _, err := a.count(ctx, on, questions); err != nil {
+	if _, err := a.count(ctx, on, questions, func() {}); err != nil {
 		return 0, err
 	}
 	var outside, inside latencies

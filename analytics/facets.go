@@ -44,14 +44,14 @@ func (a *Analytics) Facets(ctx context.Context, req argus.FacetsRequest) (res ar
 	if limit < 1 || limit > maxFacets {
 		return res, argus.Errorf(argus.CodeInvalidParameter, "limit must be 1 to %d.", maxFacets)
 	}
-	return shared(ctx, &a.sharing, "facets", req, func(ctx context.Context) (argus.FacetsResult, error) {
+	return shared(ctx, &a.sharing, "facets", req, func(ctx context.Context, taken func()) (argus.FacetsResult, error) {
 		return ask(ctx, a, "facets", func(ctx context.Context, on *attempt) (argus.FacetsResult, error) {
-			return a.facets(ctx, on, req, fields, limit)
+			return a.facets(ctx, on, req, fields, limit, taken)
 		})
 	})
 }
 
-func (a *Analytics) facets(ctx context.Context, on *attempt, req argus.FacetsRequest, fields []argus.FilterName, limit int) (res argus.FacetsResult, err error) {
+func (a *Analytics) facets(ctx context.Context, on *attempt, req argus.FacetsRequest, fields []argus.FilterName, limit int, taken func()) (res argus.FacetsResult, err error) {
 	w := a.resolve(&req.Filter)
 	step, err := stepFor(req.Step, w.end(a.config.now()).Sub(w.since))
 	if err != nil {
@@ -73,21 +73,20 @@ func (a *Analytics) facets(ctx context.Context, on *attempt, req argus.FacetsReq
 		}
 	}
 	var bars []argus.HistogramBar
+	steps := map[int64]*argus.HistogramBar{}
 	questions = append(questions, &countQuestion{
 		window: w, conditions: req.Filter.Conditions, step: step,
-		begin: func(at time.Time) {
-			line = timelineOf(w.since, w.end(at), step)
-			res.Total, bars = 0, make([]argus.HistogramBar, line.n)
-			for i := range bars {
-				bars[i].At = line.at(i)
-			}
+		begin: func() {
+			res.Total = 0
+			clear(steps)
 		},
 		row: func(r *countRow) {
 			res.Total += int64(r.calls)
-			if line.n == 0 {
-				return
+			bar := steps[r.step]
+			if bar == nil {
+				bar = &argus.HistogramBar{}
+				steps[r.step] = bar
 			}
-			bar := &bars[line.index(r.step)]
 			bar.Count += int64(r.calls)
 			switch r.status / 100 {
 			case 0:
@@ -98,8 +97,23 @@ func (a *Analytics) facets(ctx context.Context, on *attempt, req argus.FacetsReq
 				bar.Errors += int64(r.calls)
 			}
 		},
+		end: func(at time.Time) {
+			line = timelineOf(w.since, w.end(at), step)
+			bars = make([]argus.HistogramBar, line.n)
+			for i := range bars {
+				bars[i].At = line.at(i)
+			}
+			for n, counted := range steps {
+				if line.n == 0 {
+					break
+				}
+				bar := &bars[line.index(n)]
+				bar.Count, bar.Interrupted = bar.Count+counted.Count, bar.Interrupted+counted.Interrupted
+				bar.ClientErrors, bar.Errors = bar.ClientErrors+counted.ClientErrors, bar.Errors+counted.Errors
+			}
+		},
 	})
-	got, err := a.count(ctx, on, questions)
+	got, err := a.count(ctx, on, questions, taken)
 	if err != nil {
 		return argus.FacetsResult{}, err
 	}
@@ -131,7 +145,7 @@ func facetQuestion(w window, conditions []argus.Condition, fields []argus.Filter
 		}
 		q.by, shown = append(q.by, facetFields[f]), append(shown, f)
 	}
-	q.begin = func(time.Time) {
+	q.begin = func() {
 		for _, f := range fields {
 			counts[f] = map[string]int64{}
 		}

@@ -38,6 +38,17 @@ func (t *tally) add(r *countRow) {
 	t.max = max(t.max, r.slowest)
 }
 
+// merge adds the calls of another group.
+func (t *tally) merge(o *tally) {
+	for i, n := range o.counts {
+		if n > 0 {
+			t.latencies.add(o.first+int16(i), n)
+		}
+	}
+	t.max = max(t.max, o.max)
+	t.interrupted, t.clientErrors, t.errors = t.interrupted+o.interrupted, t.clientErrors+o.clientErrors, t.errors+o.errors
+}
+
 // addClass counts calls by the hundreds of their status.
 func (t *tally) addClass(class int16, n uint64) {
 	switch class {
@@ -116,7 +127,7 @@ func newTallies(w window, conditions []argus.Condition, g grouping) *tallies {
 	t := &tallies{}
 	t.question = countQuestion{
 		window: w, conditions: conditions, by: g.by, latencies: true, anyStatus: len(g.by) > 0, // by the status itself otherwise
-		begin: func(time.Time) { t.groups = map[string]*tally{} },
+		begin: func() { t.groups = map[string]*tally{} },
 		row: func(r *countRow) {
 			name := g.group(r)
 			group := t.groups[name]
@@ -141,20 +152,18 @@ func (a *Analytics) Perf(ctx context.Context, req argus.PerfRequest) (res argus.
 	if err != nil {
 		return res, err
 	}
-	return shared(ctx, &a.sharing, "perf", req, func(ctx context.Context) (argus.PerfResult, error) {
-		return ask(ctx, a, "perf", func(ctx context.Context, on *attempt) (argus.PerfResult, error) { return a.perf(ctx, on, req, g) })
+	return shared(ctx, &a.sharing, "perf", req, func(ctx context.Context, taken func()) (argus.PerfResult, error) {
+		return ask(ctx, a, "perf", func(ctx context.Context, on *attempt) (argus.PerfResult, error) {
+			return a.perf(ctx, on, req, g, taken)
+		})
 	})
 }
 
-func (a *Analytics) perf(ctx context.Context, on *attempt, req argus.PerfRequest, g grouping) (res argus.PerfResult, err error) {
+func (a *Analytics) perf(ctx context.Context, on *attempt, req argus.PerfRequest, g grouping, taken func()) (res argus.PerfResult, err error) {
 	w := a.resolve(&req.Filter)
 	until := w.end(a.config.now())
 	now := newTallies(w, req.Filter.Conditions, g)
-	begin := now.question.begin
-	now.question.begin = func(at time.Time) {
-		begin(at)
-		until = w.end(at)
-	}
+	now.question.end = func(at time.Time) { until = w.end(at) }
 	questions := []*countQuestion{&now.question}
 	var before *tallies
 	if req.Compare {
@@ -162,7 +171,7 @@ func (a *Analytics) perf(ctx context.Context, on *attempt, req argus.PerfRequest
 		before = newTallies(earlier, req.Filter.Conditions, g)
 		questions = append(questions, &before.question)
 	}
-	got, err := a.count(ctx, on, questions)
+	got, err := a.count(ctx, on, questions, taken)
 	if err != nil {
 		return res, err
 	}

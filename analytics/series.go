@@ -84,31 +84,44 @@ func (t *timeline) index(step int64) int { return max(0, min(int(step-t.first), 
 type overTime struct {
 	question countQuestion
 	line     timeline
-	groups   map[string][]*tally
+	counted  map[string]map[int64]*tally // by bucket, counted from 1970
+	groups   map[string][]*tally         // by bucket of the line, which is known at the end
 }
 
 func newOverTime(w window, conditions []argus.Condition, g grouping, step time.Duration) *overTime {
 	o := &overTime{question: newTallies(w, conditions, g).question}
 	o.question.step = step
-	o.question.begin = func(at time.Time) {
-		o.line = timelineOf(w.since, w.end(at), step)
-		o.groups = map[string][]*tally{}
-	}
+	o.question.begin = func() { o.counted = map[string]map[int64]*tally{} }
 	o.question.row = func(r *countRow) {
+		name := g.group(r)
+		steps := o.counted[name]
+		if steps == nil {
+			steps = map[int64]*tally{}
+			o.counted[name] = steps
+		}
+		t := steps[r.step]
+		if t == nil {
+			t = &tally{}
+			steps[r.step] = t
+		}
+		t.add(r)
+	}
+	o.question.end = func(at time.Time) {
+		o.line, o.groups = timelineOf(w.since, w.end(at), step), map[string][]*tally{}
 		if o.line.n == 0 {
 			return
 		}
-		name := g.group(r)
-		points := o.groups[name]
-		if points == nil {
-			points = make([]*tally, o.line.n)
+		for name, steps := range o.counted {
+			points := make([]*tally, o.line.n)
+			for n, t := range steps {
+				if i := o.line.index(n); points[i] == nil {
+					points[i] = t
+				} else {
+					points[i].merge(t)
+				}
+			}
 			o.groups[name] = points
 		}
-		i := o.line.index(r.step)
-		if points[i] == nil {
-			points[i] = &tally{}
-		}
-		points[i].add(r)
 	}
 	return o
 }
@@ -142,12 +155,14 @@ func (a *Analytics) Series(ctx context.Context, req argus.SeriesRequest) (res ar
 			return res, err
 		}
 	}
-	return shared(ctx, &a.sharing, "series", req, func(ctx context.Context) (argus.SeriesResult, error) {
-		return ask(ctx, a, "series", func(ctx context.Context, on *attempt) (argus.SeriesResult, error) { return a.series(ctx, on, req, g) })
+	return shared(ctx, &a.sharing, "series", req, func(ctx context.Context, taken func()) (argus.SeriesResult, error) {
+		return ask(ctx, a, "series", func(ctx context.Context, on *attempt) (argus.SeriesResult, error) {
+			return a.series(ctx, on, req, g, taken)
+		})
 	})
 }
 
-func (a *Analytics) series(ctx context.Context, on *attempt, req argus.SeriesRequest, g grouping) (res argus.SeriesResult, err error) {
+func (a *Analytics) series(ctx context.Context, on *attempt, req argus.SeriesRequest, g grouping, taken func()) (res argus.SeriesResult, err error) {
 	w := a.resolve(&req.Filter)
 	length := w.end(a.config.now()).Sub(w.since)
 	step, err := stepFor(req.Step, length)
@@ -161,7 +176,7 @@ func (a *Analytics) series(ctx context.Context, on *attempt, req argus.SeriesReq
 		before = newOverTime(a.clamp(window{w.since.Add(-length), w.since}), req.Filter.Conditions, g, step)
 		questions = append(questions, &before.question)
 	}
-	got, err := a.count(ctx, on, questions)
+	got, err := a.count(ctx, on, questions, taken)
 	if err != nil {
 		return res, err
 	}

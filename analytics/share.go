@@ -6,9 +6,10 @@ import (
 	"sync"
 )
 
-// sharing lets equal questions that meet be answered once. A question never takes an answer that began before it came, since
-// that may lack calls which were answered by then. So while one is being answered, those that come wait for it to end, and
-// share the one that begins then: a hundred panels cost two answers, and none waits longer than for two.
+// sharing lets equal questions that meet be answered once. A question never takes an answer whose snapshot was read before it
+// came, since that may lack calls which were answered by then. So it joins an answer up to the moment at which that reads its
+// snapshot, near its end. Later ones wait for it to end, and share the one that begins then. A hundred panels cost one answer
+// or two, and none waits longer than for two.
 type sharing struct {
 	mu     sync.Mutex
 	flying map[string]*flight // the last one of each question: it is being answered, or waits for the one before
@@ -16,7 +17,7 @@ type sharing struct {
 
 // flight is one answer that several callers may wait for.
 type flight struct {
-	begun    bool
+	begun    bool // its snapshot is read, or just will be
 	callers  int
 	cancel   context.CancelFunc // when no caller is left
 	done     chan struct{}
@@ -25,8 +26,9 @@ type flight struct {
 	panicked any // for the callers: each has a handler that survives it
 }
 
-// shared answers a question that is equal to others with the same kind and request. Callers must leave what they get as it is.
-func shared[T any](ctx context.Context, s *sharing, kind string, request any, answer func(context.Context) (T, error)) (T, error) {
+// shared answers a question that is equal to others with the same kind and request. answer calls taken before it reads its
+// snapshot. Callers must leave what they get as it is.
+func shared[T any](ctx context.Context, s *sharing, kind string, request any, answer func(ctx context.Context, taken func()) (T, error)) (T, error) {
 	var none T
 	key := fmt.Sprintf("%s %#v", kind, request) // in Go's syntax, where no text can pass for something else
 	s.mu.Lock()
@@ -48,9 +50,11 @@ func shared[T any](ctx context.Context, s *sharing, kind string, request any, an
 				case <-all.Done():
 				}
 			}
-			s.mu.Lock()
-			f.begun = true // those who come from now on take the next one
-			s.mu.Unlock()
+			taken := func() {
+				s.mu.Lock()
+				f.begun = true // those who come from now on take the next one
+				s.mu.Unlock()
+			}
 			defer func() {
 				f.panicked = recover()
 				s.mu.Lock()
@@ -61,7 +65,7 @@ func shared[T any](ctx context.Context, s *sharing, kind string, request any, an
 				close(f.done)
 			}()
 			if f.err = all.Err(); f.err == nil {
-				f.got, f.err = answer(all)
+				f.got, f.err = answer(all, taken)
 			}
 		}()
 	}
