@@ -8,9 +8,10 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/connect"
 )
 
-// shipperGone is how old the report of a sink may be: a shipper writes one every second.
+// shipperGone is how old the report of a sink may be: a shipper writes one every second, and every five while nothing moves.
 const shipperGone = 15 * time.Second
 
 // readSinks reads all sinks, or the one of that name.
@@ -92,13 +93,21 @@ func readBackfills(ctx context.Context, q querier, name string) ([]backfillJSON,
 // pauseSink pauses a sink that is not paused yet.
 func pauseSink(ctx context.Context, tx Tx, name, by string) error {
 	_, err := tx.Exec(ctx, "UPDATE argus.sinks SET paused = true, paused_by = $2, paused_at = clock_timestamp() WHERE sink = $1 AND NOT paused", name, by)
+	return announceSinks(ctx, tx, err)
+}
+
+// announceSinks wakes the shippers when the transaction has committed.
+func announceSinks(ctx context.Context, tx Tx, err error) error {
+	if err == nil {
+		err = connect.Announce(ctx, tx, connect.SinksChanged)
+	}
 	return err
 }
 
 // resumeSink lets it go on.
 func resumeSink(ctx context.Context, tx Tx, name string) error {
 	_, err := tx.Exec(ctx, "UPDATE argus.sinks SET paused = false, paused_by = NULL, paused_at = NULL WHERE sink = $1", name)
-	return err
+	return announceSinks(ctx, tx, err)
 }
 
 // orderOfSink asks the sink's shipper for something.
@@ -115,7 +124,7 @@ func orderOfSink(ctx context.Context, tx Tx, name, kind string, since *time.Time
 	if err != nil {
 		return 0, err
 	}
-	return ids[0], nil
+	return ids[0], announceSinks(ctx, tx, nil)
 }
 
 // outcomeOfOrder is what became of it.

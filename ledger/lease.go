@@ -43,6 +43,10 @@ func (l *lease) take(ctx context.Context) error {
 		if l.conn, err = connect.Open(ctx, config); err != nil {
 			return fmt.Errorf("connecting to Postgres: %w", err)
 		}
+		if err := connect.Listen(ctx, l.conn, connect.RowsCommitted); err != nil {
+			l.conn.Close(context.WithoutCancel(ctx))
+			return fmt.Errorf("listening for rows: %w", err)
+		}
 	}
 	tag, err := l.conn.Exec(ctx, `
 		INSERT INTO argus.ledger_lease AS l (holder, host, expires_at, backend)
@@ -63,10 +67,10 @@ func (l *lease) take(ctx context.Context) error {
 	return nil
 }
 
-// keep renews the lease until ctx ends, and calls lost when another may have it.
-func (l *lease) keep(ctx context.Context, lost func(error)) {
+// keep renews the lease until ctx ends, and calls lost when another may have it. Meanwhile it calls news when there are rows.
+func (l *lease) keep(ctx context.Context, lost func(error), news func()) {
 	renewed := time.Now()
-	for sleep(ctx, l.ttl/4) == nil {
+	for l.rest(ctx, news) == nil {
 		asked := time.Now()
 		err := l.take(ctx)
 		switch {
@@ -79,6 +83,15 @@ func (l *lease) keep(ctx context.Context, lost func(error)) {
 			return
 		}
 	}
+}
+
+// rest waits until the lease is to be renewed. A lost connection is for take to make anew.
+func (l *lease) rest(ctx context.Context, news func()) error {
+	began := time.Now()
+	if l.conn != nil && !l.conn.IsClosed() {
+		_ = connect.Hear(ctx, l.conn, l.ttl/4, func(string) { news() })
+	}
+	return sleep(ctx, l.ttl/4-time.Since(began))
 }
 
 // close ends the connection, and the lease with it.

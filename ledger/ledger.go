@@ -33,7 +33,7 @@ type Config struct {
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer // nil registers nothing
 
-	Interval time.Duration // between rounds; 200 ms
+	Interval time.Duration // between rounds; 200 ms. A log that rests is looked at less often, up to five times that
 	Idle     time.Duration // without a new checkpoint, until a record renews it; 4 min, less than half of what verifiers allow
 	LeaseTTL time.Duration // 4 s
 	Witness  time.Duration // between submissions to witnesses; 10 s
@@ -88,12 +88,15 @@ type Sealer struct {
 	pace      pace
 	shown     atomic.Int64 // the greatest checkpoint that was served
 
+	news chan struct{} // holds a token when rows were announced
+
 	// Of the goroutine that runs:
 	state     *state
 	logged    time.Time // when the newest checkpoint was last logged
 	published time.Time // when this process last published a checkpoint, asked for a renewal, or began to seal
 	thinned   time.Time
 	askedCopy time.Time
+	resting   bool // nothing came for a while
 }
 
 // New opens the anchor file and connects to nothing yet. Close releases what it holds.
@@ -113,7 +116,7 @@ func New(config Config) (*Sealer, error) {
 	pc.MaxConns = 8
 	pc.ConnConfig.ConnectTimeout = 5 * time.Second
 	host, _ := os.Hostname()
-	s := &Sealer{config: config, log: config.Logger.With("stage", "ledger"), metrics: newMetrics(config.Registerer),
+	s := &Sealer{config: config, log: config.Logger.With("stage", "ledger"), metrics: newMetrics(config.Registerer), news: make(chan struct{}, 1),
 		lease: &lease{url: config.PostgresURL, holder: uuid.New(), ttl: config.LeaseTTL, host: fmt.Sprintf("%s/%d", host, os.Getpid())}}
 	if s.witnesses, err = newWitnesses(config, s.metrics, s.log); err != nil {
 		return nil, err
@@ -208,7 +211,7 @@ func (s *Sealer) turn(ctx context.Context) error {
 	}()
 	inner, cancel := context.WithCancelCause(ctx)
 	var keeping sync.WaitGroup
-	keeping.Go(func() { s.lease.keep(inner, cancel) })
+	keeping.Go(func() { s.lease.keep(inner, cancel, s.rouse) })
 	err := s.seal(inner)
 	if cause := context.Cause(inner); cause != nil && ctx.Err() == nil {
 		err = cause

@@ -109,7 +109,11 @@ func (s *Sealer) recall(ctx context.Context) error {
 	if err := s.witnesses.forked(); err != nil {
 		return err
 	}
-	if time.Since(s.askedCopy) > 2*time.Second {
+	every := 2 * time.Second
+	if s.resting {
+		every *= restRounds
+	}
+	if time.Since(s.askedCopy) > every {
 		s.askedCopy = time.Now()
 		copied, _ := s.askCopies(ctx)
 		for _, c := range copied {

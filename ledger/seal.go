@@ -16,17 +16,19 @@ var failpoint = func(string) {}
 
 // seal runs rounds until the first failure.
 func (s *Sealer) seal(ctx context.Context) error {
-	reported := time.Time{}
+	reported, said := time.Time{}, int64(-1)
+	rest := time.Duration(0)
 	s.published = time.Now()
 	for {
-		began := time.Now()
+		began, before := time.Now(), s.state.tree.size()
 		more, err := s.round(ctx)
 		if err != nil {
 			return err
 		}
 		s.metrics.forked.Set(0)
-		if time.Since(reported) > time.Second {
-			reported = time.Now()
+		size := s.state.tree.size()
+		if age := time.Since(reported); age > restReport || age > time.Second && size != said {
+			reported, said = time.Now(), size
 			s.writeStatus(ctx)
 		}
 		if time.Since(s.thinned) > time.Hour {
@@ -38,10 +40,45 @@ func (s *Sealer) seal(ctx context.Context) error {
 		if more {
 			continue
 		}
-		if err := sleep(ctx, max(s.config.Interval-time.Since(began), time.Millisecond)); err != nil {
-			return err
+		rest = min(rest+s.config.Interval, restRounds*s.config.Interval)
+		if size != before {
+			rest = s.config.Interval
+		}
+		s.resting = rest == restRounds*s.config.Interval
+		if s.await(ctx, max(rest-time.Since(began), time.Millisecond)) {
+			rest = 0
+		} else if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
+}
+
+// A log that rests is looked at less often. Each round that finds nothing makes the next one later. Writers announce rows, once
+// in half a second: within that time after a row the rounds are not much farther apart than usual.
+const (
+	restRounds = 5
+	restReport = 3 * time.Second // between two reports that say the same; less than a standby takes for silence
+)
+
+// rouse has the next round begin at once.
+func (s *Sealer) rouse() {
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
+// await waits that long, or until rows are announced, which it tells.
+func (s *Sealer) await(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-s.news:
+		return true
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // round gives rows their leaves, if there are any, and signs. more: rows wait, and the next round is due at once.

@@ -95,7 +95,8 @@ func (s *Sealer) writeStatus(ctx context.Context) {
 	defer cancel()
 	data, err := json.Marshal(s.Status())
 	if err == nil {
-		_, err = s.pool.Exec(ctx, `INSERT INTO argus.ledger_status (updated_at, status) VALUES (clock_timestamp(), $1)
+		_, err = s.pool.Exec(ctx, `INSERT INTO argus.ledger_status (updated_at, status)
+			SELECT clock_timestamp(), $1::jsonb FROM set_config('synchronous_commit', 'off', true)
 			ON CONFLICT (one) DO UPDATE SET updated_at = excluded.updated_at, status = excluded.status
 			 WHERE excluded.status->>'state' IN ('sealing', 'forked') OR ledger_status.status->>'host' = excluded.status->>'host'
 			    OR ledger_status.updated_at < clock_timestamp() - interval '5 seconds'`, data)

@@ -39,6 +39,10 @@ func (l *leases) take(ctx context.Context, sinks []string) (map[string]bool, err
 		if l.conn, err = connect.Open(ctx, config); err != nil {
 			return nil, fmt.Errorf("connecting to Postgres: %w", err)
 		}
+		if err := connect.Listen(ctx, l.conn, connect.RowsCommitted, connect.SinksChanged); err != nil {
+			l.conn.Close(context.WithoutCancel(ctx))
+			return nil, fmt.Errorf("listening for rows: %w", err)
+		}
 	}
 	// Of a backend that another role owns, pg_stat_activity shows no start.
 	rows, err := l.conn.Query(ctx, `
@@ -64,6 +68,15 @@ func (l *leases) take(ctx context.Context, sinks []string) (map[string]bool, err
 		set[sink] = true
 	}
 	return set, nil
+}
+
+// rest waits until the leases are to be renewed, and calls heard for each notice. A lost connection is for take to make anew.
+func (l *leases) rest(ctx context.Context, heard func(channel string)) error {
+	began := time.Now()
+	if l.conn != nil && !l.conn.IsClosed() {
+		_ = connect.Hear(ctx, l.conn, l.ttl/4, heard)
+	}
+	return wait(ctx, l.ttl/4-time.Since(began))
 }
 
 // close ends the connection, and the leases with it.

@@ -14,9 +14,16 @@ import (
 
 // obey does what operators ask for, until ctx ends. Goroutines of backfills are counted in beside.
 func (r *runner) obey(ctx context.Context, beside *sync.WaitGroup) {
-	for wait(ctx, r.ship.config.Status/2) == nil {
+	every := r.ship.config.Status / 2
+	pause := every
+	for told := r.ship.orders.next(); r.pauseFor(ctx, pause, told) == nil; {
+		told = r.ship.orders.next() // before the look, which may miss what comes now
+		if pause = min(pause+every, rest*every); r.backfilling.Load() {
+			pause = every
+		}
 		if err := r.orders(ctx, beside); err != nil && ctx.Err() == nil {
 			r.log.Warn("what operators asked for could not be read", "error", err)
+			pause = every
 		}
 	}
 }

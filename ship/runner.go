@@ -98,7 +98,10 @@ func (r *runner) changed() {
 }
 
 // pause waits that long, or until something changed.
-func (r *runner) pause(ctx context.Context, d time.Duration) error {
+func (r *runner) pause(ctx context.Context, d time.Duration) error { return r.pauseFor(ctx, d, nil) }
+
+// pauseFor waits for the notice as well.
+func (r *runner) pauseFor(ctx context.Context, d time.Duration, told <-chan struct{}) error {
 	r.mu.Lock()
 	nudge := r.nudge
 	r.mu.Unlock()
@@ -107,6 +110,7 @@ func (r *runner) pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-t.C:
 	case <-nudge:
+	case <-told:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -127,7 +131,7 @@ func (s *stream) keep(ctx context.Context) {
 		}
 		pause = min(max(2*pause, 100*time.Millisecond), 5*time.Second)
 		if errors.Is(err, errStopped) {
-			pause = s.r.ship.config.Poll
+			pause = rest * s.r.ship.config.Poll // resuming ends it
 		} else {
 			s.r.failed(err, time.Now().Add(pause))
 			s.r.ship.metrics.errors.WithLabelValues(s.r.declaration.Name).Inc()

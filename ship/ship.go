@@ -27,9 +27,9 @@ type Config struct {
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer // nil registers nothing
 
-	Poll     time.Duration // between looks for new rows; 100 ms
+	Poll     time.Duration // between looks for new rows; 100 ms. A log that rests is looked at less often, up to a tenth as often
 	LeaseTTL time.Duration // 4 s
-	Status   time.Duration // between reports to Postgres; 1 s
+	Status   time.Duration // between reports to Postgres; 1 s. One that says the same as the last comes after five times that
 	Backoff  time.Duration // the first pause after a failure, doubled up to a minute; 500 ms
 }
 
@@ -62,6 +62,8 @@ type Ship struct {
 	rows    *pgxpool.Pool // the log
 	leases  *leases
 	runners []*runner
+	news    notice // rows were committed
+	orders  notice // operators asked for something
 }
 
 // New checks that every sink can be made, and connects to nothing yet. Close releases what it holds.
@@ -169,11 +171,48 @@ func (s *Ship) Run(ctx context.Context) error {
 				}
 			}
 		}
-		if wait(ctx, s.config.LeaseTTL/4) != nil {
+		if s.leases.rest(ctx, s.heard) != nil {
 			return nil
 		}
 	}
 }
+
+// heard wakes what rests.
+func (s *Ship) heard(channel string) {
+	if channel == connect.RowsCommitted {
+		s.news.tell()
+	} else {
+		s.orders.tell()
+	}
+}
+
+// notice is told to all that wait for it.
+type notice struct {
+	mu   sync.Mutex
+	told chan struct{} // closed, and made anew, by tell; mu
+}
+
+// next is closed by the next tell.
+func (n *notice) next() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.told == nil {
+		n.told = make(chan struct{})
+	}
+	return n.told
+}
+
+func (n *notice) tell() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.told != nil {
+		close(n.told)
+		n.told = nil
+	}
+}
+
+// rest is how many times longer than usual what finds nothing waits for its next look. A notice ends the wait.
+const rest = 10
 
 // declare says in Postgres which sinks there are. One that is in no file any more stays there, with its position. It waits for
 // no synchronous standby: what a failover takes back is declared again when the leases cannot be renewed.

@@ -86,11 +86,16 @@ func (r *runner) setAside(rows int64) {
 // clip bounds what is kept of an error.
 func clip(err error) string { return argus.Text(err.Error(), 1000) }
 
-// report writes the status every second, until ctx ends.
+// quietReports is how many times longer than usual the next report waits when nothing moves. The API takes a sink for down after
+// fifteen seconds.
+const quietReports = 5
+
+// report writes the status every second, until ctx ends, and less often while nothing moves.
 func (r *runner) report(ctx context.Context) {
 	last := time.Now()
 	warned := time.Time{}
 	for {
+		news, quiet := r.ship.news.next(), false
 		lag, err := r.lag(ctx)
 		if ctx.Err() != nil {
 			return
@@ -98,13 +103,16 @@ func (r *runner) report(ctx context.Context) {
 		if err != nil {
 			r.log.Warn("the sink's lag could not be read", "error", err)
 		} else {
-			r.write(ctx, lag, time.Since(last))
+			quiet = r.write(ctx, lag, time.Since(last))
 			last = time.Now()
 			if lag.retention != nil && time.Until(*lag.retention) < retentionWarning && time.Since(warned) > time.Hour {
 				warned = time.Now()
 				r.log.Error("rows that the sink has not taken may leave Postgres soon: mend or resume it before, or add a hold with argusd maintain hold",
 					"rows", lag.rows, "may_leave_at", lag.retention)
 			}
+		}
+		if quiet && r.pauseFor(ctx, (quietReports-1)*r.ship.config.Status, news) != nil {
+			return
 		}
 		if wait(ctx, r.ship.config.Status) != nil {
 			return
@@ -167,7 +175,8 @@ func (r *runner) lag(ctx context.Context) (l lag, err error) {
 	return l, nil
 }
 
-func (r *runner) write(ctx context.Context, l lag, since time.Duration) {
+// write reports, and tells whether nothing moves.
+func (r *runner) write(ctx context.Context, l lag, since time.Duration) (quiet bool) {
 	name := r.declaration.Name
 	r.mu.Lock()
 	st := r.status
@@ -178,6 +187,7 @@ func (r *runner) write(ctx context.Context, l lag, since time.Duration) {
 	if st.rows == st.before && st.Rate < 0.5 {
 		st.Rate = 0
 	}
+	quiet = st.State == "idle" && l.rows == 0 && st.rows == st.before && st.Rate == 0
 	st.before = st.rows
 	r.status = st
 	if r.paused.Load() {
@@ -196,14 +206,14 @@ func (r *runner) write(ctx context.Context, l lag, since time.Duration) {
 	}
 	text, err := exact.Marshal(&st)
 	if err == nil {
-		err = r.ship.unwaited(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, "UPDATE argus.sinks SET status = $2, updated_at = clock_timestamp() WHERE sink = $1", name, text)
-			return err
-		})
+		// It waits for no synchronous standby, as unwaited.
+		_, err = r.ship.primary.Exec(ctx, `UPDATE argus.sinks SET status = $2, updated_at = clock_timestamp()
+			FROM set_config('synchronous_commit', 'off', true) WHERE sink = $1`, name, text)
 	}
 	if err != nil && ctx.Err() == nil {
 		r.log.Warn("the sink's status could not be written", "error", err)
 	}
+	return quiet && err == nil
 }
 
 func one(b bool) float64 {

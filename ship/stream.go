@@ -143,6 +143,7 @@ func (s *stream) run(ctx context.Context) error {
 // decide builds the next batch and makes it pending in st, which the caller stores. It returns nil when there is none yet,
 // after a pause. A batch that is not full waits until the one before it is old enough.
 func (s *stream) decide(ctx context.Context, st *state) (*built, error) {
+	news := s.r.ship.news.next()
 	b, err := s.next(ctx, st, s.limits())
 	if err != nil {
 		return nil, err
@@ -163,9 +164,10 @@ func (s *stream) decide(ctx context.Context, st *state) (*built, error) {
 		if b.full {
 			return nil, ctx.Err()
 		}
-		// A log that rests is looked at less often, up to four times the interval.
-		s.poll = min(s.poll+s.r.ship.config.Poll, 4*s.r.ship.config.Poll)
-		return nil, s.r.pause(ctx, s.poll)
+		// A log that rests is looked at less often. Writers announce rows, once in half a second: so soon after a row the looks are
+		// not far apart yet.
+		s.poll = min(s.poll+s.r.ship.config.Poll, rest*s.r.ship.config.Poll)
+		return nil, s.r.pauseFor(ctx, s.poll, news)
 	}
 	s.poll = 0
 	s.decideOn(st, b)

@@ -150,6 +150,7 @@ func (l *lane) write(batch []*entry) {
 			for _, e := range batch {
 				e.answer(nil)
 			}
+			l.w.committed(start)
 			return
 
 		case rejection != nil && (rejection.Code == stateFenced || rejection.Code == uniqueViolation):
@@ -355,6 +356,7 @@ func (l *lane) resolve(conn *pgx.Conn) error {
 			for _, e := range l.left.doubt {
 				e.answer(nil)
 			}
+			l.w.committed(time.Now())
 		} else {
 			l.w.metrics.doubts.WithLabelValues("absent").Inc()
 			l.w.queue.unshift(l.left.doubt)

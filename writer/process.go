@@ -213,11 +213,12 @@ type heartbeat struct {
 	problem error     // mu
 
 	ahead      int           // monthly partitions after the present one; mu
+	counted    time.Time     // when they were; mu
 	skew       time.Duration // this machine's clock less Postgres's; mu
 	maintained time.Time     // when argusd maintain last ran, by Postgres's clock; zero: never; mu
 }
 
-// sendHeartbeats sends heartbeats and looks after readiness until the lanes have ended.
+// sendHeartbeats sends heartbeats, looks after readiness and announces rows until the lanes have ended.
 func (w *Writer) sendHeartbeats() {
 	quiet := &sometimes{every: 10 * time.Second}
 	for {
@@ -239,12 +240,41 @@ func (w *Writer) sendHeartbeats() {
 				quiet.log(w.config.Logger, slog.LevelWarn, "no heartbeat of this process reaches Postgres", "cause", err)
 			}
 		}
-		select {
-		case <-time.After(jitter(pause)):
-		case <-w.closing:
-			return
+		for due := time.After(jitter(pause)); due != nil; {
+			select {
+			case <-due:
+				due = nil
+			case <-w.news:
+				if w.announce() != nil {
+					due = nil // the heartbeat tells what is wrong
+				}
+			case <-w.closing:
+				return
+			}
 		}
 	}
+}
+
+// announceEvery is how often at most a process announces rows. Readers look often for longer than that after each row.
+const announceEvery = 500 * time.Millisecond
+
+// committed has rows announced, unless some were a moment ago.
+func (w *Writer) committed(now time.Time) {
+	last := w.announced.Load()
+	at := now.UnixNano() // which may go back
+	if (at-last > int64(announceEvery) || at < last) && w.announced.CompareAndSwap(last, at) {
+		select {
+		case w.news <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// announce wakes the readers of the log that rest. It is no part of a batch: commits with a notice wait for each other.
+func (w *Writer) announce() error {
+	return w.control.use(w, func(conn *pgx.Conn) error {
+		return w.step(func(ctx context.Context) error { return connect.Announce(ctx, conn, connect.RowsCommitted) })
+	})
 }
 
 // jitter keeps processes that were started together from acting together.
@@ -269,27 +299,39 @@ func (w *Writer) closeStrays(conn *pgx.Conn, process uuid.UUID) error {
 const (
 	monthsAhead = 2           // fewer partitions ahead of the present month make the server unready
 	clockSkew   = time.Minute // as does a clock that differs from Postgres's by more
+	monthsEvery = 20          // heartbeats between two counts of partitions
 )
 
 // look finds out what will keep rows from being written, though they can be now.
 func (w *Writer) look(conn *pgx.Conn) error {
-	var ahead int
+	h := &w.heartbeat
+	h.mu.Lock()
+	ahead := h.ahead
+	// Months go by slowly, and to count them reads the catalog. While there are too few, maintenance is waited for.
+	count := ahead < monthsAhead || time.Since(h.counted) > monthsEvery*w.config.tuning.heartbeat
+	h.mu.Unlock()
 	var theirs time.Time
 	var maintained *time.Time
 	sent := time.Now()
 	err := w.step(func(ctx context.Context) error {
-		return conn.QueryRow(ctx, `SELECT clock_timestamp(), count(*) FILTER (WHERE month > (now() AT TIME ZONE 'UTC')::date),
-			(SELECT seen_at FROM argus.maintenance_clock) FROM argus.audit_months`).Scan(&theirs, &ahead, &maintained)
+		return conn.QueryRow(ctx, "SELECT clock_timestamp(), (SELECT seen_at FROM argus.maintenance_clock)").Scan(&theirs, &maintained)
 	})
+	ours := sent.Add(time.Since(sent) / 2)
+	if err == nil && count {
+		err = w.step(func(ctx context.Context) error {
+			return conn.QueryRow(ctx, "SELECT count(*) FROM argus.audit_months WHERE month > (now() AT TIME ZONE 'UTC')::date").Scan(&ahead)
+		})
+	}
 	if err != nil {
 		return err
 	}
-	ours := sent.Add(time.Since(sent) / 2)
-	h := &w.heartbeat
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.at, h.problem = time.Now(), unready(ours, theirs, ahead)
 	h.ahead, h.skew = ahead, ours.Sub(theirs)
+	if count {
+		h.counted = h.at
+	}
 	if maintained != nil {
 		h.maintained = *maintained
 	}

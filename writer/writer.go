@@ -36,6 +36,9 @@ type Writer struct {
 	lanes   []*lane
 	opening chan struct{} // holds one token: only one lane at a time connects, so a returning Postgres is not stormed
 
+	news      chan struct{} // holds a token while rows are to be announced
+	announced atomic.Int64  // when the last ones were, in nanoseconds
+
 	process   identity
 	servers   servers
 	control   control
@@ -60,7 +63,7 @@ func New(config Config) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{config: config, queue: new(queue), opening: make(chan struct{}, 1), closing: make(chan struct{})}
+	w := &Writer{config: config, queue: new(queue), opening: make(chan struct{}, 1), closing: make(chan struct{}), news: make(chan struct{}, 1)}
 	w.health = health{log: config.Logger, grace: config.tuning.grace, cause: errors.New("not connected yet")}
 	w.life, w.end = context.WithCancel(context.Background())
 	for n := range config.Lanes {
