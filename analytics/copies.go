@@ -28,6 +28,9 @@ type logCopy struct {
 	suspicions atomic.Int64 // how often another one answered a question that this one had been asked before
 	refused    atomic.Bool  // it rejected a question that is within its bounds: a table is missing, say
 	wake       chan struct{}
+
+	probing *clickhouseConn // of the goroutine that probes, and of no question; nil when there is none
+	probes  int             // on it
 }
 
 // copies are all of them, in the order of the setting.

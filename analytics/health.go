@@ -39,6 +39,7 @@ const (
 func (a *Analytics) watchHealth(ctx context.Context, c *logCopy) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer c.endProbing()
 	for {
 		select {
 		case <-ctx.Done():
@@ -117,18 +118,53 @@ func (a *Analytics) probe(ctx context.Context, c *logCopy) error {
 	return nil
 }
 
-// probeWatermark also looks, once a minute and while the copy refuses questions, whether it has all tables.
-func (a *Analytics) probeWatermark(ctx context.Context, c *logCopy) (watermark, error) {
-	conn, err := c.ch.dial(ctx)
-	if err != nil {
-		return watermark{}, err
+// probesOnOne is how many probes have the same connection: that new ones are taken is looked at twice a minute.
+const probesOnOne = 15
+
+// probeConn is the connection of the next probe.
+func (c *logCopy) probeConn(ctx context.Context) (conn *clickhouseConn, err error) {
+	if c.probes >= probesOnOne {
+		c.endProbing()
 	}
-	defer conn.client.Close()
+	if c.probing == nil {
+		if c.probing, err = c.ch.dial(ctx); err != nil {
+			c.probing = nil
+			return nil, err
+		}
+	}
+	c.probes++
+	return c.probing, nil
+}
+
+func (c *logCopy) endProbing() {
+	if c.probing != nil {
+		c.probing.client.Close()
+	}
+	c.probing, c.probes = nil, 0
+}
+
+func (c *logCopy) probeOn(ctx context.Context, conn *clickhouseConn) (watermark, error) {
 	if err := c.checkShards(ctx, conn); err != nil {
 		return watermark{}, err
 	}
-	wm, err := c.readWatermark(ctx, conn)
+	return c.readWatermark(ctx, conn)
+}
+
+// probeWatermark also looks, once a minute and while the copy refuses questions, whether it has all tables.
+func (a *Analytics) probeWatermark(ctx context.Context, c *logCopy) (watermark, error) {
+	var wm watermark
+	conn, err := c.probeConn(ctx)
+	if err == nil {
+		wm, err = c.probeOn(ctx, conn)
+	}
+	if err != nil && c.probes > 1 { // a connection that waited may have been ended, and says nothing of the server
+		c.endProbing()
+		if conn, err = c.probeConn(ctx); err == nil {
+			wm, err = c.probeOn(ctx, conn)
+		}
+	}
 	if err != nil {
+		c.endProbing()
 		return wm, err
 	}
 	if c.health.hourlyAge() < time.Minute && !c.refused.Load() {

@@ -11,7 +11,7 @@ func (a *API) jobs() []func(ctx context.Context) {
 		a.repeatedly(reconcileEvery, "abandoned operations not reconciled", a.compute.reconcileOnce),
 		a.repeatedly(observeEvery, "workers not observed", a.compute.observeOnce),
 		a.repeatedly(expireEvery, "sessions whose time is up not ended", a.support.expireAll),
-		a.repeatedly(expireEvery, "consents that were interrupted not ended", a.support.reconcileConsents),
+		a.repeatedly(consentsEvery, "consents that were interrupted not ended", a.support.reconcileConsents),
 		a.repeatedly(forgetEvery, "expired idempotency keys not deleted", a.deleteExpiredKeys),
 		a.sweep,
 	}
@@ -21,8 +21,9 @@ func (a *API) jobs() []func(ctx context.Context) {
 const (
 	reconcileEvery = time.Second // operations whose call is over
 	observeEvery   = 2 * time.Second
-	expireEvery    = time.Second // sessions: this much longer than their time they may last
-	forgetEvery    = time.Minute // idempotency keys
+	expireEvery    = time.Second     // sessions: this much longer than their time they may last
+	consentsEvery  = 5 * time.Second // consents whose call was interrupted
+	forgetEvery    = time.Minute     // idempotency keys
 )
 
 // repeatedly returns background work that does f at once and then after each pause. Of the errors that follow

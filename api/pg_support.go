@@ -208,6 +208,14 @@ type dueSession struct {
 	AuditID  uuid.UUID // the call that started it
 }
 
+// sessionsDue tells whether any session's time is up: most looks find none, and need no transaction.
+func sessionsDue(ctx context.Context, pool *Pool) (due bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, txTimeout)
+	defer cancel()
+	err = pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM argus.support_sessions WHERE state = 'live' AND ends_at <= clock_timestamp())").Scan(&due)
+	return due, err
+}
+
 // endDueSessions ends sessions whose time is up; those that another process is ending are left to it.
 func endDueSessions(ctx context.Context, tx Tx, limit int) ([]dueSession, error) {
 	rows, err := tx.Query(ctx, `

@@ -187,6 +187,9 @@ func (s *support) endSession(c *call) (answer, error) {
 // expireAll ends the sessions whose time is up, by Postgres's clock. Every API process does: a session's end
 // depends on none.
 func (s *support) expireAll(ctx context.Context) error {
+	if due, err := sessionsDue(ctx, s.pool); err != nil || !due {
+		return err
+	}
 	for {
 		if n, err := s.expireOnce(ctx); err != nil || n < expireBatch {
 			return err
