@@ -54,18 +54,58 @@ func composeEnv(t *testing.T) map[string]string {
 	return environ
 }
 
-func loadCompose(t *testing.T, environ map[string]string) (*types.Project, error) {
+func loadCompose(t *testing.T, environ map[string]string, names ...string) (*types.Project, error) {
 	t.Helper()
+	var files []types.ConfigFile
+	for _, name := range names {
+		files = append(files, types.ConfigFile{Filename: filepath.Join(root, "deploy", name)})
+	}
 	return loader.LoadWithContext(t.Context(), types.ConfigDetails{
 		WorkingDir:  filepath.Join(root, "deploy"),
-		ConfigFiles: []types.ConfigFile{{Filename: filepath.Join(root, "deploy/compose.yaml")}},
+		ConfigFiles: files,
 		Environment: environ,
 	}, func(o *loader.Options) { o.Profiles = []string{"*"} })
 }
 
 func TestCompose(t *testing.T) {
+	composed(t, []string{"api", "break-glass", "hold", "ledger", "maintain", "migrate", "replicator", "ship", "tenant"}, "compose.yaml")
+}
+
+// TestComposeCopies: the second file adds a server and its replicator, and every process that asks ClickHouse knows both.
+func TestComposeCopies(t *testing.T) {
+	project := composed(t, []string{"api", "break-glass", "hold", "ledger", "maintain", "migrate", "replicator", "replicator-west", "ship", "tenant"},
+		"compose.yaml", "compose-copies.yaml")
+	kept := map[string]string{}
+	for name, s := range project.Services {
+		if url, ok := s.Environment["ARGUS_CLICKHOUSE_URL"]; ok {
+			copies := strings.Fields(*url)
+			if len(copies) != 2 || !strings.HasPrefix(copies[0], "east=") || !strings.Contains(copies[0], "@clickhouse:9000/") ||
+				!strings.HasPrefix(copies[1], "west=") || !strings.Contains(copies[1], "@clickhouse-west:9000/") {
+				t.Errorf("%s asks %q", name, *url)
+			}
+		}
+		for _, v := range s.Volumes {
+			if other, ok := kept[v.Source]; ok {
+				t.Errorf("%s and %s keep their data in one volume", name, other)
+			}
+			kept[v.Source] = name
+		}
+	}
+	for name, of := range map[string]string{"replicator": "east", "replicator-west": "west"} {
+		if is := project.Services[name].Environment["ARGUS_COPY"]; is == nil || *is != of {
+			t.Errorf("%s is not of the copy %s", name, of)
+		}
+	}
+	if _, waits := project.Services["migrate"].DependsOn["clickhouse-west"]; !waits {
+		t.Error("migrate does not wait for the second server")
+	}
+}
+
+// composed loads the files together and holds every service to what it may do.
+func composed(t *testing.T, want []string, files ...string) *types.Project {
+	t.Helper()
 	environ := composeEnv(t)
-	project, err := loadCompose(t, environ)
+	project, err := loadCompose(t, environ, files...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +158,7 @@ func TestCompose(t *testing.T) {
 		}
 	}
 	slices.Sort(ours)
-	if !slices.Equal(ours, []string{"api", "break-glass", "hold", "ledger", "maintain", "migrate", "replicator", "ship", "tenant"}) {
+	if !slices.Equal(ours, want) {
 		t.Errorf("services of ours: %v", ours)
 	}
 	if !project.Networks["stores"].Internal {
@@ -137,15 +177,23 @@ func TestCompose(t *testing.T) {
 				fewer[n] = v
 			}
 		}
-		if _, err := loadCompose(t, fewer); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := loadCompose(t, fewer, files...); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("without %s: %v", name, err)
 		}
 	}
+	return project
 }
 
 // checkRole compares the password of a URL with the one of its role in .env.
 func checkRole(t *testing.T, where, value string, environ map[string]string) {
 	t.Helper()
+	if copies := strings.Fields(value); len(copies) > 1 { // of ClickHouse
+		for _, c := range copies {
+			name, url, _ := strings.Cut(c, "=")
+			checkRole(t, where+" "+name, url, environ)
+		}
+		return
+	}
 	for role, variable := range map[string]string{
 		"postgres://postgres:": "POSTGRES_PASSWORD", "postgres://argus_api:": "POSTGRES_API_PASSWORD",
 		"postgres://argus_replicator:": "POSTGRES_REPLICATOR_PASSWORD", "postgres://argus_maintenance:": "POSTGRES_MAINTENANCE_PASSWORD",

@@ -255,7 +255,7 @@ func TestEveryFileIsChecked(t *testing.T) {
 	others := []string{"check", ".env", "bench.sh", "tour.sh", "OPERATIONS.md"} // have tests of their own
 	checked := []string{
 		"Dockerfile", "Dockerfile.dockerignore", "base-images.sh", // dockerfile_test.go
-		"compose.yaml", "compose-env.sh", "sinks.yaml", // compose_test.go
+		"compose.yaml", "compose-copies.yaml", "compose-env.sh", "sinks.yaml", // compose_test.go
 		"systemd", "helm", // all in them: systemd_test.go, helm_test.go
 		"README.md",     // readme_test.go
 		"observability", // observability_test.go
