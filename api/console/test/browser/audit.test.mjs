@@ -165,10 +165,10 @@ test('a row far down stays in the window when the drawer opens beside it and clo
       const box = await page.locator('tr.marked').boundingBox();
       return box !== null && box.y > 60 && box.y + box.height <= 800;
     };
-    await eventually('the row beside the drawer', inWindow, 2000);
+    await eventually('the row beside the drawer', inWindow);
     await page.keyboard.press('Escape');
     await page.waitForSelector('.drawer', { state: 'detached' });
-    await eventually('the row after it', inWindow, 2000);
+    await eventually('the row after it', inWindow);
   });
 });
 

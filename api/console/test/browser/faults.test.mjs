@@ -118,6 +118,7 @@ if (Number(process.env.ARGUS_PID_POSTGRES)) {
       await auditReady(page);
       const postgres = process.env.ARGUS_PID_POSTGRES;
       const sessions = () => [postgres, ...execFileSync('pgrep', ['-P', postgres]).toString().trim().split('\n')].map(Number);
+      process.kill(Number(postgres), 'SIGSTOP'); // it has no further child then
       const held = sessions();
       for (const pid of held) process.kill(pid, 'SIGSTOP');
       const banner = '.notice:has-text("Postgres is away since")';

@@ -90,7 +90,7 @@ export async function makeCalls(n, client, { path = '/v1/operators/me', token, p
 }
 
 /** Waits until a check of the page's own holds. */
-export async function eventually(what, check, timeout = 15_000) {
+export async function eventually(what, check, timeout = 60_000) {
   const end = Date.now() + timeout;
   let last;
   for (;;) {

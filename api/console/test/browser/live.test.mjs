@@ -15,7 +15,7 @@ test('the live tail under load brings every call once', async () => {
     await page.waitForSelector('.live.on.open');
     const during = await makeCalls(1500, client, { parallel: 24 });
     const all = new Set([...before, ...during]);
-    await eventually('all rows', async () => (await loaded(page)) >= all.size, 30_000);
+    await eventually('all rows', async () => (await loaded(page)) >= all.size, 90_000);
     await page.waitForTimeout(600);
     assert.equal(await loaded(page), all.size);
     const newest = (await s.server.json(s.server.admin, `/v1/audit-log?client=${client}&since=1h&limit=20`)).rows.map((r) => r.id);

@@ -157,7 +157,7 @@ test('a hostile service’s answers run no script and reach nothing of the conso
   await writeFile(file, `${before.trimEnd()}\n${declared}`); // the services stand last
   const context = await shared.browser.newContext();
   try {
-    await eventually('the service is taken up', async () => (await s.server.call(s.server.admin, '/svc/evil/html')).status === 200, 20_000);
+    await eventually('the service is taken up', async () => (await s.server.call(s.server.admin, '/svc/evil/html')).status === 200);
     await context.route('**/svc/evil/**', (route) => route.continue({ headers: { ...route.request().headers(), authorization: `Bearer ${s.server.admin}` } }));
     const page = await context.newPage();
     await page.goto(`${s.server.url}/livez`);
