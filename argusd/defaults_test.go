@@ -92,7 +92,12 @@ func TestStrangeDefaults(t *testing.T) {
 				Rows   []struct{ Count int }
 			}
 			window := url.Values{"since": {begun.Add(-time.Hour).UTC().Format(time.RFC3339Nano)}, "until": {until.UTC().Format(time.RFC3339Nano)}}
-			s.get(api.addr, "/v1/perf?"+window.Encode(), &perf)
+			s.wait("the copy answers", func() error {
+				if s.get(api.addr, "/v1/perf?"+window.Encode(), &perf); !strings.HasPrefix(perf.Source, "clickhouse") {
+					return fmt.Errorf("it comes from %s", perf.Source)
+				}
+				return nil
+			})
 			counted := 0
 			for _, row := range perf.Rows {
 				counted += row.Count
@@ -122,7 +127,7 @@ func TestStrangeDefaults(t *testing.T) {
 					t.Errorf("a search does not find %s", id)
 				}
 			}
-			if counted != len(found) || counted < len(acknowledged) || !strings.HasPrefix(perf.Source, "clickhouse") {
+			if counted != len(found) || counted < len(acknowledged) {
 				t.Errorf("perf counts %d from %s, a search finds %d of %d", counted, perf.Source, len(found), len(acknowledged))
 			}
 			s.must(s.command("maintain"))

@@ -33,7 +33,7 @@ func TestHistory(t *testing.T) {
 		}
 		return nil
 	}
-	if err := eventually(time.Minute, begun); err != nil {
+	if err := eventually(bound, begun); err != nil {
 		t.Fatal(err)
 	}
 	d.stop()
@@ -44,7 +44,7 @@ func TestHistory(t *testing.T) {
 		}
 		return nil
 	}
-	if err := eventually(2*time.Minute, done); err != nil {
+	if err := eventually(3*time.Minute, done); err != nil {
 		t.Fatal(err)
 	}
 	if n := count(); n < 39_000 || n > 41_000 {

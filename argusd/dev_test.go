@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -233,13 +234,18 @@ func (d *devServer) call(ctx context.Context, token, method, path, body string, 
 	return response.StatusCode, response.Header.Get("Argus-Audit-Id")
 }
 
+// freeAddr is an address of loopback without a listener. Its port is from below those that the kernel gives to connections:
+// one of them might have it by the time that argusd listens.
 func freeAddr(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+rand.IntN(5000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func tail(path string, n int) string {
@@ -249,6 +255,9 @@ func tail(path string, n int) string {
 	}
 	return string(data[max(0, len(data)-n):])
 }
+
+// bound is how long a test waits for what takes a moment on a quiet machine.
+const bound = 90 * time.Second
 
 // eventually tries until it holds or the bound is over, and returns how the last try failed.
 func eventually(bound time.Duration, try func() error) error {

@@ -256,6 +256,10 @@ func (c *cluster) holds() {
 }
 
 func (c *cluster) freeze(i int, signal syscall.Signal) {
+	if signal == syscall.SIGSTOP {
+		stopPostgres(c.t, c.nodes[i].PID())
+		return
+	}
 	for _, pid := range postgresProcesses(c.t, c.nodes[i].PID()) {
 		syscall.Kill(pid, signal)
 	}
@@ -277,6 +281,7 @@ func TestFailover(t *testing.T) {
 	if out := c.page("check", 0); strings.Contains(out, "FAIL") || strings.Contains(out, "WARN") {
 		t.Errorf("with all done as the page says, argusd check ha says:\n%s", out)
 	}
+	c.wait("the copy streams", func() error { return c.streams("argus") })
 	first := len(c.healings()) // a call may be older than the slot
 	rounds, _ := strconv.Atoi(os.Getenv("ARGUS_CRASH_ROUNDS"))
 	for round := range max(2, rounds/5) {
@@ -327,7 +332,17 @@ func TestFailover(t *testing.T) {
 	c.answers(promoted)
 	t.Logf("%s froze and %s was promoted: answered again %v later, %v after the freeze", nodeName(old), nodeName(next), time.Since(promoted), time.Since(began))
 	c.freeze(old, syscall.SIGCONT)
-	before := c.rowsOf(old)
+	// What its sockets held at the freeze it may write now.
+	before := -1
+	c.wait("the old primary is at rest", func() error {
+		rows, active := c.rowsOf(old)
+		if was := before; active > 0 || rows != was {
+			before = rows
+			time.Sleep(time.Second)
+			return fmt.Errorf("it has %d rows after %d, and %d sessions at work", rows, was, active)
+		}
+		return nil
+	})
 	c.wait("the API tells of two primaries", func() error {
 		if !strings.Contains(c.api.log(), "two hosts of the Postgres URL take writes") {
 			return fmt.Errorf("not yet")
@@ -340,7 +355,7 @@ func TestFailover(t *testing.T) {
 	c.replicator.stop()
 	c.replicator, c.api = c.start("replicator"), c.startAPI(c.addr)
 	c.make(4, 20)
-	if after := c.rowsOf(old); after != before {
+	if after, _ := c.rowsOf(old); after != before {
 		t.Errorf("the old primary got %d rows", after-before)
 	}
 	if err := c.nodes[old].Kill(syscall.SIGKILL); err != nil {
@@ -355,17 +370,20 @@ func TestFailover(t *testing.T) {
 // complains: argusd check ha fails, and says so.
 func (c *cluster) complains(words string) {
 	c.t.Helper()
-	out, err := c.command("check", "ha").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), words) {
-		c.t.Errorf("argusd check ha ended with %v and said, without %q:\n%s", err, words, out)
-	}
+	c.wait("argusd check ha complains", func() error {
+		out, err := c.command("check", "ha").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), words) {
+			return fmt.Errorf("it ended with %w and said, without %q:\n%s", err, words, out)
+		}
+		return nil
+	})
 }
 
 // TestFailover15 makes the standbys by the page alone, of a version that keeps no slots on them. The copy is compared, and whole.
 func TestFailover15(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, engines.PostgresConfig{BinDir: enginetest.Postgres15()}, allHosts)
-	time.Sleep(time.Second)
+	c.wait("the copy streams", func() error { return c.streams("argus") })
 	if err := c.pg.Kill(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -437,16 +455,16 @@ func (c *cluster) succeeds(err error) {
 	}
 }
 
-// rowsOf counts the calls in a node's own log.
-func (c *cluster) rowsOf(i int) (n int) {
+// rowsOf counts the calls in a node's own log, and the sessions of argusd that are at work there.
+func (c *cluster) rowsOf(i int) (n, active int) {
 	c.t.Helper()
 	conn, err := pgx.Connect(c.t.Context(), c.nodes[i].SuperuserURL("argus"))
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	if err := conn.QueryRow(c.t.Context(), "SELECT count(*) FROM argus.argus_audit_log").Scan(&n); err != nil {
+	if err := conn.QueryRow(c.t.Context(), "SELECT (SELECT count(*) FROM argus.argus_audit_log), (SELECT count(*) FROM pg_stat_activity WHERE usename = 'argus_api' AND state <> 'idle')").Scan(&n, &active); err != nil {
 		c.t.Fatal(err)
 	}
-	return n
+	return n, active
 }

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -90,7 +89,7 @@ func (d *devServer) testIdentity(t *testing.T) {
 		t.Errorf("the log of the break-glass token: %s", row)
 	}
 	d.onHost("revoke", id)
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(bound, func() error {
 		if status, _ := d.call(t.Context(), secret, http.MethodGet, "/v1/operators/me", ""); status != http.StatusUnauthorized {
 			return fmt.Errorf("a revoked break-glass token is answered %d", status)
 		}

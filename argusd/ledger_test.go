@@ -81,7 +81,7 @@ func (l *sealedLog) number(sql string, args ...any) (n int64) {
 
 func (l *sealedLog) await(what string, done func() bool) {
 	l.Helper()
-	l.must(eventually(time.Minute, func() error {
+	l.must(eventually(bound, func() error {
 		if !done() {
 			return fmt.Errorf("waited in vain for %s; the ledger says %s", what, l.status())
 		}

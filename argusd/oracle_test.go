@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
@@ -46,7 +45,7 @@ func oraclePostgres(t testing.TB, url string, acknowledged map[string]int) diges
 	}
 	defer conn.Close(ctx)
 
-	err = eventually(45*time.Second, func() error {
+	err = eventually(bound, func() error {
 		var left int
 		if err := conn.QueryRow(ctx, "SELECT count(*) FROM argus.audit_intents").Scan(&left); err != nil || left == 0 {
 			return err
@@ -97,7 +96,7 @@ func oraclePostgres(t testing.TB, url string, acknowledged map[string]int) diges
 func (d *devServer) oracleClickHouse(want digest) {
 	d.t.Helper()
 	ctx := context.Background()
-	err := eventually(60*time.Second, func() error {
+	err := eventually(bound, func() error {
 		options, err := clickhouse.ParseDSN(d.env("env", "ARGUS_CLICKHOUSE_URL"))
 		if err != nil {
 			return err
@@ -127,8 +126,14 @@ func (d *devServer) oracleClickHouse(want digest) {
 	if err != nil {
 		d.t.Error(err)
 	}
-	if out, err := d.replicatorCommand("--check").CombinedOutput(); err != nil {
-		d.t.Errorf("argusd replicator --check: %v\n%s", err, out)
+	// The replicator may be about to mend what a killed one left.
+	if err := eventually(bound, func() error {
+		if out, err := d.replicatorCommand("--check").CombinedOutput(); err != nil {
+			return fmt.Errorf("argusd replicator --check: %w\n%s", err, out)
+		}
+		return nil
+	}); err != nil {
+		d.t.Error(err)
 	}
 	d.oracleLedger(want)
 }
@@ -142,7 +147,7 @@ func (d *devServer) oracleLedger(want digest) {
 		d.t.Fatal(err)
 	}
 	defer conn.Close(ctx)
-	if err := eventually(60*time.Second, func() error {
+	if err := eventually(bound, func() error {
 		var calls uint64
 		var left int64
 		if err := conn.QueryRow(ctx, `SELECT (SELECT coalesce(sum(leaves), 0) FROM argus.ledger_runs WHERE kind = 1),
@@ -166,7 +171,7 @@ func (d *devServer) oracleLedger(want digest) {
 		d.t.Fatal(err)
 	}
 	for _, store := range []string{"postgres", "clickhouse"} {
-		if err := eventually(30*time.Second, func() error { // the copy of the newest checkpoint is on its way
+		if err := eventually(bound, func() error { // the copy of the newest checkpoint is on its way
 			command := exec.Command(filepath.Join(d.bin, "argusd"), "ledger", "verify", "--store", store, "--key", state.LedgerKey, "--max-age", "1h")
 			command.Env = append(os.Environ(), "ARGUS_POSTGRES_URL="+d.env("env", "ARGUS_POSTGRES_URL"), "ARGUS_CLICKHOUSE_URL="+d.env("env", "ARGUS_CLICKHOUSE_URL"))
 			if out, err := command.CombinedOutput(); err != nil {

@@ -102,7 +102,7 @@ func (d *devServer) testSameRowsEverywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ch.Close()
-	err = eventually(10*time.Second, func() error {
+	err = eventually(bound, func() error {
 		var copied string
 		if err := ch.QueryRow(ctx, "SELECT hex(row_hash) FROM argus.audit_log WHERE id = {id:UUID}", clickhouse.Named("id", id)).Scan(&copied); err != nil {
 			return err
@@ -272,7 +272,7 @@ func (d *devServer) testControl(t *testing.T) {
 		if out, errOut, code := d.shell(script); code != 0 {
 			t.Errorf("%s: exit %d: %s%s", script, code, out, errOut)
 		}
-		if err := eventually(5*time.Second, func() error {
+		if err := eventually(bound, func() error {
 			if s := state(); !strings.Contains(wanted, s) {
 				return fmt.Errorf("%s: the process is %s, not %s", script, s, wanted)
 			}
@@ -375,7 +375,7 @@ func (d *devServer) testChildrenComeBack(t *testing.T) {
 	for _, name := range []string{"API", "REPLICATOR", "LEDGER", "CLICKHOUSE", "POSTGRES"} {
 		before := d.pid(name)
 		syscall.Kill(before, syscall.SIGKILL)
-		if err := eventually(30*time.Second, func() error {
+		if err := eventually(bound, func() error {
 			if d.pid(name) == before {
 				return fmt.Errorf("%s was not started again, or admin.env not rewritten", name)
 			}
@@ -397,10 +397,7 @@ func (d *devServer) testPostgresAway(t *testing.T) {
 	ctx := context.Background()
 	token := d.env("env", "ARGUS_TOKEN")
 	pid := d.pid("POSTGRES")
-	children := postgresProcesses(t, pid)
-	for _, p := range children {
-		syscall.Kill(p, syscall.SIGSTOP)
-	}
+	stopPostgres(t, pid)
 	for _, c := range [][2]string{{"GET", "/v1/tenants"}, {"GET", "/v1/health"}, {"POST", "/compute/ops/launch"}, {"GET", "/v1/audit-log"}} {
 		status, _ := d.call(ctx, token, c[0], c[1], `{"provider":"local","reason":"must not start"}`)
 		if status != 503 {
@@ -411,10 +408,10 @@ func (d *devServer) testPostgresAway(t *testing.T) {
 	if code != 3 || !strings.Contains(errOut, "audit_unavailable") {
 		t.Errorf("argusctl with Postgres hung: exit %d: %s%s", code, out, errOut)
 	}
-	for _, p := range children {
+	for _, p := range postgresProcesses(t, pid) {
 		syscall.Kill(p, syscall.SIGCONT)
 	}
-	if err := eventually(10*time.Second, func() error {
+	if err := eventually(bound, func() error {
 		if status, _ := d.call(ctx, token, "GET", "/v1/tenants", ""); status != 200 {
 			return fmt.Errorf("with Postgres back a call answers %d", status)
 		}
@@ -423,6 +420,14 @@ func (d *devServer) testPostgresAway(t *testing.T) {
 		t.Error(err)
 	}
 	d.oracleClickHouse(oraclePostgres(t, d.env("env", "ARGUS_POSTGRES_URL"), nil))
+}
+
+// stopPostgres freezes the postmaster first, which then has no child that the list lacks.
+func stopPostgres(t *testing.T, postmaster int) {
+	syscall.Kill(postmaster, syscall.SIGSTOP)
+	for _, pid := range postgresProcesses(t, postmaster) {
+		syscall.Kill(pid, syscall.SIGSTOP)
+	}
 }
 
 // postgresProcesses are the postmaster and its children.

@@ -61,7 +61,7 @@ func TestSoak(t *testing.T) {
 		before := d.pid(victim)
 		syscall.Kill(before, syscall.SIGKILL)
 		survived[victim]++
-		if err := eventually(60*time.Second, func() error {
+		if err := eventually(bound, func() error {
 			if d.pid(victim) == before {
 				return fmt.Errorf("%s was not started again", victim)
 			}

@@ -311,7 +311,7 @@ func ready(addr string) bool {
 
 func (s *site) wait(what string, try func() error) {
 	s.t.Helper()
-	if err := eventually(90*time.Second, try); err != nil {
+	if err := eventually(bound, try); err != nil {
 		s.t.Fatalf("%s: %v", what, err)
 	}
 }
