@@ -101,7 +101,7 @@ func TestRetention(t *testing.T) {
 			}
 		}
 		if step == 2 {
-			month := oldest.AddDate(0, -1, 0)
+			month := time.Date(oldest.Year(), oldest.Month()-1, 1, 0, 0, 0, 0, time.UTC)
 			admin := w.ch.Conn(t, w.ch.MigrateURL)
 			for _, table := range []string{"audit_log", "audit_route_days", "audit_client_days", "audit_actor_days"} {
 				w.must(admin.Exec(ctx(t), "ALTER TABLE "+table+" DROP PARTITION "+month.Format("200601")))

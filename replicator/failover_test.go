@@ -103,10 +103,11 @@ func (p *pair) has(l *lane, seq int64) bool {
 func TestLostTail(t *testing.T) {
 	p := newPair(t, "")
 	super := p.pg.Pool(t, p.pg.SuperuserURL)
-	_, err := super.Exec(p.ctx(), "SELECT argus.create_month(now() - interval '3 months')")
+	old := ago(90)
+	_, err := super.Exec(p.ctx(), "SELECT argus.create_month($1)", old)
 	p.must(err)
 	before := p.openLane()
-	before.write(500, time.Now().AddDate(0, -3, 0))
+	before.write(500, old)
 	stop := p.start()
 	stopLoad := p.load(2, time.Now)
 	p.caughtUp()
@@ -148,10 +149,8 @@ func TestLostTail(t *testing.T) {
 	stop()
 
 	// The old primary alone: neither the copy nor its epoch changes.
-	config := p.old.Config()
-	old, err := engines.StartPostgres(p.ctx(), config)
+	p.old, err = engines.StartPostgres(p.ctx(), p.old.Config())
 	p.must(err)
-	p.old = old
 	epoch := func() (n uint64) {
 		p.must(p.copy.QueryRow(p.ctx(), "SELECT max(epoch) FROM replicator_epoch").Scan(&n))
 		return n

@@ -44,7 +44,7 @@ func TestHeal(t *testing.T) {
 	losses := map[string]string{
 		"audit_log, " + monthOf(ago(35)).String():            fmt.Sprintf("ALTER TABLE audit_log DROP PARTITION ID '%d'", monthOf(ago(35))),
 		"audit_log, " + monthOf(ago(0)).String():             "INSERT INTO audit_log SELECT * FROM audit_log WHERE seq <= 9 AND writer_id = " + id,
-		"audit_log, " + monthOf(ago(70)).String():            "ALTER TABLE audit_log DELETE WHERE seq = 720" + sync,
+		"audit_log, " + monthOf(ago(68)).String():            "ALTER TABLE audit_log DELETE WHERE seq = 720" + sync,
 		"Postgres has no such row":                           "INSERT INTO audit_log (writer_id, seq, occurred_at) VALUES (" + id + ", 12345, now64(6)), (77, 1, now64(6))",
 		"do not make the row_hash":                           "ALTER TABLE audit_log UPDATE actor_id = 'user_nobody' WHERE seq = 17" + sync,
 		"compute_control_audit, " + monthOf(ago(4)).String(): "ALTER TABLE compute_control_audit DELETE WHERE step = 2" + sync,

@@ -43,7 +43,7 @@ func (c *child) wait() {
 	c.t.Helper()
 	select {
 	case <-c.done:
-	case <-time.After(45 * time.Second):
+	case <-time.After(90 * time.Second):
 		c.kill()
 		c.t.Error("the replicator did not come to where it was to be killed")
 	}

@@ -105,7 +105,7 @@ func (w *world) startFrozen(at string) *child {
 // frozen waits until it is.
 func (c *child) frozen() {
 	c.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
 		if err == nil && bytes.Contains(stat, []byte(") T ")) {
 			return
@@ -153,7 +153,7 @@ func (c *child) stop() {
 	c.signal(syscall.SIGTERM)
 	select {
 	case <-c.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(90 * time.Second):
 		c.kill()
 		c.t.Error("the replicator did not stop")
 	}

@@ -95,7 +95,7 @@ func TestIdle(t *testing.T) {
 	w.must(err)
 	var end string
 	w.must(super.QueryRow(w.ctx(), "SELECT pg_current_wal_lsn()::text").Scan(&end))
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		var passed bool
 		w.must(super.QueryRow(w.ctx(), "SELECT confirmed_flush_lsn >= $1::pg_lsn FROM pg_replication_slots WHERE slot_name = $2",
 			end, w.slot()).Scan(&passed))
@@ -106,7 +106,7 @@ func TestIdle(t *testing.T) {
 			t.Fatal("the slot does not move while nothing is audited")
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		var data []byte
 		var age float64
 		var s Status

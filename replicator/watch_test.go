@@ -38,7 +38,7 @@ func TestSlotIsWatchedByStandbys(t *testing.T) {
 		}
 		return -1 // no slot was looked at yet
 	}
-	for deadline := time.Now().Add(30 * time.Second); value("slot_usable") != 1; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); value("slot_usable") != 1; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the slot is not seen")
 		}

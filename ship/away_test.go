@@ -120,11 +120,10 @@ func TestRetention(t *testing.T) {
 	w.acknowledged("siem", 10)
 	w.exec("UPDATE argus.sinks SET paused = true, paused_by = 'user_2ada', paused_at = now()")
 	w.until("it is paused", func() bool { return w.status("state") == "paused" })
-	w.exec("SELECT argus.create_month(now() - interval '14 months')")
-	w.write(writer, 25, func(r *argus.Record) {
-		r.OccurredAt = r.OccurredAt.AddDate(0, -14, 0)
-		r.RecordedAt = r.OccurredAt
-	})
+	now := time.Now().UTC()
+	old := time.Date(now.Year(), now.Month()-14, 15, 0, 0, 0, 0, time.UTC)
+	w.exec("SELECT argus.create_month($1)", old)
+	w.write(writer, 25, func(r *argus.Record) { r.OccurredAt, r.RecordedAt = old, old })
 	w.write(writer, 15)
 	w.until("it is told", func() bool {
 		return said.has("level=ERROR msg=\"rows that the sink has not taken may leave Postgres soon") && w.status("retention_at") != ""
@@ -188,11 +187,8 @@ func TestTakeOver(t *testing.T) {
 	must(t, first.Process.Kill())
 	first.Wait()
 	taken(was)
+	w.until("the standby holds the lease", func() bool { was = holder(); return pid(was) == fmt.Sprint(standby.Process.Pid) })
 	third := w.child(path, "", 0)
-	was = holder()
-	if pid(was) != fmt.Sprint(standby.Process.Pid) {
-		t.Errorf("%s holds the lease", was)
-	}
 	must(t, standby.Process.Signal(syscall.SIGSTOP))
 	taken(was)
 	must(t, standby.Process.Signal(syscall.SIGCONT))
