@@ -59,7 +59,12 @@ func TestRivals(t *testing.T) {
 	for range 3 {
 		r := newRival(t, pg.APIURL)
 		wg.Go(func() {
-			for n := range 40 {
+			contested := func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return won > 0 && lost > 0
+			}
+			for n, began := 0, time.Now(); n < 40 || !contested() && time.Since(began) < time.Minute; n++ {
 				var writer, seq int64
 				err := pool.QueryRow(context.Background(), `SELECT writer_id, seq FROM argus.audit_writers WHERE closed_at IS NULL
 					ORDER BY random() LIMIT 1`).Scan(&writer, &seq)

@@ -215,7 +215,7 @@ func (l *ledger) call(w *Writer, pool *pgxpool.Pool, n int) error {
 // eventually waits until ok, or fails the test after a long time.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(40 * time.Second); ; {
+	for end := time.Now().Add(90 * time.Second); ; {
 		if ok() {
 			return
 		}
