@@ -1,7 +1,6 @@
 package analytics
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -11,25 +10,9 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // TestFollowOverAHungPostgres: a server that accepts and never answers does not hold a stream for ever. Each step of a poll has its
 // bound, and the stream goes on where it stood.
@@ -37,7 +20,7 @@ func TestFollowOverAHungPostgres(t *testing.T) {
 	w := newWorld(t)
 	proxy, through := enginetest.ProxyURL(t, w.pg.APIURL)
 	pool := w.pg.Pool(t, through)
-	log := &lockedBuffer{}
+	log := &audittest.Buffer{}
 	a := w.analytics(func(c *Config) { c.Postgres, c.Logger = pool, slog.New(slog.NewTextHandler(log, nil)) })
 	id := w.openWriter()
 	rng := rand.New(rand.NewPCG(5, 6))

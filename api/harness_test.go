@@ -26,6 +26,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/credential"
+	"github.com/useargus/argus/internal/audittest"
 	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/internal/localissuer"
 )
@@ -343,7 +344,7 @@ type harness struct {
 	config   Config
 	api      *API
 	url      string
-	logs     *logBuffer
+	logs     *audittest.Buffer
 	clerk    credential.ClerkConfig
 	aged     *atomic.Int64 // nanoseconds, by which the API's clock for what it knows of Clerk is ahead
 	client   *http.Client
@@ -359,7 +360,7 @@ func newHarness(t testing.TB, edit ...func(*Config)) *harness {
 
 func newHarnessWith(t testing.TB, pg *enginetest.Postgres) *harness {
 	t.Helper()
-	h := &harness{t: t, pg: pg, aged: new(atomic.Int64), logs: &logBuffer{}, auditLog: &fakeLog{},
+	h := &harness{t: t, pg: pg, aged: new(atomic.Int64), logs: &audittest.Buffer{}, auditLog: &fakeLog{},
 		audit: &fakeAudit{intended: map[uuid.UUID]bool{}, intents: map[uuid.UUID]bool{}}}
 	h.pool = pg.Pool(t, pg.APIURL)
 
@@ -550,24 +551,6 @@ func eventually(t testing.TB, what string, f func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("not within five seconds: %s", what)
-}
-
-// logBuffer collects what was logged.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 var errBroken = errors.New("broken on purpose")

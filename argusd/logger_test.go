@@ -15,13 +15,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
+	"github.com/useargus/argus/internal/audittest"
 )
 
 // TestStandardLog: what net/http writes of a peer's misdeeds is in the structured log, cut, and not as often as the peer likes.
@@ -32,7 +32,7 @@ func TestStandardLog(t *testing.T) {
 		log.SetOutput(out)
 		log.SetFlags(flags)
 	})
-	var text lockedBuffer
+	var text audittest.Buffer
 	takeStandardLog(slog.New(slog.NewJSONHandler(&text, nil)))
 
 	// A service that answers twice. The second answer comes while the connection is idle.
@@ -107,24 +107,6 @@ func TestLogAttributes(t *testing.T) {
 			t.Errorf("%s: %s", format, line)
 		}
 	}
-}
-
-// lockedBuffer is written by one goroutine and read by another.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // TestServicesHangup: SIGHUP asks for a reload, several at once for one, and ends no process that has no services.

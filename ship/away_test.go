@@ -1,13 +1,11 @@
 package ship
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -17,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 )
 
 // dated dates rows that long before now.
@@ -89,31 +88,13 @@ func TestAway(t *testing.T) {
 	}
 }
 
-// logged is what was logged.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) has(text string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), text)
-}
-
 // TestRetention: rows that a paused sink has not seen come near their end, and leave with their month. It is told before: in the
 // log as an error, in the state, and by the metric of the alert. Afterwards the rows are named as missing, and all others arrive.
 func TestRetention(t *testing.T) {
 	w := newWorld(t)
 	w.api = w.owner
 	r := newReceiver(t)
-	said, registry := &logged{}, prometheus.NewRegistry()
+	said, registry := &audittest.Buffer{}, prometheus.NewRegistry()
 	s, stop := w.run(r.sinks(w.dir, ""), func(c *Config) { c.Logger, c.Registerer = slog.New(slog.NewTextHandler(said, nil)), registry })
 	writer := w.open()
 	w.write(writer, 10)
@@ -126,7 +107,7 @@ func TestRetention(t *testing.T) {
 	w.write(writer, 25, func(r *argus.Record) { r.OccurredAt, r.RecordedAt = old, old })
 	w.write(writer, 15)
 	w.until("it is told", func() bool {
-		return said.has("level=ERROR msg=\"rows that the sink has not taken may leave Postgres soon") && w.status("retention_at") != ""
+		return said.Has("level=ERROR msg=\"rows that the sink has not taken may leave Postgres soon") && w.status("retention_at") != ""
 	})
 	at, err := time.Parse(time.RFC3339, w.status("retention_at"))
 	must(t, err)
@@ -140,7 +121,7 @@ func TestRetention(t *testing.T) {
 	w.acknowledged("siem", 25)
 	w.until("it is told what is missing", func() bool { return w.status("rejected_rows") == "25" && w.status("retention_at") == "" })
 	stop()
-	if n := w.number("SELECT count(*) FROM argus.sink_rejects WHERE reason = 'missing' AND writer_id = $1 AND from_seq = 11 AND to_seq = 35", writer); n != 1 || !said.has("rows that the sink has not seen are gone") {
+	if n := w.number("SELECT count(*) FROM argus.sink_rejects WHERE reason = 'missing' AND writer_id = $1 AND from_seq = 11 AND to_seq = 35", writer); n != 1 || !said.Has("rows that the sink has not seen are gone") {
 		t.Error("the missing rows are not named")
 	}
 	report := r.verify()
