@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -186,21 +185,6 @@ func (f *factory) showVerdict(r *result, took time.Duration) error {
 }
 
 func (f *factory) verdictJSON(r *result, took time.Duration) error {
-	type faultJSON struct {
-		Leaf  *int64 `json:"leaf"`
-		Row   string `json:"row"`
-		What  string `json:"what"`
-		Tree  string `json:"tree"`
-		Found string `json:"found"`
-	}
-	faults := []faultJSON{}
-	for _, x := range r.Faults {
-		j := faultJSON{Row: x.Row, What: x.What, Tree: hex.EncodeToString(x.Tree[:]), Found: hex.EncodeToString(x.Found[:])}
-		if x.Leaf != proof.NoLeaf {
-			j.Leaf = &x.Leaf
-		}
-		faults = append(faults, j)
-	}
 	reasons := r.Reasons
 	if reasons == nil {
 		reasons = []string{}
@@ -223,11 +207,11 @@ func (f *factory) verdictJSON(r *result, took time.Duration) error {
 		SealedBy *string        `json:"sealed_by"`
 		Leaf     *int64         `json:"leaf"`
 		proof.Counts
-		Found    []faultJSON           `json:"found"`
+		Found    []proof.Fault         `json:"found"`
 		Manifest *argus.ExportManifest `json:"manifest"` // of an export that was held against it
 		Seconds  float64               `json:"seconds"`
 	}{r.word(), r.Outcome.ExitCode(), reasons, argus.OrNull(r.source), argus.OrNull(r.copy), argus.OrNull(month), argus.OrNull(r.Checkpoint.Origin),
-		r.Checkpoint.Size, r.Checkpoint.Root.String(), argus.JSONTime(r.sealedAt), argus.OrNull(r.sealedBy), leafOrNull(r), r.Counts, faults, r.manifest(), took.Seconds()})
+		r.Checkpoint.Size, r.Checkpoint.Root.String(), argus.JSONTime(r.sealedAt), argus.OrNull(r.sealedBy), leafOrNull(r), r.Counts, append([]proof.Fault{}, r.Faults...), r.manifest(), took.Seconds()})
 	if err != nil {
 		return err
 	}

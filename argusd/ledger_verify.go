@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -198,21 +197,6 @@ func (o *ledgerVerifyOptions) verify(ctx context.Context, config ledgerVerifyCon
 
 func (o *ledgerVerifyOptions) show(out io.Writer, r verify.Result) {
 	if o.json {
-		type fault struct {
-			Leaf  *int64 `json:"leaf"`
-			Row   string `json:"row"`
-			What  string `json:"what"`
-			Tree  string `json:"tree"`
-			Found string `json:"found"`
-		}
-		faults := []fault{}
-		for _, f := range r.Faults {
-			j := fault{Row: f.Row, What: f.What, Tree: hex.EncodeToString(f.Tree[:]), Found: hex.EncodeToString(f.Found[:])}
-			if f.Leaf != proof.NoLeaf {
-				j.Leaf = &f.Leaf
-			}
-			faults = append(faults, j)
-		}
 		b, err := json.Marshal(struct {
 			Outcome  string         `json:"outcome"`
 			ExitCode int            `json:"exit_code"`
@@ -225,10 +209,10 @@ func (o *ledgerVerifyOptions) show(out io.Writer, r verify.Result) {
 			SealedAt argus.JSONTime `json:"sealed_at"`
 			SealedBy *string        `json:"sealed_by"`
 			proof.Counts
-			Found   []fault `json:"found"`
-			Seconds float64 `json:"seconds"`
+			Found   []proof.Fault `json:"found"`
+			Seconds float64       `json:"seconds"`
 		}{r.Outcome.String(), r.Outcome.ExitCode(), r.Reasons, o.store, argus.OrNull(o.month), r.Checkpoint.Origin, r.Checkpoint.Size,
-			r.Checkpoint.Root.String(), argus.JSONTime(r.SealedAt), argus.OrNull(r.SealedBy), r.Counts, faults, r.Elapsed.Seconds()})
+			r.Checkpoint.Root.String(), argus.JSONTime(r.SealedAt), argus.OrNull(r.SealedBy), r.Counts, append([]proof.Fault{}, r.Faults...), r.Elapsed.Seconds()})
 		if err == nil {
 			fmt.Fprintln(out, string(b))
 		}

@@ -2,6 +2,8 @@ package proof
 
 import (
 	"cmp"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"sort"
@@ -15,6 +17,21 @@ type Fault struct {
 	What  string
 	Tree  Hash // the digest that the tree holds
 	Found Hash // the digest of the row as it stands; zero when there is no row
+}
+
+// MarshalJSON is what commands print of it: digests in hex, and a leaf where there is one.
+func (f Fault) MarshalJSON() ([]byte, error) {
+	var leaf *int64
+	if f.Leaf != NoLeaf {
+		leaf = &f.Leaf
+	}
+	return json.Marshal(struct {
+		Leaf  *int64 `json:"leaf"`
+		Row   string `json:"row"`
+		What  string `json:"what"`
+		Tree  string `json:"tree"`
+		Found string `json:"found"`
+	}{leaf, f.Row, f.What, hex.EncodeToString(f.Tree[:]), hex.EncodeToString(f.Found[:])})
 }
 
 func (f Fault) String() string {
