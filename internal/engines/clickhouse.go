@@ -127,27 +127,19 @@ func startClickHouse(ctx context.Context, config ClickHouseConfig) (_ *ClickHous
 	}
 	fixedTCP, fixedHTTP := config.TCPPort != 0, config.HTTPPort != 0
 	ch := &ClickHouse{config: config, unlock: unlock}
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	if err := untilFree(ctx, func() (err error) {
 		if !fixedTCP {
 			if ch.config.TCPPort, err = freePort(); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		if !fixedHTTP {
 			if ch.config.HTTPPort, err = freePort(); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		err = ch.launch(ctx, acc, library)
-		again := errors.Is(err, errStillHeld) || errors.Is(err, errPortTaken)
-		if !again || time.Now().After(deadline) {
-			break
-		}
-		if ended := pause(ctx, 100*time.Millisecond); ended != nil {
-			return nil, fmt.Errorf("%w; before that: %w", ended, err)
-		}
-	}
-	if err != nil {
+		return ch.launch(ctx, acc, library)
+	}); err != nil {
 		return nil, err
 	}
 	// At every end of the process the folder is free again.

@@ -110,6 +110,20 @@ func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
 	}
 }
 
+// untilFree launches an engine, and tries again while the data directory is still held or a port was taken meanwhile.
+func untilFree(ctx context.Context, launch func() error) error {
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		err := launch()
+		again := errors.Is(err, errStillHeld) || errors.Is(err, errPortTaken)
+		if !again || time.Now().After(deadline) {
+			return err
+		}
+		if ended := pause(ctx, 100*time.Millisecond); ended != nil {
+			return fmt.Errorf("%w; before that: %w", ended, err)
+		}
+	}
+}
+
 // pause waits d, or less when ctx ends first; then its error is returned.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -129,22 +129,14 @@ func startPostgres(ctx context.Context, config PostgresConfig) (_ *Postgres, err
 		return nil, err
 	}
 	fixed := config.Port != 0
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	if err := untilFree(ctx, func() (err error) {
 		if !fixed {
 			if pg.config.Port, err = freePort(); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		err = pg.launch(ctx, acc, data)
-		again := errors.Is(err, errStillHeld) || errors.Is(err, errPortTaken)
-		if !again || time.Now().After(deadline) {
-			break
-		}
-		if ended := pause(ctx, 100*time.Millisecond); ended != nil {
-			return nil, fmt.Errorf("%w; before that: %w", ended, err)
-		}
-	}
-	if err != nil {
+		return pg.launch(ctx, acc, data)
+	}); err != nil {
 		return nil, err
 	}
 	// At every end of the process the folder is free again.
