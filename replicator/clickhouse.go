@@ -53,6 +53,8 @@ func openClickHouse(url string) (*clickhouse, error) {
 
 func (s *clickhouse) close() { s.server.forget() }
 
+func namedString(name, value string) any { return clickhousego.Named(name, value) }
+
 // strings reads one column of strings.
 func (s *clickhouse) strings(ctx context.Context, query string, args ...any) ([]string, error) {
 	var out []string

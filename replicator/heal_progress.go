@@ -8,12 +8,9 @@ import (
 	"sync"
 	"time"
 
-	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/jackc/pgx/v5"
 	xterm "golang.org/x/term"
 )
-
-func namedString(name, value string) any { return clickhousego.Named(name, value) }
 
 // expectAll counts what a copy into an empty ClickHouse has before it, while the copying goes on.
 func (h *healing) expectAll(ctx context.Context) {
