@@ -93,6 +93,9 @@ var usersTemplate = template.Must(template.New("users").Funcs(xmlFuncs).Parse(`<
 // No log tables are configured, so there are none. Caches are small: what is bounded here is a whole
 // development machine's or a test's server.
 //
+// The library has two threads to schedule its tables' tasks on. With these it pauses tasks and warns of it, many times a
+// second. A server has 512.
+//
 // HTTP answers queries alone, and only to a Host that is loopback: a web page whose name was bound to 127.0.0.1 after
 // it was loaded names its own.
 var serverTemplate = template.Must(template.New("config").Funcs(xmlFuncs).Parse(`<clickhouse>
@@ -112,6 +115,7 @@ var serverTemplate = template.Must(template.New("config").Funcs(xmlFuncs).Parse(
   <mark_cache_size>67108864</mark_cache_size>
   <uncompressed_cache_size>0</uncompressed_cache_size>
   <max_concurrent_queries>200</max_concurrent_queries>
+  <background_schedule_pool_size>16</background_schedule_pool_size>
   <access_control_improvements><settings_constraints_replace_previous>true</settings_constraints_replace_previous></access_control_improvements>
 {{- if .Peers}}
   <remote_servers replace="1">
