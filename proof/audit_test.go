@@ -1,9 +1,11 @@
 package proof_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -305,6 +307,18 @@ func TestAuditPruned(t *testing.T) {
 		}
 		if v := a.Finish(); v.Outcome != want || v.Counts.Deleted != 100 {
 			t.Errorf("remembered %v: %+v", remembered, v)
+		}
+	}
+}
+
+// TestFaultJSON: a row that has no leaf says so.
+func TestFaultJSON(t *testing.T) {
+	zeros := strings.Repeat("00", 31)
+	for leaf, said := range map[int64]string{7: "7", proof.NoLeaf: "null"} {
+		got, err := json.Marshal(proof.Fault{Leaf: leaf, Row: "call 1/2", What: "it is not what was sealed", Tree: proof.Hash{10}})
+		want := `{"leaf":` + said + `,"row":"call 1/2","what":"it is not what was sealed","tree":"0a` + zeros + `","found":"00` + zeros + `"}`
+		if err != nil || string(got) != want {
+			t.Errorf("%s, not %s: %v", got, want, err)
 		}
 	}
 }
