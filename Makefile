@@ -5,7 +5,10 @@ LDFLAGS := -s -w -X github.com/useargus/argus.Version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 CONSOLE_SOURCES := testdata/columns.json $(shell find api/console -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path '*/build-*' 2>/dev/null)
 
-.PHONY: help dev build release engines console setup test test-go test-replicator test-analytics test-console test-deploy test-interop race bench crash soak attack lint prose clean
+# Parts of make test, the longest first.
+TESTS := test-go test-replicator test-console test-analytics test-deploy test-interop
+
+.PHONY: help dev build release engines console setup test $(TESTS) race bench crash soak attack lint prose clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,9 +47,9 @@ api/console/dist/index.html: api/console/node_modules/.package-lock.json $(CONSO
 	cd api/console && npm run --silent build
 	@touch $@
 
-# Two parts run at a time, since each waits for its engines now and then. The longest begin.
+# Two parts run at a time, since each waits for its engines now and then.
 test: setup build lint ## everything that must hold, on real engines; about half an hour on two cores
-	@$(MAKE) --no-print-directory -j 2 test-go test-replicator test-console test-analytics test-deploy test-interop
+	@$(MAKE) --no-print-directory -j 2 $(TESTS)
 
 argusctl/testdata/mcp/node_modules/.package-lock.json: argusctl/testdata/mcp/package-lock.json
 	cd argusctl/testdata/mcp && npm ci --ignore-scripts --no-audit --no-fund
@@ -60,8 +63,8 @@ setup: argusctl/testdata/mcp/node_modules/.package-lock.json ## provide the prog
 RACED := ^(TestClickHouseGoesAwayAndComesBack|TestHedging|TestFollowersSkipAndRepeatNothing|TestFollowAheadOfTheSource|TestFollowFromWhatDoesNotExist|TestSlowFollowerIsToldWhereToResume|TestManyFollowersShareOneSource|TestFirstCopy|TestTwoAtOnce|TestSlotIsWatchedByStandbys)$$
 
 # The engines of the tests keep their data in memory where there is plenty. What Go builds stays on the disk.
-test-%: export GOTMPDIR := $(or $(GOTMPDIR),$(TMPDIR),/tmp)
-test-%: export TMPDIR := $(shell internal/setup/tmpdir.sh)
+$(TESTS): export GOTMPDIR := $(or $(GOTMPDIR),$(TMPDIR),/tmp)
+$(TESTS): export TMPDIR := $(shell internal/setup/tmpdir.sh)
 
 # lint has vetted what is tested.
 GOTEST := go test -vet=off -timeout 30m
