@@ -25,7 +25,7 @@ const (
 )
 
 // idlePublish is how often a watermark is published when nothing happens; tests shorten it.
-var idlePublish = 3 * time.Second
+var idlePublish = 5 * time.Second
 
 // never is a position no log reaches.
 const never = wal.LSN(math.MaxUint64)

@@ -9,7 +9,7 @@ import (
 	"github.com/useargus/argus/replicator/wal"
 )
 
-// Status is what argus.replicator_status holds as jsonb, written about each second by the active replicator,
+// Status is what argus.replicator_status holds as jsonb, written each second or two by the active replicator,
 // for GET /v1/health. Who finds updated_at older than ten seconds knows that none is active.
 type Status struct {
 	Host string `json:"host"`
@@ -63,6 +63,13 @@ func (h *health) copied(rows int) {
 	h.rows += int64(rows)
 }
 
+// count is how many rows were copied since the start.
+func (h *health) count() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.rows
+}
+
 func (h *health) failed(err error) {
 	if err == nil {
 		return
@@ -88,9 +95,17 @@ func (h *health) tick() {
 
 // report writes the status to Postgres while this replicator is active.
 func (r *Replicator) report(ctx context.Context) {
-	for {
+	copied := int64(-1)
+	for quiet := false; ; {
 		r.health.tick()
-		r.writeStatus(ctx)
+		// While no row comes each other second is enough: GET /v1/health is two seconds old at most.
+		if rows := r.health.count(); rows != copied || !quiet {
+			r.writeStatus(ctx)
+			quiet = rows == copied
+			copied = rows
+		} else {
+			quiet = false
+		}
 		if sleep(ctx, time.Second) != nil {
 			return
 		}
@@ -107,19 +122,11 @@ func (r *Replicator) writeStatus(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	tx, err := r.pool.Begin(ctx)
-	if err != nil {
-		return
-	}
-	defer tx.Rollback(context.WithoutCancel(ctx))
-	if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
-		return
-	}
-	if _, err := tx.Exec(ctx, `
-		INSERT INTO argus.replicator_status (slot, updated_at, status) VALUES ($1, clock_timestamp(), $2)
+	// It waits for no synchronous standby.
+	if _, err := r.pool.Exec(ctx, `
+		INSERT INTO argus.replicator_status (slot, updated_at, status)
+		SELECT $1, clock_timestamp(), $2::jsonb FROM set_config('synchronous_commit', 'off', true)
 		ON CONFLICT (slot) DO UPDATE SET updated_at = excluded.updated_at, status = excluded.status`, r.config.Slot, data); err != nil {
 		r.log.Debug("the status was not written", "error", err)
-		return
 	}
-	_ = tx.Commit(ctx)
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/useargus/argus/replicator/wal"
 )
 
-// watch asks Postgres each second how the writers stand, how the slot is, where the log ends, and whether the
+// watch asks Postgres each second, each other one while no row comes, how the writers stand, how the slot is, where the log ends, and whether the
 // publication is the one that the lease term began with. It ends the term when it is not.
 func (s *session) watch(ctx context.Context) error {
-	warned := ""
+	warned, copied := "", int64(-1)
 	for {
 		err := s.look(ctx, &warned)
 		if errors.Is(err, errThinned) || errors.Is(err, errPublicationChanged) || errors.Is(err, errTimeline) {
@@ -27,7 +27,13 @@ func (s *session) watch(ctx context.Context) error {
 			// The stream and the lease notice by themselves when Postgres is away.
 			s.r.log.Debug("asking Postgres for the state of the slot", "error", err)
 		}
-		if sleep(ctx, lookEvery) != nil {
+		pause := lookEvery
+		if rows := s.r.health.count(); rows == copied && len(s.suspects) == 0 {
+			pause *= 2
+		} else {
+			copied = rows
+		}
+		if sleep(ctx, pause) != nil {
 			return nil
 		}
 	}
