@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/ClickHouse/ch-go"
 )
 
 // insert gives ClickHouse the rows. With doubt it inserts only the rows that are not there yet. The server reads the
@@ -28,11 +30,23 @@ func (t *term) insert(ctx context.Context, r *rows, doubt bool) error {
 		b.WriteString(" AND " + r.absent())
 	}
 	b.WriteString(" FORMAT Native")
-	if err := asFenced(t.w.do(ctx, t.insertTimeout, b.String(), r.input)); err != nil {
+	var settings []ch.Setting
+	if r.count < granule {
+		settings = append(settings, withoutSkipIndexes)
+	}
+	if err := asFenced(t.w.do(ctx, t.insertTimeout, b.String(), r.input, settings...)); err != nil {
 		return fmt.Errorf("inserting %d rows into %s: %w", r.count, info.clickhouse, err)
 	}
 	return nil
 }
+
+// granule is how many rows a skip index tells apart: ClickHouse's index_granularity.
+const granule = 8192
+
+// withoutSkipIndexes has the part of an insert go without them. They are two thirds of the files that a part of audit_log has,
+// each written and synced, and of fewer rows than a granule they could leave out no more than the part. The merge that takes the
+// part up makes them.
+var withoutSkipIndexes = ch.Setting{Key: "materialize_skip_indexes_on_insert", Value: "0", Important: true}
 
 // absent is the condition that a row of r is not in its table. The time is part of it because the tables lie
 // in its order; it never changes for an identity.
