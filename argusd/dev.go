@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +28,8 @@ import (
 
 // argusd dev is ARGUS on one machine, every part of it real:
 //
-//	argusd dev ─┬─ postgres      (internal/engines)
-//	            ├─ clickhouse    (internal/engines); several with ARGUS_DEV_SHARDS, and a replicator for each
+//	argusd dev ─┬─ postgres      (internal/engines); with ARGUS_DEV_STANDBYS also standbys
+//	            ├─ clickhouse    (internal/engines); several with ARGUS_DEV_COPIES and ARGUS_DEV_SHARDS, and a replicator for each
 //	            ├─ argusd dev-sample    a service behind the door (internal/sample)
 //	            ├─ local issuers in this process: play Clerk, a second issuer of people and a CI's, loopback only
 //	            ├─ argusd dev-api       a child with the API's credentials only
@@ -45,7 +46,9 @@ type dev struct {
 	issuer     *issuerServer
 
 	postgres, api, ledger, ship, sample *unit
-	clickhouses, replicators            []*unit // one each, or as many as there are shards
+	nodes                               []*unit // postgres, and its standbys
+	primaryDir                          string
+	clickhouses, replicators            []*unit // one each, or as many as there are servers
 
 	apiMetrics, replicatorMetrics, ledgerMetrics, shipMetrics atomic.Value // the URLs, as strings; new ones with each start
 
@@ -64,7 +67,9 @@ func newDevCommand() *cobra.Command {
 		Short: "Run all of ARGUS on this machine: engines, API, replicator, console",
 		Long: `Run all of ARGUS on this machine: real Postgres, real ClickHouse, API, replicator and console, on loopback.
 Data lives in $ARGUS_DEV_DIR (default .argus) and survives a restart. ARGUS_DEV_ADDR is the API's address
-(default 127.0.0.1:8420). With ARGUS_DEV_SHARDS=3 three servers of ClickHouse share the rows. Ctrl-C stops everything it started.
+(default 127.0.0.1:8420). With ARGUS_DEV_COPIES=2 there are two copies in ClickHouse, east and west. With ARGUS_DEV_SHARDS=3
+three servers of ClickHouse share the rows of each copy. With ARGUS_DEV_STANDBYS=2 Postgres has two standbys, of which a call waits
+for one (docs/high-availability.md loses the primary). Ctrl-C stops everything it started.
 
 A new folder gets a history of made-up calls, with a slow route and an outage in it to be found. It is written while the
 console is already up.`,
@@ -110,6 +115,10 @@ func runDev(ctx context.Context, load float64, history time.Duration) error {
 
 	var keepers sync.WaitGroup
 	for _, u := range d.units() {
+		if len(d.nodes) > 1 && slices.Contains(d.nodes, u) {
+			keepers.Go(func() { u.mourn(ctx) })
+			continue
+		}
 		keepers.Go(func() { u.keep(ctx) })
 	}
 	keepers.Go(func() {
@@ -163,15 +172,19 @@ func newDev() (d *dev, unlock func(), err error) {
 		unlock()
 		return nil, nil, err
 	}
-	d.postgres = d.unit("postgres", d.startPostgres)
-	shards, err := d.state.shards(os.Getenv("ARGUS_DEV_SHARDS"))
+	nodes, err := standbys(os.Getenv("ARGUS_DEV_STANDBYS"))
 	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	d.planNodes(nodes)
+	if err := d.state.servers(os.Getenv("ARGUS_DEV_COPIES"), os.Getenv("ARGUS_DEV_SHARDS")); err != nil {
 		unlock()
 		return nil, nil, fmt.Errorf("%s: %w", d.dir, err)
 	}
-	for i := range shards {
-		d.clickhouses = append(d.clickhouses, d.unit(shardName("clickhouse", i), func(ctx context.Context) (process, error) { return d.startClickHouse(ctx, i) }))
-		d.replicators = append(d.replicators, d.unit(shardName("replicator", i), func(context.Context) (process, error) { return d.startReplicator(i) }))
+	for i := range d.state.Copies * d.state.Shards {
+		d.clickhouses = append(d.clickhouses, d.unit(d.state.serverName("clickhouse", i), func(ctx context.Context) (process, error) { return d.startClickHouse(ctx, i) }))
+		d.replicators = append(d.replicators, d.unit(d.state.serverName("replicator", i), func(context.Context) (process, error) { return d.startReplicator(i) }))
 	}
 	d.api = d.unit("api", d.startAPI)
 	d.ledger = d.unit("ledger", d.startLedger)
@@ -190,7 +203,7 @@ func (d *dev) unit(name string, start func(context.Context) (process, error)) *u
 
 // units in the order they are started; they are stopped in the opposite order.
 func (d *dev) units() []*unit {
-	return slices.Concat([]*unit{d.postgres}, d.clickhouses, d.replicators, []*unit{d.ledger, d.ship, d.sample, d.api})
+	return slices.Concat(d.nodes, d.clickhouses, d.replicators, []*unit{d.ledger, d.ship, d.sample, d.api})
 }
 
 func (d *dev) startAll(ctx context.Context) error {
@@ -209,6 +222,9 @@ func (d *dev) startAll(ctx context.Context) error {
 	if err := d.migrate(ctx); err != nil {
 		return err
 	}
+	if err := d.startStandbys(ctx); err != nil {
+		return err
+	}
 	issuer, err := startIssuer(d.state, d.dir, d.addr)
 	if err != nil {
 		return err
@@ -221,6 +237,9 @@ func (d *dev) startAll(ctx context.Context) error {
 		}
 	}
 	if err := d.waitCopying(ctx, began); err != nil {
+		return err
+	}
+	if err := d.awaitSlots(ctx); err != nil {
 		return err
 	}
 	if err := d.ledger.begin(ctx); err != nil {
@@ -242,13 +261,22 @@ func (d *dev) startAll(ctx context.Context) error {
 }
 
 func (d *dev) startPostgres(ctx context.Context) (process, error) {
-	config := engines.PostgresConfig{Dir: filepath.Join(d.dir, "postgres")}
+	config := engines.PostgresConfig{Dir: d.primaryDir}
+	if len(d.nodes) > 1 { // after a failover a standby does as the primary did
+		config.Settings = map[string]string{"hot_standby_feedback": "on", "sync_replication_slots": "on", "wal_retrieve_retry_interval": "500ms"}
+	}
 	if before, ok := d.postgres.process().(*engines.Postgres); ok {
 		config = before.Config() // the same port
 	}
 	pg, err := engines.StartPostgres(ctx, config)
 	if err != nil {
 		return nil, err
+	}
+	// No standby streams yet, or any more.
+	if told, _ := os.ReadFile(filepath.Join(config.Dir, "data/postgresql.auto.conf")); strings.Contains(string(told), "synchronous_standby_names") {
+		if err := pg.Set(ctx, "synchronous_standby_names", ""); err != nil {
+			return nil, errors.Join(err, pg.Stop(ctx))
+		}
 	}
 	return pg, nil
 }
@@ -257,7 +285,7 @@ func (d *dev) pg() *engines.Postgres { return d.postgres.process().(*engines.Pos
 
 // roleURL is how a Postgres role logs in.
 func (d *dev) roleURL(role string) string {
-	return d.pg().URL(role, d.state.Passwords[role], devDatabase)
+	return d.overNodes(d.pg().URL(role, d.state.Passwords[role], devDatabase))
 }
 
 // migrate brings both stores to this binary's schema and lets the roles log in.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -55,9 +54,9 @@ func (d *dev) startReplicator(i int) (process, error) {
 	}
 	command := []string{"replicator"}
 	if len(d.replicators) > 1 {
-		command = append(command, "--copy", fmt.Sprint("dev/", i+1))
+		command = append(command, "--copy", d.state.copyOf(i))
 	}
-	return d.startChild(shardName("replicator", i), command, []variable{
+	return d.startChild(d.state.serverName("replicator", i), command, []variable{
 		{"ARGUS_METRICS_LISTEN", metrics},
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_replicator")},
 		{"ARGUS_CLICKHOUSE_URL", d.userURL("argus_replicator")},
@@ -96,7 +95,7 @@ func (d *dev) startLedger(context.Context) (process, error) {
 		{"ARGUS_LEDGER_KEY", key},
 		{"ARGUS_LEDGER_ANCHOR", anchor},
 		{"ARGUS_POSTGRES_URL", d.roleURL("argus_ledger")},
-		{"ARGUS_CLICKHOUSE_URL", d.ch().NativeURL("argus_reader", d.state.Passwords["clickhouse/argus_reader"], devDatabase)},
+		{"ARGUS_CLICKHOUSE_URL", d.firstURL("argus_reader")},
 	})
 }
 

@@ -60,6 +60,7 @@ func (d *dev) writeEnvFiles() error {
 		{"ACTIONS_ID_TOKEN_REQUEST_TOKEN", "local"},
 	}
 	return errors.Join(
+		d.writeClusterFile(),
 		writeEnvFile(filepath.Join(d.dir, "services.env"), "", door),
 		writeEnvFile(filepath.Join(d.dir, "env"), filepath.Dir(d.executable), user),
 		writeEnvFile(filepath.Join(d.dir, "ci.env"), filepath.Dir(d.executable), job),

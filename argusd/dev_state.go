@@ -26,7 +26,8 @@ type devState struct {
 	SamplePort   int               `json:"sample_port"`   // kept, since it stands in the services file
 	AssertionKey string            `json:"assertion_key"` // what services know calls by
 	IssuerPort   int               `json:"issuer_port"`   // kept, since the issuer's address is part of its tokens
-	Shards       int               `json:"shards"`        // servers of ClickHouse
+	Shards       int               `json:"shards"`        // servers of ClickHouse that share out a copy
+	Copies       int               `json:"copies"`        // in ClickHouse
 	Seeded       bool              `json:"seeded"`        // the demonstration's calls were made
 	History      *devHistory       `json:"history"`       // nil: none was asked for when the folder was new
 

@@ -73,14 +73,22 @@ type devServer struct {
 	addr string
 	args []string
 	bin  string
-	cmd  *exec.Cmd
-	done chan struct{}
-	out  bytes.Buffer
-	mu   sync.Mutex
+
+	environ []string
+	cmd     *exec.Cmd
+	done    chan struct{}
+	out     bytes.Buffer
+	mu      sync.Mutex
 }
 
 // startDev runs `argusd dev` on a folder of the test's own, and stops it at the end.
 func startDev(t testing.TB, args ...string) *devServer {
+	t.Helper()
+	return startDevWith(t, nil, args...)
+}
+
+// startDevWith adds to its environment.
+func startDevWith(t testing.TB, environ []string, args ...string) *devServer {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "argus-dev-")
 	if err != nil {
@@ -90,7 +98,7 @@ func startDev(t testing.TB, args ...string) *devServer {
 	if !slices.Contains(args, "--history") {
 		args = append(args, "--history", "0") // most tests look at their own calls alone
 	}
-	d := &devServer{t: t, dir: dir, addr: freeAddr(t), args: args, bin: binDir(t)}
+	d := &devServer{t: t, dir: dir, addr: freeAddr(t), args: args, environ: environ, bin: binDir(t)}
 	t.Cleanup(func() {
 		d.stop()
 		if t.Failed() {
@@ -107,7 +115,7 @@ func startDev(t testing.TB, args ...string) *devServer {
 func (d *devServer) start() {
 	d.t.Helper()
 	d.cmd = exec.Command(filepath.Join(d.bin, "argusd"), append([]string{"dev"}, d.args...)...)
-	d.cmd.Env = append(os.Environ(), "ARGUS_DEV_DIR="+d.dir, "ARGUS_DEV_ADDR="+d.addr)
+	d.cmd.Env = append(append(os.Environ(), "ARGUS_DEV_DIR="+d.dir, "ARGUS_DEV_ADDR="+d.addr), d.environ...)
 	stdout, err := d.cmd.StdoutPipe()
 	if err != nil {
 		d.t.Fatal(err)

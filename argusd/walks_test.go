@@ -156,18 +156,24 @@ func (s *site) operations(name, process string, variables map[string]string) str
 	return s.step("deploy/OPERATIONS.md", name, process, variables)
 }
 
-// step runs a block of any page.
-func (s *site) step(of, name, process string, variables map[string]string) string {
-	s.t.Helper()
+// blockOf is a block of a page, as it is to be typed.
+func blockOf(t testing.TB, of, name string) string {
+	t.Helper()
 	page, err := os.ReadFile("../" + of)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	block := regexp.MustCompile("(?ms)^( *)<!-- tested: " + name + " -->\n *```sh\n(.*?)^ *```").FindSubmatch(page)
 	if block == nil {
-		s.t.Fatalf("%s has no block %s", of, name)
+		t.Fatalf("%s has no block %s", of, name)
 	}
-	script := regexp.MustCompile("(?m)^"+string(block[1])).ReplaceAllString(string(block[2]), "")
+	return regexp.MustCompile("(?m)^"+string(block[1])).ReplaceAllString(string(block[2]), "")
+}
+
+// step runs a block of any page.
+func (s *site) step(of, name, process string, variables map[string]string) string {
+	s.t.Helper()
+	script := blockOf(s.t, of, name)
 	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute) // a loop that waits for what never comes
 	defer cancel()
 	command := exec.CommandContext(ctx, "sh", "-euc", script)
