@@ -15,11 +15,18 @@ const (
 	SinksChanged  = "argus_sinks" // an operator asked something of a sink
 )
 
-// Announce sends a notice that stands for no more than itself. In a transaction it is sent when that has committed.
+// Announce sends a notice that stands for no more than itself. In a transaction it is sent when that has committed. By itself it is a
+// commit, too, and waits for the disk and for synchronous standbys: AnnounceSoon does not.
 func Announce(ctx context.Context, conn interface {
 	Exec(context.Context, string, ...any) (pgconn.CommandTag, error)
 }, channel string) error {
 	_, err := conn.Exec(ctx, "SELECT pg_notify($1, '')", channel)
+	return err
+}
+
+// AnnounceSoon is Announce for a connection that is in no transaction: it does not wait for its commit to be durable.
+func AnnounceSoon(ctx context.Context, conn *pgx.Conn, channel string) error {
+	_, err := conn.Exec(ctx, "SELECT pg_notify($1, '') FROM set_config('synchronous_commit', 'off', true)", channel)
 	return err
 }
 

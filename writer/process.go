@@ -273,7 +273,7 @@ func (w *Writer) committed(now time.Time) {
 // announce wakes the readers of the log that rest. It is no part of a batch: commits with a notice wait for each other.
 func (w *Writer) announce() error {
 	return w.control.use(w, func(conn *pgx.Conn) error {
-		return w.step(func(ctx context.Context) error { return connect.Announce(ctx, conn, connect.RowsCommitted) })
+		return w.step(func(ctx context.Context) error { return connect.AnnounceSoon(ctx, conn, connect.RowsCommitted) })
 	})
 }
 
