@@ -97,16 +97,16 @@ func (q *countQuestion) rawWhere(args *clickhouseArgs, raw []interval) (conds []
 // together is one statement that reads the rows of all questions once; ok is false when they ask for different rows, or when
 // one of them has a cheaper way.
 func (a *Analytics) together(questions []*countQuestion, used []*rollup, wm argus.Position, dirty dirtyTime, hourly float64) (s countStatement, ok bool) {
-	first, step := questions[0], time.Duration(0)
+	first, step, latencies := questions[0], time.Duration(0), false
 	raw := []interval{{first.window.since, first.window.until}}
-	if len(questions) < 2 || a.rawForm(raw, hourly) != rawEach {
+	if len(questions) < 2 {
 		return s, false
 	}
 	for i, q := range questions {
 		if q.window != first.window || !reflect.DeepEqual(q.conditions, first.conditions) || q.step != 0 && step != 0 && q.step != step {
 			return s, false
 		}
-		step = max(step, q.step)
+		step, latencies = max(step, q.step), latencies || q.latencies
 		if used[i] != nil {
 			clean, rest := dirty.split(q.window)
 			if pieces, _ := a.planFor(q, used[i], clean, rest, hourly); len(pieces) > 0 {
@@ -114,24 +114,22 @@ func (a *Analytics) together(questions []*countQuestion, used []*rollup, wm argu
 			}
 		}
 	}
-	return eachStatement(questions, raw, wm)
+	switch form := a.rawForm(raw, hourly); {
+	case form == rawEach:
+		return eachStatement(questions, raw, wm)
+	case form == rawLists && !latencies:
+		return setsStatement(questions, raw, wm)
+	}
+	return s, false
 }
 
 // eachStatement gives each row of the intervals to all questions, which ask for the same rows.
 func eachStatement(questions []*countQuestion, raw []interval, wm argus.Position) (s countStatement, ok bool) {
-	all := &countQuestion{conditions: questions[0].conditions, exactStatus: true}
-	for _, q := range questions {
-		all.step, all.latencies = max(all.step, q.step), all.latencies || q.latencies
-		for _, d := range q.by {
-			if !slices.Contains(all.by, d) {
-				all.by = append(all.by, d)
-			}
-		}
-	}
+	b := &eachBlock{joined: join(questions), wm: wm, latency: new(proto.ColInt64).Nullable()}
 	var args clickhouseArgs
-	conds, ok := all.rawWhere(&args, raw)
-	s.block = newEachBlock(all, questions, wm)
-	s.text = "SELECT writer_id, seq, " + all.rawColumns(&args, "status", "latency_us AS latency") + " FROM audit_log WHERE " + and(conds)
+	conds, ok := b.q.rawWhere(&args, raw)
+	s.block = b
+	s.text = "SELECT writer_id, seq, " + b.q.rawColumns(&args, "status", "latency_us AS latency") + " FROM audit_log WHERE " + and(conds)
 	s.params = args.params
 	return s, ok
 }
@@ -196,26 +194,52 @@ func (c *rowColumns) fill(i int) *countRow {
 	return &c.row
 }
 
-// eachBlock is of rawEach. Its columns are those of a question that asks for all that the questions ask for.
-type eachBlock struct {
+// joined are the columns of questions that ask for the same rows: those of one that asks for all that they ask for.
+type joined struct {
 	rowColumns
-	questions   []*countQuestion
-	from        [][]int // where each question's dimensions are among the columns
+	questions []*countQuestion
+	from      [][]int  // where each question's dimensions are among the columns
+	one       countRow // given to a question; its memory is used again
+}
+
+func join(questions []*countQuestion) joined {
+	all := &countQuestion{conditions: questions[0].conditions, exactStatus: true}
+	j := joined{questions: questions, one: countRow{calls: 1}}
+	for _, q := range questions {
+		all.step, all.latencies = max(all.step, q.step), all.latencies || q.latencies
+		var from []int
+		for _, d := range q.by {
+			i := slices.Index(all.by, d)
+			if i < 0 {
+				i, all.by = len(all.by), append(all.by, d)
+			}
+			from = append(from, i)
+		}
+		j.from = append(j.from, from)
+	}
+	j.rowColumns = newRowColumns(all)
+	return j
+}
+
+// of is what question k asks for of a row.
+func (j *joined) of(k int, all *countRow) *countRow {
+	r := &j.one
+	r.step, r.status, r.by = all.step, all.status, r.by[:0]
+	for _, i := range j.from[k] {
+		r.by = append(r.by, all.by[i])
+	}
+	if !j.questions[k].exactStatus {
+		r.status = r.status / 100 * 100
+	}
+	return r
+}
+
+// eachBlock is of rawEach.
+type eachBlock struct {
+	joined
 	wm          argus.Position
 	writer, seq proto.ColInt64
 	latency     *proto.ColNullable[int64]
-}
-
-func newEachBlock(all *countQuestion, questions []*countQuestion, wm argus.Position) *eachBlock {
-	b := &eachBlock{rowColumns: newRowColumns(all), questions: questions, wm: wm, latency: new(proto.ColInt64).Nullable()}
-	for _, q := range questions {
-		var from []int
-		for _, d := range q.by {
-			from = append(from, slices.Index(all.by, d))
-		}
-		b.from = append(b.from, from)
-	}
-	return b
 }
 
 func (b *eachBlock) results() proto.Results {
@@ -228,20 +252,13 @@ func (b *eachBlock) results() proto.Results {
 
 func (b *eachBlock) each(rows int) error {
 	var micros [1]int64
-	r := countRow{calls: 1}
 	for i := range rows {
 		if !b.wm.Contains(b.writer[i], b.seq[i]) {
 			continue
 		}
 		all := b.fill(i)
 		for k, q := range b.questions {
-			r.step, r.status, r.by = all.step, all.status, r.by[:0]
-			for _, j := range b.from[k] {
-				r.by = append(r.by, all.by[j])
-			}
-			if !q.exactStatus {
-				r.status = r.status / 100 * 100
-			}
+			r := b.of(k, all)
 			r.micros, r.slowest = nil, 0
 			if q.latencies {
 				if l := b.latency.Row(i); l.Set {
@@ -249,7 +266,7 @@ func (b *eachBlock) each(rows int) error {
 					r.micros, r.slowest = micros[:], l.Value
 				}
 			}
-			q.row(&r)
+			q.row(r)
 		}
 	}
 	return nil
