@@ -289,9 +289,9 @@ func TestHostileIssuedTokens(t *testing.T) {
 			})
 		}
 		// The good ones still are.
-		for name, token := range map[string]string{"good": token, "without typ": head("typ", nil), "an access token": head("typ", "at+jwt"),
-			"within the leeway": set("exp", time.Now().Add(-2*time.Second).Unix())} {
-			if resp := h.do(token, http.MethodGet, "/v1/operators/me", nil); resp.status != 200 {
+		for name, token := range map[string]func() string{"good": func() string { return token }, "without typ": func() string { return head("typ", nil) },
+			"an access token": func() string { return head("typ", "at+jwt") }, "within the leeway": func() string { return set("exp", time.Now().Add(-time.Second).Unix()) }} {
+			if resp := h.do(token(), http.MethodGet, "/v1/operators/me", nil); resp.status != 200 {
 				t.Errorf("%s, %s: %d %s", k.name, name, resp.status, resp.body)
 			}
 			h.row()
@@ -344,7 +344,7 @@ func TestTokenAge(t *testing.T) {
 		ExpiresAt time.Time `json:"expires_at"`
 	}
 	resp := h.do(aged(0), http.MethodGet, "/v1/operators/me", nil)
-	if resp.json(t, &me); resp.status != 200 || me.ExpiresAt.Before(made.Add(10*time.Minute)) || me.ExpiresAt.After(made.Add(10*time.Minute+10*time.Second)) {
+	if resp.json(t, &me); resp.status != 200 || me.ExpiresAt.Before(made.Add(10*time.Minute)) || me.ExpiresAt.After(made.Add(11*time.Minute)) {
 		t.Errorf("%d, it ends at %v: %s", resp.status, me.ExpiresAt, resp.body)
 	}
 	h.row()
@@ -568,11 +568,11 @@ func TestIssuerFaults(t *testing.T) {
 	h.row()
 	h.age(keysPause)
 	asked := bad.Asked("/keys")
-	for i := range 100 {
+	for i := range 30 { // well within the pause between two questions
 		h.expect("a made-up key id", bad.Sign(map[string]any{"kid": fmt.Sprint(i)}, bad.Claims("1")), 401, argus.CodeUnauthenticated)
 	}
 	if n := bad.Asked("/keys") - asked; n != 1 {
-		t.Errorf("100 unknown keys asked the issuer %d times", n)
+		t.Errorf("30 unknown keys asked the issuer %d times", n)
 	}
 }
 

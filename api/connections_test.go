@@ -176,7 +176,7 @@ func TestOnePersonLeavesRoom(t *testing.T) {
 
 // TestTrickledBody: a body has to come at some rate; one whose bytes come one by one is not waited for.
 func TestTrickledBody(t *testing.T) {
-	h := newHarness(t, func(c *Config) { c.bodyGrace = 400 * time.Millisecond })
+	h := newHarness(t, func(c *Config) { c.bodyGrace = time.Second })
 	token := h.token("user_2ada")
 	c := h.dial("127.0.0.1")
 	h.must(c.SetDeadline(time.Now().Add(30 * time.Second)))
@@ -202,14 +202,14 @@ func TestTrickledBody(t *testing.T) {
 	// One that comes at a good rate is taken though it takes longer than that.
 	c = h.dial("127.0.0.1")
 	h.must(c.SetDeadline(time.Now().Add(30 * time.Second)))
-	fmt.Fprintf(c, "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nAuthorization: Bearer %s\r\n\r\n", 20*8<<10, token)
-	for range 20 {
+	fmt.Fprintf(c, "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nAuthorization: Bearer %s\r\n\r\n", 25*8<<10, token)
+	for range 25 {
 		_, err := c.Write(make([]byte, 8<<10))
 		h.must(err)
 		time.Sleep(50 * time.Millisecond)
 	}
 	_, err = io.ReadFull(c, head)
-	if row := h.row(); err != nil || string(head) != "HTTP/1.1 200" || !row.BodyHashed || row.BodyBytes != 20*8<<10 {
+	if row := h.row(); err != nil || string(head) != "HTTP/1.1 200" || !row.BodyHashed || row.BodyBytes != 25*8<<10 {
 		t.Errorf("%q %v, row %+v", head, err, row)
 	}
 }

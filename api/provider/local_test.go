@@ -196,7 +196,7 @@ func TestLocalWorkersEnd(t *testing.T) {
 // eventually waits for something that is about to be true.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not within 20 s: %s", what)
 		}
