@@ -21,7 +21,7 @@ import (
 // quick are shorter times, so that a fault and its end fit into a test.
 var quick = tuning{
 	roundTrip: 400 * time.Millisecond, connect: 400 * time.Millisecond, retry: 20 * time.Millisecond, grace: 50 * time.Millisecond,
-	heartbeat: 200 * time.Millisecond, dead: 4 * time.Second, afterOutage: 500 * time.Millisecond,
+	heartbeat: 200 * time.Millisecond, dead: 6 * time.Second, afterOutage: 500 * time.Millisecond,
 }
 
 // rounds is how often a fault happens: once in a while, or often with ARGUS_CRASH_ROUNDS (make crash).
