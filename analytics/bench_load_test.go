@@ -36,8 +36,9 @@ type bench struct {
 	admin    clickhouse.Conn
 	snapshot argus.Position
 
-	url string // of ClickHouse, as argus_reader
-	api *pgxpool.Pool
+	server *engines.ClickHouse
+	url    string // of ClickHouse, as argus_reader
+	api    *pgxpool.Pool
 }
 
 const benchPassword = "bench"
@@ -62,6 +63,7 @@ func loadBench(t *testing.T) *bench {
 	columnar, err := engines.StartClickHouse(ctx, engines.ClickHouseConfig{Dir: filepath.Join(dir, "clickhouse"), Users: users, MaxMemory: 6 << 30})
 	must(err)
 	t.Cleanup(func() { columnar.Stop(context.Background()) })
+	b.server = columnar
 	record, err := engines.StartPostgres(ctx, engines.PostgresConfig{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{
 		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "1GB", "work_mem": "128MB",
 		"maintenance_work_mem": "1GB", "effective_cache_size": "8GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
@@ -133,35 +135,15 @@ func (b *bench) load(t *testing.T, clickhouseURL string) {
 	for i := range writers {
 		must(b.pg.QueryRow(ctx, "SELECT argus.open_audit_writer($1, 0)", uuid.NewString()).Scan(&writers[i]))
 	}
-	var seqs [benchWriters]int64
-	g := traffic.New(traffic.Config{Seed: 1, Since: b.until.Add(-argus.Retention), Until: b.until, Rows: b.rows})
 	batches := [2]chan []argus.Record{make(chan []argus.Record, 2), make(chan []argus.Record, 2)}
 	start := time.Now()
-	b.rows = 0
+	var seqs [benchWriters]int64
 	go func() {
-		for more := true; more; {
-			batch := make([]argus.Record, 0, 100_000)
-			for len(batch) < cap(batch) {
-				batch = append(batch, argus.Record{})
-				r := &batch[len(batch)-1]
-				if more = g.Next(r); !more {
-					batch = batch[:len(batch)-1]
-					break
-				}
-				w := b.rows % benchWriters
-				b.rows++
-				seqs[w]++
-				r.WriterID, r.Seq = writers[w], seqs[w]
-				r.RecordedAt = argus.Micros(r.OccurredAt.Add(time.Duration(r.LatencyUS) * time.Microsecond))
-				r.RowHash = r.ComputeHash()
-			}
-			if b.rows%2_000_000 < 100_000 {
-				t.Logf("%d rows after %s", b.rows, time.Since(start).Round(time.Second))
-			}
+		seqs = b.generate(writers, func(batch []argus.Record) {
 			for _, c := range batches {
 				c <- batch
 			}
-		}
+		})
 		for _, c := range batches {
 			close(c)
 		}
@@ -192,8 +174,20 @@ func (b *bench) load(t *testing.T, clickhouseURL string) {
 		_, err := b.pg.Exec(ctx, q)
 		must(err)
 	}
-	// As the tables' settings leave days and months that are over, some hours later.
-	rows, err := b.admin.Query(ctx, `SELECT DISTINCT table, partition FROM system.parts WHERE active AND database = currentDatabase()
+	b.merge(t, b.admin)
+	t.Logf("indexed and merged after %s", time.Since(start).Round(time.Second))
+}
+
+// merge leaves days and months that are over as the tables' settings do, some hours later.
+func (b *bench) merge(t *testing.T, admin clickhouse.Conn) {
+	ctx := context.Background()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := admin.Query(ctx, `SELECT DISTINCT table, partition FROM system.parts WHERE active AND database = currentDatabase()
 		AND match(table, '^audit_.*_(hours|days)$') AND max_time < ?`, b.until.Add(-24*time.Hour))
 	must(err)
 	var merges []string
@@ -204,9 +198,33 @@ func (b *bench) load(t *testing.T, clickhouseURL string) {
 	}
 	must(rows.Err())
 	for _, q := range merges {
-		must(b.admin.Exec(ctx, q))
+		must(admin.Exec(ctx, q))
 	}
-	t.Logf("indexed and merged after %s", time.Since(start).Round(time.Second))
+}
+
+// generate makes the rows of these writers, the same ones each time. It sets how many there are.
+func (b *bench) generate(writers [benchWriters]int64, emit func([]argus.Record)) (seqs [benchWriters]int64) {
+	g := traffic.New(traffic.Config{Seed: 1, Since: b.until.Add(-argus.Retention), Until: b.until, Rows: benchRows()})
+	b.rows = 0
+	for more := true; more; {
+		batch := make([]argus.Record, 0, 100_000)
+		for len(batch) < cap(batch) {
+			batch = append(batch, argus.Record{})
+			r := &batch[len(batch)-1]
+			if more = g.Next(r); !more {
+				batch = batch[:len(batch)-1]
+				break
+			}
+			w := b.rows % benchWriters
+			b.rows++
+			seqs[w]++
+			r.WriterID, r.Seq = writers[w], seqs[w]
+			r.RecordedAt = argus.Micros(r.OccurredAt.Add(time.Duration(r.LatencyUS) * time.Microsecond))
+			r.RowHash = r.ComputeHash()
+		}
+		emit(batch)
+	}
+	return seqs
 }
 
 func (b *bench) copyToPostgres(ctx context.Context, batches <-chan []argus.Record) error {
@@ -266,6 +284,7 @@ type insertBlock struct {
 	latency                                           *proto.ColNullable[int64]
 	address                                           proto.ColIPv6
 	digest, hash                                      *proto.ColFixedStr
+	impersonator                                      *proto.ColNullable[string]
 	request, trace, release, code, reason, program    *proto.ColNullable[string]
 	service                                           *proto.ColLowCardinality[string]
 	workload                                          *proto.ColMap[string, string]
@@ -280,13 +299,14 @@ func newInsertBlock() *insertBlock {
 		params: proto.NewMap[string, string](text(), new(proto.ColStr)),
 		status: new(proto.ColInt16).Nullable(), latency: new(proto.ColInt64).Nullable(),
 		digest: &proto.ColFixedStr{Size: 32}, hash: &proto.ColFixedStr{Size: 32},
-		request: new(proto.ColStr).Nullable(), trace: new(proto.ColStr).Nullable(), service: text(),
+		impersonator: new(proto.ColStr).Nullable(),
+		request:      new(proto.ColStr).Nullable(), trace: new(proto.ColStr).Nullable(), service: text(),
 		release: new(proto.ColStr).Nullable(), code: new(proto.ColStr).Nullable(), reason: new(proto.ColStr).Nullable(), program: new(proto.ColStr).Nullable(),
 		workload: proto.NewMap[string, string](text(), new(proto.ColStr)),
 	}
 	b.input = proto.Input{{Name: "writer_id", Data: &b.writer}, {Name: "seq", Data: &b.seq}, {Name: "id", Data: &b.id},
 		{Name: "occurred_at", Data: b.occurred}, {Name: "recorded_at", Data: b.recorded}, {Name: "actor_id", Data: b.actor},
-		{Name: "actor_kind", Data: b.kind}, {Name: "pat_id", Data: b.pat}, {Name: "break_glass_id", Data: b.glass},
+		{Name: "impersonator_id", Data: b.impersonator}, {Name: "actor_kind", Data: b.kind}, {Name: "pat_id", Data: b.pat}, {Name: "break_glass_id", Data: b.glass},
 		{Name: "scope", Data: b.scope}, {Name: "route", Data: b.route}, {Name: "path_params", Data: b.params},
 		{Name: "method", Data: b.method}, {Name: "status", Data: b.status}, {Name: "outcome", Data: b.outcome},
 		{Name: "latency_us", Data: b.latency}, {Name: "client_ip", Data: &b.address}, {Name: "user_agent", Data: b.agent},
@@ -309,6 +329,7 @@ func (b *insertBlock) append(r *argus.Record) {
 	b.occurred.Append(r.OccurredAt)
 	b.recorded.Append(r.RecordedAt)
 	b.actor.Append(r.ActorID)
+	b.impersonator.Append(text(r.ImpersonatorID))
 	b.kind.Append(string(r.ActorKind))
 	b.pat.Append(id(r.PATID))
 	b.glass.Append(id(r.BreakGlassID))

@@ -35,6 +35,7 @@ func TestBenchFigures(t *testing.T) {
 	t.Run("panels", b.panels)
 	t.Run("export", b.export)
 	t.Run("copies", b.copies)
+	t.Run("shards", b.shards)
 	t.Run("size", b.sizes)
 }
 

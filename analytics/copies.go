@@ -22,6 +22,7 @@ type logCopy struct {
 	name   string // "" when there is one
 	shards int    // servers that share its rows; asked through the first
 	ch     *clickhouseClient
+	each   []*clickhouseClient // the shards one by one, when there are several: which of them is away
 	health healthState
 
 	// What questions found out since the last probe. A copy that is suspected or refuses is asked after the others.
@@ -62,7 +63,18 @@ func newCopies(setting string, dialTimeout, stall time.Duration) (*copies, error
 		if err != nil {
 			return nil, err
 		}
-		cs.all = append(cs.all, &logCopy{name: one.Name, shards: len(one.Shards), ch: client, wake: make(chan struct{}, 1)})
+		c := &logCopy{name: one.Name, shards: len(one.Shards), ch: client, wake: make(chan struct{}, 1)}
+		for _, server := range one.Servers() {
+			if server.Of < 2 {
+				break
+			}
+			client, err := newClickhouseClient(server.URL, 1, dialTimeout, stall)
+			if err != nil {
+				return nil, err
+			}
+			c.each = append(c.each, client)
+		}
+		cs.all = append(cs.all, c)
 	}
 	cs.preferred = cs.all[0]
 	return cs, nil

@@ -54,7 +54,12 @@ func twoCopies(t *testing.T) (w *world, east *replica, ask func(change ...func(*
 // far the copy was, are no part of it.
 func everyAnswer(t testing.TB, a *Analytics, from, to time.Time, fromPostgres bool) string {
 	t.Helper()
-	var b strings.Builder
+	return strings.Join(everyAnswerOf(t, a, from, to, fromPostgres), "\n")
+}
+
+// everyAnswerOf gives the answers one by one, each with its question before it.
+func everyAnswerOf(t testing.TB, a *Analytics, from, to time.Time, fromPostgres bool) (answers []string) {
+	t.Helper()
 	f := argus.Filter{Since: from, Until: to}
 	some := argus.Filter{Since: from, Until: to, Conditions: mustFilterOf(t, "status", "5xx").Conditions}
 	// A copy that is only slow may be away for a moment, and Postgres answers meanwhile.
@@ -67,7 +72,7 @@ func everyAnswer(t testing.TB, a *Analytics, from, to time.Time, fromPostgres bo
 			}
 			is := (source == argus.SourcePostgres) == fromPostgres
 			if is {
-				fmt.Fprintf(&b, "%s: %+v\n", what, answer)
+				answers = append(answers, fmt.Sprintf("%s: %+v", what, answer))
 			}
 			return is
 		})
@@ -113,10 +118,11 @@ func everyAnswer(t testing.TB, a *Analytics, from, to time.Time, fromPostgres bo
 	if err != nil {
 		t.Fatal(err)
 	}
+	var lines strings.Builder
 	for _, s := range subjects {
-		fmt.Fprintf(&b, "seen: %+v %+v\n", s, seen[s])
+		fmt.Fprintf(&lines, "seen: %+v %+v\n", s, seen[s])
 	}
-	return b.String()
+	return append(answers, lines.String())
 }
 
 func mustFilterOf(t testing.TB, name, value string) argus.Filter {

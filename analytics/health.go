@@ -3,12 +3,14 @@ package analytics
 import (
 	"context"
 	"math"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/connect"
 )
 
 // healthState is what the probe saw last of a copy.
@@ -23,6 +25,8 @@ type healthState struct {
 	through  time.Time
 	at       time.Time
 	refused  time.Time // since when it rejects questions
+	away     []string  // shards that do not answer
+	awayAt   time.Time
 
 	hourly     float64 // calls an hour, of the last day
 	hourlyRead time.Time
@@ -85,6 +89,7 @@ func oneIf(is bool) float64 {
 // probe reads the copy's watermark on a connection of its own and compares it with Postgres. Only ClickHouse's failures
 // are returned.
 func (a *Analytics) probe(ctx context.Context, c *logCopy) error {
+	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, quickTime)
 	defer cancel()
 	h := &c.health
@@ -99,6 +104,7 @@ func (a *Analytics) probe(ctx context.Context, c *logCopy) error {
 	}
 	h.mu.Unlock()
 	if err != nil {
+		c.findAway(parent)
 		return err
 	}
 	c.suspicions.CompareAndSwap(suspicions, 0) // one that came meanwhile is about a later moment
@@ -116,6 +122,37 @@ func (a *Analytics) probe(ctx context.Context, c *logCopy) error {
 	h.measured, h.tail, h.through = true, tail, through
 	h.mu.Unlock()
 	return nil
+}
+
+// findAway asks each shard by itself, every few seconds, after the copy did not answer: a person is told which one is away.
+func (c *logCopy) findAway(ctx context.Context) {
+	h := &c.health
+	h.mu.Lock()
+	due := len(c.each) > 0 && time.Since(h.awayAt) > 5*time.Second
+	h.mu.Unlock()
+	if !due {
+		return
+	}
+	failed := make([]bool, len(c.each))
+	var asking sync.WaitGroup
+	for i, server := range c.each {
+		asking.Go(func() {
+			conn, err := server.dial(ctx)
+			if failed[i] = err != nil; err == nil {
+				conn.client.Close()
+			}
+		})
+	}
+	asking.Wait()
+	var away []string
+	for i := range failed {
+		if failed[i] {
+			away = append(away, connect.Shard{Copy: c.name, Number: i + 1, Of: c.shards}.Name())
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.away, h.awayAt = away, time.Now()
 }
 
 // probesOnOne is how many probes have the same connection: that new ones are taken is looked at twice a minute.
@@ -266,6 +303,9 @@ func (a *Analytics) stage(c *logCopy, others bool) argus.Stage {
 	if c.name != "" {
 		s.Facts["copy"], s.Facts["preferred"] = c.name, a.copies.prefers(c)
 	}
+	if c.shards > 1 {
+		s.Facts["shards"] = c.shards
+	}
 	if !h.through.IsZero() {
 		s.Facts["replicated_through"] = h.through.UTC().Format(argus.TimeFormat)
 		s.Facts["lag_seconds"] = max(0, h.at.Sub(h.through).Seconds())
@@ -281,6 +321,13 @@ func (a *Analytics) stage(c *logCopy, others bool) argus.Stage {
 		s.Status, s.Detail = "down", "ClickHouse does not answer; the audit log is read from Postgres, wide windows slowly or not at all."
 		if others {
 			s.Detail = "This copy does not answer; another copy does."
+		}
+		if c.shards > 1 {
+			which := "Its servers answer, and not together: see the log of the API"
+			if len(h.away) > 0 {
+				which = "Of its " + strconv.Itoa(c.shards) + " servers no answer came from " + argus.Listed(h.away, "and")
+			}
+			s.Detail = which + "; " + instead
 		}
 		s.Facts["down_seconds"] = c.ch.downFor().Seconds()
 	case c.refused.Load():

@@ -92,6 +92,7 @@ func (a *Analytics) rowsOfCopy(ctx context.Context, on *attempt, q rowsQuery, sn
 		clickhouse []argus.Record
 		tail       []argus.Record
 	)
+	b.shards = on.copy.shards
 	compose := func(conn *clickhouseConn) error {
 		wm, err := on.copy.readWatermark(ctx, conn)
 		if err != nil {

@@ -165,6 +165,7 @@ var ClickHouseMeaning = []ClickHouseSetting{
 	{"skip_unavailable_shards", "0"},
 	{"distributed_group_by_no_merge", "0"},
 	{"optimize_skip_unused_shards", "0"},
+	{"use_hedged_requests", "0"}, // each shard is one server
 	{"allow_experimental_parallel_reading_from_replicas", "0"},
 	{"low_cardinality_allow_in_native_format", "1"},
 	{"output_format_native_encode_types_in_binary_format", "0"},

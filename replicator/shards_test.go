@@ -148,8 +148,8 @@ func TestShards(t *testing.T) {
 	}
 }
 
-// TestShardIsLost: one shard is emptied, one is set back to a backup. Later one is given rows and steps of another. Each is healed
-// alone, by its own replicator.
+// TestShardIsLost: one shard is emptied, two are set back to a backup, of which one has the steps. Later one is given rows and
+// steps of another. Each is healed alone, by its own replicator.
 func TestShardIsLost(t *testing.T) {
 	shards := newShards(t, 3)
 	w := shards[0]
@@ -186,13 +186,17 @@ func TestShardIsLost(t *testing.T) {
 	halt()
 	// Rollups come by the views when rows are put back.
 	kept := []string{"compute_control_audit", "remote_support_audit", "replicator_epoch", "audit_watermark", "audit_log"}
-	for _, name := range kept {
-		exec(shards[2], "CREATE TABLE old_"+name+" AS "+name, "INSERT INTO old_"+name+" SELECT * FROM "+name)
+	restored := []*world{shards[0], shards[2]}
+	for _, s := range restored {
+		for _, name := range kept {
+			exec(s, "CREATE TABLE old_"+name+" AS "+name, "INSERT INTO old_"+name+" SELECT * FROM "+name)
+		}
 	}
 	start()
 	write(200 * time.Millisecond)
 	halt()
-	for _, s := range shards[1:] {
+	lacked := shards[0].stepsHere()
+	for _, s := range shards {
 		reader, err := openClickHouse(s.ch.MigrateURL)
 		w.must(err)
 		names, err := reader.strings(w.ctx(), "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND name NOT LIKE 'argus_schema%' AND name NOT LIKE 'old_%' AND name != 'replicator_identity'")
@@ -202,8 +206,13 @@ func TestShardIsLost(t *testing.T) {
 			exec(s, "TRUNCATE TABLE "+name)
 		}
 	}
-	for _, name := range kept {
-		exec(shards[2], "INSERT INTO "+name+" SELECT * FROM old_"+name, "DROP TABLE old_"+name+" SYNC")
+	for _, s := range restored {
+		for _, name := range kept {
+			exec(s, "INSERT INTO "+name+" SELECT * FROM old_"+name, "DROP TABLE old_"+name+" SYNC")
+		}
+	}
+	if n := shards[0].stepsHere(); n == 0 || n >= lacked {
+		t.Fatalf("the backup has %d of %d steps", n, lacked)
 	}
 	start()
 	write(100 * time.Millisecond)

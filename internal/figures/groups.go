@@ -27,6 +27,8 @@ var groups = []group{
 	{name: "copies", about: "A second copy in ClickHouse: a question whose copy freezes, and rows that wait for both. The reference has one copy.",
 		tests: []benchTest{{"./analytics", analyticsFigures + "copies"}, {"./replicator", "TestBenchFiguresCopies"}}},
 	{name: "export", about: "An export, read to its end.", tests: []benchTest{{"./analytics", analyticsFigures + "export"}}},
+	{name: "shards", about: "Three servers of ClickHouse that share the rows, and one that has all, on the same processors. The reference is the one.",
+		tests: []benchTest{{"./analytics", analyticsFigures + "shards"}}},
 	{name: "size", about: "Bytes a row on disk.", tests: []benchTest{{"./analytics", analyticsFigures + "size"}}},
 	{name: "big", about: "The same questions over 100 M rows in ClickHouse. It takes an hour and 40 GB, so it runs only when asked for.",
 		tests: []benchTest{{"./analytics", "TestBenchBig"}}, alone: true},
