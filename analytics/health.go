@@ -26,7 +26,7 @@ type healthState struct {
 	at       time.Time
 	refused  time.Time // since when it rejects questions
 	away     []string  // shards that do not answer
-	awayAt   time.Time
+	awayAt   time.Time // when they were asked; zero while the copy answers
 
 	hourly     float64 // calls an hour, of the last day
 	hourlyRead time.Time
@@ -100,7 +100,7 @@ func (a *Analytics) probe(ctx context.Context, c *logCopy) error {
 	h.mu.Lock()
 	h.asked, h.reason, h.took, h.at = true, err, took, time.Now()
 	if err == nil {
-		h.version = wm.version
+		h.version, h.away, h.awayAt = wm.version, nil, time.Time{}
 	}
 	h.mu.Unlock()
 	if err != nil {
@@ -322,7 +322,7 @@ func (a *Analytics) stage(c *logCopy, others bool) argus.Stage {
 		if others {
 			s.Detail = "This copy does not answer; another copy does."
 		}
-		if c.shards > 1 {
+		if !h.awayAt.IsZero() {
 			which := "Its servers answer, and not together: see the log of the API"
 			if len(h.away) > 0 {
 				which = "Of its " + strconv.Itoa(c.shards) + " servers no answer came from " + argus.Listed(h.away, "and")
