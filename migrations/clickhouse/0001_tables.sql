@@ -56,6 +56,7 @@ CREATE TABLE IF NOT EXISTS audit_log (
   INDEX by_param mapValues(path_params) TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_request client_request_id TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_trace trace_id TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_reason lower(ifNull(reason, '')) TYPE ngrambf_v1(4, 8192, 2, 0) GRANULARITY 1, -- parts of a reason, in any case
   INDEX by_outcome outcome TYPE set(2) GRANULARITY 1,
   INDEX by_kind actor_kind TYPE set(8) GRANULARITY 1,
   INDEX by_latency latency_us TYPE minmax GRANULARITY 1
