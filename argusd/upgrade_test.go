@@ -23,7 +23,7 @@ import (
 func TestUpgrade(t *testing.T) {
 	t.Parallel() // the walks wait for others most of the time
 	s := newSite(t, contractLogging(engines.PostgresConfig{}))
-	s.env["api"]["ARGUS_SHUTDOWN_DELAY"] = "5s" // a busy machine's balancer looks less often
+	s.env["api"]["ARGUS_SHUTDOWN_DELAY"] = "3s" // a busy machine's balancer looks less often
 	t.Run("Contract", func(t *testing.T) { s.t = t; s.testContract() })
 	s.t = t
 	s.rejectOld()
