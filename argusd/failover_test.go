@@ -358,6 +358,12 @@ func TestFailover(t *testing.T) {
 	if after, _ := c.rowsOf(old); after != before {
 		t.Errorf("the old primary got %d rows", after-before)
 	}
+	var carried bool
+	c.ask(`SELECT coalesce((SELECT timeline = ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int
+		FROM argus.audit_processes ORDER BY started_at DESC LIMIT 1), false)`, &carried)
+	if !carried {
+		t.Error("argus.audit_processes does not have the new primary's timeline for the API")
+	}
 	if err := c.nodes[old].Kill(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

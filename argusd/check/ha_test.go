@@ -107,9 +107,24 @@ func TestHA(t *testing.T) {
 	said = says("a name that no standby has", both, 2, "no standby is synchronous, so no call is answered", `synchronous_standby_names is "ANY 1 (pg2)", and "pg9" on the primary`)
 	obey(said, "an answered call is on two machines", primary, standby)
 	says("it is mended", both, 0)
+	// Its worker would keep the slot at any moment, so it is ended first.
+	run(standby, "ALTER SYSTEM SET sync_replication_slots = off", "SELECT pg_reload_conf()")
+	says("no slots are kept", both, 1, at(standby)+": settings: sync_replication_slots is off")
+	for working := 1; working > 0; time.Sleep(20 * time.Millisecond) {
+		conn, err := pgx.Connect(t.Context(), standby.SuperuserURL(pg.Database))
+		if err == nil {
+			err = conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'slotsync worker'").Scan(&working)
+			conn.Close(context.Background())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	run(primary, "SELECT pg_create_logical_replication_slot('other', 'pgoutput', false, false, true)")
-	says("a slot that the standby has not got yet", both, 1, at(standby)+": it keeps the slots of the copy: other is not")
+	said = says("a slot that the standby does not keep", both, 2, at(standby)+": it keeps the slots of the copy: other is not here")
 	run(primary, "SELECT pg_drop_replication_slot('other')")
+	obey(said, at(standby)+": settings", standby)
+	says("it is mended", both, 0)
 
 	if err := standby.StopImmediate(); err != nil {
 		t.Fatal(err)
