@@ -193,8 +193,7 @@ test('tokens: what else a revocation ends is shown before, and ends', () =>
     assert.match(await page.textContent('dialog button[type=submit]'), /Revoke all 3/);
     await page.click('dialog button[type=submit]');
     await page.waitForSelector('dialog', { state: 'detached' });
-    for (const t of [parent, child, grandchild])
-      await eventually('denied', async () => (await s.server.call(t.secret, '/v1/operators/me')).status === 401);
+    for (const t of [parent, child, grandchild]) await eventually('denied', async () => (await s.server.call(t.secret, '/v1/operators/me')).status === 401);
     await page.waitForSelector('tr:has-text("its child")', { state: 'detached' });
     await page.check('text=Ended ones too');
     await page.waitForSelector('tr:has-text("its grandchild") >> text=with a family');
