@@ -1,6 +1,7 @@
 package analytics
 
 import (
+	"math"
 	"math/rand/v2"
 	"strings"
 	"syscall"
@@ -123,6 +124,10 @@ func TestShards(t *testing.T) {
 	same("with a shard that lags", false)
 	w.write(w.openWriter(), randomRecords(rng, 30, start)...)
 	same("with rows on their way", false)
+	few := three.config.fewRows
+	three.config.raw, three.config.fewRows = rawLists, math.MaxInt64
+	same("with all counted by rows", false)
+	three.config.raw, three.config.fewRows = rawByEstimate, few
 	s.replicate()
 
 	// which server it is stands in what a person reads
