@@ -216,6 +216,13 @@ type LedgerRequest struct {
 	Ranges       []SeqRange
 }
 
+// LedgerMark is what a copy in ClickHouse has whole.
+type LedgerMark struct {
+	Position Position // of calls
+	Leaves   int64    // of the newest checkpoint whose steps are all there; 0 when there is none
+	Copy     string   // its name; "" where it has none
+}
+
 // SeqRange is a writer's rows From to To, both included.
 type SeqRange struct{ WriterID, From, To int64 }
 

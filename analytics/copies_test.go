@@ -269,11 +269,11 @@ func TestACopyIsLost(t *testing.T) {
 		until(t, fault.name+" is told, and the other copy preferred", func() bool {
 			return state(0).Status == fault.status && state(0).Facts["preferred"] == false && state(1).Facts["preferred"] == true
 		})
-		if p, name, err := a.LedgerWatermark(ctx(t), ""); err != nil || name != "west" || !p.Covers(w.published) {
-			t.Errorf("%s: the ledger is read from %q at %s: %v", fault.name, name, p, err)
+		if m, err := a.LedgerWatermark(ctx(t), ""); err != nil || m.Copy != "west" || !m.Position.Covers(w.published) {
+			t.Errorf("%s: the ledger is read at %+v: %v", fault.name, m, err)
 		}
 		if fault.status == "down" {
-			if _, _, err := a.LedgerWatermark(ctx(t), "east"); argus.CodeOf(err) != argus.CodeUnavailable {
+			if _, err := a.LedgerWatermark(ctx(t), "east"); argus.CodeOf(err) != argus.CodeUnavailable {
 				t.Errorf("%s: the copy that was named is read: %v", fault.name, err)
 			}
 			if s := state(0); s.Facts["down_seconds"].(float64) <= 0 || !strings.Contains(s.Detail, "another copy does") {
@@ -284,7 +284,7 @@ func TestACopyIsLost(t *testing.T) {
 		fault.mend()
 		both()
 	}
-	if _, _, err := a.LedgerWatermark(ctx(t), "north"); argus.CodeOf(err) != argus.CodeInvalidParameter || !strings.Contains(err.Error(), "east and west") {
+	if _, err := a.LedgerWatermark(ctx(t), "north"); argus.CodeOf(err) != argus.CodeInvalidParameter || !strings.Contains(err.Error(), "east and west") {
 		t.Errorf("a copy that is none: %v", err)
 	}
 	end()
@@ -438,15 +438,15 @@ func TestLedgerReadsOneCopy(t *testing.T) {
 	req := argus.LedgerRequest{Source: argus.SourceClickHouse, Since: time.Unix(0, 0), Until: time.Now().Add(time.Hour),
 		Ranges: []argus.SeqRange{{WriterID: id, From: 1, To: 20}}}
 	for name, want := range map[string]int{"east": 20, "west": 0} {
-		p, of, err := a.LedgerWatermark(ctx(t), name)
+		m, err := a.LedgerWatermark(ctx(t), name)
 		w.must(err)
-		if of != name || p.Through(id) != int64(want) {
-			t.Errorf("%s: the watermark of %q is %s", name, of, p)
+		if m.Copy != name || m.Position.Through(id) != int64(want) {
+			t.Errorf("%s: the watermark is %+v", name, m)
 		}
 		for _, preferred := range a.copies.all {
 			a.prefer(preferred)
 			rows, counted := 0, int64(0)
-			req.Copy = of
+			req.Copy = m.Copy
 			w.must(a.LedgerRows(ctx(t), req, func(some []argus.Record) error { rows += len(some); return nil }))
 			counts, err := a.LedgerCounts(ctx(t), req, map[int64]argus.SeqRange{id: {WriterID: id, From: 1, To: 20}})
 			w.must(err)

@@ -100,30 +100,35 @@ func ledgerWindow(since, until time.Time) string {
 		since.UTC().Format(form), until.UTC().Format(form))
 }
 
-// LedgerWatermark is what a copy has whole, as its replicator published it, and the copy's name: rows must be asked of the
-// same one. Rows beyond it are on their way. Without a name any copy that answers will do.
-func (a *Analytics) LedgerWatermark(ctx context.Context, name string) (argus.Position, string, error) {
+// LedgerWatermark is what a copy has whole, as its replicator published it. Rows beyond it are on their way. Without a name any
+// copy that answers will do. Leaves are those of the newest checkpoint that was copied: a checkpoint is after all steps that had
+// committed before it, of which the watermark says nothing.
+func (a *Analytics) LedgerWatermark(ctx context.Context, name string) (argus.LedgerMark, error) {
 	c, err := a.copies.named(name)
 	if err != nil {
-		return argus.Position{}, "", err
+		return argus.LedgerMark{}, err
 	}
 	for tried := []*logCopy{}; ; {
 		var wm watermark
+		var leaves proto.ColInt64
 		err := c.ch.with(ctx, func(conn *clickhouseConn) (err error) {
-			wm, err = c.readWatermark(ctx, conn)
-			return err
+			if wm, err = c.readWatermark(ctx, conn); err != nil {
+				return err
+			}
+			return conn.query(ctx, statement{text: "SELECT max(size) AS leaves FROM ledger_checkpoints"}, bounds{time: quickTime, memory: 64 << 20},
+				proto.Results{{Name: "leaves", Data: &leaves}}, func(int) error { return nil })
 		})
 		switch {
 		case err == nil:
-			return wm.Position, c.name, nil
+			return argus.LedgerMark{Position: wm.Position, Leaves: leaves[0], Copy: c.name}, nil
 		case ctx.Err() != nil:
-			return wm.Position, "", context.Cause(ctx)
+			return argus.LedgerMark{}, context.Cause(ctx)
 		}
 		if tried = append(tried, c); name == "" {
 			c = a.copies.next(tried...)
 		}
 		if name != "" || c == nil {
-			return wm.Position, "", argus.Errorf(argus.CodeUnavailable, "ClickHouse did not answer. Try again, or verify Postgres.").WithCause(err)
+			return argus.LedgerMark{}, argus.Errorf(argus.CodeUnavailable, "ClickHouse did not answer. Try again, or verify Postgres.").WithCause(err)
 		}
 	}
 }

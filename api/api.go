@@ -70,8 +70,8 @@ type Log interface {
 	Facets(ctx context.Context, req argus.FacetsRequest) (argus.FacetsResult, error)
 	// LedgerRows calls emit with the rows of the request's ranges as one store has them, in any order.
 	LedgerRows(ctx context.Context, req argus.LedgerRequest, emit func([]argus.Record) error) error
-	// LedgerWatermark is what a copy has whole, and the copy's name, for LedgerRequest. Rows beyond it are on their way.
-	LedgerWatermark(ctx context.Context, copy string) (argus.Position, string, error)
+	// LedgerWatermark is what a copy has whole. Rows beyond it are on their way.
+	LedgerWatermark(ctx context.Context, copy string) (argus.LedgerMark, error)
 	// LedgerCounts counts each writer's rows in that store, and those outside of what sealed has of the writer.
 	LedgerCounts(ctx context.Context, req argus.LedgerRequest, sealed map[int64]argus.SeqRange) ([]argus.LedgerCount, error)
 	Access(ctx context.Context, req argus.AccessRequest) (argus.AccessResult, error)

@@ -269,8 +269,8 @@ func (f *fakeLog) LedgerRows(context.Context, argus.LedgerRequest, func([]argus.
 	return nil
 }
 
-func (f *fakeLog) LedgerWatermark(context.Context, string) (argus.Position, string, error) {
-	return argus.Position{}, "", nil
+func (f *fakeLog) LedgerWatermark(context.Context, string) (argus.LedgerMark, error) {
+	return argus.LedgerMark{}, nil
 }
 
 func (f *fakeLog) LedgerCounts(context.Context, argus.LedgerRequest, map[int64]argus.SeqRange) ([]argus.LedgerCount, error) {

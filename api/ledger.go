@@ -275,13 +275,15 @@ func (l *ledger) entries(c *call) (answer, error) {
 	most := int64(proof.MaxSize)
 	if s.source == argus.SourceClickHouse {
 		// Rows and counts are asked of the copy whose watermark this is.
-		var whole argus.Position
-		if whole, s.copy, err = l.auditLog.LedgerWatermark(c.Context(), s.copy); err != nil {
+		mark, err := l.auditLog.LedgerWatermark(c.Context(), s.copy)
+		if err != nil {
 			return answer{}, err
 		}
-		if most, err = l.store.covered(c.Context(), whole); err != nil {
+		s.copy = mark.Copy
+		if most, err = l.store.covered(c.Context(), mark.Position); err != nil {
 			return answer{}, nothingHappened(err)
 		}
+		most = min(most, mark.Leaves)
 	}
 	s.sealed, err = l.store.newest(c.Context(), most, witnessed)
 	if errors.Is(err, errNotSealed) && most < proof.MaxSize {

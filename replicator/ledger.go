@@ -10,6 +10,8 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // The ledger is copied beside the rows. It is one sequence without holes, so nothing has to be remembered about it: what
@@ -34,7 +36,8 @@ type ledgerCopy struct {
 	leaves, size int64
 	// seen are Postgres's leaves up to which they were copied or compared.
 	seen     int64
-	compared int64 // checkpoints up to that size were compared
+	compared int64                                       // checkpoints up to that size were compared
+	passed   func(ctx context.Context, at wal.LSN) error // waits until the watermark is there
 }
 
 // ledgerRun is a row of argus.ledger_runs, in either store.
@@ -81,7 +84,7 @@ func (s *session) copyLedger(ctx context.Context) error {
 		return err
 	}
 	defer t.close()
-	c := &ledgerCopy{r: s.r, t: t}
+	c := &ledgerCopy{r: s.r, t: t, passed: s.passed}
 	if err := c.begin(ctx); err != nil {
 		return fmt.Errorf("comparing the ledger: %w", err)
 	}
@@ -142,10 +145,16 @@ func (r *Replicator) ledgerSize(ctx context.Context) (size int64, err error) {
 	return size, err
 }
 
-// copy brings over what Postgres has now. Checkpoints are read before the runs that they are over, and inserted after.
+// copy brings over what Postgres has now. Checkpoints are read before the runs that they are over, and inserted after. They are
+// inserted after all that had committed when they were read, too: a row that a checkpoint of the copy is over, and the copy lacks, is
+// not on its way. Where servers share the rows this holds of those that come to this one, all steps among them.
 func (c *ledgerCopy) copy(ctx context.Context) error {
 	for {
 		marks, err := c.checkpoints(ctx)
+		if err != nil {
+			return err
+		}
+		at, err := insertLSN(ctx, c.r.pool)
 		if err != nil {
 			return err
 		}
@@ -158,6 +167,11 @@ func (c *ledgerCopy) copy(ctx context.Context) error {
 				break
 			}
 			if err := c.take(ctx, runs); err != nil {
+				return err
+			}
+		}
+		if len(marks) > 0 && marks[len(marks)-1].Size > c.size {
+			if err := c.passed(ctx, at); err != nil {
 				return err
 			}
 		}
@@ -401,35 +415,73 @@ func (c *ledgerCopy) conflict(ctx context.Context, table string, place int64, th
 		AND NOT (SELECT count() > 0 FROM ledger_conflicts WHERE table = %[1]s AND place = %[2]d AND postgres = %[3]s)`, literal(table), place, text, c.t.guard()))
 }
 
-// ledger compares the ledger of both stores, whole: each leaf that both have, and each checkpoint. What ClickHouse lacks and
-// Postgres had some seconds ago is a difference too, while a replicator copies.
-func (c *checking) ledger(ctx context.Context, tx pgx.Tx) error {
-	there, err := c.r.ledgerSize(ctx)
-	if err != nil {
-		return err
-	}
-	n, err := c.r.clickhouse.number(ctx, "SELECT toUInt64(max(first_leaf + leaves)) FROM ledger_runs")
-	if err != nil {
-		return err
-	}
-	here := int64(n)
-	if here > there {
-		c.differs("ClickHouse has %d leaves of the ledger, and Postgres %d: Postgres was restored", here, there)
-	}
-	// A replicator brings the ledger within seconds.
+// lacking tells what ClickHouse should have of the ledger, and gives how many leaves it has. A replicator brings a checkpoint within
+// seconds after it has brought the rows. One that is behind with the rows is behind with the ledger, which is no difference.
+func (c *checking) lacking(ctx context.Context, tx pgx.Tx) (here int64, err error) {
 	var due int64
 	if err := tx.QueryRow(ctx, "SELECT coalesce(max(size), 0) FROM argus.ledger_checkpoints WHERE sealed_at < clock_timestamp() - interval '1 minute'").Scan(&due); err != nil {
+		return here, err
+	}
+	var marked int64
+	look := func() error {
+		n, err := c.r.clickhouse.number(ctx, "SELECT toUInt64(max(first_leaf + leaves)) FROM ledger_runs")
+		if err != nil {
+			return err
+		}
+		m, err := c.r.clickhouse.number(ctx, "SELECT toUInt64(max(size)) FROM ledger_checkpoints")
+		here, marked = int64(n), int64(m)
 		return err
 	}
-	marked, err := c.r.clickhouse.number(ctx, "SELECT toUInt64(max(size)) FROM ledger_checkpoints")
+	if err := look(); err != nil || min(here, marked) >= due {
+		return here, err
+	}
+	at, err := insertLSN(ctx, c.r.pool)
 	if err != nil {
-		return err
+		return here, err
+	}
+	copied, err := c.reached(ctx, at)
+	if err != nil {
+		return here, err
+	}
+	for try := 0; ; try++ {
+		if err := look(); err != nil || min(here, marked) >= due {
+			return here, err
+		}
+		if !copied || try == 100 {
+			break
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return here, err
+		}
+	}
+	if !copied {
+		mark, _, err := c.r.clickhouse.watermark(ctx)
+		if err != nil || mark.lsn > c.mark.lsn {
+			return here, err
+		}
 	}
 	if here < due {
 		c.differs("ClickHouse has %d leaves of the ledger, and Postgres has had %d for more than a minute", here, due)
 	}
-	if int64(marked) < due {
+	if marked < due {
 		c.differs("ClickHouse's newest checkpoint of the ledger has %d leaves, and Postgres has had one of %d for more than a minute", marked, due)
+	}
+	return here, nil
+}
+
+// ledger compares the ledger of both stores, whole: each leaf that both have, and each checkpoint. What ClickHouse lacks and
+// Postgres had some seconds ago is a difference too, while a replicator copies.
+func (c *checking) ledger(ctx context.Context, tx pgx.Tx) error {
+	here, err := c.lacking(ctx, tx)
+	if err != nil {
+		return err
+	}
+	there, err := c.r.ledgerSize(ctx) // after what was copied of it
+	if err != nil {
+		return err
+	}
+	if here > there {
+		c.differs("ClickHouse has %d leaves of the ledger, and Postgres %d: Postgres was restored", here, there)
 	}
 	for at, both := int64(0), min(here, there); at < both; {
 		runs, err := postgresRuns(ctx, tx, at, 256)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,4 +229,35 @@ func TestLedger(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// TestLedgerFollowsRows: a checkpoint is copied when all rows are that had committed before it, however long they take.
+func TestLedgerFollowsRows(t *testing.T) {
+	w := newWorld(t)
+	l := w.ledger()
+	var held atomic.Bool
+	release := make(chan struct{})
+	failpoint = func(point string) {
+		if point == "taken" && held.Load() {
+			<-release
+		}
+	}
+	defer func() { failpoint = func(string) {} }()
+	lane := w.openLane()
+	lane.write(1, time.Now())
+	defer w.start()()
+	w.caughtUp()
+	held.Store(true)
+	lane.write(10, time.Now())
+	before := l.size
+	l.grow(3)
+	w.eventually("the runs are copied", func() bool { return l.number("SELECT max(first_leaf + leaves) FROM ledger_runs") == l.size })
+	time.Sleep(time.Second) // a checkpoint comes right after its runs, when it does not wait
+	if n := l.number("SELECT max(size) FROM ledger_checkpoints"); n > before {
+		t.Errorf("a checkpoint of %d leaves is here before the rows that had committed", n)
+	}
+	held.Store(false)
+	close(release)
+	l.copied()
+	w.verify()
 }

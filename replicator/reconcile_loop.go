@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/useargus/argus/replicator/wal"
 )
 
 // errDifference ends a lease term, so that the next one heals.
@@ -218,14 +220,12 @@ func (s *session) stepsDifference(ctx context.Context, since time.Time) (string,
 		if err := s.r.pool.QueryRow(ctx, there).Scan(&rows); err != nil {
 			return "", err
 		}
-		passed, err := insertLSN(ctx, s.r.pool)
+		at, err := insertLSN(ctx, s.r.pool)
 		if err != nil {
 			return "", err
 		}
-		for s.published.Load().lsn < passed {
-			if err := sleep(ctx, 100*time.Millisecond); err != nil {
-				return "", err
-			}
+		if err := s.passed(ctx, at); err != nil {
+			return "", err
 		}
 		after, err := s.r.clickhouse.number(ctx, here)
 		if err != nil {
@@ -236,4 +236,14 @@ func (s *session) stepsDifference(ctx context.Context, since time.Time) (string,
 		}
 	}
 	return "", nil
+}
+
+// passed waits until the watermark says that all that committed before at is in ClickHouse.
+func (s *session) passed(ctx context.Context, at wal.LSN) error {
+	for s.published.Load().lsn < at {
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -113,9 +113,9 @@ func (s *ClickHouse) Checkpoints(ctx context.Context, f func(Checkpoint)) error 
 		})
 }
 
-// Covered reads the replicator's position first, and then the tree. A step is inserted before its call, so what is true of
-// calls is true of all leaves that were sealed with them. Where servers share the rows, each has a position. One that has
-// published none promises nothing, and then the whole does not either.
+// Covered reads the replicator's position first, and then the tree. Where servers share the rows, each has a position. One that has
+// published none promises nothing, and then the whole does not either. Steps have no position. They come to the server that the
+// ledger comes to, whose replicator inserts a checkpoint after all rows that had committed before it. Checkpoints are read after this.
 func (s *ClickHouse) Covered(ctx context.Context) (leaves int64, err error) {
 	var closed proto.ColInt64
 	writers, seqs := proto.NewArray(new(proto.ColInt64)), proto.NewArray(new(proto.ColInt64))
