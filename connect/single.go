@@ -77,16 +77,18 @@ func OneServer(ctx context.Context, options *clickhouse.Options) error {
 	elsewhere := *options
 	elsewhere.Auth.Database = "system" // is always there
 	database := "`" + strings.NewReplacer(`\`, `\\`, "`", "\\`").Replace(options.Auth.Database) + "`"
-	seen := map[[2]string]bool{}
+	servers, databases, gone := map[string]bool{}, map[string]bool{}, false
 	for range 6 {
 		conn, err := clickhouse.Open(&elsewhere)
 		if err != nil {
 			return err
 		}
-		var id [2]string // of the disk, which a copied image shares, and of the database, once it was migrated
-		err = conn.QueryRow(ctx, "SELECT toString(serverUUID())").Scan(&id[0])
+		// Of the disk, which a copied image shares, and of the database. That has none until it was migrated, and never loses it.
+		var server string
+		var identities []string
+		err = conn.QueryRow(ctx, "SELECT toString(serverUUID())").Scan(&server)
 		if err == nil {
-			err = conn.QueryRow(ctx, "SELECT toString(argMin(server, (made_at, server))) FROM "+database+".replicator_identity").Scan(&id[1])
+			err = conn.QueryRow(ctx, "SELECT arrayFilter(s -> s != '', [if(count() = 0, '', toString(argMin(server, (made_at, server))))]) FROM "+database+".replicator_identity").Scan(&identities)
 			var rejected *clickhouse.Exception
 			if errors.As(err, &rejected) && (rejected.Code == 60 || rejected.Code == 81) { // no table, no database
 				err = nil
@@ -96,10 +98,14 @@ func OneServer(ctx context.Context, options *clickhouse.Options) error {
 		if err != nil {
 			return err
 		}
-		seen[id] = true
+		servers[server] = true
+		for _, id := range identities {
+			databases[id] = true
+		}
+		gone = gone || len(identities) == 0 && len(databases) > 0
 	}
-	if len(seen) > 1 {
-		return fmt.Errorf("%w: the URL leads to more than one server (%d)", ErrNotOne, len(seen))
+	if n := max(len(servers), len(databases)); n > 1 || gone {
+		return fmt.Errorf("%w: the URL leads to more than one server (%d)", ErrNotOne, max(n, 2))
 	}
 	return nil
 }
