@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 
 type Keys = Record<string, (event: KeyboardEvent) => void | false>;
 
@@ -35,7 +35,8 @@ function press(event: KeyboardEvent): void {
 export function useKeys(keys: Keys): void {
   const latest = useRef(keys);
   latest.current = keys;
-  useEffect(() => {
+  // Before the next frame, so that what is seen can be closed.
+  useLayoutEffect(() => {
     if (listeners.length === 0) addEventListener('keydown', press);
     listeners.push(latest);
     return () => {

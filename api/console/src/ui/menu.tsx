@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 
 /** A button that opens a panel below it. The panel closes by Esc, by a click elsewhere, or by close(). */
 export function Popover({
@@ -22,7 +22,16 @@ export function Popover({
   const button = useRef<HTMLButtonElement>(null);
   const panel = useRef<HTMLDivElement>(null);
 
-  useEffect(() => {
+  // A panel that would leave the window is moved into it.
+  useLayoutEffect(() => {
+    const box = panel.current?.getBoundingClientRect();
+    if (!open || !box || !panel.current) return;
+    const left = Math.max(8, Math.min(box.left, innerWidth - 8 - box.width));
+    if (left !== box.left) panel.current.style.translate = `${left - box.left}px`;
+  }, [open]);
+
+  // It listens from the moment at which the panel is there: an effect that waits for the next frame would miss a quick Esc.
+  useLayoutEffect(() => {
     if (!open) return;
     root.current?.querySelector<HTMLElement>('.popover [autofocus], .popover input, .popover button, .popover a')?.focus();
     const outside = (event: Event) => {
@@ -43,14 +52,6 @@ export function Popover({
       document.removeEventListener('focusin', outside);
       document.removeEventListener('keydown', onEscape, true);
     };
-  }, [open]);
-
-  // A panel that would leave the window is moved into it.
-  useLayoutEffect(() => {
-    const box = panel.current?.getBoundingClientRect();
-    if (!open || !box || !panel.current) return;
-    const left = Math.max(8, Math.min(box.left, innerWidth - 8 - box.width));
-    if (left !== box.left) panel.current.style.translate = `${left - box.left}px`;
   }, [open]);
 
   const move = (event: KeyboardEvent) => {

@@ -257,6 +257,32 @@ test('steps are a column, also of a live tail, and go into an export; every colu
   });
 });
 
+test('Esc closes a menu and a drawer from the moment at which they are there', () =>
+  at('#/settings/audit?since=24h', async (page) => {
+    await auditReady(page);
+    for (const [click, panel] of [
+      ['button[title="Columns"]', '.columns-panel'],
+      ['.window-button', '.window-panel'],
+      ['tr[data-id]', '.drawer'],
+    ]) {
+      await page.evaluate(
+        ([click, panel]) =>
+          new Promise((there) => {
+            // Told in the same turn as the panel is put in, before any frame.
+            new MutationObserver((_, self) => {
+              if (!document.querySelector(panel)) return;
+              self.disconnect();
+              document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true, cancelable: true }));
+              there();
+            }).observe(document.body, { childList: true, subtree: true });
+            document.querySelector(click).click();
+          }),
+        [click, panel],
+      );
+      await page.waitForSelector(panel, { state: 'detached' });
+    }
+  }));
+
 for (const colorScheme of ['light', 'dark']) {
   test(`menus of the list fit at every width, and are accessible: ${colorScheme}`, () =>
     at(
