@@ -48,7 +48,7 @@ api/console/dist/index.html: api/console/node_modules/.package-lock.json $(CONSO
 	@touch $@
 
 # Two parts run at a time, since each waits for its engines now and then.
-test: setup build lint ## everything that must hold, on real engines; about half an hour on two cores
+test: setup build lint ## everything that must hold, on real engines; about 20 minutes on two cores
 	@$(MAKE) --no-print-directory -j 2 $(TESTS)
 
 argusctl/testdata/mcp/node_modules/.package-lock.json: argusctl/testdata/mcp/package-lock.json
