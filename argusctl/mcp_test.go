@@ -21,6 +21,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/audittest"
 )
 
 // hostile is a user agent that tries what one can: to be an instruction, to leave its field, to hide and to paint.
@@ -97,32 +98,8 @@ func (a *hostileAPI) last() *http.Request {
 	return a.asked[len(a.asked)-1]
 }
 
-// spoken copies what a program wrote to standard output, for it may be nothing but the protocol.
-type spoken struct {
-	mu   sync.Mutex
-	text bytes.Buffer // not embedded: its ReadFrom would go around the lock
-}
-
-func (s *spoken) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(b)
-}
-
-func (s *spoken) has(text string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Contains(s.text.String(), text)
-}
-
-func (s *spoken) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
-}
-
 // mcpSession starts `argusctl mcp`, and the SDK's own client with it.
-func mcpSession(t *testing.T, url string, said *spoken, args ...string) *mcp.ClientSession {
+func mcpSession(t *testing.T, url string, said *audittest.Buffer, args ...string) *mcp.ClientSession {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -176,7 +153,7 @@ func TestMCPCutNames(t *testing.T) {
 }
 
 func TestMCP(t *testing.T) {
-	api, said := newHostileAPI(t), &spoken{}
+	api, said := newHostileAPI(t), &audittest.Buffer{}
 	s := mcpSession(t, api.URL, said)
 	list, err := s.ListTools(t.Context(), nil)
 	if err != nil {
@@ -293,14 +270,14 @@ func TestMCP(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Errorf("closing: %v", err)
 	}
-	if said.has(callers[0].token) {
+	if said.Has(callers[0].token) {
 		t.Error("the secret was written")
 	}
 }
 
 // TestMCPActions: what the credential may do, with a reason, and nothing of tokens.
 func TestMCPActions(t *testing.T) {
-	api, said := newHostileAPI(t), &spoken{}
+	api, said := newHostileAPI(t), &audittest.Buffer{}
 	s := mcpSession(t, api.URL, said, "--allow-actions")
 	list, err := s.ListTools(t.Context(), nil)
 	if err != nil {
@@ -391,7 +368,7 @@ func TestMCPStreams(t *testing.T) {
 		"an over-long line": initialize + `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"` + strings.Repeat("x", maxMCPLine) + "\"}}\n",
 		"an unknown tool":   initialize + `{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"create_token"}}` + "\n",
 	} {
-		var out, errOut spoken
+		var out, errOut audittest.Buffer
 		cmd := &exec.Cmd{Path: self, Args: []string{"argusctl", "mcp"}, Stdout: &out, Stderr: &errOut, Dir: t.TempDir(),
 			Env: append(os.Environ(), "ARGUS_URL="+api.URL, "ARGUS_TOKEN="+callers[0].token, "ARGUS_CONFIG_DIR="+filepath.Join(t.TempDir(), "c"))}
 		stdin, err := cmd.StdinPipe()
@@ -407,7 +384,7 @@ func TestMCPStreams(t *testing.T) {
 		}
 		_, _ = io.WriteString(stdin, first)
 		for range 1000 {
-			if first == "" || out.has(`"serverInfo"`) {
+			if first == "" || out.Has(`"serverInfo"`) {
 				break
 			}
 			time.Sleep(5 * time.Millisecond)

@@ -23,6 +23,7 @@ import (
 	"github.com/useargus/argus/api/credential"
 	"github.com/useargus/argus/api/provider"
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // The contract with the release before: what its processes send to Postgres, and the columns it knows in both stores.
@@ -203,7 +204,7 @@ func (s *site) recordContract() {
 // everyKindOfCall makes calls of every route, with a personal access token, to an API that has a provider of compute and
 // an issuer: argusd dev's.
 func (s *site) everyKindOfCall() {
-	t, addr := s.t, freeAddr(s.t)
+	t, addr := s.t, enginetest.FreeAddress(s.t)
 	state, err := loadDevState(s.dir)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // TestTwoCopies goes through "Two copies" of docs/high-availability.md under load. Replicators are killed, one copy is emptied, and
@@ -23,7 +24,7 @@ func TestTwoCopies(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { west.Kill(syscall.SIGKILL) })
-	addr := freeAddr(t)
+	addr := enginetest.FreeAddress(t)
 	s.startAPI(addr)
 	calls := s.callers(addr)
 	stopCalling := calls.startCalling(3)

@@ -75,7 +75,7 @@ func TestStrangeDefaults(t *testing.T) {
 			s.must(s.command("migrate")) // as the administrator, whose sessions have the database's
 			s.must(s.command("break-glass", "list"))
 			replicator := s.start("replicator")
-			api := s.startAPI(freeAddr(t))
+			api := s.startAPI(enginetest.FreeAddress(t))
 			begun := time.Now()
 			c := s.callers(api.addr)
 			c.make(3, 60)

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +20,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // The tests of this package are users of the finished product. They build both binaries and run `argusd dev`. They know only
@@ -98,7 +97,7 @@ func startDevWith(t testing.TB, environ []string, args ...string) *devServer {
 	if !slices.Contains(args, "--history") {
 		args = append(args, "--history", "0") // most tests look at their own calls alone
 	}
-	d := &devServer{t: t, dir: dir, addr: freeAddr(t), args: args, environ: environ, bin: binDir(t)}
+	d := &devServer{t: t, dir: dir, addr: enginetest.FreeAddress(t), args: args, environ: environ, bin: binDir(t)}
 	t.Cleanup(func() {
 		d.stop()
 		if t.Failed() {
@@ -240,20 +239,6 @@ func (d *devServer) call(ctx context.Context, token, method, path, body string, 
 		return 0, ""
 	}
 	return response.StatusCode, response.Header.Get("Argus-Audit-Id")
-}
-
-// freeAddr is an address of loopback without a listener. Its port is from below those that the kernel gives to connections:
-// one of them might have it by the time that argusd listens.
-func freeAddr(t testing.TB) string {
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+rand.IntN(5000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 func tail(path string, n int) string {

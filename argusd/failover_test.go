@@ -80,7 +80,7 @@ func newCluster(t *testing.T, config engines.PostgresConfig, way func(*cluster) 
 			env["ARGUS_POSTGRES_URL"] = u.String()
 		}
 	}
-	c.addr = freeAddr(t)
+	c.addr = enginetest.FreeAddress(t)
 	c.replicator, c.api = s.start("replicator"), s.startAPI(c.addr)
 	c.callers = s.callers(c.addr)
 	c.callers.outage = true
@@ -109,7 +109,7 @@ func haproxy(c *cluster) string {
 		c.t.Fatal(err)
 	}
 	password, _ := u.User.Password()
-	bind := freeAddr(c.t)
+	bind := enginetest.FreeAddress(c.t)
 	dir := c.t.TempDir()
 	c.page("haproxy", 0, map[string]string{"HAPROXY": dir, "BIND": bind, "SERVERS": strings.Join(servers, "\n  "),
 		"CHECK": "user=" + u.User.Username() + " password=" + password + " dbname=postgres"})

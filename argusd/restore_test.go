@@ -89,7 +89,7 @@ func (s *site) copyFiles(backup string) {
 // restore goes the way of "Postgres lost".
 func (s *site) restore(archive string, backUp func(backup string)) {
 	t := s.t
-	addr := freeAddr(t)
+	addr := enginetest.FreeAddress(t)
 	replicator, front := s.start("replicator"), s.startAPI(addr)
 	c := s.callers(addr)
 	c.make(4, 20)
@@ -184,7 +184,7 @@ func (s *site) restore(archive string, backUp func(backup string)) {
 // rebuild goes the way of "ClickHouse lost".
 func (s *site) rebuild() {
 	t := s.t
-	addr := freeAddr(t)
+	addr := enginetest.FreeAddress(t)
 	replicator, front := s.start("replicator"), s.startAPI(addr)
 	c := s.callers(addr)
 	c.make(2, 10)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // TestShardsWalk does what docs/scaling.md says: a site begins with two servers of ClickHouse, and gets a third while calls are
@@ -72,7 +73,7 @@ func TestShardsWalk(t *testing.T) {
 	}
 	replicate(1)
 	replicate(2)
-	addr := freeAddr(t)
+	addr := enginetest.FreeAddress(t)
 	api := s.startAPI(addr)
 	var calls int64
 	call := func(n int) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 	"github.com/useargus/argus/migrations"
 )
 
@@ -28,7 +29,7 @@ func TestUpgrade(t *testing.T) {
 	s.t = t
 	s.rejectOld()
 
-	addrs := []string{freeAddr(t), freeAddr(t)}
+	addrs := []string{enginetest.FreeAddress(t), enginetest.FreeAddress(t)}
 	apis := []*server{s.startAPI(addrs[0]), s.startAPI(addrs[1])}
 	replicator := s.start("replicator")
 	b := s.balance(addrs)
@@ -85,7 +86,7 @@ func (s *site) rejectOld() {
 	remember := fmt.Sprintf("INSERT INTO public.%s (version_id, is_applied) VALUES (%d, true)", table, postgres)
 	words := []string{fmt.Sprintf("the schema in Postgres is at version %d and this binary needs %d: run `argusd migrate`", postgres-1, postgres)}
 	s.exec("argus", forget)
-	s.env["api"]["ARGUS_LISTEN"] = freeAddr(s.t)
+	s.env["api"]["ARGUS_LISTEN"] = enginetest.FreeAddress(s.t)
 	s.doesNotStart("api", words...)
 	s.doesNotStart("replicator", words...)
 	s.exec("argus", remember)

@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/pem"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -47,7 +45,7 @@ func TestIntoProduction(t *testing.T) {
 	// The embedded ClickHouse has its users and their passwords from a file, for databases of these names.
 	clickHouse := func(of string) string { return strings.Replace(of, "/"+ch.Database, "/argus_9", 1) }
 	certificate, clerk := startTLSIssuer(t)
-	listen := freeAddress(t)
+	listen := enginetest.FreeAddress(t)
 
 	settings := map[string]map[string]string{}
 	for _, process := range []string{"migrate", "api", "replicator", "ship", "maintain"} {
@@ -311,21 +309,6 @@ func until(t *testing.T, what string, holds func() bool) {
 			t.Fatal(fmt.Errorf("still not %s", what))
 		}
 	}
-}
-
-// freeAddress has a port from below those that the kernel gives to connections: one of them might have it by the time that argusd
-// listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+rand.IntN(5000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
 }
 
 func parse(t *testing.T, text string) *url.URL {

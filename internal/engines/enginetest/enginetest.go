@@ -21,6 +21,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	mathrand "math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -123,4 +125,19 @@ func must(t testing.TB, what string, err error) {
 	if err != nil {
 		t.Fatalf("enginetest: %s: %v", what, err)
 	}
+}
+
+// FreeAddress is an address of loopback without a listener, for a program that is told where to listen. Its port is from below
+// those that the kernel gives to connections: one of them might have it by the time that the program listens.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+mathrand.IntN(5000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
