@@ -152,12 +152,7 @@ type child struct {
 
 func startChild(t testing.TB, kind string, env ...string) *child {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := listener.Addr().String()
-	listener.Close()
+	addr := enginetest.FreeAddress(t)
 	c := &child{t: t, addr: addr, env: append(os.Environ(), append(env, childVariable+"="+kind, "LISTEN="+addr)...)}
 	c.start()
 	t.Cleanup(c.kill)

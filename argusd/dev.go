@@ -23,6 +23,7 @@ import (
 	"github.com/useargus/argus/api/provider"
 	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/ports"
 	"github.com/useargus/argus/migrations"
 )
 
@@ -67,9 +68,10 @@ func newDevCommand() *cobra.Command {
 		Short: "Run all of ARGUS on this machine: engines, API, replicator, console",
 		Long: `Run all of ARGUS on this machine: real Postgres, real ClickHouse, API, replicator and console, on loopback.
 Data lives in $ARGUS_DEV_DIR (default .argus) and survives a restart. ARGUS_DEV_ADDR is the API's address
-(default 127.0.0.1:8420). With ARGUS_DEV_COPIES=2 there are two copies in ClickHouse, east and west. With ARGUS_DEV_SHARDS=3
-three servers of ClickHouse share the rows of each copy. With ARGUS_DEV_STANDBYS=2 Postgres has two standbys, of which a call waits
-for one (docs/high-availability.md loses the primary). Ctrl-C stops everything it started.
+(default 127.0.0.1:8420); port 0 is a free one. With ARGUS_DEV_COPIES=2 there are two copies in ClickHouse, east
+and west. With ARGUS_DEV_SHARDS=3 three servers of ClickHouse share the rows of each copy. With
+ARGUS_DEV_STANDBYS=2 Postgres has two standbys, of which a call waits for one (docs/high-availability.md loses
+the primary). Ctrl-C stops everything it started.
 
 A new folder gets a history of made-up calls, with a slow route and an outage in it to be found. It is written while the
 console is already up.`,
@@ -145,8 +147,13 @@ func newDev() (d *dev, unlock func(), err error) {
 		return nil, nil, err
 	}
 	address, err := netip.ParseAddrPort(d.addr)
-	if err != nil || !address.Addr().IsLoopback() || address.Port() == 0 {
+	if err != nil || !address.Addr().IsLoopback() {
 		return nil, nil, fmt.Errorf("ARGUS_DEV_ADDR=%q must be a loopback address with a port, like 127.0.0.1:8420", d.addr)
+	}
+	if address.Port() == 0 {
+		if d.addr, err = ports.FreeAddress(); err != nil {
+			return nil, nil, err
+		}
 	}
 	probe, err := net.Listen("tcp", d.addr)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/ports"
 	"github.com/useargus/argus/ledger"
 )
 
@@ -81,12 +81,9 @@ func (d *dev) startLedger(context.Context) (process, error) {
 		return nil, err
 	}
 	if d.ledgerAddr == "" {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+		if d.ledgerAddr, err = ports.FreeAddress(); err != nil {
 			return nil, err
 		}
-		l.Close()
-		d.ledgerAddr = l.Addr().String()
 	}
 	return d.startChild("ledger", []string{"ledger", "seal"}, []variable{
 		{"ARGUS_METRICS_LISTEN", metrics},
@@ -132,13 +129,12 @@ const devOrigin = "localhost/argus-dev"
 
 // metricsAddress finds a free port of loopback for a child's /metrics.
 func metricsAddress(url *atomic.Value) (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := ports.FreeAddress()
 	if err != nil {
 		return "", err
 	}
-	defer l.Close()
-	url.Store("http://" + l.Addr().String() + "/metrics")
-	return l.Addr().String(), nil
+	url.Store("http://" + address + "/metrics")
+	return address, nil
 }
 
 // childProcess is a child of argusd's own kind; it drains when asked to stop.

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/useargus/argus/internal/localissuer"
+	"github.com/useargus/argus/internal/ports"
 )
 
 const issuerOrganization = "org_2argusdev"
@@ -58,14 +59,26 @@ type issuerServer struct {
 // MintURL is where a CI job gets its token, as GitHub Actions has it.
 func (s *issuerServer) MintURL() string { return s.URL + "/ci/mint" }
 
+// listenAgain listens on the port of an earlier start. If another has it meanwhile, sessions end and nothing else.
+func listenAgain(port int) (net.Listener, error) {
+	if port != 0 {
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return l, nil
+		}
+	}
+	address, err := ports.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	return net.Listen("tcp", address)
+}
+
 // startIssuer serves the local issuer for a console at consoleAddr. Its port is kept over restarts, since its
 // address is part of the tokens it signs.
 func startIssuer(state *devState, dir, consoleAddr string) (*issuerServer, error) {
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", state.IssuerPort))
-	if err != nil { // taken meanwhile: sessions end, nothing else
-		if listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return nil, err
-		}
+	listener, err := listenAgain(state.IssuerPort)
+	if err != nil {
+		return nil, err
 	}
 	state.IssuerPort = listener.Addr().(*net.TCPAddr).Port
 	if err := state.save(); err != nil {

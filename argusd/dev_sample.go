@@ -1,17 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 
-	"context"
-
 	"github.com/spf13/cobra"
 
+	"github.com/useargus/argus/internal/ports"
 	"github.com/useargus/argus/internal/sample"
 )
 
@@ -44,12 +44,11 @@ func (d *dev) writeServicesFile() error {
 		return nil
 	}
 	if d.state.SamplePort == 0 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := ports.FreeAddress()
 		if err != nil {
 			return err
 		}
-		d.state.SamplePort = l.Addr().(*net.TCPAddr).Port
-		l.Close()
+		d.state.SamplePort = int(netip.MustParseAddrPort(address).Port())
 		if err := d.state.save(); err != nil {
 			return err
 		}

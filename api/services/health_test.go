@@ -2,7 +2,6 @@ package services
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,14 +12,9 @@ import (
 
 // TestHealthTellsNoPlace: callers see why a service is failing, and not where it answers.
 func TestHealthTellsNoPlace(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	const address = "127.0.0.1:1" // where nothing listens
 	path := filepath.Join(t.TempDir(), "services.yaml")
-	err = os.WriteFile(path, fmt.Appendf(nil, `services:
+	err := os.WriteFile(path, fmt.Appendf(nil, `services:
   - name: gone
     upstream: http://%s
     health: /healthz

@@ -18,6 +18,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/creack/pty"
 
+	"github.com/useargus/argus/internal/ports"
 	"github.com/useargus/argus/migrations"
 )
 
@@ -129,12 +130,12 @@ func startClickHouse(ctx context.Context, config ClickHouseConfig) (_ *ClickHous
 	ch := &ClickHouse{config: config, unlock: unlock}
 	if err := untilFree(ctx, func() (err error) {
 		if !fixedTCP {
-			if ch.config.TCPPort, err = freePort(); err != nil {
+			if ch.config.TCPPort, err = ports.Free(); err != nil {
 				return err
 			}
 		}
 		if !fixedHTTP {
-			if ch.config.HTTPPort, err = freePort(); err != nil {
+			if ch.config.HTTPPort, err = ports.Free(); err != nil {
 				return err
 			}
 		}

@@ -22,7 +22,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -55,27 +54,6 @@ var errPortTaken = errors.New("the port is taken")
 // errStillHeld is a failed start that is worth another try a moment later. An engine killed just now does not let go of its
 // shared memory, its port and its lock at that instant.
 var errStillHeld = errors.New("the data directory is still held by an engine that is ending")
-
-// freePort finds a port of 127.0.0.1 without a listener. It is taken from below the range the kernel gives to
-// outgoing connections, so that it is still free when an engine is restarted on it. Another process may take it
-// before the caller does, so callers try again.
-func freePort() (int, error) {
-	const low, high = 15000, 32000
-	for range 100 {
-		n, err := rand.Int(rand.Reader, big.NewInt(high-low))
-		if err != nil {
-			return 0, err
-		}
-		port := low + int(n.Int64())
-		l, err := net.Listen("tcp", loopback(port))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		return port, nil
-	}
-	return 0, fmt.Errorf("no free port found on 127.0.0.1 between %d and %d", low, high)
-}
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 

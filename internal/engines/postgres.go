@@ -17,6 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/useargus/argus/internal/ports"
 )
 
 // Superuser is the name of the superuser of an embedded PostgreSQL.
@@ -131,7 +133,7 @@ func startPostgres(ctx context.Context, config PostgresConfig) (_ *Postgres, err
 	fixed := config.Port != 0
 	if err := untilFree(ctx, func() (err error) {
 		if !fixed {
-			if pg.config.Port, err = freePort(); err != nil {
+			if pg.config.Port, err = ports.Free(); err != nil {
 				return err
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/useargus/argus/internal/ports"
 )
 
 // StartShards starts servers of ClickHouse that share out a copy: the cluster connect.Cluster, in this order. They know each
@@ -23,7 +25,7 @@ func startShards(ctx context.Context, configs []ClickHouseConfig) ([]*ClickHouse
 	var peers []int
 	for i := range configs {
 		if configs[i].TCPPort == 0 {
-			port, err := freePort()
+			port, err := ports.Free()
 			if err != nil {
 				return nil, err
 			}

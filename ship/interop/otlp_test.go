@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	collector "go.opentelemetry.io/proto/slim/otlp/collector/logs/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/useargus/argus/internal/ports"
 	"github.com/useargus/argus/ship/otlp"
 	"github.com/useargus/argus/ship/sink"
 	"github.com/useargus/argus/ship/sinktest"
@@ -62,12 +62,10 @@ func otlpReceiver(t *testing.T) (c *collected, folder, addr string) {
 	t.Helper()
 	folder, c = t.TempDir(), &collected{}
 	sinktest.Authority(t, folder)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := ports.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr = l.Addr().String()
-	l.Close()
 	factory := otlpreceiver.NewFactory()
 	config := factory.CreateDefaultConfig()
 	if err := confmap.NewFromStringMap(map[string]any{"protocols": map[string]any{"http": map[string]any{

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/internal/ports"
 	"github.com/useargus/argus/ship/sink"
 	"github.com/useargus/argus/ship/sinktest"
 	"github.com/useargus/argus/ship/syslog"
@@ -25,12 +26,10 @@ func rsyslog(t *testing.T) (folder, addr string) {
 	t.Helper()
 	folder = t.TempDir()
 	sinktest.Authority(t, folder)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := ports.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr = l.Addr().String()
-	l.Close()
 	port := addr[strings.LastIndex(addr, ":")+1:]
 	sinktest.Write(t, folder, "rsyslog.conf", strings.NewReplacer("FOLDER", folder, "PORT", port).Replace(`
 global(workDirectory="FOLDER" maxMessageSize="64k" defaultNetstreamDriver="gtls"

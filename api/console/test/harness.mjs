@@ -3,7 +3,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -36,14 +35,6 @@ export async function launch() {
   });
 }
 
-async function freePort() {
-  const probe = createServer();
-  await new Promise((resolve) => probe.listen(0, '127.0.0.1', resolve));
-  const { port } = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
-}
-
 /** Reads the exports of $ARGUS_DEV_DIR/env. */
 async function readEnv(file) {
   const script = `set -a; . ${JSON.stringify(file)}; env -0`;
@@ -58,10 +49,9 @@ async function readEnv(file) {
 
 async function startDev() {
   const dir = await mkdtemp(path.join(os.tmpdir(), 'argus-console-'));
-  const port = await freePort();
   const child = spawn(process.env.ARGUSD ?? path.join(ROOT, 'bin/argusd'), ['dev', '--history', '0'], {
     cwd: ROOT,
-    env: { ...process.env, ARGUS_DEV_DIR: dir, ARGUS_DEV_ADDR: `127.0.0.1:${port}` },
+    env: { ...process.env, ARGUS_DEV_DIR: dir, ARGUS_DEV_ADDR: '127.0.0.1:0' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';

@@ -21,8 +21,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	mathrand "math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -32,6 +30,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/ports"
 )
 
 // Run is the body of TestMain: it runs the tests, stops the engines they started, and fails the binary when
@@ -127,17 +126,11 @@ func must(t testing.TB, what string, err error) {
 	}
 }
 
-// FreeAddress is an address of loopback without a listener, for a program that is told where to listen. Its port is from below
-// those that the kernel gives to connections: one of them might have it by the time that the program listens.
+// FreeAddress is an address of loopback without a listener, for a program that is told where to listen. No connection takes it, and
+// no other test does (see ports.Free).
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10000+mathrand.IntN(5000)))
-		if err == nil {
-			defer l.Close()
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
+	address, err := ports.FreeAddress()
+	must(t, "a free address", err)
+	return address
 }

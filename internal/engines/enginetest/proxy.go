@@ -51,7 +51,7 @@ func (l *link) close() {
 // NewProxy starts a proxy to the engine at host:port, ended with the test.
 func NewProxy(t testing.TB, upstream string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", FreeAddress(t)) // not any port: Heal listens there again
 	must(t, "starting a proxy", err)
 	p := &Proxy{
 		upstream: upstream, addr: l.Addr().String(), listener: l,
