@@ -9,7 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 
 	"github.com/useargus/argus/internal/engines"
@@ -137,5 +139,31 @@ func TestUnknownChild(t *testing.T) {
 		if err := cmd.Run(); err == nil {
 			t.Errorf("%s: it ended well", env)
 		}
+	}
+}
+
+// TestPostgresKilledIsGone: when Kill returns no backend is left that writes into the folder.
+func TestPostgresKilledIsGone(t *testing.T) {
+	ctx := testContext(t)
+	pg, err := engines.StartPostgres(ctx, engines.PostgresConfig{Dir: tempDir(t) + "/pg"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pg.StopImmediate() })
+	conn, err := pgx.Connect(ctx, pg.SuperuserURL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	backend := int(conn.PgConn().PID())
+	if err := syscall.Kill(backend, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer time.AfterFunc(300*time.Millisecond, func() { syscall.Kill(backend, syscall.SIGCONT) }).Stop() // a slow one
+	if err := pg.Kill(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if running(backend) {
+		t.Error("a backend outlives Kill")
 	}
 }

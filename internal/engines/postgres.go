@@ -247,13 +247,15 @@ func (pg *Postgres) Config() PostgresConfig { return pg.config }
 func (pg *Postgres) Done() <-chan struct{} { return pg.process.done }
 
 // Kill sends the signal to the postmaster. After SIGKILL its backends notice by themselves and end within
-// moments; it returns when the postmaster has ended. Other signals: it returns at once.
+// moments. It returns when the postmaster has ended, and on Linux its backends too: until then they write into
+// the folder, which the caller may be about to remove. Other signals: it returns at once.
 func (pg *Postgres) Kill(sig syscall.Signal) error {
 	if err := pg.process.signal(sig); err != nil {
 		return err
 	}
 	if sig == syscall.SIGKILL {
 		<-pg.process.done
+		pg.awaitBackends()
 		pg.release()
 	}
 	return nil
@@ -284,9 +286,18 @@ func (pg *Postgres) StopImmediate() error {
 			return err
 		}
 		<-pg.process.done
+		pg.awaitBackends()
 	}
 	pg.release()
 	return nil
+}
+
+// awaitBackends returns when the backends of a postmaster that was killed have ended, or after 20 s.
+func (pg *Postgres) awaitBackends() {
+	data := filepath.Join(pg.config.Dir, "data")
+	for deadline := time.Now().Add(20 * time.Second); workIn(data) && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 func (pg *Postgres) release() { pg.stopOnce.Do(pg.unlock) }

@@ -37,6 +37,19 @@ func servesDir(pid int, dir string) bool {
 	return err == nil && cwd == real
 }
 
+// workIn tells whether any process works in the directory.
+func workIn(dir string) bool {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return false
+	}
+	all, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	return slices.ContainsFunc(all, func(link string) bool {
+		cwd, err := os.Readlink(link)
+		return err == nil && cwd == dir
+	})
+}
+
 func comm(pid int) string {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if n := len(b); n > 0 {
