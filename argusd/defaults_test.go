@@ -54,7 +54,7 @@ func TestStrangeDefaults(t *testing.T) {
 			settings := maps.Clone(strangePostgres)
 			settings["statement_timeout"] = "1ms"
 			if binDir == "" {
-				settings["transaction_timeout"] = "100ms" // a session cannot state it before it has begun
+				settings["transaction_timeout"] = "1s" // a session states it in its first transaction, which may be slow
 				settings["restrict_nonsystem_relation_kind"] = "view, foreign-table"
 			}
 			var statements []string

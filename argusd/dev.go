@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/provider"
 	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/internal/engines"
@@ -112,6 +113,9 @@ func runDev(ctx context.Context, load float64, history time.Duration) error {
 	}
 	if err := d.writeEnvFiles(); err != nil {
 		return err
+	}
+	if d.awaitHealth(ctx); ctx.Err() != nil {
+		return nil
 	}
 	d.welcome()
 
@@ -261,6 +265,9 @@ func (d *dev) startAll(ctx context.Context) error {
 	if err := d.sample.begin(ctx); err != nil {
 		return err
 	}
+	if err := listens(ctx, d.sampleAddress(), d.sample.process()); err != nil { // or the API takes it for down
+		return fmt.Errorf("the sample service: %w; its log is %s", err, filepath.Join(d.dir, "sample.log"))
+	}
 	if err := d.api.begin(ctx); err != nil {
 		return err
 	}
@@ -357,6 +364,51 @@ func (d *dev) waitReady(ctx context.Context) error {
 		case <-d.api.process().Done():
 			return fmt.Errorf("the API ended at once; its log is %s", filepath.Join(d.dir, "api.log"))
 		case <-tick.C:
+		}
+	}
+}
+
+// listens returns when something takes connections at the address, and an error when the process ends or a minute is over.
+func listens(ctx context.Context, address string, p process) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("it does not listen: %w", err)
+		case <-p.Done():
+			return errors.New("it ended at once")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// awaitHealth returns when every stage says that it is well, or after half a minute: then it tells what does not.
+func (d *dev) awaitHealth(ctx context.Context) {
+	bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	ada := d.caller("ARGUS_TOKEN", "argusctl/"+argus.Version)
+	for {
+		var health struct {
+			Status string        `json:"status"`
+			Stages []argus.Stage `json:"stages"`
+		}
+		if _, err := ada.do(bounded, http.MethodGet, "/v1/health", nil, &health); err == nil && health.Status == "ok" {
+			return
+		}
+		select {
+		case <-bounded.Done():
+			for _, s := range health.Stages {
+				if s.Status != "ok" && ctx.Err() == nil {
+					d.log.Warn("a stage is not well yet; see argusctl health", "stage", s.Name, "status", s.Status, "detail", s.Detail)
+				}
+			}
+			return
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }

@@ -70,7 +70,7 @@ type caller struct {
 }
 
 func (d *dev) caller(tokenName, agent string) *caller {
-	return &caller{"http://" + d.addr, d.state.Tokens[tokenName], agent, &http.Client{Timeout: 10 * time.Second}}
+	return &caller{"http://" + d.addr, d.state.Tokens[tokenName], agent, &http.Client{Timeout: time.Minute}}
 }
 
 // do returns the status and decodes a JSON answer into out, unless out is nil.
@@ -106,7 +106,7 @@ func (c *caller) do(ctx context.Context, method, path string, body, out any) (in
 
 // accepted reports whether a token is good, for all of the scopes.
 func (d *dev) accepted(ctx context.Context, token string, scopes []argus.Scope) bool {
-	c := &caller{"http://" + d.addr, token, "argusctl/" + argus.Version, &http.Client{Timeout: 10 * time.Second}}
+	c := &caller{"http://" + d.addr, token, "argusctl/" + argus.Version, &http.Client{Timeout: time.Minute}}
 	var me struct {
 		Scopes []argus.Scope `json:"scopes"`
 	}

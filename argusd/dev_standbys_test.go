@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestTried goes through "On this machine, to try it" of docs/high-availability.md: a primary, two standbys and two copies, of
@@ -39,7 +38,7 @@ func TestTried(t *testing.T) {
 	}
 	until := func(what string, try func() error) {
 		t.Helper()
-		if err := eventually(time.Minute, try); err != nil {
+		if err := eventually(bound, try); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}

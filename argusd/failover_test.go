@@ -71,7 +71,16 @@ func newCluster(t *testing.T, config engines.PostgresConfig, way func(*cluster) 
 	for i := range c.nodes {
 		c.page("synchronous", i)
 	}
-	c.exec("postgres", "SELECT pg_sleep(0.1)", "CHECKPOINT") // the checkpointer's view of the names counts
+	// The checkpointer's view of the names counts. It has it at a checkpoint after the postmaster has told everybody, as it has told
+	// a session that sees them.
+	c.wait("the primary waits for standbys", func() error {
+		var names string
+		if c.ask("SHOW synchronous_standby_names", &names); names == "" {
+			return fmt.Errorf("it does not know them yet")
+		}
+		return nil
+	})
+	c.exec("postgres", "CHECKPOINT")
 	hosts := way(c)
 	s.env["check"] = map[string]string{"ARGUS_POSTGRES_URL": s.pg.SuperuserURL("argus")}
 	for _, env := range s.env {

@@ -31,37 +31,38 @@ func (d *devServer) testIdentity(t *testing.T) {
 	// services file is read, so these have ARGUS's own scopes and, for the API, no preset's.
 	adminHere := append(slices.Clone(admin), "sample:read", "sample:write")
 	supportHere := append(slices.Clone(support), "sample:read")
+	is := func(secret string) func() string { return func() string { return secret } }
 	for _, c := range []struct {
 		name   string
-		token  string
+		token  func() string // a session lasts a minute, so it is made anew for each command
 		kind   argus.ActorKind
 		actor  string
 		preset string
 		scopes []argus.Scope
 		create int // argusctl's exit code
 	}{
-		{"session of an admin", d.signIn("user_2ada"), argus.KindClerkSession, "user_2ada", argus.PresetAdminFull, adminHere, 0},
-		{"session of a member", d.signIn("user_2grace"), argus.KindClerkSession, "user_2grace", argus.PresetSupportReadonly, supportHere, 5},
-		{"token, admin-full", d.env("env", "ARGUS_TOKEN"), argus.KindPAT, "user_2ada", argus.PresetAdminFull, adminHere, 0},
-		{"token, support-readonly", d.env("env", "ARGUS_TOKEN_SUPPORT"), argus.KindPAT, "user_2grace", argus.PresetSupportReadonly, supportHere, 5},
-		{"token, tenants", d.env("env", "ARGUS_TOKEN_TENANTS"), argus.KindPAT, "user_2linus", "", tenants, 5},
-		{"break-glass, admin-full", d.breakGlass("user_2ada", "--scopes", "admin-full"), argus.KindBreakGlass, "user_2ada", "", admin, 5},
-		{"break-glass", d.breakGlass("user_2grace"), argus.KindBreakGlass, "user_2grace", "", support, 5},
-		{"break-glass, tenants", d.breakGlass("user_2linus", "--scopes", "tenants:read"), argus.KindBreakGlass, "user_2linus", "", tenants, 5},
+		{"session of an admin", func() string { return d.signIn("user_2ada") }, argus.KindClerkSession, "user_2ada", argus.PresetAdminFull, adminHere, 0},
+		{"session of a member", func() string { return d.signIn("user_2grace") }, argus.KindClerkSession, "user_2grace", argus.PresetSupportReadonly, supportHere, 5},
+		{"token, admin-full", is(d.env("env", "ARGUS_TOKEN")), argus.KindPAT, "user_2ada", argus.PresetAdminFull, adminHere, 0},
+		{"token, support-readonly", is(d.env("env", "ARGUS_TOKEN_SUPPORT")), argus.KindPAT, "user_2grace", argus.PresetSupportReadonly, supportHere, 5},
+		{"token, tenants", is(d.env("env", "ARGUS_TOKEN_TENANTS")), argus.KindPAT, "user_2linus", "", tenants, 5},
+		{"break-glass, admin-full", is(d.breakGlass("user_2ada", "--scopes", "admin-full")), argus.KindBreakGlass, "user_2ada", "", admin, 5},
+		{"break-glass", is(d.breakGlass("user_2grace")), argus.KindBreakGlass, "user_2grace", "", support, 5},
+		{"break-glass, tenants", is(d.breakGlass("user_2linus", "--scopes", "tenants:read")), argus.KindBreakGlass, "user_2linus", "", tenants, 5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d.t = t
-			me := d.whoami(c.token)
+			me := d.whoami(c.token())
 			if me.ActorKind != c.kind || me.ActorID != c.actor || me.Preset != c.preset || me.Name == "" || !slices.Equal(me.Scopes, c.scopes) {
 				t.Errorf("whoami says %+v", me)
 			}
 			if (me.PATID != "") != (c.kind == argus.KindPAT) || (me.BreakGlassID != "") != (c.kind == argus.KindBreakGlass) {
 				t.Errorf("whoami says %+v", me)
 			}
-			d.argusctl(c.token, 0, "whoami")
-			d.argusctl(c.token, 0, "token", "ls")
-			d.argusctl(c.token, 6, "token", "revoke", uuid.NewString())
-			made := d.argusctl(c.token, c.create, "token", "create", "--name", "identity", "--scope", "tenants:read", "--expires-in", "1d")
+			d.argusctl(c.token(), 0, "whoami")
+			d.argusctl(c.token(), 0, "token", "ls")
+			d.argusctl(c.token(), 6, "token", "revoke", uuid.NewString())
+			made := d.argusctl(c.token(), c.create, "token", "create", "--name", "identity", "--scope", "tenants:read", "--expires-in", "1d")
 			if c.create != 0 {
 				return
 			}
@@ -70,11 +71,11 @@ func (d *devServer) testIdentity(t *testing.T) {
 			if mine.ActorKind != argus.KindPAT || mine.ActorID != c.actor || !slices.Equal(mine.Scopes, tenants) {
 				t.Errorf("the token made says %+v", mine)
 			}
-			if list := d.argusctl(c.token, 0, "token", "ls", "--json"); !strings.Contains(list, mine.PATID) {
+			if list := d.argusctl(c.token(), 0, "token", "ls", "--json"); !strings.Contains(list, mine.PATID) {
 				t.Errorf("the token made is not listed: %s", list)
 			}
 			d.argusctl(child, 5, "token", "create", "--name", "grandchild", "--scope", "tenants:read")
-			d.argusctl(c.token, 0, "token", "revoke", mine.PATID)
+			d.argusctl(c.token(), 0, "token", "revoke", mine.PATID)
 			d.argusctl(child, 4, "whoami") // at once, where it was revoked
 		})
 	}

@@ -119,11 +119,14 @@ func withCopy(name string) map[string]string {
 
 // rejectOldSchemas: what a store that cannot be asked has is found out later, by trying.
 func rejectOldSchemas(ctx context.Context, postgres, clickhouse string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	var old *migrations.PendingError
-	for _, err := range []error{migrations.CheckPostgres(ctx, postgres), migrations.CheckClickHouse(ctx, clickhouse)} {
-		if errors.As(err, &old) {
+	for _, asked := range []func(context.Context) error{
+		func(ctx context.Context) error { return migrations.CheckPostgres(ctx, postgres) },
+		func(ctx context.Context) error { return migrations.CheckClickHouse(ctx, clickhouse) },
+	} {
+		bounded, cancel := context.WithTimeout(ctx, 10*time.Second) // each its own: a store that hangs says nothing of the other
+		err := asked(bounded)
+		cancel()
+		if old := (*migrations.PendingError)(nil); errors.As(err, &old) {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -156,11 +157,26 @@ func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := pool.Ping(ctx); err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("connecting to Postgres: %w", err)
+	for {
+		err := pool.Ping(ctx)
+		if err == nil {
+			return pool, nil
+		}
+		if ctx.Err() != nil || !later(err) {
+			pool.Close()
+			return nil, fmt.Errorf("connecting to Postgres: %w", err)
+		}
 	}
-	return pool, nil
+}
+
+// later tells whether Postgres may only be slow, or just starting. A second, which is what a call gives a connection, can be too
+// short on a busy machine, and the start of a process has more.
+func later(err error) bool {
+	var rejected *pgconn.PgError
+	if errors.As(err, &rejected) {
+		return rejected.Code == "57P03" // cannot_connect_now
+	}
+	return pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // rejectMightyRole: an API that could change the log would make its append-only promise worthless.

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -155,7 +158,8 @@ func (s *site) progressOf(b *balancer) {
 }
 
 // balancer is the least that stands before APIs: it asks each for its readiness and passes calls to the ready ones in
-// turn. It tries nothing twice (net/http itself may repeat a GET whose kept connection ends under it).
+// turn. It tries nothing twice (net/http itself may repeat a GET whose kept connection ends under it). A call that is not sent,
+// since no connection is made, goes to the next: this process may look too seldom on a busy machine.
 type balancer struct {
 	server   *httptest.Server
 	backends []*backend
@@ -169,6 +173,9 @@ type backend struct {
 	passed atomic.Int64
 }
 
+// unsent is the key of a call's flag: it was not sent.
+type unsent struct{}
+
 func (s *site) balance(addrs []string) *balancer {
 	b := &balancer{}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -179,7 +186,11 @@ func (s *site) balance(addrs []string) *balancer {
 		back := &backend{proxy: &httputil.ReverseProxy{
 			Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
 			Transport: transport,
-			ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+				if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
+					*r.Context().Value(unsent{}).(*bool) = true
+					return
+				}
 				http.Error(w, fmt.Sprintf("balancer: %s: %v", addr, err), http.StatusBadGateway)
 			},
 		}}
@@ -212,11 +223,20 @@ func (s *site) balance(addrs []string) *balancer {
 func (b *balancer) addr() string { return b.server.Listener.Addr().String() }
 
 func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the caller is gone
+	}
 	turn := int(b.next.Add(1))
 	for i := range b.backends {
 		back := b.backends[(turn+i)%len(b.backends)]
-		if back.ready.Load() {
-			back.proxy.ServeHTTP(w, r)
+		if !back.ready.Load() {
+			continue
+		}
+		var notSent bool
+		try := r.WithContext(context.WithValue(r.Context(), unsent{}, &notSent))
+		try.Body = io.NopCloser(bytes.NewReader(body))
+		if back.proxy.ServeHTTP(w, try); !notSent {
 			back.passed.Add(1)
 			b.passed.Add(1)
 			return
