@@ -166,6 +166,10 @@ func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 			pool.Close()
 			return nil, fmt.Errorf("connecting to Postgres: %w", err)
 		}
+		select { // one that is starting refuses at once
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 }
 
