@@ -193,7 +193,7 @@ func (c *cluster) primary() int {
 // settled waits until the standbys stream, and those that can hold the replicator's slot.
 func (c *cluster) settled(slots ...string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 2*bound)
 	defer cancel()
 	for i, node := range c.nodes {
 		if node == c.pg {

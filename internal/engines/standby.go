@@ -198,9 +198,9 @@ func (pg *Postgres) Streams(ctx context.Context, standby *Postgres, name string,
 	}
 	defer there.Close(context.WithoutCancel(ctx))
 	// A standby that had no slot to keep looks for one every half a minute, and keeps it when the primary's has passed its own
-	// log. Both is hurried: its worker begins anew after a change of this setting.
-	var hurried time.Time
-	restarted := false
+	// log. Both is hurried: its worker begins anew after a change of this setting, and looks often at first. One that began
+	// before the primary had the slot, or looked before that had passed, sleeps for half a minute again.
+	var hurried, restarted time.Time
 	for {
 		var streams bool
 		if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_replication
@@ -220,8 +220,12 @@ func (pg *Postgres) Streams(ctx context.Context, standby *Postgres, name string,
 		if streams && time.Since(hurried) > 2*time.Second {
 			hurried = time.Now()
 			_, _ = conn.Exec(ctx, "SELECT pg_log_standby_snapshot()")
-			if len(slots) > 0 && !restarted {
-				restarted = true
+			var made int
+			if err := conn.QueryRow(ctx, "SELECT count(*) FROM pg_replication_slots WHERE slot_name = ANY ($1)", slots).Scan(&made); err != nil {
+				return err
+			}
+			if len(slots) > 0 && made == len(slots) && time.Since(restarted) > 20*time.Second {
+				restarted = time.Now()
 				for _, value := range []string{"off", "on"} {
 					if err := standby.Set(ctx, "hot_standby_feedback", value); err != nil {
 						return err

@@ -14,6 +14,7 @@ const env = { ...process.env, ARGUS_URL: s.url, ARGUS_TOKEN: s.admin, ARGUS_TOKE
 env.ARGUS_PID_CLICKHOUSE = String(s.clickhouse || '');
 env.ARGUS_PID_POSTGRES = String(s.postgres || '');
 env.ARGUS_SERVICES_FILE = s.services ?? '';
+env.LEDGER_KEY = s.ledgerKey ?? ''; // without it pages.test.mjs checks no seal
 env.ARGUS_CONSOLE_MOCKED = s.mock ? '1' : '';
 delete env.ARGUS_CONSOLE_MOCK;
 const child = spawn(process.execPath, ['--test', '--test-concurrency=1', '--test-reporter=spec', ...files.map((f) => dir + f)], { env, stdio: 'inherit' });

@@ -60,7 +60,7 @@ async function startDev() {
   let over = false;
   void exited.then(() => (over = true));
   for (let i = 0; !existsSync(path.join(dir, 'env')); i++) {
-    if (over || i > 1200) throw new Error(`argusd dev did not come up:\n${output}`);
+    if (over || i > 3000) throw new Error(`argusd dev did not come up:\n${output}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   const env = { ...(await readEnv(path.join(dir, 'env'))), ...(await readEnv(path.join(dir, 'admin.env'))) };
@@ -69,10 +69,10 @@ async function startDev() {
     env,
     close: async () => {
       child.kill('SIGINT');
-      const late = setTimeout(() => child.kill('SIGKILL'), 20_000);
+      const late = setTimeout(() => child.kill('SIGKILL'), 60_000);
       await exited;
       clearTimeout(late);
-      await rm(dir, { recursive: true, force: true });
+      await rm(dir, { recursive: true, force: true, maxRetries: 20 }); // engines of one that was killed write to the last
     },
   };
 }

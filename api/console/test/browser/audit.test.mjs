@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { agent, at, auditReady, eventually, makeCalls, rows, scrollToEnd, setup, shownIds } from './fixture.mjs';
+import { agent, at, auditReady, drawn, eventually, makeCalls, rows, scrollToEnd, setup, shownIds } from './fixture.mjs';
 
 const s = setup();
 const hashOf = (page) => new URL(page.url()).hash;
@@ -104,7 +104,7 @@ test('paging to the end shows as many calls as the API counts, each once, newest
         break;
       assert.ok(i < 200, 'the end does not come');
       await page.evaluate(() => document.querySelector('.main').scrollBy(0, 500));
-      await page.waitForTimeout(60);
+      await drawn(page);
     }
     assert.equal(await scrollToEnd(page), made.length);
     assert.deepEqual([...seen].sort(), [...made].sort());

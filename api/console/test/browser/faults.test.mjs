@@ -91,10 +91,10 @@ if (Number(process.env.ARGUS_PID_CLICKHOUSE)) {
       process.kill(clickhouse, 'SIGSTOP');
       try {
         await page.keyboard.press('r');
-        await page.waitForSelector('.notice:has-text("Postgres answers instead of ClickHouse")', { timeout: 40_000 });
+        await page.waitForSelector('.notice:has-text("Postgres answers instead of ClickHouse")', { timeout: 60_000 });
         assert.ok((await rows(page).count()) > 0);
         await page.goto(page.url().replace('#/settings/audit', '#/health'));
-        await page.waitForSelector('.stage:has-text("ClickHouse") >> text=/down|degraded/', { timeout: 40_000 });
+        await page.waitForSelector('.stage:has-text("ClickHouse") >> text=/down|degraded/', { timeout: 60_000 });
       } finally {
         process.kill(clickhouse, 'SIGCONT');
       }
@@ -139,12 +139,12 @@ if (Number(process.env.ARGUS_PID_POSTGRES)) {
           await second.click('.paste summary');
           await second.fill('.paste input', s.server.admin);
           await second.click('.paste button[type=submit]');
-          await second.waitForSelector(banner, { timeout: 40_000 });
+          await second.waitForSelector(banner, { timeout: 60_000 });
         });
       } finally {
         for (const pid of held) process.kill(pid, 'SIGCONT');
       }
       await page.waitForSelector(banner, { state: 'detached', timeout: 60_000 });
-      await page.waitForSelector('.stage:has-text("Replicator")', { timeout: 40_000 });
+      await page.waitForSelector('.stage:has-text("Replicator")', { timeout: 60_000 });
     }));
 }

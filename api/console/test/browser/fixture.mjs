@@ -29,7 +29,7 @@ export async function withPage(options, run) {
     document.addEventListener('securitypolicyviolation', (e) => window.blocked.push(`${e.violatedDirective} ${e.blockedURI}`));
   });
   const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(60_000);
   const errors = [];
   const strangers = new Set();
   page.on('pageerror', (e) => errors.push(e.stack ?? e.message));
@@ -104,6 +104,12 @@ export async function eventually(what, check, timeout = 60_000) {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
+
+/** Waits until the page has drawn what its last scroll or change asked for: frames follow the events that they are of. */
+export const drawn = (page) =>
+  page.evaluate(async () => {
+    for (let i = 0; i < 4; i++) await new Promise(requestAnimationFrame);
+  });
 
 export const rows = (page) => page.locator('tr[data-id]');
 

@@ -208,7 +208,7 @@ test('columns are chosen, remembered, as wide as what they hold, and never push 
     for (const width of WIDTHS) {
       await page.setViewportSize({ width, height: 900 });
       const wide = (least) => document.querySelector('td.c-route').getBoundingClientRect().width >= least;
-      await page.waitForFunction(wide, width < 1000 ? 120 : 250, { timeout: 20_000 }).catch(() => assert.fail(`the route has no room at ${width}`));
+      await page.waitForFunction(wide, width < 1000 ? 120 : 250, { timeout: 60_000 }).catch(() => assert.fail(`the route has no room at ${width}`));
       if (width < 1000) await page.waitForSelector('.log .sub:has-text("printer offline")');
     }
     await page.setViewportSize({ width: 1280, height: 900 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { connect, createServer } from 'node:net';
 import { test } from 'node:test';
-import { agent, at, auditReady, eventually, makeCalls, scrollToEnd, setup, shownIds, withPage } from './fixture.mjs';
+import { agent, at, auditReady, drawn, eventually, makeCalls, scrollToEnd, setup, shownIds, withPage } from './fixture.mjs';
 
 const s = setup();
 const loaded = async (page) => Number(/([\d,]+) loaded/.exec(await page.textContent('.results-count'))?.[1].replace(/\D/g, '') ?? 0);
@@ -19,7 +19,7 @@ test('the live tail under load brings every call once', async () => {
     await page.waitForTimeout(600);
     assert.equal(await loaded(page), all.size);
     const newest = (await s.server.json(s.server.admin, `/v1/audit-log?client=${client}&since=1h&limit=20`)).rows.map((r) => r.id);
-    assert.deepEqual((await shownIds(page)).slice(0, 20), newest);
+    await eventually('the newest on top', async () => (await shownIds(page)).slice(0, 20).join() === newest.join());
     await scrollToEnd(page);
     assert.equal(await loaded(page), all.size);
     await page.keyboard.press('l');
@@ -33,8 +33,10 @@ test('scrolling pauses it, it says how many wait, and shows them when asked', as
   await at(`#/settings/audit?client=${client}&since=1h&live=1`, async (page) => {
     await auditReady(page);
     await page.waitForSelector('.live.on.open');
+    const top = (await shownIds(page))[0];
     await page.evaluate(() => document.querySelector('.main').scrollTo(0, 1200));
-    await page.waitForTimeout(200);
+    await eventually('the rows further down', async () => (await shownIds(page))[0] !== top);
+    await drawn(page);
     const place = await page.evaluate(() => document.querySelector('tr[data-id]').dataset.id);
     await makeCalls(37, client);
     await page.waitForSelector('.pill:has-text("37 new calls")');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { at, auditReady, eventually, makeCalls, setup } from './fixture.mjs';
+import { at, auditReady, eventually, makeCalls, setup, shownIds } from './fixture.mjs';
 
 const s = setup();
 const params = (page) => new URLSearchParams(new URL(page.url()).hash.split('?')[1]);
@@ -400,13 +400,14 @@ test('a call is called verified only when this browser has verified it', () =>
     const key = s.server.ledgerKey;
     if (!key) return assert.ok(s.server.mock || process.env.ARGUS_CONSOLE_MOCKED || process.env.ARGUS_URL, 'the server has no ledger');
     await makeCalls(3, 'sealed');
-    await new Promise((resolve) => setTimeout(resolve, 1500));
     await auditReady(page);
+    const id = (await shownIds(page))[4];
+    await eventually('the call is sealed', async () => (await s.server.call(s.server.admin, `/v1/audit-log/${id}/proof?hash_only=true`)).ok);
     const verdict = async (tone) => {
       await page.waitForSelector(`.seal .verdict.${tone}`);
       return page.textContent('.seal .verdict');
     };
-    await page.locator('tr[data-id]').nth(4).click();
+    await page.locator(`tr[data-id="${id}"]`).click();
     await page.click('.seal >> text=Check the seal');
     assert.match(await verdict('tone-warn'), /whose signature was not checked: no key is pinned/);
     await page.click('.seal >> text=Pin the log');

@@ -76,7 +76,7 @@ test('a revoked token leads to the sign-in, and back to what was open', async ()
       await page.locator('button[aria-label^="Arm "]').first().click();
       await page.fill('dialog input >> nth=1', 'half a reason');
       await s.server.call(s.server.admin, `/v1/tokens/${token.id}`, { method: 'DELETE' });
-      await page.waitForSelector('.sign-in.over', { timeout: 40_000 });
+      await page.waitForSelector('.sign-in.over', { timeout: 60_000 });
       assert.match(await page.textContent('.sign-in-reason'), /not accepted any more/);
       await page.fill('.paste input', s.server.admin); // the field is open: a token was used before
       await page.press('.paste input', 'Enter');
@@ -161,7 +161,7 @@ test('Clerk: its library is fetched only when the configuration says so, and its
       await context.route('https://accounts.argus.example/**', (route) => route.fulfill({ contentType: 'text/html', body: '<h1>Accounts</h1>' }));
       const place = '#/settings/audit?status=5xx';
       await page.goto(`${clerk.url}/${place}`);
-      await page.waitForSelector('.sign-in', { timeout: 40_000 });
+      await page.waitForSelector('.sign-in', { timeout: 60_000 });
       assert.match(await page.textContent('.sign-in-reason'), /Clerk could not be reached/);
       assert.ok(asked.length > 0, 'Clerk was asked');
       const files = await page.evaluate(() => performance.getEntriesByType('resource').map((r) => r.name));

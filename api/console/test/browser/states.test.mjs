@@ -58,7 +58,7 @@ for (const colorScheme of ['light', 'dark']) {
               const main = document.querySelector('.main');
               return main.scrollWidth <= main.clientWidth && document.documentElement.scrollWidth <= innerWidth;
             };
-            await page.waitForFunction(fits, null, { timeout: 20_000 }).catch(() => assert.fail(`${what}: wider than the window at ${width}`));
+            await page.waitForFunction(fits, null, { timeout: 60_000 }).catch(() => assert.fail(`${what}: wider than the window at ${width}`));
             await accessible(page, `${what}, ${width} ${colorScheme}`);
           }
         }
