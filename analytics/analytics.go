@@ -48,15 +48,17 @@ type Config struct {
 	Registerer prometheus.Registerer // nil: metrics are kept but not shown
 
 	// Set by tests; zero takes the default.
-	stall     time.Duration // how long ClickHouse may send nothing
-	dial      time.Duration // how long a connection to it may take
-	tailLimit int64         // rows that may be read from Postgres beside ClickHouse
-	fewRows   int64         // rows that cost what planning one more statement does; negative: rollups do all they can
-	raw       rawForm       // of statements over rows
-	pollEvery time.Duration // of the live stream
-	ringSize  int           // rows the live stream keeps
-	now       func() time.Time
-	onCompose func(step string) // called between the steps of an answer
+	stall time.Duration // how long ClickHouse may send nothing
+	dial  time.Duration // how long a connection to it may take
+	// How old a watermark may be that an earlier question read; negative: each question reads its own.
+	watermarkAge time.Duration
+	tailLimit    int64         // rows that may be read from Postgres beside ClickHouse
+	fewRows      int64         // rows that cost what planning one more statement does; negative: rollups do all they can
+	raw          rawForm       // of statements over rows
+	pollEvery    time.Duration // of the live stream
+	ringSize     int           // rows the live stream keeps
+	now          func() time.Time
+	onCompose    func(step string) // called between the steps of an answer
 }
 
 // Analytics answers questions. Make it with New.
@@ -102,6 +104,7 @@ func New(config Config) (*Analytics, error) {
 	}
 	setDefault(&config.stall, defaultStall)
 	setDefault(&config.dial, dialTimeout)
+	setDefault(&config.watermarkAge, watermarkAge)
 	setDefault(&config.tailLimit, defaultTailLimit)
 	setDefault(&config.fewRows, defaultFewRows)
 	setDefault(&config.pollEvery, 100*time.Millisecond)

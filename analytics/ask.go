@@ -178,6 +178,7 @@ func (a *Analytics) clickhouseFailure(ctx context.Context, c *logCopy, err error
 	case errors.Is(err, errOutOfTime):
 		return err
 	}
+	c.held.forget()
 	reason := "away"
 	switch {
 	case isRejection(err):

@@ -57,6 +57,7 @@ type clickhouseConn struct {
 	of       *clickhouseClient
 	client   *ch.Client
 	raw      net.Conn
+	opened   time.Time   // when the server had answered its first statement
 	cut      bool        // a context ended during a query
 	used     atomic.Bool // it, or one beside it, has answered before: a failure may mean that the server has closed it meanwhile
 	lastUsed time.Time
@@ -300,7 +301,7 @@ func (c *clickhouseClient) dial(ctx context.Context) (*clickhouseConn, error) {
 		client.Close()
 		return nil, fmt.Errorf("pinning the session's settings: %w", err)
 	}
-	return &clickhouseConn{of: c, client: client, raw: raw}, nil
+	return &clickhouseConn{of: c, client: client, raw: raw, opened: time.Now()}, nil
 }
 
 func (c *clickhouseClient) closeIdle() {

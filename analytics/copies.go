@@ -24,6 +24,7 @@ type logCopy struct {
 	ch     *clickhouseClient
 	each   []*clickhouseClient // the shards one by one, when there are several: which of them is away
 	health healthState
+	held   heldWatermark
 
 	// What questions found out since the last probe. A copy that is suspected or refuses is asked after the others.
 	suspicions atomic.Int64 // how often another one answered a question that this one had been asked before

@@ -116,7 +116,7 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 		return a.countInPostgres(ctx, questions, taken)
 	}
 	err = on.with(ctx, func(conn *clickhouseConn) error {
-		wm, err := on.copy.readWatermark(ctx, conn)
+		wm, err := a.watermark(ctx, on.copy, conn)
 		if err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 			a.step("counted")
 			taken()
 			var c cut
-			if c, pgErr = a.readCut(ctx, wm.Position, nil); pgErr != nil {
+			if c, pgErr = on.readCut(ctx, wm.Position, nil); pgErr != nil {
 				return nil
 			}
 			at = a.config.now() // by this machine's clock, as rows' times are

@@ -41,7 +41,7 @@ type search struct {
 func (h *history) happen() {
 	h.t.Helper()
 	r := h.replicas[h.rng.IntN(len(h.replicas))]
-	switch h.rng.IntN(9) {
+	switch h.rng.IntN(10) {
 	case 0, 1, 2, 3:
 		writers := slices.Sorted(maps.Keys(h.world.open))
 		if len(writers) == 0 {
@@ -102,7 +102,21 @@ func (h *history) happen() {
 			}
 		}
 		r.publish(p)
+	case 9: // the server ends and comes back empty, or its replicator begins anew
+		if h.rng.IntN(3) == 0 {
+			h.lose(r)
+		}
 	}
+}
+
+// lose takes the copy's connections away, and all that it has. The server that answers on new ones knows of nothing.
+func (h *history) lose(r *replica) {
+	h.t.Helper()
+	p := h.proxies[slices.Index(h.replicas, r)]
+	p.Cut()
+	r.empty()
+	p.Heal()
+	h.counts["emptied"]++
 }
 
 // inside lets things happen between the steps of an answer.
@@ -229,6 +243,7 @@ func TestNoRowLostOrTwice(t *testing.T) {
 				c.ClickHouseURL, c.onCompose = urls, h.inside
 				c.stall = 400 * time.Millisecond
 				c.tailLimit = []int64{0, 20, 1000}[seed%3] // 0 is the default
+				c.watermarkAge = []time.Duration{-1, time.Hour, time.Hour}[seed%3]
 			})
 			h.openWriter()
 			for range 130 {

@@ -31,13 +31,13 @@ func (a *Analytics) overRows(ctx context.Context, on *attempt, questions ...rowQ
 	}
 	var pgErr error
 	err = on.with(ctx, func(conn *clickhouseConn) error {
-		wm, err := on.copy.readWatermark(ctx, conn)
+		wm, err := a.watermark(ctx, on.copy, conn)
 		if err != nil {
 			return err
 		}
 		a.step("watermark")
 		var c cut
-		if c, pgErr = a.readCut(ctx, wm.Position, nil); pgErr != nil {
+		if c, pgErr = on.readCut(ctx, wm.Position, nil); pgErr != nil {
 			return nil
 		}
 		a.step("cut")

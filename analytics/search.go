@@ -94,7 +94,7 @@ func (a *Analytics) rowsOfCopy(ctx context.Context, on *attempt, q rowsQuery, sn
 	)
 	b.shards = on.copy.shards
 	compose := func(conn *clickhouseConn) error {
-		wm, err := on.copy.readWatermark(ctx, conn)
+		wm, err := a.watermark(ctx, on.copy, conn)
 		if err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func (a *Analytics) rowsOfCopy(ctx context.Context, on *attempt, q rowsQuery, sn
 		if taken {
 			snapshot = &c.Snapshot // a second time is of the same snapshot
 		}
-		if c, pgErr = a.readCut(ctx, wm.Position, snapshot); pgErr != nil {
+		if c, pgErr = on.readCut(ctx, wm.Position, snapshot); pgErr != nil {
 			return nil
 		}
 		taken = true

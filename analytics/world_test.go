@@ -106,7 +106,8 @@ func (w *world) analytics(change ...func(*Config)) *Analytics {
 		Logger: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 		// The machine may be busy; nothing here may depend on it.
 		stall: 20 * time.Second, dial: 20 * time.Second, pollEvery: 5 * time.Millisecond,
-		fewRows: -1, // rollups, though rows are few
+		fewRows:      -1, // rollups, though rows are few
+		watermarkAge: -1, // what was copied is known to be at once
 	}
 	for _, f := range change {
 		f(&config)
@@ -180,6 +181,21 @@ func (r *replica) copyRows(records []argus.Record) {
 		r.w.must(batch.Append(clickhouseValues(row)...))
 	}
 	r.w.must(batch.Send())
+}
+
+// empty takes everything out of the copy, its watermarks too.
+func (r *replica) empty() {
+	r.w.t.Helper()
+	admin := r.ch.Conn(r.w.t, r.ch.MigrateURL)
+	rows, err := admin.Query(ctx(r.w.t), "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND name LIKE 'audit%'")
+	r.w.must(err)
+	defer rows.Close()
+	for rows.Next() {
+		var table string
+		r.w.must(rows.Scan(&table))
+		r.w.must(admin.Exec(ctx(r.w.t), "TRUNCATE TABLE "+table))
+	}
+	r.copied, r.published = map[rowID]bool{}, argus.Position{Writers: map[int64]int64{}}
 }
 
 // publish makes p the watermark.
