@@ -83,8 +83,11 @@ type Audit struct {
 	losses  []LeafRange
 	known   map[[19]byte]struct{} // keys of the tree's other leaves
 
-	prunings   []pruning
-	remembered Checkpoint // a smaller tree that this one must continue
+	prunings []pruning
+	held     []held // ascending by size; the tree has not come to them yet
+	forks    []fork // the first ones
+	forked   int    // how many there are
+	tooOld   int64  // size of a remembered checkpoint of leaves that were pruned
 
 	faults   []Fault
 	counts   Counts
@@ -211,22 +214,6 @@ func (a *Audit) Runs(runs ...Run) error {
 		a.found = append(a.found, make([]uint64, words-len(a.found))...)
 	}
 	return nil
-}
-
-// grow adds leaves to the tree, and looks at its root where it had the remembered size.
-func (a *Audit) grow(leaves []byte) error {
-	if before := a.remembered.Size - a.tree.Size(); before >= 0 && before <= int64(len(leaves)/HashSize) && a.remembered.Size > 0 {
-		if err := a.tree.Add(leaves[:before*HashSize]); err != nil {
-			return err
-		}
-		leaves = leaves[before*HashSize:]
-		if root := a.tree.Root(); root != a.remembered.Root {
-			return fmt.Errorf("%w: a fork: at %d leaves the tree has the root %v, the remembered checkpoint has %v", ErrDisproved,
-				a.remembered.Size, root, a.remembered.Root)
-		}
-		a.remembered = Checkpoint{}
-	}
-	return a.tree.Add(leaves)
 }
 
 // Piece is the runs of the piece.
@@ -402,23 +389,6 @@ func keyOf(e *Entry) (k [19]byte) {
 	return k
 }
 
-// Remember holds the checkpoint against one seen before, whose root the tree must have had. A remembered checkpoint that
-// is larger than the tree disproves it at once.
-func (a *Audit) Remember(msg []byte, open func([]byte) (Checkpoint, error)) error {
-	if len(msg) == 0 {
-		return nil
-	}
-	old, err := open(msg)
-	if err != nil {
-		return fmt.Errorf("the remembered checkpoint: %w", err)
-	}
-	if old.Size >= a.checkpoint.Size || old.Origin != a.checkpoint.Origin {
-		return CheckConsistency(nil, old, a.checkpoint)
-	}
-	a.remembered = old
-	return nil
-}
-
 // Writers calls f for each writer in the tree, with its last number.
 func (a *Audit) Writers(f func(writer, seq int64)) {
 	for w, seq := range a.last {
@@ -450,9 +420,15 @@ func (a *Audit) Finish() Verdict {
 	case root != a.checkpoint.Root:
 		v.disprove(fmt.Sprintf("the runs of %d leaves have the root %v, the checkpoint signed is %v", a.tree.Size(), root, a.checkpoint.Root))
 	}
-	if a.remembered.Size > 0 && a.remembered.Size < a.pruned {
+	for _, f := range a.forks {
+		v.disprove(f.String())
+	}
+	if more := a.forked - len(a.forks); more > 0 {
+		v.disprove(fmt.Sprintf("%d more checkpoints have other roots than the tree", more))
+	}
+	if a.tooOld > 0 {
 		v.undecide(fmt.Sprintf("the remembered checkpoint of %d leaves is older than the entries, which begin at leaf %d: the tree cannot be held against it",
-			a.remembered.Size, a.pruned))
+			a.tooOld, a.pruned))
 	}
 	if a.pruned > 0 && !slices.ContainsFunc(a.prunings, func(p pruning) bool { return p.leaves.To == a.pruned-1 }) {
 		v.disprove(fmt.Sprintf("the runs begin at leaf %d, and no audit_admin row records that those before were pruned", a.pruned))

@@ -17,7 +17,10 @@ import (
 func (l *aLog) audit(t *testing.T, scope proof.Scope, rows []argus.Record, admin []proof.Admin, runs []proof.Run, n int) proof.Verdict {
 	t.Helper()
 	c, _ := l.checkpoint(t)
-	a := proof.NewAudit(c, scope)
+	return feed(proof.NewAudit(c, scope), rows, admin, runs, n)
+}
+
+func feed(a *proof.Audit, rows []argus.Record, admin []proof.Admin, runs []proof.Run, n int) proof.Verdict {
 	for len(runs) > 0 {
 		piece := runs[:min(n, len(runs))]
 		runs = runs[len(piece):]
@@ -320,5 +323,74 @@ func TestFaultJSON(t *testing.T) {
 		if err != nil || string(got) != want {
 			t.Errorf("%s, not %s: %v", got, want, err)
 		}
+	}
+}
+
+// TestForks: the tree is held against every other checkpoint of its store, and against a remembered one. Each that has another
+// root is named, also where two are of one size. Those of leaves that were pruned are left aside, but for a remembered one.
+func TestForks(t *testing.T) {
+	l := sample(40)
+	c, _ := l.checkpoint(t)
+	var leaves []byte
+	for _, r := range l.runs {
+		leaves = r.AppendLeaves(leaves)
+	}
+	root := func(size int64) proof.Hash {
+		var tree proof.Builder
+		if err := tree.Add(leaves[:size*proof.HashSize]); err != nil {
+			t.Fatal(err)
+		}
+		return tree.Root()
+	}
+	audit := func(remembered int64, forged ...int64) proof.Verdict {
+		t.Helper()
+		a := proof.NewAudit(c, proof.Scope{Source: "postgres", HasAdmin: true})
+		root := func(size int64, wrong bool) proof.Hash {
+			h := root(size)
+			if wrong {
+				h[31] ^= 1
+			}
+			return h
+		}
+		if remembered >= 0 {
+			old := proof.Checkpoint{Origin: origin, Size: remembered, Root: root(remembered, slices.Contains(forged, remembered))}
+			msg, err := old.Sign(l.signer())
+			if err == nil {
+				err = a.Remember(msg, func(b []byte) (proof.Checkpoint, error) { return proof.OpenCheckpoint(b, l.key) })
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			for size := range c.Size + 1 {
+				a.Hold(size, root(size, false))
+				if slices.Contains(forged, size) {
+					a.Hold(size, root(size, true))
+				}
+			}
+			a.Hold(c.Size+5, c.Root)
+		}
+		return feed(a, l.rows, l.admin, l.runs, 3)
+	}
+	if v := audit(-1); v.Outcome != proof.Proven {
+		t.Fatalf("every checkpoint is the tree's: %+v", v)
+	}
+	for size := range c.Size + 1 {
+		v := audit(-1, size)
+		if v.Outcome != proof.Disproved || len(v.Reasons) != 1 || !strings.HasPrefix(v.Reasons[0], fmt.Sprintf("a fork: checkpoint %d has the root ", size)) {
+			t.Fatalf("another root at %d leaves: %+v", size, v.Reasons)
+		}
+		if size == c.Size {
+			continue
+		}
+		if v := audit(size); v.Outcome != proof.Proven {
+			t.Fatalf("remembered at %d leaves: %+v", size, v.Reasons)
+		}
+		if v := audit(size, size); v.Outcome != proof.Disproved || len(v.Reasons) != 1 || !strings.HasPrefix(v.Reasons[0], fmt.Sprintf("a fork: at %d leaves", size)) {
+			t.Fatalf("another root is remembered at %d leaves: %+v", size, v.Reasons)
+		}
+	}
+	if v := audit(-1, 1, 2, 3, 30, 31, 32, 33); len(v.Reasons) != 6 || !strings.Contains(v.Reasons[4], "checkpoint 31 ") || !strings.HasPrefix(v.Reasons[5], "2 more") {
+		t.Errorf("seven forks: %q", v.Reasons)
 	}
 }

@@ -3,7 +3,10 @@ package proof_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -17,19 +20,24 @@ import (
 	"github.com/useargus/argus/proof"
 )
 
+// callLeaf finds a row's leaf.
+func callLeaf(l *aLog, row argus.Record) int64 {
+	for _, run := range l.runs {
+		for i := range run.Leaves() {
+			if e := run.Entry(i); e.WriterID == row.WriterID && e.Seq == row.Seq && e.Kind == proof.Call {
+				return run.FirstLeaf + int64(i)
+			}
+		}
+	}
+	return -1
+}
+
 // TestProofFile: a proof file is proven, is read by formats' parser as ours, and each flipped bit of it disproves it. Each
 // of its beginnings is undecided.
 func TestProofFile(t *testing.T) {
 	l := sample(300)
 	row := l.rows[42]
-	leaf := int64(-1)
-	for _, run := range l.runs {
-		for i := range run.Leaves() {
-			if e := run.Entry(i); e.WriterID == row.WriterID && e.Seq == row.Seq && e.Kind == proof.Call {
-				leaf = run.FirstLeaf + int64(i)
-			}
-		}
-	}
+	leaf := callLeaf(l, row)
 	open := func(msg []byte) (proof.Checkpoint, error) { return proof.OpenCheckpoint(msg, l.key) }
 	check := func(b []byte) error {
 		f, err := proof.ParseFile(b)
@@ -175,6 +183,70 @@ func TestNotes(t *testing.T) {
 	}
 	if _, err := proof.OpenCheckpoint(msg, l.key); !errors.Is(err, proof.ErrDisproved) {
 		t.Errorf("signed for another origin: %v", err)
+	}
+}
+
+// TestCosignatures: a checkpoint may have 65 cosignatures of others and still count its witnesses, each of them once. A witness's
+// cosignature of another checkpoint disproves it. A stranger's is left aside.
+func TestCosignatures(t *testing.T) {
+	l := sample(50)
+	row := l.rows[7]
+	file := l.file(t, callLeaf(l, row), row)
+	c, _ := l.checkpoint(t)
+	other := proof.Checkpoint{Origin: origin, Size: c.Size - 1, Root: c.Root}
+	cosigner := func(name string, seed byte) (proof.Key, func(c proof.Checkpoint, at int64) string) {
+		private := ed25519.NewKeyFromSeed(append(make([]byte, 31), seed))
+		key := proof.NewCosigner(name, private.Public().(ed25519.PublicKey))
+		return key, func(c proof.Checkpoint, at int64) string {
+			line := binary.BigEndian.AppendUint32(nil, key.ID())
+			line = binary.BigEndian.AppendUint64(line, uint64(at))
+			line = append(line, ed25519.Sign(private, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", at, c.Text()))...)
+			return "— " + name + " " + base64.StdEncoding.EncodeToString(line) + "\n"
+		}
+	}
+	one, first := cosigner("w1.example", 1)
+	two, second := cosigner("w2.example", 2)
+	var crowd string
+	for i := range 65 {
+		_, line := cosigner(fmt.Sprintf("s%d.example", i), byte(10+i))
+		crowd += line(c, 1000)
+	}
+	p, err := proof.ParsePolicy(fmt.Appendf(nil, "log %s\nwitness w1 %s\nwitness w2 %s\ngroup g 2 w1 w2\nquorum g\n", l.key, one, two))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stranger := cosigner("s.example", 9)
+	for _, c := range []struct {
+		name, lines string
+		want        proof.Outcome
+	}{
+		{"both", first(c, 1000) + second(c, 900), proof.Proven},
+		{"both, behind 65 others", crowd + first(c, 1000) + second(c, 900), proof.Proven},
+		{"both, before 65 others", first(c, 1000) + second(c, 900) + crowd, proof.Proven},
+		{"65 others", crowd, proof.Undecided},
+		{"one", first(c, 1000), proof.Undecided},
+		{"one twice", first(c, 1000) + first(c, 1001), proof.Undecided},
+		{"one 65 times", strings.Repeat(first(c, 1000), 65), proof.Undecided},
+		{"one twice, and the other", first(c, 1000) + first(c, 1001) + second(c, 900), proof.Proven},
+		{"of another checkpoint", first(other, 1000) + second(c, 900), proof.Disproved},
+		{"one of both, and one of another", first(c, 1000) + second(c, 900) + first(other, 1000), proof.Proven}, // the first of a key counts
+		{"one of another before both", first(other, 1000) + first(c, 1000) + second(c, 900), proof.Disproved},
+		{"a stranger's of another checkpoint", stranger(other, 1000) + first(c, 1000) + second(c, 900), proof.Proven},
+		{"a witness's line under the other's name", strings.Replace(first(c, 1000), "w1.", "w2.", 1) + second(c, 900), proof.Disproved},
+		{"more lines than a note may have", crowd + crowd + first(c, 1000) + second(c, 900), proof.Disproved},
+	} {
+		f := *file
+		f.Note = append(slices.Clone(file.Note), c.lines...)
+		parsed, err := proof.ParseFile(f.Marshal())
+		if err == nil {
+			_, _, err = parsed.Check(p.Open)
+		}
+		if got := proof.Of(err).Outcome; got != c.want {
+			t.Errorf("%s: %s, %v", c.name, got, err)
+		}
+		if at, ok := p.Time(f.Note); c.want == proof.Proven && (!ok || at.Unix() != 900) {
+			t.Errorf("%s: cosigned at %v", c.name, at)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package verify_test
 
 import (
 	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -9,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/useargus/argus/argusd/verify"
 	"github.com/useargus/argus/proof"
@@ -55,6 +59,56 @@ func TestRewrittenHistory(t *testing.T) {
 	if r := other.postgres(other.options()); r.Outcome != proof.Disproved {
 		t.Errorf("without the key: %s", explain(r))
 	}
+}
+
+// TestOlderCheckpoints: a checkpoint that is not the newest speaks of another history. Whoever holds the key signed it, or its row
+// was altered in note and columns alike. The store's own tree is held against it, and it is named.
+func TestOlderCheckpoints(t *testing.T) {
+	w := newWorld(t)
+	for range 3 {
+		w.rows(7)
+		w.seal()
+	}
+	rows, err := w.owner.Query(t.Context(), "SELECT size FROM argus.ledger_checkpoints ORDER BY size")
+	w.must(err)
+	sizes, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	w.must(err)
+	w.exec("ALTER TABLE argus.ledger_checkpoints DISABLE TRIGGER USER")
+	look := func(what string, want proof.Outcome, size int64) {
+		t.Helper()
+		w.must(w.copied.Exec(t.Context(), "TRUNCATE TABLE ledger_checkpoints"))
+		w.copy("ledger_checkpoints")
+		for store, verified := range map[string]func(verify.Options) verify.Result{"Postgres": w.postgres, "ClickHouse": w.clickhouse} {
+			r := verified(w.options())
+			if r.Outcome != want || size >= 0 && !strings.HasPrefix(r.Reasons[0], fmt.Sprintf("a fork: checkpoint %d has the root", size)) {
+				t.Errorf("%s in %s: %s", what, store, explain(r))
+			}
+		}
+	}
+	w.copyAll()
+	look("untouched", proof.Proven, -1)
+	skey, err := os.ReadFile(w.key)
+	w.must(err)
+	signer, err := note.NewSigner(strings.TrimSpace(string(skey)))
+	w.must(err)
+	stranger, _, err := note.GenerateKey(rand.Reader, origin)
+	w.must(err)
+	another, err := note.NewSigner(stranger)
+	w.must(err)
+	forged := proof.Checkpoint{Origin: origin, Root: proof.Hash{1, 2, 3}}
+	for _, by := range []note.Signer{signer, another} {
+		for _, at := range []int64{1, sizes[0], sizes[len(sizes)-2]} {
+			w.exec("CREATE TABLE argus.kept AS SELECT * FROM argus.ledger_checkpoints")
+			forged.Size = at
+			signed, err := forged.Sign(by)
+			w.must(err)
+			w.exec(`INSERT INTO argus.ledger_checkpoints (size, root, note, position) VALUES ($1, $2, $3, '')
+				ON CONFLICT (size) DO UPDATE SET root = $2, note = $3`, at, forged.Root[:], string(signed))
+			look(fmt.Sprintf("forged at %d leaves", at), proof.Disproved, at)
+			w.exec("DELETE FROM argus.ledger_checkpoints; INSERT INTO argus.ledger_checkpoints SELECT * FROM argus.kept; DROP TABLE argus.kept")
+		}
+	}
+	look("put back", proof.Proven, -1)
 }
 
 // TestWitnesses: with a policy, a store is held against the newest checkpoint that the witnesses have cosigned. What they have

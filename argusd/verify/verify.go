@@ -167,7 +167,7 @@ func Run(ctx context.Context, s Store, o Options) (Result, error) {
 
 func run(ctx context.Context, s Store, o Options) (Result, error) {
 	var r Result
-	c, err := checkpoints(ctx, s, o, &r)
+	c, older, err := checkpoints(ctx, s, o, &r)
 	if cut, ok := s.(*covered); ok && err == nil {
 		if behind := cut.behind(c, o); behind != nil && r.Outcome != proof.Disproved {
 			return Result{Verdict: proof.Of(behind)}, nil
@@ -191,6 +191,9 @@ func run(ctx context.Context, s Store, o Options) (Result, error) {
 	}
 	if err := a.Remember(o.Remembered, o.Signed); err != nil {
 		return fail(err)
+	}
+	for _, k := range older {
+		a.Hold(k.size, k.root)
 	}
 	if first > 0 {
 		if err := a.StartAt(first, func(t proof.Tile) ([]byte, error) { return s.Tile(ctx, t) }); err != nil {
@@ -238,10 +241,18 @@ func run(ctx context.Context, s Store, o Options) (Result, error) {
 	return r, nil
 }
 
+// root is a checkpoint of which no more is kept: a store has one for each minute of its life, and some each second of two days.
+type root struct {
+	size int64
+	root proof.Hash
+}
+
 // checkpoints looks at every checkpoint: its columns are its note's, and its signature holds. It returns the newest that is
-// cosigned as the policy wants. One that another key signed is older than a rotation, unless it is the newest.
-func checkpoints(ctx context.Context, s Store, o Options, r *Result) (proof.Checkpoint, error) {
+// cosigned as the policy wants, and the roots of all. One that another key signed is older than a rotation, unless it is the
+// newest. It is of the same tree, so its root counts too.
+func checkpoints(ctx context.Context, s Store, o Options, r *Result) (proof.Checkpoint, []root, error) {
 	var newest, open proof.Checkpoint
+	var roots []root
 	var failed error // of the newest
 	none := true
 	err := s.Checkpoints(ctx, func(row Checkpoint) {
@@ -250,6 +261,9 @@ func checkpoints(ctx context.Context, s Store, o Options, r *Result) (proof.Chec
 		unsigned, malformed := proof.CheckpointOf([]byte(row.Note))
 		if malformed == nil && (unsigned.Size != row.Size || string(unsigned.Root[:]) != string(row.Root)) {
 			err = fmt.Errorf("%w: the columns of checkpoint %d are not its note's", proof.ErrDisproved, row.Size)
+		}
+		if malformed == nil {
+			roots = append(roots, root{unsigned.Size, unsigned.Root})
 		}
 		note := []byte(row.Note + row.Lines)
 		var unmet error
@@ -270,7 +284,7 @@ func checkpoints(ctx context.Context, s Store, o Options, r *Result) (proof.Chec
 	})
 	switch {
 	case err != nil:
-		return open, err
+		return open, nil, err
 	case none:
 		r.Add(fmt.Errorf("%w: %s has no checkpoint", proof.ErrUndecided, s.Name()))
 	case r.Outcome != proof.Proven:
@@ -279,7 +293,7 @@ func checkpoints(ctx context.Context, s Store, o Options, r *Result) (proof.Chec
 	case open.Size == 0 && newest.Size > 0:
 		r.Add(proof.ErrUnwitnessed)
 	}
-	return open, nil
+	return open, roots, nil
 }
 
 // pending holds the digests that wait for their leaf against the rows.
