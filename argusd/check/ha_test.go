@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,6 +126,35 @@ func TestHA(t *testing.T) {
 	run(primary, "SELECT pg_drop_replication_slot('other')")
 	obey(said, at(standby)+": settings", standby)
 	says("it is mended", both, 0)
+
+	// The standby's receiver is frozen, and the primary's log goes on for 12 MB, then for 20.
+	receiver := 0
+	conn, err := pgx.Connect(t.Context(), standby.SuperuserURL(pg.Database))
+	if err == nil {
+		err = conn.QueryRow(t.Context(), "SELECT pid FROM pg_stat_wal_receiver").Scan(&receiver)
+		conn.Close(context.Background())
+	}
+	if err == nil {
+		err = syscall.Kill(receiver, syscall.SIGSTOP)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(receiver, syscall.SIGCONT) })
+	run(primary, "SET synchronous_commit = local", "SELECT pg_logical_emit_message(true, 'lag', repeat('x', 12 << 20))")
+	if said := says("a standby lags by 12 MB", both, 0); strings.Contains(said, "lags by") {
+		t.Errorf("a standby lags by 12 MB:\n%s", said)
+	}
+	run(primary, "SET synchronous_commit = local", "SELECT pg_logical_emit_message(true, 'lag', repeat('x', 8 << 20))")
+	says("a standby lags by 20 MB", both, 0, "pg2 lags by 2", "it is not the one to promote")
+	if err := syscall.Kill(receiver, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); strings.Contains(says("it catches up", both, 0), "lags by"); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the standby's receiver goes on, and the check warns of its lag")
+		}
+	}
 
 	if err := standby.StopImmediate(); err != nil {
 		t.Fatal(err)
