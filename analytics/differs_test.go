@@ -306,3 +306,30 @@ func TestLeastDifference(t *testing.T) {
 		t.Errorf("%v and %v, and of two calls %v", few, many, leastDifference(2, 2, 1, 3))
 	}
 }
+
+// TestLeastChange: a latency that departs by less than 5 % is none, however sure it is. A bucket is 1.98 %, so two are just
+// below and three just above. What all calls grow by is taken off first.
+func TestLeastChange(t *testing.T) {
+	const usual = 700 // about a second
+	of := func(bucket int16, calls uint64) *side {
+		s := &side{calls: calls, latencies: latencies{max: math.MaxInt64}}
+		s.latencies.add(bucket, calls)
+		return s
+	}
+	for _, c := range []struct {
+		grew, othersGrew int16 // buckets
+		want             argus.Departure
+	}{
+		{0, 0, ""}, {2, 0, ""}, {3, 0, argus.DepartsSlower}, {-2, 0, ""}, {-3, 0, argus.DepartsFaster},
+		{40, 40, ""}, {42, 40, ""}, {43, 40, argus.DepartsSlower}, {-42, -40, ""}, {-43, -40, argus.DepartsFaster},
+	} {
+		value := [2]*side{of(usual, 100_000), of(usual+c.grew, 100_000)}
+		total := [2]*side{of(usual, 1_000_000), of(usual+c.othersGrew, 1_000_000)}
+		for i := range total {
+			total[i].add(value[i])
+		}
+		if score, departs := departure(&value, total, true); departs != c.want || score > 0 != (c.want != "") {
+			t.Errorf("%d buckets, the others %d: %s, %.4f, want %q", c.grew, c.othersGrew, departs, score, c.want)
+		}
+	}
+}
