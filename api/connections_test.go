@@ -29,7 +29,7 @@ func (h *harness) dial(from string) net.Conn {
 func (h *harness) good(what, from, token string) {
 	h.t.Helper()
 	c := h.dial(from)
-	h.must(c.SetDeadline(time.Now().Add(20 * time.Second)))
+	h.must(c.SetDeadline(time.Now().Add(time.Minute)))
 	fmt.Fprintf(c, "GET /v1/operators/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", token)
 	head := make([]byte, 12)
 	if _, err := io.ReadFull(c, head); err != nil || string(head) != "HTTP/1.1 200" {
@@ -87,7 +87,7 @@ func TestServedConnectionsStay(t *testing.T) {
 	})
 	<-entered
 	turnedAway := h.dial("127.0.0.1") // all are being served
-	h.must(turnedAway.SetDeadline(time.Now().Add(20 * time.Second)))
+	h.must(turnedAway.SetDeadline(time.Now().Add(time.Minute)))
 	if _, err := turnedAway.Read(make([]byte, 1)); err == nil {
 		t.Error("a fifth connection is open")
 	}
@@ -179,7 +179,7 @@ func TestTrickledBody(t *testing.T) {
 	h := newHarness(t, func(c *Config) { c.bodyGrace = time.Second })
 	token := h.token("user_2ada")
 	c := h.dial("127.0.0.1")
-	h.must(c.SetDeadline(time.Now().Add(30 * time.Second)))
+	h.must(c.SetDeadline(time.Now().Add(time.Minute)))
 	fmt.Fprintf(c, "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\nAuthorization: Bearer %s\r\n\r\n", token)
 	ctx, stop := context.WithCancel(t.Context())
 	go func() {
@@ -201,7 +201,7 @@ func TestTrickledBody(t *testing.T) {
 	}
 	// One that comes at a good rate is taken though it takes longer than that.
 	c = h.dial("127.0.0.1")
-	h.must(c.SetDeadline(time.Now().Add(30 * time.Second)))
+	h.must(c.SetDeadline(time.Now().Add(time.Minute)))
 	fmt.Fprintf(c, "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nAuthorization: Bearer %s\r\n\r\n", 25*8<<10, token)
 	for range 25 {
 		_, err := c.Write(make([]byte, 8<<10))

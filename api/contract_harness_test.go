@@ -102,7 +102,7 @@ func newContract(t *testing.T) *contract {
 	logger := slog.New(slog.NewJSONHandler(h.logs, nil))
 	proxy, writerURL := enginetest.ProxyURL(t, h.pg.APIURL)
 	c.writer = proxy
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	w, err := writer.New(writer.Config{URL: writerURL, Logger: logger})
 	h.must(err)
@@ -113,7 +113,7 @@ func newContract(t *testing.T) *contract {
 	h.must(err)
 	h.must(questions.Start(ctx))
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := w.Close(ctx); err != nil {
 			t.Errorf("closing the writer: %v", err)

@@ -376,7 +376,7 @@ func (c *contract) checkOutage() {
 		}
 		select {
 		case <-severed:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 		}
 	}
 	var all sync.WaitGroup

@@ -378,7 +378,7 @@ func newHarnessWith(t testing.TB, pg *enginetest.Postgres) *harness {
 	support, _ := argus.PresetScopes(argus.PresetSupportReadonly)
 	h.clerk = credential.ClerkConfig{Issuer: url, SecretKey: "sk_test_harness", APIURL: url + "/v1", AuthorizedParties: []string{testConsole},
 		Organization: testOrganization, Local: true, RoleScopes: map[string][]argus.Scope{"org:admin": admin, "org:member": support}}
-	h.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: 30 * time.Second}
+	h.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: 2 * time.Minute}
 	t.Cleanup(h.client.CloseIdleConnections)
 	return h
 }
@@ -406,7 +406,7 @@ func (h *harness) start(edit ...func(*Config)) *harness {
 	h.t.Cleanup(func() {
 		api.Drain()
 		server.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := api.Close(ctx); err != nil {
 			h.t.Errorf("closing the API: %v", err)

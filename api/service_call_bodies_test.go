@@ -453,7 +453,7 @@ func TestDoorUpgrade(t *testing.T) {
 	}
 	d.revoke(token)
 	<-gone
-	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := r.ReadString('\n'); err != io.EOF && !strings.Contains(fmt.Sprint(err), "reset") {
 		t.Errorf("the caller's side: %v", err)
 	}

@@ -232,7 +232,7 @@ func rawService(t testing.TB, serve func(n int, conn net.Conn)) string {
 
 // readHead reads a request, and returns it up to the end of its headers.
 func readHead(conn net.Conn) string {
-	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 	var text strings.Builder
 	one := make([]byte, 1)
 	for !strings.HasSuffix(text.String(), "\r\n\r\n") {

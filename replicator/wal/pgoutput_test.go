@@ -176,7 +176,7 @@ func TestNotice(t *testing.T) {
 		if m.Data != nil || m.End != 0 || m.Reply {
 			t.Errorf("the notice is %+v", m)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("Next waits for what comes after the notice")
 	}
 }

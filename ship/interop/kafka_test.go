@@ -73,7 +73,7 @@ func consumed(t *testing.T, cluster *kfake.Cluster, addr string) (records []*kgo
 	for _, p := range cluster.PartitionInfos("audit") {
 		total += int(p.HighWatermark)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for len(records) < total {
 		fetches := client.PollFetches(ctx)

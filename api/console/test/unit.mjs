@@ -27,6 +27,6 @@ await build({
   },
 });
 const built = (await readdir(out)).filter((f) => f.endsWith('.test.mjs')).map((f) => path.join(out, f));
-const run = spawnSync(process.execPath, ['--test', '--test-timeout=60000', '--test-reporter=spec', ...built], { stdio: 'inherit' });
+const run = spawnSync(process.execPath, ['--test', '--test-timeout=300000', '--test-reporter=spec', ...built], { stdio: 'inherit' });
 await rm(out, { recursive: true, force: true });
 process.exit(run.status ?? 1);
