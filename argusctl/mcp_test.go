@@ -383,7 +383,7 @@ func TestMCPStreams(t *testing.T) {
 			first, rest = initialize, strings.TrimPrefix(in, initialize)
 		}
 		_, _ = io.WriteString(stdin, first)
-		for range 1000 {
+		for range 12_000 {
 			if first == "" || out.Has(`"serverInfo"`) {
 				break
 			}

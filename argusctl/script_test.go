@@ -98,7 +98,7 @@ func waitforCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: waitfor file text")
 	}
-	for range 600 {
+	for range 3600 {
 		data, _ := os.ReadFile(ts.MkAbs(args[0]))
 		if bytes.Contains(data, []byte(args[1])) {
 			return
