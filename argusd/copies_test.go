@@ -59,7 +59,9 @@ func TestTwoCopies(t *testing.T) {
 		}
 		page("compare", "replicator")
 	}
+	stopCalling()
 	both()
+	stopCalling = calls.startCalling(3)
 	if out := s.must(s.command("maintain")); !strings.Contains(out, "ClickHouse east: 0 months") || !strings.Contains(out, "ClickHouse west: 0 months") {
 		t.Errorf("maintained: %s", out)
 	}

@@ -216,7 +216,7 @@ func (s *site) rebuild() {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		s.compared()
+		s.wait("the copy streams", func() error { return s.streams("argus") })
 	}()
 	for open := true; open; {
 		s.readRight(addr, sources)

@@ -75,7 +75,11 @@ func (h *healing) wholeRollup(ctx context.Context, r rollup) error {
 
 // rollupMonthDifference compares the partitions of a month.
 func (s *clickhouse) rollupMonthDifference(ctx context.Context, r rollup, m month) (string, error) {
+	return s.rollupMonthDifferenceBut(ctx, r, m, new([2]bool))
+}
+
+func (s *clickhouse) rollupMonthDifferenceBut(ctx context.Context, r rollup, m month, gone *[2]bool) (string, error) {
 	text := fmt.Sprint(int(m))
 	where := fmt.Sprintf("WHERE startsWith(toString(%s), %s)", r.partitionKey(), literal(text))
-	return s.rollupDifference(ctx, r, where, s.filter(timeRange{m.from(), m.to()}))
+	return s.rollupDifferenceBut(ctx, r, gone, where, s.filter(timeRange{m.from(), m.to()}))
 }

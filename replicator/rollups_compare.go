@@ -13,6 +13,11 @@ import (
 // rollupDifference compares a rollup with what its view makes of the rows now, both merged and finalized, and
 // describes the first difference; "" when they are equal. settings restrict what is read, as in rollup.filter.
 func (s *clickhouse) rollupDifference(ctx context.Context, r rollup, where string, settings ...string) (string, error) {
+	return s.rollupDifferenceBut(ctx, r, new([2]bool), where, settings...)
+}
+
+// rollupDifferenceBut leaves out the ways of differing that are gone, and notes those that are not found.
+func (s *clickhouse) rollupDifferenceBut(ctx context.Context, r rollup, gone *[2]bool, where string, settings ...string) (string, error) {
 	type column struct{ name, typ string }
 	var columns []column
 	err := s.each(ctx, func(scan func(...any) error) error {
@@ -44,9 +49,13 @@ func (s *clickhouse) rollupDifference(ctx context.Context, r rollup, where strin
 			strings.Join(list, ", "), strings.Join(from, ", "), source, where, strings.Join(group, ", "))
 	}
 	stored, made := merged(identifier(r.target)), merged("("+r.query+")")
-	for _, q := range []struct{ text, a, b string }{
+	first := ""
+	for i, q := range []struct{ text, a, b string }{
 		{"the rows do not make", stored, made}, {"the rollup lacks", made, stored},
 	} {
+		if gone[i] {
+			continue
+		}
 		query := fmt.Sprintf("SELECT toString(tuple(*)) AS difference FROM (%s EXCEPT %s) ORDER BY difference LIMIT 1", q.a, q.b)
 		if len(settings) > 0 {
 			query += " SETTINGS " + strings.Join(settings, ", ")
@@ -55,11 +64,11 @@ func (s *clickhouse) rollupDifference(ctx context.Context, r rollup, where strin
 		if err != nil {
 			return "", fmt.Errorf("comparing the rollup %s: %w", r.target, err)
 		}
-		if len(found) > 0 {
-			return q.text + " " + found[0], nil
+		if gone[i] = len(found) == 0; !gone[i] && first == "" {
+			first = q.text + " " + found[0]
 		}
 	}
-	return "", nil
+	return first, nil
 }
 
 // finalized is the value of a rollup's column over all rows of a key that are not merged yet.
