@@ -164,11 +164,10 @@ func (w *witnesses) cosign(ctx context.Context, pool *pgxpool.Pool, r *Reader, n
 				if _, ok := proof.Cosigned(append([]byte(newest.Note), line...), verifier); !ok {
 					continue // of another key: the policy does not know it
 				}
-				if err := keep(ctx, pool, newest.Size, verifier, line); err != nil {
-					return err
-				}
+				// The first one alone: a witness that sends many would take the places of others, for 64 lines are served.
+				return keep(ctx, pool, newest.Size, verifier, line)
 			}
-			return nil
+			return errors.New("its answer is a cosignature in no line")
 		case http.StatusConflict:
 			size, err := strconv.ParseInt(strings.TrimSpace(string(answer)), 10, 64)
 			if err != nil || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/x.tlog.size") {
