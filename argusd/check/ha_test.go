@@ -127,7 +127,8 @@ func TestHA(t *testing.T) {
 	obey(said, at(standby)+": settings", standby)
 	says("it is mended", both, 0)
 
-	// The standby's receiver is frozen, and the primary's log goes on for 12 MB, then for 20.
+	// The standby's receiver is frozen, and the primary's log goes on for 12 MB, then for 20. The primary gives it all time.
+	run(primary, "ALTER SYSTEM SET wal_sender_timeout = 0", "SELECT pg_reload_conf()")
 	receiver := 0
 	conn, err := pgx.Connect(t.Context(), standby.SuperuserURL(pg.Database))
 	if err == nil {
