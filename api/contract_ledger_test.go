@@ -111,14 +111,17 @@ func (c *contract) checkLedger() {
 	}
 	for _, query := range []string{"", "?source=postgres", "?source=postgres&month=1999-01"} {
 		lines := c.entries(query)
-		rows := 0
+		rows, older := 0, 0
 		for _, line := range lines {
+			if strings.HasPrefix(line, `{"older":`) {
+				older++
+			}
 			if strings.HasPrefix(line, `{"writer_id":`) {
 				rows++
 			}
 		}
-		if !strings.HasPrefix(lines[0], `{"checkpoint":`) || !strings.HasPrefix(lines[len(lines)-1], `{"end":`) || rows > 0 != (query == "?source=postgres") {
-			c.t.Errorf("the entries%s are %d lines with %d rows, from %.40s to %.40s", query, len(lines), rows, lines[0], lines[len(lines)-1])
+		if !strings.HasPrefix(lines[0], `{"checkpoint":`) || !strings.HasPrefix(lines[len(lines)-1], `{"end":`) || rows > 0 != (query == "?source=postgres") || older == 0 {
+			c.t.Errorf("the entries%s are %d lines with %d rows and %d older checkpoints, from %.40s to %.40s", query, len(lines), rows, older, lines[0], lines[len(lines)-1])
 		}
 	}
 }

@@ -409,6 +409,15 @@ func (s *entryStream) send(ctx context.Context) error {
 }
 
 func (s *entryStream) piece(ctx context.Context, from, to int64) error {
+	older, err := s.l.store.older(ctx, from, to)
+	if err != nil {
+		return err
+	}
+	for i := range older { // before the runs in which the tree comes to them
+		if err := s.line("older", &older[i]); err != nil {
+			return err
+		}
+	}
 	runs, err := s.l.store.runs(ctx, from, to)
 	if err != nil {
 		return err

@@ -69,6 +69,22 @@ func (s *ledgerStore) checkpoint(ctx context.Context, where string, args ...any)
 	return c, err
 }
 
+// olderCheckpoint is a row of ledger_checkpoints as it stands, whatever its note says.
+type olderCheckpoint struct {
+	Size int64  `json:"size"`
+	Root []byte `json:"root"`
+	Note string `json:"note"`
+}
+
+// older are the checkpoints of more than from leaves, and of at most to.
+func (s *ledgerStore) older(ctx context.Context, from, to int64) ([]olderCheckpoint, error) {
+	rows, err := s.pool.Query(ctx, "SELECT size, root, note FROM argus.ledger_checkpoints WHERE size > $1 AND size <= $2 ORDER BY size", from, to)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[olderCheckpoint])
+}
+
 // cosignature is a line that a witness added, or a further key.
 type cosignature struct {
 	Key  string         `json:"key"`

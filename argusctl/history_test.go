@@ -127,6 +127,7 @@ type logServer struct {
 	cosigner  note.Signer
 	sealed    time.Time
 	stream    *history // other entries than log's
+	forged    *history // whose checkpoint of 200 leaves stands among the older ones
 	behind    int64    // leaves that the copy lacks; it was whole an hour ago
 	lie       func(w http.ResponseWriter, r *http.Request) bool
 	asked     []string
@@ -234,6 +235,16 @@ func (s *logServer) entries(w http.ResponseWriter, size int64, copy string) {
 		msg = s.note(size)
 	}
 	enc.Encode(map[string]any{"checkpoint": map[string]any{"note": msg, "sealed_at": argus.JSONTime(s.sealed), "from": 0, "copy": copy}})
+	for _, older := range []int64{1, 200, size} {
+		of := log
+		if older == 200 && s.forged != nil {
+			of = s.forged
+		}
+		if older <= size {
+			c := of.at(older)
+			enc.Encode(map[string]any{"older": map[string]any{"size": older, "root": c.Root[:], "note": string(of.signed(older, s.signer))}})
+		}
+	}
 	run := runJSON{Kind: proof.Call, Month: log.entries[0].Month, WriterID: 7, FirstSeq: 1}
 	for _, e := range log.entries[:size] {
 		run.Digests = append(run.Digests, e.Digest[:]...)

@@ -230,7 +230,9 @@ func TestKeyHolderForks(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "checkpoint 250") || !strings.Contains(out, "by a witness's clock") {
 		t.Errorf("watched by the policy: exit %d: %s%s", code, out, errOut)
 	}
-	s.change(func() { s.behind = 100 })
+	s.change(func() { s.forged = fork })
+	verify(9, "an older checkpoint is a fork's", "a fork: checkpoint 200 has the root", byKey...)
+	s.change(func() { s.forged, s.behind = nil, 100 })
 	verify(10, "a copy that lags, by the key", "the copy is complete only up to leaf 199", append(byKey, "--source", "clickhouse")...)
 	verify(0, "a copy that may lag, by the key", "200 rows checked", append(byKey, "--source", "clickhouse", "--max-age", "2h")...)
 	verify(0, "a copy by its name", `"copy":"west"`, append(byKey, "--source", "clickhouse", "--copy", "west", "--max-age", "2h", "--json")...)

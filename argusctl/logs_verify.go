@@ -303,6 +303,7 @@ type entryReader struct {
 	total   int64
 	lines   int64
 	size    int64 // of the checkpoint
+	older   int64 // of the last one that the tree is held against
 	copy    string
 }
 
@@ -315,7 +316,8 @@ const maxEdge = 8
 // maxWaiting bounds the writers whose rows without a leaf are kept: one that is too old decides.
 const maxWaiting = 1000
 
-// maxIdleLines bounds the lines of the entries beyond twice the leaves of the tree, so that they end.
+// maxIdleLines bounds the lines of the entries beyond three for each leaf of the tree, so that they end: a run, a row and an
+// older checkpoint.
 const maxIdleLines = 1 << 20
 
 // waiting are rows that have no leaf.
@@ -343,6 +345,11 @@ type entryLine struct {
 		From     int64          `json:"from"`
 		Copy     string         `json:"copy"`
 	} `json:"checkpoint"`
+	Older *struct { // another checkpoint of the ledger
+		Size int64  `json:"size"`
+		Root []byte `json:"root"`
+		Note string `json:"note"`
+	} `json:"older"`
 	Tile *struct {
 		Path   string `json:"path"`
 		Hashes []byte `json:"hashes"`
@@ -370,7 +377,7 @@ type entryLine struct {
 }
 
 func (e *entryReader) line(line []byte) error {
-	if e.lines++; e.lines > 2*e.size+maxIdleLines {
+	if e.lines++; e.lines > 3*e.size+maxIdleLines {
 		return fmt.Errorf("%w: the entries have more lines than a tree of %d leaves can need", proof.ErrMalformed, e.size)
 	}
 	if bytes.HasPrefix(line, []byte(`{"writer_id":`)) && e.audit != nil {
@@ -398,6 +405,19 @@ func (e *entryReader) line(line []byte) error {
 		if at, ok := e.open.time([]byte(l.Checkpoint.Note)); ok {
 			e.sealed, e.by = at, byWitness
 		}
+	case l.Older != nil:
+		c, err := proof.CheckpointOf([]byte(l.Older.Note))
+		if err == nil && (c.Size != l.Older.Size || string(c.Root[:]) != string(l.Older.Root)) {
+			err = fmt.Errorf("%w: the columns of checkpoint %d are not its note's", proof.ErrDisproved, l.Older.Size)
+		}
+		if err == nil && c.Size < e.older {
+			err = fmt.Errorf("%w: the older checkpoints are out of order", proof.ErrMalformed)
+		}
+		if err != nil {
+			return err
+		}
+		e.older = c.Size
+		e.audit.Hold(c.Size, c.Root)
 	case l.Tile != nil:
 		if len(e.tiles) == maxEdge {
 			return fmt.Errorf("%w: the entries have more tiles than a tree has at its edge", proof.ErrMalformed)
