@@ -204,7 +204,7 @@ func New(config Config) (*API, error) {
 		a.door = &door{registry: config.Services, memory: memory, metrics: a.metrics,
 			send: &services.Door{Keys: config.AssertionKeys, PublicURL: config.PublicURL}}
 	}
-	a.support = &support{pool: a.pool, consentURL: config.ConsentURL}
+	a.support = &support{pool: a.pool, credentials: a.credentials, consentURL: config.ConsentURL}
 	a.ledger = &ledger{auditLog: config.Log, store: &ledgerStore{pool: config.Pool}}
 	a.logs = &logs{auditLog: config.Log, credentials: a.credentials, pool: a.pool, ledger: a.ledger.store, log: a.log, served: a.servedRoutes,
 		services: a.servedServices, held: map[string]bool{}}

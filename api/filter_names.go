@@ -37,12 +37,14 @@ const suggested = 5
 // actor's id, stays as it is: an id without calls is an honest question. Parts of a reason or a user agent, ids of calls and
 // addresses are never rejected.
 func (l *logs) filterOf(c *call, others ...string) (argus.Filter, error) {
-	return l.filterFrom(c, c.Query(), others...)
+	return l.lookUp(c, c.Query(), &lookUp{}, others...)
 }
 
-// filterFrom does the same with another query than the call's own.
-func (l *logs) filterFrom(c *call, q url.Values, others ...string) (argus.Filter, error) {
-	return l.lookUp(c, q, &lookUp{}, others...)
+// viewFilter reads the filter of a view that is to be saved. It may name a release that is still to come. Other names that no
+// call had are mistakes, as in a search.
+func (l *logs) viewFilter(c *call, q url.Values) error {
+	_, err := l.lookUp(c, q, &lookUp{releases: true})
+	return err
 }
 
 // followedFilterOf reads the filter of a query. Who follows the log may wait for the first call of a value:
@@ -67,7 +69,7 @@ func (l *logs) lookUp(c *call, q url.Values, look *lookUp, others ...string) (ar
 		for j := range t.Values {
 			err := l.resolve(c, look, t, &t.Values[j])
 			var none unheard
-			if look.waits && errors.As(err, &none) {
+			if (look.waits || look.releases && t.Name == argus.FilterRelease) && errors.As(err, &none) {
 				look.awaited = append(look.awaited, none.of.Message)
 			} else if err != nil {
 				return argus.Filter{}, err
@@ -81,10 +83,11 @@ func (l *logs) lookUp(c *call, q url.Values, look *lookUp, others ...string) (ar
 
 // lookUp is what one filter's values have in common: the time to look for them in the log, and what is known of each kind.
 type lookUp struct {
-	ctx     context.Context
-	known   map[string]knownValues
-	waits   bool     // a value that no call had is no error
-	awaited []string // what is said of each such value
+	ctx      context.Context
+	known    map[string]knownValues
+	waits    bool     // a value that no call had is no error
+	releases bool     // a release that no call had is none
+	awaited  []string // what is said of each such value
 }
 
 // unheard is the error of a value that no call had, and that the next one may have.

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/useargus/argus"
+	"github.com/useargus/argus/api/credential"
 )
 
 // Lengths of a support session, in minutes.
@@ -25,8 +26,9 @@ const (
 
 // support keeps the tenants, arms them for remote support, and starts and ends its sessions. It has the database alone.
 type support struct {
-	pool       *Pool
-	consentURL string // as argus_consent; empty leaves the recording of consents to the host
+	pool        *Pool
+	credentials *credential.Verifier // knows names
+	consentURL  string               // as argus_consent; empty leaves the recording of consents to the host
 }
 
 // sessionJSON is a support session as the API shows it.

@@ -76,6 +76,13 @@ func TestRemoteSupport(t *testing.T) {
 		*armed.Consent.DocumentID != "DOC-2026-0117" || armed.Sessions == nil {
 		t.Errorf("armed: %s", r.body)
 	}
+	for _, path := range []string{"/v1/tenants", "/v1/tenants/" + id} { // names resolve here, once for all who show them
+		var named struct{ Actors map[string]string }
+		c.do(c.tokens[grace], http.MethodGet, path, nil).json(t, &named)
+		if named.Actors[ada] != "Ada Okafor" {
+			t.Errorf("%s names %v", path, named.Actors)
+		}
+	}
 	r = c.arm(grace, id)
 	c.want(r, http.StatusConflict, argus.CodeConflict)
 	c.wantSteps(r, "1 user_2grace arm UTD_7ELEVEN_001 denied conflict:")

@@ -62,8 +62,9 @@ func (s *support) list(c *call) (answer, error) {
 		return answer{}, nothingHappened(err)
 	}
 	return reply(struct {
-		Tenants []tenantJSON `json:"tenants"`
-	}{tenants})
+		Tenants []tenantJSON      `json:"tenants"`
+		Actors  map[string]string `json:"actors"`
+	}{tenants, s.namesIn(c.Context(), tenants...)})
 }
 
 // show shows one tenant.
@@ -77,7 +78,27 @@ func (s *support) show(c *call) (answer, error) {
 	if !found {
 		return answer{}, unknownTenant()
 	}
-	return reply(t)
+	return reply(struct {
+		tenantJSON
+		Actors map[string]string `json:"actors"`
+	}{t, s.namesIn(c.Context(), t)})
+}
+
+// namesIn are the names of those who armed and retired the tenants, recorded their consents and started their sessions.
+func (s *support) namesIn(ctx context.Context, tenants ...tenantJSON) map[string]string {
+	var people []string
+	for i := range tenants {
+		t := &tenants[i]
+		for _, id := range []*string{t.ArmedBy, t.RetiredBy, t.Consent.RecordedBy} {
+			if id != nil {
+				people = append(people, *id)
+			}
+		}
+		for _, session := range t.Sessions {
+			people = append(people, session.StartedBy)
+		}
+	}
+	return namesOf(ctx, s.credentials, nil, people...)
 }
 
 func unknownTenant() *argus.Error {

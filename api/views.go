@@ -79,14 +79,14 @@ func (v *views) list(c *call) (answer, error) {
 	}{all, namesOf(c.Context(), v.credentials, nil, people...)})
 }
 
-// filter checks what a view asks, as a search would. It stays as it was given, since "me" and "24h" mean the one who uses the
+// filter checks what a view asks, as a search would, but for a release that is still to come. It stays as it was given, since "me" and "24h" mean the one who uses the
 // view, and when. The parameters' order alone is made the same for all.
 func (v *views) filter(c *call, text string) (string, error) {
 	q, err := url.ParseQuery(text)
 	if err != nil {
 		return "", argus.Errorf(argus.CodeInvalidParameter, "filter must be the query of a search, like status=5xx&since=24h; escape %% as %%25.")
 	}
-	if _, err := v.logs.filterFrom(c, q); err != nil {
+	if err := v.logs.viewFilter(c, q); err != nil {
 		return "", err
 	}
 	switch text = q.Encode(); {

@@ -93,6 +93,9 @@ func TestViews(t *testing.T) {
 		changed.AuditID.String() != r.header.Get(argus.AuditIDHeader) {
 		t.Errorf("renamed: %s", r.body)
 	}
+	if next, r := ask(other, http.MethodPatch, path, view{Filter: "release=v9.9.9&status=5xx"}); r.status != 200 || next.Filter != "release=v9.9.9&status=5xx" {
+		t.Errorf("a release that is still to come: %s", r.body)
+	}
 	if changed, r = ask(other, http.MethodPatch, path, view{Filter: "status=4xx"}); r.status != 200 || changed.Name != "Refused" || changed.Filter != "status=4xx" {
 		t.Errorf("another filter: %s", r.body)
 	}

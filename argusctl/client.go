@@ -366,6 +366,19 @@ func list[T any](ctx context.Context, c *client, path string, query url.Values, 
 	return items[T](a.body, key)
 }
 
+// listNamed is list, with the names of the people in it by their ids.
+func listNamed[T any](ctx context.Context, c *client, path string, query url.Values, key string) ([]item[T], map[string]string, error) {
+	var names struct {
+		Actors map[string]string `json:"actors"`
+	}
+	a, err := c.get(ctx, path, query, &names)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := items[T](a.body, key)
+	return all, names.Actors, err
+}
+
 // items reads the list under a key of an answer.
 func items[T any](body []byte, key string) ([]item[T], error) {
 	var w map[string]json.RawMessage

@@ -124,7 +124,9 @@ func (f *fake) tenantShow(x *exchange) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if t := f.tenant(x.part(2)); t != nil {
-		x.reply(200, t)
+		named := *t
+		named.Actors = actorNames
+		x.reply(200, named)
 	} else {
 		x.fail(404, "not_found", "There is no such tenant.")
 	}

@@ -140,5 +140,5 @@ func (f *fake) tenantList(x *exchange) {
 	if x.r.URL.Query().Get("retired") != "true" {
 		tenants = slices.DeleteFunc(tenants, func(t tenant) bool { return t.Retired })
 	}
-	x.reply(200, map[string]any{"tenants": tenants})
+	x.reply(200, map[string]any{"tenants": tenants, "actors": actorNames})
 }

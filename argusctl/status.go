@@ -46,6 +46,7 @@ type overview struct {
 	health  health
 	perf    *perfAnswer
 	tenants []item[tenant]
+	names   map[string]string // of those who armed them
 	workers []item[worker]
 	glass   page
 
@@ -101,7 +102,7 @@ func askOverview(ctx context.Context, c *client) (*overview, error) {
 	all.Go(func() {
 		s.perf, s.perfErr = askPerf(ctx, c, url.Values{"since": {"1h"}, "group_by": {string(argus.GroupByRoute)}}, "rpm")
 	})
-	all.Go(func() { s.tenants, s.tenantsErr = list[tenant](ctx, c, "/v1/tenants", nil, "tenants") })
+	all.Go(func() { s.tenants, s.names, s.tenantsErr = listNamed[tenant](ctx, c, "/v1/tenants", nil, "tenants") })
 	all.Go(func() { s.workers, s.workersErr = list[worker](ctx, c, "/compute/ops/workers", nil, "workers") })
 	all.Go(func() {
 		_, s.glassErr = c.get(ctx, "/v1/audit-log", url.Values{"since": {"24h"}, "limit": {"1000"},
@@ -162,7 +163,7 @@ func (s *overview) lines(f *factory, c *client) []string {
 			{head: "SINCE"}, {head: "SESSIONS", right: true}, {head: "REASON", flex: true, min: 8, spare: true}}}
 		for _, it := range armed {
 			v := it.value
-			t.rows = append(t.rows, []cell{txt(v.ID).in(yellow), txt(v.Name), txt(v.ArmedBy), txt(f.ago(v.ArmedAt)),
+			t.rows = append(t.rows, []cell{txt(v.ID).in(yellow), txt(v.Name), txt(f.who(v.ArmedBy, s.names, short)), txt(f.ago(v.ArmedAt)),
 				txt(fmt.Sprint(len(v.Sessions))), txt(v.ArmedReason)})
 		}
 		if len(armed) > 0 {

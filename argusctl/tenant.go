@@ -31,9 +31,10 @@ type tenant struct {
 		DocumentID string    `json:"document_id"`
 		RecordedBy string    `json:"recorded_by"`
 	} `json:"consent"`
-	Agents       int64     `json:"agents"`
-	LastActivity time.Time `json:"last_activity"`
-	Sessions     []session `json:"sessions"`
+	Agents       int64             `json:"agents"`
+	LastActivity time.Time         `json:"last_activity"`
+	Sessions     []session         `json:"sessions"`
+	Actors       map[string]string `json:"actors,omitempty"` // names by ids, of one tenant; a list has them beside
 
 	Retired       bool      `json:"retired"`
 	RetiredAt     time.Time `json:"retired_at"`
@@ -81,7 +82,7 @@ func tenantLsRun(ctx context.Context, f *factory, o *tenantLsOptions) error {
 	if o.retired {
 		query = url.Values{"retired": {"true"}}
 	}
-	tenants, err := list[tenant](ctx, c, "/v1/tenants", query, "tenants")
+	tenants, names, err := listNamed[tenant](ctx, c, "/v1/tenants", query, "tenants")
 	if err != nil {
 		return err
 	}
@@ -103,7 +104,7 @@ func tenantLsRun(ctx context.Context, f *factory, o *tenantLsOptions) error {
 		}
 		live := strconv.Itoa(len(v.Sessions))
 		t.rows = append(t.rows, []cell{txt(v.ID), txt(v.Name), v.state(), v.consent(), val(live, live),
-			txt(strconv.FormatInt(v.Agents, 10)), f.timeCell(v.LastActivity), txt(v.ArmedBy), f.timeCell(v.ArmedAt),
+			txt(strconv.FormatInt(v.Agents, 10)), f.timeCell(v.LastActivity), val(f.who(v.ArmedBy, names, how), v.ArmedBy), f.timeCell(v.ArmedAt),
 			txt(v.ArmedReason)})
 	}
 	if how == asJSON {
@@ -169,15 +170,16 @@ func (f *factory) printTenant(a *answer, t *tenant) error {
 	case asCSV:
 		return usageErrorf("CSV is not available for a single tenant. Use `argusctl tenant ls -o csv`, or --json.")
 	}
+	who := func(id string) string { return f.who(id, t.Actors, short) }
 	pairs := []cell{txt("tenant"), txt(nameAndID(t.Name, t.ID)).in(bold), txt("remote support"), t.state()}
 	if t.Armed {
-		pairs = append(pairs, txt("armed by"), txt(t.ArmedBy), txt("armed at"), f.timeCell(t.ArmedAt),
+		pairs = append(pairs, txt("armed by"), txt(who(t.ArmedBy)), txt("armed at"), f.timeCell(t.ArmedAt),
 			txt("reason"), txt(t.ArmedReason))
 	}
 	if t.Retired {
-		pairs = append(pairs, txt("retired by"), txt(t.RetiredBy), txt("retired at"), f.timeCell(t.RetiredAt), txt("reason"), txt(t.RetiredReason))
+		pairs = append(pairs, txt("retired by"), txt(who(t.RetiredBy)), txt("retired at"), f.timeCell(t.RetiredAt), txt("reason"), txt(t.RetiredReason))
 	}
-	pairs = append(pairs, txt("consent"), t.consent(), txt("recorded by"), txt(t.Consent.RecordedBy), txt("recorded at"), f.timeCell(t.Consent.At),
+	pairs = append(pairs, txt("consent"), t.consent(), txt("recorded by"), txt(who(t.Consent.RecordedBy)), txt("recorded at"), f.timeCell(t.Consent.At),
 		txt("agents"), txt(strconv.FormatInt(t.Agents, 10)), txt("last activity"), f.timeCell(t.LastActivity))
 	if err := f.fields(pairs...); err != nil || len(t.Sessions) == 0 {
 		return err
@@ -185,14 +187,14 @@ func (f *factory) printTenant(a *answer, t *tenant) error {
 	if err := f.io.out.WriteByte('\n'); err != nil {
 		return err
 	}
-	return f.sessionTable(t.Sessions).print(f, short)
+	return f.sessionTable(t.Sessions, who).print(f, short)
 }
 
-func (f *factory) sessionTable(sessions []session) *table {
+func (f *factory) sessionTable(sessions []session, who func(string) string) *table {
 	t := &table{columns: []column{{head: "SESSION"}, {head: "STATE"}, {head: "STARTED BY", flex: true, min: 8},
 		{head: "STARTED AT", spare: true}, {head: "ENDS AT"}}}
 	for _, s := range sessions {
-		t.rows = append(t.rows, []cell{txt(s.ID), txt(s.State), txt(s.StartedBy), f.timeCell(s.StartedAt), f.timeCell(s.EndsAt)})
+		t.rows = append(t.rows, []cell{txt(s.ID), txt(s.State), txt(who(s.StartedBy)), f.timeCell(s.StartedAt), f.timeCell(s.EndsAt)})
 	}
 	return t
 }

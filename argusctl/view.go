@@ -119,7 +119,7 @@ func newCmdViewSave(f *factory) *cobra.Command {
 		Use:   "save <view>",
 		Short: "Save a filter as a view for the team",
 		Long: `Saves the filter that the flags say. All who read the log may use the view, here and in the console. "me" is then
-the person who uses it. A length of time like 24h stays one, while yesterday or 10:00 is kept as the moment that it is now.
+the person who uses it. A length of time like 24h stays one, while yesterday or 10:00 is kept as the moment that it is now. --release may name a release that is still to come.
 
 A name is there once, in any case of its letters. --replace gives the view of this name the new filter.`,
 		Example: `  argusctl view save "Refused today" --status 403 --since 24h
@@ -225,15 +225,7 @@ func (f *factory) views(ctx context.Context) ([]item[view], map[string]string, e
 	if err != nil {
 		return nil, nil, err
 	}
-	var names struct {
-		Actors map[string]string `json:"actors"`
-	}
-	a, err := c.get(ctx, "/v1/views", nil, &names)
-	if err != nil {
-		return nil, nil, err
-	}
-	views, err := items[view](a.body, "views")
-	return views, names.Actors, err
+	return listNamed[view](ctx, c, "/v1/views", nil, "views")
 }
 
 // view finds a view by its name, in any case of its letters, or by its id.
