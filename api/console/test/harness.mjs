@@ -59,7 +59,7 @@ async function startDev() {
   const exited = new Promise((resolve) => child.on('exit', resolve));
   let over = false;
   void exited.then(() => (over = true));
-  for (let i = 0; !existsSync(path.join(dir, 'env')); i++) {
+  for (let i = 0; !output.includes('ARGUS is ready'); i++) {
     if (over || i > 3000) throw new Error(`argusd dev did not come up:\n${output}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
