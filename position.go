@@ -1,6 +1,7 @@
 package argus
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -18,6 +19,11 @@ type RowKey struct {
 
 // Key is the row's place in the order of the log.
 func (r *Record) Key() RowKey { return RowKey{r.OccurredAt, r.WriterID, r.Seq} }
+
+// Compare orders keys as the log is.
+func (k RowKey) Compare(o RowKey) int {
+	return cmp.Or(k.OccurredAt.Compare(o.OccurredAt), cmp.Compare(k.WriterID, o.WriterID), cmp.Compare(k.Seq, o.Seq))
+}
 
 // String gives the key as "<occurred_at>/<writer_id>/<seq>", the time in TimeFormat.
 func (k RowKey) String() string {

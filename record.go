@@ -169,24 +169,7 @@ func sortByName(pairs []PathParam) {
 
 // Compare orders records as the log is ordered in both stores: by (OccurredAt, WriterID, Seq). UUIDs are not
 // part of it, since Postgres and ClickHouse sort them differently.
-func (r *Record) Compare(o *Record) int {
-	if c := r.OccurredAt.Compare(o.OccurredAt); c != 0 {
-		return c
-	}
-	switch {
-	case r.WriterID != o.WriterID:
-		if r.WriterID < o.WriterID {
-			return -1
-		}
-		return 1
-	case r.Seq != o.Seq:
-		if r.Seq < o.Seq {
-			return -1
-		}
-		return 1
-	}
-	return 0
-}
+func (r *Record) Compare(o *Record) int { return r.Key().Compare(o.Key()) }
 
 // MakeStorable brings every field into a form that both stores take and give back unchanged. It cuts texts to their
 // limits and makes them valid (see Text), cuts times to microseconds, and unmaps the address. No input can make a

@@ -16,6 +16,7 @@ import (
 	"github.com/ClickHouse/ch-go"
 	"github.com/ClickHouse/ch-go/proto"
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/google/uuid"
 
 	"github.com/useargus/argus/connect"
 )
@@ -40,6 +41,8 @@ type clickhouseClient struct {
 	dialTimeout time.Duration
 	stall       time.Duration // see errStalled
 
+	shards []*clickhouseClient // the servers that share the rows, when there are several: this one asks them all
+
 	slots  chan struct{} // as many as questions may be composed at once
 	spares chan struct{} // as many as connections may be in use beside theirs
 
@@ -55,9 +58,11 @@ type clickhouseClient struct {
 // clickhouseConn is one connection, used by one goroutine at a time.
 type clickhouseConn struct {
 	of       *clickhouseClient
+	parts    []*clickhouseConn // one to each server that shares the rows, when there are several
+	is       uuid.UUID         // a part's server, by what it calls itself
 	client   *ch.Client
 	raw      net.Conn
-	opened   time.Time   // when the server had answered its first statement
+	opened   time.Time   // when each server of it had answered a first statement
 	cut      bool        // a context ended during a query
 	used     atomic.Bool // it, or one beside it, has answered before: a failure may mean that the server has closed it meanwhile
 	lastUsed time.Time
@@ -67,7 +72,20 @@ type clickhouseConn struct {
 // behind a balancer, by what the server calls itself.
 func (c *clickhouseConn) sameServer(o *clickhouseConn) bool {
 	return c.raw.RemoteAddr().String() == o.raw.RemoteAddr().String() &&
-		c.client.ServerInfo().DisplayName == o.client.ServerInfo().DisplayName
+		c.client.ServerInfo().DisplayName == o.client.ServerInfo().DisplayName &&
+		slices.EqualFunc(c.parts, o.parts, (*clickhouseConn).sameServer)
+}
+
+func (c *clickhouseConn) close() {
+	c.client.Close()
+	for _, part := range c.parts {
+		part.close()
+	}
+}
+
+// broken reports whether it, or one of its parts, can ask nothing any more.
+func (c *clickhouseConn) broken() bool {
+	return c.cut || c.client.IsClosed() || slices.ContainsFunc(c.parts, (*clickhouseConn).broken)
 }
 
 // watchedConn fails a read that waited for longer than stall. The library sets deadlines of its own, but only
@@ -139,7 +157,7 @@ func (c *clickhouseClient) with(ctx context.Context, f func(*clickhouseConn) err
 			return err
 		}
 		stale := conn.used.Load()
-		conn.client.Close()
+		conn.close()
 		// A server that was restarted has closed its idle connections: that says nothing about now.
 		if stale && ctx.Err() == nil && !errors.Is(err, errStalled) {
 			c.closeIdle()
@@ -176,7 +194,7 @@ func (c *clickhouseClient) beside(ctx context.Context, conn *clickhouseConn, f f
 	if err == nil || isRejection(err) || errors.Is(err, errOutOfTime) {
 		c.put(spare)
 	} else {
-		spare.client.Close()
+		spare.close()
 	}
 	return err
 }
@@ -197,7 +215,7 @@ func (c *clickhouseClient) idleBeside(conn *clickhouseConn) *clickhouseConn {
 // fresh reports whether an idle connection may be used again.
 func (c *clickhouseConn) fresh() bool {
 	const maxIdle = 5 * time.Minute
-	return time.Since(c.lastUsed) < maxIdle && !c.client.IsClosed()
+	return time.Since(c.lastUsed) < maxIdle && !c.broken()
 }
 
 // failed opens the breaker when err means that ClickHouse is away. The end of the caller's context does not:
@@ -250,7 +268,7 @@ func (c *clickhouseClient) get(ctx context.Context) (*clickhouseConn, error) {
 			c.mu.Unlock()
 			return conn, nil
 		}
-		conn.client.Close()
+		conn.close()
 	}
 	c.mu.Unlock()
 	return c.dial(ctx)
@@ -261,14 +279,30 @@ func (c *clickhouseClient) put(conn *clickhouseConn) {
 	conn.lastUsed = time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.shut || conn.cut || conn.client.IsClosed() {
-		conn.client.Close()
+	if c.shut || conn.broken() {
+		conn.close()
 		return
 	}
 	c.idle = append(c.idle, conn)
 }
 
 func (c *clickhouseClient) dial(ctx context.Context) (*clickhouseConn, error) {
+	conn, err := c.dialOne(ctx)
+	if err == nil && len(c.shards) > 0 {
+		err = conn.dialParts(ctx)
+	}
+	if err != nil {
+		if conn != nil {
+			conn.close()
+		}
+		return nil, err
+	}
+	conn.opened = time.Now()
+	return conn, nil
+}
+
+// dialOne dials the client's own server.
+func (c *clickhouseClient) dialOne(ctx context.Context) (*clickhouseConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.dialTimeout)
 	defer cancel()
 	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.address)
@@ -301,14 +335,14 @@ func (c *clickhouseClient) dial(ctx context.Context) (*clickhouseConn, error) {
 		client.Close()
 		return nil, fmt.Errorf("pinning the session's settings: %w", err)
 	}
-	return &clickhouseConn{of: c, client: client, raw: raw, opened: time.Now()}, nil
+	return &clickhouseConn{of: c, client: client, raw: raw}, nil
 }
 
 func (c *clickhouseClient) closeIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, conn := range c.idle {
-		conn.client.Close()
+		conn.close()
 	}
 	c.idle = nil
 }

@@ -20,7 +20,7 @@ import (
 // another copy's rows.
 type logCopy struct {
 	name   string // "" when there is one
-	shards int    // servers that share its rows; asked through the first
+	shards int    // servers that share its rows; asked one by one, or through the first
 	ch     *clickhouseClient
 	each   []*clickhouseClient // the shards one by one, when there are several: which of them is away
 	health healthState
@@ -74,6 +74,7 @@ func newCopies(setting string, dialTimeout, stall time.Duration) (*copies, error
 				return nil, err
 			}
 			c.each = append(c.each, client)
+			c.ch.shards = c.each
 		}
 		cs.all = append(cs.all, c)
 	}

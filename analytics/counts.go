@@ -121,7 +121,7 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 			return err
 		}
 		a.step("watermark")
-		dirty, hourly := a.recent(on.copy), on.copy.health.callsPerHour()
+		dirty, hourly := a.recent(on.copy), on.copy.health.callsPerHour()/float64(on.copy.shards)
 		for attempt := 1; ; attempt++ {
 			relied := make([][]interval, len(questions))
 			var statements []countStatement
@@ -249,7 +249,7 @@ func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Posit
 			relied = append(relied, p.interval)
 		}
 		for _, s := range r.branches(q, pieces) {
-			out = append(out, countStatement{statement: s, block: newCountBlock(q)})
+			out = append(out, countStatement{statement: s, block: func() countedBlock { return newCountBlock(q) }})
 		}
 	}
 	if s, ok := a.rawStatement(q, raw, wm, hourly); ok {

@@ -47,15 +47,16 @@ func (a *Analytics) rawStatement(q *countQuestion, raw []interval, wm argus.Posi
 	switch form {
 	case rawLists:
 		conds = append(conds, clickhouseIn(&args, wm))
-		s.block, s.text = newListBlock(q), "SELECT count() AS calls, "+q.rawColumns(&args, "status", "groupArray(latency_us) AS latencies")+
-			" FROM audit_log WHERE "+and(conds)+q.groupBy()
+		s.block = func() countedBlock { return newListBlock(q) }
+		s.text = "SELECT count() AS calls, " + q.rawColumns(&args, "status", "groupArray(latency_us) AS latencies") +
+			" FROM audit_log WHERE " + and(conds) + q.groupBy()
 	default:
 		status := "toInt16(ifNull(status, 0))"
 		if !q.exactStatus {
 			status = "toInt16(intDiv(ifNull(status, 0), 100) * 100)"
 		}
 		conds = append(conds, clickhouseIn(&args, wm))
-		s.block = newCountBlock(q)
+		s.block = func() countedBlock { return newCountBlock(q) }
 		s.text = "SELECT " + strings.Join(q.keys(), ", ") + ", sum(n) AS calls, max(longest) AS slowest, groupArray(bucket) AS buckets, " +
 			"groupArray(n) AS counts FROM (SELECT " + q.rawColumns(&args, status, clickhouseBucket+" AS bucket, max(ifNull(latency_us, 0)) AS longest") +
 			", count() AS n FROM audit_log WHERE " + and(conds) + q.groupBy() + ", bucket)" + q.groupBy()
@@ -125,11 +126,13 @@ func (a *Analytics) together(questions []*countQuestion, used []*rollup, wm argu
 
 // eachStatement gives each row of the intervals to all questions, which ask for the same rows.
 func eachStatement(questions []*countQuestion, raw []interval, wm argus.Position) (s countStatement, ok bool) {
-	b := &eachBlock{joined: join(questions), wm: wm, latency: new(proto.ColInt64).Nullable()}
+	s.block = func() countedBlock {
+		return &eachBlock{joined: join(questions), wm: wm, latency: new(proto.ColInt64).Nullable()}
+	}
+	q := join(questions).q
 	var args clickhouseArgs
-	conds, ok := b.q.rawWhere(&args, raw)
-	s.block = b
-	s.text = "SELECT writer_id, seq, " + b.q.rawColumns(&args, "status", "latency_us AS latency") + " FROM audit_log WHERE " + and(conds)
+	conds, ok := q.rawWhere(&args, raw)
+	s.text = "SELECT writer_id, seq, " + q.rawColumns(&args, "status", "latency_us AS latency") + " FROM audit_log WHERE " + and(conds)
 	s.params = args.params
 	return s, ok
 }

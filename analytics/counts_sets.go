@@ -43,7 +43,7 @@ func setsStatement(questions []*countQuestion, raw []interval, wm argus.Position
 		}
 		b.sets, sets = append(b.sets, lacks), append(sets, "("+strings.Join(set, ", ")+")")
 	}
-	s.block = b
+	s.block = func() countedBlock { return &setsBlock{joined: join(questions), sets: b.sets} }
 	s.text = "SELECT grouping(" + strings.Join(keys, ", ") + ") AS lacks, count() AS calls, " + b.q.rawColumns(&args, "status", "") +
 		" FROM audit_log WHERE " + and(conds) + " GROUP BY GROUPING SETS (" + strings.Join(sets, ", ") + ")"
 	s.params = args.params

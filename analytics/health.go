@@ -139,7 +139,7 @@ func (c *logCopy) findAway(ctx context.Context) {
 		asking.Go(func() {
 			conn, err := server.dial(ctx)
 			if failed[i] = err != nil; err == nil {
-				conn.client.Close()
+				conn.close()
 			}
 		})
 	}
@@ -175,13 +175,13 @@ func (c *logCopy) probeConn(ctx context.Context) (conn *clickhouseConn, err erro
 
 func (c *logCopy) endProbing() {
 	if c.probing != nil {
-		c.probing.client.Close()
+		c.probing.close()
 	}
 	c.probing, c.probes = nil, 0
 }
 
 func (c *logCopy) probeOn(ctx context.Context, conn *clickhouseConn) (watermark, error) {
-	if err := c.checkShards(ctx, conn); err != nil {
+	if err := conn.checkParts(ctx); err != nil {
 		return watermark{}, err
 	}
 	return c.readWatermark(ctx, conn)

@@ -212,15 +212,14 @@ func (w window) cut(at ...time.Time) []window {
 // Rows that pass a filter lie scattered, and ClickHouse would unpack all columns of some thousand rows around each of
 // them, which takes longer than to find them. So ClickHouse finds the keys of a page, and Postgres fetches the rows
 // by those keys. Postgres has all of them, unless retention or a repair just takes some away. Then ClickHouse gives
-// the rows as well. Where servers share the rows each gives a page of keys, and plans three columns in the place of thirty.
+// the rows as well. Where servers share the rows, each is asked for a page of keys.
 func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds, records []argus.Record) ([]argus.Record, error) {
 	if b.few && (len(q.conditions) > 0 || b.shards > 1) {
-		var keys keyBlock
-		s := q.clickhouse(keySelect)
-		if err := conn.query(ctx, s, b, keys.results(), keys.each); err != nil || len(keys.rows.at) == 0 {
+		keys, err := q.keys(ctx, conn, b)
+		if err != nil || len(keys) == 0 {
 			return records, err
 		}
-		if found, err := a.rowsByKey(ctx, keys.rows, q.ascending); err == nil && len(found) == len(keys.rows.at) {
+		if found, err := a.rowsByKey(ctx, keys, q.ascending); err == nil && len(found) == len(keys) {
 			return append(records, found...), nil
 		}
 		b.all = false // whole rows are too much to read of all
@@ -256,16 +255,35 @@ func (q *rowsQuery) clickhouse(columns string) statement {
 	return statement{text, args.params}
 }
 
-// rowKeys are keys of rows, column by column.
-type rowKeys struct {
-	at          []time.Time
-	writer, seq []int64
+// keys are those of the query's rows, in its order.
+func (q *rowsQuery) keys(ctx context.Context, conn *clickhouseConn, b bounds) ([]argus.RowKey, error) {
+	s, of := q.clickhouse(keySelect), make([]keyBlock, max(1, len(conn.parts)))
+	err := conn.eachServer(ctx, func(ctx context.Context, server int, conn *clickhouseConn) error {
+		keys := &of[server]
+		return conn.query(ctx, s, b, keys.results(), keys.each)
+	})
+	if err != nil {
+		return nil, err
+	}
+	keys := of[0].rows
+	if len(of) > 1 { // each has given its first ones
+		for i := range of[1:] {
+			keys = append(keys, of[i+1].rows...)
+		}
+		slices.SortFunc(keys, func(x, y argus.RowKey) int {
+			if q.ascending {
+				return x.Compare(y)
+			}
+			return y.Compare(x)
+		})
+	}
+	return keys[:min(len(keys), q.limit)], nil
 }
 
 // keyBlock holds the columns of keySelect as the server sends them, and all that it has sent.
 type keyBlock struct {
 	writerID, seq, occurredAt proto.ColInt64
-	rows                      rowKeys
+	rows                      []argus.RowKey
 }
 
 const keySelect = "writer_id, seq, toUnixTimestamp64Micro(occurred_at) AS occurred"
@@ -275,23 +293,26 @@ func (b *keyBlock) results() proto.Results {
 }
 
 func (b *keyBlock) each(int) error {
-	b.rows.writer, b.rows.seq = append(b.rows.writer, b.writerID...), append(b.rows.seq, b.seq...)
-	for _, us := range b.occurredAt {
-		b.rows.at = append(b.rows.at, time.UnixMicro(us).UTC())
+	for i, us := range b.occurredAt {
+		b.rows = append(b.rows, argus.RowKey{OccurredAt: time.UnixMicro(us).UTC(), WriterID: b.writerID[i], Seq: b.seq[i]})
 	}
 	return nil
 }
 
 // rowsByKey asks Postgres for the rows of the keys that it has. OFFSET 0 keeps it from reading whole partitions: each
 // key is looked up in the index of the order.
-func (a *Analytics) rowsByKey(ctx context.Context, keys rowKeys, ascending bool) ([]argus.Record, error) {
+func (a *Analytics) rowsByKey(ctx context.Context, keys []argus.RowKey, ascending bool) ([]argus.Record, error) {
+	at, writers, seqs := make([]time.Time, len(keys)), make([]int64, len(keys)), make([]int64, len(keys))
+	for i, k := range keys {
+		at[i], writers[i], seqs[i] = k.OccurredAt, k.WriterID, k.Seq
+	}
 	rows, err := a.pg.quick.Query(ctx, "SELECT "+recordColumns+` FROM unnest($1::timestamptz[], $2::bigint[], $3::bigint[]) AS key (at, writer, number),
 		LATERAL (SELECT * FROM argus.argus_audit_log WHERE occurred_at = key.at AND writer_id = key.writer AND seq = key.number OFFSET 0) found`+
-		orderBy(ascending), keys.at, keys.writer, keys.seq)
+		orderBy(ascending), at, writers, seqs)
 	if err != nil {
 		return nil, err
 	}
-	return scanRecords(rows, make([]argus.Record, 0, len(keys.at)))
+	return scanRecords(rows, make([]argus.Record, 0, len(keys)))
 }
 
 // tailRows asks Postgres for those rows that are in the ranges.

@@ -156,6 +156,11 @@ func TestShards(t *testing.T) {
 	if got := everyAnswer(t, two, from, to, true); got != everyAnswer(t, one, from, to, false) {
 		t.Error("two of three servers give another answer")
 	}
+	twice := open(s.setting(reader, 0, 1, 1))
+	until(t, "the one that is named twice is asked", func() bool { return twice.Stages()[0].Status == "down" })
+	if got := everyAnswer(t, twice, from, to, true); got != everyAnswer(t, one, from, to, false) {
+		t.Error("a server that is named twice gives another answer")
+	}
 	for _, servers := range [][]int{{0, 1}, {0, 2, 1}, {0, 1, 1}} {
 		copies, err := connect.Copies(s.setting(migrate, servers...))
 		w.must(err)
@@ -173,7 +178,7 @@ func (a *Analytics) watermarkNow(t *testing.T) argus.Position {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.client.Close()
+	defer conn.close()
 	wm, err := c.readWatermark(ctx(t), conn)
 	if err != nil {
 		t.Fatal(err)

@@ -2,30 +2,11 @@ package analytics
 
 import (
 	"context"
-	"fmt"
 	"time"
-
-	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/pgread"
 )
-
-// checkShards proves that the copy's servers know each other as they are set: as many as there are shards, each another.
-func (c *logCopy) checkShards(ctx context.Context, conn *clickhouseConn) error {
-	if c.shards < 2 {
-		return nil
-	}
-	var known, servers proto.ColUInt64
-	q := statement{text: "SELECT count() AS known, uniqExact(server) AS servers FROM (SELECT argMin(server, (made_at, server)) AS server FROM replicator_identity GROUP BY _shard_num)"}
-	return conn.query(ctx, q, bounds{time: quickTime, memory: 64 << 20}, proto.Results{{Name: "known", Data: &known}, {Name: "servers", Data: &servers}},
-		func(int) error {
-			if known[0] != uint64(c.shards) || servers[0] != known[0] {
-				return fmt.Errorf("%s has %d shards, and its first server knows %d of them, on %d servers: run argusd migrate", c, c.shards, known[0], servers[0])
-			}
-			return nil
-		})
-}
 
 // cut is the snapshot an answer is of, and the part of it that a watermark lacks.
 type cut struct{ pgread.Cut }

@@ -13,7 +13,7 @@ import (
 // countStatement is part of a question, asked of ClickHouse by itself.
 type countStatement struct {
 	statement
-	block countedBlock
+	block func() countedBlock // a new one for each server that is asked
 }
 
 // countedBlock holds the columns of a statement as the server sends them.
@@ -28,19 +28,21 @@ const maxAtOnce = 4
 // runCounts runs the statements and gives their rows to their questions, one block at a time. Most of a small
 // statement's time is planning, on one core of the server. So several run at once, on further connections to the same
 // server where some are free. They run one after the other where none is. deadline is that of all.
+//
+// Servers that share the rows are each asked for their own. Counts add up.
 func (a *Analytics) runCounts(ctx context.Context, conn *clickhouseConn, statements []countStatement, alone bool, deadline time.Time) error {
 	var (
-		next atomic.Int64
+		next = make([]atomic.Int64, max(1, len(conn.parts))) // of each server
 		rows sync.Mutex
 	)
-	work := func(ctx context.Context, conn *clickhouseConn) error {
+	ask := func(ctx context.Context, server int, conn *clickhouseConn) error {
 		for {
-			i := int(next.Add(1)) - 1
+			i := int(next[server].Add(1)) - 1
 			if i >= len(statements) {
 				return nil
 			}
 			s := statements[i]
-			b := s.block
+			b := s.block()
 			left := min(scanTime, time.Until(deadline))
 			if left <= 0 {
 				return errOutOfTime
@@ -55,6 +57,7 @@ func (a *Analytics) runCounts(ctx context.Context, conn *clickhouseConn, stateme
 			}
 		}
 	}
+	work := func(ctx context.Context, conn *clickhouseConn) error { return conn.eachServer(ctx, ask) }
 	if alone || len(statements) < 2 {
 		return work(ctx, conn)
 	}

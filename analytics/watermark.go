@@ -37,8 +37,8 @@ func (e *watermarkError) Unwrap() error { return e.cause }
 // before the reading began. While that works, the server has not ended since. A server that comes back has new connections, and is
 // asked for its watermark, since it may have come back with less.
 //
-// Two things are left to time. Servers that share the rows ask each other by connections of their own, and a running server may
-// be emptied by hand. What was held then promises too much for watermarkAge, less than a server takes to start. A failed question
+// Two things are left to time. For exports and comparisons, servers that share the rows ask each other by connections of their
+// own. And a running server may be emptied by hand. What was held then promises too much for watermarkAge, less than a server takes to start. A failed question
 // forgets it at once.
 type heldWatermark struct {
 	mu        sync.Mutex
