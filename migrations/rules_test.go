@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,10 +15,23 @@ import (
 )
 
 // TestWriterRules tries, as argus_api, to hide rows or to write what did not happen. A thief of its password can send
-// any statement. Each is rejected, or Postgres writes something else instead.
+// any statement, to the log and to the partition of a month. Each is rejected, or Postgres writes something else instead.
 func TestWriterRules(t *testing.T) {
+	for _, into := range []string{"the log", "its month"} {
+		t.Run(into, func(t *testing.T) { testWriterRules(t, into == "its month") })
+	}
+}
+
+func testWriterRules(t *testing.T, month bool) {
 	pg := enginetest.NewPostgres(t)
 	api, super := connect(t, pg.APIURL), connect(t, pg.SuperuserURL)
+	rowOf := func(writer, seq, occurred, recorded string) string {
+		sql := rowOf(writer, seq, occurred, recorded)
+		if month {
+			sql = strings.Replace(sql, "argus.argus_audit_log", monthOf(t, super, 0), 1)
+		}
+		return sql
+	}
 	ask := func(sql string, args ...any) (n int64) {
 		t.Helper()
 		if err := super.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
@@ -135,6 +149,53 @@ func TestWriterRules(t *testing.T) {
 	// New numbers are near the clock.
 	if ahead := time.Until(time.UnixMilli(open())).Abs(); ahead > 10*time.Minute {
 		t.Errorf("a new writer's number is %v from the clock", ahead)
+	}
+}
+
+// monthOf is the partition of the log that has rows of so many months ahead.
+func monthOf(t *testing.T, conn *pgx.Conn, ahead int) string {
+	t.Helper()
+	return column[string](t, conn, fmt.Sprintf(`SELECT format('argus.%%I', partition) FROM argus.audit_months
+		WHERE month = date_trunc('month', now() AT TIME ZONE 'UTC') + interval '%d months'`, ahead))[0]
+}
+
+// TestMonthRules: what argus_api may insert into is guarded like the log, whoever made it. A month that was detached takes
+// no row, since the row would move its writer's seq without being in the log.
+func TestMonthRules(t *testing.T) {
+	pg := enginetest.NewPostgres(t)
+	api, old, super := connect(t, pg.APIURL), connect(t, pg.APIURL), connect(t, pg.SuperuserURL)
+	run := func(conn *pgx.Conn, sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	run(super, "SELECT argus.create_month(now() - interval '30 months')")
+	if names := column[string](t, super, `SELECT c.oid::regclass::text FROM pg_class c
+		WHERE c.relkind IN ('r', 'p') AND has_any_column_privilege('argus_api', c.oid, 'INSERT')
+		  AND pg_partition_root(c.oid) = 'argus.argus_audit_log'::regclass
+		  AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgfoid = 'argus.rows_follow_writer'::regproc AND t.tgenabled = 'O')`); len(names) > 0 {
+		t.Errorf("argus_api may insert rows that no trigger sees into %v", names)
+	}
+	writer := column[int64](t, api, "SELECT argus.open_audit_writer(gen_random_uuid(), 3)")[0]
+	month := monthOf(t, super, 0)
+	row := strings.Replace(rowOf(fmt.Sprint(writer), "1", "clock_timestamp()", "clock_timestamp()"), "argus.argus_audit_log", month, 1)
+	try := func(conn *pgx.Conn, what, sql, code string) {
+		t.Helper()
+		_, err := conn.Exec(t.Context(), sql)
+		var rejected *pgconn.PgError
+		if !errors.As(err, &rejected) || rejected.Code != code {
+			t.Errorf("%s: %v, not %s", what, err, code)
+		}
+	}
+	try(api, "a row of this month into the next one", strings.Replace(row, month, monthOf(t, super, 1), 1), "23514")
+	run(old, "BEGIN ISOLATION LEVEL REPEATABLE READ")
+	column[int64](t, old, "SELECT count(*) FROM argus.audit_writers") // takes the snapshot
+	run(super, "ALTER TABLE argus.argus_audit_log DETACH PARTITION "+month)
+	try(api, "a row into a month that was detached", row, "42501")
+	try(old, "the same, by a transaction that began before", row, "42501")
+	if seq := column[int64](t, super, fmt.Sprintf("SELECT seq FROM argus.audit_writers WHERE writer_id = %d", writer))[0]; seq != 0 {
+		t.Errorf("seq is %d, and the log has no row", seq)
 	}
 }
 

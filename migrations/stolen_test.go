@@ -83,6 +83,7 @@ func TestStolen(t *testing.T) {
 	if _, err := connect(t, pg.OwnerURL).Exec(t.Context(), "INSERT INTO argus.tenants (id, name) VALUES ('UTD_X', 'x')"); err != nil {
 		t.Fatal(err)
 	}
+	month := monthOf(t, connect(t, pg.SuperuserURL), 0)
 	roles := []string{"argus_api", "argus_replicator", "argus_maintenance", "argus_hold", "argus_break_glass", "argus_consent", "argus_ledger", "argus_ship", "argus_auditor"}
 	urls := logins(pg)
 	if len(urls) != len(roles) {
@@ -94,7 +95,14 @@ func TestStolen(t *testing.T) {
 		fmt.Fprintf(&b, "| %s |", deed.what)
 		for _, role := range roles {
 			cell := "yes"
-			if err := try(t, urls[role], strings.ReplaceAll(deed.sql, "WRITER", fmt.Sprint(writer))); err != nil {
+			sql := strings.ReplaceAll(deed.sql, "WRITER", fmt.Sprint(writer))
+			err := try(t, urls[role], sql)
+			if into := strings.Replace(sql, "INSERT INTO argus.argus_audit_log", "INSERT INTO "+month, 1); into != sql {
+				if there := try(t, urls[role], into); (there == nil) != (err == nil) {
+					t.Errorf("%s: %s: into the log: %v; into its month: %v", role, deed.what, err, there)
+				}
+			}
+			if err != nil {
 				cell = "–"
 				var rejected *pgconn.PgError
 				// Rejected for lack of a right, by a rule of the log, or because retention is no shorter.

@@ -265,7 +265,7 @@ func copyRate(t testing.TB, url string, rows int) float64 {
 	}
 	data = append(data, copyTrailer...)
 	begin := time.Now()
-	if _, err := conn.CopyFrom(ctx, bytes.NewReader(data), copyStatement); err != nil {
+	if _, err := conn.CopyFrom(ctx, bytes.NewReader(data), copyInto(auditLog)); err != nil {
 		t.Fatal(err)
 	}
 	return float64(rows) / time.Since(begin).Seconds()

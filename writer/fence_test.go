@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func newRival(t testing.TB, url string) *rival {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := newSession(context.Background(), context.Background(), conn, "rival")
+	s, err := newSession(context.Background(), context.Background(), conn, "rival", new(atomic.Pointer[[]month]))
 	if err != nil {
 		t.Fatal(err)
 	}

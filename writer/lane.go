@@ -160,6 +160,10 @@ func (l *lane) write(batch []*entry) {
 			l.leave(previous{writer: l.writer.Load()}, err)
 			return
 
+		case rejection != nil && l.session.shun(rejection):
+			l.w.config.Logger.Warn("a partition rejected a batch, which now goes into the log itself", "lane", l.n,
+				"rows", len(batch), "cause", err)
+
 		case rejection != nil && rejection.Code == stateSwept && sweptIn(rejection, batch):
 			swept := strings.Split(rejection.Detail, ",")
 			batch = slices.DeleteFunc(batch, func(e *entry) bool {
@@ -288,7 +292,7 @@ func (l *lane) tryOpen() (err error) {
 	l.left = previous{writer: writer} // to be closed, should one of the next steps fail
 	var s *session
 	err = l.w.step(func(ctx context.Context) error {
-		s, err = newSession(ctx, l.w.life, conn, name)
+		s, err = newSession(ctx, l.w.life, conn, name, &l.w.months)
 		return err
 	})
 	if err != nil {

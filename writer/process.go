@@ -299,7 +299,7 @@ func (w *Writer) closeStrays(conn *pgx.Conn, process uuid.UUID) error {
 const (
 	monthsAhead = 2           // fewer partitions ahead of the present month make the server unready
 	clockSkew   = time.Minute // as does a clock that differs from Postgres's by more
-	monthsEvery = 20          // heartbeats between two counts of partitions
+	monthsEvery = 20          // heartbeats between two looks at partitions
 )
 
 // look finds out what will keep rows from being written, though they can be now.
@@ -321,6 +321,9 @@ func (w *Writer) look(conn *pgx.Conn) error {
 		err = w.step(func(ctx context.Context) error {
 			return conn.QueryRow(ctx, "SELECT count(*) FROM argus.audit_months WHERE month > (now() AT TIME ZONE 'UTC')::date").Scan(&ahead)
 		})
+		if err == nil {
+			err = w.findMonths(conn)
+		}
 	}
 	if err != nil {
 		return err
@@ -336,6 +339,32 @@ func (w *Writer) look(conn *pgx.Conn) error {
 		h.maintained = *maintained
 	}
 	return nil
+}
+
+// findMonths looks for the partitions that rows of these days belong to. Those are left out that this role may not insert
+// into, or where the trigger is missing: the log itself takes their rows.
+func (w *Writer) findMonths(conn *pgx.Conn) error {
+	return w.step(func(ctx context.Context) error {
+		rows, err := conn.Query(ctx, `
+			SELECT format('%I.%I', n.nspname, c.relname), p.lo, p.hi
+			  FROM argus.partitions_of('argus.argus_audit_log'::regclass) p
+			  JOIN pg_class c ON c.oid = p.part
+			  JOIN pg_namespace n ON n.oid = c.relnamespace
+			 WHERE p.lo <= now() + interval '1 day' AND p.hi > now() - interval '1 day' AND isfinite(p.lo) AND isfinite(p.hi)
+			   AND c.relkind = 'r' AND has_table_privilege(c.oid, 'INSERT')
+			   AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('O', 'A')
+			                AND t.tgfoid = 'argus.rows_follow_writer'::regproc)`)
+		if err != nil {
+			return err
+		}
+		months, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m month, err error) {
+			return m, row.Scan(&m.table, &m.lo, &m.hi)
+		})
+		if err == nil {
+			w.months.Store(&months)
+		}
+		return err
+	})
 }
 
 // monthsAhead, clockSkew and maintainedAt are what look saw last; NaN before it has seen anything.

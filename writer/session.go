@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,7 +17,7 @@ import (
 
 // session is a lane's connection, used for nothing but batches. Each is one write and one round trip:
 //
-//	Bind, Execute   COPY argus.argus_audit_log (…) FROM STDIN (FORMAT binary)
+//	Bind, Execute   COPY argus.argus_audit_log_y2026m11 (…) FROM STDIN (FORMAT binary)
 //	CopyData, CopyDone
 //	Bind, Execute   SELECT argus.advance_audit_writer(writer, from, to, intents), when rows end intents
 //	Sync            commits both, or neither
@@ -24,6 +26,9 @@ import (
 // The rows go first. A backend may wait for the rest of a batch, because its client is frozen or the network swallows
 // packets. It does not hold the writer's row lock then, so a lane that fences the writer need not wait for it. COPY
 // is sent without waiting for its CopyInResponse. A server that rejected it skips everything up to Sync.
+//
+// The rows go into the month's partition, which Postgres fills by pages, where the heartbeat has found one that holds them
+// all. Otherwise they go into the log itself, which is always right and costs Postgres a tenth more.
 type session struct {
 	conn     net.Conn
 	frontend *pgproto3.Frontend
@@ -31,11 +36,35 @@ type session struct {
 	buf      []byte
 	intents  [][16]byte
 	unbind   func() bool // ends the watch over the writer's life
+
+	months   *atomic.Pointer[[]month]
+	prepared string   // the table of the statement "month"; "" when there is none
+	shunned  *[]month // these are not used any more: one of them has rejected a batch
+	into     *month   // of the last batch; nil: the log itself
 }
 
-var copyStatement = "COPY argus.argus_audit_log (" + copyColumns + ") FROM STDIN (FORMAT binary)"
+// month is a partition of the log that the writer may insert into, with the bounds of its occurred_at.
+type month struct {
+	table  string // quoted, with its schema
+	lo, hi time.Time
+}
 
-const advanceStatement = "SELECT argus.advance_audit_writer($1, $2, $3, $4)"
+func (m *month) holds(batch []*entry) bool {
+	return !slices.ContainsFunc(batch, func(e *entry) bool { return e.occurredAt.Before(m.lo) || !e.occurredAt.Before(m.hi) })
+}
+
+const auditLog = "argus.argus_audit_log"
+
+func copyInto(table string) string {
+	return "COPY " + table + " (" + copyColumns + ") FROM STDIN (FORMAT binary)"
+}
+
+// lockStatement takes the lock of the log that reading it takes. What alters the log locks it first and its partitions
+// after. A batch that locked a partition and then read the log could wait for it while it waits for the batch.
+const (
+	lockStatement    = "SELECT FROM ONLY argus.argus_audit_log LIMIT 0"
+	advanceStatement = "SELECT argus.advance_audit_writer($1, $2, $3, $4)"
+)
 
 // SQLSTATEs raised by argus.rows_follow_writer and argus.advance_audit_writer.
 const (
@@ -44,20 +73,19 @@ const (
 )
 
 // newSession prepares conn for batches and takes it over; conn must not be used afterwards. The session's round
-// trips fail when life ends.
-func newSession(ctx, life context.Context, conn *pgx.Conn, name string) (*session, error) {
+// trips fail when life ends. months are the partitions that are known at the time of a batch.
+func newSession(ctx, life context.Context, conn *pgx.Conn, name string, months *atomic.Pointer[[]month]) (*session, error) {
 	pg := conn.PgConn()
-	if _, err := pg.Prepare(ctx, "rows", copyStatement, nil); err != nil {
-		return nil, err
-	}
-	if _, err := pg.Prepare(ctx, "advance", advanceStatement, nil); err != nil {
-		return nil, err
+	for _, s := range [][2]string{{"rows", copyInto(auditLog)}, {"lock", lockStatement}, {"advance", advanceStatement}} {
+		if _, err := pg.Prepare(ctx, s[0], s[1], nil); err != nil {
+			return nil, err
+		}
 	}
 	h, err := pg.Hijack()
 	if err != nil {
 		return nil, err
 	}
-	s := &session{conn: h.Conn, frontend: h.Frontend, name: name}
+	s := &session{conn: h.Conn, frontend: h.Frontend, name: name, months: months}
 	s.unbind = context.AfterFunc(life, func() { s.conn.Close() })
 	return s, nil
 }
@@ -66,7 +94,7 @@ func newSession(ctx, life context.Context, conn *pgx.Conn, name string) (*sessio
 // they are committed. A *pgconn.PgError of severity ERROR means that surely nothing was; after any other
 // error the session is of no use, and whether the batch was committed is unknown.
 func (s *session) commit(writerID, from int64, batch []*entry, recordedAt time.Time, deadline time.Time) error {
-	b := append(s.buf[:0], bindRows...)
+	b := s.begin(s.buf[:0], batch)
 	data := len(b)
 	b = append(b, 'd', 0, 0, 0, 0)
 	b = append(b, copyHeader...)
@@ -94,6 +122,39 @@ func (s *session) commit(writerID, from int64, batch []*entry, recordedAt time.T
 		return err
 	}
 	return s.receive()
+}
+
+// begin binds the statement that takes the batch's rows.
+func (s *session) begin(b []byte, batch []*entry) []byte {
+	s.into = nil
+	if months := s.months.Load(); months != nil && months != s.shunned && len(batch) > 0 {
+		if i := slices.IndexFunc(*months, func(m month) bool { return m.holds(batch) }); i >= 0 {
+			s.into = &(*months)[i]
+		}
+	}
+	if s.into == nil {
+		return append(b, bindRows...)
+	}
+	if s.prepared != s.into.table {
+		b = append(b, closeMonth...)
+		b = append(b, encode(&pgproto3.Parse{Name: "month", Query: copyInto(s.into.table)})...)
+		s.prepared = s.into.table
+	}
+	if slices.ContainsFunc(batch, func(e *entry) bool { return e.intended }) { // advance_audit_writer will read the log
+		b = append(b, bindLock...)
+	}
+	return append(b, bindMonth...)
+}
+
+// shun reports whether the rejection of the last batch may be the partition's own: it is gone or detached, its bounds or
+// rights are others, its statement was discarded. Further batches then go into the log itself, until the heartbeat has
+// looked again.
+func (s *session) shun(rejection *pgconn.PgError) bool {
+	if s.into == nil || !slices.Contains([]string{"22", "23", "26", "42"}, rejection.Code[:2]) || rejection.Code == uniqueViolation {
+		return false
+	}
+	s.shunned, s.prepared = s.months.Load(), ""
+	return true
 }
 
 // receive reads up to ReadyForQuery and returns the first error the server reported. A commit with a warning is in doubt:
@@ -139,9 +200,12 @@ func (s *session) close() {
 
 // The parts of a batch that never change.
 var (
-	execute  = encode(&pgproto3.Execute{})
-	syncAll  = encode(&pgproto3.Sync{})
-	bindRows = append(encode(&pgproto3.Bind{PreparedStatement: "rows"}), execute...)
+	execute    = encode(&pgproto3.Execute{})
+	syncAll    = encode(&pgproto3.Sync{})
+	bindRows   = append(encode(&pgproto3.Bind{PreparedStatement: "rows"}), execute...)
+	bindMonth  = append(encode(&pgproto3.Bind{PreparedStatement: "month"}), execute...)
+	bindLock   = append(encode(&pgproto3.Bind{PreparedStatement: "lock"}), execute...)
+	closeMonth = encode(&pgproto3.Close{ObjectType: 'S', Name: "month"})
 )
 
 func encode(m pgproto3.FrontendMessage) []byte {

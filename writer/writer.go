@@ -43,6 +43,7 @@ type Writer struct {
 	servers   servers
 	control   control
 	heartbeat heartbeat
+	months    atomic.Pointer[[]month] // nil before the first look
 	state     atomic.Int32
 	life      context.Context // bounds every round trip to Postgres; ends when Close gives up or has finished
 	end       context.CancelFunc

@@ -75,6 +75,7 @@ func (c API) Check(ctx context.Context, r *Report) {
 			{"argus.audit_intents", "INSERT"}, {"argus.personal_access_tokens", "SELECT"},
 		})
 		p.partitions(ctx, r)
+		p.guarded(ctx, r)
 		p.durable(ctx, r)
 		p.connections(ctx, r)
 	})

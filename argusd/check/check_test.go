@@ -44,6 +44,7 @@ func TestMisconfigurations(t *testing.T) {
 		FOR m IN SELECT right(partition, 9) AS suffix FROM argus.audit_months WHERE month > date_trunc('month', now()) + interval '1 month' LOOP
 			EXECUTE format('DROP TABLE argus.argus_audit_log%1$s, argus.compute_control_audit%1$s, argus.remote_support_audit%1$s', m.suffix);
 		END LOOP; END $$`)
+	run(crooked, `DO $$ BEGIN EXECUTE format('DROP TRIGGER rows_follow_writer ON argus.%I', (SELECT partition FROM argus.audit_months LIMIT 1)); END $$`)
 	run(crooked, "CREATE DATABASE empty")
 	run(pg, "SELECT pg_create_logical_replication_slot('theirs', 'test_decoding')")
 
@@ -103,8 +104,8 @@ func TestMisconfigurations(t *testing.T) {
 			map[string]string{"Postgres: role": "log in as argus_api"}},
 		{"nothing migrated", withAPI(func(c *API) { c.PostgresURL = strings.Replace(crooked.APIURL, crooked.Database, "empty", 1) }), 0,
 			map[string]string{"Postgres: schema": "run argusd migrate"}},
-		{"no partitions, no durability, few connections", withAPI(func(c *API) { c.PostgresURL = crooked.APIURL }), 0,
-			map[string]string{"Postgres: partitions ahead": "run argusd maintain", "Postgres: durability": "full_page_writes = on",
+		{"no partitions, a month without its trigger, no durability, few connections", withAPI(func(c *API) { c.PostgresURL = crooked.APIURL }), 0,
+			map[string]string{"Postgres: partitions ahead": "run argusd maintain", "Postgres: guard of the log": "rows_follow_writer", "Postgres: durability": "full_page_writes = on",
 				"Postgres: connections": "set max_connections"}},
 		{"clocks apart", api, 3 * time.Minute,
 			map[string]string{"Postgres: clock": "run NTP", "ClickHouse: clock": "run NTP", "Clerk: clock": "session tokens are answered 401"}},

@@ -209,6 +209,22 @@ func (p *postgres) partitions(ctx context.Context, r *Report) {
 	r.Line("Postgres: partitions ahead", err, "run argusd maintain, and see that it runs daily")
 }
 
+// guarded: a row moves its writer's seq by a trigger, on the log and on each month of it that the API may insert into.
+func (p *postgres) guarded(ctx context.Context, r *Report) {
+	rows, err := p.conn.Query(ctx, `SELECT part::text FROM (SELECT 'argus.argus_audit_log'::regclass AS part
+			UNION SELECT o.part FROM argus.partitions_of('argus.argus_audit_log'::regclass) o) l
+		 WHERE has_any_column_privilege(part, 'INSERT') AND NOT EXISTS (SELECT FROM pg_trigger t
+		       WHERE t.tgrelid = part AND t.tgfoid = 'argus.rows_follow_writer'::regproc AND t.tgenabled IN ('O', 'A'))
+		 ORDER BY part::text`)
+	if err == nil {
+		var open []string
+		if open, err = pgx.CollectRows(rows, pgx.RowTo[string]); err == nil && len(open) > 0 {
+			err = fmt.Errorf("%s may insert into %v without the trigger rows_follow_writer: its password could leave holes there", p.config.User, open)
+		}
+	}
+	r.Line("Postgres: guard of the log", err, "as argus_owner, give the table the trigger rows_follow_writer that the other months have, or revoke the INSERT")
+}
+
 // durable: an answered call's row must survive a crash of the server. Every session states synchronous_commit itself.
 func (p *postgres) durable(ctx context.Context, r *Report) {
 	rows, err := p.conn.Query(ctx, `SELECT name || ' is ' || setting FROM pg_settings

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -33,6 +35,16 @@ func rowOf(seq int, edit map[string]string) string {
 	return "INSERT INTO argus.argus_audit_log (" + columns + ") VALUES (" + list + ")"
 }
 
+// intoMonth are the statements with the present month's partition in the log's place, which the role may insert into too.
+func intoMonth(statements []string) []string {
+	month := "INSERT INTO argus.argus_audit_log" + time.Now().UTC().Format("_y2006m01") + " "
+	into := slices.Clone(statements)
+	for i := range into {
+		into[i] = strings.Replace(into[i], "INSERT INTO argus.argus_audit_log ", month, 1)
+	}
+	return into
+}
+
 func advanceWriter(from, to any) string {
 	return fmt.Sprintf(`SELECT argus.advance_audit_writer(%s, %v, %v, NULL)`, myWriter, from, to)
 }
@@ -57,6 +69,7 @@ func (g *group) writerTampering() {
 	two := []string{openWriter, rowOf(1, nil), rowOf(2, nil), advanceWriter(0, 2)}
 	closed := append(slices.Clone(two), closeWriter)
 	g.allowed("argus_api", "opens a writer and advances it with its rows", append(slices.Clone(two), rowOf(3, nil), advanceWriter(2, 3))...)
+	g.allowed("argus_api", "the same in the month's partition", intoMonth(append(slices.Clone(two), rowOf(3, nil), advanceWriter(2, 3)))...)
 	g.allowed("argus_api", "closes a writer", closed...)
 
 	attack := func(what string, closing bool, prepare []string, tamper ...string) {
@@ -120,8 +133,11 @@ func (g *group) writerTampering() {
 		"that happens in the future": {two, 3, map[string]string{"occurred_at": "now() + interval '1 day'"}}, "of the number zero": {two, 0, nil}, "of a negative number": {two, -1, nil},
 	} {
 		attack("append a row "+what, false, c.prepare, rowOf(c.seq, c.edit))
+		attack("append to the month a row "+what, false, c.prepare, intoMonth([]string{rowOf(c.seq, c.edit)})...)
 	}
-	attack("append over a hole", false, two, rowOf(3, nil), rowOf(5, nil), advanceWriter(2, 5))
+	over := []string{rowOf(3, nil), rowOf(5, nil), advanceWriter(2, 5)}
+	attack("append over a hole", false, two, over...)
+	attack("append to the month over a hole", false, two, intoMonth(over)...)
 	for what, at := range map[string]string{"a year ago": "now() - interval '1 year'", "in the future": "now() + interval '1 day'"} {
 		attack("add a step dated "+what, false, nil, `INSERT INTO argus.compute_control_audit (audit_id, step, at, actor_id, action, result) VALUES (argus.uuid_floor(now()), 1, `+at+`, 'user_attack', 'stop', 'succeeded')`)
 	}

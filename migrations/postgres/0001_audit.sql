@@ -304,12 +304,19 @@ $$;
 -- Every insert into the log. Its rows are the next ones of open writers and move their seq, so no row is beyond its
 -- writer's seq or in a closed writer, and no seq is without its rows. AR001: another has fenced the writer. The time a
 -- row was recorded is held near Postgres's clock, so that a row which tells of the past shows when it was told.
+--
+-- A statement trigger fires for the table that the statement names. So each month that argus_api may insert into has it
+-- too (create_month). A month that was detached takes no rows: they would move seq without being in the log. Whether it is
+-- attached is looked up as it is now, also by a transaction whose snapshot is older.
 -- +goose StatementBegin
 CREATE FUNCTION argus.rows_follow_writer() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   batch record;
 BEGIN
+  IF pg_partition_root(TG_RELID) IS DISTINCT FROM 'argus.argus_audit_log'::regclass THEN
+    RAISE EXCEPTION '% is no partition of the audit log', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
+  END IF;
   FOR batch IN
     SELECT i.writer_id, min(i.seq) AS first, max(i.seq) AS last, count(*) AS rows, min(i.recorded_at) AS earliest,
            greatest(max(i.recorded_at), max(i.occurred_at)) AS latest
@@ -438,7 +445,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' S
 $$;
 
 -- Creates the partitions of one month (any moment in it, UTC) where they are missing, with their triggers, since
--- statement triggers on the root do not reach partitions. A month that is there under another name, or in a partition of
+-- statement triggers on the root do not reach partitions. argus_api may insert into a month of the log itself, which Postgres
+-- does by pages. Into the log it does so row by row, because of the transition table. A month that is there under another name, or in a partition of
 -- several months, is left as it is. A month is attached when it is whole: CREATE TABLE …
 -- PARTITION OF would lock the log against everything, and calls would queue behind it while it waits for an
 -- auditor's long query. Attaching waits for no reader and no writer. Runs as the owner; search_path pinned.
@@ -472,6 +480,9 @@ BEGIN
     EXECUTE format('REVOKE ALL ON argus.%I FROM PUBLIC', part);
     EXECUTE format('GRANT SELECT ON argus.%I TO argus_api, argus_replicator, argus_auditor', part);
     IF root = 'argus_audit_log' THEN
+      EXECUTE format('CREATE TRIGGER rows_follow_writer AFTER INSERT ON argus.%I REFERENCING NEW TABLE AS inserted
+                      FOR EACH STATEMENT EXECUTE FUNCTION argus.rows_follow_writer()', part);
+      EXECUTE format('GRANT INSERT ON argus.%I TO argus_api', part);
       EXECUTE format('ALTER TABLE argus.%I ATTACH PARTITION argus.%I FOR VALUES FROM (%L) TO (%L)', root, part, lo, hi);
     ELSE
       EXECUTE format('ALTER TABLE argus.%I ATTACH PARTITION argus.%I FOR VALUES FROM (%L) TO (%L)', root, part,
