@@ -313,6 +313,9 @@ const maxPruned = 1 << 18
 // maxEdge bounds the tiles before the first entry: one a level.
 const maxEdge = 8
 
+// maxAhead bounds the older checkpoints that are kept: no piece of the entries has more leaves.
+const maxAhead = 1 << 20
+
 // maxWaiting bounds the writers whose rows without a leaf are kept: one that is too old decides.
 const maxWaiting = 1000
 
@@ -410,7 +413,7 @@ func (e *entryReader) line(line []byte) error {
 		if err == nil && (c.Size != l.Older.Size || string(c.Root[:]) != string(l.Older.Root)) {
 			err = fmt.Errorf("%w: the columns of checkpoint %d are not its note's", proof.ErrDisproved, l.Older.Size)
 		}
-		if err == nil && c.Size < e.older {
+		if err == nil && (c.Size <= e.older || c.Size > max(e.from, e.audit.Next())+maxAhead) {
 			err = fmt.Errorf("%w: the older checkpoints are out of order", proof.ErrMalformed)
 		}
 		if err != nil {
