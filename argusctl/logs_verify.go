@@ -413,7 +413,7 @@ func (e *entryReader) line(line []byte) error {
 		if err == nil && (c.Size != l.Older.Size || string(c.Root[:]) != string(l.Older.Root)) {
 			err = fmt.Errorf("%w: the columns of checkpoint %d are not its note's", proof.ErrDisproved, l.Older.Size)
 		}
-		if err == nil && (c.Size <= e.older || c.Size > max(e.from, e.audit.Next())+maxAhead) {
+		if err == nil && (c.Size < e.older || c.Size > max(e.from, e.audit.Next())+maxAhead) {
 			err = fmt.Errorf("%w: the older checkpoints are out of order", proof.ErrMalformed)
 		}
 		if err != nil {
