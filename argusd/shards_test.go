@@ -1,12 +1,18 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
 
 	"github.com/useargus/argus/internal/engines"
 	"github.com/useargus/argus/internal/engines/enginetest"
@@ -148,5 +154,72 @@ func TestShardsWalk(t *testing.T) {
 			}
 			return nil
 		})
+	}
+	s.verifiedOverShards(addr, servers)
+}
+
+// verifiedOverShards has the copy's rows, which three servers share, verified through the API: argusctl names the leaf of a row that
+// was altered on any of them.
+func (s *site) verifiedOverShards(addr string, servers []*engines.ClickHouse) {
+	s.t.Helper()
+	password := randomHex(16)
+	s.env["migrate"]["ARGUS_POSTGRES_LEDGER_PASSWORD"] = password
+	s.must(s.command("migrate"))
+	key := filepath.Join(s.dir, "ledger-key")
+	vkey := regexp.MustCompile(`audit\.test/argus\+[0-9a-f]{8}\+\S+`).FindString(s.must(s.command("ledger", "init", "--origin", "audit.test/argus", "--key", key)))
+	s.env["ledger"] = map[string]string{"ARGUS_POSTGRES_URL": s.pg.URL("argus_ledger", password, "argus"), "ARGUS_LEDGER_ORIGIN": "audit.test/argus",
+		"ARGUS_LEDGER_KEY": key, "ARGUS_LEDGER_ANCHOR": filepath.Join(s.dir, "anchor"), "ARGUS_LEDGER_LISTEN": "", "ARGUS_METRICS_LISTEN": ""}
+	s.start("ledger", "seal")
+	verify := func() (string, error) {
+		command := exec.Command(filepath.Join(s.bin, "argusctl"), "logs", "verify", "--source", "clickhouse", "--key", vkey, "--json")
+		command.Env = []string{"ARGUS_URL=http://" + addr, "ARGUS_TOKEN=" + s.token, "ARGUS_CONFIG_DIR=" + s.t.TempDir(), "ARGUS_KEYRING=off"}
+		out, err := command.CombinedOutput()
+		return string(out), err
+	}
+	s.wait("the copy is proven, whole", func() error {
+		var rows int64
+		s.ask("SELECT count(*) FROM argus.argus_audit_log", &rows)
+		out, err := verify()
+		var v struct {
+			Outcome string
+			Rows    int64 `json:"rows_checked"`
+		}
+		if json.Unmarshal([]byte(out), &v); err != nil || v.Outcome != "proven" || v.Rows < rows {
+			return fmt.Errorf("of %d rows: %v: %s", rows, err, out)
+		}
+		return nil
+	})
+	for i, ch := range servers {
+		options, err := clickhouse.ParseDSN(ch.AdminURL("argus"))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		conn, err := clickhouse.Open(options)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		defer conn.Close()
+		var writer, seq, leaf int64
+		if err := conn.QueryRow(s.t.Context(), "SELECT writer_id, seq FROM audit_log ORDER BY writer_id, seq LIMIT 1").Scan(&writer, &seq); err != nil {
+			s.t.Fatal(err)
+		}
+		s.ask(fmt.Sprintf("SELECT first_leaf + %d - first_seq FROM argus.ledger_runs WHERE kind = 1 AND writer_id = %d AND %[1]d BETWEEN first_seq AND first_seq + leaves - 1",
+			seq, writer), &leaf)
+		alter := func(by string) {
+			s.t.Helper()
+			if err := conn.Exec(s.t.Context(), fmt.Sprintf("ALTER TABLE audit_log UPDATE body_bytes = body_bytes %s WHERE writer_id = %d AND seq = %d SETTINGS mutations_sync = 2", by, writer, seq)); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		alter("+ 1")
+		out, err := verify()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 9 || !strings.Contains(out, fmt.Sprintf("leaf %d, call %d/%d: its columns were changed", leaf, writer, seq)) {
+			s.t.Errorf("a row altered on server %d: %v: %s", i+1, err, out)
+		}
+		alter("- 1")
+		if out, err := verify(); err != nil {
+			s.t.Errorf("put back on server %d: %v: %s", i+1, err, out)
+		}
 	}
 }

@@ -225,7 +225,7 @@ type server struct {
 
 func (v *server) log() string { return tail(v.path, 1<<20) }
 
-func (s *site) start(process string) *server {
+func (s *site) start(process string, args ...string) *server {
 	s.t.Helper()
 	out, err := os.CreateTemp(s.dir, process+"-*.log")
 	if err != nil {
@@ -233,7 +233,7 @@ func (s *site) start(process string) *server {
 	}
 	defer out.Close()
 	v := &server{t: s.t, process: process, path: out.Name()}
-	command := s.command(process)
+	command := s.command(process, args...)
 	command.Stdout, command.Stderr = out, out
 	if v.Child, err = engines.StartChild(command, syscall.SIGKILL); err != nil {
 		s.t.Fatal(err)
