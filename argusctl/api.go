@@ -68,7 +68,7 @@ service may not know idempotency keys.`,
 	flags.StringArrayVarP(&o.fields, "field", "F", nil, "a typed `key=value` of the body or the query; may be repeated")
 	flags.StringArrayVarP(&o.raw, "raw-field", "f", nil, "a `key=value` that is text as it stands")
 	flags.StringVar(&o.input, "input", "", "send this `file` as the body; - is standard input")
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`: sent as Argus-Reason")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters, sent as Argus-Reason")
 	flags.StringVar(&o.confirm, "confirm", "", "the `value` that the route wants repeated: sent as Argus-Confirm")
 	flags.BoolVarP(&o.include, "include", "i", false, "print the status line and the headers of the answer, too")
 	o.addFlags(cmd)

@@ -127,7 +127,7 @@ func newCmdComputeLaunch(f *factory) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.provider, "provider", "", "the `provider` to launch it with")
 	_ = cmd.RegisterFlagCompletionFunc("provider", f.completeProviders)
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters")
 	o.addFlags(cmd)
 	return cmd
 }
@@ -206,7 +206,7 @@ func newCmdWorkerVerb(f *factory, verb workerVerb) *cobra.Command {
 			return workerRun(cmd.Context(), f, o, verb, args[0])
 		},
 	}
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters")
 	if destroys {
 		cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do it without asking")
 	}

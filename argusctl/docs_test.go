@@ -115,6 +115,10 @@ func TestCommandsExplainThemselves(t *testing.T) {
 			if flag.Usage == "" {
 				t.Errorf("%s --%s: what for?", path, flag.Name)
 			}
+			switch value, _ := pflag.UnquoteUsage(flag); value {
+			case "string", "strings", "stringArray", "int", "duration", "many", "characters":
+				t.Errorf("%s --%s: its value is called %q, which does not say what it is", path, flag.Name, value)
+			}
 		})
 		if path != ofMany && (slices.Contains(changes, path) != (c.Flags().Lookup("dry-run") != nil) || slices.Contains(changes, path) != (c.Flags().Lookup("idempotency-key") != nil)) {
 			t.Errorf("%s: --dry-run and --idempotency-key are for what changes something, and for all of it", path)

@@ -92,6 +92,7 @@ func (f *factory) help(cmd *cobra.Command, _ []string) {
 		if cmd.PersistentFlags().Lookup(flag.Name) != nil {
 			return
 		}
+		roundDefault(flag)
 		if sets[group] == nil {
 			sets[group] = pflag.NewFlagSet("", pflag.ContinueOnError)
 			sets[group].SortFlags = false
@@ -118,6 +119,18 @@ func (f *factory) help(cmd *cobra.Command, _ []string) {
 		b.WriteString("\n`argusctl <command> --help` says more of each.\n")
 	}
 	_, _ = f.io.out.WriteString(b.String()) // an error stays with the writer and shows at its flush
+}
+
+// roundDefault has a default of minutes say 10m, and not 10m0s.
+func roundDefault(flag *pflag.Flag) {
+	if flag.Value.Type() != "duration" {
+		return
+	}
+	for _, none := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(flag.DefValue, none) {
+			flag.DefValue = flag.DefValue[:len(flag.DefValue)-2]
+		}
+	}
 }
 
 // hang writes a text behind a head, and its further lines below its first.
@@ -152,8 +165,11 @@ func example(b *strings.Builder, line string, width int) {
 				depth++
 			case r == ')':
 				depth--
-			case r == ' ' && depth == 0 && strings.ContainsRune("-|$'", rune(line[i+1])): // not between a flag and its value
-				at = i
+			case r == ' ' && depth == 0 && strings.ContainsRune("-|$'", rune(line[i+1])):
+				word := line[strings.LastIndexByte(line[:i], ' ')+1 : i]
+				if line[i+1] == '-' || line[i+1] == '|' || !strings.HasPrefix(word, "-") { // not between a flag and its value
+					at = i
+				}
 			}
 		}
 		if at < 0 {

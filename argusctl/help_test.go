@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -43,11 +44,11 @@ func TestHelpFits(t *testing.T) {
 		}
 		return string(out)
 	}
-	for _, line := range []string{`argusctl support end X $(argusctl tenant show Y --jq '.a[0] | .id') --reason "it works  again" -o name`,
+	for _, line := range []string{`argusctl api POST /svc/items -F n=1 -F 'tags[]=new and of a great many kinds' --reason "x"`, `argusctl support end X $(argusctl tenant show Y --jq '.a[0] | .id') --reason "it works  again" -o name`,
 		`argusctl logs tail --route 'GET /v1/tenants/:id' --status '>=500' --since 24h | cat -A`} {
 		var b strings.Builder
 		example(&b, line, 40)
-		if broken := b.String(); words(broken) != words(line) || strings.Count(broken, "\n") < 2 {
+		if broken := b.String(); words(broken) != words(line) || strings.Count(broken, "\n") < 2 || regexp.MustCompile(`-\S+ \\\n +['"$]`).MatchString(broken) {
 			t.Errorf("%s became\n%s%s, which is no longer\n%s", line, broken, words(broken), words(line))
 		}
 	}

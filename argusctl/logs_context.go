@@ -42,7 +42,7 @@ Of each side it shows the calls that are nearest. 'argusctl logs show ID' has th
 	}
 	cmd.Flags().StringVar(&o.within, "within", "5m", "this `time` before and after")
 	cmd.Flags().BoolVar(&o.all, "all", false, "also calls that share none of the three")
-	cmd.Flags().IntVarP(&o.limit, "limit", "n", 50, "at most so `many` before it, and as many after it")
+	cmd.Flags().IntVarP(&o.limit, "limit", "n", 50, "at most this `number` of calls before it, and as many after it")
 	_ = cmd.RegisterFlagCompletionFunc("within", fixed("1m", "5m", "15m", "1h", "24h"))
 	return cmd
 }

@@ -49,7 +49,7 @@ Without a name it shows the first values of each of them: ` + strings.Join(field
 		},
 	}
 	o.filter = addFilterFlags(f, cmd)
-	cmd.Flags().IntVarP(&o.limit, "limit", "n", 20, "at most so `many` values of each (5 when no filter is named)")
+	cmd.Flags().IntVarP(&o.limit, "limit", "n", 20, "at most this `number` of values of each; 5 when no filter is named")
 	return cmd
 }
 

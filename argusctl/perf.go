@@ -82,7 +82,7 @@ the --region flags say, all together. Without any it is the whole window, beside
 	flags.BoolVarP(&o.watch, "watch", "w", false, "show it again and again until q; needs a terminal")
 	flags.DurationVar(&o.interval, "interval", 5*time.Second, "with --watch: again after this `time`")
 	flags.StringVar(&o.slowest, "slowest", "", "list the slowest calls of this `route`")
-	flags.IntVarP(&o.limit, "limit", "n", 20, "with --slowest: this `many`")
+	flags.IntVarP(&o.limit, "limit", "n", 20, "with --slowest: this `number` of calls")
 	o.differs = addDifferFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("sort", fixed(perfSorts...))
 	_ = cmd.RegisterFlagCompletionFunc("group-by", fixed(perfGroups...))

@@ -38,7 +38,7 @@ func addDifferFlags(cmd *cobra.Command) *differFlags {
 	flags.StringVar(&d.until, "region-until", "", "with --differs: calls before this `time`")
 	flags.StringVar(&d.latencyMin, "region-latency-min", "", "with --differs: calls that took at least this `time` (500ms)")
 	flags.StringVar(&d.latencyMax, "region-latency-max", "", "with --differs: calls that took less than this `time`")
-	flags.StringVar(&d.baseline, "baseline", "", "with --differs: beside `what`, the rest of the window or the time before")
+	flags.StringVar(&d.baseline, "baseline", "", "with --differs: beside `what`: rest (of the window) or before (as long a time before)")
 	_ = cmd.RegisterFlagCompletionFunc("region", fixed(regionKinds...))
 	_ = cmd.RegisterFlagCompletionFunc("baseline", fixed(baselines...))
 	return d

@@ -52,7 +52,7 @@ type sinkState struct {
 
 func newCmdSink(f *factory) *cobra.Command {
 	return newCmdNoun("sink", "Where argusd ship gives the log to",
-		"  argusctl sink ls\n  argusctl sink test siem\n  argusctl sink backfill siem --since 30d",
+		"  argusctl sink ls\n  argusctl sink test shipped\n  argusctl sink backfill shipped --since 30d",
 		newCmdSinkLs(f), newCmdSinkShow(f), newCmdSinkTest(f), newCmdSinkPause(f), newCmdSinkResume(f), newCmdSinkBackfill(f))
 }
 
@@ -208,7 +208,7 @@ func newCmdSinkPause(f *factory) *cobra.Command {
 		Short: "Pause a sink; what comes meanwhile is kept for it",
 		Long: `Pauses a sink. Its position stays, so nothing is lost while Postgres keeps the rows: ship warns two weeks before retention
 would drop what the sink has not taken.`,
-		Example:           "  argusctl sink pause siem",
+		Example:           "  argusctl sink pause shipped",
 		Args:              exactly("sink"),
 		ValidArgsFunction: f.completeSinks,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -224,7 +224,7 @@ func newCmdSinkResume(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "resume <sink>",
 		Short:             "Let a paused sink go on from where it stands",
-		Example:           "  argusctl sink resume siem",
+		Example:           "  argusctl sink resume shipped",
 		Args:              exactly("sink"),
 		ValidArgsFunction: f.completeSinks,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -243,7 +243,7 @@ func newCmdSinkBackfill(f *factory) *cobra.Command {
 		Short: "Send again what happened since then, beside the live stream",
 		Long: `Sends the sink all calls that happened since then and that it has had already, in batches of their own, beside the live stream.
 "sink show" has the progress. One backfill of a sink runs at a time.`,
-		Example:           "  argusctl sink backfill siem --since 30d",
+		Example:           "  argusctl sink backfill shipped --since 30d",
 		Args:              exactly("sink"),
 		ValidArgsFunction: f.completeSinks,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -275,7 +275,7 @@ func newCmdSinkTest(f *factory) *cobra.Command {
 		Short: "Ask a sink's receiver whether it would take batches",
 		Long: `Lets the shipper reach the receiver as it does for a batch, without a row of the log. A good answer also ends the pause
 before the next retry. Ends with 9 when the receiver would take none, and with 10 when no process has answered.`,
-		Example:           "  argusctl sink test siem",
+		Example:           "  argusctl sink test shipped",
 		Args:              exactly("sink"),
 		ValidArgsFunction: f.completeSinks,
 		RunE:              func(cmd *cobra.Command, args []string) error { return sinkTestRun(cmd.Context(), f, o, args[0]) },

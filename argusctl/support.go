@@ -39,7 +39,7 @@ func newCmdSupportStart(f *factory) *cobra.Command {
 			return supportStartRun(cmd.Context(), f, o, args[0])
 		},
 	}
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters")
 	cmd.Flags().IntVar(&o.minutes, "minutes", 0, "end after so many `minutes`, 120 at most (30 without this)")
 	o.addFlags(cmd)
 	return cmd
@@ -109,7 +109,7 @@ func newCmdSupportEnd(f *factory) *cobra.Command {
 		ValidArgsFunction: f.completeTenants,
 		RunE:              func(cmd *cobra.Command, args []string) error { return supportEndRun(cmd.Context(), f, o, args) },
 	}
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`; not required")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters; not required")
 	o.addFlags(cmd)
 	return cmd
 }

@@ -227,7 +227,7 @@ repeats the tenant id, which the server checks; --confirm has you say it twice y
 		ValidArgsFunction: f.completeTenants,
 		RunE:              func(cmd *cobra.Command, args []string) error { return armRun(cmd.Context(), f, o, args[0]) },
 	}
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters")
 	cmd.Flags().StringVar(&o.consent, "consent-document", "", "arm only if the consent on record is the document of this `id`")
 	cmd.Flags().StringVar(&o.confirm, "confirm", "", "the `tenant` once more")
 	o.addFlags(cmd)
@@ -285,7 +285,7 @@ func newCmdDisarm(f *factory, noun string) *cobra.Command {
 		ValidArgsFunction: f.completeTenants,
 		RunE:              func(cmd *cobra.Command, args []string) error { return disarmRun(cmd.Context(), f, o, args[0]) },
 	}
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters")
 	o.addFlags(cmd)
 	return cmd
 }

@@ -32,10 +32,10 @@ changes nothing. A retired tenant comes back with --reinstate only.`,
 		},
 		ValidArgsFunction: f.completeTenants,
 	}
-	cmd.Flags().StringVar(&o.name, "name", "", "what people call it")
+	cmd.Flags().StringVar(&o.name, "name", "", "the `name` that people know it by")
 	cmd.Flags().IntVar(&o.agents, "agents", 0, "its `number` of agents")
 	cmd.Flags().BoolVar(&o.reinstate, "reinstate", false, "bring a retired tenant back")
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters")
 	_ = cmd.RegisterFlagCompletionFunc("name", cobra.NoFileCompletions)
 	o.addFlags(cmd)
 	return cmd
@@ -100,7 +100,7 @@ server says so.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.document, "document", "", "the `id` of the signed document")
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters")
 	_ = cmd.RegisterFlagCompletionFunc("document", cobra.NoFileCompletions)
 	o.addFlags(cmd)
 	return cmd
@@ -132,7 +132,7 @@ was done to it stays in the log. "tenant add --reinstate" brings it back.`,
 			return f.changeTenant(cmd.Context(), o.mutationOptions, http.MethodDelete, path, reasonBody{o.reason}, "Tenant %s is retired.")
 		},
 	}
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters")
 	o.addFlags(cmd)
 	return cmd
 }

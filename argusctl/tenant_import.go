@@ -47,8 +47,8 @@ an interrupted run can be repeated. --dry-run says what would be done, and chang
 		Args: exactly("file"),
 		RunE: func(cmd *cobra.Command, args []string) error { return tenantImportRun(cmd.Context(), f, o, args[0]) },
 	}
-	addReasonFlag(cmd, &o.reason, "why, in 3 to 500 `characters`: of every call")
-	cmd.Flags().StringVar(&o.form, "format", "", "csv, json or yaml, where the file's name does not say it")
+	addReasonFlag(cmd, &o.reason, "why: a `text` of 3 to 500 characters, for every call")
+	cmd.Flags().StringVar(&o.form, "format", "", "read this `format`: csv, json or yaml (else by the file's name)")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what would be done, and change nothing")
 	cmd.Flags().BoolVar(&o.reinstate, "reinstate", false, "bring retired tenants back")
 	_ = cmd.RegisterFlagCompletionFunc("format", fixed("csv", "json", "yaml"))
