@@ -83,12 +83,18 @@ function formatFact(value: unknown): string {
   if (typeof value === 'string') return parseTime(value) === null ? value : timeText(value);
   if (value === null || value === undefined) return '–';
   if (typeof value !== 'object') return String(value);
-  const parts = Object.entries(value).map(([name, of]) => `${Array.isArray(value) ? '' : `${name} `}${formatFact(of)}`);
+  const parts = Object.entries(value).map(([name, of]) => `${Array.isArray(value) ? '' : `${name.replace(/_/g, ' ')} `}${formatFact(of)}`);
   return parts.length > 0 ? parts.join(', ') : '–';
 }
 
+/** Which copy a replicator fills, by its slot: argus_east_2 is east/2. The only one has no name. */
+function slotCopy(slot: unknown): string | undefined {
+  const [, name, shard] = (typeof slot === 'string' && /^argus_(.+?)(?:_(\d+))?$/.exec(slot)) || [];
+  return shard ? `${name}/${shard}` : name;
+}
+
 function StageCard({ stage }: { stage: Stage }) {
-  const { copy, ...rest } = stage.facts ?? {};
+  const { copy = slotCopy(stage.facts?.slot), ...rest } = stage.facts ?? {};
   const facts = Object.entries(rest);
   return (
     <li class={`stage card edge-${TONE[stage.status]}`}>

@@ -345,13 +345,16 @@ test('profile, health, shortcuts', () =>
     await page.waitForSelector('h1:has-text("Tenants")');
   }));
 
-test('health: each copy in ClickHouse has a card that names it', () =>
+test('health: each copy in ClickHouse, and each replicator, has a card that names it', () =>
   at('#/profile', async (page) => {
     await page.route(/\/v1\/health$/, async (route) => {
       const answer = await route.fetch();
       const body = await answer.json();
-      body.stages = body.stages.filter((stage) => stage.name !== 'clickhouse');
+      body.stages = body.stages.filter((stage) => stage.name !== 'clickhouse' && stage.name !== 'replicator');
       body.stages.push(
+        { name: 'replicator', status: 'ok', detail: '', facts: { slot: 'argus_east_2' } },
+        { name: 'replicator', status: 'ok', detail: '', facts: { slot: 'argus_west' } },
+        { name: 'ship', status: 'ok', detail: '', facts: { 'sink lake': { lag_rows: 0, state: 'idle' } } },
         { name: 'clickhouse', status: 'down', detail: 'This copy does not answer; another copy does.', facts: { copy: 'east', preferred: false } },
         { name: 'clickhouse', status: 'ok', detail: '', facts: { copy: 'west', preferred: true, tail_rows: 3 } },
       );
@@ -359,6 +362,8 @@ test('health: each copy in ClickHouse has a card that names it', () =>
     });
     await page.evaluate(() => (location.hash = '#/health'));
     await page.waitForSelector('.stage:has(h2:has-text("ClickHouse east")):has-text("another copy does") >> text=down');
+    for (const title of ['Replicator east/2', 'Replicator west']) await page.waitForSelector(`.stage h2:has-text("${title}")`);
+    await page.waitForSelector('.stage:has-text("lag rows 0, state idle")');
     const west = page.locator('.stage', { has: page.locator('h2', { hasText: 'ClickHouse west' }) });
     assert.equal(await west.locator('dl').textContent(), 'preferredyestail rows3');
   }));
