@@ -340,6 +340,17 @@ func TestFailover(t *testing.T) {
 	next, promoted := c.failOver()
 	c.answers(promoted)
 	t.Logf("%s froze and %s was promoted: answered again %v later, %v after the freeze", nodeName(old), nodeName(next), time.Since(promoted), time.Since(began))
+	// The replicator has left it before it goes on. What it writes then without standbys is nowhere else, and would be an orphan.
+	var now string
+	c.ask("SELECT clock_timestamp()::text", &now)
+	c.wait("the copy streams from the new primary", func() error {
+		var streams bool
+		c.ask("SELECT EXISTS (SELECT FROM argus.replicator_status WHERE updated_at > '"+now+"' AND status->>'state' = 'streaming')", &streams)
+		if !streams {
+			return fmt.Errorf("its status is older")
+		}
+		return nil
+	})
 	c.freeze(old, syscall.SIGCONT)
 	// What its sockets held at the freeze it may write now.
 	before := -1
