@@ -38,8 +38,8 @@ func (e *watermarkError) Unwrap() error { return e.cause }
 // asked for its watermark, since it may have come back with less.
 //
 // Two things are left to time. For exports and comparisons, servers that share the rows ask each other by connections of their
-// own. And a running server may be emptied by hand. What was held then promises too much for watermarkAge, less than a server takes to start. A failed question
-// forgets it at once.
+// own. And a running server may be emptied by hand. What was held then promises too much for watermarkAge, less than a server
+// takes to start. A failed question forgets it at once.
 type heldWatermark struct {
 	mu        sync.Mutex
 	mark      watermark

@@ -69,7 +69,7 @@ func (s *ledgerStore) checkpoint(ctx context.Context, where string, args ...any)
 	return c, err
 }
 
-// olderCheckpoint is a row of ledger_checkpoints as it stands, whatever its note says.
+// olderCheckpoint is a row of ledger_checkpoints as it stands: its note may say something else.
 type olderCheckpoint struct {
 	Size int64  `json:"size"`
 	Root []byte `json:"root"`

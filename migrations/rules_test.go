@@ -159,7 +159,7 @@ func monthOf(t *testing.T, conn *pgx.Conn, ahead int) string {
 		WHERE month = date_trunc('month', now() AT TIME ZONE 'UTC') + interval '%d months'`, ahead))[0]
 }
 
-// TestMonthRules: what argus_api may insert into is guarded like the log, whoever made it. A month that was detached takes
+// TestMonthRules: what argus_api may insert into is guarded like the log, by whichever way it was made. A month that was detached takes
 // no row, since the row would move its writer's seq without being in the log.
 func TestMonthRules(t *testing.T) {
 	pg := enginetest.NewPostgres(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
-// TestMonths: rows go into the month's partition where there is one that takes them, and otherwise into the log. Whatever an
-// owner does to a partition under load, calls are answered and the log is whole.
+// TestMonths: rows go into the month's partition where there is one that takes them, and otherwise into the log. An owner changes
+// partitions under load: calls are answered, and the log is whole.
 func TestMonths(t *testing.T) {
 	t.Parallel()
 	pg := enginetest.NewPostgres(t)

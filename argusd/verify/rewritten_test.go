@@ -61,7 +61,7 @@ func TestRewrittenHistory(t *testing.T) {
 	}
 }
 
-// TestOlderCheckpoints: a checkpoint that is not the newest speaks of another history. Whoever holds the key signed it, or its row
+// TestOlderCheckpoints: a checkpoint that is not the newest speaks of another history. The key's holder signed it, or its row
 // was altered in note and columns alike. The store's own tree is held against it, and it is named.
 func TestOlderCheckpoints(t *testing.T) {
 	w := newWorld(t)
