@@ -43,7 +43,7 @@ func TestBenchFailover(t *testing.T) {
 	fmt.Printf("FIGURE\tfailover: calls answered again after the promotion, the slowest of %d\t%.1f s\t\t\t≤ 10 s\t%s\n",
 		len(took), most.Seconds(), verdictOf(most <= 10*time.Second))
 	lost := c.lost()
-	fmt.Printf("FIGURE\tfailover: answered calls lost, of %d\t%d\t\t\t0\t%s\n", len(c.known), lost, verdictOf(lost == 0))
+	fmt.Printf("FIGURE\tfailover: answered calls lost\t%d of %d\t\t\t0\t%s\n", lost, len(c.known), verdictOf(lost == 0))
 	fmt.Printf("FIGURE\tfailover: the longest time without an answered call, with the steps of the page\t%.1f s\t\t\t\t\n", c.silence.Seconds())
 	c.api.stop()
 	c.replicator.stop()
