@@ -1,25 +1,13 @@
 // For whom calls got slow or failed, and charts that people can choose from, at four widths and in both themes.
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { test } from 'node:test';
-import { agent, at, eventually, makeCalls, setup, shared, withPage } from './fixture.mjs';
+import { accessible, agent, at, eventually, makeCalls, setup, shared, withPage } from './fixture.mjs';
 
 setup();
-const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const ROUTE = '#/performance/route?route=GET%20/v1/operators/me';
 const QUIET = '#/performance/route?route=GET%20/v1/sinks'; // no page of the console calls it
 const params = (page) => new URLSearchParams(new URL(page.url()).hash.split('?')[1]);
 const seconds = (ms) => `${new Date(ms).toISOString().slice(0, 19)}Z`;
-
-async function accessible(page, what) {
-  const found = await page.evaluate(`(async () => { ${axe}; return (await axe.run(document, { resultTypes: ['violations'] })).violations; })()`);
-  assert.deepEqual(
-    found.filter((v) => ['serious', 'critical'].includes(v.impact)).map((v) => `${v.id}: ${v.nodes[0].target} ${v.nodes[0].failureSummary}`),
-    [],
-    what,
-  );
-}
 
 /** How many pixels of a chart have a colour of the theme. */
 const pixels = (page, chart, name) =>

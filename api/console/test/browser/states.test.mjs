@@ -67,3 +67,33 @@ for (const colorScheme of ['light', 'dark']) {
     );
   });
 }
+
+for (const colorScheme of ['light', 'dark']) {
+  test(`${colorScheme}: what is shown stays readable while the answer to the next search is on its way`, async () => {
+    const searches = [
+      ['#/settings/audit', 'status=2xx', '**/v1/audit-log?*', ['.log-area']],
+      ['#/performance', 'status=2xx', '**/v1/perf?*', ['.table-wrap']],
+      ['#/performance/route?route=GET%20/v1/operators/me&since=1h&differs=slow&before=1', 'since=3h', '**/v1/perf/**', ['.charts', '.differs']],
+    ];
+    await at(
+      '#/profile',
+      async (page) => {
+        for (const [hash, change, question, areas] of searches) {
+          await page.evaluate((to) => (location.hash = to), hash);
+          for (const area of areas) await page.waitForSelector(`${area}:not(.pending)`);
+          if (areas.includes('.log-area')) await auditReady(page);
+          const held = [];
+          await page.route(question, (route) => new Promise((resolve) => held.push(() => resolve(route.continue()))));
+          await page.evaluate(([from, to]) => (location.hash = from.includes('?') ? from.replace(/since=1h/, to) : `${from}?${to}`), [hash, change]);
+          for (const area of areas) await page.waitForSelector(`${area}.pending`);
+          await accessible(page, `${areas.join(', ')} wait, ${colorScheme}`);
+          for (const area of areas) assert.equal(await page.locator(`${area}.pending`).count(), 1, `${area} waits while it is looked at`);
+          for (const go of held) go();
+          await page.unroute(question);
+          for (const area of areas) await page.waitForSelector(`${area}:not(.pending)`);
+        }
+      },
+      { colorScheme },
+    );
+  });
+}
