@@ -360,7 +360,6 @@ type bounds struct {
 	memory int64 // bytes
 	few    bool  // few rows are wanted of many: read no further ahead than needed
 	all    bool  // all rows will have to be looked at: in no order, by all cores
-	shards int   // servers that share the rows
 }
 
 func (b bounds) settings() []ch.Setting {

@@ -161,7 +161,8 @@ func (a *Analytics) clickhouseRows(ctx context.Context, conn *clickhouseConn, q 
 }
 
 // stretches divides the window, from where q begins to read: the nearest month, three more, and the rest. ClickHouse's
-// partitions are months.
+// partitions are months. No stretch begins in the future, where it would cost a statement for nothing. The last one of an open
+// window is open, so rows of a clock ahead of ours are in it.
 func (q *rowsQuery) stretches(now time.Time) []window {
 	const near = 3 * 24 * time.Hour // as much as this is in the first
 	w := q.window
@@ -171,10 +172,10 @@ func (q *rowsQuery) stretches(now time.Time) []window {
 		}
 		first := grainMonth.next(grainMonth.floor(w.since.Add(near)))
 		second := first.AddDate(0, 3, 0)
-		return w.cut(first, second)
+		return w.cut(slices.DeleteFunc([]time.Time{first, second}, now.Before)...)
 	}
 	begin := now
-	if !w.until.IsZero() {
+	if !w.until.IsZero() && w.until.Before(begin) {
 		begin = w.until
 	}
 	if q.after != nil && q.after.OccurredAt.Before(begin) {
@@ -210,11 +211,12 @@ func (w window) cut(at ...time.Time) []window {
 // clickhouseStretch appends the first rows of the query's window.
 //
 // Rows that pass a filter lie scattered, and ClickHouse would unpack all columns of some thousand rows around each of
-// them, which takes longer than to find them. So ClickHouse finds the keys of a page, and Postgres fetches the rows
-// by those keys. Postgres has all of them, unless retention or a repair just takes some away. Then ClickHouse gives
-// the rows as well. Where servers share the rows, each is asked for a page of keys.
+// them, which takes longer than to find them. A page without a filter would cost all columns of its granules, 14 ms against 7
+// for 100 rows. So ClickHouse finds the keys of a page, and Postgres fetches the rows by those keys. Postgres has all of them,
+// unless retention or a repair just takes some away. Then ClickHouse gives the rows as well. Where servers share the rows,
+// each is asked for a page of keys.
 func (a *Analytics) clickhouseStretch(ctx context.Context, conn *clickhouseConn, q rowsQuery, b bounds, records []argus.Record) ([]argus.Record, error) {
-	if b.few && (len(q.conditions) > 0 || b.shards > 1) {
+	if b.few {
 		keys, err := q.keys(ctx, conn, b)
 		if err != nil || len(keys) == 0 {
 			return records, err

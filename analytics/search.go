@@ -92,7 +92,6 @@ func (a *Analytics) rowsOfCopy(ctx context.Context, on *attempt, q rowsQuery, sn
 		clickhouse []argus.Record
 		tail       []argus.Record
 	)
-	b.shards = on.copy.shards
 	compose := func(conn *clickhouseConn) error {
 		wm, err := a.watermark(ctx, on.copy, conn)
 		if err != nil {
