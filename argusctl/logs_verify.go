@@ -509,7 +509,7 @@ func (e *entryReader) finish() *result {
 		r.sealedAt, r.sealedBy = newest, byRow
 	}
 	if old {
-		r.Add(fmt.Errorf("%w: %d rows wait for the sealer longer than %s: it stands still", proof.ErrUndecided, e.total, e.o.maxAge))
+		r.Add(fmt.Errorf("%w: %s waited for the sealer longer than %s: it stands still", proof.ErrUndecided, plural(int64(e.total), "row"), e.o.maxAge))
 	}
 	return r
 }

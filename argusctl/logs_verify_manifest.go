@@ -118,7 +118,7 @@ func (a *againstManifest) finish() error {
 		return fmt.Errorf("%w: the manifest says that the export was cut off", proof.ErrUndecided)
 	}
 	if a.file.count != m.Rows && a.r.Outcome == proof.Proven {
-		a.wrong = append(a.wrong, fmt.Sprintf("it has %d rows instead of %d", a.file.count, m.Rows))
+		a.wrong = append(a.wrong, fmt.Sprintf("it has %s instead of %d", plural(a.file.count, "row"), m.Rows))
 	}
 	if a.file.sum.n != m.Bytes {
 		a.wrong = append(a.wrong, fmt.Sprintf("it has %d bytes instead of %d", a.file.sum.n, m.Bytes))

@@ -64,7 +64,10 @@ func (f *factory) checkFile(o *opener, name string) (*result, error) {
 	}
 	r.Add(err)
 	if err == nil {
-		r.Counts = proof.Counts{Leaves: c.Size, InScope: 1, Rows: 1}
+		r.entry = &file.Entry
+		if r.Counts = (proof.Counts{Leaves: c.Size, InScope: 1}); r.row != nil {
+			r.Counts.Rows = 1
+		}
 	}
 	return r, nil
 }

@@ -96,6 +96,7 @@ type result struct {
 	sealedAt time.Time
 	sealedBy string        // on whose word: byWitness, byRow or byServer
 	row      *argus.Record // of a proof file that shows it
+	entry    *proof.Entry  // of a proof file that is proven
 	leaf     int64
 	checked  *againstManifest // of an export that was held against its manifest
 }
@@ -176,10 +177,12 @@ func (f *factory) showVerdict(r *result, took time.Duration) error {
 	case r.row != nil:
 		fmt.Fprintf(w, "  leaf %d: %s  %s  %s  %d  %s\n", r.leaf, f.localTime(r.row.OccurredAt), harmless(r.row.ActorID), harmless(r.row.Route),
 			r.row.Status, r.row.ID)
+	case r.entry != nil:
+		fmt.Fprintf(w, "  leaf %d: %s, whose row_hash is %x. The file does not show the row.\n", r.leaf, r.entry, r.entry.Digest[:])
 	case r.Counts.Leaves > 0:
 		n := r.Counts
-		fmt.Fprintf(w, "  %d leaves, %d in the scope: %d rows checked, %d deleted as recorded, %d lost, %d too young, %d faults; %s\n",
-			n.Leaves, n.InScope, n.Rows, n.Deleted, n.Lost, n.Unsealed, n.Faults, formatDuration(took))
+		fmt.Fprintf(w, "  %d leaves, %d in the scope: %s checked, %d deleted as recorded, %d lost, %d too young, %s; %s\n",
+			n.Leaves, n.InScope, plural(n.Rows, "row"), n.Deleted, n.Lost, n.Unsealed, plural(n.Faults, "fault"), formatDuration(took))
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func (d *devServer) testProof(t *testing.T) {
 	settles("argusctl logs prove " + id + " -o call.tlog-proof && test $(wc -c < call.tlog-proof) -le 4096")
 	want(0, `argusctl proof check call.tlog-proof --key "$KEY"`, "proven", id)
 	want(0, `python3 check.py call.tlog-proof "$KEY"`, "proven", id)
-	want(0, "argusctl logs prove "+id+" --hash-only -o - > hash.tlog-proof && ! grep -q user_2ada hash.tlog-proof && argusctl proof check hash.tlog-proof --key \"$KEY\"", "proven")
+	want(0, "argusctl logs prove "+id+" --hash-only -o - > hash.tlog-proof && ! grep -q user_2ada hash.tlog-proof && argusctl proof check hash.tlog-proof --key \"$KEY\"", "proven", "whose row_hash is ", "does not show the row")
 	want(0, `argusctl logs verify --key "$KEY" --json`, `"outcome":"proven"`)
 	want(0, `argusctl logs verify --key "$KEY" --month $(date -u +%Y-%m)`, "proven")
 	want(0, `argusctl ledger watch --once --key "$KEY"`, "proven")

@@ -2,7 +2,9 @@ package proof_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +63,7 @@ func TestPrograms(t *testing.T) {
 		for _, p := range []struct {
 			command *exec.Cmd
 			proves  bool
-		}{{exec.Command(binary, path, l.key.String()), goProves}, {exec.Command("python3", python, path, l.key.String()), pythonProves}} {
+		}{{exec.Command(binary, path, l.key.String()), goProves}, {exec.Command("python3", "-O", python, path, l.key.String()), pythonProves}} { // -O takes asserts out
 			out, err := p.command.CombinedOutput()
 			var exit *exec.ExitError
 			if err != nil && !errors.As(err, &exit) {
@@ -69,6 +71,10 @@ func TestPrograms(t *testing.T) {
 			}
 			if p.proves != (err == nil) || p.proves != bytes.HasPrefix(out, []byte("proven:")) || !p.proves && exit.ExitCode() != 9 {
 				t.Errorf("%s: %s: %v, %.300s", name, filepath.Base(p.command.Path), err, out)
+			}
+			// What a program shows is what it proves: a row only when it has hashed the row.
+			if p.proves && !pythonProves && !bytes.HasSuffix(out, []byte(" has the row_hash "+hex.EncodeToString(l.rows[42].RowHash[:])+"\n")) {
+				t.Errorf("%s: %s shows %.300s", name, filepath.Base(p.command.Path), out)
 			}
 		}
 	}
@@ -95,4 +101,10 @@ func TestPrograms(t *testing.T) {
 		other.Note[at] = 'A'
 	}
 	check("a signature changed", other.Marshal(), false, false)
+	other = *f
+	other.Row = append(bytes.TrimSuffix(f.Row[:len(f.Row):len(f.Row)], []byte("}")), `,"consent":"DOC-1"}`...)
+	check("a field that no hash covers", other.Marshal(), true, false)
+	for _, file := range []string{"", "c2sp.org/tlog-proof@v1\n", "c2sp.org/tlog-proof@v1\nextra AQ==\nindex 0\n\n" + string(f.Note)} {
+		check(fmt.Sprintf("%d bytes that are no proof file", len(file)), []byte(file), false, false)
+	}
 }
