@@ -1,8 +1,9 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { activeTenant } from '../lib/active-tenant';
 import { type Condition, FILTERS, type Filter, isFilterName, labelOf, valueProblem } from '../lib/filter';
 import { formatShort, shortId } from '../lib/format';
+import { focusNextFrame } from '../lib/keys';
 import { useNames } from '../lib/names';
 import { useStore } from '../lib/store';
 import type { Facets } from '../lib/types';
@@ -45,7 +46,7 @@ export function Chips({
     onChange({ ...filter, conditions: rest.flatMap((t) => (t !== old ? [t] : next ? [next] : [])) });
     // The chip is another one now, or none: the focus stays among the chips.
     const at = [...groups.values()].flat().indexOf(old);
-    requestAnimationFrame(() => {
+    focusNextFrame(() => {
       const chips = root.current?.querySelectorAll<HTMLElement>('.chip-open');
       (chips?.[Math.min(at, chips.length - 1)] ?? document.getElementById('search'))?.focus();
     });
@@ -207,7 +208,8 @@ function ValuePanel({
   const [param, setParam] = useState(field.startsWith('param.') ? field.slice(6) : 'id');
   const [not, setNot] = useState(start?.not ?? false);
   const input = useRef<HTMLInputElement>(null);
-  useEffect(() => {
+  // Before the next frame, so that what is typed at once is not selected, and typed over.
+  useLayoutEffect(() => {
     if (of.facet) offered?.onWant();
     input.current?.focus();
     input.current?.select();

@@ -4,7 +4,7 @@ type Keys = Record<string, (event: KeyboardEvent) => void | false>;
 
 /** Who wants keys; the one that came last is asked first. */
 const listeners: { readonly current: Keys }[] = [];
-/** Until when a key is the second of a pair that g began, in milliseconds. */
+/** Until when a key is the second of a pair that g began, in milliseconds. Pressed in time is enough: a busy page hears of it late. */
 let pairUntil = 0;
 
 function typing(target: EventTarget | null): boolean {
@@ -17,8 +17,8 @@ function press(event: KeyboardEvent): void {
   const search = (event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === 'k';
   if (!search && (event.ctrlKey || event.metaKey)) return;
   if ((!search && typing(event.target)) || document.querySelector('dialog[open]')) return;
-  const pair = Date.now() < pairUntil;
-  pairUntil = !pair && event.key === 'g' ? Date.now() + 1500 : 0;
+  const pair = event.timeStamp < pairUntil;
+  pairUntil = !pair && event.key === 'g' ? event.timeStamp + 1500 : 0;
   const name = search ? 'mod+k' : pair ? `g ${event.key}` : event.key;
   for (const keys of [...listeners].reverse()) {
     const handler = keys.current[name];
@@ -26,6 +26,14 @@ function press(event: KeyboardEvent): void {
     event.preventDefault();
     return;
   }
+}
+
+/** Gives the focus at the next frame, unless a field or a panel has got it by then: what is typed must not land elsewhere. */
+export function focusNextFrame(focus: () => void): void {
+  requestAnimationFrame(() => {
+    const has = document.activeElement;
+    if (!typing(has) && !has?.closest('dialog, .popover')) focus();
+  });
 }
 
 /**

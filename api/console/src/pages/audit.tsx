@@ -13,7 +13,7 @@ import { hidesPolling, WITHOUT_POLLING } from '../lib/background';
 import { addCondition, callOf, type Filter, filterOf, inView, namesCalls, VIEWS, WHOLE_LOG, withFilter, withView } from '../lib/filter';
 import { formatCount, plural } from '../lib/format';
 import { call } from '../lib/http';
-import { useKeys } from '../lib/keys';
+import { focusNextFrame, useKeys } from '../lib/keys';
 import { learnNames, useNames } from '../lib/names';
 import { usePoll } from '../lib/poll';
 import { go, href, setQuery, usePlace } from '../lib/router';
@@ -153,7 +153,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
     // Enter opens what has the focus: it is given at once, and again when a row further on has been drawn.
     const focus = () => document.querySelector<HTMLElement>(`tr[data-id="${row.id}"] a.route`)?.focus({ preventScroll: true });
     focus();
-    requestAnimationFrame(() => cursorNow.current === row.id && focus());
+    focusNextFrame(() => cursorNow.current === row.id && focus());
   };
   useKeys({
     '/': () => document.getElementById('search')?.focus(),
@@ -351,7 +351,7 @@ export function AuditPage({ me, scroller }: { me: Operator; scroller: RefObject<
           permalink={`${location.origin}${location.pathname}${href(PATH, { row: openId })}`}
           onClose={() => {
             setQuery({ row: null }, false);
-            requestAnimationFrame(() => document.querySelector<HTMLElement>('tr.marked a.route')?.focus({ preventScroll: true }));
+            focusNextFrame(() => document.querySelector<HTMLElement>('tr.marked a.route')?.focus({ preventScroll: true }));
           }}
           onFilter={(condition) => setFilter(addCondition(filter, condition))}
           onAround={(row) => {

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef } from 'preact/hooks';
+import { useId, useLayoutEffect, useRef } from 'preact/hooks';
 import { Close } from './icons';
 
 /** A modal dialog: the browser keeps the focus inside, and Esc closes it. */
@@ -9,7 +9,8 @@ export function Dialog({ title, onClose, children, wide }: { title: string; onCl
   const latest = useRef(onClose);
   latest.current = onClose;
 
-  useEffect(() => {
+  // Before the next frame: until it is shown, keys are the page's.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     const dialog = element.current!;
     dialog.showModal();

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 import { useKeys } from '../lib/keys';
 import { Close } from './icons';
 
@@ -20,7 +20,8 @@ export function Drawer({
 }) {
   const panel = useRef<HTMLElement>(null);
   useKeys({ Escape: onClose });
-  useEffect(() => {
+  // Before the next frame: later it would take the focus from what was opened meanwhile.
+  useLayoutEffect(() => {
     const before = document.activeElement;
     if (focusKey !== null) panel.current?.focus({ preventScroll: true });
     return () => {

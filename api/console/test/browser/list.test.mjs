@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { accessible, agent, at, auditReady, eventually, makeCalls, rows, setup } from './fixture.mjs';
+import { accessible, agent, at, auditReady, drawn, eventually, makeCalls, none, pressAtOnce, rows, setup, told, tooWide } from './fixture.mjs';
 
 const s = setup();
 const params = (page) => new URLSearchParams(new URL(page.url()).hash.split('?')[1]);
@@ -51,7 +51,7 @@ test('a view is saved for the team, opened by another, renamed, given another fi
     await page.fill('.view-form input', name);
     await page.keyboard.press('Enter');
     await page.waitForSelector(`.saved-views .menu-item[aria-pressed=true]:has-text("${name}")`);
-    await page.waitForSelector(`.toast:has-text("Saved the view ${name}.") a`);
+    await told(page, `Saved the view ${name}.`, true);
     // The same name again, and a filter that no call can match.
     await page.fill('.view-form input', name.toUpperCase());
     await page.keyboard.press('Enter');
@@ -87,8 +87,8 @@ test('a view is saved for the team, opened by another, renamed, given another fi
     await page.click('.view-deeds >> text="Delete"');
     assert.equal((await s.server.json(s.server.admin, '/v1/views')).views.filter((v) => v.name === `${name} now`).length, 1);
     await page.click('.view-deeds >> text="Delete for everyone"');
-    await page.waitForSelector(`.toast:has-text("Deleted the view ${name} now.")`);
-    assert.equal(await page.locator(`.saved-views >> text="${name} now"`).count(), 0);
+    await told(page, `Deleted the view ${name} now.`, true);
+    await page.waitForSelector(`.saved-views >> text="${name} now"`, { state: 'detached' });
     const log = await s.server.json(s.server.admin, '/v1/audit-log?route=/v1/views*&not_method=GET&since=1h');
     for (const route of ['POST /v1/views', 'PATCH /v1/views/:id', 'DELETE /v1/views/:id'])
       assert.ok(
@@ -106,7 +106,8 @@ test('what the console asks by itself is hidden in sight, and shown on demand; t
     page.on('request', (r) => /\/v1\/audit-log/.test(r.url()) && sent.push([new URL(r.url()).search, r.headers()['argus-agent'] ?? '']));
     await page.evaluate(() => (location.hash = '#/settings/audit?since=1h'));
     await auditReady(page);
-    assert.ok(sent.length >= 2 && sent.every(([query, by]) => by === '' && query.includes('not_agent=console-background')), JSON.stringify(sent));
+    const opened = sent.slice(0, 2); // the rows and their count; what follows after 15 s the page asks by itself
+    assert.ok(opened.length === 2 && opened.every(([query, by]) => by === '' && query.includes('not_agent=console-background')), JSON.stringify(sent));
     sent.length = 0;
     await page.clock.fastForward(20_000);
     await eventually('the page asks by itself', () => sent.length >= 2);
@@ -117,11 +118,7 @@ test('what the console asks by itself is hidden in sight, and shown on demand; t
     await auditReady(page);
     sent.length = 0;
     await page.keyboard.press('r');
-    await eventually('the person asks', () => sent.length >= 2);
-    assert.ok(
-      sent.every(([, by]) => by === ''),
-      JSON.stringify(sent),
-    );
+    await eventually('the person asks', () => sent.filter(([, by]) => by === '').length >= 2);
     await page.waitForSelector('.chip:has-text("polling hidden")');
     await page.click('button[aria-label="Show the console’s own polling"]');
     await eventually('shown', () => params(page).get('polling') === '1');
@@ -188,23 +185,24 @@ test('columns are chosen, remembered, as wide as what they hold, and never push 
     const heads = () => page.$$eval('.log thead th', (l) => l.map((h) => h.textContent.trim().replace(/ [(↑↓].*/, '')));
     assert.deepEqual(await heads(), ['Time', 'Actor', 'Service', 'Route', 'Status', 'Latency', 'Client', 'From']);
     const cut = () => page.$$eval('.log tbody td', (l) => l.filter((c) => c.scrollWidth > c.clientWidth + 1).map((c) => `${c.className}: ${c.textContent}`));
-    assert.deepEqual(await cut(), []);
+    await none('cut at 1920', cut);
     await page.setViewportSize({ width: 1440, height: 900 });
-    assert.deepEqual(await cut(), []);
+    await none('cut at 1440', cut);
     await page.setViewportSize({ width: 1920, height: 900 });
     await page.click('button[title="Columns"]');
     for (const label of ['Reason', 'Tenant', 'Release', 'Error']) await page.click(`.columns-panel >> text="${label}"`);
     for (const label of ['Client', 'Service']) await page.click(`.columns-panel >> text="${label}"`);
     await page.keyboard.press('Escape');
     const chosen = ['Time', 'Actor', 'Tenant', 'Release', 'Route', 'Status', 'Error', 'Latency', 'Reason', 'From'];
-    assert.deepEqual(await heads(), chosen);
+    const columns = async () => [await heads()].filter((l) => l.join() !== chosen.join());
+    await none('the chosen columns', columns);
     assert.equal(await page.textContent('td.c-reason'), 'printer offline');
     assert.equal(await page.textContent('td.c-tenant'), 'UTD_7ELEVEN_001');
-    assert.deepEqual(await cut(), []);
+    await none('cut with the chosen columns', cut);
     await page.reload();
     await s.server.enter(page, s.server.admin, `#/settings/audit?client=${client}&since=1h`);
     await auditReady(page);
-    assert.deepEqual(await heads(), chosen);
+    await none('the chosen columns after a reload', columns);
     for (const width of WIDTHS) {
       await page.setViewportSize({ width, height: 900 });
       const wide = (least) => document.querySelector('td.c-route').getBoundingClientRect().width >= least;
@@ -230,6 +228,7 @@ test('steps are a column, also of a live tail, and go into an export; every colu
     const asked = [];
     page.on('request', (r) => /audit-log(\/stream)?\?/.test(r.url()) && asked.push(new URL(r.url()).searchParams.get('steps')));
     await page.click('button[title="Columns"]');
+    await page.waitForSelector('.columns-panel .check');
     const labels = await page.$$eval('.columns-panel .check', (l) => l.map((c) => c.textContent));
     for (const label of ['Tenant', 'Impersonator', 'Credential', 'Scope', 'Parameters', 'Trace', 'Workload', 'Row hash'])
       assert.ok(labels.includes(label), label);
@@ -283,6 +282,22 @@ test('Esc closes a menu and a drawer from the moment at which they are there', (
     }
   }));
 
+test('keys that come faster than frames: what is typed lands in the search that was asked for last', () =>
+  at('#/settings/audit?since=24h', async (page) => {
+    await auditReady(page);
+    const searching = async () => {
+      await drawn(page);
+      assert.equal(await page.evaluate(() => document.activeElement.id), 'search');
+      await page.evaluate(() => document.activeElement.blur());
+    };
+    await pressAtOnce(page, 'j', '/');
+    await searching();
+    await page.click('tr[data-id]');
+    await page.waitForSelector('.drawer');
+    await pressAtOnce(page, 'Escape', '/');
+    await searching();
+  }));
+
 for (const colorScheme of ['light', 'dark']) {
   test(`menus of the list fit at every width, and are accessible: ${colorScheme}`, () =>
     at(
@@ -300,11 +315,11 @@ for (const colorScheme of ['light', 'dark']) {
           ]) {
             await page.click(button);
             await page.waitForSelector(`${panel} :is(button, input)`);
-            assert.deepEqual(await outside(page, '.popover, .popover input, .popover button'), [], `${panel} at ${width}`);
+            await none(`${panel} at ${width}`, () => outside(page, '.popover, .popover input, .popover button'));
             if (width === 375 || width === 1440) await accessible(page, `${panel} at ${width} ${colorScheme}`);
             await page.keyboard.press('Escape');
           }
-          assert.equal(await page.evaluate(() => document.querySelector('.main').scrollWidth - document.querySelector('.main').clientWidth), 0, String(width));
+          await none(`wider than ${width}`, () => tooWide(page));
         }
         assert.ok((await rows(page).count()) > 0);
       },
@@ -328,14 +343,14 @@ test('the drawer stands beside what it explains at 1440 and 1920', () =>
           await rows(page).nth(1).click();
           await page.waitForSelector('.drawer dl');
         }
-        await page.waitForTimeout(150);
-        const over = await page.evaluate(() => {
-          const edge = document.querySelector('.drawer').getBoundingClientRect().left;
-          return [...document.querySelectorAll('.main :is(h1, button, td, th, a)')]
-            .filter((e) => !e.closest('.drawer') && e.offsetWidth > 0 && e.getBoundingClientRect().right > edge + 0.5)
-            .map((e) => `${e.tagName} ${e.className}: ${e.textContent.slice(0, 40)}`);
-        });
-        assert.deepEqual(over, [], `${hash} at ${width}`);
+        const over = () =>
+          page.evaluate(() => {
+            const edge = document.querySelector('.drawer').getBoundingClientRect().left;
+            return [...document.querySelectorAll('.main :is(h1, button, td, th, a)')]
+              .filter((e) => !e.closest('.drawer') && e.offsetWidth > 0 && e.getBoundingClientRect().right > edge + 0.5)
+              .map((e) => `${e.tagName} ${e.className}: ${e.textContent.slice(0, 40)}`);
+          });
+        await none(`${hash} at ${width}`, over);
       }
     }
   }));

@@ -1,7 +1,7 @@
 // Accessibility by axe, on every page in both themes; nothing sticks out at 1280 and 390 pixels; nothing jumps.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { accessible, auditReady, setup, shared, withPage } from './fixture.mjs';
+import { accessible, auditReady, none, setup, shared, still, tooWide, withPage } from './fixture.mjs';
 
 setup();
 const PLACES = [
@@ -39,24 +39,16 @@ for (const [theme, width, height] of [
       for (const [place, ready] of PLACES) {
         await page.evaluate((hash) => (location.hash = hash), place);
         await page.waitForSelector(ready);
-        await page.waitForTimeout(150);
+        await still(page);
         if (deep) await accessible(page, place);
-        const over = await page.evaluate(() => {
-          const main = document.querySelector('.main');
-          return [document.documentElement.scrollWidth - innerWidth, main.scrollWidth - main.clientWidth];
-        });
         assert.ok((await page.locator('.skip').boundingBox()).y < -30, 'the way past the rail shows only when it has the focus');
-        assert.deepEqual(
-          over.map((n) => Math.max(0, n)),
-          [0, 0],
-          `${place} is wider than its window`,
-        );
+        await none(`${place} is wider than its window`, () => tooWide(page));
       }
       await page.evaluate(() => (location.hash = '#/settings/audit'));
       await auditReady(page);
       await page.locator('tr[data-id]').nth(1).click();
       await page.waitForSelector('.drawer dl');
-      await page.waitForTimeout(300);
+      await still(page);
       await accessible(page, 'the drawer of a call');
       await page.keyboard.press('Escape');
       if (width > 1000) {
@@ -70,6 +62,11 @@ for (const [theme, width, height] of [
 test('the audit page does not jump while it fills', () =>
   withPage({}, async (page) => {
     await shared.server.enter(page, shared.server.admin, '#/profile');
+    // A busy machine's Postgres may answer in place of ClickHouse, and a notice says so above the rows.
+    await page.route(/\/v1\/audit-log(\/facets)?\?/, async (route) => {
+      const answer = await route.fetch();
+      await route.fulfill({ response: answer, json: { ...(await answer.json()), source: 'clickhouse' } });
+    });
     await page.evaluate(() => {
       window.shift = 0;
       new PerformanceObserver((list) => {

@@ -1,7 +1,7 @@
 // For whom calls got slow or failed, and charts that people can choose from, at four widths and in both themes.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { accessible, agent, at, eventually, makeCalls, setup, shared, withPage } from './fixture.mjs';
+import { accessible, agent, at, eventually, makeCalls, none, setup, shared, still, tooWide, withPage } from './fixture.mjs';
 
 setup();
 const ROUTE = '#/performance/route?route=GET%20/v1/operators/me';
@@ -68,7 +68,7 @@ for (const theme of ['light', 'dark']) {
       async (page) => {
         const over = page.locator('section[aria-label="Latency"] .u-over');
         await over.waitFor();
-        await page.waitForTimeout(300);
+        await still(page);
         const rates = await pixels(page, 'Errors', 'accent');
         const box = await over.boundingBox();
         await page.mouse.move(box.x + box.width * 0.6, box.y + 40);
@@ -209,14 +209,10 @@ for (const [width, height] of [
         await page.evaluate((hash) => (location.hash = hash), `${ROUTE}&since=1h&differs=slow&before=1`);
         await page.waitForSelector('.differs .differs-about');
         await page.waitForSelector('.chart .u-over');
-        await page.waitForTimeout(200);
+        await still(page);
         await accessible(page, 'a route, with what differs');
-        const over = await page.evaluate(() => {
-          const main = document.querySelector('.main');
-          const charts = [...document.querySelectorAll('.chart, .differs')].map((e) => e.getBoundingClientRect().right - innerWidth);
-          return [main.scrollWidth - main.clientWidth, ...charts].filter((n) => n > 0);
-        });
-        assert.deepEqual(over, [], 'the page is wider than its window');
+        const charts = () => page.$$eval('.chart, .differs', (l) => l.map((e) => e.getBoundingClientRect().right - innerWidth).filter((n) => n > 0));
+        await none('the page is wider than its window', async () => [...(await tooWide(page)), ...(await charts())]);
       }));
   }
 }
