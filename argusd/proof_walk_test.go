@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -70,12 +71,18 @@ func (d *devServer) testProof(t *testing.T) {
 	}
 
 	_, id := d.call(ctx, d.env("env", "ARGUS_TOKEN"), "GET", "/v1/tenants/UTD_7ELEVEN_001", "")
+	called, err := uuid.Parse(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seconds, _ := called.Time().UnixTime()
+	month := "--month " + time.Unix(seconds, 0).UTC().Format("2006-01") + " " // the call's own: the next may begin meanwhile
 	settles("argusctl logs prove " + id + " -o call.tlog-proof && test $(wc -c < call.tlog-proof) -le 4096")
 	want(0, `argusctl proof check call.tlog-proof --key "$KEY"`, "proven", id)
 	want(0, `python3 check.py call.tlog-proof "$KEY"`, "proven", id)
 	want(0, "argusctl logs prove "+id+" --hash-only -o - > hash.tlog-proof && ! grep -q user_2ada hash.tlog-proof && argusctl proof check hash.tlog-proof --key \"$KEY\"", "proven", "whose row_hash is ", "does not show the row")
 	want(0, `argusctl logs verify --key "$KEY" --json`, `"outcome":"proven"`)
-	want(0, `argusctl logs verify --key "$KEY" --month $(date -u +%Y-%m)`, "proven")
+	want(0, `argusctl logs verify --key "$KEY" `+month, "proven")
 	want(0, `argusctl ledger watch --once --key "$KEY"`, "proven")
 	want(0, `argusd ledger verify --store postgres --key "$KEY" --checkpoint seen && argusd ledger verify --store postgres --key "$KEY" --checkpoint seen`, "proven")
 	settles(`argusctl logs verify --source clickhouse --key "$KEY"`, "proven") // the copy is verified as of 5 s ago
@@ -89,9 +96,10 @@ func (d *devServer) testProof(t *testing.T) {
 	want(10, `head -c 20000 all.ndjson > cut.ndjson; argusctl logs verify cut.ndjson --tiles tiles --key "$KEY"`, "cut off")
 	want(10, `: > none; argusctl logs verify none --tiles tiles --key "$KEY"`, "no row")
 	want(10, `mkdir -p nothing; argusctl logs verify all.ndjson --tiles nothing --key "$KEY"`, "no checkpoint")
-	want(9, `sed '3d' all.ndjson > gone.ndjson; argusctl logs verify gone.ndjson --month $(date -u +%Y-%m) --tiles tiles --key "$KEY"`, "lacks 1 call")
+	month = "--month " + strings.TrimSpace(want(0, `sed -n '3s/.*"occurred_at":"\(.......\).*/\1/p' all.ndjson`)) + " "
+	want(9, `sed '3d' all.ndjson > gone.ndjson; argusctl logs verify gone.ndjson `+month+`--tiles tiles --key "$KEY"`, "lacks 1 call")
 	want(9, `sed -n '3p' all.ndjson >> all2.ndjson; cat all.ndjson >> all2.ndjson; argusctl logs verify all2.ndjson --tiles tiles --key "$KEY"`, "twice")
-	d.flipFiles(want, dir)
+	d.flipFiles(want, dir, month)
 
 	// Nothing to check.
 	want(10, `: > empty; argusctl proof check empty --key "$KEY"`, "empty")
@@ -151,10 +159,9 @@ func (d *devServer) testProof(t *testing.T) {
 
 const strangersKey = "stranger.test/log+60c6817a+AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
-// flipFiles flips a bit in each file of a mirror and at places of an export: each is disproved.
-func (d *devServer) flipFiles(want func(int, string, ...string) string, dir string) {
+// flipFiles flips a bit in each file of a mirror and at places of an export: each is disproved. month is of a row in the export.
+func (d *devServer) flipFiles(want func(int, string, ...string) string, dir, month string) {
 	d.t.Helper()
-	month := `--month $(date -u +%Y-%m) `
 	files := []string{filepath.Join(dir, "all.ndjson")}
 	_ = filepath.WalkDir(filepath.Join(dir, "tiles"), func(path string, e os.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {

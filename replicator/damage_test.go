@@ -186,6 +186,7 @@ func TestAlteredRowIsNoDifference(t *testing.T) {
 // TestMonthsByBounds: partitions have any name and any bounds; months are known by what they hold.
 func TestMonthsByBounds(t *testing.T) {
 	w := newWorld(t)
+	enginetest.WithinMonth(t, 3*time.Minute)
 	w.months(6)
 	name := func(root string, months int) string {
 		return root + monthOf(ago(0)).from().AddDate(0, -months, 0).Format("_y2006m01")

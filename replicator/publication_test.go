@@ -11,6 +11,7 @@ import (
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/internal/engines"
+	"github.com/useargus/argus/internal/engines/enginetest"
 )
 
 // owner runs statements as the owner of the schema.
@@ -135,6 +136,7 @@ func TestThinnedStream(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t)
+			enginetest.WithinMonth(t, 2*time.Minute)
 			stepsEvery = 300 * time.Millisecond
 			l, random := w.openLane(), w.openLane().random
 			w.start()

@@ -166,6 +166,7 @@ func TestServerFaults(t *testing.T) {
 	}
 	t.Parallel()
 	pg := enginetest.NewPostgres(t)
+	enginetest.WithinMonth(t, 5*time.Minute)
 	pool := pg.Pool(t, pg.APIURL)
 	owner := pg.Pool(t, pg.SuperuserURL)
 	w := start(t, Config{URL: pg.APIURL, tuning: quick, Wait: 600 * time.Millisecond})

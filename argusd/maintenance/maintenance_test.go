@@ -35,6 +35,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, pg: enginetest.NewPostgres(t), ch: enginetest.NewClickHouse(t)}
+	enginetest.WithinMonth(t, 3*time.Minute) // ago is asked again and again
 	w.owner = w.pg.Pool(t, w.pg.LoaderURL(t))
 	w.copy = w.ch.Conn(t, w.ch.MigrateURL)
 	w.config = Config{PostgresURL: w.pg.MaintenanceURL, ClickHouseURL: w.ch.MaintenanceURL, wait: time.Millisecond, tries: 2}
