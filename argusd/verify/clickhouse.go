@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -207,8 +208,8 @@ func (s *ClickHouse) Tile(ctx context.Context, t proof.Tile) ([]byte, error) {
 type callBlock struct {
 	writer, seq, occurred, recorded, bytes          proto.ColInt64
 	id                                              proto.ColUUID
-	actor, kind, scope, route, method               *proto.ColLowCardinality[string]
-	outcome, agent, service                         *proto.ColLowCardinality[string]
+	actor, kind, scope, route, method               *dictionary
+	outcome, agent, service                         *dictionary
 	params                                          *proto.ColMap[string, string]
 	workload                                        *proto.ColMap[string, string]
 	address                                         proto.ColIPv6
@@ -217,9 +218,9 @@ type callBlock struct {
 	pat, glass                                      *proto.ColNullable[uuid.UUID]
 	status                                          *proto.ColNullable[int16]
 	latency                                         *proto.ColNullable[int64]
-	request, trace, reason                          *proto.ColNullable[string]
+	request, trace, reason                          *optional
 	nulls                                           [4]proto.ColUInt8 // of impersonator, release, error code, agent
-	impersonator, release, errorCode, agentNullable *proto.ColLowCardinality[string]
+	impersonator, release, errorCode, agentNullable *dictionary
 	c                                               canon
 	into                                            proto.Results // all of them
 }
@@ -233,18 +234,17 @@ const callSelect = `writer_id, seq, id, toUnixTimestamp64Micro(occurred_at) AS o
 	CAST(ifNull(agent, ''), 'LowCardinality(String)') AS program, isNull(agent) AS n3, workload, row_hash`
 
 func newCallBlock() *callBlock {
-	text := func() *proto.ColLowCardinality[string] { return new(proto.ColStr).LowCardinality() }
+	text := newDictionary
 	b := &callBlock{
 		actor: text(), kind: text(), scope: text(), route: text(), method: text(), outcome: text(), agent: text(), service: text(),
 		impersonator: text(), release: text(), errorCode: text(), agentNullable: text(),
 		pat: proto.NewColNullable[uuid.UUID](new(proto.ColUUID)), glass: proto.NewColNullable[uuid.UUID](new(proto.ColUUID)),
 		status: proto.NewColNullable[int16](new(proto.ColInt16)), latency: proto.NewColNullable[int64](new(proto.ColInt64)),
-		request: proto.NewColNullable[string](new(proto.ColStr)), trace: proto.NewColNullable[string](new(proto.ColStr)),
-		reason:  proto.NewColNullable[string](new(proto.ColStr)),
+		request: newOptional(), trace: newOptional(), reason: newOptional(),
 		rowHash: proto.ColFixedStr{Size: 32}, bodyHash: proto.ColFixedStr{Size: 32},
 	}
-	b.params = proto.NewMap[string, string](text(), new(proto.ColStr))
-	b.workload = proto.NewMap[string, string](text(), new(proto.ColStr))
+	b.params = proto.NewMap[string, string](new(proto.ColStr).LowCardinality(), new(proto.ColStr))
+	b.workload = proto.NewMap[string, string](new(proto.ColStr).LowCardinality(), new(proto.ColStr))
 	b.into = b.results()
 	return b
 }
@@ -275,17 +275,17 @@ func (b *callBlock) row(i int) *proof.Row {
 	id := b.id[i]
 	c.raw(id[:])
 	c.put64(c.row.OccurredAt)
-	text := func(col *proto.ColLowCardinality[string]) { c.str(col.Values[i]) }
-	low := func(null *proto.ColUInt8, col *proto.ColLowCardinality[string]) {
-		if c.opt((*null)[i] == 0) {
-			c.str(col.Values[i])
-		} else if col.Values[i] != "" {
-			c.odd([]byte(col.Values[i]))
+	text := func(col *dictionary) { c.text(col.at(i)) }
+	low := func(null *proto.ColUInt8, col *dictionary) {
+		if v := col.at(i); c.opt((*null)[i] == 0) {
+			c.text(v)
+		} else if len(v) > 0 {
+			c.odd(v)
 		}
 	}
-	optText := func(col *proto.ColNullable[string]) {
-		if v := col.Row(i); c.opt(v.Set) {
-			c.str(v.Value)
+	optText := func(col *optional) {
+		if c.opt(col.Nulls[i] == 0) {
+			c.text(col.texts.RowBytes(i))
 		}
 	}
 	optID := func(col *proto.ColNullable[uuid.UUID]) {
@@ -347,6 +347,12 @@ func (c *canon) columns(m *proto.ColMap[string, string], i int) {
 	list := ps[:0]
 	from, to := extent(m, i)
 	values, names := m.Values.(*proto.ColStr), m.Keys
+	if to-from == 1 {
+		c.b = binary.BigEndian.AppendUint32(c.b, 1)
+		c.str(names.Row(from))
+		c.text(values.RowBytes(from))
+		return
+	}
 	for j := from; j < to; j++ {
 		list = append(list, pair{[]byte(names.Row(j)), values.RowBytes(j)})
 	}

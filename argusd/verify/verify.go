@@ -100,7 +100,7 @@ type Beyond struct {
 	Oldest       time.Time
 }
 
-const pieceLeaves = 1 << 18
+const pieceLeaves = 1 << 20
 
 // copied is a store that a replicator fills.
 type copied interface {
