@@ -14,6 +14,13 @@ import { LedgerCard } from './ledger-card';
 const TONE = { ok: 'ok', degraded: 'warn', down: 'bad' } as const;
 const WORD = { ok: 'All stages work', degraded: 'Something is degraded', down: 'Something is down' } as const;
 
+const URGENCY = { down: 0, degraded: 1, ok: 2 } as const;
+
+/** What needs a person stands first. Stages of one state keep the order of the pipeline. */
+function urgentFirst<T extends { status: Stage['status'] }>(stages: T[]): T[] {
+  return [...stages].sort((a, b) => URGENCY[a.status] - URGENCY[b.status]);
+}
+
 const WHAT: Record<string, string> = {
   postgres: 'The system of record',
   writer: 'Commits every call’s row before it is answered',
@@ -48,7 +55,7 @@ export function HealthPage() {
       ) : (
         <>
           <ul class="stages">
-            {health.stages.map((stage) => (
+            {urgentFirst(health.stages).map((stage) => (
               <StageCard key={`${stage.name} ${stage.facts?.slot ?? ''} ${stage.facts?.copy ?? ''}`} stage={stage} />
             ))}
           </ul>
@@ -65,7 +72,7 @@ function Away({ summary }: { summary: HealthSummary }) {
   return (
     <>
       <ul class="stages">
-        {summary.stages.map((s) => (
+        {urgentFirst(summary.stages).map((s) => (
           <StageCard
             key={`${s.name} ${s.copy ?? ''}`}
             stage={{ name: s.name, status: s.status, detail: s.since ? `Since ${timeText(s.since)}.` : '', facts: s.copy ? { copy: s.copy } : null }}

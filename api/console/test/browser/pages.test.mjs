@@ -353,19 +353,20 @@ test('profile, health, shortcuts', () =>
     await page.waitForSelector('h1:has-text("Tenants")');
   }));
 
-test('health: each copy in ClickHouse, and each replicator, has a card that names it', () =>
+test('health: each copy in ClickHouse, and each replicator, has a card that names it; what is down stands first', () =>
   at('#/profile', async (page) => {
     await page.route(/\/v1\/health$/, async (route) => {
       const answer = await route.fetch();
       const body = await answer.json();
-      body.stages = body.stages.filter((stage) => stage.name !== 'clickhouse' && stage.name !== 'replicator');
-      body.stages.push(
+      body.stages = [
+        { name: 'writer', status: 'ok', detail: '', facts: null },
         { name: 'replicator', status: 'ok', detail: '', facts: { slot: 'argus_east_2' } },
-        { name: 'replicator', status: 'ok', detail: '', facts: { slot: 'argus_west' } },
+        { name: 'replicator', status: 'degraded', detail: '', facts: { slot: 'argus_west' } },
+        { name: 'ledger', status: 'down', detail: '', facts: null },
         { name: 'ship', status: 'ok', detail: '', facts: { 'sink lake': { lag_rows: 0, state: 'idle' } } },
         { name: 'clickhouse', status: 'down', detail: 'This copy does not answer; another copy does.', facts: { copy: 'east', preferred: false } },
         { name: 'clickhouse', status: 'ok', detail: '', facts: { copy: 'west', preferred: true, tail_rows: 3 } },
-      );
+      ];
       await route.fulfill({ response: answer, json: body });
     });
     await page.evaluate(() => (location.hash = '#/health'));
@@ -374,6 +375,16 @@ test('health: each copy in ClickHouse, and each replicator, has a card that name
     await page.waitForSelector('.stage:has-text("lag rows 0, state idle")');
     const west = page.locator('.stage', { has: page.locator('h2', { hasText: 'ClickHouse west' }) });
     assert.equal(await west.locator('dl').textContent(), 'preferredyestail rows3');
+    const titles = await page.$$eval('.stages .stage h2', (all) => all.map((h2) => h2.textContent));
+    assert.deepEqual(titles, [
+      'Ledger down',
+      'ClickHouse east down',
+      'Replicator west degraded',
+      'Writer ok',
+      'Replicator east/2 ok',
+      'Ship ok',
+      'ClickHouse west ok',
+    ]);
   }));
 
 test('texts that hide, reorder or steer are shown as escapes, in tips and labels too', () =>

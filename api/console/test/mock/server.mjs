@@ -272,6 +272,20 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
         { name: 'identity', status: 'ok', detail: '', facts: { keys_age_seconds: 120 } },
       ],
     }),
+    'GET /v1/ledger logs:read': () => {
+      const root = createHash('sha256').update(`${log.length}`).digest('base64');
+      const sealed = nowUs() - 4e5;
+      return {
+        origin: 'mock/argus',
+        size: log.length,
+        root,
+        checkpoint: `mock/argus\n${log.length}\n${root}\n\n— mock/argus ${Buffer.alloc(68).toString('base64')}\n`,
+        sealed_at: iso(sealed),
+        age_seconds: 0.4,
+        consistency: [],
+        cosignatures: [],
+      };
+    },
     'GET /v1/services any': (c) => ({
       services: [
         { name: 'argus', mount: '/', health: { state: 'ok', at: iso(nowUs()), error: null }, release: '1.2.0', routes: [] },
@@ -485,7 +499,8 @@ export async function startMock({ rows = 20_000, port = 0, auth = 'local', clerk
       };
     },
     'POST /v1/tokens tokens:write': (c) => {
-      const scopes = c.body.preset ? (c.body.preset === 'admin-full' ? ALL : READ) : c.body.scopes;
+      const asked = c.body.preset ? (c.body.preset === 'admin-full' ? ALL : READ) : c.body.scopes;
+      const scopes = c.body.agent && !c.body.agent_actions ? asked.filter((scope) => scope.endsWith(':read')) : asked;
       const p = pat({
         id: randomUUID(),
         name: c.body.name ?? c.body.agent,
