@@ -31,8 +31,8 @@ func newCmdLedgerWatch(f *factory) *cobra.Command {
 one seen before. The newest is remembered between runs, for each profile. A log that was rewritten, cut short or restored
 shows itself here: the command says so and exits with 9. A monitor on a host of its own is best.
 
-A log that lives grows every four minutes at least. So the same checkpoint for longer than --max-age is an old view, or the
-sealer stands still, even when the server gives it a newer time.
+A log that lives grows every four minutes at least. When the checkpoint stays the same for longer than --max-age, the server
+shows an old view, or the sealer stands still. A newer time from the server does not change that.
 
 A server that is away is asked again. Exit code 9: a fork or a bad signature; 10: with --once, when there is no checkpoint, no
 pinned key signed, too few witnesses cosigned, or the checkpoint is older than --max-age.`,

@@ -130,7 +130,7 @@ func (o *exportOptions) job(f *factory, c *client, name string, query url.Values
 			return nil, usageErrorf("--resume goes on as the export was begun: give it no other flags.")
 		}
 		if _, err := os.Stat(j.saveName()); err != nil {
-			return nil, usageErrorf("There is nothing to go on with: %v.", err)
+			return nil, usageErrorf("No export to %s was begun here. Leave --resume out to begin one. (%v)", name, errors.Unwrap(err))
 		}
 		if err := readJSON(j.saveName(), j); err != nil {
 			return nil, err

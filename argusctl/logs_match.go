@@ -21,7 +21,7 @@ func newCmdLogsMatch(f *factory) *cobra.Command {
 		Long: `Checks a file against the digest of the call's request body. ARGUS stores only the body's SHA-256, not the body.
 A match proves that the file is, to the byte, what was submitted. Exit code 0: match; 9: no match.`,
 		Example: `  argusctl logs match $(argusctl logs show --last --method POST -o name) --body request.json
-  argusctl tenant arm UTD_7ELEVEN_001 --reason "ride-along" --dry-run | tail -n 1 | argusctl logs match $(argusctl logs show --last --method POST -o name) --body -`,
+  argusctl tenant arm UTD_7ELEVEN_001 --reason "ride-along" --dry-run | tail -n 1 | argusctl logs match $(argusctl logs show --last --route '/v1/tenants/:id/arm' -o name) --body -`,
 		Args:              exactly("id of the call"),
 		ValidArgsFunction: completeCallIDs,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -49,17 +49,17 @@ func newCmdPerf(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "perf",
 		Short: "How fast and how healthy each route is",
-		Long: `Shows the number of calls, calls per minute, the share of 5xx and of 4xx answers, and the latency that 50, 95 and 99
-of 100 calls stay within. It has one line for each route, or for each value of --group-by. The figures come from the
+		Long: `Shows calls, calls per minute, and the share of 5xx and of 4xx answers. P50, P95 and P99 are the latency that 50, 95 and
+99 of 100 calls stay within. It has one line for each route, or for each value of --group-by. The figures come from the
 audit log itself. The window is the last hour unless --since says otherwise.
 
 --compare sets each figure beside that of the window before; what differs by more than noise is coloured.
 --sort regression does too, and puts first what grew most: a latency, or the share of 5xx answers, that is coloured.
 --slowest ROUTE lists the calls behind that route's p99.
 
---differs answers for whom: it sets some of the calls, the region, beside others, and shows the actors, clients, tenants,
-statuses and so on whose share or latency departs by more than chance, those that depart most first. The region is what
-the --region flags say, all together. Without any it is the whole window, beside the time before.`,
+--differs answers for whom: it compares a region, some of the calls, with the others. It shows the actors, clients, tenants
+and statuses whose share or latency departs by more than chance, the greatest first. The region is what the --region flags
+say, all together. Without any it is the whole window, beside the time before.`,
 		Example: `  argusctl perf --since 24h --sort p99
   argusctl perf --since 1h --compare
   argusctl perf --since 1h --sort regression

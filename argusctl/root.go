@@ -20,9 +20,9 @@ func newCmdRoot(f *factory) *cobra.Command {
 		Long: `argusctl is the operators' command line of ARGUS. It shows who did what, when and from where, and how fast and
 healthy each route is. It acts on tenants, remote support and compute. Every call it makes is audited.
 
-The server and the credential come from ARGUS_URL and ARGUS_TOKEN or ARGUS_TOKEN_FILE, or from a profile made by 'argusctl login'
-(--profile, else ARGUS_PROFILE, else the one signed in to last). ARGUS_CA_FILE names further authorities to trust,
-HTTPS_PROXY and NO_PROXY a proxy, and ARGUS_CONFIG_DIR the folder of profiles. ARGUS_KEYRING=off keeps tokens in a
+The server and the credential come from ARGUS_URL and ARGUS_TOKEN or ARGUS_TOKEN_FILE, or from a profile made by 'argusctl
+login'. The profile is that of --profile, else ARGUS_PROFILE, else the one signed in to last. ARGUS_CA_FILE names further
+authorities to trust, HTTPS_PROXY and NO_PROXY a proxy, and ARGUS_CONFIG_DIR the folder of profiles. ARGUS_KEYRING=off keeps tokens in a
 file instead of the system's keyring. NO_COLOR takes the colour away.
 
 In a pipe no value of a table is cut, and two spaces or more separate its columns. Scripts take --json, --jq or

@@ -35,12 +35,12 @@ func newCmdShipVerify(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify <folder, file or s3://bucket/prefix>...",
 		Short: "Prove that a receiver has every row, or name what is missing",
-		Long: `Reads the batches that a receiver kept, as NDJSON with the manifest line before the rows of each, also .gz and .zst, and proves
-that nothing is missing between the first and the newest of them: the ranges of each writer follow one another, each row has its
-own hash, and each batch its digest. Where a head.json lies beside them, the newest batch is missed too.
+		Long: `Reads the batches that a receiver kept: NDJSON with the manifest line before the rows of each, also .gz and .zst. It proves
+that nothing is missing between the first batch and the newest. The ranges of each writer follow one another, each row has
+its own hash, and each batch its digest. A head.json beside the batches shows when the newest one is missing.
 
-With a server and a token it also asks ARGUS how far the sinks have come, and says whether the receiver has all of the log.
-Without them, or with --offline, nothing is asked.
+With a server and a token it also asks ARGUS how far the sinks have come. Then it says whether the receiver has all of the
+log. Without them, or with --offline, it asks nothing.
 
 With --tiles and --key the ledger proves each row: its hash must be a leaf of the signed tree. Tiles are a folder made by
 argusd ledger mirror, or a URL.

@@ -206,8 +206,8 @@ func newCmdSinkPause(f *factory) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pause <sink>",
 		Short: "Pause a sink; what comes meanwhile is kept for it",
-		Long: `Pauses a sink. Its position stays, so nothing is lost while Postgres keeps the rows: ship warns two weeks before retention
-would drop what the sink has not taken.`,
+		Long: `Pauses a sink. Its position stays, so nothing is lost while Postgres keeps the rows. Two weeks before retention would drop
+rows that the sink has not taken, argusd ship warns.`,
 		Example:           "  argusctl sink pause shipped",
 		Args:              exactly("sink"),
 		ValidArgsFunction: f.completeSinks,

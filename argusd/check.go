@@ -25,7 +25,8 @@ func newCheckCommand() *cobra.Command {
 		Use:   "check {api|replicator|ledger|ship|maintain|hold|ha|services|provider NAME}",
 		Short: "Test each dependency of a process and say how to mend what is wrong",
 		Long: `Test each dependency of a process, with the process's own environment, and say how to mend what is wrong. Nothing
-is changed. A setting that is allowed and risky is a warning. Ends with 0 when all is well or warned of, 9 when something is not, and 1 when the configuration itself cannot be used.
+is changed. A setting that is allowed and risky is a warning. Ends with 0 when all is well or warned of, 9 when
+something is not, and 1 when the configuration itself cannot be used.
 
 "check services" reaches each service of ARGUS_SERVICES_FILE, looks at its certificate and its document, and names the
 routes without a call in 30 days. "check provider NAME" tries the controller of a provider against
@@ -34,8 +35,8 @@ docs/provider.openapi.yaml. It launches one instance and destroys it again. Both
 "check ship" asks each receiver of ARGUS_SINKS_FILE whether it would take batches. It gives no row of the log. The sinks https,
 s3 and folder take a test of their own, and keep it.
 
-"check ha" looks at every host of ARGUS_POSTGRES_URL, and says what is missing so that no call is lost with the primary, and so
-that the copy goes on. What it says to do is SQL. Run it with the replicator's environment, as a member of pg_monitor.
+"check ha" looks at every host of ARGUS_POSTGRES_URL. It says what is missing for a lost primary to lose no call and to stop
+no copy. What it says to do is SQL. Run it with the replicator's environment, as a member of pg_monitor.
 
 "check api --token -" explains the token on standard input: which rule matches, which scopes follow, or which check fails.
 Nothing is called with it. Do not keep it: every holder can use it until it ends.`,

@@ -194,8 +194,8 @@ func newLedgerMirrorCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "mirror DIR",
 		Short: "Write the log as files that any web server can serve",
-		Long: `Write the newest checkpoint, the tiles and the entry bundles into a folder, in the form of C2SP's tlog-tiles. What is there is
-kept, so a second run writes only what is new. The checkpoint is replaced last.`,
+		Long: `Write the newest checkpoint, the tiles and the entry bundles into a folder, in the form of C2SP's tlog-tiles. Files that are
+there stay, so a second run writes only new ones. The checkpoint is replaced last.`,
 		Example: "  argusd ledger mirror /srv/ledger --every 1m",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
@@ -228,7 +228,7 @@ kept, so a second run writes only what is new. The checkpoint is replaced last.`
 			}
 		},
 	}
-	command.Flags().DurationVar(&every, "every", 0, "stay, and do it again that often")
+	command.Flags().DurationVar(&every, "every", 0, "go on, and repeat it at this interval")
 	return command
 }
 
@@ -359,7 +359,7 @@ same tree. Verifying reports the declared leaves as lost.`,
 			return nil
 		},
 	}
-	command.Flags().StringVar(&from, "from", "", "where the leaves are: `clickhouse`, a folder or a URL")
+	command.Flags().StringVar(&from, "from", "", "the `place` of the leaves: clickhouse, a folder or a URL")
 	command.Flags().StringVar(&reason, "reason", "", "why Postgres lacks them, for the record")
 	command.Flags().BoolVar(&check, "check", false, "only say what would be done")
 	command.MarkFlagRequired("from")

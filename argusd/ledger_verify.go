@@ -48,8 +48,8 @@ believed. Run it as the auditor, on a host of its own.
 
 With --store clickhouse one copy is read, whole: all its servers when they share the rows.
 Rows of audit_admin and cosignatures of witnesses are in Postgres alone. With --store clickhouse, give ARGUS_POSTGRES_URL too.
-Without it, dropped months cannot be told from missing ones, --policy finds no witness, and a log without a
-call for longer than --max-age cannot be told from one that stands still: it ends with 10.
+Without it, dropped months cannot be told from missing ones, and --policy finds no witness. A log without a call for
+longer than --max-age then looks like one that stands still, and the check ends with 10.
 
 Ends with 0 when all is proven, 9 when something is disproved, and 10 when it cannot be decided. That is with no rows, no
 checkpoint, an unknown key, too few witnesses, or a sealer that stands still. With --month the age of the checkpoint is what
@@ -60,7 +60,7 @@ the store says of it, unless a witness of the policy has signed it. Closing stan
 		RunE: func(command *cobra.Command, _ []string) error { return o.run(command.Context(), os.Stdout) },
 	}
 	flags := command.Flags()
-	flags.StringVar(&o.copied, "copy", "", "of several copies in ARGUS_CLICKHOUSE_URL: which, `NAME`")
+	flags.StringVar(&o.copied, "copy", "", "read the copy `NAME`, where ARGUS_CLICKHOUSE_URL names several")
 	flags.StringVar(&o.store, "store", "", "the `store`: postgres or clickhouse")
 	flags.StringArrayVar(&o.keys, "key", nil, "trust this log `vkey`; may be repeated during a rotation")
 	flags.StringVar(&o.policy, "policy", "", "trust the log keys of this policy `file`, and ask for its witnesses")

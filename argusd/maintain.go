@@ -28,8 +28,8 @@ func newMaintainCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "maintain",
 		Short: "Create partitions ahead and drop months past retention, in both stores",
-		Long: `Create partitions 24 months ahead, and drop whole months that ended more than 365 days ago, in both stores and in
-the rollups, but for those under a legal hold. Each drop is recorded in argus.audit_admin. Run it daily; running it
+		Long: `Create partitions 24 months ahead, and drop whole months that ended more than 365 days ago. It does so in both
+stores and in the rollups, and keeps months under a legal hold. Each drop is recorded in argus.audit_admin. Run it daily; running it
 twice, or two at once, is safe. When a clock disagrees with another, or has jumped, nothing is dropped.`,
 		Example: "  argusd maintain\n  argusd maintain --every 24h\n" +
 			`  argusd maintain hold add --from 2026-01-01T00:00:00Z --to 2026-04-01T00:00:00Z --reason "case 4711"`,
@@ -48,7 +48,7 @@ twice, or two at once, is safe. When a clock disagrees with another, or has jump
 			return keepMaintaining(command.Context(), config, every)
 		},
 	}
-	command.Flags().DurationVar(&every, "every", 0, "stay, and do it again that often, where nothing else has a schedule")
+	command.Flags().DurationVar(&every, "every", 0, "go on, and repeat it at this interval: for hosts without a scheduler")
 	command.AddCommand(newHoldCommand())
 	return command
 }

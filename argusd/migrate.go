@@ -20,7 +20,7 @@ func newMigrateCommand() *cobra.Command {
 		Short: "Bring Postgres and ClickHouse to this binary's schema",
 		Long: `Bring Postgres and ClickHouse to this binary's schema. Running it again changes nothing; several at once take
 turns. Run it before the processes of a new release start. Where ARGUS_CLICKHOUSE_URL names several servers, each is
-migrated. One that fails keeps it from no other, and the command then ends with an error.
+migrated. A server that fails does not stop the others, and the command then ends with an error.
 
 The roles and users it makes cannot log in until they have a password. Those that the environment gives
 (ARGUS_POSTGRES_API_PASSWORD and so on) are set each time, so that a new one takes effect.`,

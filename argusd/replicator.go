@@ -27,7 +27,7 @@ func newReplicatorCommand() *cobra.Command {
 		Short: "Copy the audit tables from Postgres to ClickHouse, exactly once",
 		Long: `Copy the audit tables from Postgres to ClickHouse, exactly once. Several may run: one is active, the others stand
 by. Where ARGUS_CLICKHOUSE_URL names several servers, each has replicators and a slot of its own, and --copy says whose
-this one is. --check compares both stores and the rollups, and ends with 0 when they are equal, 9 when they differ or
+this one is. --check compares both stores and the rollups. It ends with 0 when they are equal, 9 when they differ or
 the log in Postgres is damaged, and 3 when nothing could be compared. --resync compares, and copies what is missing.
 
 --retire takes a copy out: it drops the slot, for which Postgres would keep write-ahead log, and forgets which server it fed.`,

@@ -54,9 +54,9 @@ func newShipCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "ship",
 		Short: "Give the log to other systems: the sinks of ARGUS_SINKS_FILE",
-		Long: `Give every row of the log to the sinks that ARGUS_SINKS_FILE declares: at least once, in the order of each writer, and never with
-a hole that is not told. Several may run: for each sink one is active, the others stand by. argusctl ship verify proves to a
-receiver that it got everything. docs/ship.md explains.`,
+		Long: `Give every row of the log to the sinks that ARGUS_SINKS_FILE declares, at least once and in the order of each
+writer. It announces every hole. Several may run: for each sink one is active, the others stand by. argusctl ship verify
+proves to a receiver that it got everything. docs/ship.md explains.`,
 		Example: "  ARGUS_SINKS_FILE=/etc/argus/sinks.yaml argusd ship",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {

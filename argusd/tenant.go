@@ -24,7 +24,7 @@ are recorded on the host, through the Postgres role argus_consent, which can do 
 stand in argus.audit_admin, and each arming names the document, who recorded it and when.`,
 	}
 	consent.AddCommand(newConsentRecord(), newConsentWithdraw(), newConsentList())
-	command := &cobra.Command{Use: "tenant", Short: "What only the host may say of tenants"}
+	command := &cobra.Command{Use: "tenant", Short: "Tenants' consents, which are recorded on the host alone"}
 	command.AddCommand(consent)
 	return command
 }

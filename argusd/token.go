@@ -76,7 +76,7 @@ func newTokenIdentify() *cobra.Command {
 	return &cobra.Command{
 		Use:     "identify",
 		Short:   "Tell which token has the secret on standard input",
-		Long:    "Tells which token, of either kind, has the secret that stands on standard input. The secret is not shown, logged or sent: Postgres gets its SHA-256.",
+		Long:    "Tells which token, of either kind, has the secret on standard input. The secret is not shown, logged or sent:\nPostgres gets its SHA-256.",
 		Example: "  argusd token identify < found.txt",
 		Args:    cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
