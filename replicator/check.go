@@ -415,7 +415,7 @@ func (c *checking) lasting(ctx context.Context, r rollup, m month) (difference s
 				return "", err
 			}
 		}
-		if difference, err = c.r.clickhouse.rollupMonthDifferenceBut(ctx, r, m, &gone); err != nil || difference == "" {
+		if difference, err = c.r.clickhouse.rollupMonthDifference(ctx, r, m, &gone); err != nil || difference == "" {
 			return "", err
 		}
 	}

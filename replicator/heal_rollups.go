@@ -51,7 +51,7 @@ func (h *healing) rollupMonth(ctx context.Context, r rollup, m month) error {
 		return nil
 	}
 	if !h.touched[m] {
-		difference, err := s.rollupMonthDifference(ctx, r, m)
+		difference, err := s.rollupMonthDifference(ctx, r, m, new([2]bool))
 		if err != nil || difference == "" {
 			return err
 		}
@@ -65,7 +65,7 @@ func (h *healing) rollupMonth(ctx context.Context, r rollup, m month) error {
 // wholeRollup is rollupMonth for a rollup that is not partitioned.
 func (h *healing) wholeRollup(ctx context.Context, r rollup) error {
 	if len(h.touched) == 0 {
-		difference, err := h.t.clickhouse.rollupDifference(ctx, r, "")
+		difference, err := h.t.clickhouse.rollupDifference(ctx, r, new([2]bool), "")
 		if err != nil || difference == "" {
 			return err
 		}
@@ -74,12 +74,8 @@ func (h *healing) wholeRollup(ctx context.Context, r rollup) error {
 }
 
 // rollupMonthDifference compares the partitions of a month.
-func (s *clickhouse) rollupMonthDifference(ctx context.Context, r rollup, m month) (string, error) {
-	return s.rollupMonthDifferenceBut(ctx, r, m, new([2]bool))
-}
-
-func (s *clickhouse) rollupMonthDifferenceBut(ctx context.Context, r rollup, m month, gone *[2]bool) (string, error) {
+func (s *clickhouse) rollupMonthDifference(ctx context.Context, r rollup, m month, gone *[2]bool) (string, error) {
 	text := fmt.Sprint(int(m))
 	where := fmt.Sprintf("WHERE startsWith(toString(%s), %s)", r.partitionKey(), literal(text))
-	return s.rollupDifferenceBut(ctx, r, gone, where, s.filter(timeRange{m.from(), m.to()}))
+	return s.rollupDifference(ctx, r, gone, where, s.filter(timeRange{m.from(), m.to()}))
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/useargus/argus"
 )
@@ -25,11 +26,24 @@ func ago(days int) time.Time { return time.Now().Add(-time.Duration(days) * 24 *
 // admin counts what was recorded of a kind and reason.
 func (w *world) admin(kind, reason string) (n int) {
 	w.t.Helper()
+	w.must(w.superuser().QueryRow(w.ctx(), "SELECT count(*) FROM argus.audit_admin WHERE kind = $1 AND detail->>'reason' = $2", kind, reason).Scan(&n))
+	return n
+}
+
+func (w *world) superuser() *pgxpool.Pool {
+	w.t.Helper()
 	if w.super == nil {
 		w.super = w.pg.Pool(w.t, w.pg.SuperuserURL)
 	}
-	w.must(w.super.QueryRow(w.ctx(), "SELECT count(*) FROM argus.audit_admin WHERE kind = $1 AND detail->>'reason' = $2", kind, reason).Scan(&n))
-	return n
+	return w.super
+}
+
+// healedFor tells whether a healing of this world's own slot was recorded for the reason.
+func (w *world) healedFor(reason string) (yes bool) {
+	w.t.Helper()
+	w.must(w.superuser().QueryRow(w.ctx(), "SELECT EXISTS (SELECT FROM argus.audit_admin WHERE kind = 'heal' AND detail->>'reason' = $1 AND detail->>'slot' = $2)",
+		reason, w.slot()).Scan(&yes))
+	return yes
 }
 
 func TestFirstCopy(t *testing.T) {

@@ -120,7 +120,7 @@ func (w *world) verifyRollups() {
 		w.t.Fatalf("found %d rollups", len(all))
 	}
 	for _, r := range all {
-		difference, err := s.rollupDifference(w.ctx(), r, "")
+		difference, err := s.rollupDifference(w.ctx(), r, new([2]bool), "")
 		w.must(err)
 		if difference != "" {
 			w.t.Errorf("the rollup %s is not what its rows make: %s", r.target, difference)

@@ -12,12 +12,10 @@ import (
 
 // rollupDifference compares a rollup with what its view makes of the rows now, both merged and finalized, and
 // describes the first difference; "" when they are equal. settings restrict what is read, as in rollup.filter.
-func (s *clickhouse) rollupDifference(ctx context.Context, r rollup, where string, settings ...string) (string, error) {
-	return s.rollupDifferenceBut(ctx, r, new([2]bool), where, settings...)
-}
-
-// rollupDifferenceBut leaves out the ways of differing that are gone, and notes those that are not found.
-func (s *clickhouse) rollupDifferenceBut(ctx context.Context, r rollup, gone *[2]bool, where string, settings ...string) (string, error) {
+//
+// A rollup may have more than its rows make, or less. The way of differing that is gone is left out, and one that is not
+// found is noted as gone: so repeated looks tell a difference that lasts from rows on their way.
+func (s *clickhouse) rollupDifference(ctx context.Context, r rollup, gone *[2]bool, where string, settings ...string) (string, error) {
 	type column struct{ name, typ string }
 	var columns []column
 	err := s.each(ctx, func(scan func(...any) error) error {
