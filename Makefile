@@ -73,7 +73,7 @@ $(TESTS): export TMPDIR := $(shell internal/setup/tmpdir.sh)
 # again after a data race, a panic, or more than six failures.
 UNSTEADY := $(CURDIR)/bin/unsteady
 ifdef CI
-gotest = mkdir -p $(UNSTEADY) && go run gotest.tools/gotestsum@v1.13.0 --format standard-quiet --hide-summary skipped \
+gotest = mkdir -p $(UNSTEADY) && go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --format-icons text --hide-summary skipped \
   --rerun-fails=1 --rerun-fails-max-failures 6 --rerun-fails-abort-on-data-race --rerun-fails-report $$(mktemp $(UNSTEADY)/go.XXXXXX) \
   --packages "$(1)" -- -vet=off -timeout 30m $(2)
 else
