@@ -24,6 +24,9 @@ const (
 	keysPause    = 10 * time.Second
 )
 
+// pauses is how often an issuer may be asked again since then: on a slow machine calls that are made at once take long.
+func pauses(begun time.Time) int { return int(time.Since(begun) / keysPause) }
+
 // expect makes a call and checks its status and code; a row must be there unless the call is unauthenticated.
 func (h *harness) expect(what, token string, status int, code argus.Code) {
 	h.t.Helper()
@@ -192,7 +195,7 @@ func TestClerkSlow(t *testing.T) {
 	h.expect("session before", session, 200, "")
 	h.issuer.SetDelay(time.Hour)
 	h.age(keysMaxAge + time.Second)
-	before := h.issuer.Requests("/v1/")
+	before, begun := h.issuer.Requests("/v1/"), time.Now()
 	var calls sync.WaitGroup
 	for range 20 {
 		calls.Go(func() {
@@ -207,7 +210,7 @@ func TestClerkSlow(t *testing.T) {
 	for range 20 {
 		h.try(pat, http.MethodGet, "/v1/operators/me", nil)
 	}
-	if n := h.issuer.Requests("/v1/") - before; n > 8 {
+	if n := h.issuer.Requests("/v1/") - before; n > 8+4*pauses(begun) {
 		t.Errorf("a hanging Clerk was asked %d times for 60 calls", n)
 	}
 	h.audit.taken()
@@ -247,7 +250,7 @@ func TestUnknownKeyFlood(t *testing.T) {
 	h := newHarness(t, func(c *Config) { c.Limits.FailPerSecond = -1 })
 	h.expect("warm", h.issuer.Token("user_2ada"), 200, "")
 	h.age(keysPause)
-	before := h.issuer.Requests("/v1/jwks")
+	before, begun := h.issuer.Requests("/v1/jwks"), time.Now()
 	var flood sync.WaitGroup
 	for worker := range 8 {
 		flood.Go(func() {
@@ -260,7 +263,7 @@ func TestUnknownKeyFlood(t *testing.T) {
 		})
 	}
 	flood.Wait()
-	if n := h.issuer.Requests("/v1/jwks") - before; n != 1 {
+	if n := h.issuer.Requests("/v1/jwks") - before; n < 1 || n > 1+pauses(begun) {
 		t.Errorf("400 unknown keys asked Clerk %d times, want once", n)
 	}
 	h.expect("after the flood", h.issuer.Token("user_2ada"), 200, "")

@@ -538,7 +538,7 @@ func TestIssuerFaults(t *testing.T) {
 	})
 	h.age(2 * time.Hour)
 	h.expect("another issuer's", ok.Token("1"), 200, "") // its keys were too old, too
-	before := bad.Asked("/.well-known/openid-configuration")
+	before, begun := bad.Asked("/.well-known/openid-configuration"), time.Now()
 	var calls sync.WaitGroup
 	for range 50 {
 		calls.Go(func() {
@@ -553,7 +553,7 @@ func TestIssuerFaults(t *testing.T) {
 		})
 	}
 	calls.Wait()
-	if n := bad.Asked("/.well-known/openid-configuration") - before; n > 3 {
+	if n := bad.Asked("/.well-known/openid-configuration") - before; n > 3+pauses(begun) {
 		t.Errorf("a hanging issuer was asked %d times for 50 calls", n)
 	}
 	close(gone)
@@ -567,11 +567,11 @@ func TestIssuerFaults(t *testing.T) {
 	}
 	h.row()
 	h.age(keysPause)
-	asked := bad.Asked("/keys")
-	for i := range 30 { // well within the pause between two questions
+	asked, begun := bad.Asked("/keys"), time.Now()
+	for i := range 30 { // within the pause between two questions, when the machine is quick
 		h.expect("a made-up key id", bad.Sign(map[string]any{"kid": fmt.Sprint(i)}, bad.Claims("1")), 401, argus.CodeUnauthenticated)
 	}
-	if n := bad.Asked("/keys") - asked; n != 1 {
+	if n := bad.Asked("/keys") - asked; n < 1 || n > 1+pauses(begun) {
 		t.Errorf("30 unknown keys asked the issuer %d times", n)
 	}
 }

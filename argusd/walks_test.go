@@ -377,7 +377,7 @@ func (s *site) callers(addr string) *callers {
 	transport := &http.Transport{MaxIdleConnsPerHost: 32}
 	s.t.Cleanup(transport.CloseIdleConnections)
 	return &callers{s: s, base: "http://" + addr, acknowledged: map[string]int{},
-		client: &http.Client{Transport: transport, Timeout: 30 * time.Second}}
+		client: &http.Client{Transport: transport, Timeout: 2 * time.Minute}}
 }
 
 // make makes n calls of each of several callers, one after the other.

@@ -367,7 +367,7 @@ func stayInside(t *testing.T, o *outside, name, address string, queries []string
 
 // ask returns the first values of the answer, and its error.
 func ask(conn clickhouse.Conn, sql string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if !strings.HasPrefix(sql, "SELECT") {
 		return "", conn.Exec(ctx, sql)

@@ -38,7 +38,7 @@ func (r *rival) commit(writer, from int64, records ...*argus.Record) error {
 		batch[i] = newEntry(rec, false)
 	}
 	now := time.Now()
-	err := r.session.commit(writer, from, batch, argus.Micros(now), now.Add(10*time.Second))
+	err := r.session.commit(writer, from, batch, argus.Micros(now), now.Add(time.Minute))
 	for i, e := range batch {
 		records[i].WriterID, records[i].Seq, records[i].RecordedAt, records[i].RowHash = e.writerID, e.seq, e.recordedAt, e.hash
 	}

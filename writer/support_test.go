@@ -187,7 +187,7 @@ func scalar[T any](t testing.TB, pool *pgxpool.Pool, sql string, args ...any) (v
 
 // intend commits the intents of calls in a transaction of their own.
 func intend(w *Writer, pool *pgxpool.Pool, all ...*argus.Record) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return w.Intend(ctx, tx, all...) })
 }

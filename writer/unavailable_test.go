@@ -144,7 +144,7 @@ func TestOverload(t *testing.T) {
 	pg := enginetest.NewPostgres(t)
 	pool := pg.Pool(t, pg.APIURL)
 	block := pg.Pool(t, pg.SuperuserURL)
-	w := start(t, Config{URL: pg.APIURL, Lanes: 1, Queue: 10, Wait: 30 * time.Second})
+	w := start(t, Config{URL: pg.APIURL, Lanes: 1, Queue: 10, Wait: 5 * time.Minute, tuning: tuning{roundTrip: 5 * time.Minute}})
 	l := newLedger()
 	release := lockWriters(t, block)
 	var wg sync.WaitGroup

@@ -153,7 +153,7 @@ func TestProviderTrial(t *testing.T) {
 			server := httptest.NewServer(handler)
 			defer server.Close()
 			verifier.Upstream = server.URL
-			file := writeFile(t, "services.yaml", "providers: [{name: fleet, url: "+server.URL+", timeout: 5s}]")
+			file := writeFile(t, "services.yaml", "providers: [{name: fleet, url: "+server.URL+", timeout: 2m}]")
 			declared, err := services.Load(file)
 			if err != nil {
 				t.Fatal(err)

@@ -78,7 +78,7 @@ func TestOutside(t *testing.T) {
 		}
 		s, err := ledger.New(ledger.Config{PostgresURL: pg.LedgerURL, Keys: keys, Anchor: filepath.Join(t.TempDir(), anchor), Adopt: adopt,
 			Witnesses: policy, Witness: 100 * time.Millisecond, Interval: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-			Client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}})
+			Client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}})
 		if err != nil {
 			t.Fatal(err)
 		}

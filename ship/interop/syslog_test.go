@@ -57,7 +57,7 @@ ruleset(name="all") { action(type="omfile" file="FOLDER/received" template="unde
 			t.Logf("rsyslog said:\n%s", log.Bytes())
 		}
 	})
-	for range 200 {
+	for range 1200 {
 		if c, err := net.Dial("tcp", addr); err == nil {
 			c.Close()
 			return folder, addr
@@ -111,7 +111,7 @@ func TestSyslogMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	var heads, texts []string
-	for range 100 { // it acknowledged when it had read; it writes a little later
+	for range 1200 { // it acknowledged when it had read; it writes a little later
 		if heads, texts = understood(t, folder); len(texts) == 201 {
 			break
 		}
