@@ -111,6 +111,7 @@ type Config struct {
 	recheckEvery time.Duration    // shortened by tests
 	bodyGrace    time.Duration    // shortened by tests
 	txTimeout    time.Duration    // shortened by tests
+	heldTime     time.Duration    // lengthened by tests
 	heldMemory   int64            // lowered by tests
 	now          func() time.Time // of what is known of Clerk; set by tests
 	extra        []route          // added by tests
@@ -169,6 +170,9 @@ func New(config Config) (*API, error) {
 	}
 	if config.txTimeout == 0 {
 		config.txTimeout = txTimeout
+	}
+	if config.heldTime == 0 {
+		config.heldTime = heldTime
 	}
 	a := &API{
 		config: config, pool: config.Pool, audit: config.Audit, auditLog: config.Log,

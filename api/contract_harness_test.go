@@ -137,7 +137,7 @@ func (c *contract) joined(log Log, limits Limits) func(*Config) {
 		config.Audit, config.Log = c.faults, log
 		config.Providers = []provider.Provider{c.provider}
 		config.ConsentURL, config.AssertionKeys = c.consentURL, c.keys
-		config.Limits, config.txTimeout = limits, 30*time.Second
+		config.Limits, config.txTimeout, config.heldTime = limits, time.Minute, time.Minute
 	}
 }
 

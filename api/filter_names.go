@@ -62,7 +62,7 @@ func (l *logs) lookUp(c *call, q url.Values, look *lookUp, others ...string) (ar
 	}
 	look.known = map[string]knownValues{}
 	var cancel context.CancelFunc
-	look.ctx, cancel = context.WithTimeout(c.Context(), heldTime)
+	look.ctx, cancel = context.WithTimeout(c.Context(), c.api.config.heldTime)
 	defer cancel()
 	for i := range f.Conditions {
 		t := &f.Conditions[i]

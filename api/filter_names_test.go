@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/useargus/argus"
 )
@@ -162,6 +163,7 @@ func TestFilterNames(t *testing.T) {
 			t.Errorf("tenant=%s, followed without tenants:read: %d %s", value, resp.status, resp.body)
 		}
 	}
+	h.api.config.heldTime = time.Second
 	h.auditLog.set(func(f *fakeLog) {
 		f.facets = func(ctx context.Context, _ argus.FacetsRequest) (argus.FacetsResult, error) {
 			<-ctx.Done()

@@ -389,6 +389,7 @@ func (h *harness) start(edit ...func(*Config)) *harness {
 	h.config = Config{Pool: h.pool, Audit: h.audit, Log: h.auditLog, Clerk: h.clerk,
 		Logger:     slog.New(slog.NewJSONHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registerer: prometheus.NewRegistry(),
+		heldTime:   time.Minute, // a busy machine's log tells, too, what it does not hold
 		now:        func() time.Time { return time.Now().Add(time.Duration(h.aged.Load())) }}
 	for _, f := range edit {
 		f(&h.config)

@@ -45,11 +45,15 @@ export interface CallOptions {
   timeout?: number;
 }
 
+/** A call that has no answer after this many milliseconds may be held up by an outage: a part that hangs says nothing. */
+const SLOW = 3000;
+
 /** Makes a call and hands back the response, which is 2xx; throws an ApiError otherwise. */
 export async function open(path: string, options: CallOptions = {}): Promise<Response> {
   const query = new URLSearchParams(options.query).toString();
   const url = query ? `${path}?${query}` : path;
   const { signal, done } = bounded(options.signal, options.timeout ?? 30_000);
+  const slow = setInterval(suspectOutage, SLOW);
   try {
     let { token, generation } = await bearer();
     if (token === null && !refreshable()) throw new ApiError(401, 'unauthenticated', 'You are not signed in.');
@@ -75,6 +79,7 @@ export async function open(path: string, options: CallOptions = {}): Promise<Res
     if (signal.aborted) throw new ApiError(0, 'timeout', 'The server did not answer in time.');
     throw new ApiError(0, 'offline', 'The server could not be reached.');
   } finally {
+    clearInterval(slow);
     done();
   }
 }

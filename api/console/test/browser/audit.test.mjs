@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { agent, at, auditReady, drawn, eventually, makeCalls, rows, scrollToEnd, setup, shownIds, still } from './fixture.mjs';
+import { agent, at, auditReady, drawn, eventually, makeCalls, rows, scrollToEnd, setup, shownIds, still, unheard } from './fixture.mjs';
 
 const s = setup();
 const hashOf = (page) => new URL(page.url()).hash;
@@ -328,7 +328,7 @@ test('what callers send is text, never markup', async () => {
 
 test('no call in the window: said, not blank', () =>
   at('#/settings/audit?route=GET%20/nowhere', async (page) => {
-    await page.waitForSelector("text=No route 'GET /nowhere'."); // no call can match: the API says so
+    await unheard(page, '.unknown-value:has-text("No route \'GET /nowhere\'.")'); // no call can match: the API says so
     await page.evaluate(() => (location.hash = '#/settings/audit?actor=user_2unknown'));
     await page.waitForSelector('.empty:has-text("No calls match")');
     await page.click('.empty >> text=Last 30 days');

@@ -52,6 +52,19 @@ test('the server away: the last good data stays, the page says how old it is and
     await page.waitForSelector('.notice', { state: 'detached' });
   }));
 
+test('a call that has no answer: the page looks why, and says it before it gives the call up', () =>
+  at('#/tenants', async (page) => {
+    await page.waitForSelector('table.list tbody tr');
+    let hangs = true;
+    const health = { status: 'down', ready: false, stages: [{ name: 'postgres', status: 'down', since: new Date().toISOString() }] };
+    await page.route('**/v1/tenants', (route) => (hangs ? undefined : route.continue()));
+    await page.route('**/v1/health', (route) => (hangs ? route.fulfill({ status: 503, json: { health } }) : route.continue()));
+    await page.keyboard.press('r');
+    await page.waitForSelector('.notice:has-text("Postgres is away since")');
+    hangs = false;
+    await page.waitForSelector('.notice', { state: 'detached' });
+  }));
+
 test('an error of the server on the log: rows stay; an empty page names the code and the audit id', () =>
   at('#/settings/audit', async (page) => {
     await auditReady(page);

@@ -160,6 +160,17 @@ export const pressAtOnce = (page, ...keys) =>
     for (const key of keys) (document.activeElement ?? document.body).dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true, cancelable: true }));
   }, keys);
 
+/**
+ * Waits until the page says that no call had a value. A log that is too slow to tell is searched for it as it stands; then it is
+ * asked again.
+ */
+export const unheard = (page, said = '.unknown-value') =>
+  eventually(said, async () => {
+    if ((await page.locator(said).count()) > 0) return true;
+    if ((await page.locator('.main :is(.log-area, .table-wrap)[aria-busy=false]').count()) > 0) await page.keyboard.press('r');
+    return false;
+  });
+
 /** Scrolls until the last page is loaded; the number of rows then. */
 export async function scrollToEnd(page) {
   await eventually(

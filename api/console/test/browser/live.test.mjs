@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { connect, createServer } from 'node:net';
 import { test } from 'node:test';
-import { agent, at, auditReady, drawn, eventually, makeCalls, scrollToEnd, setup, shownIds, withPage } from './fixture.mjs';
+import { agent, at, auditReady, drawn, eventually, makeCalls, scrollToEnd, setup, shownIds, unheard, withPage } from './fixture.mjs';
 
 const s = setup();
 const loaded = async (page) => Number(/([\d,]+) loaded/.exec(await page.textContent('.results-count'))?.[1].replace(/\D/g, '') ?? 0);
@@ -54,11 +54,11 @@ test('of a client and a release that no call had it waits for the first call, al
     const client = agent('deploy');
     await at(`#/settings/audit?client=${client}&since=1h${live}`, async (page) => {
       if (!live) {
-        await page.waitForSelector(`.unknown-value:has-text("No client '${client}'.")`);
+        await unheard(page, `.unknown-value:has-text("No client '${client}'.")`);
         await page.click('button:has-text("Wait for the first such call")');
       }
+      await unheard(page, `.empty:has-text("Waiting for the first such call"):has-text("No client '${client}'.")`);
       await page.waitForSelector('.live.on.open');
-      await page.waitForSelector(`.empty:has-text("Waiting for the first such call"):has-text("No client '${client}'.")`);
       await page.waitForSelector('.results-count:has-text("0 calls")');
       await makeCalls(3, client);
       await eventually('its calls', async () => (await loaded(page)) === 3);
@@ -69,10 +69,10 @@ test('of a client and a release that no call had it waits for the first call, al
   await at('#/settings/audit?release=v0-never&since=1h&live=1', async (page) => {
     await page.waitForSelector('.live.on.open');
     await page.click('.live');
-    await page.waitForSelector(`.unknown-value:has-text("No release 'v0-never'.")`);
+    await unheard(page, `.unknown-value:has-text("No release 'v0-never'.")`);
   });
   await at('#/settings/audit?actor=gra&live=1', async (page) => {
-    await page.waitForSelector('.unknown-value:has-text("Grace Lindqvist")');
+    await unheard(page, '.unknown-value:has-text("Grace Lindqvist")');
     assert.equal(await page.locator('button:has-text("Wait for")').count(), 0);
   });
 });

@@ -1,7 +1,7 @@
 // Reading the log: ids find their calls, views, words that fit, the sentence of a call, and the keys of the search.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { accessible, agent, at, auditReady, eventually, makeCalls, none, setup, shownIds } from './fixture.mjs';
+import { accessible, agent, at, auditReady, eventually, makeCalls, none, setup, shownIds, unheard } from './fixture.mjs';
 
 const s = setup();
 const params = (page) => new URLSearchParams(new URL(page.url()).hash.split('?')[1]);
@@ -44,7 +44,7 @@ test('a value that no call can have is told as such, with what was meant', () =>
     await page.clock.install();
     await page.evaluate(() => (location.hash = '#/settings/audit?actor=adaa&status=2xx'));
     const said = page.locator('.unknown-value');
-    await said.waitFor();
+    await unheard(page);
     assert.match(await said.textContent(), /^No actor 'adaa'\. Did you mean .*Ada Okafor, user_2ada/);
     assert.equal(await page.locator('text=No calls match').count(), 0);
     const asked = [];
@@ -57,11 +57,12 @@ test('a value that no call can have is told as such, with what was meant', () =>
     await auditReady(page);
     assert.equal(params(page).get('status'), '2xx');
     await page.evaluate(() => (location.hash = '#/settings/audit?not_tenant=7ELEVEN&not_tenant=UTD_7ELEVEN_001'));
-    await said.locator('button:has-text("UTD_7ELEVEN_001")').first().waitFor();
+    await unheard(page, '.unknown-value button:has-text("UTD_7ELEVEN_001")');
     await page.click('text=Leave this filter out');
     await auditReady(page);
     assert.deepEqual([...params(page)], [['not_tenant', 'UTD_7ELEVEN_001']]);
     await page.evaluate(() => (location.hash = '#/performance?route=arm'));
+    await unheard(page);
     await said.locator('button:has-text("POST /v1/tenants/:id/arm")').click();
     await eventually('the route meant', () => params(page).get('route') === 'POST /v1/tenants/:id/arm');
   }));

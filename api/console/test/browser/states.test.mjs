@@ -3,7 +3,7 @@
 // sticks out.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { accessible, agent, at, auditReady, setup } from './fixture.mjs';
+import { accessible, agent, at, auditReady, eventually, setup, unheard } from './fixture.mjs';
 
 const s = setup();
 const TENANT = 'UTD_7ELEVEN_001';
@@ -52,6 +52,7 @@ for (const colorScheme of ['light', 'dark']) {
           if (hash.includes('id=')) await auditReady(page);
           for (const width of WIDTHS) {
             await page.setViewportSize({ width, height: 900 });
+            if (/unknown-value|Waiting/.test(ready)) await unheard(page, ready);
             await page.locator(ready).first().waitFor({ state: 'attached' });
             // The page lays itself out anew after the window has its width.
             const fits = () => {
@@ -82,15 +83,18 @@ for (const colorScheme of ['light', 'dark']) {
           await page.evaluate((to) => (location.hash = to), hash);
           for (const area of areas) await page.waitForSelector(`${area}:not(.pending)`);
           if (areas.includes('.log-area')) await auditReady(page);
-          const held = [];
-          await page.route(question, (route) => new Promise((resolve) => held.push(() => resolve(route.continue()))));
+          let held = true;
+          await page.route(question, async (route) => {
+            await eventually('the answer is let through', () => !held, 120_000);
+            await route.continue();
+          });
           await page.evaluate(([from, to]) => (location.hash = from.includes('?') ? from.replace(/since=1h/, to) : `${from}?${to}`), [hash, change]);
           for (const area of areas) await page.waitForSelector(`${area}.pending`);
           await accessible(page, `${areas.join(', ')} wait, ${colorScheme}`);
           for (const area of areas) assert.equal(await page.locator(`${area}.pending`).count(), 1, `${area} waits while it is looked at`);
-          for (const go of held) go();
-          await page.unroute(question);
+          held = false;
           for (const area of areas) await page.waitForSelector(`${area}:not(.pending)`);
+          await page.unroute(question);
         }
       },
       { colorScheme },
