@@ -86,7 +86,7 @@ func ParseColumns(lists []string) ([]string, error) {
 		for name := range strings.SplitSeq(list, ",") {
 			name = strings.TrimSpace(name)
 			if slices.Contains(names, name) {
-				return nil, Errorf(CodeInvalidParameter, "The column %s is named twice.", name)
+				return nil, Errorf(CodeInvalidParameter, "The column %s is named twice. Name it once.", name)
 			}
 			if _, ok := shownColumn(name); !ok {
 				return nil, unknownColumn(name)

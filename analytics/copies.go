@@ -155,7 +155,7 @@ func (cs *copies) named(name string) (*logCopy, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, argus.Errorf(argus.CodeInvalidParameter, "ClickHouse has one copy, without a name.")
+		return nil, argus.Errorf(argus.CodeInvalidParameter, "Leave copy out: ClickHouse has one copy, without a name.")
 	}
 	return nil, argus.Errorf(argus.CodeInvalidParameter, "There is no copy of that name; there are %s.", argus.Listed(names, "and"))
 }

@@ -66,7 +66,7 @@ func (c *cursor) seal(key []byte) (string, error) {
 	text := seal(key, c.appendBody(make([]byte, 1, 256)))
 	if len(text) > MaxCursor {
 		return "", argus.Errorf(argus.CodeUnavailable,
-			"The log has too many open writers for a cursor; narrow the window so that one page suffices, or ask for the rows with an export.")
+			"The log has too many open writers for a cursor. Narrow the window so that one page suffices, or take an export.")
 	}
 	return text, nil
 }

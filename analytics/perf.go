@@ -106,7 +106,7 @@ func groupingOf(by argus.GroupBy) (grouping, error) {
 		return grouping{nil, func(r *countRow) string { return statusClass(r.status) }}, nil
 	}
 	return grouping{}, argus.Errorf(argus.CodeInvalidParameter,
-		"group_by is %s.", argus.Listed(argus.GroupBys(), "or"))
+		"group_by must be %s.", argus.Listed(argus.GroupBys(), "or"))
 }
 
 // statusClass is 4xx for 404; calls without a status are interrupted.

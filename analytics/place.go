@@ -33,7 +33,7 @@ func (m *mark) place(key []byte) (argus.Place, error) {
 		}
 	})
 	if m.token == "" {
-		return argus.Place{}, argus.Errorf(argus.CodeUnavailable, "The log has too many open writers to be followed.")
+		return argus.Place{}, argus.Errorf(argus.CodeUnavailable, "The log has too many open writers to be followed. Search it instead.")
 	}
 	return argus.Place{Position: m.Position, Token: m.token}, nil
 }

@@ -53,7 +53,7 @@ func readBody(w http.ResponseWriter, r *http.Request, rec *argus.Record, grace t
 		clearReadDeadline(w)
 		return nil, nil
 	}
-	tooLarge := argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than %d bytes.", argus.MaxBody)
+	tooLarge := argus.Errorf(argus.CodeBodyTooLarge, "The body is larger than %d bytes. Send less.", argus.MaxBody)
 	// A caller that asks before it sends is told at once, and need not send what would be rejected.
 	if r.ContentLength > argus.MaxBody && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
 		return nil, tooLarge
@@ -71,7 +71,7 @@ func readBody(w http.ResponseWriter, r *http.Request, rec *argus.Record, grace t
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, argus.Errorf(argus.CodeBodyIncomplete, "The body came too slowly. Send it at once.").WithCause(err)
 	case err != nil:
-		return nil, argus.Errorf(argus.CodeBodyIncomplete, "The body ended before it was complete.").WithCause(err)
+		return nil, argus.Errorf(argus.CodeBodyIncomplete, "The body ended before it was complete. Send it again.").WithCause(err)
 	}
 	rec.BodySHA256, rec.BodyHashed = sha256.Sum256(buf.Bytes()), true
 	clearReadDeadline(w)

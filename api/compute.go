@@ -262,7 +262,7 @@ func unknownWorker() error {
 func (o *compute) unknownProvider(name string) error {
 	known := slices.Sorted(maps.Keys(o.providers.all()))
 	if len(known) == 0 {
-		return argus.Errorf(argus.CodeInvalidParameter, "This server is configured for no compute provider.")
+		return argus.Errorf(argus.CodeInvalidParameter, "This server is configured for no compute provider. Its administrator can add one.")
 	}
 	return argus.Errorf(argus.CodeInvalidParameter, "There is no provider %q here; there is %s.", argus.Text(name, 64), strings.Join(known, ", "))
 }

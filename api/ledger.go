@@ -169,7 +169,7 @@ func (l *ledger) show(c *call) (answer, error) {
 		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "at and witnessed do not go together: at names the checkpoint.")
 	case at >= 0:
 		if sealed, err = l.store.checkpoint(c.Context(), "WHERE c.size = $1", at); errors.Is(err, errNotSealed) {
-			return answer{}, argus.Errorf(argus.CodeNotSealed, "The ledger has no checkpoint of %d leaves.", at)
+			return answer{}, argus.Errorf(argus.CodeNotSealed, "The ledger has no checkpoint of %d leaves. Leave at out for the newest.", at)
 		}
 	default:
 		sealed, err = l.store.newest(c.Context(), proof.MaxSize, witnessed)
@@ -303,7 +303,7 @@ func (l *ledger) entries(c *call) (answer, error) {
 		s.from = first
 	}
 	if s.from < first || s.from > s.sealed.Size {
-		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "The ledger has its entries from leaf %d to %d.", first, s.sealed.Size)
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "The ledger has its entries from leaf %d to %d. Choose from among them.", first, s.sealed.Size)
 	}
 	c.SetHeader("Content-Type", "application/x-ndjson; charset=utf-8")
 	c.SetHeader("Trailer", "Argus-Ledger-Complete")

@@ -60,7 +60,7 @@ func WithdrawConsent(ctx context.Context, conn *pgx.Conn, tenant, document, by s
 	case err != nil:
 		return "", err
 	case effective == nil:
-		return "", argus.Errorf(argus.CodeNotFound, "Tenant %s has no consent on record.", tenant)
+		return "", argus.Errorf(argus.CodeNotFound, "Tenant %s has no consent on record, so there is none to withdraw.", tenant)
 	case document != "" && document != *effective:
 		return "", argus.Errorf(argus.CodeConflict, "The consent of tenant %s is document %s, not %s.", tenant, *effective, document)
 	}

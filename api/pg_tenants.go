@@ -95,7 +95,7 @@ func insertConsent(ctx context.Context, conn *pgx.Conn, tenant, document, by str
 	case "tenant_consents_pkey":
 		return argus.Errorf(argus.CodeConflict, "Document %s was recorded for tenant %s before. An id counts once: record the new document under an id of its own.", document, tenant)
 	case "retired_gives_no_consent":
-		return argus.Errorf(argus.CodeConflict, "Tenant %s is retired.", tenant)
+		return argus.Errorf(argus.CodeConflict, "Tenant %s is retired. Bring it back first, with reinstate.", tenant)
 	case "consent_by_another":
 		return argus.Errorf(argus.CodeConflict, "%s armed tenant %s. So another person must record its consent, or disarm it first.", by, tenant)
 	}

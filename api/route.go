@@ -130,7 +130,7 @@ func (a *API) router(routes []route) (*gin.Engine, error) {
 		return answer{}, argus.Errorf(argus.CodeNotFound, "There is nothing at this path. /openapi.json lists the paths of ARGUS, GET /v1/services those of its services.")
 	}}
 	notAllowed := &route{Path: argus.UnmatchedRoute, Scope: argus.Scope(argus.ScopeNone), Handle: func(c *call) (answer, error) {
-		return answer{}, argus.Errorf(argus.CodeMethodNotAllowed, "This path does not take this method.")
+		return answer{}, argus.Errorf(argus.CodeMethodNotAllowed, "This path does not take this method. The header Allow names those that it takes.")
 	}}
 	e.NoRoute(func(g *gin.Context) {
 		if r, params := a.door.match(g.Request); r != nil {

@@ -88,7 +88,7 @@ func (c *call) readForwarded() error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return argus.Errorf(argus.CodeBodyIncomplete, "The body came too slowly. Send it at once.").WithCause(err)
 	case err != nil:
-		return argus.Errorf(argus.CodeBodyIncomplete, "The body ended before it was complete.").WithCause(err)
+		return argus.Errorf(argus.CodeBodyIncomplete, "The body ended before it was complete. Send it again.").WithCause(err)
 	}
 	if !read.Streamed() {
 		clearReadDeadline(c.response)

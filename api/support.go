@@ -160,7 +160,7 @@ func (s *support) endSession(c *call) (answer, error) {
 			return answer{}, err
 		}
 	}
-	unknown := argus.Errorf(argus.CodeNotFound, "This tenant has no session of this id.")
+	unknown := argus.Errorf(argus.CodeNotFound, "This tenant has no session of this id. Ask for the tenant: it lists its sessions.")
 	session, err := uuid.Parse(c.Param("session"))
 	if err != nil {
 		return answer{}, unknown

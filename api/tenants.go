@@ -147,7 +147,7 @@ func (s *support) arm(c *call) (answer, error) {
 		case body.ConfirmTenantID == nil || *body.ConfirmTenantID != id:
 			return answer{}, deny(argus.CodeStepUpRequired, "To confirm, confirm_tenant_id must repeat the tenant's id exactly.")
 		case t.Retired:
-			return answer{}, deny(argus.CodeConflict, "Tenant %s is retired.", id)
+			return answer{}, deny(argus.CodeConflict, "Tenant %s is retired. Bring it back first, with reinstate.", id)
 		case t.Armed:
 			return answer{}, deny(argus.CodeConflict, "Tenant %s is armed already.", id)
 		}

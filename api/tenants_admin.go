@@ -63,7 +63,7 @@ func (s *support) put(c *call) (answer, error) {
 			return answer{}, err
 		}
 		if t.Retired && !body.Reinstate {
-			return answer{}, deny(argus.CodeConflict, "Tenant %s is retired. To bring it back, say so: reinstate.", id)
+			return answer{}, deny(argus.CodeConflict, "Tenant %s is retired. To bring it back, give reinstate.", id)
 		}
 		agents := t.Agents
 		if body.Agents != nil {
@@ -158,7 +158,7 @@ func (s *support) consent(c *call) (answer, error) {
 		case !found:
 			return answer{}, unknownTenant()
 		case t.Retired:
-			return answer{}, deny(argus.CodeConflict, "Tenant %s is retired.", id)
+			return answer{}, deny(argus.CodeConflict, "Tenant %s is retired. Bring it back first, with reinstate.", id)
 		case s.consentURL == "":
 			return answer{}, deny(argus.CodeConflict, "This installation records consents on the host alone: argusd tenant consent record.")
 		case t.Consent.Given && *t.Consent.DocumentID == document:

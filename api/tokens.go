@@ -115,7 +115,7 @@ func (a *API) listTokens(c *call) (answer, error) {
 // reachable finds the token that the path names, if the caller may list and end it. Of others' tokens it tells nothing,
 // not even whether there are any.
 func (a *API) reachable(c *call) (credential.Token, error) {
-	absent := argus.Errorf(argus.CodeNotFound, "You have no token of this id.")
+	absent := argus.Errorf(argus.CodeNotFound, "You have no token of this id. List your tokens for their ids.")
 	id, err := uuid.Parse(c.Param("id"))
 	if err != nil {
 		return credential.Token{}, absent
@@ -185,7 +185,7 @@ func (a *API) createToken(c *call) (answer, error) {
 		n.Actions = body.AgentActions
 		body.Name = cmp.Or(body.Name, n.Agent)
 	} else if body.AgentActions {
-		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "agent_actions is for a token with agent.")
+		return answer{}, argus.Errorf(argus.CodeInvalidParameter, "agent_actions goes with agent. Give both, or neither.")
 	}
 	err = fill(&n, body.Name, body.Preset, body.Scopes, body.ExpiresIn)
 	if err != nil {
@@ -205,12 +205,12 @@ func (a *API) createToken(c *call) (answer, error) {
 				missing = append(missing, s)
 			}
 		}
-		return answer{}, argus.Errorf(argus.CodeForbidden, "A token can do no more than the credential it is made with, which lacks %s.", argus.JoinScopes(missing))
+		return answer{}, argus.Errorf(argus.CodeForbidden, "A token can do no more than the credential it is made with. Leave out %s.", argus.JoinScopes(missing))
 	}
 	if c.Actor.Kind == argus.KindPAT {
 		n.ParentID, n.NotAfter = c.Actor.PATID, c.credential.Expires
 		if body.ExpiresIn != "" && time.Now().Add(n.ExpiresIn).After(n.NotAfter.Add(time.Minute)) {
-			return answer{}, argus.Errorf(argus.CodeUnprocessable, "A token lives no longer than the one it is made with, which ends at %s.",
+			return answer{}, argus.Errorf(argus.CodeUnprocessable, "A token lives no longer than the one it is made with, which ends at %s. Choose an earlier end.",
 				n.NotAfter.UTC().Format(time.RFC3339))
 		}
 	}
@@ -276,7 +276,7 @@ func fill(n *credential.NewToken, name string, preset *string, scopes []string, 
 			for _, s := range n.Scopes {
 				switch {
 				case len(argus.ForAgents([]argus.Scope{s}, true)) == 0:
-					return argus.Errorf(argus.CodeUnprocessable, "An agent's token never has the scope %s.", s)
+					return argus.Errorf(argus.CodeUnprocessable, "An agent's token never has the scope %s. Leave it out.", s)
 				case len(argus.ForAgents([]argus.Scope{s}, n.Actions)) == 0:
 					return argus.Errorf(argus.CodeUnprocessable, "An agent's token only reads, and %s changes things. Say agent_actions to allow it.", s)
 				}

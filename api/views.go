@@ -201,4 +201,4 @@ func (v *views) inTx(c *call, view *savedView, f func(context.Context, Tx, *save
 	return err
 }
 
-func noView() error { return argus.Errorf(argus.CodeNotFound, "There is no view of this id.") }
+func noView() error { return argus.Errorf(argus.CodeNotFound, "There is no view of this id. List the views for their ids.") }

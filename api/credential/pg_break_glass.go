@@ -125,7 +125,7 @@ func RevokeBreakGlass(ctx context.Context, conn *pgx.Conn, id uuid.UUID, by stri
 		id, argus.Text(host, 200), by)
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "23503" {
-		return argus.Errorf(argus.CodeNotFound, "There is no break-glass token %s.", id)
+		return argus.Errorf(argus.CodeNotFound, "There is no break-glass token %s. argusd break-glass list shows them.", id)
 	}
 	return err
 }
