@@ -142,7 +142,7 @@ if (Number(process.env.ARGUS_PID_POSTGRES)) {
         held.push(...sessions());
         for (const pid of held) send(pid, 'SIGSTOP');
         await page.keyboard.press('r');
-        await page.waitForSelector(banner, { timeout: 60_000 });
+        await page.waitForSelector(banner, { timeout: 180_000 }); // a call that hangs is given up after half a minute
         assert.ok((await rows(page).count()) > 0);
         for (const place of ['Tenants', 'Performance', 'Tokens', 'Health']) {
           await page.click(`nav >> text="${place}"`);
@@ -157,12 +157,12 @@ if (Number(process.env.ARGUS_PID_POSTGRES)) {
           await second.click('.paste summary');
           await second.fill('.paste input', s.server.admin);
           await second.click('.paste button[type=submit]');
-          await second.waitForSelector(banner, { timeout: 60_000 });
+          await second.waitForSelector(banner, { timeout: 180_000 });
         });
       } finally {
         for (const pid of held) send(pid, 'SIGCONT');
       }
-      await page.waitForSelector(banner, { state: 'detached', timeout: 60_000 });
+      await page.waitForSelector(banner, { state: 'detached', timeout: 180_000 });
       await page.waitForSelector('.stage:has-text("Replicator")', { timeout: 60_000 });
     }));
 }
