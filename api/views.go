@@ -201,4 +201,6 @@ func (v *views) inTx(c *call, view *savedView, f func(context.Context, Tx, *save
 	return err
 }
 
-func noView() error { return argus.Errorf(argus.CodeNotFound, "There is no view of this id. List the views for their ids.") }
+func noView() error {
+	return argus.Errorf(argus.CodeNotFound, "There is no view of this id. List the views for their ids.")
+}
