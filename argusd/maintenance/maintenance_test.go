@@ -151,7 +151,9 @@ func (w *world) recorded(kind string) []map[string]any {
 
 func TestRetention(t *testing.T) {
 	w := newWorld(t)
-	hash15, hash14, hash13 := w.month(ago(15), 7), w.month(ago(14), 5), w.month(ago(13), 0)
+	// The youngest is past retention since last month: on the first three days of a month the one behind it is not yet.
+	oldest, middle, youngest := ago(16), ago(15), ago(14)
+	ofOldest, ofMiddle, ofYoungest := w.month(oldest, 7), w.month(middle, 5), w.month(youngest, 0)
 	w.month(ago(0), 3)
 	tables := len(w.copied())
 	if tables < 4 { // three and the orphans; and the rollups
@@ -168,7 +170,7 @@ func TestRetention(t *testing.T) {
 		t.Errorf("never dropped: %v", other)
 	}
 	hold, gone, err := AddHold(t.Context(), w.pg.HoldURL, Hold{
-		From: ago(14).Add(48 * time.Hour), To: ago(14).Add(49 * time.Hour), Reason: "case 4711", AddedBy: "ada@ops1"})
+		From: middle.Add(48 * time.Hour), To: middle.Add(49 * time.Hour), Reason: "case 4711", AddedBy: "ada@ops1"})
 	if err != nil || len(gone) != 0 {
 		t.Fatal(gone, err)
 	}
@@ -183,7 +185,7 @@ func TestRetention(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			if len(result.Kept) != 1 || !result.Kept[0].Month.Equal(ago(14)) || result.Kept[0].Reason != fmt.Sprintf("hold %d: case 4711", hold) {
+			if len(result.Kept) != 1 || !result.Kept[0].Month.Equal(middle) || result.Kept[0].Reason != fmt.Sprintf("hold %d: case 4711", hold) {
 				t.Errorf("kept %v", result.Kept)
 			}
 			mu.Lock()
@@ -193,10 +195,10 @@ func TestRetention(t *testing.T) {
 	}
 	wg.Wait()
 	slices.SortFunc(dropped, time.Time.Compare)
-	if !slices.EqualFunc(dropped, []time.Time{ago(15), ago(13)}, time.Time.Equal) {
+	if !slices.EqualFunc(dropped, []time.Time{oldest, youngest}, time.Time.Equal) {
 		t.Errorf("dropped %v", dropped)
 	}
-	held := []string{ago(14).Format("200601")}
+	held := []string{middle.Format("200601")}
 	if got := w.months(); !slices.Equal(got, held) {
 		t.Errorf("Postgres has %v", got)
 	}
@@ -207,15 +209,15 @@ func TestRetention(t *testing.T) {
 	for table, months := range after {
 		want := held
 		if table == "audit_orphans" {
-			want = []string{ago(15).Format("200601"), ago(14).Format("200601")}
+			want = []string{oldest.Format("200601"), middle.Format("200601")}
 		}
 		if !slices.Equal(months, want) {
 			t.Errorf("%s of the copy has %v", table, months)
 		}
 	}
 	want := []map[string]any{
-		{"month": ago(15).Format("2006-01"), "rows": 7.0, "rows_sha256": hash15, "compute_control_rows": 1.0, "remote_support_rows": 1.0},
-		{"month": ago(13).Format("2006-01"), "rows": 0.0, "rows_sha256": hash13, "compute_control_rows": 1.0, "remote_support_rows": 1.0},
+		{"month": oldest.Format("2006-01"), "rows": 7.0, "rows_sha256": ofOldest, "compute_control_rows": 1.0, "remote_support_rows": 1.0},
+		{"month": youngest.Format("2006-01"), "rows": 0.0, "rows_sha256": ofYoungest, "compute_control_rows": 1.0, "remote_support_rows": 1.0},
 	}
 	if got := w.recorded("month_dropped"); !reflect.DeepEqual(got, want) {
 		t.Errorf("recorded %v, want %v", got, want)
@@ -233,14 +235,14 @@ func TestRetention(t *testing.T) {
 	if err != nil || len(result.Dropped) != 1 || len(result.Kept) != 0 || len(result.Copies[0].Dropped) != 1 {
 		t.Errorf("%+v, %v", result, err)
 	}
-	if got := w.recorded("month_dropped")[2]; got["rows_sha256"] != hash14 {
-		t.Errorf("recorded %v, want the hash %s", got, hash14)
+	if got := w.recorded("month_dropped")[2]; got["rows_sha256"] != ofMiddle {
+		t.Errorf("recorded %v, want the hash %s", got, ofMiddle)
 	}
 	if result, err := Run(t.Context(), w.config); err != nil || len(result.Dropped)+len(result.Copies[0].Dropped)+result.Created != 0 {
 		t.Errorf("%+v, %v", result, err)
 	}
-	if _, gone, err := AddHold(t.Context(), w.pg.HoldURL, Hold{From: ago(14), Reason: "too late", AddedBy: "x"}); err != nil ||
-		!slices.Equal(gone, []string{ago(14).Format("2006-01"), ago(13).Format("2006-01")}) {
+	if _, gone, err := AddHold(t.Context(), w.pg.HoldURL, Hold{From: middle, Reason: "too late", AddedBy: "x"}); err != nil ||
+		!slices.Equal(gone, []string{middle.Format("2006-01"), youngest.Format("2006-01")}) {
 		t.Errorf("gone: %v, %v", gone, err)
 	}
 }
