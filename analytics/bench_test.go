@@ -28,7 +28,7 @@ import (
 // ours, in turns with it, and medians are compared.
 
 func TestBenchFigures(t *testing.T) {
-	b := loadBench(t)
+	b := loadBench(t, false)
 	t.Run("perf", b.perf)
 	t.Run("page", b.pages)
 	t.Run("facets", b.facets)
@@ -246,9 +246,7 @@ func (b *bench) sizes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, rollups := size("audit\\_log"), size("audit\\_%s")
-	_ = rollups
-	all := size("audit\\_%")
+	rows, all := size("audit\\_log"), size("audit\\_%")
 	heap, index := float64(table)/float64(b.rows), float64(indexes)/float64(b.rows)
 	figure("bytes a row: ClickHouse's table, against Postgres's", fmt.Sprintf("%.0f", rows), fmt.Sprintf("%.0f", heap),
 		fmt.Sprintf("%.1f×", heap/rows), "–", true)
