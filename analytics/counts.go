@@ -23,6 +23,7 @@ type countQuestion struct {
 	exactStatus bool          // else its class suffices
 	anyStatus   bool          // rows of anyStatus will do
 	latencies   bool
+	quantiles   bool // of the latencies, the longest and these suffice: quantileLevels
 
 	// begin is called before rows are given, and again if they have to be given anew; row for each; end behind the last one,
 	// with the moment the snapshot is of.
@@ -43,6 +44,9 @@ type countRow struct {
 	buckets []int16
 	counts  []uint64 // nil: one in each
 	micros  []int64  // latencies themselves, in the place of buckets
+	// In the place of them, when these are all calls of the group: the quantiles of quantileLevels, of so many calls that have one.
+	exact     []int64
+	completed uint64
 }
 
 // eachBucket calls f with each bucket and how many calls are in it; some may come again.
@@ -94,6 +98,12 @@ func (a *Analytics) recent(c *logCopy) dirtyTime {
 // which is the tail. If the tail has no row in the minutes that rollups were relied on for, they counted exactly W there. If
 // it has one, its minute becomes dirty, and ClickHouse counts again. The third time it counts everything row by row. So
 // ClickHouse gives exactly W, Postgres exactly the tail, and their sum is S.
+//
+// Quantiles that ClickHouse computes cannot be put together with the tail's rows. So it gives those of the groups that the tail has
+// no rows of, and of the others all latencies. The groups are guessed before. If the tail turns out to have a row of another
+// group, ClickHouse counts again, knowing that group, and the third time it gives all latencies. When the tail is guessed to have no
+// row of the question at all, nothing is restricted to W, and the rows are read as rollups are: what else they include is in the
+// tail, whose first row has ClickHouse count again.
 func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQuestion, taken func()) (counted, error) {
 	var (
 		at    time.Time
@@ -103,6 +113,7 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 	places := a.light
 	used := make([]*rollup, len(questions))
 	for i, q := range questions {
+		q.quantiles = q.quantiles && on.copy != nil && on.copy.shards == 1 // those of several servers are not those of all
 		if used[i] = rollupFor(q); used[i] == nil {
 			places = a.heavy
 		}
@@ -122,6 +133,10 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 		}
 		a.step("watermark")
 		dirty, hourly := a.recent(on.copy), on.copy.health.callsPerHour()/float64(on.copy.shards)
+		var tails []tailGroups
+		if tails, pgErr = a.guessTails(ctx, on, questions, used, wm.Position, dirty, hourly); pgErr != nil {
+			return nil
+		}
 		for attempt := 1; ; attempt++ {
 			relied := make([][]interval, len(questions))
 			var statements []countStatement
@@ -130,13 +145,14 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 			}
 			if attempt == 3 {
 				clear(used)
+				clear(tails)
 			}
 			if one, ok := a.together(questions, used, wm.Position, dirty, hourly); ok {
 				statements = append(statements, one)
 			} else {
 				for i, q := range questions {
 					var parts []countStatement
-					relied[i], parts = a.clickhouseCounts(q, used[i], wm.Position, dirty, hourly)
+					relied[i], parts = a.clickhouseCounts(q, used[i], wm.Position, tails[i], dirty, hourly)
 					statements = append(statements, parts...)
 				}
 			}
@@ -157,7 +173,7 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 			late := false
 			if len(c.Tail) > 0 {
 				got.source = argus.SourceBoth
-				if late, pgErr = a.tailCounts(ctx, questions, relied, c.Tail, &dirty); pgErr != nil {
+				if late, pgErr = a.tailCounts(ctx, questions, relied, tails, c.Tail, &dirty); pgErr != nil {
 					return nil
 				}
 			}
@@ -238,13 +254,9 @@ func (q *countQuestion) groupBy() string { return " GROUP BY " + strings.Join(q.
 
 // clickhouseCounts are the statements that give the question what ClickHouse has of it, up to the watermark, and the
 // time in which they rely on rollups.
-func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Position, dirty dirtyTime, hourly float64) (relied []interval, out []countStatement) {
-	raw := []interval{{q.window.since, q.window.until}}
-	if r != nil {
-		var clean []interval
-		clean, raw = dirty.split(q.window)
-		pieces, edges := a.planFor(q, r, clean, raw, hourly)
-		raw = append(raw, edges...)
+func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Position, tail tailGroups, dirty dirtyTime, hourly float64) (relied []interval, out []countStatement) {
+	pieces, raw := a.divide(q, r, dirty, hourly)
+	if len(pieces) > 0 {
 		for _, p := range pieces {
 			relied = append(relied, p.interval)
 		}
@@ -252,7 +264,7 @@ func (a *Analytics) clickhouseCounts(q *countQuestion, r *rollup, wm argus.Posit
 			out = append(out, countStatement{statement: s, block: func() countedBlock { return newCountBlock(q) }})
 		}
 	}
-	if s, ok := a.rawStatement(q, raw, wm, hourly); ok {
+	if s, ok := a.rawStatement(q, raw, wm, tail, hourly); ok {
 		out = append(out, s)
 	}
 	return relied, out
@@ -389,29 +401,43 @@ func (q *countQuestion) eachPostgres(rows pgx.Rows, give func(countRow)) error {
 const tailColumns = "occurred_at, route, method, status, latency_us, actor_id, actor_kind, pat_id, break_glass_id, user_agent, " +
 	"service, release, error_code, agent, path_params"
 
-// tailCounts gives each question what the tail holds of it. late reports whether a question has rows there in time for which
-// rollups were relied on. Their minutes are added to dirty.
-func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, relied [][]interval, tail seqRanges, dirty *dirtyTime) (late bool, err error) {
-	pool := a.pg.quick
-	if tail.Rows() > a.config.tailLimit {
-		pool = a.pg.slow
+// eachOfTail gives what the tail holds of the question.
+func (a *Analytics) eachOfTail(ctx context.Context, q *countQuestion, tail seqRanges, give func(countRow)) error {
+	var args postgresArgs
+	sel, group := q.postgresSelect(&args)
+	conds := append(q.window.postgres(&args), postgresWhere(&args, q.conditions)...)
+	rows, err := a.poolFor(tail).Query(ctx, sel+tail.From(args.add, tailColumns, conds)+group, args.values...)
+	if err != nil {
+		return err
 	}
+	return q.eachPostgres(rows, give)
+}
+
+// poolFor is the pool for statements over the tail.
+func (a *Analytics) poolFor(tail seqRanges) *pgxpool.Pool {
+	if tail.Rows() > a.config.tailLimit {
+		return a.pg.slow
+	}
+	return a.pg.quick
+}
+
+// tailCounts gives each question what the tail holds of it. late reports whether a question has rows there in time for which
+// rollups were relied on, or of groups that the tail was thought to lack. Their minutes are added to dirty, and the groups to tails.
+func (a *Analytics) tailCounts(ctx context.Context, questions []*countQuestion, relied [][]interval, tails []tailGroups, tail seqRanges, dirty *dirtyTime) (late bool, err error) {
 	for i, q := range questions {
-		var args postgresArgs
-		sel, group := q.postgresSelect(&args)
-		conds := append(q.window.postgres(&args), postgresWhere(&args, q.conditions)...)
-		rows, err := pool.Query(ctx, sel+tail.From(args.add, tailColumns, conds)+group, args.values...)
-		if err != nil {
-			return late, err
-		}
 		some := false
-		if err := q.eachPostgres(rows, func(r countRow) { some = true; q.row(&r) }); err != nil {
+		err := a.eachOfTail(ctx, q, tail, func(r countRow) {
+			some = true
+			late = tails[i].add(q.group(&r)) || late
+			q.row(&r)
+		})
+		if err != nil {
 			return late, err
 		}
 		if !some || len(relied[i]) == 0 {
 			continue
 		}
-		minutes, err := a.minutesOf(ctx, pool, q, tail)
+		minutes, err := a.minutesOf(ctx, a.poolFor(tail), q, tail)
 		if err != nil {
 			return late, err
 		}

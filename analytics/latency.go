@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"math"
+	"slices"
 )
 
 // Latencies are counted by logarithmic bucket: x µs in floor(51 · ln x + ½). Counts of the same buckets add up
@@ -53,7 +54,12 @@ type latencies struct {
 	counts []uint64 // from the least bucket seen to the greatest, and some room
 	n      uint64
 	max    int64 // µs, exact
+
+	exact []int64 // µs: the quantiles of quantileLevels, in the place of counts
 }
+
+// quantileLevels are the quantiles that are shown.
+var quantileLevels = []float64{0.5, 0.95, 0.99}
 
 // add counts n calls in the bucket.
 func (l *latencies) add(b int16, n uint64) {
@@ -106,4 +112,9 @@ func (l *latencies) at(rank uint64) float64 {
 }
 
 // quantile is in microseconds.
-func (l *latencies) quantile(q float64) float64 { return l.at(l.rank(q)) }
+func (l *latencies) quantile(q float64) float64 {
+	if i := slices.Index(quantileLevels, q); l.n > 0 && l.exact != nil && i >= 0 {
+		return float64(l.exact[i])
+	}
+	return l.at(l.rank(q))
+}

@@ -18,6 +18,9 @@ type tally struct {
 }
 
 func (t *tally) add(r *countRow) {
+	if r.exact != nil {
+		t.exact, t.n = slices.Clone(r.exact), t.n+r.completed
+	}
 	switch r.status {
 	case anyStatus:
 		r.eachBucket(func(b int16, n uint64) {
@@ -127,7 +130,8 @@ func newTallies(w window, conditions []argus.Condition, g grouping) *tallies {
 	t := &tallies{}
 	t.question = countQuestion{
 		window: w, conditions: conditions, by: g.by, latencies: true, anyStatus: len(g.by) > 0, // by the status itself otherwise
-		begin: func() { t.groups = map[string]*tally{} },
+		quantiles: len(g.by) <= 1, // a group may be several pairs
+		begin:     func() { t.groups = map[string]*tally{} },
 		row: func(r *countRow) {
 			name := g.group(r)
 			group := t.groups[name]
@@ -167,8 +171,10 @@ func (a *Analytics) perf(ctx context.Context, on *attempt, req argus.PerfRequest
 	questions := []*countQuestion{&now.question}
 	var before *tallies
 	if req.Compare {
+		now.question.quantiles = false // the bounds of a quantile take all latencies
 		earlier := a.clamp(window{w.since.Add(-until.Sub(w.since)), w.since})
 		before = newTallies(earlier, req.Filter.Conditions, g)
+		before.question.quantiles = false
 		questions = append(questions, &before.question)
 	}
 	got, err := a.count(ctx, on, questions, taken)

@@ -10,10 +10,24 @@ const (
 	longRowCost    = 8      // of a table of days: one route in a day, an octet or a month
 	longListCost   = 0.3    // for each latency bucket in such a row
 	countedCost    = 0.3    // of a row whose latency is not asked for
+	quantileCost   = 0.35   // of a row of whose latencies ClickHouse gives the quantiles, see rawLists
 	// How many rows a bucket has when its calls are many.
 	shortKeys, longKeys, longLists = 10_000, 800, 36_000
 	rawHours                       = 31 * 24 // beyond, the calls of the last day say too little of how many rows there are
 )
+
+// divide divides the question's window between the rollup, which may be nil, and the rows.
+func (a *Analytics) divide(q *countQuestion, r *rollup, dirty dirtyTime, hourly float64) (pieces []piece, raw []interval) {
+	if r == nil {
+		return nil, []interval{{q.window.since, q.window.until}}
+	}
+	clean, raw := dirty.split(q.window)
+	pieces, edges := a.planFor(q, r, clean, raw, hourly)
+	if len(pieces) == 0 {
+		return nil, []interval{{q.window.since, q.window.until}}
+	}
+	return pieces, append(raw, edges...)
+}
 
 // planFor divides the clean intervals between the rollup and the rows, as it costs least: with the rollup's grains, without
 // the finest of them, or with none. dirty intervals are counted by rows anyhow. It is an estimate, from how many calls an
@@ -39,8 +53,11 @@ func (a *Analytics) planFor(q *countQuestion, r *rollup, clean, dirty []interval
 // cost is that of the statements for the pieces and for so many hours of rows.
 func (a *Analytics) cost(q *countQuestion, pieces []piece, rawHours, hourly float64) float64 {
 	row, short, long := 1.0, 0.0, 0.0
-	if !q.latencies {
+	switch {
+	case !q.latencies:
 		row = countedCost
+	case q.quantiles && len(pieces) == 0:
+		row = quantileCost
 	}
 	for _, p := range pieces {
 		hours := p.to.Sub(p.from).Hours()

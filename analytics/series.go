@@ -90,7 +90,7 @@ type overTime struct {
 
 func newOverTime(w window, conditions []argus.Condition, g grouping, step time.Duration) *overTime {
 	o := &overTime{question: newTallies(w, conditions, g).question}
-	o.question.step = step
+	o.question.step, o.question.quantiles = step, false // points may have to be put together
 	o.question.begin = func() { o.counted = map[string]map[int64]*tally{} }
 	o.question.row = func(r *countRow) {
 		name := g.group(r)
