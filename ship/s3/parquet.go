@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
+	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/compress/zstd"
+	parquetzstd "github.com/parquet-go/parquet-go/compress/zstd"
 
 	"github.com/useargus/argus"
 	"github.com/useargus/argus/ship/sink"
@@ -52,33 +54,59 @@ type row struct {
 // columns writes batches as objects of Parquet. The same batch gives the same bytes.
 type columns struct {
 	buf   bytes.Buffer
-	rows  []row
-	codec zstd.Codec // keeps its encoders: new ones allocate megabytes
+	rows  []row // some of the batch's, as a whole batch in columns' texts is as large as the batch
+	codec codec
 }
 
-func newColumns() *columns { return &columns{codec: zstd.Codec{Level: zstd.SpeedFastest}} }
+func newColumns() *columns {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(pageSize),
+		zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false))
+	if err != nil {
+		panic("s3: " + err.Error()) // the options are constants
+	}
+	return &columns{rows: make([]row, 0, rowsAtOnce), codec: codec{encoder: encoder}}
+}
+
+const (
+	// pageSize is of a column's page before compression, and of the window that compression looks back into. Buffers of each
+	// column have that size, whatever is written.
+	pageSize   = 256 << 10
+	rowsAtOnce = 500
+)
+
+// codec compresses pages. Parquet's own keeps encoders with a window of 4 MiB, which take 8 MiB each.
+type codec struct {
+	parquetzstd.Codec
+	encoder *zstd.Encoder
+}
+
+// Encode implements compress.Codec.
+func (c *codec) Encode(dst, src []byte) ([]byte, error) {
+	return c.encoder.EncodeAll(src, dst[:0]), nil
+}
 
 // object gives the batch as one object, with its manifest among the file's own keys. It is valid until the next call.
 func (c *columns) object(b *sink.Batch, manifest string) ([]byte, error) {
-	c.rows = c.rows[:0]
-	for i := range b.Rows {
-		r := b.Rows[i].Record
-		if r == nil {
-			return nil, fmt.Errorf("the batch %s came without its rows", b.Batch)
-		}
-		c.rows = append(c.rows, rowOf(r, b.Rows[i].StreamSeq))
-	}
 	c.buf.Reset()
 	// A writer is not used again: after Reset its columns have no path (v0.32).
 	w := parquet.NewGenericWriter[row](&c.buf, parquet.Compression(&c.codec), parquet.CreatedBy("argus", "1", ""),
-		parquet.KeyValueMetadata("argus.manifest", manifest), parquet.WriteBufferSize(0), parquet.PageBufferSize(1<<20))
-	if _, err := w.Write(c.rows); err != nil {
-		return nil, fmt.Errorf("writing Parquet: %w", err)
+		parquet.KeyValueMetadata("argus.manifest", manifest), parquet.WriteBufferSize(0), parquet.PageBufferSize(pageSize))
+	for some := range slices.Chunk(b.Rows, rowsAtOnce) {
+		c.rows = c.rows[:0]
+		for _, r := range some {
+			if r.Record == nil {
+				return nil, fmt.Errorf("the batch %s came without its rows", b.Batch)
+			}
+			c.rows = append(c.rows, rowOf(r.Record, r.StreamSeq))
+		}
+		if _, err := w.Write(c.rows); err != nil {
+			return nil, fmt.Errorf("writing Parquet: %w", err)
+		}
+		clear(c.rows) // a sink keeps nothing of a batch
 	}
 	if err := w.Close(); err != nil {
 		return nil, fmt.Errorf("writing Parquet: %w", err)
 	}
-	clear(c.rows) // a sink keeps nothing of a batch
 	return c.buf.Bytes(), nil
 }
 
