@@ -90,8 +90,9 @@ const (
 	searchTime   = 8 * time.Second // of ClickHouse, for a page
 	scanTime     = 20 * time.Second
 	queryMemory  = 512 << 20
-	fallbackTime = 10 * time.Second // of Postgres, for what ClickHouse should have answered
-	quickTime    = 2 * time.Second  // of Postgres, for a lookup by key
+	fallbackTime = 10 * time.Second        // of Postgres, for what ClickHouse should have answered
+	quickTime    = 2 * time.Second         // of Postgres, for a lookup by key
+	hungAfter    = quickTime + time.Second // then Postgres, which would have ended it, does not answer
 )
 
 // New checks the configuration. Nothing runs and nothing is connected before Start.

@@ -156,9 +156,6 @@ func (r *liveRun) read(i int64, buf []liveEntry) (n int, state liveState, ok boo
 	return n, liveState{r.at, r.version, r.moved}, true, nil
 }
 
-// pollTimeout bounds each step of a poll: a server that hangs ends no statement by itself.
-const pollTimeout = quickTime + time.Second
-
 // run polls until ctx ends.
 func (r *liveRun) run(ctx context.Context) {
 	ticker := time.NewTicker(r.a.config.pollEvery)
@@ -190,15 +187,13 @@ func (r *liveRun) run(ctx context.Context) {
 // behind the last row appended.
 func (r *liveRun) poll(ctx context.Context) error {
 	_, from := r.now()
-	reading, cancel := context.WithTimeout(ctx, pollTimeout)
-	c, err := r.a.readCut(reading, from.Position, nil)
-	cancel()
+	c, err := r.a.readCut(ctx, from.Position, nil)
 	if err != nil {
 		return err
 	}
 	walk := newWalk(r.a, from, c.Tail, nil, window{})
 	for {
-		walking, cancel := context.WithTimeout(ctx, pollTimeout)
+		walking, cancel := context.WithTimeout(ctx, hungAfter)
 		entries, err := walk.next(walking)
 		cancel()
 		if err != nil {
