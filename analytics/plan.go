@@ -10,7 +10,7 @@ const (
 	longRowCost    = 8      // of a table of days: one route in a day, an octet or a month
 	longListCost   = 0.3    // for each latency bucket in such a row
 	countedCost    = 0.3    // of a row whose latency is not asked for
-	quantileCost   = 0.35   // of a row of whose latencies ClickHouse gives the quantiles, see rawLists
+	quantileCost   = 0.4    // of a row of whose latencies ClickHouse gives the quantiles, see rawLists
 	// How many rows a bucket has when its calls are many.
 	shortKeys, longKeys, longLists = 10_000, 800, 36_000
 	rawHours                       = 31 * 24 // beyond, the calls of the last day say too little of how many rows there are
