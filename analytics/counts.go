@@ -99,6 +99,8 @@ func (a *Analytics) recent(c *logCopy) dirtyTime {
 // it has one, its minute becomes dirty, and ClickHouse counts again. The third time it counts everything row by row. So
 // ClickHouse gives exactly W, Postgres exactly the tail, and their sum is S.
 //
+// Rows in clean time that are not compared with W are relied on in the same way: see together.
+//
 // Quantiles that ClickHouse computes cannot be put together with the tail's rows. So it gives those of the groups that the tail has
 // no rows of, and of the others all latencies. The groups are guessed before. If the tail turns out to have a row of another
 // group, ClickHouse counts again, knowing that group, and the third time it gives all latencies. When the tail is guessed to have no
@@ -146,9 +148,13 @@ func (a *Analytics) count(ctx context.Context, on *attempt, questions []*countQu
 			if attempt == 3 {
 				clear(used)
 				clear(tails)
+				dirty = dirtyTime{} // all time is
 			}
-			if one, ok := a.together(questions, used, wm.Position, dirty, hourly); ok {
-				statements = append(statements, one)
+			if clean, all, ok := a.together(questions, used, wm.Position, dirty, hourly); ok {
+				statements = all
+				for i := range relied {
+					relied[i] = clean
+				}
 			} else {
 				for i, q := range questions {
 					var parts []countStatement

@@ -100,30 +100,38 @@ func (q *countQuestion) rawWhere(args *clickhouseArgs, raw []interval) (conds []
 	return append([]string{anyOf(or, func(s string) string { return s })}, clickhouseWhere(args, q.conditions)...), true
 }
 
-// together is one statement that reads the rows of all questions once; ok is false when they ask for different rows, or when
-// one of them has a cheaper way.
-func (a *Analytics) together(questions []*countQuestion, used []*rollup, wm argus.Position, dirty dirtyTime, hourly float64) (s countStatement, ok bool) {
+// together are the statements that read the rows of all questions once, and the time in which they rely on them without a look at
+// the watermark. ok is false when they ask for different rows, or when one of them has a cheaper way.
+func (a *Analytics) together(questions []*countQuestion, used []*rollup, wm argus.Position, dirty dirtyTime, hourly float64) (relied []interval, out []countStatement, ok bool) {
 	first, step, latencies := questions[0], time.Duration(0), false
 	raw := []interval{{first.window.since, first.window.until}}
 	if len(questions) < 2 {
-		return s, false
+		return nil, nil, false
 	}
 	for i, q := range questions {
 		if q.window != first.window || !reflect.DeepEqual(q.conditions, first.conditions) || q.step != 0 && step != 0 && q.step != step {
-			return s, false
+			return nil, nil, false
 		}
 		step, latencies = max(step, q.step), latencies || q.latencies
 		if pieces, _ := a.divide(q, used[i], dirty, hourly); len(pieces) > 0 {
-			return s, false
+			return nil, nil, false
 		}
 	}
 	switch form := a.rawForm(raw, hourly, false); {
 	case form == rawEach:
-		return eachStatement(questions, raw, wm)
+		s, ok := eachStatement(questions, raw, wm)
+		return nil, []countStatement{s}, ok
 	case form == rawLists && !latencies:
-		return setsStatement(questions, raw, wm)
+		clean, dirty := dirty.split(first.window)
+		if s, ok := manyStatement(questions, clean, nil); ok {
+			out = append(out, s)
+		}
+		if s, ok := manyStatement(questions, dirty, &wm); ok {
+			out = append(out, s)
+		}
+		return clean, out, true
 	}
-	return s, false
+	return nil, nil, false
 }
 
 // eachStatement gives each row of the intervals to all questions, which ask for the same rows.
