@@ -49,20 +49,6 @@ type countRow struct {
 	completed uint64
 }
 
-// eachBucket calls f with each bucket and how many calls are in it; some may come again.
-func (r *countRow) eachBucket(f func(bucket int16, n uint64)) {
-	for i, b := range r.buckets {
-		n := uint64(1)
-		if len(r.counts) > 0 {
-			n = r.counts[i]
-		}
-		f(b, n)
-	}
-	for _, us := range r.micros {
-		f(bucketOf(us), 1)
-	}
-}
-
 // counted says what an answer was made of.
 type counted struct {
 	source     argus.Source

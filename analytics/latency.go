@@ -81,6 +81,29 @@ func (l *latencies) add(b int16, n uint64) {
 	l.counts[i] += n
 }
 
+// addRow counts the calls of a row by bucket. What its buckets tell beside latencies it gives to other. A year has 800,000 buckets,
+// so most are counted without a call.
+func (l *latencies) addRow(r *countRow, other func(bucket int16, n uint64)) {
+	for i, b := range r.buckets {
+		n := uint64(1)
+		if len(r.counts) > 0 {
+			n = r.counts[i]
+		}
+		switch at := int(b) - int(l.first); {
+		case b < bucketZero:
+			other(b, n)
+		case at >= 0 && at < len(l.counts):
+			l.counts[at] += n
+			l.n += n
+		default:
+			l.add(b, n)
+		}
+	}
+	for _, us := range r.micros {
+		l.add(bucketOf(us), 1)
+	}
+}
+
 // rank is the rank of the q-quantile: ⌈q·n⌉, counted from 1, as percentile_disc has it.
 func (l *latencies) rank(q float64) uint64 {
 	return max(1, uint64(math.Ceil(q*float64(l.n))))

@@ -23,12 +23,9 @@ func (t *tally) add(r *countRow) {
 	}
 	switch r.status {
 	case anyStatus:
-		r.eachBucket(func(b int16, n uint64) {
-			switch {
-			case b <= bucketClass:
+		t.addRow(r, func(b int16, n uint64) {
+			if b <= bucketClass {
 				t.addClass(bucketClass-b, n)
-			case b != bucketInterrupted:
-				t.latencies.add(b, n)
 			}
 		})
 	case 0:
@@ -36,7 +33,7 @@ func (t *tally) add(r *countRow) {
 		return
 	default:
 		t.addClass(r.status/100, r.calls)
-		r.eachBucket(t.latencies.add)
+		t.addRow(r, func(int16, uint64) {}) // calls with a status have latencies
 	}
 	t.max = max(t.max, r.slowest)
 }
