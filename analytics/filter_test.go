@@ -194,6 +194,9 @@ func TestIndexesKnowWhatIsNotThere(t *testing.T) {
 		records[i].OccurredAt = argus.Micros(now.Add(-time.Duration(i) * 8 * time.Hour))
 		// All four characters of AUD-8280 that follow each other are in each month, and no six of them.
 		records[i].Reason = []string{"AUD-1111", "bud-8111", "cd-8211", "INC-8281", "ticket 8280"}[i%5]
+		// Each month has both programs and both statuses, and no call of the one that the other has.
+		records[i].UserAgent = []string{"curl/8", "Terraform/1 (linux)"}[i%2]
+		records[i].Status = []int16{200, 500}[i%2]
 	}
 	w.write(w.openWriter(), records...)
 	w.replicate()
@@ -219,10 +222,13 @@ func TestIndexesKnowWhatIsNotThere(t *testing.T) {
 		"actor": {"user_nobody"}, "route": {"GET /v1/nothing"}, "pat": {"019c1000-0000-7000-8000-000000000001"},
 		"break_glass": {"019c1000-0000-7000-8000-000000000001"}, "client_ip": {"203.0.113.99"}, "request_id": {"req-0000000000000000"},
 		"trace_id": {strings.Repeat("ab", 16)}, "param.id": {"UTD_NOBODY_001"}, "param.worker": {"UTD_NOBODY_001"},
-		"reason": {"Nothing Quite Like It", "AUD-8280"},
+		"reason": {"Nothing Quite Like It", "AUD-8280"}, "status": {"418", "4xx"}, "release": {"v9"}, "error_code": {"nothing"},
+		"client": {"nothing", "curl&status=5xx", "curl&user_agent=LINUX"}, "user_agent": {"nothing/0"},
 	} {
 		for _, value := range values {
-			f, err := argus.ParseFilter(url.Values{name: {value}}, now)
+			query, err := url.ParseQuery(name + "=" + value)
+			w.must(err)
+			f, err := argus.ParseFilter(query, now)
 			w.must(err)
 			if n := granules(f); n > all/2 {
 				t.Errorf("%s=%s reads %d of %d granules", name, value, n, all)

@@ -61,6 +61,11 @@ CREATE TABLE IF NOT EXISTS audit_log (
   INDEX by_long_reason lower(ifNull(reason, '')) TYPE ngrambf_v1(6, 8192, 2, 0) GRANULARITY 1,
   INDEX by_outcome outcome TYPE set(2) GRANULARITY 1,
   INDEX by_kind actor_kind TYPE set(8) GRANULARITY 1,
+  -- A set holds the pairs of values that a granule has. So two values that are common and do not meet leave it out.
+  INDEX by_status (client, status) TYPE set(256) GRANULARITY 1,
+  INDEX by_agent (user_agent, client) TYPE set(512) GRANULARITY 1,
+  INDEX by_release release TYPE bloom_filter(0.01) GRANULARITY 1,
+  INDEX by_error error_code TYPE bloom_filter(0.01) GRANULARITY 1,
   INDEX by_latency latency_us TYPE minmax GRANULARITY 1
 ) ENGINE = MergeTree
 PARTITION BY toYYYYMM(occurred_at)
