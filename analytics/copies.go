@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -236,14 +235,8 @@ func (c *logCopy) checkTables(ctx context.Context, conn *clickhouseConn) error {
 		newRecordBlock().results(), func(int) error { return nil }); err != nil {
 		return err
 	}
-	var parts []string
-	for _, r := range rollups {
-		for _, length := range []string{"_hours", "_days"} {
-			parts = append(parts, "SELECT 1 AS n FROM "+r.name+length+" LIMIT 0")
-		}
-	}
 	var n proto.ColUInt8
-	err := conn.query(ctx, statement{text: strings.Join(parts, " UNION ALL ")}, bounds{time: quickTime, memory: 64 << 20},
+	err := conn.query(ctx, statement{text: "SELECT 1 AS n FROM audit_rollup_hours LIMIT 0 UNION ALL SELECT 1 AS n FROM audit_rollup_days LIMIT 0"}, bounds{time: quickTime, memory: 64 << 20},
 		proto.Results{{Name: "n", Data: &n}}, func(int) error { return nil })
 	if err != nil {
 		return fmt.Errorf("a rollup: %w", err)

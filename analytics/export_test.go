@@ -103,7 +103,7 @@ func TestRetention(t *testing.T) {
 		if step == 2 {
 			month := time.Date(oldest.Year(), oldest.Month()-1, 1, 0, 0, 0, 0, time.UTC)
 			admin := w.ch.Conn(t, w.ch.MigrateURL)
-			for _, table := range []string{"audit_log", "audit_route_days", "audit_client_days", "audit_actor_days"} {
+			for _, table := range []string{"audit_log", "audit_rollup_days"} {
 				w.must(admin.Exec(ctx(t), "ALTER TABLE "+table+" DROP PARTITION "+month.Format("200601")))
 			}
 			_, err := w.pg.Pool(t, w.pg.SuperuserURL).Exec(ctx(t), "DROP TABLE argus.argus_audit_log_"+month.Format("y2006m01"))

@@ -43,16 +43,15 @@ var (
 	}
 )
 
-// rollup describes the two tables of migrations/clickhouse/0002_rollups.sql that answer one kind of question.
+// rollup describes the rows of both tables of migrations/clickhouse/0002_rollups.sql that answer one kind of question.
 type rollup struct {
-	name       string
+	prefix     string // of the names of its grains
 	dimensions []dimension
 	exact      bool // status is exact; else only its class is known
 	latencies  bool
 	anyStatus  bool                 // its months are also counted over all statuses
 	grains     []grain              // ascending
-	columns    map[string]string    // of the audit log, as expressions over the rollup's
-	values     map[dimension]string // likewise
+	values     map[dimension]string // expressions over the rollup's columns
 	filters    []argus.FilterName   // what else than status it can filter by
 }
 
@@ -61,9 +60,8 @@ const zeroID = "toUUID('00000000-0000-0000-0000-000000000000')"
 // rollups are in the order of their sizes: the first that can answer does.
 var rollups = []*rollup{
 	{
-		name: "audit_actor", dimensions: []dimension{byActor, byActorKind, byPAT, byBreakGlass, byClient, byAgent},
-		grains:  []grain{grainHour, grainDay, grainMonth},
-		columns: map[string]string{"outcome": "if(class = 0, 'interrupted', 'completed')", "status": "(class * 100)"},
+		prefix: "actor_", dimensions: []dimension{byActor, byActorKind, byPAT, byBreakGlass, byClient, byAgent},
+		grains: []grain{grainHour, grainDay, grainMonth},
 		values: map[dimension]string{
 			byPAT:        "if(pat_id = " + zeroID + ", '', toString(pat_id))",
 			byBreakGlass: "if(break_glass_id = " + zeroID + ", '', toString(break_glass_id))",
@@ -71,15 +69,13 @@ var rollups = []*rollup{
 		filters: []argus.FilterName{argus.FilterActor, argus.FilterActorKind, argus.FilterClient, argus.FilterAgent, argus.FilterOutcome},
 	},
 	{
-		name: "audit_client", dimensions: []dimension{byActorKind, byClient, byMethod}, latencies: true,
+		prefix: "client_", dimensions: []dimension{byActorKind, byClient, byMethod}, latencies: true,
 		grains:  []grain{grainHour, grainDay, grainMonth},
-		columns: map[string]string{"outcome": "if(class = 0, 'interrupted', 'completed')", "status": "(class * 100)"},
 		filters: []argus.FilterName{argus.FilterActorKind, argus.FilterClient, argus.FilterMethod, argus.FilterOutcome},
 	},
 	{
-		name: "audit_route", dimensions: []dimension{byRoute, byMethod, byService, byRelease, byErrorCode}, exact: true, latencies: true, anyStatus: true,
-		grains:  []grain{grainMinute, grainHour, grainDay, grainOctet, grainMonth},
-		columns: map[string]string{"outcome": "if(status = 0, 'interrupted', 'completed')"},
+		dimensions: []dimension{byRoute, byMethod, byService, byRelease, byErrorCode}, exact: true, latencies: true, anyStatus: true,
+		grains: []grain{grainMinute, grainHour, grainDay, grainOctet, grainMonth},
 		filters: []argus.FilterName{argus.FilterRoute, argus.FilterMethod, argus.FilterOutcome, argus.FilterService,
 			argus.FilterRelease, argus.FilterErrorCode},
 	},
@@ -144,10 +140,10 @@ func rollupFor(q *countQuestion) *rollup {
 	return nil
 }
 
-// column is how the rollup writes a column of the audit log.
-func (r *rollup) column(name string) string {
-	if e, ok := r.columns[name]; ok {
-		return e
+// rollupColumn is how rollups write a column of the audit log. Their status may be of whole hundreds.
+func rollupColumn(name string) string {
+	if name == "outcome" {
+		return "if(status = 0, 'interrupted', 'completed')"
 	}
 	return name
 }
@@ -166,7 +162,7 @@ func (r *rollup) branches(q *countQuestion, pieces []piece) []statement {
 	}
 	var out []statement
 	for _, long := range []bool{true, false} {
-		a := &clickhouseArgs{column: r.column}
+		a := &clickhouseArgs{column: rollupColumn}
 		var or []string
 		for g := grainMinute; g <= grainMonth; g++ {
 			if len(starts[g]) > 0 && (g >= grainDay) == long {
@@ -174,7 +170,7 @@ func (r *rollup) branches(q *countQuestion, pieces []piece) []statement {
 				if g == grainMonth {
 					name = month
 				}
-				or = append(or, "(grain = '"+name+"' AND "+a.among(starts[g], g)+")")
+				or = append(or, "(grain = '"+r.prefix+name+"' AND "+a.among(starts[g], g)+")")
 			}
 		}
 		if len(or) > 0 {
@@ -200,10 +196,10 @@ func (r *rollup) branch(a *clickhouseArgs, q *countQuestion, long bool, where st
 			return e
 		}
 		return string(d)
-	}, "toInt16("+r.column("status")+")")
-	table := r.name + "_hours"
+	}, "status")
+	table := "audit_rollup_hours"
 	if long {
-		table = r.name + "_days"
+		table = "audit_rollup_days"
 	}
 	group := q.groupBy()
 	switch {

@@ -21,7 +21,7 @@ var ErrNotOne = errors.New("the copy must be one ClickHouse server with plain ta
 // ClickHouseTables are the tables that argusd migrate makes. A test of package migrations holds the list.
 var ClickHouseTables = []string{
 	"audit_log", "compute_control_audit", "remote_support_audit",
-	"audit_route_hours", "audit_route_days", "audit_client_hours", "audit_client_days", "audit_actor_hours", "audit_actor_days",
+	"audit_rollup_hours", "audit_rollup_days",
 	"replicator_epoch", "audit_watermark", "replicator_identity", "audit_orphans", "compute_control_orphans", "remote_support_orphans",
 	"ledger_runs", "ledger_checkpoints", "ledger_conflicts", "argus_schema_migrations", "argus_schema_files",
 }

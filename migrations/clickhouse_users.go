@@ -37,7 +37,7 @@ type ClickHouseSetting struct {
 // may decide to delete them.
 var expiring = []string{
 	"audit_log", "compute_control_audit", "remote_support_audit",
-	"audit_route_hours", "audit_route_days", "audit_client_hours", "audit_client_days", "audit_actor_hours", "audit_actor_days",
+	"audit_rollup_hours", "audit_rollup_days",
 }
 
 // ClickHouseUsers are the users of the copy, besides the administrator who migrates (argus_migrate in

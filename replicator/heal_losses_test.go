@@ -51,6 +51,9 @@ func TestHeal(t *testing.T) {
 		"remote_support_audit, " + monthOf(ago(70)).String(): "ALTER TABLE remote_support_audit UPDATE reason = 'another' WHERE step = 1" + sync,
 		"test_by_day, " + monthOf(ago(4)).String():           "INSERT INTO test_by_day SELECT * FROM test_by_day",
 		"test_by_minute, " + monthOf(ago(70)).String():       "ALTER TABLE test_by_minute DELETE WHERE 1" + sync,
+		// Days are made of hours: of the one month the days are lost, of the other the hours.
+		"audit_rollup_days, " + monthOf(ago(4)).String():   fmt.Sprintf("ALTER TABLE audit_rollup_days DELETE WHERE toYYYYMM(at) = %d", monthOf(ago(4))) + sync,
+		"audit_rollup_hours, " + monthOf(ago(70)).String(): fmt.Sprintf("ALTER TABLE audit_rollup_hours DELETE WHERE toYYYYMM(at) = %d", monthOf(ago(70))) + sync,
 	}
 	for _, loss := range losses {
 		exec(loss)

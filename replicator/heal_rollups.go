@@ -77,5 +77,5 @@ func (h *healing) wholeRollup(ctx context.Context, r rollup) error {
 func (s *clickhouse) rollupMonthDifference(ctx context.Context, r rollup, m month, gone *[2]bool) (string, error) {
 	text := fmt.Sprint(int(m))
 	where := fmt.Sprintf("WHERE startsWith(toString(%s), %s)", r.partitionKey(), literal(text))
-	return s.rollupDifference(ctx, r, gone, where, s.filter(timeRange{m.from(), m.to()}))
+	return s.rollupDifference(ctx, r, gone, where, s.filter(r, timeRange{m.from(), m.to()}))
 }

@@ -116,8 +116,8 @@ func (w *world) verifyRollups() {
 	defer s.close()
 	all, err := s.rollups(w.ctx())
 	w.must(err)
-	if len(all) < 2 {
-		w.t.Fatalf("found %d rollups", len(all))
+	if want := 2 + len(testRollups)/2; len(all) != want {
+		w.t.Fatalf("found %d rollups, want %d", len(all), want)
 	}
 	for _, r := range all {
 		difference, err := s.rollupDifference(w.ctx(), r, new([2]bool), "")

@@ -12,8 +12,9 @@ import (
 	clickhousego "github.com/ClickHouse/clickhouse-go/v2"
 )
 
-// rollup is a table that a materialized view feeds directly from the audit log.
+// rollup is a table that a materialized view feeds, from the audit log or from another rollup.
 type rollup struct {
+	source    string // what the view reads
 	view      string
 	target    string
 	query     string // the view's SELECT
@@ -24,30 +25,19 @@ type rollup struct {
 
 var viewTarget = regexp.MustCompile(`(?s)^CREATE MATERIALIZED VIEW \S+ TO (\S+) `)
 
-// rollups finds them in the catalog, so that a rollup added by a migration needs nothing here.
+// rollups finds them in the catalog, so that a rollup added by a migration needs nothing here. A rollup stands behind
+// the one that it is made of, so rebuilding all in this order makes each of rows.
 func (s *clickhouse) rollups(ctx context.Context) ([]rollup, error) {
-	var found []rollup
-	err := s.each(ctx, func(scan func(...any) error) error {
-		var r rollup
-		var create string
-		if err := scan(&r.view, &r.query, &create); err != nil {
-			return err
-		}
-		m := viewTarget.FindStringSubmatch(create)
-		if m == nil {
-			return fmt.Errorf("the materialized view %s has no TO table: rollups need one to be rebuilt in", r.view)
-		}
-		r.target = strings.Trim(m[1][strings.LastIndexByte(m[1], '.')+1:], "`\"")
-		found = append(found, r)
-		return nil
-	}, `SELECT v.name, v.as_select, v.create_table_query
-	      FROM system.tables AS s ARRAY JOIN s.dependencies_table AS dependent, s.dependencies_database AS within
-	      JOIN system.tables AS v ON v.name = dependent AND v.database = within
-	     WHERE s.database = currentDatabase() AND v.database = currentDatabase()
-	       AND s.name = {name:String} AND v.engine = 'MaterializedView'
-	     ORDER BY v.name`, clickhousego.Named("name", tables[auditTable].clickhouse))
+	found, err := s.rollupsOf(ctx, tables[auditTable].clickhouse)
 	if err != nil {
 		return nil, fmt.Errorf("looking for rollups: %w", err)
+	}
+	for i := 0; i < len(found); i++ {
+		more, err := s.rollupsOf(ctx, found[i].target)
+		if err != nil {
+			return nil, fmt.Errorf("looking for rollups: %w", err)
+		}
+		found = append(found, more...)
 	}
 	for i := range found {
 		r := &found[i]
@@ -66,14 +56,42 @@ func (s *clickhouse) rollups(ctx context.Context) ([]rollup, error) {
 	return found, nil
 }
 
+// rollupsOf are those that are made directly of the source.
+func (s *clickhouse) rollupsOf(ctx context.Context, source string) (found []rollup, err error) {
+	err = s.each(ctx, func(scan func(...any) error) error {
+		r := rollup{source: source}
+		var create string
+		if err := scan(&r.view, &r.query, &create); err != nil {
+			return err
+		}
+		m := viewTarget.FindStringSubmatch(create)
+		if m == nil {
+			return fmt.Errorf("the materialized view %s has no TO table: rollups need one to be rebuilt in", r.view)
+		}
+		r.target = strings.Trim(m[1][strings.LastIndexByte(m[1], '.')+1:], "`\"")
+		found = append(found, r)
+		return nil
+	}, `SELECT v.name, v.as_select, v.create_table_query
+	      FROM system.tables AS s ARRAY JOIN s.dependencies_table AS dependent, s.dependencies_database AS within
+	      JOIN system.tables AS v ON v.name = dependent AND v.database = within
+	     WHERE s.database = currentDatabase() AND v.database = currentDatabase()
+	       AND s.name = {name:String} AND v.engine = 'MaterializedView'
+	     ORDER BY v.name`, clickhousego.Named("name", source))
+	return found, err
+}
+
 // timeRange is [from, to).
 type timeRange struct{ from, to time.Time }
 
-// filter restricts reads of the audit log to the time range, in every query.
-func (s *clickhouse) filter(tr timeRange) string {
-	at := tables[auditTable].at
-	expr := fmt.Sprintf("%s >= %s AND %s < %s", at, micros(tr.from.UnixMicro()), at, micros(tr.to.UnixMicro()))
-	return fmt.Sprintf("additional_table_filters = {%s: %s}", literal(s.database+"."+tables[auditTable].clickhouse), literal(expr))
+// filter restricts what the rollup's view reads to the time range, in every query. By the rule of rollups, the column at of one
+// that another is made of is its time. So the time range must be of whole days.
+func (s *clickhouse) filter(r rollup, tr timeRange) string {
+	at, from, to := "at", fmt.Sprintf("toDateTime(%d, 'UTC')", tr.from.Unix()), fmt.Sprintf("toDateTime(%d, 'UTC')", tr.to.Unix())
+	if r.source == tables[auditTable].clickhouse {
+		at, from, to = tables[auditTable].at, micros(tr.from.UnixMicro()), micros(tr.to.UnixMicro())
+	}
+	expr := fmt.Sprintf("%s >= %s AND %s < %s", at, from, at, to)
+	return fmt.Sprintf("additional_table_filters = {%s: %s}", literal(s.database+"."+r.source), literal(expr))
 }
 
 // dayRanges joins days, counted from 1970, into ranges.
@@ -127,7 +145,7 @@ func (t *term) rebuildDays(ctx context.Context, days map[int32]struct{}) error {
 // partitionsOf are the values of the partition key under which the rows of a time range count.
 func (s *clickhouse) partitionsOf(ctx context.Context, r rollup, tr timeRange) ([]string, error) {
 	found, err := s.strings(ctx, fmt.Sprintf("SELECT DISTINCT toString(%s) FROM (%s) SETTINGS %s",
-		r.partitionKey(), r.query, s.filter(tr)))
+		r.partitionKey(), r.query, s.filter(r, tr)))
 	if err != nil {
 		return nil, fmt.Errorf("looking for the partitions of %s: %w", r.target, err)
 	}
@@ -165,7 +183,7 @@ func (t *term) rebuild(ctx context.Context, r rollup, values []string) error {
 	first, ok1 := r.sourceRange(values[0])
 	last, ok2 := r.sourceRange(values[len(values)-1]) // they are sorted
 	if ok1 && ok2 {
-		insert += " SETTINGS " + t.clickhouse.filter(timeRange{first.from, last.to})
+		insert += " SETTINGS " + t.clickhouse.filter(r, timeRange{first.from, last.to})
 	}
 	if err := t.rewrite(ctx, insert); err != nil {
 		return fmt.Errorf("rebuilding %s: %w", r.target, err)

@@ -161,7 +161,7 @@ func (c Services) called(ctx context.Context, r *Report) {
 	seen := map[string]bool{} // "service route"
 	asked := 0
 	checkCopies(ctx, r, c.ClickHouseURL, "argus_reader", func(s *clickHouse, _ string) {
-		rows, err := s.conn.Query(ctx, `SELECT DISTINCT service, route FROM audit_route_hours WHERE grain = 'hour' AND at >= ? AND has(?, service)`,
+		rows, err := s.conn.Query(ctx, `SELECT DISTINCT service, route FROM audit_rollup_hours WHERE grain = 'hour' AND at >= ? AND has(?, service)`,
 			r.clock().Add(-calledSince), names)
 		for err == nil && rows.Next() {
 			var service, route string
