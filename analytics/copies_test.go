@@ -218,7 +218,7 @@ func TestACopyIsLost(t *testing.T) {
 		{"frozen", "down", func() { w.must(engine().Kill(syscall.SIGSTOP)) }, func() { w.must(engine().Kill(syscall.SIGCONT)) }},
 		{"killed", "down", func() { w.must(engine().Kill(syscall.SIGKILL)) }, func() { east.ch.Restart(t) }},
 		{"without the log's table", "degraded", func() { admin("DETACH TABLE DB.audit_log SYNC") }, func() { admin("ATTACH TABLE DB.audit_log") }},
-		{"without a rollup", "degraded", func() { admin("DETACH TABLE DB.audit_rollup_hours SYNC") }, func() { admin("ATTACH TABLE DB.audit_route_hours") }},
+		{"without a rollup", "degraded", func() { admin("DETACH TABLE DB.audit_rollup_hours SYNC") }, func() { admin("ATTACH TABLE DB.audit_rollup_hours") }},
 		{"without its database", "down", func() { admin("DROP DATABASE DB SYNC") }, migrate},
 		{"emptied", "degraded", func() { admin("DROP DATABASE DB SYNC"); migrate() }, func() {}},
 		{"an hour behind", "ok", func() {

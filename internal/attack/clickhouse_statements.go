@@ -138,7 +138,7 @@ func (g *group) copyStatements() {
 		}
 	}
 	reading = append(reading, "CREATE TABLE argus.squat (x Int8) ENGINE = Memory", "CREATE TABLE argus.squat ENGINE = Memory AS SELECT 1 AS x", "CREATE VIEW argus.squat AS SELECT 1", "CREATE MATERIALIZED VIEW argus.squat ENGINE = Memory AS SELECT 1 AS x", "CREATE TEMPORARY TABLE squat (x Int8)",
-		"ALTER TABLE argus.audit_log UPDATE status = 200 WHERE 0", "ALTER TABLE argus.audit_log FREEZE", "ALTER TABLE argus.audit_log FETCH PARTITION ID 'x' FROM '/x'", "DROP VIEW argus.audit_route_hours_view", "EXCHANGE TABLES argus.audit_log AND argus.audit_orphans", "KILL QUERY WHERE 1")
+		"ALTER TABLE argus.audit_log UPDATE status = 200 WHERE 0", "ALTER TABLE argus.audit_log FREEZE", "ALTER TABLE argus.audit_log FETCH PARTITION ID 'x' FROM '/x'", "DROP VIEW argus.audit_rollup_hours_view", "EXCHANGE TABLES argus.audit_log AND argus.audit_orphans", "KILL QUERY WHERE 1")
 	server := []string{"CREATE DATABASE squat", "DROP DATABASE argus", "CREATE DATABASE squat ENGINE = PostgreSQL('127.0.0.1:1', 'd', 'u', 'p')", "CREATE DATABASE squat ENGINE = MySQL('127.0.0.1:1', 'd', 'u', 'p')", "CREATE DATABASE squat ENGINE = Filesystem('/')",
 		"CREATE TABLE argus.squat (x String) ENGINE = File(CSV, '/etc/passwd')", "CREATE TABLE argus.squat (x String) ENGINE = URL('http://127.0.0.1:1', CSV)", "CREATE TABLE argus.squat (x String) ENGINE = S3('http://127.0.0.1:1/b/k', 'CSV')",
 		"CREATE TABLE argus.squat (x String) ENGINE = PostgreSQL('127.0.0.1:1', 'd', 't', 'u', 'p')", "CREATE TABLE argus.squat (x String) ENGINE = Kafka('127.0.0.1:1', 't', 'g', 'CSV')", "CREATE TABLE argus.squat (x String) ENGINE = Executable('id', CSV)",
