@@ -120,7 +120,7 @@ CREATE TABLE IF NOT EXISTS audit_rollup_days (
 PARTITION BY toYYYYMM(at)
 PRIMARY KEY (grain, at, actor_id, actor_kind, client, service, release, route, method)
 ORDER BY (grain, at, actor_id, actor_kind, client, service, release, route, method, status, error_code, pat_id, break_glass_id, agent)
-SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0, index_granularity = 256,
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, non_replicated_deduplication_window = 0, index_granularity = 1024,
   min_age_to_force_merge_seconds = 7200, min_age_to_force_merge_on_partition_only = 1;
 -- +goose StatementEnd
 
