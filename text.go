@@ -2,6 +2,7 @@ package argus
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -34,6 +35,23 @@ func Text(s string, limit int) string {
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// Counted is "1 row", "2 rows", "0 batches": what a person reads of a number of things.
+func Counted[N ~int | ~int64](n N, one string) string {
+	word := one
+	switch {
+	case n == 1:
+	case strings.HasSuffix(one, "leaf"):
+		word = strings.TrimSuffix(one, "f") + "ves"
+	case strings.HasSuffix(one, "ch"):
+		word += "es"
+	case strings.HasSuffix(one, "entry"):
+		word = strings.TrimSuffix(one, "y") + "ies"
+	default:
+		word += "s"
+	}
+	return strconv.FormatInt(int64(n), 10) + " " + word
 }
 
 // Folded returns s with its ASCII letters in lower case. Texts are searched folded: both stores fold these letters alike,

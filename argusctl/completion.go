@@ -183,7 +183,7 @@ func (f *factory) completeFacet(name argus.FilterName) completer {
 			answer, err := askFacets(ctx, c, url.Values{"since": {"24h"}}, name)
 			var words []string
 			for _, v := range answer.Fields[name] {
-				about := plural(v.Count, "call")
+				about := argus.Counted(v.Count, "call")
 				if v.Name != nil {
 					about = *v.Name + ", " + about
 				}

@@ -36,9 +36,9 @@ func (j *exportJob) describe(ctx context.Context, c *client, out *countingWriter
 	case !last.Complete:
 		return nil, badAnswer(errors.New("the record of the export does not say that it was complete"))
 	case len(calls) == 1 && last.Rows != j.State.Rows:
-		return nil, badAnswer(fmt.Errorf("the record of the export has %d rows, %d arrived", last.Rows, j.State.Rows))
+		return nil, badAnswer(fmt.Errorf("the record of the export has %s, %d arrived", argus.Counted(last.Rows, "row"), j.State.Rows))
 	case len(calls) == 1 && j.Format == "ndjson" && (last.SHA256 != sum || last.Bytes != out.n):
-		return nil, badAnswer(fmt.Errorf("the server sent %d bytes with SHA-256 %s, %d bytes with %s arrived", last.Bytes, last.SHA256, out.n, sum))
+		return nil, badAnswer(fmt.Errorf("the server sent %s with SHA-256 %s, %s with %s arrived", argus.Counted(last.Bytes, "byte"), last.SHA256, argus.Counted(out.n, "byte"), sum))
 	}
 	m := *first
 	m.File, m.Server, m.AuditIDs, m.Ended, m.Complete = filepath.Base(j.name), j.Server, calls, last.Ended, true

@@ -123,14 +123,6 @@ func formatBytes(n int64) string {
 	return fmt.Sprintf("%.1f %cB", v, units[i])
 }
 
-// plural is "1 call", "2 calls".
-func plural(n int64, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %ss", n, one)
-}
-
 // sparkline draws values as blocks of eight heights, the greatest filling one; all zero is a flat line.
 func sparkline(values []float64) string {
 	blocks := []rune("▁▂▃▄▅▆▇█")

@@ -113,11 +113,11 @@ func exportRun(ctx context.Context, f *factory, o *exportOptions, name string) e
 			err = errors.New("stopped")
 		}
 		if j.Manifest != nil || j.State.After != "" {
-			f.notice("%s so far are in %s. Go on with: argusctl logs export %s --resume", plural(j.State.Rows, "row"), j.part(), j.name)
+			f.notice("%s so far are in %s. Go on with: argusctl logs export %s --resume", argus.Counted(j.State.Rows, "row"), j.part(), j.name)
 		}
 		return err
 	}
-	f.notice("%s: %s, %s, in %s", j.name, plural(j.State.Rows, "row"), formatBytes(j.Bytes), formatDuration(f.now().Sub(began)))
+	f.notice("%s: %s, %s, in %s", j.name, argus.Counted(j.State.Rows, "row"), formatBytes(j.Bytes), formatDuration(f.now().Sub(began)))
 	f.notice("%s says what the file is. Check it with: argusctl logs verify %s", j.manifestName(), j.name)
 	return nil
 }
@@ -236,7 +236,7 @@ func (f *factory) export(ctx context.Context, c *client, j *exportJob) (err erro
 	}
 	out := &countingWriter{w: bufio.NewWriterSize(file, 1<<20), n: j.Bytes, sum: sha256.New()}
 	if n, err := io.CopyN(out.sum, file, j.Bytes); err != nil {
-		return errors.Join(err, fmt.Errorf("%s is shorter than it was, %d bytes instead of %d: start over with --force", j.part(), n, j.Bytes))
+		return errors.Join(err, fmt.Errorf("%s is shorter than it was, %s instead of %d: start over with --force", j.part(), argus.Counted(n, "byte"), j.Bytes))
 	}
 	if err := file.Truncate(j.Bytes); err != nil {
 		return err
@@ -376,7 +376,7 @@ func (p *progress) show(rows int64, last []byte) {
 		return
 	}
 	p.drawn = now
-	line := fmt.Sprintf("%d rows, %s", rows, formatBytes(p.out.n))
+	line := argus.Counted(rows, "row") + ", " + formatBytes(p.out.n)
 	if elapsed := now.Sub(p.began).Seconds(); elapsed > 0.2 {
 		line += fmt.Sprintf(", %.0f rows/s", float64(rows-p.first)/elapsed)
 	}

@@ -150,7 +150,7 @@ func askFacets(ctx context.Context, c *client, query url.Values, fields ...argus
 }
 
 func (a *facetsAnswer) about(f *factory) string {
-	text := f.window(a.Since, a.Until) + ": " + plural(a.Total, "call")
+	text := f.window(a.Since, a.Until) + ": " + argus.Counted(a.Total, "call")
 	if a.Source == argus.SourcePostgres {
 		text += ", from Postgres alone: ClickHouse is away or slow"
 	}

@@ -9,6 +9,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
 )
 
 type matchOptions struct{ body string }
@@ -99,12 +101,12 @@ func matchRun(ctx context.Context, f *factory, o *matchOptions, arg string) erro
 			return err
 		}
 	} else if match {
-		_, err = fmt.Fprintf(f.io.out, "match: %s is what was submitted (%d bytes, SHA-256 %s)\n", harmless(fileName(o.body)), d.size, own)
+		_, err = fmt.Fprintf(f.io.out, "match: %s is what was submitted (%s, SHA-256 %s)\n", harmless(fileName(o.body)), argus.Counted(d.size, "byte"), own)
 	} else if row.BodySHA256 == nil {
-		_, err = fmt.Fprintf(f.io.out, "no match: the row holds no digest, since the body was cut off or over the limit (%d bytes were read)\n", row.BodyBytes)
+		_, err = fmt.Fprintf(f.io.out, "no match: the row holds no digest, since the body was cut off or over the limit (%s were read)\n", argus.Counted(row.BodyBytes, "byte"))
 	} else {
-		_, err = fmt.Fprintf(f.io.out, "no match: %s has %d bytes, SHA-256 %s\n          submitted were %d bytes, SHA-256 %s\n",
-			harmless(fileName(o.body)), d.size, own, row.BodyBytes, harmless(*row.BodySHA256))
+		_, err = fmt.Fprintf(f.io.out, "no match: %s has %s, SHA-256 %s\n          submitted were %s, SHA-256 %s\n",
+			harmless(fileName(o.body)), argus.Counted(d.size, "byte"), own, argus.Counted(row.BodyBytes, "byte"), harmless(*row.BodySHA256))
 	}
 	if err != nil || match {
 		return err

@@ -199,7 +199,7 @@ func (f *factory) printCall(r *argus.Record, d *callDetail) error {
 	}
 	return f.fields(append(pairs,
 		txt("from"), txt(r.ClientIP.String()), txt("user agent"), txt(r.UserAgent),
-		txt("body"), txt(fmt.Sprintf("%d bytes", r.BodyBytes)), txt("body SHA-256"), txt(digest),
+		txt("body"), txt(argus.Counted(r.BodyBytes, "byte")), txt("body SHA-256"), txt(digest),
 		txt("request id"), txt(r.ClientRequestID), txt("trace id"), txt(r.TraceID),
 		txt("recorded"), txt(f.exactTime(r.RecordedAt)),
 		txt("row"), txt(fmt.Sprintf("writer %d, seq %d", r.WriterID, r.Seq)),

@@ -190,7 +190,7 @@ func tailNewest(ctx context.Context, c *client, p *rowPrinter, o *tailOptions, q
 		if err := p.flush(); err != nil {
 			return "", err
 		}
-		p.f.notice("The newest %s. More: --limit 1000. All of a window: --since 24h.", plural(int64(len(rows)), "call"))
+		p.f.notice("The newest %s. More: --limit 1000. All of a window: --since 24h.", argus.Counted(len(rows), "call"))
 	}
 	if cursor != "" && o.paging {
 		p.f.notice("Older calls: --cursor %s", cursor)

@@ -454,7 +454,7 @@ func (e *entryReader) line(line []byte) error {
 		e.writer(l.Writer)
 	case l.Loose != nil:
 		if month, err := proof.ParseMonth(l.Loose.Month); err == nil && l.Loose.Rows > 0 && e.audit.WantsRows(l.Loose.Kind, month) {
-			e.audit.Extra(fmt.Sprintf("%d rows of %s", l.Loose.Rows, month), fmt.Sprintf("are %ss that neither have a leaf nor wait for one", l.Loose.Kind), proof.Hash{})
+			e.audit.Extra(fmt.Sprintf("%s of %s", argus.Counted(l.Loose.Rows, "row"), month), fmt.Sprintf("are %ss that neither have a leaf nor wait for one", l.Loose.Kind), proof.Hash{})
 		}
 	case l.End != nil:
 		e.ended = true
@@ -465,7 +465,7 @@ func (e *entryReader) line(line []byte) error {
 func (e *entryReader) writer(w *argus.LedgerCount) {
 	_, last, rows := e.audit.Through(w.WriterID)
 	if w.Unknown {
-		e.audit.Extra(fmt.Sprintf("writer %d", w.WriterID), fmt.Sprintf("has %d rows, more than argus.audit_writers knows", w.Rows), proof.Hash{})
+		e.audit.Extra(fmt.Sprintf("writer %d", w.WriterID), fmt.Sprintf("has %s, more than argus.audit_writers knows", argus.Counted(w.Rows, "row")), proof.Hash{})
 	}
 	if w.Rows <= rows {
 		return
@@ -481,7 +481,7 @@ func (e *entryReader) writer(w *argus.LedgerCount) {
 	}
 	// The key of a row holds its time, so a number may be there twice, in another month than that of its leaf.
 	if more := w.Rows - rows - max(w.Below, 0) - max(w.Above, 0); more > 0 {
-		e.audit.Extra(fmt.Sprintf("writer %d", w.WriterID), fmt.Sprintf("has %d rows more than leaves: numbers are there twice", more), proof.Hash{})
+		e.audit.Extra(fmt.Sprintf("writer %d", w.WriterID), fmt.Sprintf("has %s more than leaves: numbers are there twice", argus.Counted(more, "row")), proof.Hash{})
 	}
 }
 
@@ -509,7 +509,7 @@ func (e *entryReader) finish() *result {
 		r.sealedAt, r.sealedBy = newest, byRow
 	}
 	if old {
-		r.Add(fmt.Errorf("%w: %s waited for the sealer longer than %s: it stands still", proof.ErrUndecided, plural(int64(e.total), "row"), e.o.maxAge))
+		r.Add(fmt.Errorf("%w: %s waited for the sealer longer than %s: it stands still", proof.ErrUndecided, argus.Counted(int64(e.total), "row"), e.o.maxAge))
 	}
 	return r
 }

@@ -344,11 +344,11 @@ func (x *export) finish() error {
 		return fmt.Errorf("%w: %s", proof.ErrDisproved, r.Faults[0])
 	case missing > 0:
 		r.Counts.Faults += missing
-		return fmt.Errorf("%w: the export lacks %s of %s that the tree has, the first is %s", proof.ErrDisproved, plural(missing, "call"), x.month, first)
+		return fmt.Errorf("%w: the export lacks %s of %s that the tree has, the first is %s", proof.ErrDisproved, argus.Counted(missing, "call"), x.month, first)
 	case later > 0:
-		return fmt.Errorf("%w: the tree has %s of %s later than any of the export: the export was made before, or is cut off", proof.ErrUndecided, plural(later, "call"), x.month)
+		return fmt.Errorf("%w: the tree has %s of %s later than any of the export: the export was made before, or is cut off", proof.ErrUndecided, argus.Counted(later, "call"), x.month)
 	case len(x.late) > 0:
-		return fmt.Errorf("%w: the tree has no leaf of %s of the export: get newer tiles, or export again", proof.ErrUndecided, plural(int64(len(x.late)), "row"))
+		return fmt.Errorf("%w: the tree has no leaf of %s of the export: get newer tiles, or export again", proof.ErrUndecided, argus.Counted(len(x.late), "row"))
 	case r.Counts.Rows == 0:
 		return fmt.Errorf("%w: the export has no row to check", proof.ErrUndecided)
 	}

@@ -118,10 +118,10 @@ func (a *againstManifest) finish() error {
 		return fmt.Errorf("%w: the manifest says that the export was cut off", proof.ErrUndecided)
 	}
 	if a.file.count != m.Rows && a.r.Outcome == proof.Proven {
-		a.wrong = append(a.wrong, fmt.Sprintf("it has %s instead of %d", plural(a.file.count, "row"), m.Rows))
+		a.wrong = append(a.wrong, fmt.Sprintf("it has %s instead of %d", argus.Counted(a.file.count, "row"), m.Rows))
 	}
 	if a.file.sum.n != m.Bytes {
-		a.wrong = append(a.wrong, fmt.Sprintf("it has %d bytes instead of %d", a.file.sum.n, m.Bytes))
+		a.wrong = append(a.wrong, fmt.Sprintf("it has %s instead of %d", argus.Counted(a.file.sum.n, "byte"), m.Bytes))
 	}
 	if sum != m.SHA256 {
 		a.wrong = append(a.wrong, fmt.Sprintf("its SHA-256 is %s instead of %s", sum, harmless(m.SHA256)))
@@ -145,7 +145,7 @@ func (a *againstManifest) show(f *factory, ledger bool) {
 	if by := deref(m.Exporter.ImpersonatorID); by != "" {
 		who = nameAndID(deref(m.Exporter.ImpersonatorName), by) + " as " + who
 	}
-	fmt.Fprintf(w, "  %s, %s, SHA-256 %s\n", plural(m.Rows, "row"), formatBytes(m.Bytes), harmless(m.SHA256))
+	fmt.Fprintf(w, "  %s, %s, SHA-256 %s\n", argus.Counted(m.Rows, "row"), formatBytes(m.Bytes), harmless(m.SHA256))
 	fmt.Fprintf(w, "  exported %s by %s\n", f.localTime(time.Time(m.Started)), harmless(who))
 	if filter := m.Filter.Encode(); filter != "" {
 		fmt.Fprintf(w, "  filter: %s\n", harmless(filter))

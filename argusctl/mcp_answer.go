@@ -140,7 +140,7 @@ func (m *mcpAnswer) bound() {
 		if !plainName.MatchString(k.name) { // a key that a service chose could say anything, and this is not data
 			k.name = "a list in data"
 		}
-		said += fmt.Sprintf("Only the first %d of %d entries of %s are here, as the whole answer is too long. ", k.left, k.had, k.name)
+		said += fmt.Sprintf("Only the first %d of %s of %s are here, as the whole answer is too long. ", k.left, argus.Counted(k.had, "entry"), k.name)
 	}
 	if top, ok := m.Data.(map[string]any); ok && top["next_cursor"] != nil {
 		top["next_cursor"] = nil

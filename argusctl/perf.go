@@ -328,7 +328,7 @@ func (p *perfAnswer) about(f *factory) string {
 		count += r.Count
 		interrupted += r.Interrupted
 	}
-	text := f.window(p.Since, p.Until) + ": " + plural(count, "call")
+	text := f.window(p.Since, p.Until) + ": " + argus.Counted(count, "call")
 	if interrupted > 0 {
 		text += fmt.Sprintf(", %d interrupted", interrupted)
 	}

@@ -188,7 +188,7 @@ func differsRun(ctx context.Context, f *factory, c *client, query url.Values, ho
 		f.notice("There is nothing to compare: choose other times with --since, --region-since and --baseline.")
 		return nil
 	case len(departing) == 0:
-		f.notice("Nothing departs by more than chance, of %s.", plural(int64(len(others))+more, "value"))
+		f.notice("Nothing departs by more than chance, of %s.", argus.Counted(int64(len(others))+more, "value"))
 		return nil
 	}
 	if err := differTable(departing, p.Baseline.Kind).print(f, how); err != nil {

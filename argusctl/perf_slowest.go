@@ -87,7 +87,7 @@ func slowestRun(ctx context.Context, f *factory, c *client, o *perfOptions, quer
 	if how != asJSON && how != asCSV {
 		f.notice("%s", p.about(f))
 		f.notice("%s: p99 is %s; the slowest %d of %s at or above %s", o.slowest, formatMS(p99),
-			min(len(calls), o.limit), plural(int64(behind), "call"), formatMS(float64(bound)/float64(time.Millisecond)))
+			min(len(calls), o.limit), argus.Counted(behind, "call"), formatMS(float64(bound)/float64(time.Millisecond)))
 	}
 	calls = calls[:min(len(calls), o.limit)]
 	raws := make([]json.RawMessage, len(calls))

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/useargus/argus"
 )
 
 // service is an object of GET /v1/services: a service behind ARGUS, or ARGUS itself, and the caller's routes of it.
@@ -163,7 +165,7 @@ func (f *factory) completeServices(_ *cobra.Command, args []string, _ string) ([
 		services, err := list[service](ctx, c, "/v1/services", nil, "services")
 		var words []string
 		for _, s := range services {
-			words = append(words, word(s.value.Name, plural(int64(len(s.value.Routes)), "route")+", health "+s.value.Health.State))
+			words = append(words, word(s.value.Name, argus.Counted(len(s.value.Routes), "route")+", health "+s.value.Health.State))
 		}
 		return words, err
 	})

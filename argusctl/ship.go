@@ -181,7 +181,7 @@ func (f *factory) shippedLeaves(ctx context.Context, o *shipVerifyOptions, s *pr
 			return nil, err
 		}
 		told := &ledgerOfShipped{Proven: err == nil, Disproved: errors.Is(err, proof.ErrDisproved) || errors.Is(err, proof.ErrMalformed), Rows: r.Counts.Rows, Leaves: x.leaves.c.Size}
-		told.Says = fmt.Sprintf("The ledger has a leaf of each of the %s, in its tree of %d leaves.", plural(r.Counts.Rows, "row"), x.leaves.c.Size)
+		told.Says = fmt.Sprintf("The ledger has a leaf of each of the %s, in its tree of %s.", argus.Counted(r.Counts.Rows, "row"), argus.Counted(x.leaves.c.Size, "leaf"))
 		if err != nil {
 			told.Says = "The ledger: " + sentence(err.Error())
 		}
@@ -201,17 +201,17 @@ func shipSentence(r *proof.ShipmentReport, asked bool, behind int64, why string)
 	case r.Batches == 0 && len(r.Faults) == 0:
 		return "There is no batch here: nothing was received, or this is another folder."
 	case !r.HoleFree():
-		return fmt.Sprintf("Not hole-free: %s missing, %s. %s in %s are there.", plural(int64(len(r.Missing)), "range"), plural(int64(len(r.Faults)), "fault"),
-			plural(r.Rows, "row"), batches(r.Batches))
+		return fmt.Sprintf("Not hole-free: %s missing, %s. %s in %s are there.", argus.Counted(len(r.Missing), "range"), argus.Counted(len(r.Faults), "fault"),
+			argus.Counted(r.Rows, "row"), argus.Counted(r.Batches, "batch"))
 	}
-	text := fmt.Sprintf("Hole-free: %s in %s", plural(r.Rows, "row"), batches(r.Batches))
+	text := fmt.Sprintf("Hole-free: %s in %s", argus.Counted(r.Rows, "row"), argus.Counted(r.Batches, "batch"))
 	switch {
 	case !asked && why != "":
 		return text + ". Whether the log has more was not asked: " + why
 	case !asked:
 		return text + ", up to the newest of them."
 	case behind > 0:
-		return text + ", all that was shipped. The log has " + plural(behind, "row") + " more on the way."
+		return text + ", all that was shipped. The log has " + argus.Counted(behind, "row") + " more on the way."
 	case r.Filtered:
 		return text + ", all that the filter lets pass of the log."
 	}
@@ -375,10 +375,3 @@ func readBatches(s *proof.Shipment, name string) error {
 type broken struct{ err error }
 
 func (b broken) Read([]byte) (int, error) { return 0, b.err }
-
-func batches(n int) string {
-	if n == 1 {
-		return "1 batch"
-	}
-	return fmt.Sprintf("%d batches", n)
-}

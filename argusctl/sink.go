@@ -158,8 +158,8 @@ func (f *factory) printSink(a *answer) error {
 		return err
 	}
 	pairs := []cell{txt("sink"), txt(s.Sink).in(bold), txt("type"), txt(s.Type), txt("target"), txt(s.Target), txt("format"), txt(s.Format), txt("filter"), txt(s.Filter),
-		txt("state"), s.state(), txt("host"), txt(s.Host), txt("lag"), txt(plural(s.LagRows, "row") + ", " + s.lag()),
-		txt("shipped"), txt(plural(s.Rows, "row")), txt("acknowledged"), f.timeCell(s.AcknowledgedAt), txt("rejected"), txt(plural(s.RejectedRows, "row"))}
+		txt("state"), s.state(), txt("host"), txt(s.Host), txt("lag"), txt(argus.Counted(s.LagRows, "row") + ", " + s.lag()),
+		txt("shipped"), txt(argus.Counted(s.Rows, "row")), txt("acknowledged"), f.timeCell(s.AcknowledgedAt), txt("rejected"), txt(argus.Counted(s.RejectedRows, "row"))}
 	if s.Newest != nil {
 		pairs = append(pairs, txt("newest batch"), txt(s.Newest.Batch))
 	}
@@ -178,7 +178,7 @@ func (f *factory) printSink(a *answer) error {
 	for _, b := range s.Backfills {
 		text := b.State
 		if b.Rows != nil {
-			text += fmt.Sprintf(", %d of %s", b.Shipped, plural(*b.Rows, "row"))
+			text += fmt.Sprintf(", %d of %s", b.Shipped, argus.Counted(*b.Rows, "row"))
 		}
 		if b.Error != "" {
 			text += ": " + b.Error

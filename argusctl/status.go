@@ -199,7 +199,7 @@ func (s *overview) calls(f *factory) string {
 		count += r.Count
 		interrupted += r.Interrupted
 	}
-	text := plural(count, "call") + " in the last hour"
+	text := argus.Counted(count, "call") + " in the last hour"
 	if interrupted > 0 {
 		text += fmt.Sprintf(", %d interrupted", interrupted)
 	}
@@ -266,7 +266,7 @@ func (s *overview) workerCounts() string {
 		}
 	}
 	if orphans > 0 {
-		parts = append(parts, plural(int64(orphans), "orphan"))
+		parts = append(parts, argus.Counted(orphans, "orphan"))
 	}
 	if len(parts) == 0 {
 		return "none"

@@ -90,7 +90,7 @@ func (m mistakes) err(file string) error {
 	if len(m) > shownMistakes {
 		text += fmt.Sprintf("\n  and %d more", len(m)-shownMistakes)
 	}
-	return usageErrorf("%s has %s, so nothing was sent:\n  %s", file, plural(int64(len(m)), "mistake"), text)
+	return usageErrorf("%s has %s, so nothing was sent:\n  %s", file, argus.Counted(len(m), "mistake"), text)
 }
 
 func tenantImportRun(ctx context.Context, f *factory, o *tenantImportOptions, file string) error {
@@ -155,7 +155,7 @@ func (o *tenantImportOptions) carryOut(ctx context.Context, f *factory, c *clien
 			err := o.send(ctx, f, c, row, len(steps) > 1 || !consents, consents)
 			if err != nil {
 				f.notice("Stopped at line %d, tenant %s: %s done, %d were so already. The same command goes on from here.",
-					row.line, row.id, plural(int64(done), "tenant"), same)
+					row.line, row.id, argus.Counted(done, "tenant"), same)
 				return err
 			}
 		}
@@ -173,7 +173,7 @@ func (o *tenantImportOptions) carryOut(ctx context.Context, f *factory, c *clien
 	if how == asJSON {
 		return f.jsonLine(fmt.Appendf(nil, `{"changed":%d,"unchanged":%d,"dry_run":%t}`, done, same, o.dryRun))
 	}
-	f.notice("%s %s, %d are so already.", plural(int64(done), "tenant"), verb, same)
+	f.notice("%s %s, %d are so already.", argus.Counted(done, "tenant"), verb, same)
 	return nil
 }
 
@@ -293,7 +293,7 @@ func readTenantCSV(data []byte, wrong *mistakes) []tenantRow {
 		}
 		line, _ := r.FieldPos(0)
 		if len(record) != len(head) {
-			wrong.add(line, "%d fields, not %d.", len(record), len(head))
+			wrong.add(line, "%s, not %d.", argus.Counted(len(record), "field"), len(head))
 			continue
 		}
 		row := tenantRow{line: line}

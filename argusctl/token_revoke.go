@@ -117,7 +117,7 @@ func (f *factory) beforeRevoking(ctx context.Context, o *tokenRevokeOptions, pat
 	if len(t.Descendants) == 0 || !t.RevokedAt.IsZero() {
 		return nil
 	}
-	question := fmt.Sprintf("Revoking %s also ends %s made with it:", t.Name, plural(int64(len(t.Descendants)), "token"))
+	question := fmt.Sprintf("Revoking %s also ends %s made with it:", t.Name, argus.Counted(len(t.Descendants), "token"))
 	f.notice("%s%s", question, listed(t.Descendants))
 	if o.yes || !f.io.canAsk() {
 		return nil
@@ -142,7 +142,7 @@ func tokenRevokeOwner(ctx context.Context, f *factory, o *tokenRevokeOptions) er
 		}); err != nil {
 			return err
 		}
-		f.notice("%s has %s%s", o.owner, plural(int64(len(live)), "live token"), listed(live))
+		f.notice("%s has %s%s", o.owner, argus.Counted(len(live), "live token"), listed(live))
 		if len(live) > 0 {
 			if err := f.confirm("Revoke all of them?", "yes", "--yes"); err != nil {
 				return err
@@ -212,7 +212,7 @@ func (f *factory) revokeTokens(ctx context.Context, o *tokenRevokeOptions, body 
 		f.said(a, "Revoked %s %s (%s) of %s%s", map[bool]string{false: "token", true: "break-glass token"}[told.Token.Kind == string(argus.KindBreakGlass)],
 			told.Token.Name, told.Token.ID, told.Token.ActorID, andThose(told.Revoked[1:]))
 	default:
-		f.said(a, "Revoked %s%s", plural(int64(len(told.Revoked)), "token"), listed(told.Revoked))
+		f.said(a, "Revoked %s%s", argus.Counted(len(told.Revoked), "token"), listed(told.Revoked))
 	}
 	if how, _ := f.format(); how == asJSON {
 		return f.jsonLine(a.body)
@@ -225,7 +225,7 @@ func andThose(tokens []token) string {
 	if len(tokens) == 0 {
 		return "."
 	}
-	return fmt.Sprintf(", and %s made with it:%s", plural(int64(len(tokens)), "token"), listed(tokens))
+	return fmt.Sprintf(", and %s made with it:%s", argus.Counted(len(tokens), "token"), listed(tokens))
 }
 
 // listed ends a sentence with the names of tokens, a line each, or with a period when there are none.

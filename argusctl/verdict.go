@@ -181,8 +181,8 @@ func (f *factory) showVerdict(r *result, took time.Duration) error {
 		fmt.Fprintf(w, "  leaf %d: %s, whose row_hash is %x. The file does not show the row.\n", r.leaf, r.entry, r.entry.Digest[:])
 	case r.Counts.Leaves > 0:
 		n := r.Counts
-		fmt.Fprintf(w, "  %d leaves, %d in the scope: %s checked, %d deleted as recorded, %d lost, %d too young, %s; %s\n",
-			n.Leaves, n.InScope, plural(n.Rows, "row"), n.Deleted, n.Lost, n.Unsealed, plural(n.Faults, "fault"), formatDuration(took))
+		fmt.Fprintf(w, "  %s, %d in the scope: %s checked, %d deleted as recorded, %d lost, %d too young, %s; %s\n",
+			argus.Counted(n.Leaves, "leaf"), n.InScope, argus.Counted(n.Rows, "row"), n.Deleted, n.Lost, n.Unsealed, argus.Counted(n.Faults, "fault"), formatDuration(took))
 	}
 	return nil
 }
@@ -423,9 +423,9 @@ func (c *client) continues(ctx context.Context, o *opener, old []proof.Checkpoin
 		var api *apiError
 		switch {
 		case errors.As(err, &api) && api.Code == argus.CodeNotSealed && before.Size > 0:
-			return at, nil, sealed, fmt.Errorf("%w: the log had %d leaves when it was seen last; now it has fewer (%s)", proof.ErrDisproved, before.Size, api.Message)
+			return at, nil, sealed, fmt.Errorf("%w: the log had %s when it was seen last; now it has fewer (%s)", proof.ErrDisproved, argus.Counted(before.Size, "leaf"), api.Message)
 		case errors.Is(err, errNoCheckpoint) && before.Size > 0:
-			return at, nil, sealed, fmt.Errorf("%w: the log had %d leaves when it was seen last, and has no checkpoint now", proof.ErrDisproved, before.Size)
+			return at, nil, sealed, fmt.Errorf("%w: the log had %s when it was seen last, and has no checkpoint now", proof.ErrDisproved, argus.Counted(before.Size, "leaf"))
 		case err != nil:
 			return at, nil, sealed, err
 		case i > 0 && now != at:

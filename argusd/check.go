@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/api"
 	"github.com/useargus/argus/api/services"
 	"github.com/useargus/argus/argusd/check"
@@ -67,7 +68,7 @@ Nothing is called with it. Do not keep it: every holder can use it until it ends
 			}
 			process.Check(ctx, r)
 			if r.Failed > 0 {
-				return &exitError{9, fmt.Errorf("%d of %d checks failed", r.Failed, r.Total)}
+				return &exitError{9, fmt.Errorf("%d of %s failed", r.Failed, argus.Counted(r.Total, "check"))}
 			}
 			return nil
 		},

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/ledger"
 )
@@ -212,7 +213,7 @@ there stay, so a second run writes only new ones. The checkpoint is replaced las
 			for {
 				size, files, err := ledger.Mirror(ctx, ledger.NewReader(pool), args[0])
 				if err == nil {
-					fmt.Printf("%d leaves, %d files written\n", size, files)
+					fmt.Printf("%s, %s written\n", argus.Counted(size, "leaf"), argus.Counted(files, "file"))
 				}
 				if every == 0 || ctx.Err() != nil {
 					return err
@@ -284,7 +285,7 @@ When a key was stolen, retire it at once and publish the size of the last checkp
 			if retire != "" {
 				size, err := ledger.RetireKey(ctx, pool, keys, retire)
 				if err == nil {
-					fmt.Printf("%s is retired: it is trusted up to %d leaves. Take it out of ARGUS_LEDGER_KEY and restart the sealers.\n", retire, size)
+					fmt.Printf("%s is retired: it is trusted up to %s. Take it out of ARGUS_LEDGER_KEY and restart the sealers.\n", retire, argus.Counted(size, "leaf"))
 				}
 				return err
 			}

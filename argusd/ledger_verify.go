@@ -229,8 +229,8 @@ func (o *ledgerVerifyOptions) show(out io.Writer, r verify.Result) {
 		}
 	}
 	n := r.Counts
-	fmt.Fprintf(out, "  %d leaves, %d in the scope: %d rows checked, %d deleted as recorded, %d lost, %d too young, %d faults; %.1f s, %.0f rows/s\n",
-		n.Leaves, n.InScope, n.Rows, n.Deleted, n.Lost, n.Unsealed, n.Faults, r.Elapsed.Seconds(), float64(n.Rows)/max(r.Elapsed.Seconds(), 1e-3))
+	fmt.Fprintf(out, "  %s, %d in the scope: %s checked, %d deleted as recorded, %d lost, %d too young, %s; %.1f s, %.0f rows/s\n",
+		argus.Counted(n.Leaves, "leaf"), n.InScope, argus.Counted(n.Rows, "row"), n.Deleted, n.Lost, n.Unsealed, argus.Counted(n.Faults, "fault"), r.Elapsed.Seconds(), float64(n.Rows)/max(r.Elapsed.Seconds(), 1e-3))
 }
 
 // sealedWords say on whose word a checkpoint has its age.
@@ -242,7 +242,7 @@ func verifyProgress() func(leaf, size int64) {
 		return nil
 	}
 	return func(leaf, size int64) {
-		fmt.Fprintf(os.Stderr, "\r\x1b[K%d of %d leaves", leaf, size)
+		fmt.Fprintf(os.Stderr, "\r\x1b[K%d of %s", leaf, argus.Counted(size, "leaf"))
 		if leaf >= size {
 			fmt.Fprint(os.Stderr, "\r\x1b[K")
 		}

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"os"
 	"os/user"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -55,7 +53,7 @@ twice, or two at once, is safe. When a clock disagrees with another, or has jump
 
 func maintain(ctx context.Context, config maintainConfig, out io.Writer) error {
 	result, err := maintenance.Run(ctx, maintenance.Config{PostgresURL: config.PostgresURL, ClickHouseURL: config.ClickHouseURL, LedgerKeep: config.LedgerKeep})
-	fmt.Fprintf(out, "Postgres: %d partitions created, %d months dropped.\n", result.Created, len(result.Dropped))
+	fmt.Fprintf(out, "Postgres: %s created, %s dropped.\n", argus.Counted(result.Created, "partition"), argus.Counted(len(result.Dropped), "month"))
 	for _, month := range result.Dropped {
 		fmt.Fprintf(out, "  %s dropped\n", month.Format("2006-01"))
 	}
@@ -67,10 +65,10 @@ func maintain(ctx context.Context, config maintainConfig, out io.Writer) error {
 			fmt.Fprintf(out, "%s: failed.\n", c.Server)
 			continue
 		}
-		fmt.Fprintf(out, "%s: %d months dropped.\n", c.Server, len(c.Dropped))
+		fmt.Fprintf(out, "%s: %s dropped.\n", c.Server, argus.Counted(len(c.Dropped), "month"))
 		for _, d := range c.Dropped {
-			fmt.Fprintf(out, "  %s dropped: %d rows of audit_log, %d tables\n", d.Month.Format("2006-01"), d.Rows["audit_log"],
-				len(slices.Collect(maps.Keys(d.Rows))))
+			fmt.Fprintf(out, "  %s dropped: %s of audit_log, %s\n", d.Month.Format("2006-01"), argus.Counted(int64(d.Rows["audit_log"]), "row"),
+				argus.Counted(len(d.Rows), "table"))
 		}
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/argusd/logins"
 	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/migrations"
@@ -35,7 +36,7 @@ The roles and users it makes cannot log in until they have a password. Those tha
 			if err != nil {
 				return fmt.Errorf("migrating Postgres: %w", err)
 			}
-			fmt.Printf("Postgres: %d migrations applied.\n", n)
+			fmt.Printf("Postgres: %s applied.\n", argus.Counted(n, "migration"))
 			roles, users := config.logins()
 			if err := logins.Postgres(command.Context(), config.PostgresURL, roles); err != nil {
 				return fmt.Errorf("setting passwords in Postgres: %w", err)
@@ -61,7 +62,7 @@ The roles and users it makes cannot log in until they have a password. Those tha
 				if err != nil {
 					return err
 				}
-				fmt.Printf("%s: %d migrations applied.\n", server, n)
+				fmt.Printf("%s: %s applied.\n", server, argus.Counted(n, "migration"))
 				if err := logins.ClickHouse(command.Context(), server.URL, users); err != nil {
 					return fmt.Errorf("setting passwords: %w", err)
 				}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/replicator/chcolumn"
 	"github.com/useargus/argus/replicator/wal"
 )
@@ -32,20 +33,21 @@ func (r Result) Equal() bool { return len(r.Differences)+len(r.Findings) == 0 }
 
 // String says what was compared, the first difference, and the first findings.
 func (r Result) String() string {
-	s := fmt.Sprintf("compared %d rows, %d steps, %d months of rollups and %d leaves of the ledger", r.Rows, r.Steps, r.Rollups, r.Leaves)
+	s := fmt.Sprintf("compared %s, %s, %s of rollups and %s of the ledger", argus.Counted(r.Rows, "row"), argus.Counted(r.Steps, "step"),
+		argus.Counted(r.Rollups, "month"), argus.Counted(r.Leaves, "leaf"))
 	if r.Pending > 0 {
-		s += fmt.Sprintf("; %d rows are not copied yet", r.Pending)
+		s += fmt.Sprintf("; not copied yet: %s", argus.Counted(r.Pending, "row"))
 	}
 	if r.Equal() {
 		return s + ": equal"
 	}
 	if len(r.Differences) > 0 {
-		s = fmt.Sprintf("%s: %d differences, the first:\n%s", s, len(r.Differences), r.Differences[0])
+		s = fmt.Sprintf("%s: %s, the first:\n%s", s, argus.Counted(len(r.Differences), "difference"), r.Differences[0])
 	} else {
 		s += ": the copies agree"
 	}
 	if len(r.Findings) > 0 {
-		s = fmt.Sprintf("%s\nthe log in Postgres is damaged, %d findings:", s, len(r.Findings))
+		s = fmt.Sprintf("%s\nthe log in Postgres is damaged, %s:", s, argus.Counted(len(r.Findings), "finding"))
 		for _, f := range r.Findings[:min(len(r.Findings), 20)] {
 			s += fmt.Sprintf("\n%s: %s", f.Kind, f.Text)
 		}
@@ -318,9 +320,9 @@ func (c *checking) firstDifference(ctx context.Context, tx pgx.Tx, l *layout, rg
 	what := fmt.Sprintf("%s, %s", tables[rg.table].clickhouse, rg.month)
 	switch {
 	case d.rows > 0:
-		c.differs("%s: ClickHouse lacks %d rows, the first %s", what, d.rows, d.missing[0].first.name(rg.table))
+		c.differs("%s: ClickHouse lacks %s, the first %s", what, argus.Counted(d.rows, "row"), d.missing[0].first.name(rg.table))
 	case d.again > 0:
-		c.differs("%s: ClickHouse has %d rows twice", what, d.again)
+		c.differs("%s: ClickHouse has %s twice", what, argus.Counted(d.again, "row"))
 	}
 	for _, k := range orphans {
 		if rg.table != auditTable {

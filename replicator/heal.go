@@ -132,7 +132,7 @@ func (h *healing) record(ctx context.Context) {
 	}
 	log("ClickHouse holds what Postgres holds", "reason", res.Reason, "rows_copied", res.Copied, "orphans", res.Orphans,
 		"duplicates_removed", res.Duplicates, "rollup_partitions_rebuilt", res.Partitions, "seconds", res.Seconds)
-	h.r.progress("done: %d rows copied, %d orphans moved\n", res.Copied, res.Orphans)
+	h.r.progress("done: %s copied, %s moved\n", argus.Counted(res.Copied, "row"), argus.Counted(res.Orphans, "orphan"))
 	if res.Reason == healFirstCopy && res.Copied == 0 {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/connect"
 )
 
@@ -157,7 +158,7 @@ func (c HA) primary(r *Report, nodes []*node) (primary *node) {
 	case len(names) == 0:
 		err, mend = errors.New("no host takes writes"), "on the standby that has the most of the log: SELECT pg_promote();"
 		for _, n := range nodes {
-			mend += fmt.Sprintf("\n      %s has %d bytes of timeline %d", n.Name, n.at, n.Timeline)
+			mend += fmt.Sprintf("\n      %s has %s of timeline %d", n.Name, argus.Counted(n.at, "byte"), n.Timeline)
 		}
 	case len(names) > 1:
 		err = fmt.Errorf("two hosts take writes: %s", strings.Join(names, "; "))
@@ -223,7 +224,7 @@ func (c HA) standbys(ctx context.Context, r *Report, primary *node, standbys int
 				synchronous = append(synchronous, name)
 			}
 			if behind > 16<<20 {
-				r.Warn(fmt.Sprintf("%s lags by %d bytes: it is not the one to promote", name, behind))
+				r.Warn(fmt.Sprintf("%s lags by %s: it is not the one to promote", name, argus.Counted(behind, "byte")))
 			}
 			return nil
 		})
@@ -233,7 +234,7 @@ func (c HA) standbys(ctx context.Context, r *Report, primary *node, standbys int
 		return
 	}
 	if err == nil && len(streaming) < standbys {
-		err = fmt.Errorf("of %d standbys %d stream: %q", standbys, len(streaming), streaming)
+		err = fmt.Errorf("of %s %d stream: %q", argus.Counted(standbys, "standby"), len(streaming), streaming)
 	}
 	r.Line("the standbys stream", err, "see primary_conninfo of the others, and their logs. SELECT application_name, state FROM pg_stat_replication; on "+primary.Name)
 

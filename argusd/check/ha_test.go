@@ -160,7 +160,7 @@ func TestHA(t *testing.T) {
 	if err := standby.StopImmediate(); err != nil {
 		t.Fatal(err)
 	}
-	says("the standby is away", both, 3, at(standby)+": it answers", "of 1 standbys 0 stream", "no standby is synchronous")
+	says("the standby is away", both, 3, at(standby)+": it answers", "of 1 standby 0 stream", "no standby is synchronous")
 	if standby, err = engines.StartPostgres(t.Context(), standby.Config()); err != nil {
 		t.Fatal(err)
 	}

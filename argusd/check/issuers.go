@@ -35,7 +35,7 @@ func (c Issuers) check(ctx context.Context, r *Report) {
 			continue
 		}
 		r.Line(what+": discovery", nil, "")
-		r.Line(fmt.Sprintf("%s: %d keys", what, found.Keys), err, "the issuer must publish a key for RS256 (2048 bits or more), ES256 or EdDSA, with a kid, at its jwks_uri")
+		r.Line(fmt.Sprintf("%s: %s", what, argus.Counted(found.Keys, "key")), err, "the issuer must publish a key for RS256 (2048 bits or more), ES256 or EdDSA, with a kid, at its jwks_uri")
 		if !found.Date.IsZero() {
 			r.skew(what, found.Date.Add(time.Second/2), before.Add(-time.Second), maxTokenSkew,
 				"run NTP on this machine (see timedatectl): tokens are rejected when clocks differ by more than five seconds")

@@ -51,7 +51,7 @@ func TestIssuers(t *testing.T) {
 		failed int
 		says   []string
 	}{
-		"all well": {says: []string{"ok    issuer okta: discovery", "ok    issuer okta: 1 keys", "ok    issuer okta: clock", "ok    issuer okta: sign-in", "ok    issuer github: discovery"}},
+		"all well": {says: []string{"ok    issuer okta: discovery", "ok    issuer okta: 1 key", "ok    issuer okta: clock", "ok    issuer okta: sign-in", "ok    issuer github: discovery"}},
 		"another issuer": {edit: func() { all[0].Issuer += "/" }, failed: 1, says: []string{"FAIL  issuer okta: discovery",
 			"describes itself as the issuer \"" + server.URL + "/people\"", "to the letter"}},
 		"not there":            {edit: func() { all[0].Issuer = "http://127.0.0.1:1" }, failed: 1, says: []string{"FAIL  issuer okta: discovery", "see that this machine reaches http://127.0.0.1:1/"}},

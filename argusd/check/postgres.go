@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/connect"
 	"github.com/useargus/argus/migrations"
 	"github.com/useargus/argus/replicator"
@@ -204,7 +205,7 @@ func (p *postgres) partitions(ctx context.Context, r *Report) {
 	var ahead int
 	err := p.conn.QueryRow(ctx, "SELECT count(*) FROM argus.audit_months WHERE month > date_trunc('month', now() AT TIME ZONE 'UTC')").Scan(&ahead)
 	if err == nil && ahead < 2 {
-		err = fmt.Errorf("there are %d months of partitions ahead", ahead)
+		err = fmt.Errorf("partitions are there for %s ahead", argus.Counted(ahead, "month"))
 	}
 	r.Line("Postgres: partitions ahead", err, "run argusd maintain, and see that it runs daily")
 }
@@ -245,7 +246,7 @@ func (p *postgres) connections(ctx context.Context, r *Report) {
 		       - (SELECT count(*) FROM pg_stat_activity
 		           WHERE backend_type = 'client backend' AND usename IS DISTINCT FROM current_user)`).Scan(&free)
 	if err == nil && free < apiConnections {
-		err = fmt.Errorf("%d connections are left for this role", free)
+		err = fmt.Errorf("this role has %s left", argus.Counted(free, "connection"))
 	}
 	r.Line("Postgres: connections", err, fmt.Sprintf("set max_connections to 50 and %d for each API process, or more", apiConnections))
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/provider"
 	"github.com/useargus/argus/api/services"
 )
@@ -92,7 +93,7 @@ func (c Provider) Check(ctx context.Context, r *Report) {
 	}
 	all, err := c.listed(ctx, func(all []provider.Instance) bool { return len(mine(all)) == 1 })
 	if err == nil && len(mine(all)) != 1 {
-		err = fmt.Errorf("%d instances are listed for the worker", len(mine(all)))
+		err = fmt.Errorf("%s with the name of the worker", argus.Counted(len(mine(all)), "instance"))
 	}
 	for _, old := range before {
 		if err == nil && !slices.ContainsFunc(all, func(in provider.Instance) bool { return in.Handle == old.Handle }) {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/api/services"
 	"github.com/useargus/argus/connect"
 )
@@ -73,7 +74,7 @@ func (c Services) Check(ctx context.Context, r *Report) {
 		if missing := s.Undocumented(); len(missing) > 0 {
 			r.Warn(fmt.Sprintf("%s: the document %s does not have %s", s.Name, s.OpenAPI, routesOf(missing)))
 		} else if s.OpenAPI != "" {
-			r.Line(fmt.Sprintf("%s: %d routes, each in %s", s.Name, len(s.Routes), s.OpenAPI), nil, "")
+			r.Line(fmt.Sprintf("%s: %s, each in %s", s.Name, argus.Counted(len(s.Routes), "route"), s.OpenAPI), nil, "")
 		}
 	}
 	c.called(ctx, r)
@@ -112,7 +113,7 @@ func endpoint(ctx context.Context, r *Report, name string, u *url.URL, config *t
 	}
 	ends := secure.ConnectionState().PeerCertificates[0].NotAfter
 	if left := ends.Sub(r.clock()); left < expiresSoon {
-		r.Warn(fmt.Sprintf("%s: its certificate ends in %d days, at %s", name, int(left.Hours()/24), ends.UTC().Format(time.RFC3339)))
+		r.Warn(fmt.Sprintf("%s: its certificate ends in %s, at %s", name, argus.Counted(int(left.Hours()/24), "day"), ends.UTC().Format(time.RFC3339)))
 	}
 	return true
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/useargus/argus"
 	"github.com/useargus/argus/proof"
 )
 
@@ -129,14 +130,14 @@ func (s *covered) Checkpoints(ctx context.Context, f func(Checkpoint)) error {
 // put back: nothing is decided.
 func (s *covered) behind(c proof.Checkpoint, o Options) error {
 	if s.largest > 0 && c.Size == 0 {
-		return fmt.Errorf("%w: the copy's position claims %d leaves, and no checkpoint is as small; see whether the replicator runs", proof.ErrUndecided, s.leaves)
+		return fmt.Errorf("%w: the copy's position claims %s, and no checkpoint is as small; see whether the replicator runs", proof.ErrUndecided, argus.Counted(s.leaves, "leaf"))
 	}
 	if len(o.Remembered) == 0 {
 		return nil
 	}
 	old, err := o.Signed(o.Remembered)
 	if err == nil && old.Size > c.Size && old.Size <= s.largest {
-		return fmt.Errorf("%w: the copy's position claims %d leaves, and %d were verified before; see whether the replicator runs", proof.ErrUndecided, s.leaves, old.Size)
+		return fmt.Errorf("%w: the copy's position claims %s, and %d were verified before; see whether the replicator runs", proof.ErrUndecided, argus.Counted(s.leaves, "leaf"), old.Size)
 	}
 	return nil
 }
@@ -422,7 +423,7 @@ func unsealed(ctx context.Context, s Store, a *proof.Audit, o Options, sealedAt 
 	for _, w := range writers {
 		first, last, rows := a.Through(w.ID)
 		if w.Unknown {
-			a.Extra(fmt.Sprintf("writer %d", w.ID), fmt.Sprintf("has %d rows, and no row in audit_writers", w.Rows), proof.Hash{})
+			a.Extra(fmt.Sprintf("writer %d", w.ID), fmt.Sprintf("has %s, and none in audit_writers", argus.Counted(w.Rows, "row")), proof.Hash{})
 		}
 		if rows == w.Rows {
 			continue
@@ -439,7 +440,7 @@ func unsealed(ctx context.Context, s Store, a *proof.Audit, o Options, sealedAt 
 		}
 		// The key of a row holds its time, so a number may be there twice, in another month than that of its leaf.
 		if more := w.Rows - rows - b.Below - b.Above; more > 0 {
-			a.Extra(fmt.Sprintf("writer %d", w.ID), fmt.Sprintf("has %d rows more than leaves between %d and %d: numbers are there twice", more, first, last), proof.Hash{})
+			a.Extra(fmt.Sprintf("writer %d", w.ID), fmt.Sprintf("has %s more than leaves between %d and %d: numbers are there twice", argus.Counted(more, "row"), first, last), proof.Hash{})
 		}
 	}
 	for _, kind := range []proof.Kind{proof.ComputeStep, proof.SupportStep, proof.AdminRow} {
@@ -482,7 +483,7 @@ func unsealed(ctx context.Context, s Store, a *proof.Audit, o Options, sealedAt 
 		case total <= maxBacklog && l.at.Before(sealedAt.Add(-o.MaxAge)):
 			a.Extra(l.row, fmt.Sprintf("has no leaf, recorded %s, while the ledger was sealed until %s", l.at.UTC().Format(time.RFC3339), sealedAt.UTC().Format(time.RFC3339)), proof.Hash{})
 		case l.at.Before(o.Now().Add(-o.MaxAge)):
-			old = fmt.Sprintf("%d rows wait for the sealer, the oldest since more than %s: it stands still", total, o.MaxAge)
+			old = fmt.Sprintf("the sealer is behind by %s, the oldest since more than %s: it stands still", argus.Counted(total, "row"), o.MaxAge)
 		}
 	}
 	return old, nil
