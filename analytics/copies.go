@@ -236,8 +236,8 @@ func (c *logCopy) checkTables(ctx context.Context, conn *clickhouseConn) error {
 		return err
 	}
 	var n proto.ColUInt8
-	err := conn.query(ctx, statement{text: "SELECT 1 AS n FROM audit_rollup_hours LIMIT 0 UNION ALL SELECT 1 AS n FROM audit_rollup_days LIMIT 0"}, bounds{time: quickTime, memory: 64 << 20},
-		proto.Results{{Name: "n", Data: &n}}, func(int) error { return nil })
+	both := statement{text: "SELECT 1 AS n FROM audit_rollup_hours LIMIT 0 UNION ALL SELECT 1 AS n FROM audit_rollup_days LIMIT 0"}
+	err := conn.query(ctx, both, bounds{time: quickTime, memory: 64 << 20}, proto.Results{{Name: "n", Data: &n}}, func(int) error { return nil })
 	if err != nil {
 		return fmt.Errorf("a rollup: %w", err)
 	}

@@ -11,7 +11,8 @@ import (
 // cut is the snapshot an answer is of, and the part of it that a watermark lacks.
 type cut struct{ pgread.Cut }
 
-// readCut reads it from Postgres in one statement. A Postgres that hangs ends no statement by itself. So the first read of a question has its time, and a caller is told soon.
+// readCut reads it from Postgres in one statement. A Postgres that hangs ends no statement by itself. So the first read of a
+// question has its time, and a caller is told soon.
 func (a *Analytics) readCut(ctx context.Context, wm argus.Position, of *argus.Position) (cut, error) {
 	ctx, cancel := context.WithTimeout(ctx, hungAfter)
 	defer cancel()
