@@ -75,9 +75,9 @@ UNSTEADY := $(CURDIR)/bin/unsteady
 ifdef CI
 gotest = mkdir -p $(UNSTEADY) && go run gotest.tools/gotestsum@v1.13.0 --format pkgname-and-test-fails --format-icons text --hide-summary skipped \
   --rerun-fails=1 --rerun-fails-max-failures 6 --rerun-fails-abort-on-data-race --rerun-fails-report $$(mktemp $(UNSTEADY)/go.XXXXXX) \
-  --packages "$(1)" -- -vet=off -timeout 30m $(2)
+  --packages "$(1)" -- -vet=off -timeout 75m $(2)
 else
-gotest = go test -vet=off -timeout 30m $(2) $(1)
+gotest = go test -vet=off -timeout 75m $(2) $(1)
 endif
 
 test-go:
