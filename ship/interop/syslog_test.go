@@ -91,7 +91,7 @@ func TestSyslogFaults(t *testing.T) {
 	sinktest.Quiet(t)
 	folder, addr := rsyslog(t)
 	sinktest.Faults(t, sinktest.Kit{
-		Upstream: addr, Huge: sink.KindRejected,
+		Upstream: addr, Huge: sink.KindRejected, Mingled: true,
 		Open: func(t *testing.T, addr, ca string) sink.Sink {
 			return syslogSink(t, folder, addr, ca, "    close: any\n    max_message: 24KiB\n    timeout: 5s\n")
 		},

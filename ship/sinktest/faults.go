@@ -31,6 +31,8 @@ type Kit struct {
 	Secrets []string
 	// Once: a repetition overwrites, so the receiver holds each batch once.
 	Once bool
+	// Mingled: the receiver works at connections side by side. So rows of one that was cut off may be written among those of the next.
+	Mingled bool
 	// Huge is what the sink says to the largest row that the log can hold; 0 when it must arrive.
 	Huge sink.Kind
 	// Preamble is about how many bytes a sender has sent when it begins with the batch; 1500, of a handshake, without it.
@@ -231,6 +233,12 @@ func (k *Kit) holds(received []string, b *sink.Batch) error {
 	}
 	for writer, rows := range want {
 		n := len(got[writer])
+		if k.Mingled {
+			if !inOrder(got[writer], rows) {
+				return fmt.Errorf("of writer %d the receiver holds %d rows, and not all of the batch's %d in their order", writer, n, len(rows))
+			}
+			continue
+		}
 		if n < len(rows) || !slices.Equal(got[writer][n-len(rows):], rows) {
 			return fmt.Errorf("of writer %d the receiver holds %d rows, and they do not end with the batch's %d", writer, n, len(rows))
 		}
@@ -239,6 +247,16 @@ func (k *Kit) holds(received []string, b *sink.Batch) error {
 		}
 	}
 	return nil
+}
+
+// inOrder reports whether all rows are among got, in their order.
+func inOrder(got, rows []string) bool {
+	for _, line := range got {
+		if len(rows) > 0 && line == rows[0] {
+			rows = rows[1:]
+		}
+	}
+	return len(rows) == 0
 }
 
 // incompressible gives each row texts that no compression makes small, so that a batch has a middle on its way.
