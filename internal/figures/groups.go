@@ -30,7 +30,7 @@ var groups = []group{
 	{name: "shards", about: "Three servers of ClickHouse that share the rows, and one that has all, on the same processors. The reference is the one.",
 		tests: []benchTest{{"./analytics", analyticsFigures + "shards"}}},
 	{name: "size", about: "Bytes a row on disk.", tests: []benchTest{{"./analytics", analyticsFigures + "size"}}},
-	{name: "big", about: "The same questions over 100 M rows in ClickHouse. It takes an hour and 40 GB, so it runs only when asked for.",
+	{name: "big", about: "The same questions over 100 M rows in ClickHouse. It takes long and some 12 GB of disk, so it runs only when asked for.",
 		tests: []benchTest{{"./analytics", "TestBenchBig"}}, alone: true},
 	{name: "writer", about: "Commits. The references run on the same Postgres, in turns.", tests: []benchTest{{"./writer", "TestBenchFigures"}}},
 	{name: "drain", about: "Rows that wait for the replicator.", tests: []benchTest{{"./replicator", "TestBenchFiguresDrain"}}, tools: true},
